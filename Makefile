@@ -1,5 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: deb static demo test test-all lint setup setup-build fuzz bench bench-sip bench-media page
+.PHONY: install deb static demo test test-all hostile lint setup setup-build fuzz deny sbom soak bench bench-growth \
+	bench-sip bench-media page packages
 
 SHELL := /bin/bash
 
@@ -26,6 +27,16 @@ test-all: setup
 	WEBTRUNK_SPEECH=/usr/share/asterisk/sounds cargo test --locked --test media -- --ignored
 	interop/check-page.sh
 	WEBTRUNK_SLOW=1 interop/run.sh
+	FUZZ_SECONDS=30 interop/fuzz.sh
+
+# Attacks on a gateway of one's own, and what others notice of them: half an hour, and the
+# scorecard, interop/SCORECARD.md. `make test` has a short form of it.
+hostile: setup-build
+	@interop/setup.sh hostile
+	cargo build --release --locked
+	cargo build --locked --example attacker
+	cargo test --locked --no-run
+	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk interop/run.sh hostile --write interop/SCORECARD.md
 
 # Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
 lint: setup-build
@@ -41,6 +52,22 @@ setup:
 page:
 	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && npm run build
 
+# The binary, its manual pages and completions, below PREFIX.
+PREFIX ?= /usr/local
+share = $(DESTDIR)$(PREFIX)/share
+install: setup-build
+	cargo build --release --locked
+	install -Dm755 target/release/webtrunk $(DESTDIR)$(PREFIX)/bin/webtrunk
+	target/release/webtrunk man --dir $(share)/man/man1
+	install -d $(share)/bash-completion/completions $(share)/zsh/site-functions $(share)/fish/vendor_completions.d
+	target/release/webtrunk completions bash > $(share)/bash-completion/completions/webtrunk
+	target/release/webtrunk completions zsh > $(share)/zsh/site-functions/_webtrunk
+	target/release/webtrunk completions fish > $(share)/fish/vendor_completions.d/webtrunk.fish
+
+# @webtrunk/phone and @webtrunk/button as npm packages, into target/packages.
+packages:
+	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && node build.mjs packages ../../target/packages
+
 # A Debian package into target/package: binary, systemd unit, manual page, completions, /etc/webtrunk.
 deb: setup-build
 	cargo build --release --locked
@@ -50,11 +77,29 @@ deb: setup-build
 static: setup-build
 	interop/package/static.sh
 
+# Every parser of bytes from outside, ten minutes each.
 fuzz:
 	interop/fuzz.sh
 
+# Licences, sources, double crates, and RustSec's advisories, which need a network.
+deny:
+	interop/deny.sh check
+
+# A bill of materials, CycloneDX 1.5, into target/package.
+sbom:
+	interop/deny.sh sbom
+
+# Half an hour of calls, registrations and failures on one gateway, which ends as it began.
+soak: setup
+	cargo build --release --locked
+	interop/run.sh soak
+
 bench:
 	cargo bench --locked --bench sip --bench media
+
+# What a number costs on one node, at n and at ten times n; minutes long.
+bench-growth: setup-build
+	cargo bench --locked --bench growth
 
 # Signalling beside Kamailio, in one run; minutes long.
 bench-sip: setup-build

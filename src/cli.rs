@@ -11,6 +11,7 @@ pub(crate) mod peers;
 pub(crate) mod print;
 pub(crate) mod steer;
 pub(crate) mod top;
+pub(crate) mod users;
 
 /// Bytes nobody can guess.
 ///

@@ -9,16 +9,20 @@ mod challenges;
 pub mod credential;
 mod dispatch;
 mod flows;
+mod growth;
 mod invite;
 mod joined;
 pub mod logins;
 pub mod operate;
 pub mod originate;
 mod out_of_dialog;
+pub mod overload;
 mod record;
 mod registering;
 pub mod restore;
+mod shed;
 mod takeover;
+mod texts;
 pub mod token;
 mod trunks;
 mod turn;
@@ -47,10 +51,10 @@ use crate::worker::Notice;
 use admission::Admission;
 use call_table::CallTable;
 use out_of_dialog::Outside;
+use overload::Overload;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use record::heard;
-use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -132,16 +136,15 @@ pub struct Gateway {
     calls: CallTable,
     admission: Admission,
     outside: Outside,
+    texts: texts::Texts,
     logins: logins::Logins,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
     /// Calls of the whole node.
     pace: Pace,
-    user_pace: HashMap<String, Pace>,
-    /// Calls of a user by a route with a limit: when, the oldest first.
-    by_route: HashMap<(String, String), VecDeque<Instant>>,
     unproved: Timers<Flow>,
-    next_worker: usize,
+    overload: Overload,
+    awaited: Option<(IpAddr, Instant)>,
     draining: bool,
     dropped: u64,
     refused: u64,
@@ -164,21 +167,22 @@ impl Gateway {
         let algorithms: Vec<Algorithm> =
             allowed.into_iter().filter(|(_, on)| *on).map(|(a, _)| a).collect();
         let authenticator = Authenticator::new(&config.domain, node, &key, &algorithms);
+        let overload = Overload::new(now, identity.workers);
         let services = Services::new(now, &config, identity, random);
         Gateway {
             services,
             calls: CallTable::default(),
             admission: Admission::new(now, authenticator),
             outside: Outside::default(),
+            texts: texts::Texts::default(),
             logins: logins::Logins::new(now, &config),
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             ),
             pace: Pace::default(),
-            user_pace: HashMap::new(),
-            by_route: HashMap::new(),
             unproved: Timers::default(),
-            next_worker: 0,
+            overload,
+            awaited: None,
             draining: false,
             dropped: 0,
             refused: 0,
@@ -192,6 +196,7 @@ impl Gateway {
     pub fn handle(&mut self, now: Instant, input: Input, out: &mut Vec<Output>) {
         let turn = &mut Turn::new(now, out);
 
+        self.overload.input(now);
         let (before, heard) = (turn.out.len(), heard(&input));
         self.fire(turn);
         match input {
@@ -314,6 +319,8 @@ impl Gateway {
                 command: crate::worker::Command::Close { session: id.0 },
             });
             self.calls.remove(id, &mut self.services);
+            let unix = self.services.unix(turn.now);
+            self.services.brakes.fraud.ended(id, turn.now, unix);
             return;
         }
         let why = Refusal::new(500, "a bug in the gateway ended this call");
@@ -345,7 +352,19 @@ impl Gateway {
     fn sweep(&mut self, out: &mut Vec<Output>) {
         // It is sent when its browser is back.
         out.retain(|o| !matches!(o, Output::Send(send) if send.hop == Hop::Suspended));
+        let answered = |o: &Output| match o {
+            Output::Event(Event::CallAnswered { call, .. }) => Some(*call),
+            _ => None,
+        };
+        for id in out.iter().filter_map(answered) {
+            let at = self.calls.get(id).and_then(|call| call.cdr().answered);
+            at.into_iter().for_each(|at| self.services.brakes.fraud.answered(id, at));
+        }
         for mut cdr in self.calls.sweep(&mut self.services) {
+            if let Some(end) = cdr.end {
+                let unix = self.services.unix(end);
+                self.services.brakes.fraud.ended(cdr.call, end, unix);
+            }
             cdr.verdict = Some(diagnose(&cdr));
             out.push(Output::Event(Event::CallEnded { cdr: Arc::new(cdr) }));
         }
@@ -364,12 +383,17 @@ impl Gateway {
             flows: self.services.flows.len(),
             indexed: self.calls.indexed()
                 + self.services.transaction_users.len()
-                + self.services.own_call_ids.len(),
+                + self.services.own_call_ids.len()
+                + self.texts.len()
+                + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),
+            remembered: self.admission.remembered() + self.logins.remembered(),
             dropped: self.dropped,
             repeated: self.services.transactions.repeated,
             draining: self.draining,
+            calls_left: self.calls_left(),
+            overloaded: self.overloaded(),
         }
     }
 
@@ -400,10 +424,16 @@ pub struct Gauges {
     /// Questions to DNS that are open.
     pub pending_queries: usize,
     pub subscriptions: usize,
+    /// Sources and users about whom something is known: guesses, answers, what they have spent.
+    pub remembered: usize,
     pub dropped: u64,
     /// Messages sent once more because nothing came, by transport.
     pub repeated: [u64; 4],
     pub draining: bool,
+    /// Calls that would be taken now.
+    pub calls_left: usize,
+    /// Why none would, if it is for overload.
+    pub overloaded: Option<overload::Overloaded>,
 }
 
 impl Gauges {
@@ -426,6 +456,22 @@ mod tests {
     use crate::call::State;
     use crate::config::check::parse_embedded;
     use crate::sip::parse::Framing;
+    use crate::worker::load::WorkerLoad;
+    use overload::Overloaded;
+
+    /// An INVITE of the trunk, with this number in its names.
+    fn invite(gateway: &mut Gateway, now: Instant, n: u8) -> Vec<Output> {
+        let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
+        let text = format!(
+            "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\n\
+             Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
+        );
+        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
+        let mut out = Vec::new();
+        let hop = Hop::Udp(remote);
+        gateway.handle(now, Input::Received { hop, remote, message }, &mut out);
+        out
+    }
 
     fn with_two_calls() -> (Gateway, Instant, Vec<CallId>) {
         let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
@@ -443,21 +489,25 @@ mod tests {
         };
         let now = Instant::now();
         let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
-        let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
-        for n in 0..2 {
-            let text = format!(
-                "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\n\
-                 Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
-            );
-            let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
-            gateway.handle(
-                now,
-                Input::Received { hop: Hop::Udp(remote), remote, message },
-                &mut Vec::new(),
-            );
-        }
+        (0..2).for_each(|n| drop(invite(&mut gateway, now, n)));
         let ids = gateway.calls.iter().map(|call| call.id()).collect();
         (gateway, now, ids)
+    }
+
+    #[test]
+    fn where_no_worker_has_a_call_left_a_new_one_is_refused() {
+        let (mut gateway, now, _) = with_two_calls();
+        assert!(gateway.calls_left() > 100);
+        let busy = WorkerLoad { share: 0.8, datagrams: 9_000, sessions: 90, ..Default::default() };
+        gateway.worker_load(now, 0, busy);
+        assert_eq!((gateway.calls_left(), gateway.overloaded()), (0, Some(Overloaded::Media)));
+        let out = invite(&mut gateway, now, 7);
+        let told = |o: &Output| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 503"));
+        assert!(out.iter().any(told));
+        assert_eq!(gateway.calls.live(), 2);
+        gateway.worker_load(now, 0, WorkerLoad { share: 0.3, ..busy });
+        let out = invite(&mut gateway, now, 8);
+        assert!(!out.iter().any(told) && gateway.calls.live() == 3);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) mod pace;
 pub mod printable;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
 pub mod private;
+pub(crate) mod refused;
 pub mod timers;
 
 pub mod codec;
@@ -29,7 +30,9 @@ pub mod media;
 
 pub mod config;
 
+pub mod brakes;
 pub mod flow;
+pub(crate) mod fraud;
 pub mod registrar;
 pub mod resolver;
 pub mod trunk;
@@ -64,6 +67,10 @@ pub mod webhook;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod node;
 
+#[cfg(any(test, fuzzing))]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it measures")]
+pub mod fuzzing;
+
 /// The layers, from the ground up: a module uses those of its own layer and of earlier ones only.
 /// `tests/layers.rs` holds that, and that each module is in one.
 pub const LAYERS: &[&[&str]] = &[
@@ -79,19 +86,20 @@ pub const LAYERS: &[&[&str]] = &[
         "pace",
         "printable",
         "private",
+        "refused",
         "timers",
     ],
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["flow", "registrar", "resolver", "trunk", "worker"],
+    &["brakes", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
     &["cdr"],
     &["event"],
     &["call"],
     &["recorder"],
     &["gateway"],
     &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
-    &["node"],
+    &["fuzzing", "node"],
 ];
 
 /// The order within the modules that have one, read like [`LAYERS`]. What the methods of `Call` and
@@ -112,7 +120,16 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             ],
             // Legs, branches, what they wait for and what they are given: they name each other.
             &["branch", "challenge", "context", "leg", "services", "transfer_state"],
-            &["branches", "call_media", "invite_server", "leg_snapshot", "packages", "testing"],
+            &[
+                "branches",
+                "call_media",
+                "invite_server",
+                "leg_snapshot",
+                "packages",
+                "spending",
+                "testing",
+                "texts",
+            ],
             &["branch_snapshot", "call_snapshot"],
             &["failure", "outgoing", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
@@ -124,9 +141,9 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
         "gateway",
         &[
             &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
-            &["logins", "out_of_dialog", "record", "registering"],
+            &["logins", "out_of_dialog", "record", "registering", "texts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
-            &["invite", "originate", "restore", "takeover"],
+            &["growth", "invite", "originate", "restore", "takeover"],
         ],
     ),
 ];

@@ -9,7 +9,7 @@ mod cli;
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
 use cli::client::{Client, NotReachable, Reach, Refused};
-use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top};
+use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top, users};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -194,6 +194,11 @@ enum Command {
         #[arg(long, default_value = "read", value_parser = ["read", "write", "admin"])]
         scope: String,
     },
+    /// List and change who may log in to the page's views of calls, trunks and settings
+    #[command(
+        after_help = "Examples:\n  webtrunk user add anna --scope admin\n  webtrunk user list\n  webtrunk user password anna\n\nThe password is kept as an argon2id hash in [api.user.NAME]. Telephones are [user.NAME]."
+    )]
+    User(users::User),
     /// Explain a code such as WT-2107, and what to do
     #[command(after_help = "Examples:\n  webtrunk explain WT-2107\n  webtrunk explain")]
     Explain {
@@ -220,9 +225,15 @@ enum Command {
         after_help = "Examples:\n  webtrunk completions bash > /etc/bash_completion.d/webtrunk\n  webtrunk completions zsh > _webtrunk"
     )]
     Completions { shell: clap_complete::Shell },
-    /// Print the manual page
-    #[command(after_help = "Examples:\n  webtrunk man > webtrunk.1\n  webtrunk man | man -l -")]
-    Man,
+    /// Print the manual page, or write those of all commands into a folder
+    #[command(
+        after_help = "Examples:\n  webtrunk man | man -l -\n  webtrunk man --dir /usr/local/share/man/man1"
+    )]
+    Man {
+        /// The folder to write webtrunk.1 and a page for each command to
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
     /// Check the configuration and every dialplan, without opening a port
     #[command(
         after_help = "Examples:\n  webtrunk check-config\n  webtrunk check-config -c /etc/webtrunk/webtrunk.toml && systemctl restart webtrunk"
@@ -332,6 +343,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Init(args) => peers::init(&args),
+        Command::User(args) => runtime()?.block_on(users::user(&args, reach)),
         Command::ApiToken { name, scope } => local::api_token(&name, &scope),
         Command::Explain { code, output } => local::explain(code.as_deref(), output),
         Command::Openapi => {
@@ -345,14 +357,22 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             print::line(String::from_utf8_lossy(&text).trim_end());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Man => {
-            let mut text = Vec::new();
-            clap_mangen::Man::new(Cli::command()).render(&mut text)?;
-            print::line(String::from_utf8_lossy(&text).trim_end());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Man { dir } => manual(dir.as_deref()),
         other => runtime()?.block_on(ask(other, &Client::new(reach))),
     }
+}
+
+/// The manual page; those of the commands it names are written beside it.
+fn manual(dir: Option<&std::path::Path>) -> anyhow::Result<ExitCode> {
+    if let Some(dir) = dir {
+        std::fs::create_dir_all(dir)?;
+        clap_mangen::generate_to(Cli::command(), dir)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut text)?;
+    print::line(String::from_utf8_lossy(&text).trim_end());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn examine(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {

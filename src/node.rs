@@ -9,7 +9,8 @@ mod reload;
 mod survival;
 mod watchdog;
 
-use self::core::Core;
+use self::core::{Core, Told};
+use crate::api::access::Access;
 use crate::api::metrics::Metrics;
 use crate::api::server::Changes;
 use crate::api::{self, Api, socket};
@@ -34,13 +35,14 @@ use crate::web::{self, Web};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
 use crate::worker::pulse::Pulse;
-use crate::worker::{Notice, Setup, Streamed, Worker};
+use crate::worker::{Notice, RECEIVE_BUFFER, Setup, Streamed, Worker};
 use anyhow::Context;
 use rand_core::{OsRng, TryRngCore};
+use socket2::SockRef;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -96,11 +98,7 @@ fn page_token(config: &Config, api: &Api) -> anyhow::Result<Option<String>> {
     let token = format!("{:032x}", u128::from_le_bytes(random()?));
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
     let sha256 = hash.as_ref().try_into().context("a SHA-256 has 32 bytes")?;
-    api.tokens.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(ApiToken {
-        name: "page".into(),
-        sha256,
-        scope: Scope::Admin,
-    });
+    api.access.add(ApiToken { name: "page".into(), sha256, scope: Scope::Admin });
     Ok(Some(token))
 }
 
@@ -169,6 +167,7 @@ impl Node {
             gauges.clone(),
             api::router(api.clone()),
             page_token(&config, &api)?,
+            api.metrics.refused_connections.clone(),
         );
         // The first worker has the browsers' port itself; the others count up from it.
         web_port.streams = workers.first().filter(|w| w.shares(bound.at.web)).map(Worker::streams);
@@ -200,6 +199,10 @@ impl Node {
             telemetry: config.otlp.as_deref().map(Telemetry::start).transpose()?,
             tell_gauges,
             malformed: 0,
+            standing: None,
+            shed: Told::default(),
+            awaited: web_port.awaited.clone(),
+            web: web_port.clone(),
         };
         core.take_up(found);
         let at = bound.at;
@@ -319,6 +322,8 @@ impl Bound {
             None => None,
         };
         if let Some(socket) = &udp {
+            // What belongs to calls must not be lost behind a burst of others.
+            let _ = SockRef::from(&**socket).set_recv_buffer_size(RECEIVE_BUFFER);
             tell_local(&**socket, socket.local_addr()?)?;
         }
         let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
@@ -339,8 +344,9 @@ impl Bound {
         let inbox = || api.inbox.clone();
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
-        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox()))));
-        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox()));
+        let refused = || api.metrics.refused_connections.clone();
+        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused()))));
+        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused()));
         tasks.extend(tls.map(tokio::spawn));
         tasks
     }
@@ -380,8 +386,8 @@ fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<Port
         inbox: inbox.clone(),
         feed: Arc::default(),
         metrics,
-        tokens: Arc::new(Mutex::new(config.api.tokens.clone())),
-        guesses: Arc::default(),
+        access: Arc::new(Access::new(&config.api)),
+        passwords: Arc::default(),
         reload: None,
         file: None,
         begun: Arc::default(),
@@ -479,7 +485,7 @@ async fn listen_tls(
 
 /// What each trunk that may be reached over TLS is verified by.
 fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
-    let mut found = HashMap::new();
+    let (mut found, mut connectors) = (HashMap::new(), tls::TrunkConnectors::default());
     for trunk in config.trunks.values() {
         let uris = trunk.uri.iter().chain(&trunk.registrars);
         let Some(host) = uris
@@ -491,7 +497,7 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
         };
         found.insert(
             trunk.number,
-            tls::for_trunk(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
+            connectors.secure(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
         );
     }
     Ok(found)
@@ -541,8 +547,8 @@ impl Starter {
                 true => Streamed::Own,
             };
             let (name, at) = (format!("media-{n}"), SocketAddr::new(any, port));
-            let late = metrics.late.clone();
-            Setup { late, ..Setup::new(name, at, streamed, ports.clone(), dtls.clone()) }
+            let (late, refused) = (metrics.late.clone(), metrics.refused_connections.clone());
+            Setup { late, refused, ..Setup::new(name, at, streamed, ports.clone(), dtls.clone()) }
         };
         let setups = (0..config.media.workers).map(setup).collect();
         Ok(Starter { setups, inbox: inbox.clone() })
@@ -554,9 +560,9 @@ impl Starter {
     /// Its port cannot be bound.
     fn start(&self, n: usize) -> anyhow::Result<Worker> {
         let setup = self.setups[n].clone();
-        let (core, at) = (self.inbox.core.clone(), setup.browser);
+        let (inbox, at) = (self.inbox.clone(), setup.browser);
         let tell = move |session: u64, notice: Notice| {
-            let _ = core.blocking_send(Arrival::Input(Input::Media { session, notice }));
+            inbox.give_blocking(Arrival::Input(Input::Media { session, notice }));
         };
         Worker::start(setup, tell)
             .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))

@@ -15,7 +15,7 @@ pub(crate) struct Pace {
 impl Pace {
     /// Returns `true`, and counts one more, if fewer than `limit` have begun in this second.
     pub(crate) fn take(&mut self, now: Instant, limit: Option<u32>) -> bool {
-        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= PERIOD) {
+        if !self.is_current(now) {
             *self = Pace { since: Some(now), taken: 0 };
         }
         if limit.is_some_and(|limit| self.taken >= limit) {
@@ -23,6 +23,11 @@ impl Pace {
         }
         self.taken += 1;
         true
+    }
+
+    /// Returns whether its second goes on: after that it need not be kept.
+    pub(crate) fn is_current(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.saturating_duration_since(since) < PERIOD)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
+mod budget;
 pub(crate) mod dns;
 pub(crate) mod handshakes;
 pub(crate) mod hep;
@@ -13,17 +14,19 @@ pub mod udp;
 pub(crate) mod ws;
 
 use crate::call::Output;
-use crate::config::Config;
 use crate::flow::FlowKind;
+use crate::gateway::operate::Revised;
 use crate::gateway::{Gateway, Input};
 use crate::journal::WallClock;
-use crate::sip::transaction::{Flow, Hop};
+use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tcp::Secure;
 use tokio::sync::mpsc;
 
 /// Messages that may wait for one connection; beyond it the connection is closed, others go on.
@@ -60,17 +63,27 @@ impl fmt::Debug for Work {
     }
 }
 
+/// Another configuration, and what secures connections to its trunks; nothing where that could not
+/// be read.
+pub struct Reloaded {
+    pub(crate) revised: Revised,
+    pub(crate) tls: Option<HashMap<TrunkNumber, Secure>>,
+}
+
+impl fmt::Debug for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reloaded")
+    }
+}
+
 /// What shells send to the core's task.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Arrival {
     Input(Input),
     Work(Work),
-    /// Another configuration, checked.
-    Reload {
-        config: Box<Config>,
-        changes: String,
-    },
+    /// Another configuration, checked; all that takes time is made already.
+    Reload(Box<Reloaded>),
     /// A connection was accepted; `send` reaches its writer.
     Flow {
         flow: Flow,
@@ -91,6 +104,13 @@ pub enum Arrival {
     },
 }
 
+/// An arrival, and since when it waits for the core.
+#[derive(Debug)]
+pub(crate) struct Queued {
+    pub(crate) since: Instant,
+    pub(crate) arrival: Arrival,
+}
+
 /// An IPv4 address that came in by an IPv6 socket, as itself.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
@@ -109,13 +129,13 @@ pub(crate) fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
 /// The way to the core, and the source of flow numbers.
 #[derive(Clone)]
 pub(crate) struct Inbox {
-    pub core: mpsc::Sender<Arrival>,
+    core: mpsc::Sender<Queued>,
     next_flow: Arc<AtomicU64>,
 }
 
 impl Inbox {
     /// Shells share one.
-    pub(crate) fn new(core: mpsc::Sender<Arrival>) -> Inbox {
+    pub(crate) fn new(core: mpsc::Sender<Queued>) -> Inbox {
         Inbox { core, next_flow: Arc::new(AtomicU64::new(1)) }
     }
 
@@ -126,7 +146,12 @@ impl Inbox {
 
     /// Hands something to the core; waits while it is busy. False: the core has stopped.
     pub(crate) async fn give(&self, arrival: Arrival) -> bool {
-        self.core.send(arrival).await.is_ok()
+        self.core.send(Queued { since: Instant::now(), arrival }).await.is_ok()
+    }
+
+    /// As [`give`](Self::give), from a thread that may stand still meanwhile.
+    pub(crate) fn give_blocking(&self, arrival: Arrival) {
+        let _ = self.core.blocking_send(Queued { since: Instant::now(), arrival });
     }
 
     /// Hands an input to the core.

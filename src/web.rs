@@ -2,13 +2,18 @@
 //! binary.
 
 pub(crate) mod docs;
+mod edge;
 
-use crate::api::guesses::Source;
+use self::edge::{Client, Edge};
+use crate::address::network_of;
+use crate::api::access::{Page, Visit};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gauges;
+use crate::gateway::overload::Overloaded;
 use crate::log_limit::{self, Class, Level};
 use crate::printable::brief;
+use crate::refused::{Full as Used, Port, RefusedConnections};
 use crate::transport::handshakes::Handshakes;
 use crate::transport::seats::{Seat, Seats};
 use crate::transport::{Inbox, WRITE_STALL, ws};
@@ -20,12 +25,14 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rand_core::{OsRng, TryRngCore};
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -33,11 +40,10 @@ use tokio::time::timeout;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
-/// Connections at once; each costs a few kilobytes.
-const MAX_CONNECTIONS: usize = 12_000;
-/// Connections of one address at once. This machine itself is excepted: a proxy in front of us is
-/// one address.
-const MAX_PER_SOURCE: usize = 100;
+/// Addresses that browsers with calls may come back from.
+const MAX_AWAITED: usize = 10_000;
+/// Who stands at the door must have asked, and is answered, within this.
+const STANDING_DEADLINE: Duration = Duration::from_secs(3);
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// A request's body must be whole this long after its head.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -51,6 +57,7 @@ const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 's
 pub(crate) struct Web {
     pub inbox: Inbox,
     pub origins: Mutex<Vec<String>>,
+    edge: Mutex<Arc<Edge>>,
     pub domain: String,
     /// The demo's login, given to pages of this machine only.
     pub login: Option<(String, String)>,
@@ -61,6 +68,8 @@ pub(crate) struct Web {
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     pub seats: Arc<Seats>,
     pub handshakes: Handshakes,
+    pub refused: Arc<RefusedConnections>,
+    pub awaited: Arc<Awaited>,
     /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
     pub streams: Option<Streams>,
 }
@@ -74,53 +83,152 @@ impl Web {
         gauges: watch::Receiver<Gauges>,
         api: Router,
         page_token: Option<String>,
+        refused: Arc<RefusedConnections>,
     ) -> Web {
         let (origins, domain, login) =
             (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
         Web {
             inbox,
             origins,
+            edge: Mutex::new(Arc::new(Edge::new(config))),
             domain,
             login,
             gauges,
             api,
             page_token,
             tls,
-            seats: Seats::new(MAX_CONNECTIONS, MAX_PER_SOURCE),
-            handshakes: Handshakes::new(),
+            seats: Seats::new(
+                Port::Web,
+                (config.limits.connections, config.limits.connections_per_source),
+                refused.clone(),
+            ),
+            handshakes: Handshakes::new(Port::Web, refused.clone()),
+            refused,
+            awaited: Arc::default(),
             streams: None,
         }
     }
 
-    /// Lets pages of these origins in from now on.
-    pub(crate) fn set_origins(&self, origins: &[String]) {
-        *self.origins.lock().unwrap_or_else(PoisonError::into_inner) = origins.to_vec();
+    /// Which page makes a request, and whether its own connection is encrypted.
+    fn visit<T>(&self, request: &Request<T>, client: Client) -> Visit {
+        let page = page_of(request, self, client);
+        let https = request.headers().get(header::ORIGIN);
+        let https = https.is_some_and(|o| o.as_bytes().starts_with(b"https:"));
+        let secure = self.tls.is_some() || (page == Page::Own && https);
+        let secure = client.secure.unwrap_or(secure);
+        Visit { source: client.address.ip(), secure, page }
+    }
+
+    /// Lets in those that another configuration names, from now on.
+    pub(crate) fn set(&self, config: &Config) {
+        self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.origins);
+        let limits = &config.limits;
+        self.seats.limit(limits.connections, limits.connections_per_source);
+        let edge = Arc::new(Edge::new(config));
+        *self.edge.lock().unwrap_or_else(PoisonError::into_inner) = edge;
+    }
+
+    fn edge(&self) -> Arc<Edge> {
+        self.edge.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Addresses whose browsers lost their connection during a call, and until when they may come back
+/// whatever the load.
+#[derive(Debug, Default)]
+pub(crate) struct Awaited(Mutex<HashMap<IpAddr, Instant>>);
+
+impl Awaited {
+    /// A browser of this address is waited for.
+    pub(crate) fn expect(&self, address: IpAddr, until: Instant) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MAX_AWAITED {
+            let now = Instant::now();
+            all.retain(|_, until| *until > now);
+        }
+        if all.len() < MAX_AWAITED {
+            all.insert(network_of(address), until);
+        }
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&network_of(address)).is_some_and(|until| *until > Instant::now())
     }
 }
 
 /// A connection's place at the web port.
 struct Visitor {
     web: Arc<Web>,
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// Accepts until the task is dropped.
 pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
     loop {
+        web.handshakes.has_room().await;
         let Ok((stream, remote)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Some(seat) = web.seats.take_or_tell(remote.ip(), "web port") else { continue };
-        let visitor = Arc::new(Visitor { web: web.clone(), _seat: seat });
+        let edge = web.edge();
+        // Other people's connections are not the proxy's own.
+        let through = edge.expects_header(remote.ip());
+        let is_proxy = through || edge.trusts(remote.ip());
+        let Some(seat) = web.seats.take_or_stand(remote.ip(), is_proxy) else { continue };
         crate::transport::tune(&stream);
-        tokio::spawn(visit(stream, remote, visitor));
+        let (stands, web) = (seat.stands.is_some(), web.clone());
+        let served = async move {
+            match through {
+                true => visit_through(stream, remote, seat, web).await,
+                false => visit(stream, remote, Arc::new(Visitor { web, seat })).await,
+            }
+        };
+        if stands {
+            tokio::spawn(timeout(STANDING_DEADLINE, served));
+        } else {
+            tokio::spawn(served);
+        }
+    }
+}
+
+/// As [`visit`], of whom the PROXY header names.
+async fn visit_through(mut stream: TcpStream, proxy: SocketAddr, seat: Seat, web: Arc<Web>) {
+    let read = timeout(HEAD_DEADLINE, edge::header(&mut stream)).await;
+    let client = match read.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
+        Ok(client) => client,
+        Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return,
+        Err(e) => {
+            let class = Class::new("connections without a PROXY header", Code::PROXY_HEADER);
+            return log_limit::tell(Level::Warn, class, || {
+                format!("web port: a connection of the proxy {proxy} is refused: {e}")
+            });
+        }
+    };
+    let Some(remote) = client else {
+        let visitor = Arc::new(Visitor { web, seat });
+        return secured(stream, proxy, visitor).await;
+    };
+    drop(seat);
+    let is_proxy = web.edge().trusts(remote.ip());
+    let Some(seat) = web.seats.take_or_stand(remote.ip(), is_proxy) else { return };
+    let stands = seat.stands.is_some();
+    let served = secured(stream, remote, Arc::new(Visitor { web, seat }));
+    if stands {
+        let _ = timeout(STANDING_DEADLINE, served).await;
+    } else {
+        served.await;
     }
 }
 
 async fn visit(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
+    if let Some(stream) = spoken(stream, &visitor.web).await {
+        secured(stream, remote, visitor).await;
+    }
+}
+
+async fn secured(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
     let web = &visitor.web;
-    let Some(stream) = spoken(stream, web).await else { return };
     let Some(tls) = &web.tls else { return connection(stream, remote, visitor).await };
     match web.handshakes.accept(tls, stream, remote.ip()).await {
         Ok(stream) => connection(stream, remote, visitor).await,
@@ -148,17 +256,27 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     remote: SocketAddr,
     visitor: Arc<Visitor>,
 ) {
-    let service = service_fn(move |request| {
+    let stands = visitor.seat.stands;
+    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         let visitor = visitor.clone();
         async move {
+            let edge = visitor.web.edge();
+            let client = edge.client(&request, remote);
+            if let Some(moved) = below(&mut request, &edge) {
+                return Ok::<_, Infallible>(moved.map(Body::new));
+            }
+            let probe = matches!(request.uri().path(), "/livez" | "/readyz");
+            if let Some(why) = stands.filter(|_| !probe) {
+                return Ok(come_back(why).map(Body::new));
+            }
             if let Some(refused) = misdirected(&request, &visitor.web) {
-                return Ok::<_, Infallible>(refused.map(Body::new));
+                return Ok(refused.map(Body::new));
             }
             // The API has its own guard; everything else is a file or the WebSocket's door.
             if request.uri().path().starts_with("/api/") {
-                return ask_api(request, remote, &visitor.web).await;
+                return ask_api(request, client, &visitor.web).await;
             }
-            Ok(respond(request, remote, &visitor).map(Body::new))
+            Ok(respond(request, client, &visitor).map(Body::new))
         }
     });
     // A client that does not read its answer keeps neither the answer nor the place.
@@ -167,6 +285,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
+        .keep_alive(stands.is_none())
         .max_headers(64)
         .max_buf_size(16 * 1024)
         .serve_connection(TokioIo::new(Box::pin(stream)), service)
@@ -174,14 +293,38 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     let _ = served.await;
 }
 
+/// Takes the path of `public_url` off a request, where a proxy left it there; returns the way to the
+/// page, which ends with a slash, if a request has none.
+fn below(
+    request: &mut Request<hyper::body::Incoming>,
+    edge: &Edge,
+) -> Option<Response<Full<Bytes>>> {
+    let path = &edge.public.as_ref().filter(|p| !p.path.is_empty())?.path;
+    let rest = request.uri().path().strip_prefix(path.as_str())?;
+    if rest.is_empty() {
+        let mut response = text(StatusCode::PERMANENT_REDIRECT, "it ends with a slash\n");
+        let to = HeaderValue::from_str(&format!("{path}/")).ok()?;
+        response.headers_mut().insert(header::LOCATION, to);
+        return Some(response);
+    }
+    if rest.starts_with('/') {
+        let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+        if let Ok(uri) = format!("{rest}{query}").parse() {
+            *request.uri_mut() = uri;
+        }
+    }
+    None
+}
+
 /// Hands a request to the API once its body is whole.
 async fn ask_api(
     request: Request<hyper::body::Incoming>,
-    remote: SocketAddr,
+    client: Client,
     web: &Web,
 ) -> Result<Response<Body>, Infallible> {
+    let visit = web.visit(&request, client);
     let (mut head, body) = request.into_parts();
-    head.extensions.insert(Source(remote.ip()));
+    head.extensions.insert(visit);
     let whole = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
     let body = match whole {
         Ok(Ok(body)) => Body::from(body.to_bytes()),
@@ -217,6 +360,18 @@ fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
+/// Who finds no place, or would log in only to be refused, is told to come back: not all at once.
+fn come_back(why: Used) -> Response<Full<Bytes>> {
+    let mut again = [0];
+    // Without chance all come after the same time, which is still better than at once.
+    let _ = OsRng.try_fill_bytes(&mut again);
+    let again = 5 + u64::from(again[0]) * 26 / 256;
+    let mut response =
+        text(StatusCode::SERVICE_UNAVAILABLE, format!("{}: come back later\n", why.as_str()));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(again));
+    response
+}
+
 /// A script for pages of other origins.
 fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response
@@ -227,7 +382,7 @@ fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
 
 fn respond(
     request: Request<hyper::body::Incoming>,
-    remote: SocketAddr,
+    client: Client,
     visitor: &Arc<Visitor>,
 ) -> Response<Full<Bytes>> {
     let web = &visitor.web;
@@ -237,50 +392,19 @@ fn respond(
     let upgrades = request.headers().get(header::UPGRADE).is_some();
     match request.uri().path() {
         // Clients that know no path ask at the root: baresip does.
-        "/" if upgrades => upgrade(request, remote, visitor),
-        "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
-        "/phone.js" => {
-            file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js"))
-        }
-        "/button.html" => {
-            file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/button.html"))
-        }
-        // Other origins' pages embed it; which of them may connect is for web.origins to say.
-        "/call-button.js" => embeddable(file(
-            StatusCode::OK,
-            "text/javascript; charset=utf-8",
-            include_str!("web/call-button.js"),
-        )),
-        "/icon.svg" => file(StatusCode::OK, "image/svg+xml", include_str!("web/icon.svg")),
-        "/console.js" => file(
-            StatusCode::OK,
-            "text/javascript; charset=utf-8",
-            include_str!("web/dist/console.js"),
-        ),
-        "/console.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/dist/console.css"))
-        }
-        "/tokens.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console/tokens.css"))
-        }
-        "/phone.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css"))
-        }
-        "/jssip.js" => embeddable(file(
-            StatusCode::OK,
-            "text/javascript; charset=utf-8",
-            include_str!("web/dist/jssip.js"),
-        )),
-        "/docs.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/docs.css"))
-        }
+        "/" if upgrades => upgrade(request, client, visitor),
         path if path == "/docs" || path.starts_with("/docs/") => {
+            let edge = web.edge();
+            let root = edge.public.as_ref().map_or("", |p| p.path.as_str());
             match docs::page(path.trim_start_matches("/docs")) {
-                Some(page) => file(StatusCode::OK, "text/html; charset=utf-8", page),
+                Some(page) => {
+                    let page = page.replace("href=\"/", &format!("href=\"{root}/"));
+                    file(StatusCode::OK, "text/html; charset=utf-8", page)
+                }
                 None => text(StatusCode::NOT_FOUND, "no such page of the book\n"),
             }
         }
-        "/settings.json" => settings(&request, remote, web),
+        "/settings.json" => settings(&request, client.address, web),
         // The core holds the other end of the gauges as long as it lives.
         "/livez" | "/readyz" if web.gauges.has_changed().is_err() => {
             text(StatusCode::SERVICE_UNAVAILABLE, "the core has ended\n")
@@ -289,10 +413,51 @@ fn respond(
         "/readyz" if web.gauges.borrow().draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         }
-        "/readyz" => text(StatusCode::OK, "ok\n"),
-        "/sip" => upgrade(request, remote, visitor),
-        _ => text(StatusCode::NOT_FOUND, "no such page\n"),
+        // Overload makes nothing unready: where every node is, none would be left.
+        "/readyz" => {
+            let gauges = *web.gauges.borrow();
+            let state = gauges.overloaded.map_or("ok", |_| "overloaded");
+            text(StatusCode::OK, format!("{state}\ncalls left: {}\n", gauges.calls_left))
+        }
+        "/sip" => upgrade(request, client, visitor),
+        path => match asset(path) {
+            Some((kind, body)) => {
+                let response = file(StatusCode::OK, kind, Bytes::from_static(body));
+                if EMBEDDABLE.contains(&path) { embeddable(response) } else { response }
+            }
+            None => text(StatusCode::NOT_FOUND, "no such page\n"),
+        },
     }
+}
+
+/// Scripts that pages of other origins embed; which of them may connect is for web.origins to say.
+const EMBEDDABLE: [&str; 2] = ["/call-button.js", "/jssip.js"];
+
+/// A file of the page: its kind and its bytes.
+fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
+    const HTML: &str = "text/html; charset=utf-8";
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    const STYLE: &str = "text/css; charset=utf-8";
+    Some(match path {
+        "/" => (HTML, include_bytes!("web/index.html")),
+        "/button.html" => (HTML, include_bytes!("web/button.html")),
+        "/phone.js" => (SCRIPT, include_bytes!("web/dist/phone.js")),
+        "/call-button.js" => (SCRIPT, include_bytes!("web/dist/call-button.js")),
+        "/console.js" => (SCRIPT, include_bytes!("web/dist/console.js")),
+        "/jssip.js" => (SCRIPT, include_bytes!("web/dist/jssip.js")),
+        "/service-worker.js" => (SCRIPT, include_bytes!("web/service-worker.js")),
+        "/console.css" => (STYLE, include_bytes!("web/dist/console.css")),
+        "/tokens.css" => (STYLE, include_bytes!("web/console/tokens.css")),
+        "/phone.css" => (STYLE, include_bytes!("web/phone.css")),
+        "/docs.css" => (STYLE, include_bytes!("web/docs.css")),
+        "/manifest.webmanifest" => {
+            ("application/manifest+json", include_bytes!("web/manifest.webmanifest"))
+        }
+        "/icon.svg" => ("image/svg+xml", include_bytes!("web/icon.svg")),
+        "/icon-192.png" => ("image/png", include_bytes!("web/icon-192.png")),
+        "/icon-512.png" => ("image/png", include_bytes!("web/icon-512.png")),
+        _ => return None,
+    })
 }
 
 /// What the page needs to know; the demo's login goes to pages opened on this machine by its own
@@ -325,8 +490,12 @@ fn host_of<T>(request: &Request<T>) -> Option<String> {
 /// this address would otherwise be a page of ours (DNS rebinding); only names with a dot can be.
 fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes>>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (first, more) = (hosts.next()?, hosts.next());
-    let Some(host) = first.to_str().ok().filter(|_| more.is_none()) else {
+    let (first, more) = (hosts.next(), hosts.next());
+    // Probes of load balancers speak HTTP/1.0, which asks for none.
+    if first.is_none() && request.version() == Version::HTTP_10 {
+        return None;
+    }
+    let Some(host) = first.and_then(|h| h.to_str().ok()).filter(|_| more.is_none()) else {
         return Some(text(StatusCode::BAD_REQUEST, "one Host, and a readable one\n"));
     };
     let host = host.to_ascii_lowercase();
@@ -345,39 +514,55 @@ fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes
         };
         origins.iter().any(exact)
     };
-    (!literal && !served && !local && !listed()).then(|| {
+    let public = || web.edge().public.as_ref().is_some_and(|p| p.host == name);
+    (!literal && !served && !local && !listed() && !public()).then(|| {
         let why = format!(
             "{name} is not served here: the names of [server] domain and below it are, and those \
-             of web.origins\n"
+             of web.origins and web.public_url\n"
         );
         text(StatusCode::MISDIRECTED_REQUEST, why)
     })
 }
 
-/// Exact scheme, host and port: the page's own, or one on the list. A client without Origin is no
-/// browser.
-fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web) -> bool {
+/// The page that makes a request: exact scheme, host and port are compared. Where something in
+/// front of a port without TLS adds it and does not say so, the browser says https.
+fn page_of<T>(request: &Request<T>, web: &Web, client: Client) -> Page {
     let mut all = request.headers().get_all(header::ORIGIN).iter();
-    let Some(origin) = all.next() else { return true };
-    let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else { return false };
-    let scheme = if web.tls.is_some() { "https" } else { "http" };
-    let own =
-        host_of(request).is_some_and(|h| origin.eq_ignore_ascii_case(&format!("{scheme}://{h}")));
-    own || web
-        .origins
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .any(|o| o.eq_ignore_ascii_case(origin))
+    let Some(origin) = all.next() else { return Page::Unnamed };
+    let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else {
+        return Page::Other;
+    };
+    let schemes: &[&str] = match client.secure {
+        Some(true) => &["https"],
+        Some(false) => &["http"],
+        None if web.tls.is_some() => &["https"],
+        None => &["http", "https"],
+    };
+    let host = host_of(request).unwrap_or_default();
+    let is_own = |scheme: &&str| origin.eq_ignore_ascii_case(&format!("{scheme}://{host}"));
+    let is_public =
+        web.edge().public.as_ref().is_some_and(|p| p.origin.eq_ignore_ascii_case(origin));
+    if is_public || schemes.iter().any(is_own) { Page::Own } else { Page::Other }
+}
+
+/// The page's own origin, or one on the list. A client without Origin is no browser.
+fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web, client: Client) -> bool {
+    let mut all = request.headers().get_all(header::ORIGIN).iter();
+    let origin = all.next().filter(|_| all.next().is_none()).and_then(|o| o.to_str().ok());
+    let listed = |origin: &str| {
+        let origins = web.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
+    };
+    page_of(request, web, client) != Page::Other || origin.is_some_and(listed)
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.
 fn upgrade(
     mut request: Request<hyper::body::Incoming>,
-    remote: SocketAddr,
+    client: Client,
     visitor: &Arc<Visitor>,
 ) -> Response<Full<Bytes>> {
-    let web = &visitor.web;
+    let (web, remote) = (&visitor.web, client.address);
     let lists = |name: header::HeaderName, wanted: &str| {
         let values = request.headers().get_all(name);
         let mut words = values.iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
@@ -400,7 +585,7 @@ fn upgrade(
             "Sec-WebSocket-Protocol: sip is required (RFC 7118)\n",
         );
     }
-    if !origin_allowed(&request, web) {
+    if !origin_allowed(&request, web, client) {
         let origin = request.headers().get(header::ORIGIN).map(|o| o.as_bytes());
         log_limit::tell(Level::Warn, Class::new("origins refused", Code::ORIGIN), || {
             let origin = String::from_utf8_lossy(origin.unwrap_or_default());
@@ -408,14 +593,26 @@ fn upgrade(
         });
         return text(StatusCode::FORBIDDEN, "this origin is not in web.origins\n");
     }
+    // A browser that is let in now would be refused its login, and not all try that again.
+    let overloaded = web.gauges.borrow().overloaded.filter(|why| *why != Overloaded::Media);
+    if overloaded.is_some() && !web.awaited.has(remote.ip()) {
+        web.refused.tell(Port::Web, Used::Overload, remote.ip());
+        return come_back(Used::Overload);
+    }
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {
         return text(StatusCode::BAD_REQUEST, "no Sec-WebSocket-Key\n");
     };
+    // The proxy's connection has its place; whoever is behind it must have one too.
+    let own = client.is_proxied.then(|| web.seats.take_or_tell(remote.ip()));
+    if matches!(own, Some(None)) {
+        let why = "too many connections come from your address\n";
+        return text(StatusCode::TOO_MANY_REQUESTS, why);
+    }
     let upgrading = hyper::upgrade::on(&mut request);
     let (inbox, visitor) = (web.inbox.clone(), visitor.clone());
     tokio::spawn(async move {
         // The place is held until the WebSocket ends, not only its handshake.
-        let _visitor = visitor;
+        let (_visitor, _own) = (visitor, own);
         if let Ok(Ok(upgraded)) = timeout(HEAD_DEADLINE, upgrading).await {
             ws::serve(TokioIo::new(upgraded), remote, inbox).await;
         }
@@ -437,4 +634,60 @@ fn accept_key(key: &[u8]) -> String {
     context.update(key);
     context.update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     base64::engine::general_purpose::STANDARD.encode(context.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::parse_embedded;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::mpsc;
+
+    async fn upgrade_at(web: SocketAddr) -> String {
+        let mut stream = TcpStream::connect(web).await.expect("it listens");
+        let ask = format!(
+            "GET /sip HTTP/1.1\r\nHost: {web}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Sec-WebSocket-Protocol: sip\r\n\r\n"
+        );
+        stream.write_all(ask.as_bytes()).await.expect("sent");
+        let mut answer = vec![0; 1_024];
+        let n = stream.read(&mut answer).await.expect("an answer");
+        String::from_utf8_lossy(&answer[..n]).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_browser_that_would_be_refused_its_login_is_not_let_in() {
+        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
+        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
+        let (core, _arrivals) = mpsc::channel(100);
+        let (tell, gauges) = watch::channel(Gauges::default());
+        let refused = Arc::new(RefusedConnections::default());
+        let inbox = Inbox::new(core);
+        let web = Web::new(inbox, &config, None, gauges, Router::new(), None, refused.clone());
+        let web = Arc::new(web);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let serving = tokio::spawn(serve(listener, web.clone()));
+        assert!(upgrade_at(at).await.starts_with("HTTP/1.1 101"));
+        for (why, status) in
+            [(Overloaded::Core, 503), (Overloaded::Queue, 503), (Overloaded::Media, 101)]
+        {
+            tell.send_modify(|gauges| gauges.overloaded = Some(why));
+            let answer = upgrade_at(at).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{why:?}: {answer}");
+            assert_eq!(answer.contains("retry-after: "), status == 503, "{answer}");
+        }
+        tell.send_modify(|gauges| gauges.overloaded = Some(Overloaded::Core));
+        let told = refused.read().find(|(_, why, _)| *why == "overload");
+        assert_eq!(told, Some(("web", "overload", 2)));
+        // Its calls wait for it.
+        let soon = Instant::now() + Duration::from_secs(30);
+        web.awaited.expect([127, 0, 0, 1].into(), soon);
+        assert!(upgrade_at(at).await.starts_with("HTTP/1.1 101"));
+        (0..2 * MAX_AWAITED as u32)
+            .for_each(|n| web.awaited.expect(IpAddr::from(n.to_be_bytes()), soon));
+        assert_eq!(web.awaited.0.lock().expect("sound").len(), MAX_AWAITED);
+        serving.abort();
+    }
 }

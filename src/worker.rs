@@ -5,22 +5,25 @@
 
 mod kept;
 pub(crate) mod lateness;
-mod load;
+pub(crate) mod load;
 pub mod ports;
 pub(crate) mod pulse;
 mod running;
 mod snapshot;
 mod sources;
-mod streams;
+pub(crate) mod streams;
 
 use crate::datagrams::local::tell_local;
+use crate::errors::Code;
 use crate::media::dtls::Identity;
 use crate::media::player::Source;
 use crate::media::session::SessionEvent;
 use crate::media::{LegId, Settings, Statistics};
+use crate::refused::RefusedConnections;
 use crate::sdp::offer_answer::Ice;
 pub use kept::Kept;
 use lateness::Lateness;
+use load::LoadGauge;
 use mio::{Poll, Waker};
 use ports::{Pair, PortRange};
 use pulse::Pulse;
@@ -181,6 +184,7 @@ pub enum Notice {
     },
     OpenFailed {
         end: LegId,
+        code: Code,
         why: String,
     },
     Media(SessionEvent),
@@ -227,6 +231,8 @@ pub struct Setup {
     pub ports: Arc<PortRange>,
     pub identity: Arc<Identity>,
     pub late: Arc<Lateness>,
+    pub load: Arc<LoadGauge>,
+    pub(crate) refused: Arc<RefusedConnections>,
     pub pulse: Arc<Pulse>,
     /// The way for browsers' connections; it leads to the newest thread.
     pub door: Streams,
@@ -250,6 +256,8 @@ impl Setup {
             ports,
             identity,
             late: Arc::default(),
+            load: Arc::default(),
+            refused: Arc::default(),
             pulse: Arc::new(Pulse::new(Instant::now())),
             door: Streams::default(),
             kept: Kept::default(),
@@ -261,6 +269,8 @@ impl Setup {
 struct Parts {
     identity: Arc<Identity>,
     late: Arc<Lateness>,
+    load: Arc<LoadGauge>,
+    refused: Arc<RefusedConnections>,
     pulse: Arc<Pulse>,
     kept: Kept,
 }
@@ -275,7 +285,9 @@ impl Worker {
     /// # Errors
     /// The port cannot be bound.
     pub fn start(setup: Setup, tell: impl Fn(u64, Notice) + Send + 'static) -> io::Result<Worker> {
-        let Setup { name, browser, streamed, ports, identity, late, pulse, door, kept } = setup;
+        let Setup { name, browser, streamed, ports, identity, late, load, refused, .. } =
+            setup.clone();
+        let Setup { pulse, door, kept, .. } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
         let socket = match kept.browsers() {
@@ -299,7 +311,7 @@ impl Worker {
         let (orders, inbox) = kept.orders().unwrap_or_else(|| sync_channel(QUEUE));
         door.open(orders.clone(), waker.clone());
         let range = ports.clone();
-        let parts = Parts { identity, late, pulse, kept };
+        let parts = Parts { identity, late, load, refused, pulse, kept };
         let inbox = (orders.clone(), inbox);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             Running::new(poll, inbox, (socket, listener), range, parts, Box::new(tell)).run()
@@ -346,6 +358,7 @@ impl Worker {
                 Err(e) => {
                     return Ok(Some(Notice::OpenFailed {
                         end,
+                        code: Code::PORTS,
                         why: format!("no media port: {e}"),
                     }));
                 }

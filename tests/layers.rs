@@ -9,8 +9,9 @@ use webtrunk::{LAYERS, LAYERS_WITHIN};
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 23] = [
+const PURE: [&str; 25] = [
     "address",
+    "brakes",
     "chance",
     "egress",
     "errors",
@@ -26,6 +27,7 @@ const PURE: [&str; 23] = [
     "dialplan",
     "media",
     "flow",
+    "fraud",
     "resolver",
     "registrar",
     "trunk",
@@ -198,5 +200,18 @@ fn every_module_has_its_layer_and_no_unsafe_is_written() {
             group_of(&module).is_some() || matches!(module.as_str(), "lib" | "main" | "cli");
         assert!(known, "{} has no layer: add it to LAYERS in src/lib.rs", path.display());
         assert!(!text.contains("unsafe "), "{} writes unsafe", path.display());
+    }
+}
+
+/// What a build costs is what it is made of: each dependency says in a word what it is for.
+#[test]
+fn every_dependency_has_a_word_why() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let text = fs::read_to_string(file).expect("readable");
+    let table = text.split("[dependencies]\n").nth(1).and_then(|t| t.split("\n[").next());
+    let lines = table.expect("a table").lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+    for line in lines {
+        let why = line.rsplit_once(" # ").map(|(_, why)| why.trim()).unwrap_or_default();
+        assert!(!why.is_empty() && !why.contains(' '), "{line}");
     }
 }

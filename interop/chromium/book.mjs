@@ -1,4 +1,4 @@
-// What the book promises of pages: logging in by a token, a call nobody dialled, the book itself,
+// What the book promises of pages: logging in by a token and by a password, a call nobody dialled, the book itself,
 // the checker's marks.
 import { join } from "node:path";
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -54,6 +54,9 @@ async function serve(name, port, more, dialplans) {
   };
 }
 
+const PEOPLE =
+  '[user.alice]\npassword = "alice-secret"\n[credentials]\nsecret = "a-secret-of-the-gateway"\n';
+
 export function bookCases(chrome) {
   test("the call button logs in by a JSON Web Token, and does what it grants and no more", async () => {
     const own = await serve(
@@ -88,7 +91,7 @@ export function bookCases(chrome) {
         document.addEventListener(type, (e) => told.push({ type, ...e.detail }));
     });
     const told = (type) => page.evaluate((t) => window.told.find((e) => e.type === t), type);
-    const press = () => page.locator("call-button").locator("button").click();
+    const press = () => page.locator("call-button").locator('[part~="button"]').click();
     await press();
     await until("connected", () => told("connected"));
     await press();
@@ -248,6 +251,7 @@ export function bookCases(chrome) {
       await chrome().newContext({ viewport: { width: 1280, height: 860 } })
     ).newPage();
     await page.goto("http://localhost:8103/#/dialplan");
+    await page.click("#entry-token summary");
     await page.fill("#token", secret);
     await page.click("#token-form button");
     await page.waitForSelector("#view-dialplan .mark");
@@ -260,6 +264,104 @@ export function bookCases(chrome) {
       await accessible(page, `the dialplan's files, ${theme}`);
     }
     await page.context().close();
+    await own.stop();
+  });
+
+  test("a person logs in to the page by password, sees events come, and is out when the password changes", async () => {
+    const own = await serve("people", 8106, PEOPLE, {
+      "default.toml": '[[route]]\nname = "All"\nmatch = "9X."\ndo = [{ echo = true }]\n',
+    });
+    const user = (...args) =>
+      execFileSync(
+        binary,
+        [
+          "user",
+          ...args,
+          "-c",
+          join(own.folder, "webtrunk.toml"),
+          "--control",
+          join(own.folder, "c.sock"),
+        ],
+        { encoding: "utf8" },
+      ).trim();
+    const password = user("add", "anna", "--scope", "admin", "--generate");
+    const context = await chrome().newContext({ viewport: { width: 1280, height: 860 } });
+    const page = await context.newPage();
+    await page.goto("http://localhost:8106/#/calls");
+    await page.waitForSelector("#entry:visible");
+    for (const theme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme: theme });
+      await page.screenshot({ path: join(SHOTS, `console-login-${theme}.png`) });
+      await accessible(page, `the login, ${theme}`);
+    }
+    const enter = async (secret) => {
+      await page.fill("#entry-user", "anna");
+      await page.fill("#entry-password", secret);
+      await page.click("#entry-form button");
+    };
+    await enter("not the password");
+    await until("a wrong password is told", async () =>
+      /password is another/.test(await page.textContent("#entry-wrong")),
+    );
+    await enter(password);
+    await page.waitForSelector("#view-calls:visible");
+    equal(await page.textContent("#entered-as"), "Logged in as anna", "who is logged in");
+    await accessible(page, "calls, logged in");
+    // What the cookie lets in, and that no script sees it.
+    equal(await page.evaluate(() => document.cookie), "", "cookies that scripts see");
+    const [cookie] = await context.cookies();
+    equal(`${cookie.httpOnly} ${cookie.sameSite}`, "true Strict", "the cookie");
+    await page.goto("http://localhost:8106/#/settings");
+    await page.reload();
+    await page.waitForSelector("#view-settings:visible");
+    // A call comes: its event draws the list anew, by the session's stream.
+    await page.goto("http://localhost:8106/#/calls");
+    await page.waitForSelector("#view-calls:visible");
+    execFileSync(binary, [
+      "call",
+      "9196",
+      "--as",
+      "alice",
+      "--for",
+      "1s",
+      "--control",
+      join(own.folder, "c.sock"),
+    ]);
+    await until("the call appears by itself", async () =>
+      /9196/.test(await page.textContent("#view-calls")),
+    );
+    // A page of another origin gets nothing by it.
+    const other = await context.newPage();
+    const shop = createServer((_, response) => {
+      response.setHeader("Content-Type", "text/html");
+      response.end('<!doctype html><html lang="en"><title>shop</title>');
+    }).listen(8107);
+    await other.goto("http://localhost:8107/");
+    const stolen = await other.evaluate(async () => {
+      const options = { method: "POST", credentials: "include", mode: "no-cors" };
+      const response = await fetch("http://localhost:8106/api/v1/drain", options).catch(() => null);
+      return response?.type ?? "none";
+    });
+    equal(stolen, "opaque", "what another page sees");
+    shop.close();
+    const status = await page.evaluate(async () => (await fetch("api/v1/status")).json());
+    equal(status.draining, false, "another page drained the gateway");
+    const changed = user("password", "anna", "--generate");
+    await until("the session is over", async () =>
+      /session has ended/.test(await page.textContent("#entry-wrong")),
+    );
+    await enter(changed);
+    await page.waitForSelector("#view-calls:visible");
+    await page.click("#leave");
+    await page.waitForSelector("#entry:visible");
+    await page.setViewportSize({ width: 360, height: 740 });
+    equal(
+      await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth),
+      true,
+      "the login scrolls sideways on a telephone",
+    );
+    await page.screenshot({ path: join(SHOTS, "console-login-small.png") });
+    await context.close();
     await own.stop();
   });
 }

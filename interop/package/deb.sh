@@ -15,7 +15,8 @@ install -Dm644 "$root/interop/systemd/webtrunk.service" "$work/usr/lib/systemd/s
 install -Dm640 "$root/interop/package/webtrunk.toml" "$work/etc/webtrunk/webtrunk.toml"
 install -Dm640 "$root/interop/package/default.toml" "$work/etc/webtrunk/dialplans/default.toml"
 install -d "$work/usr/share/man/man1" "$work/usr/share/bash-completion/completions" "$work/usr/share/zsh/vendor-completions" "$work/usr/share/fish/vendor_completions.d"
-"$binary" man | gzip -9n > "$work/usr/share/man/man1/webtrunk.1.gz"
+"$binary" man --dir "$work/usr/share/man/man1"
+gzip -9n "$work/usr/share/man/man1/"*.1
 "$binary" completions bash > "$work/usr/share/bash-completion/completions/webtrunk"
 "$binary" completions zsh > "$work/usr/share/zsh/vendor-completions/_webtrunk"
 "$binary" completions fish > "$work/usr/share/fish/vendor_completions.d/webtrunk.fish"

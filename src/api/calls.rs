@@ -59,6 +59,19 @@ pub(crate) struct Wanted {
     pub tags: BTreeMap<String, String>,
 }
 
+/// How many of the bodies that are taken here `bytes` can be.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn bodies(bytes: &[u8]) -> usize {
+    [
+        serde_json::from_slice::<Wanted>(bytes).is_ok(),
+        serde_json::from_slice::<Digits>(bytes).is_ok(),
+        serde_json::from_slice::<Handover>(bytes).is_ok(),
+    ]
+    .iter()
+    .filter(|read| **read)
+    .count()
+}
+
 fn refused(why: &Refusal) -> Problem {
     let status = StatusCode::from_u16(why.status)
         .ok()

@@ -261,6 +261,13 @@ fn begin_of(listing: &Listing, clock: &WallClock) -> Answer<Option<Option<CallKe
 }
 
 /// Why a cursor is not followed.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn listed(query: &str) -> bool {
+    let uri = Uri::builder().path_and_query(format!("/calls?{query}")).build();
+    let read = uri.ok().and_then(|uri| axum::extract::Query::<Query>::try_from_uri(&uri).ok());
+    read.is_some_and(|read| read.0.understood(Timestamp::UNIX_EPOCH).is_ok())
+}
+
 pub(crate) fn bad_cursor(cursor: &str) -> Problem {
     bad(format!("cursor={cursor} is none of this gateway's"), "follow the Link header of a page")
 }

@@ -9,13 +9,16 @@ mod legs;
 mod messages;
 pub mod plain;
 
-use crate::call::{Call, Cdr};
+use crate::call::Cdr;
+use crate::codec::Codec;
 use crate::errors::Code;
 use crate::event::{Counted, Event, LostBy};
 use crate::flow::Transport;
+use crate::gateway::overload::NewWork;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
-use crate::trunk::Health;
+use crate::refused::RefusedConnections;
+use crate::trunk::{Health, TrunkState};
 use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
 use fates::Fates;
@@ -69,8 +72,31 @@ struct Build {
     version: &'static str,
 }
 
+/// A trunk as it is when somebody scrapes.
+pub(crate) struct TrunkReading {
+    name: String,
+    up: bool,
+    calls: usize,
+    limit: Option<usize>,
+    round_trip: Option<Duration>,
+}
+
+impl TrunkReading {
+    pub(crate) fn of(gateway: &Gateway, name: &str, state: &TrunkState, calls: usize) -> Self {
+        TrunkReading {
+            name: name.to_owned(),
+            up: state.health != Health::Down && !state.disabled,
+            calls,
+            limit: gateway.config().trunks.get(name).and_then(|t| t.max_calls),
+            round_trip: state.round_trip,
+        }
+    }
+}
+
 /// All counters of a node.
 pub struct Metrics {
+    /// Held by whoever reads: families are emptied and filled again, and half of one is none.
+    pub(crate) scrape: tokio::sync::Mutex<()>,
     registry: Registry,
     calls_total: Family<Label, Counter>,
     refused_total: Family<Label, Counter>,
@@ -93,6 +119,9 @@ pub struct Metrics {
     pub checkpoints_failed: Counter,
     /// Counted by the workers.
     pub late: Arc<Lateness>,
+    /// Counted where they are refused.
+    pub refused_connections: Arc<RefusedConnections>,
+    connections_refused: Family<Label, Counter>,
     legs: Legs,
     silent: Counter,
     one_way: Family<Label, Counter>,
@@ -101,6 +130,8 @@ pub struct Metrics {
     login_refused: Counter,
     calls: Gauge,
     draining: Gauge,
+    calls_left: Gauge,
+    overload_refused: Family<Label, Counter>,
     registrations: Family<Label, Gauge>,
     flows: Gauge,
     transactions: Gauge,
@@ -130,6 +161,7 @@ impl Metrics {
     /// All at nothing.
     pub(crate) fn new() -> Metrics {
         let mut metrics = Metrics {
+            scrape: tokio::sync::Mutex::default(),
             registry: Registry::with_prefix("webtrunk"),
             calls_total: Family::default(),
             refused_total: Family::default(),
@@ -148,6 +180,8 @@ impl Metrics {
             cdr_waiting: Family::default(),
             checkpoints_failed: Counter::default(),
             late: Arc::default(),
+            refused_connections: Arc::default(),
+            connections_refused: Family::default(),
             legs: Legs::default(),
             silent: Counter::default(),
             one_way: Family::default(),
@@ -156,6 +190,8 @@ impl Metrics {
             login_refused: Counter::default(),
             calls: Gauge::default(),
             draining: Gauge::default(),
+            calls_left: Gauge::default(),
+            overload_refused: Family::default(),
             registrations: Family::default(),
             flows: Gauge::default(),
             transactions: Gauge::default(),
@@ -197,6 +233,16 @@ impl Metrics {
         up.set(1);
         r.register("up", "1 while the gateway serves", up);
         r.register("draining", "1 while new calls are refused", self.draining.clone());
+        r.register(
+            "calls_left",
+            "Calls that would be taken now, by limits.calls and by what this machine has left",
+            self.calls_left.clone(),
+        );
+        r.register(
+            "overload_refused",
+            "Requests refused for overload: calls, logins and texts",
+            self.overload_refused.clone(),
+        );
     }
 
     fn register_calls(&mut self) {
@@ -306,6 +352,11 @@ impl Metrics {
     fn register_browsers(&mut self) {
         let r = &mut self.registry;
         r.register("registrations", "Registered browsers", self.registrations.clone());
+        r.register(
+            "connections_refused",
+            "Connections refused for want of a place, by port and by what was used up",
+            self.connections_refused.clone(),
+        );
         r.register("flows", "Connections of browsers and trunks", self.flows.clone());
         r.register(
             "flow_lost",
@@ -491,6 +542,12 @@ impl Metrics {
         let gauges: Gauges = gateway.gauges();
         self.calls.set(gauges.calls as i64);
         self.draining.set(i64::from(gauges.draining));
+        self.calls_left.set(gauges.calls_left as i64);
+        for (what, count) in NewWork::NAMES.into_iter().zip(gateway.shed()) {
+            let counter =
+                self.overload_refused.get_or_create(&vec![("what", what.to_owned())]).clone();
+            counter.inc_by(count.saturating_sub(counter.get()));
+        }
         self.registrations
             .get_or_create(&vec![("transport", Transport::Ws.to_string())])
             .set(gauges.bindings as i64);
@@ -505,8 +562,12 @@ impl Metrics {
         let (calls, bytes) = gateway.recorder.size();
         self.recorder_calls.set(calls as i64);
         self.recorder_bytes.set(bytes as i64);
+    }
+
+    /// Reads the codecs that calls that live are transcoded between.
+    pub(crate) fn read_calls(&self, codecs: impl Iterator<Item = (Codec, Codec)>) {
         self.transcodes.clear();
-        for (from, to) in gateway.live_calls().filter_map(Call::codecs).filter(|(a, b)| a != b) {
+        for (from, to) in codecs.filter(|(a, b)| a != b) {
             self.transcodes
                 .get_or_create(&vec![
                     ("from", from.name().to_owned()),
@@ -514,19 +575,21 @@ impl Metrics {
                 ])
                 .inc();
         }
+    }
+
+    /// Reads the trunks as they are.
+    pub(crate) fn read_trunks(&self, trunks: Vec<TrunkReading>) {
         // Trunks a reload took away must not stay.
         [&self.trunk_up, &self.trunk_calls, &self.trunk_limit].iter().for_each(|f| f.clear());
         self.trunk_rtt.clear();
-        for (name, state, calls) in gateway.trunk_states() {
-            let label = vec![("trunk", name.clone())];
-            self.trunk_up
-                .get_or_create(&label)
-                .set(i64::from(state.health != Health::Down && !state.disabled));
-            self.trunk_calls.get_or_create(&label).set(calls as i64);
-            if let Some(limit) = gateway.config().trunks.get(name).and_then(|t| t.max_calls) {
+        for trunk in trunks {
+            let label = vec![("trunk", trunk.name)];
+            self.trunk_up.get_or_create(&label).set(i64::from(trunk.up));
+            self.trunk_calls.get_or_create(&label).set(trunk.calls as i64);
+            if let Some(limit) = trunk.limit {
                 self.trunk_limit.get_or_create(&label).set(limit as i64);
             }
-            if let Some(round_trip) = state.round_trip {
+            if let Some(round_trip) = trunk.round_trip {
                 self.trunk_rtt.get_or_create(&label).set(round_trip.as_secs_f64());
             }
         }
@@ -537,6 +600,11 @@ impl Metrics {
     pub(crate) fn read_shell(&self, pairs: [usize; 3], certificate: Option<u64>) {
         for (state, n) in ["used", "free", "draining"].into_iter().zip(pairs) {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
+        }
+        for (port, why, count) in self.refused_connections.read() {
+            let labels = vec![("port", port.to_owned()), ("why", why.to_owned())];
+            let counter = self.connections_refused.get_or_create(&labels).clone();
+            counter.inc_by(count.saturating_sub(counter.get()));
         }
         self.certificate.set(certificate.unwrap_or(0) as f64);
     }
@@ -549,6 +617,8 @@ impl Metrics {
             &metrics.calls_total,
             &metrics.refused_total,
             &metrics.flow_lost,
+            &metrics.overload_refused,
+            &metrics.connections_refused,
             &metrics.repeated,
             &metrics.messages.requests,
             &metrics.messages.responses,

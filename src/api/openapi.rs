@@ -1,5 +1,6 @@
 //! The API described by itself: OpenAPI 3.1, from one table of routes.
 
+use super::access::cookie_name;
 use super::schemas::{kind, responses};
 use crate::event::Kind;
 use axum::Json;
@@ -87,6 +88,15 @@ pub const ROUTES: &[Route] = &[
     ),
     ("get", "/calls/{id}/quality", "Show packets, loss and jitter of each second", "read", &[]),
     ("get", "/calls/{id}/pcap", "Download the messages as a capture file", "read", &[]),
+    ("get", "/session", "Show who is asking, and what they may do", "read", &[]),
+    (
+        "post",
+        "/session",
+        "Log in by user name and password: a session, kept by a cookie, for the gateway's own page",
+        "",
+        &[],
+    ),
+    ("delete", "/session", "Log out", "read", &[]),
     (
         "post",
         "/credentials",
@@ -212,10 +222,10 @@ fn responses(method: &str, path: &str, paged: bool) -> Value {
 fn request(method: &str, path: &str) -> Option<Value> {
     let text = json!({ "type": "string" });
     let side = json!({ "enum": ["caller", "callee"] });
-    let (required, properties) = match path {
-        "/dialplan/test" => (["number"], json!({ "number": text, "as": text, "context": text })),
+    let (required, properties): (&[&str], Value) = match path {
+        "/dialplan/test" => (&["number"], json!({ "number": text, "as": text, "context": text })),
         "/calls" if method == "post" => (
-            ["from"],
+            &["from"],
             json!({
                 "from": text,
                 "to": text,
@@ -223,9 +233,12 @@ fn request(method: &str, path: &str) -> Option<Value> {
                 "tags": { "type": "object", "additionalProperties": text }
             }),
         ),
-        "/calls/{id}/dtmf" => (["digits"], json!({ "digits": text, "side": side })),
-        "/calls/{id}/transfer" => (["to"], json!({ "to": text, "side": side })),
-        "/credentials" => (["user"], json!({ "user": text, "ttl": text, "context": text })),
+        "/calls/{id}/dtmf" => (&["digits"], json!({ "digits": text, "side": side })),
+        "/calls/{id}/transfer" => (&["to"], json!({ "to": text, "side": side })),
+        "/session" if method == "post" => {
+            (&["user", "password"], json!({ "user": text, "password": text }))
+        }
+        "/credentials" => (&["user"], json!({ "user": text, "ttl": text, "context": text })),
         _ => return None,
     };
     let schema = json!({ "type": "object", "required": required, "properties": properties });
@@ -240,11 +253,15 @@ fn operation(&(method, path, summary, scope, query): &Route) -> Value {
     let in_query = query.iter().map(
         |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": text }),
     );
+    let security = match scope {
+        "" => json!([]),
+        scope => json!([{ "bearer": [scope] }, { "session": [scope] }]),
+    };
     let paged = query.iter().any(|(name, _)| *name == "cursor");
     let mut operation = json!({
         "summary": summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
-        "security": [{ "bearer": [scope] }],
+        "security": security,
         "responses": responses(method, path, paged),
     });
     if path == "/events" {
@@ -283,7 +300,13 @@ pub fn generate() -> Value {
         "servers": [{ "url": "/api/v1" }],
         "paths": paths,
         "components": {
-            "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer" } },
+            "securitySchemes": {
+                "bearer": { "type": "http", "scheme": "bearer" },
+                "session": {
+                    "type": "apiKey", "in": "cookie", "name": cookie_name(true),
+                    "description": "of POST /session, for the gateway's own page; without TLS it is named webtrunk",
+                },
+            },
             "schemas": schemas,
         },
     })

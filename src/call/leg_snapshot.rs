@@ -55,6 +55,7 @@ struct AccountSnapshot {
     display_name: Option<String>,
     context: String,
     refer: bool,
+    fraud_brake: bool,
     claims: Vec<String>,
     tags: BTreeMap<String, String>,
 }
@@ -68,6 +69,7 @@ impl AccountSnapshot {
             context: user.context.clone(),
             // Whom it may call is not kept, so it hands the call over to nobody.
             refer: user.refer && user.permits.callees.is_empty(),
+            fraud_brake: user.fraud_brake,
             claims: user.permits.claims.clone(),
             tags: user.tags.clone(),
         }
@@ -85,6 +87,7 @@ impl AccountSnapshot {
             max_calls: None,
             calls_per_second: None,
             refer: self.refer,
+            fraud_brake: self.fraud_brake,
             permits: Permits { claims: self.claims, callees: Vec::new() },
             tags: self.tags,
         }
@@ -211,6 +214,7 @@ mod tests {
             display_name: None,
             context: "visitors".into(),
             refer: true,
+            fraud_brake: true,
             claims: vec!["vip".into()],
             tags: BTreeMap::new(),
         };

@@ -120,8 +120,14 @@ pub(crate) async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
 
 /// Exits with 0 if the gateway accepts calls.
 pub(crate) async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
-    let draining = client.get("/status").await?["draining"] == true;
-    print::line(if draining { "draining" } else { "ok" });
+    let status = client.get("/status").await?;
+    let draining = status["draining"] == true;
+    print::line(match (draining, status["overloaded"].is_string()) {
+        (true, _) => "draining",
+        (false, true) => "overloaded",
+        (false, false) => "ok",
+    });
+    print::line(&format!("calls left: {}", status["calls_left"]));
     Ok(if draining { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

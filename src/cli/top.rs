@@ -155,12 +155,14 @@ impl View {
         .areas(frame.area());
         let s = &self.status;
         let draining = if s["draining"] == true { "   DRAINING" } else { "" };
+        let overload = if s["overloaded"].is_string() { "   OVERLOADED" } else { "" };
         let line = format!(
-            "webtrunk {}  {}   calls {}/{}   registered {}   refused {}{draining}",
+            "webtrunk {}  {}   calls {}/{}, {} left   registered {}   refused {}{draining}{overload}",
             text(s, "version"),
             text(s, "domain"),
             text(s, "calls"),
             text(&s["limits"], "calls"),
+            text(s, "calls_left"),
             text(s, "registrations"),
             text(s, "refused")
         );
@@ -356,7 +358,7 @@ mod tests {
 
     fn view() -> View {
         View {
-            status: json!({ "version": "1", "domain": "wt.test", "calls": 1, "limits": { "calls": 500 }, "registrations": 2, "refused": 3, "draining": false }),
+            status: json!({ "version": "1", "domain": "wt.test", "calls": 1, "calls_left": 187, "overloaded": null, "limits": { "calls": 500 }, "registrations": 2, "refused": 3, "draining": false }),
             trunks: vec![
                 json!({ "trunk": "telnyx", "state": "down", "usable": false, "calls": 0, "max_calls": 10, "asr": 0.61, "why_not": "no answer to OPTIONS" }),
             ],
@@ -373,7 +375,7 @@ mod tests {
         let mut view = view();
         let shown = picture(&view);
         for wanted in [
-            "calls 1/500",
+            "calls 1/500, 187 left",
             "telnyx",
             "no answer to OPTIONS",
             "61 %",

@@ -30,8 +30,10 @@ pub(crate) struct File {
     pub sip: Sip,
     /// Codecs, ports and threads of the media.
     pub media: Media,
-    /// Limits on calls. A refusal names the limit it is for.
+    /// Limits on calls, texts and connections. A refusal names the limit it is for.
     pub limits: Limits,
+    /// The brake on toll fraud: what the calls of one user to trunks may come to.
+    pub fraud: Fraud,
     /// Records, webhooks and captures: what is reported, and to whom.
     pub events: Events,
     /// The flight recorder: calls remembered in memory.
@@ -84,8 +86,16 @@ pub(crate) struct Web {
     /// "…", key = "…" } with PEM files.
     pub tls: Option<Spanned<Tls>>,
     /// Where browsers reach the page, if not at server.domain and the port of `listen`: behind a
-    /// proxy such as "https://calls.example.com". Credentials name the WebSocket by it.
+    /// proxy such as "https://calls.example.com", or "https://example.com/phone" below a path.
+    /// Credentials name the WebSocket by it, and its name is served.
     pub public_url: Option<Text>,
+    /// Addresses and networks of reverse proxies, such as "10.0.0.5", whose `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` are believed: limits, log and events are then of the browser behind
+    /// them. Default: nobody's are.
+    pub trusted_proxies: Vec<Text>,
+    /// Addresses and networks of load balancers, such as "10.0.0.5", whose connections begin with a
+    /// PROXY header of version 2, and must. Default: none do.
+    pub proxy_protocol: Vec<Text>,
     /// Origins of other pages that may connect, such as "https://shop.example.com". Their names are
     /// served too, besides `domain`, names below it, and IP addresses. Default: only the gateway's
     /// own page.
@@ -178,7 +188,7 @@ pub(crate) struct Media {
     pub answer_within: Option<Text>,
 }
 
-/// Limits on calls. A refusal names the limit it is for.
+/// Limits on calls, texts and connections. A refusal names the limit it is for.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
@@ -188,8 +198,45 @@ pub(crate) struct Limits {
     pub calls_per_user: Option<Spanned<usize>>,
     /// New calls per second. Default: 20.
     pub new_calls_per_second: Option<Spanned<u32>>,
+    /// New calls and transfers per second of one user, unless its calls_per_second says otherwise.
+    /// Default: a fifth of new_calls_per_second.
+    pub new_calls_per_second_per_user: Option<Spanned<u32>>,
     /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
+    /// Texts (MESSAGE) of one user per minute, within calls and outside. Default: 30.
+    pub texts_per_minute: Option<Spanned<u32>>,
+    /// Texts of one address (of IPv6 one /64) or one trunk per minute. Default: 600.
+    pub texts_per_minute_of_source: Option<Spanned<u32>>,
+    /// The longest text, up to "60kB"; over UDP it is 1300 bytes. Default: "8kB".
+    pub text_size: Option<Text>,
+    /// Connections of the web port at once; a registered browser has one. Default: 12000.
+    pub connections: Option<Spanned<usize>>,
+    /// The same, of one address, or of one /64 of IPv6: an office or a provider's NAT is one
+    /// address. Default: 1000.
+    pub connections_per_source: Option<Spanned<usize>>,
+}
+
+/// The brake on toll fraud: what the calls of one user to trunks may come to, whatever leads them
+/// there (dialling, transfers, redirections, the API, texts). Beyond it they are refused with 403 and
+/// WT-1113, and the event `fraud.braked` is sent. Emergency routes are exempt, and what a restart
+/// forgets is counted anew.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fraud {
+    /// Calls per hour, and texts. Default: 120.
+    pub calls_per_hour: Option<Spanned<u32>>,
+    /// Minutes talked per hour: those of calls that go on, and of calls that ended within the hour, at
+    /// most 60 of each. Default: 180.
+    pub minutes_per_hour: Option<Spanned<u32>>,
+    /// Countries abroad per hour, 0 to 30. Default: 5.
+    pub countries_per_hour: Option<Spanned<u32>>,
+    /// Countries that are not abroad, such as ["US", "CA"]. The `country` of the user's dialplan and
+    /// that of its `did` never are. Default: none but these.
+    pub home: Vec<Text>,
+    /// Business hours, such as { tz = "America/New_York", open = ["daily 06:00-22:00"] }. Outside them
+    /// a user reaches only those countries abroad that it has called within them in the last 30 days.
+    /// Default: no difference is made.
+    pub hours: Option<Spanned<Hours>>,
 }
 
 /// The flight recorder: calls remembered in memory.
@@ -212,6 +259,23 @@ pub(crate) struct Api {
     pub control: Option<Text>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
     pub token: BTreeMap<String, Spanned<Token>>,
+    /// People who log in to the page's views of calls, trunks and settings, by name. `webtrunk user
+    /// add NAME` makes one. They have no telephone: that is `[user.…]`.
+    pub user: BTreeMap<String, Spanned<ApiUser>>,
+    /// How long a session of such a user lasts without a request, from 1m to 30d. Default: "1h".
+    pub session_idle: Option<Text>,
+    /// How long it lasts at most, from 1m to 30d. Default: "12h".
+    pub session_longest: Option<Text>,
+}
+
+/// Somebody who logs in to the page; only the hash of the password is stored.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApiUser {
+    /// The argon2id hash of the password, as `webtrunk user` writes it.
+    pub hash: Text,
+    /// As of a token: "read" (the default), "write" or "admin".
+    pub scope: Option<Text>,
 }
 
 /// A bearer token; only its hash is stored.

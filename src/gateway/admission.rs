@@ -64,6 +64,11 @@ impl Admission {
         }
     }
 
+    /// Sources and names that are counted.
+    pub(crate) fn remembered(&self) -> usize {
+        self.by_source.len() + self.known.len()
+    }
+
     /// Seconds of the nonce clock: monotonic, one hour ahead so that it never underflows.
     fn seconds(&self, now: Instant) -> u64 {
         now.saturating_duration_since(self.started).as_secs() + 3_600

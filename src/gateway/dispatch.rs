@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::challenges::opened;
+use super::out_of_dialog::is_of_foreign_scheme;
 use super::turn::{Screening, Sender};
 use super::{FlowKind, Gateway, Turn};
 use crate::call::context::Output;
@@ -81,6 +82,8 @@ impl Gateway {
             }
             return if self.services.transactions.knows(message) {
                 Screening::Proceed
+            } else if let Some(refused) = self.screen_load(turn, hop, remote, message) {
+                Screening::Refuse(refused)
             } else {
                 self.admit_trunk(turn, hop, remote, message)
             };
@@ -106,8 +109,13 @@ impl Gateway {
         if message.to().is_some_and(|t| t.tag().is_some()) {
             return self.screen_in_dialog(turn, hop, remote, message);
         }
+        if let Some(refused) = self.screen_load(turn, hop, remote, message) {
+            return Screening::Refuse(refused);
+        }
         if !browser {
-            if message.method() == Method::Options && message.header(HeaderName::Require).is_none()
+            if message.method() == Method::Options
+                && message.header(HeaderName::Require).is_none()
+                && !is_of_foreign_scheme(message)
             {
                 // RFC 3261 §8.2.7: a probe is answered and forgotten; sent again, it is answered
                 // again.
@@ -144,12 +152,7 @@ impl Gateway {
     /// The trunk whose allow-list holds `remote`, or that registered from there.
     pub(super) fn trunk_of(&self, remote: SocketAddr) -> Option<String> {
         let ip = remote.ip().to_canonical();
-        let listed = self
-            .config
-            .trunks
-            .values()
-            .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
-            .map(|t| t.name.as_str());
+        let listed = self.config.trunks.at(ip).map(|t| t.name.as_str());
         listed.or_else(|| self.services.trunks.bound_from(remote)).map(str::to_owned)
     }
 
@@ -346,7 +349,7 @@ impl Gateway {
         }
     }
 
-    fn sender(&self, hop: Hop) -> Option<Sender> {
+    pub(super) fn sender(&self, hop: Hop) -> Option<Sender> {
         match hop {
             Hop::Flow(flow) => {
                 let state = self.services.flows.get(&flow)?;

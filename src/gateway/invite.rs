@@ -27,11 +27,12 @@ use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-/// Users and routes whose calls are counted before old ones are forgotten.
-const MOST_BRAKES: usize = 10_000;
+/// Calls of a user beyond its limit, by routes that are exempt from limits.
+const MOST_EMERGENCIES_OF_USER: usize = 4;
+/// The same, of a trunk.
+const MOST_EMERGENCIES_OF_TRUNK: usize = 20;
 
 impl Gateway {
     pub(super) fn invite(
@@ -95,14 +96,18 @@ impl Gateway {
         account(&self.services.flows, &self.config, user, Some(flow))
     }
 
-    fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
+    pub(super) fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
         match sender {
             Sender::User(user, flow) => self.user(user, *flow),
             Sender::Trunk(_) => None,
         }
     }
 
-    fn context_of(&self, sender: &Sender, account: Option<&Arc<User>>) -> Result<String, Refusal> {
+    pub(super) fn context_of(
+        &self,
+        sender: &Sender,
+        account: Option<&Arc<User>>,
+    ) -> Result<String, Refusal> {
         match sender {
             Sender::User(..) => {
                 let context = account.map(|u| u.context.clone());
@@ -169,12 +174,11 @@ impl Gateway {
             (Some(_), Err(_)) => None,
             (None, Err(why)) => return Err(why),
         };
-        self.within_limits(
-            now,
-            party,
-            account.as_ref(),
-            route.as_ref().is_some_and(|r| r.ignore_limits),
-        )?;
+        let ignore = route.as_ref().is_some_and(|r| r.ignore_limits);
+        if !ignore && replaces.is_none() {
+            self.within_load()?;
+        }
+        self.within_limits(now, party, account.as_ref(), ignore)?;
         self.within_route(now, party, route.as_ref())?;
         let uas = InviteServer::new(message.clone(), incoming.id);
         let mut call = self.new_call(now, id, uas, incoming.hop, party.clone());
@@ -255,42 +259,20 @@ impl Gateway {
         party: &Party,
         route: Option<&Route>,
     ) -> Result<(), Refusal> {
-        let (Party::User { name: user, .. }, Some((route, most))) =
-            (party, route.and_then(|r| Some((r, r.per_user_per_hour?))))
-        else {
-            return Ok(());
-        };
-        if self.by_route.len() > MOST_BRAKES {
-            self.by_route.retain(|_, calls| {
-                calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR)
-            });
+        match (party, route) {
+            (Party::User { name, .. }, Some(route)) => self.services.brakes.route(now, name, route),
+            _ => Ok(()),
         }
-        let calls = self.by_route.entry((route.name.clone(), user.clone())).or_default();
-        while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
-            calls.pop_front();
-        }
-        if calls.len() >= most as usize {
-            let wait = calls
-                .front()
-                .map_or(HOUR, |first| (*first + HOUR).saturating_duration_since(now))
-                .as_secs()
-                + 1;
-            let why =
-                format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
-            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
-        }
-        calls.push_back(now);
-        Ok(())
     }
 
     /// What holds for every new call.
     pub(super) fn within_all(&self) -> Result<(), Refusal> {
-        let limits = &self.config.limits;
         if self.draining {
             return Err(Refusal::new(503, "the gateway is draining: it takes no new calls")
                 .code(Code::DRAINING)
                 .retry_after(10));
         }
+        let limits = &self.config.limits;
         if self.calls.live() >= limits.calls {
             return Err(Refusal::new(503, format!("limits.calls = {} is reached", limits.calls))
                 .code(Code::LIMIT)
@@ -322,7 +304,7 @@ impl Gateway {
         ignore: bool,
     ) -> Result<(), Refusal> {
         if ignore {
-            return Ok(());
+            return self.within_emergencies(now, party, user);
         }
         self.within_all()?;
         let limits = self.config.limits.clone();
@@ -344,14 +326,8 @@ impl Gateway {
                     .code(Code::LIMIT));
                 }
                 let pace = user.and_then(|u| u.calls_per_second);
-                if !self.user_pace.entry(name.clone()).or_default().take(now, pace) {
-                    return Err(Refusal::new(
-                        503,
-                        format!("{name} has made its {} calls of this second", pace.unwrap_or(0)),
-                    )
-                    .code(Code::LIMIT)
-                    .retry_after(2));
-                }
+                let pace = pace.unwrap_or(limits.new_calls_per_second_per_user);
+                self.services.brakes.call(now, name, pace)?;
             }
             Party::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
@@ -379,11 +355,33 @@ impl Gateway {
         self.within_pace(now)
     }
 
-    /// The worker of the next call: each in turn.
-    pub(super) fn pick_worker(&mut self) -> usize {
-        let worker = self.next_worker % self.services.identity.workers.max(1);
-        self.next_worker += 1;
-        worker
+    /// What holds even for calls by routes that are exempt from limits: nobody may use up the trunk
+    /// and the ports with them.
+    fn within_emergencies(
+        &mut self,
+        now: Instant,
+        party: &Party,
+        user: Option<&Arc<User>>,
+    ) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let (who, has, most) = match party {
+            Party::User { name, .. } => {
+                let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
+                (name.clone(), self.calls.of_user(name), most + MOST_EMERGENCIES_OF_USER)
+            }
+            Party::Trunk(name) => {
+                let most = self.config.trunks.get(name).and_then(|t| t.max_calls);
+                let has = self.services.trunk_calls.get(name).copied().unwrap_or(0);
+                let most = most.unwrap_or(limits.calls) + MOST_EMERGENCIES_OF_TRUNK;
+                (format!("trunk {name}"), has, most)
+            }
+            Party::Number(_) | Party::Internal(_) => return Ok(()),
+        };
+        if has >= most {
+            let why = format!("{who} has {has} calls, more than anybody's emergency needs");
+            return Err(Refusal::new(486, why).code(Code::LIMIT));
+        }
+        self.services.brakes.emergency(now, &who)
     }
 
     fn party_of(&self, now: Instant, sender: &Sender) -> Party {
@@ -409,7 +407,7 @@ impl Gateway {
         hop: Hop,
         party: Party,
     ) -> Call {
-        let worker = self.pick_worker();
+        let worker = self.overload.units.take(now);
         let remote = self.remote_of(hop);
         let mut cdr = Cdr::new(id, now, party.clone(), uas.invite());
         cdr.inbound = matches!(party, Party::Trunk(_));

@@ -20,6 +20,7 @@ impl Gateway {
         let mut asked = 0;
         while let Some(followup) = turn.followups.pop_front() {
             if let Followup::Over(call) = followup {
+                self.no_longer_young(call);
                 self.calls.over(call);
                 continue;
             }

@@ -70,6 +70,9 @@ impl Gateway {
             Some(user) => ring(&user.name),
             None => self.routed(now, &context, name, &permits)?.0,
         };
+        if !second.ignore_limits {
+            self.within_load()?;
+        }
         // The account counts, not where it came from.
         let party = match &user {
             Some(user) => Party::User { name: user.name.clone(), instance: None },

@@ -52,7 +52,7 @@ impl Gateway {
     }
 
     /// Returns what the flow proved to be, while that holds.
-    fn identity_of(&self, now: Instant, flow: Flow) -> Option<&FlowState> {
+    pub(super) fn identity_of(&self, now: Instant, flow: Flow) -> Option<&FlowState> {
         let unix = self.unix(now);
         let holds = |f: &&FlowState| f.user.is_some() && f.until.is_none_or(|until| unix < until);
         self.services.flows.get(&flow).filter(holds)
@@ -162,7 +162,7 @@ impl Gateway {
         let flow = binding.flow;
         let legs: Vec<(CallId, LegId, bool)> = self
             .calls
-            .iter()
+            .with_user(user)
             .flat_map(|call| {
                 let legs = call.legs_of_browser(user, binding, replaced).into_iter();
                 legs.map(move |(end, lost)| (call.id(), end, lost))

@@ -200,6 +200,11 @@ fn of_database(path: &Path, search: &Search) -> anyhow::Result<Page> {
 /// # Errors
 /// [`BadCursor`], or they cannot be read.
 pub(crate) fn page(place: &Place, search: &Search) -> anyhow::Result<Page> {
+    let (Place::Lines(path) | Place::Database(path)) = place;
+    // It is made when the first record is written.
+    if matches!(path.try_exists(), Ok(false)) {
+        return Ok(Page::default());
+    }
     let (path, found) = match place {
         Place::Lines(path) => (path, of_lines(path, search)),
         Place::Database(path) => (path, of_database(path, search)),
@@ -279,6 +284,15 @@ mod tests {
             assert_eq!(looked_at, RECORDS + RECORDS / 1_000 - 1, "one more a page");
         }
         remove(places);
+    }
+
+    #[test]
+    fn before_the_first_record_there_are_none() {
+        let base = std::env::temp_dir().join(format!("webtrunk-none-{}", std::process::id()));
+        for place in [Place::Lines(base.clone()), Place::Database(base)] {
+            let found = page(&place, &Search { limit: 10, ..Search::default() }).expect("read");
+            assert!(found.records.is_empty() && found.next.is_none());
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
+use super::Starter;
 use super::kept::KeptCalls;
-use super::{Starter, tls_trunks};
 use crate::api::events::Feed;
 use crate::api::metrics::Metrics;
 use crate::call::CallId;
@@ -10,10 +10,11 @@ use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
 use crate::datagrams::local::{Routes, Source};
-use crate::datagrams::{self, Inbound};
+use crate::datagrams::{self, BATCH, Inbound};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
+use crate::gateway::overload::{NewWork, Overloaded, Queue};
 use crate::gateway::restore::FoundCall;
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
@@ -26,8 +27,12 @@ use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
-use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Turn, for_socket, tcp, udp};
+use crate::transport::{
+    Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, Turn, for_socket, tcp, udp,
+};
+use crate::web::{Awaited, Web};
 use crate::webhook::{Hook, keys};
+use crate::worker::load::thread_time;
 use crate::worker::pulse::{BEAT, Pulse};
 use crate::worker::{Command, Notice, QueueFull, Worker};
 use bytes::Bytes;
@@ -46,6 +51,9 @@ const TURN: usize = 64;
 /// Timers fire at most this often: a thousand transactions a second that end one by one must not
 /// each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// Timers of media that fire this late on average: something takes the processor from calls.
+const HARMED: Duration = Duration::from_millis(5);
 
 /// Until the socket has a datagram; for ever where there is none.
 async fn readable(socket: Option<&UdpSocket>) {
@@ -86,11 +94,31 @@ pub(super) struct Core {
     pub(super) telemetry: Option<Telemetry>,
     pub(super) tell_gauges: watch::Sender<Gauges>,
     pub(super) malformed: u64,
+    /// Since when the UDP socket has never been empty.
+    pub(super) standing: Option<Instant>,
+    pub(super) shed: Told,
+    pub(super) web: Arc<Web>,
+    pub(super) awaited: Arc<Awaited>,
+}
+
+/// What begins a turn.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time")]
+enum First {
+    Arrival(Queued),
+    Datagrams,
+    Timer,
+}
+
+/// What was told of requests refused for overload, and when.
+#[derive(Default)]
+pub(super) struct Told {
+    at: Option<Instant>,
+    of: [u64; NewWork::NAMES.len()],
 }
 
 impl Core {
     /// Runs until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Arrival>) {
+    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Queued>) {
         let mut out = Vec::new();
         let socket = self.udp.clone();
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
@@ -103,6 +131,7 @@ impl Core {
                 looked = began;
                 log_limit::tell_held_back();
                 self.replace_dead_workers();
+                self.look_at_load(began);
             }
             let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
             // A worker learns that much later at most that a session is over.
@@ -114,15 +143,23 @@ impl Core {
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
             }
-            tokio::select! {
+            let first = tokio::select! {
                 biased;
                 arrival = arrivals.recv() => match arrival {
-                    Some(arrival) => self.take(arrival, &mut out),
+                    Some(arrival) => First::Arrival(arrival),
                     None => return,
                 },
-                () = readable(socket.as_deref()) => {}
-                () = &mut sleep => {
-                    ticked = Instant::now();
+                () = readable(socket.as_deref()) => First::Datagrams,
+                () = &mut sleep => First::Timer,
+            };
+            let woken = Instant::now();
+            self.gateway.turn_began(woken);
+            let spent = thread_time();
+            match first {
+                First::Arrival(arrival) => self.take_queued(arrival, arrivals.len(), &mut out),
+                First::Datagrams => {}
+                First::Timer => {
+                    ticked = woken;
                     self.workers.iter().for_each(Worker::wake_for_all);
                     self.take(Arrival::Input(Input::Tick), &mut out);
                 }
@@ -130,11 +167,13 @@ impl Core {
             // What is already there is taken in the same turn; gauges are told once.
             for _ in 0..TURN {
                 let Ok(arrival) = arrivals.try_recv() else { break };
-                self.take(arrival, &mut out);
+                self.take_queued(arrival, arrivals.len(), &mut out);
             }
             self.take_datagrams(socket.as_deref(), &mut out);
             self.kept.put(&self.state.checkpoints, &mut self.gateway, &self.workers);
             self.workers.iter().for_each(Worker::wake);
+            let worked = thread_time().saturating_sub(spent);
+            self.gateway.turn_ended(Instant::now(), worked);
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
@@ -193,6 +232,29 @@ impl Core {
         }
     }
 
+    /// Tells the gateway how its workers do, and the log what was refused.
+    fn look_at_load(&mut self, now: Instant) {
+        let mut harmed =
+            matches!(self.gateway.overloaded(), Some(Overloaded::Core | Overloaded::Queue));
+        for (n, setup) in self.starter.setups.iter().enumerate() {
+            let load = setup.load.read();
+            harmed |= load.late >= HARMED;
+            self.gateway.worker_load(now, n, load);
+        }
+        self.web.handshakes.judge(harmed);
+        let (shed, told) = (self.gateway.shed(), &mut self.shed);
+        if shed == told.of || told.at.is_some_and(|at| now < at + log_limit::EVERY) {
+            return;
+        }
+        let [calls, logins, texts] = std::array::from_fn(|n| shed[n] - told.of[n]);
+        (told.at, told.of) = (Some(now), shed);
+        let class = Class::new("requests refused for overload", Code::OVERLOADED);
+        let why = self.gateway.overloaded().map_or("it is over now", Overloaded::as_str);
+        log_limit::tell(Level::Warn, class, || {
+            format!("overload: {calls} calls, {logins} logins and {texts} texts refused: {why}")
+        });
+    }
+
     fn watch_drain(&mut self, gauges: &Gauges) {
         let drained = !gauges.draining || gauges.calls == 0;
         if !std::mem::replace(&mut self.drained, drained) && drained && gauges.draining {
@@ -206,7 +268,13 @@ impl Core {
         thread_local!(static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY)));
         let Some(socket) = socket else { return };
         INBOUND.with_borrow_mut(|inbound| {
-            for n in 0..udp::receive(socket, inbound) {
+            let count = udp::receive(socket, inbound);
+            let now = Instant::now();
+            self.standing = (count == BATCH).then(|| self.standing.unwrap_or(now));
+            let waited =
+                self.standing.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+            self.gateway.waited(now, Queue::Datagrams, waited, count);
+            for n in 0..count {
                 let local = inbound.local(n);
                 let Some((datagram, remote)) = inbound.datagram(n) else { continue };
                 let local =
@@ -216,6 +284,13 @@ impl Core {
                 }
             }
         });
+    }
+
+    fn take_queued(&mut self, queued: Queued, backlog: usize, out: &mut Vec<Output>) {
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(queued.since);
+        self.gateway.waited(now, Queue::Arrivals, waited, backlog);
+        self.take(queued.arrival, out);
     }
 
     fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
@@ -231,14 +306,14 @@ impl Core {
                 );
                 return self.perform_all(out);
             }
-            Arrival::Reload { config, changes } => {
-                match tls_trunks(&config) {
-                    Ok(trunks) => self.tls_trunks = trunks,
-                    Err(e) => tracing::warn!("trunks' TLS settings stay as they were: {e:#}"),
-                }
+            Arrival::Reload(reloaded) => {
+                let Reloaded { revised, tls } = *reloaded;
+                let tls = tls.map(|tls| std::mem::replace(&mut self.tls_trunks, tls));
                 self.journal.iter().for_each(Journal::reopen);
-                self.gateway.reload(Instant::now(), Arc::new(*config), changes, out);
+                let replaced = self.gateway.reload(Instant::now(), revised, out);
                 self.metrics.reloaded(self.clock.since_epoch(Instant::now()));
+                // What was in force may be large: forgetting it takes as long as making it.
+                tokio::task::spawn_blocking(move || drop((replaced, tls)));
                 return self.perform_all(out);
             }
             Arrival::Flow { flow, kind, remote, send } => {
@@ -267,6 +342,9 @@ impl Core {
             self.hep.iter().for_each(|hep| hep.received(Instant::now(), *remote, message));
         }
         self.gateway.handle(Instant::now(), input, out);
+        if let Some((address, until)) = self.gateway.take_awaited() {
+            self.awaited.expect(address, until);
+        }
         self.perform_all(out);
     }
 
@@ -304,6 +382,7 @@ impl Core {
                                 session,
                                 Notice::OpenFailed {
                                     end,
+                                    code: Code::WORKER_BEHIND,
                                     why: "the media worker does not keep up".into(),
                                 },
                             )

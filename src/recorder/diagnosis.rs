@@ -117,6 +117,8 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         Code::NO_ROUTE
         | Code::NOT_ALLOWED
         | Code::LIMIT
+        | Code::PORTS
+        | Code::FRAUD
         | Code::DRAINING
         | Code::TRUNK_FULL
         | Code::TRUNK_DISABLED
@@ -125,6 +127,8 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         | Code::CREDENTIALS
         | Code::REGION
         | Code::RESTARTED
+        | Code::NOT_PERMITTED
+        | Code::DEAR
         | Code::LOOP => Blame::Gateway,
         Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Blame::Network,
         Code::FLOW_LOST

@@ -370,7 +370,7 @@ impl Writer {
         let (mut entries, mut lost) = (Vec::new(), Vec::new());
         for (name, sealed) in rows {
             let plain = self.sealer.open(&name, &sealed);
-            match plain.and_then(|plain| self.record(&plain, now)) {
+            match plain.and_then(|plain| record(&plain, self.version, &self.boot, now)) {
                 Some(record) => entries.push(Entry { name, record }),
                 None => lost.push(name),
             }
@@ -389,19 +389,6 @@ impl Writer {
             }
         }
         Ok(entries)
-    }
-
-    fn record(&self, plain: &[u8], now: u64) -> Option<Record> {
-        let (version, rest) = plain.split_first_chunk::<2>()?;
-        let (boot, rest) = rest.split_first_chunk::<16>()?;
-        let (until, bytes) = rest.split_first_chunk::<8>()?;
-        let version = u16::from_be_bytes(*version);
-        let fresh = *boot == self.boot && now <= u64::from_be_bytes(*until);
-        Some(match (version == self.version, fresh) {
-            (false, _) => Record::UnknownVersion(version),
-            (true, true) => Record::Fresh(bytes.to_vec()),
-            (true, false) => Record::Stale(bytes.to_vec()),
-        })
     }
 
     fn last_beat(&self) -> Option<Duration> {
@@ -554,6 +541,38 @@ impl Writer {
         self.retry = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(MAX_PAUSE);
     }
+}
+
+/// What a value holds that `version` of this boot wrote, or another.
+fn record(plain: &[u8], version: u16, boot: &[u8; 16], now: u64) -> Option<Record> {
+    let (written, rest) = plain.split_first_chunk::<2>()?;
+    let (by, rest) = rest.split_first_chunk::<16>()?;
+    let (until, bytes) = rest.split_first_chunk::<8>()?;
+    let written = u16::from_be_bytes(*written);
+    let fresh = by == boot && now <= u64::from_be_bytes(*until);
+    Some(match (written == version, fresh) {
+        (false, _) => Record::UnknownVersion(written),
+        (true, true) => Record::Fresh(bytes.to_vec()),
+        (true, false) => Record::Stale(bytes.to_vec()),
+    })
+}
+
+/// Reads `bytes` as a sealed checkpoint and as what was sealed.
+///
+/// # Panics
+/// If a value is opened that was not sealed here.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_foreign(bytes: &[u8]) {
+    let mut sealer = Sealer::new([7; 32]).expect("random bytes");
+    assert_eq!(sealer.open("a", bytes), None, "nobody has the key");
+    let mut sealed = sealer.seal("a", bytes).expect("the first one");
+    assert_eq!(sealer.open("a", &sealed).as_deref(), Some(bytes), "as it was sealed");
+    assert_eq!(sealer.open("b", &sealed), None, "it is bound to its name");
+    if let Some(last) = sealed.last_mut() {
+        *last ^= 1;
+    }
+    assert_eq!(sealer.open("a", &sealed), None, "it is not intact");
+    let _ = record(bytes, 1, &[0; 16], 0);
 }
 
 fn remove(path: &Path) -> bool {

@@ -2,29 +2,41 @@
 //!
 //! A handshake costs a processor once, when the ClientHello is answered. Only for that moment does
 //! it hold one of a few permits, and a source waits for one at a time; while either side is silent
-//! it holds nothing but its own connection, until the deadline.
+//! it holds nothing but its own connection, until the deadline. All together have a budget of time,
+//! so that ten thousand browsers that come back at once harm no call.
 
+use super::budget::Budget;
 use crate::address::network_of;
+use crate::refused::{Full, Port, RefusedConnections};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 /// From the first byte to the last of a handshake.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Handshakes that may wait for their answer; further connections stay in the kernel's queue. Of
+/// one source; further ones are closed.
+const MOST_WAITING: usize = 2_048;
+const MOST_WAITING_OF_SOURCE: usize = 256;
 
 /// The handshakes of one port.
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     processors: Semaphore,
+    room: Semaphore,
+    budget: Mutex<Budget>,
     sources: Mutex<HashMap<IpAddr, Waiting>>,
+    port: Port,
+    refused: Arc<RefusedConnections>,
 }
 
 /// Those of one source: one at a time, in order.
@@ -43,9 +55,31 @@ struct Turn<'a> {
 
 impl Handshakes {
     /// As many at once as there are processors.
-    pub(crate) fn new() -> Handshakes {
+    pub(crate) fn new(port: Port, refused: Arc<RefusedConnections>) -> Handshakes {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Handshakes { processors: Semaphore::new(processors), sources: Mutex::default() }
+        Handshakes {
+            processors: Semaphore::new(processors),
+            room: Semaphore::new(MOST_WAITING),
+            budget: Mutex::new(Budget::new(processors)),
+            sources: Mutex::default(),
+            port,
+            refused,
+        }
+    }
+
+    /// Waits until another connection can be taken out of the kernel's queue.
+    pub(crate) async fn has_room(&self) {
+        let _ = self.room.acquire().await;
+    }
+
+    /// A second is over, with or without harm to calls in progress: handshakes get less time, or
+    /// more.
+    pub(crate) fn judge(&self, harmed: bool) {
+        self.budget().judge(Instant::now().into_std(), harmed);
+    }
+
+    fn budget(&self) -> std::sync::MutexGuard<'_, Budget> {
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Answers the handshake of a client at `remote`.
@@ -58,38 +92,59 @@ impl Handshakes {
         stream: S,
         remote: IpAddr,
     ) -> io::Result<TlsStream<S>> {
+        // Whether it waits for us, and not for its peer.
+        let waits = AtomicBool::new(false);
         let handshake = async {
             let hello = rustls::server::Acceptor::default();
             let begun = LazyConfigAcceptor::new(hello, stream).await?;
             let mut answering = pin!(begun.into_stream(acceptor.config().clone()));
             {
-                let turn = self.turn(network_of(remote));
+                let turn = self.turn(network_of(remote)).ok_or_else(|| {
+                    io::Error::new(io::ErrorKind::ConnectionRefused, "too many handshakes wait")
+                })?;
+                waits.store(true, Relaxed);
+                let _room = self.room.acquire().await;
                 let _own = turn.turn.acquire().await;
                 let _processor = self.processors.acquire().await;
-                if let std::task::Poll::Ready(done) = futures_util::poll!(answering.as_mut()) {
+                loop {
+                    let wait = self.budget().wait(Instant::now().into_std());
+                    if wait.is_zero() {
+                        break;
+                    }
+                    sleep(wait).await;
+                }
+                waits.store(false, Relaxed);
+                let began = Instant::now();
+                let polled = futures_util::poll!(answering.as_mut());
+                self.budget().spent(began.elapsed());
+                if let std::task::Poll::Ready(done) = polled {
                     return done;
                 }
             }
             answering.await
         };
-        timeout(DEADLINE, handshake)
-            .await
-            .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "not done within 5 s")))
+        let done = timeout(DEADLINE, handshake).await;
+        let late = || Err(io::Error::new(io::ErrorKind::TimedOut, "not done within 5 s"));
+        let done = done.unwrap_or_else(|_| late());
+        let crowded =
+            |e: &io::Error| e.kind() == io::ErrorKind::ConnectionRefused || waits.load(Relaxed);
+        if done.as_ref().is_err_and(crowded) {
+            self.refused.tell(self.port, Full::Handshakes, remote);
+        }
+        done
     }
 
-    fn turn(&self, source: IpAddr) -> Turn<'_> {
+    /// A place among those of a source; `None` if it has too many waiting.
+    fn turn(&self, source: IpAddr) -> Option<Turn<'_>> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = sources
             .entry(source)
             .or_insert_with(|| Waiting { turn: Arc::new(Semaphore::new(1)), holders: 0 });
+        if waiting.holders >= MOST_WAITING_OF_SOURCE {
+            return None;
+        }
         waiting.holders += 1;
-        Turn { handshakes: self, source, turn: waiting.turn.clone() }
-    }
-}
-
-impl Default for Handshakes {
-    fn default() -> Self {
-        Handshakes::new()
+        Some(Turn { handshakes: self, source, turn: waiting.turn.clone() })
     }
 }
 
@@ -111,7 +166,6 @@ mod tests {
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
     use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::Instant;
     use tokio_rustls::TlsConnector;
 
     fn parties() -> (TlsAcceptor, Arc<ClientConfig>) {
@@ -145,9 +199,46 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_port_waits_where_too_many_handshakes_do() {
+        let handshakes = Handshakes::new(Port::Web, Arc::default());
+        let room = || timeout(Duration::from_secs(1), handshakes.has_room());
+        assert!(room().await.is_ok());
+        let waiting = handshakes.room.acquire_many(MOST_WAITING as u32).await.expect("open");
+        assert!(room().await.is_err());
+        drop(waiting);
+        assert!(room().await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_has_so_many_handshakes_waiting_and_no_more() {
+        let (acceptor, client) = parties();
+        let handshakes = Arc::new(Handshakes::new(Port::Web, Arc::default()));
+        // Much is owed: nothing is answered before the deadline.
+        handshakes.budget().spent(Duration::from_secs(3_600));
+        let mut waiting = Vec::new();
+        for _ in 0..MOST_WAITING_OF_SOURCE + 10 {
+            let (far, near) = silent(&client, true).await;
+            let (acceptor, handshakes) = (acceptor.clone(), handshakes.clone());
+            let source = IpAddr::from([192, 0, 2, 1]);
+            let accept = async move { handshakes.accept(&acceptor, near, source).await.map(drop) };
+            waiting.push((far, tokio::spawn(accept)));
+        }
+        let mut kinds = Vec::new();
+        for (_far, accept) in waiting {
+            kinds.push(accept.await.expect("no panic").expect_err("nothing is answered").kind());
+        }
+        let count = |kind| kinds.iter().filter(|k| **k == kind).count();
+        assert_eq!(count(io::ErrorKind::ConnectionRefused), 10);
+        assert_eq!(count(io::ErrorKind::TimedOut), MOST_WAITING_OF_SOURCE);
+        let told = handshakes.refused.read().find(|(_, why, _)| *why == "handshakes");
+        assert_eq!(told, Some(("web", "handshakes", kinds.len() as u64)), "each is counted");
+        assert!(handshakes.sources.lock().expect("sound").is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn handshakes_nobody_finishes_delay_nobody() {
         let (acceptor, client) = parties();
-        let handshakes = Arc::new(Handshakes::new());
+        let handshakes = Arc::new(Handshakes::new(Port::Web, Arc::default()));
         let mut strangers = Vec::new();
         for n in 0..200u8 {
             let (far, near) = silent(&client, n % 2 == 0).await;

@@ -2,31 +2,29 @@
 //! another's outage.
 
 use crate::address::network_of;
-use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::refused::{Full, Port, RefusedConnections};
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Places kept for this machine itself: probes and a proxy in front must get in when strangers
 /// have taken all the others.
 const RESERVED: usize = 256;
-
-/// Why a connection was not let in.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Full {
-    /// All places are taken.
-    Everywhere,
-    /// This source holds as many as one source may.
-    OfSource,
-}
+/// Connections that stand at the door because there is no place for them: they are told so, and
+/// probes are answered. Those of one source, too.
+const MOST_STANDING: usize = 256;
+const MOST_STANDING_OF_SOURCE: usize = 32;
 
 /// All places of one port.
 #[derive(Debug)]
 pub(crate) struct Seats {
-    most: usize,
-    per_source: usize,
-    held: Mutex<Held>,
+    most: AtomicUsize,
+    per_source: AtomicUsize,
+    port: Port,
+    refused: Arc<RefusedConnections>,
+    /// Seated, and standing.
+    held: [Mutex<Held>; 2],
 }
 
 #[derive(Default, Debug)]
@@ -40,75 +38,97 @@ struct Held {
 pub(crate) struct Seat {
     seats: Arc<Seats>,
     source: IpAddr,
+    /// Why it is only one to stand at.
+    pub(crate) stands: Option<Full>,
+}
+
+impl Held {
+    fn take(&mut self, source: IpAddr, most: usize, per_source: usize) -> Result<(), Full> {
+        let own = self.by_source.get(&source).copied().unwrap_or(0);
+        if self.all >= most {
+            return Err(Full::Everywhere);
+        }
+        if own >= per_source {
+            return Err(Full::OfSource);
+        }
+        self.by_source.insert(source, own + 1);
+        self.all += 1;
+        Ok(())
+    }
 }
 
 impl Seats {
-    /// Places for `most` connections, of which one source (an IPv4 address, an IPv6 /64) may hold
-    /// `per_source`. This machine itself has no share of its own: a proxy in front of us is one
-    /// address.
-    pub(crate) fn new(most: usize, per_source: usize) -> Arc<Seats> {
-        Arc::new(Seats { most, per_source, held: Mutex::default() })
+    /// Places for `most` connections to `port`, of which one source (an IPv4 address, an IPv6 /64)
+    /// may hold `per_source`. This machine itself has no share of its own: a proxy in front of us
+    /// is one address.
+    pub(crate) fn new(
+        port: Port,
+        (most, per_source): (usize, usize),
+        refused: Arc<RefusedConnections>,
+    ) -> Arc<Seats> {
+        let (most, per_source) = (AtomicUsize::new(most), AtomicUsize::new(per_source));
+        Arc::new(Seats { most, per_source, port, refused, held: Default::default() })
     }
 
-    /// Takes a place for a connection from `address`.
+    /// Other bounds from now on; who is in stays.
+    pub(crate) fn limit(&self, most: usize, per_source: usize) {
+        self.most.store(most, Ordering::Relaxed);
+        self.per_source.store(per_source, Ordering::Relaxed);
+    }
+
+    /// Takes a place for a connection from `address`, whose share does not count if it is shared by
+    /// many (`is_proxy`).
     ///
     /// # Errors
     /// Which bound was reached; nothing is taken then.
-    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr) -> Result<Seat, Full> {
+    pub(crate) fn take(self: &Arc<Seats>, address: IpAddr, is_proxy: bool) -> Result<Seat, Full> {
         let source = network_of(address);
-        let mut held = self.lock();
-        let own = held.by_source.get(&source).copied().unwrap_or(0);
-        let most = self.most + if source.is_loopback() { RESERVED } else { 0 };
-        if held.all >= most {
-            return Err(Full::Everywhere);
-        }
-        if own >= self.per_source && !source.is_loopback() {
-            return Err(Full::OfSource);
-        }
-        held.by_source.insert(source, own + 1);
-        held.all += 1;
-        Ok(Seat { seats: self.clone(), source })
+        let own = source.is_loopback();
+        let most = self.most.load(Ordering::Relaxed) + if own { RESERVED } else { 0 };
+        let shared = own || is_proxy;
+        let per_source = if shared { usize::MAX } else { self.per_source.load(Ordering::Relaxed) };
+        self.lock(false).take(source, most, per_source)?;
+        Ok(Seat { seats: self.clone(), source, stands: None })
     }
 
-    /// As [`take`](Self::take); a refusal is told in the log, as one to `port`.
-    pub(crate) fn take_or_tell(
+    /// As [`take`](Self::take); a refusal is told.
+    pub(crate) fn take_or_tell(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
+        let taken = self.take(address, false);
+        taken.map_err(|full| self.refused.tell(self.port, full, address)).ok()
+    }
+
+    /// As [`take`](Self::take); a refusal is told, and whoever is refused may stand at the door for
+    /// as long as it takes to say why, if there is room for that.
+    pub(crate) fn take_or_stand(
         self: &Arc<Seats>,
         address: IpAddr,
-        port: &'static str,
+        is_proxy: bool,
     ) -> Option<Seat> {
-        let refused = match self.take(address) {
+        let full = match self.take(address, is_proxy) {
             Ok(seat) => return Some(seat),
-            Err(refused) => refused,
+            Err(full) => full,
         };
-        let class = Class::new("connections refused", Code::CONNECTIONS);
-        log_limit::tell(Level::Warn, class, || match refused {
-            Full::Everywhere => format!(
-                "{port}: a connection from {address} is refused, for all {} places are taken",
-                self.most
-            ),
-            Full::OfSource => format!(
-                "{port}: a connection from {address} is refused, for it holds {} already",
-                self.per_source
-            ),
-        });
-        None
+        self.refused.tell(self.port, full, address);
+        let source = network_of(address);
+        let room = self.lock(true).take(source, MOST_STANDING, MOST_STANDING_OF_SOURCE);
+        room.ok().map(|()| Seat { seats: self.clone(), source, stands: Some(full) })
     }
 
     /// Connections that hold a place.
     #[cfg(test)]
     pub(crate) fn taken(&self) -> usize {
-        self.lock().all
+        self.lock(false).all
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Held> {
+    fn lock(&self, standing: bool) -> std::sync::MutexGuard<'_, Held> {
         // The counts are sound after every statement, so a panic elsewhere does not spoil them.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held[usize::from(standing)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut held = self.seats.lock();
+        let mut held = self.seats.lock(self.stands.is_some());
         held.all -= 1;
         match held.by_source.get_mut(&self.source) {
             Some(n) if *n > 1 => *n -= 1,
@@ -121,39 +141,58 @@ impl Drop for Seat {
 mod tests {
     use super::*;
 
+    fn seats(most: usize, per_source: usize) -> Arc<Seats> {
+        Seats::new(Port::Web, (most, per_source), Arc::default())
+    }
+
     fn v6(interface: u16, network: u16) -> IpAddr {
         IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, interface])
     }
 
     #[test]
     fn a_source_holds_its_share_and_gives_it_back() {
-        let seats = Seats::new(1_000, 100);
+        let seats = seats(1_000, 100);
         let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let held: Vec<Seat> = (0..150).filter_map(|_| seats.take(one).ok()).collect();
+        let held: Vec<Seat> = (0..150).filter_map(|_| seats.take(one, false).ok()).collect();
         assert_eq!(held.len(), 100);
-        assert_eq!(seats.take(one).err(), Some(Full::OfSource));
-        assert!(seats.take(other).is_ok());
+        assert_eq!(seats.take(one, false).err(), Some(Full::OfSource));
+        assert!(seats.take(other, false).is_ok());
         drop(held);
         assert_eq!(seats.taken(), 0);
-        assert!(seats.lock().by_source.is_empty());
+        assert!(seats.lock(false).by_source.is_empty());
     }
 
     #[test]
     fn a_64_is_one_source() {
-        let seats = Seats::new(1_000, 2);
-        let held: Vec<Seat> = (0..9).filter_map(|n| seats.take(v6(n, 1)).ok()).collect();
+        let seats = seats(1_000, 2);
+        let held: Vec<Seat> = (0..9).filter_map(|n| seats.take(v6(n, 1), false).ok()).collect();
         assert_eq!(held.len(), 2);
-        assert!(seats.take(v6(0, 2)).is_ok(), "the next network has its own share");
+        assert!(seats.take(v6(0, 2), false).is_ok(), "the next network has its own share");
     }
 
     #[test]
     fn probes_of_this_machine_get_in_when_all_else_is_full() {
-        let seats = Seats::new(2, 2);
+        let seats = seats(2, 2);
         let _held: Vec<Seat> =
-            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n])).ok()).collect();
-        assert_eq!(seats.take(IpAddr::from([192, 0, 2, 9])).err(), Some(Full::Everywhere));
+            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n]), false).ok()).collect();
+        assert_eq!(seats.take(IpAddr::from([192, 0, 2, 9]), false).err(), Some(Full::Everywhere));
         let own: Vec<Seat> =
-            (0..500).filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1])).ok()).collect();
+            (0..500).filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1]), false).ok()).collect();
         assert_eq!(own.len(), RESERVED);
+    }
+    #[test]
+    fn who_finds_no_place_may_stand_and_hear_why() {
+        let seats = seats(100, 10);
+        let one = IpAddr::from([192, 0, 2, 1]);
+        let all: Vec<Seat> = (0..100).filter_map(|_| seats.take_or_stand(one, false)).collect();
+        let standing = all.iter().filter(|s| s.stands == Some(Full::OfSource)).count();
+        assert_eq!((all.len(), standing), (10 + MOST_STANDING_OF_SOURCE, MOST_STANDING_OF_SOURCE));
+        let told = seats.refused.read().find(|(port, why, _)| (*port, *why) == ("web", "source"));
+        assert_eq!(told, Some(("web", "source", 90)));
+        seats.limit(5, 10);
+        let other = seats.take_or_stand([192, 0, 2, 2].into(), false).expect("it may stand");
+        assert_eq!(other.stands, Some(Full::Everywhere), "a bound holds once it is set");
+        drop((all, other));
+        assert!(seats.lock(true).by_source.is_empty() && seats.lock(false).by_source.is_empty());
     }
 }

@@ -49,7 +49,7 @@ pub async fn seen_from(server: &str, port: u16) -> anyhow::Result<(SocketAddr, u
 }
 
 /// XOR-MAPPED-ADDRESS of a success response to our request.
-fn mapped(response: &[u8], id: &[u8; 12]) -> Option<SocketAddr> {
+pub(crate) fn mapped(response: &[u8], id: &[u8; 12]) -> Option<SocketAddr> {
     let (head, mut rest) = response.split_at_checked(20)?;
     if head[..2] != [1, 1] || head[4..8] != COOKIE || &head[8..20] != id {
         return None;

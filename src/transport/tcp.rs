@@ -8,6 +8,7 @@ use crate::errors::Code;
 use crate::flow::FlowKind;
 use crate::gateway::Input;
 use crate::log_limit::{self, Class, Level};
+use crate::refused::{Port, RefusedConnections};
 use crate::sip::build::Writer;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
@@ -37,9 +38,14 @@ const MAX_CONNECTIONS: usize = 4_096;
 const MAX_PER_SOURCE: usize = 256;
 
 /// Accepts until the core stops; with `tls`, connections are TLS.
-pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox: Inbox) {
-    let handshakes = Arc::new(Handshakes::new());
-    let seats = Seats::new(MAX_CONNECTIONS, MAX_PER_SOURCE);
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    inbox: Inbox,
+    refused: Arc<RefusedConnections>,
+) {
+    let handshakes = Arc::new(Handshakes::new(Port::Sip, refused.clone()));
+    let seats = Seats::new(Port::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused);
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             // Out of descriptors: wait for some to come back.
@@ -47,7 +53,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, inbox
             continue;
         };
         let remote = super::canonical(remote);
-        let Some(seat) = seats.take_or_tell(remote.ip(), "SIP over TCP or TLS") else { continue };
+        let Some(seat) = seats.take_or_tell(remote.ip()) else { continue };
         tune(&stream);
         let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {

@@ -93,6 +93,11 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 match receive(incoming, flow, remote, inbox).await {
                     Next::Nothing => continue,
                     Next::Reply(frame) => frame,
+                    Next::Farewell => {
+                        // tungstenite has the answer ready (RFC 6455 §5.5.1).
+                        let _ = timeout(WRITE_STALL, socket.flush()).await;
+                        return;
+                    }
                     Next::Stop => return,
                 }
             }
@@ -125,9 +130,30 @@ fn code_of(error: &Error) -> Option<CloseCode> {
     }
 }
 
+/// The messages of a connection that brings `bytes` and then ends.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn messages(bytes: &[u8]) -> Vec<Message> {
+    use futures_util::FutureExt;
+    let connection = tokio::io::join(std::io::Cursor::new(bytes.to_vec()), tokio::io::sink());
+    let stream = Metered::new(connection);
+    let all = async {
+        let mut all = Vec::new();
+        let mut socket =
+            WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
+        while let Some(Ok(incoming)) = socket.next().await {
+            socket.get_mut().message_ended();
+            all.extend(Message::parse(incoming.into_data().to_vec(), Framing::WebSocket).ok());
+        }
+        all
+    };
+    all.now_or_never().expect("it waits for nobody")
+}
+
 enum Next {
     Nothing,
     Reply(Frame),
+    /// The peer closes, and gets its close frame back.
+    Farewell,
     Stop,
 }
 
@@ -135,7 +161,7 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
     let bytes = match &incoming {
         Frame::Text(text) => text.as_bytes(),
         Frame::Binary(bytes) => bytes,
-        Frame::Close(_) => return Next::Stop,
+        Frame::Close(_) => return Next::Farewell,
         // tungstenite answers pings by itself.
         _ => return Next::Nothing,
     };

@@ -5,7 +5,7 @@ mod survival;
 
 use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
-use super::load::Load;
+use super::load::{Load, LoadGauge, thread_time};
 use super::ports::{Pair, PortRange};
 use super::pulse::{BEAT, Pulse};
 use super::sources::Sources;
@@ -111,6 +111,7 @@ pub(super) struct Running {
     /// Datagrams of this turn.
     datagrams: u32,
     load: Load,
+    load_gauge: Arc<LoadGauge>,
     tell: Box<dyn Fn(u64, Notice) + Send>,
 }
 
@@ -222,7 +223,7 @@ impl Running {
         orders: Orders,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        Parts { identity, late, pulse, kept }: Parts,
+        Parts { identity, late, load, refused, pulse, kept }: Parts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -231,7 +232,7 @@ impl Running {
             orders: Some(orders),
             browsers,
             listener,
-            streams: Streams::default(),
+            streams: Streams::new(refused),
             sources: Sources::new(ipv6, LocalRoutes::default()),
             answering: None,
             answered: false,
@@ -249,6 +250,7 @@ impl Running {
             events: Vec::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
+            load_gauge: load,
             tell,
         }
     }
@@ -263,13 +265,15 @@ impl Running {
         loop {
             let mut now = Instant::now();
             let worked = now.saturating_duration_since(woken);
-            if self.load.worked(now, worked) {
+            let datagrams = std::mem::take(&mut self.datagrams);
+            let work = (worked, datagrams);
+            if self.load.worked(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
                 let complexity = self.load.complexity();
                 self.sessions
                     .values_mut()
                     .for_each(|live| live.session.limit_complexity(complexity));
             }
-            let light = worked < LIGHT * std::mem::take(&mut self.datagrams);
+            let light = worked < LIGHT * datagrams;
             if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
                 std::thread::sleep(rest);
                 now = Instant::now();
@@ -311,7 +315,9 @@ impl Running {
             let now = Instant::now();
             self.streams.expire(self.poll.registry(), now);
             if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
-                self.late.count(now.saturating_duration_since(due));
+                let late = now.saturating_duration_since(due);
+                self.late.count(late);
+                self.load.late(late);
             }
             while let Some(session) = self.timers.pop(now) {
                 self.on_session(session, now, |session, now, sink| session.fire(now, sink));

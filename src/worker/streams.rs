@@ -6,8 +6,7 @@
 //! nothing is queued for it.
 
 use crate::address::network_of;
-use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::refused::{Full, Port, RefusedConnections};
 use crate::timers::Timers;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -15,6 +14,7 @@ use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Tokens of streams begin here; those of trunk ends are far below.
@@ -70,21 +70,25 @@ pub(super) struct Streams {
     timers: Timers<usize>,
     /// Those with more to read than a turn takes.
     queue: VecDeque<usize>,
+    refused: Arc<RefusedConnections>,
 }
 
 impl Streams {
+    /// None yet; whoever is refused is counted there.
+    pub(super) fn new(refused: Arc<RefusedConnections>) -> Streams {
+        Streams { refused, ..Streams::default() }
+    }
+
     /// Takes a connection over, unless its source or everybody together holds too many.
     pub(super) fn open(&mut self, registry: &Registry, mut socket: TcpStream, now: Instant) {
         let Ok(remote) = socket.peer_addr() else { return };
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let share = self.by_source.get(&network_of(remote.ip()));
-        let refused =
-            share.is_some_and(|s| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE);
-        if refused || self.all.len() >= MOST {
-            let class = Class::new("connections refused", Code::CONNECTIONS);
-            return log_limit::tell(Level::Warn, class, || {
-                format!("media over TCP: a connection from {remote} is refused, no place is left")
-            });
+        let own = |s: &Share| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE;
+        let of_source = share.is_some_and(own).then_some(Full::OfSource);
+        let full = of_source.or((self.all.len() >= MOST).then_some(Full::Everywhere));
+        if let Some(full) = full {
+            return self.refused.tell(Port::Media, full, remote.ip());
         }
         if self.unproved_now >= MOST_UNPROVED {
             self.close_oldest_unproved(registry);
@@ -305,6 +309,24 @@ impl Waiting {
 /// The length of the frame that begins here, once it can be read.
 fn frame(bytes: &[u8]) -> Option<usize> {
     bytes.first_chunk().map(|head| usize::from(u16::from_be_bytes(*head)))
+}
+
+/// The datagrams of a connection that brings `bytes`, turn by turn, and then ends.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn datagrams(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let remote = SocketAddr::from(([192, 0, 2, 1], 1));
+    let (mut all, mut at) = (Vec::new(), 0);
+    loop {
+        let (bytes, state) = (bytes[at..].to_vec(), State::Empty);
+        let mut turn = Waiting { remote, bytes, at: 0, frames: 0, proved: true, state };
+        while let Some(datagram) = turn.next() {
+            all.push(datagram.to_vec());
+        }
+        at += turn.at;
+        if turn.state != State::More {
+            return all;
+        }
+    }
 }
 
 impl Stream {

@@ -10,6 +10,7 @@ use webtrunk::call::call_snapshot::CallSnapshot;
 use webtrunk::call::context::{Identity, Output};
 use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
+use webtrunk::errors::Code;
 use webtrunk::event::Event;
 use webtrunk::gateway::restore::FoundCall;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
@@ -20,7 +21,7 @@ use webtrunk::sip::digest;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{Message, Method};
-use webtrunk::worker::{Command, Notice};
+use webtrunk::worker::{Command, Notice, OpenKind};
 
 pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
 pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
@@ -118,7 +119,7 @@ impl Peer {
             Peer::Trunk(_, n) => Hop::Udp(SocketAddr::from(([127, 0, 0, n], 5060))),
         }
     }
-    fn remote(self) -> SocketAddr {
+    pub(crate) fn remote(self) -> SocketAddr {
         match self {
             // A browser out in the world.
             Peer::Browser(_, 100..) => SocketAddr::from(([198, 51, 100, 23], 40_000)),
@@ -153,10 +154,12 @@ pub(crate) struct Lab {
     pub disconnected: Vec<Hop>,
     /// Media answers at once, as a worker would.
     pub media_answers: bool,
+    /// Whether trunks get no port.
+    pub no_ports: bool,
     ports: u16,
     pub ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
-    quiet: bool,
+    pub(crate) quiet: bool,
     config: Arc<Config>,
     /// What of each call is on disk.
     pub kept: BTreeMap<CallId, Vec<u8>>,
@@ -207,6 +210,7 @@ impl Lab {
             routes_asked: Vec::new(),
             disconnected: Vec::new(),
             media_answers: true,
+            no_ports: false,
             ports: 20_000,
             ends: Vec::new(),
             next: 0,
@@ -315,6 +319,10 @@ impl Lab {
 
     fn media_answer(&mut self, command: &Command) -> Vec<(u64, Notice)> {
         match command {
+            Command::Open { session, end, kind: OpenKind::Trunk { .. }, .. } if self.no_ports => {
+                let why = "no media port: all of media.ports are in use".to_owned();
+                vec![(*session, Notice::OpenFailed { end: *end, code: Code::PORTS, why })]
+            }
             Command::Open { session, end, .. } => {
                 self.ports += 2;
                 self.ends.push((*session, *end));

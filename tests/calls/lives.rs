@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::time::Duration;
 use webtrunk::call::operator::PartyRole;
 use webtrunk::event::Event;
-use webtrunk::gateway::Input;
 use webtrunk::gateway::operate::CallAction;
 use webtrunk::gateway::originate::Wish;
+use webtrunk::gateway::{FlowKind, Gauges, Input};
 use webtrunk::media::dtls;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::sip::Message;
@@ -67,6 +67,19 @@ struct Life {
 }
 
 impl Life {
+    fn new(seed: u64) -> Life {
+        Life {
+            lab: Lab::with_phones(),
+            chance: Chance(seed | 1 << 60),
+            sent: Vec::new(),
+            seen: Vec::new(),
+            cseq: 100_000,
+            asked: HashSet::new(),
+            answered: HashSet::new(),
+            kinds: 21,
+        }
+    }
+
     fn body(&mut self, peer: Peer, offer: bool) -> String {
         let text = match (peer, offer) {
             (Peer::Browser(..), true) => OFFER.to_owned(),
@@ -329,7 +342,13 @@ impl Life {
     }
 
     fn flow(&mut self) {
-        let Peer::Browser(name, flow) = self.chance.pick(&[ALICE, BOB]) else { return };
+        let peer = self.chance.pick(&[ALICE, BOB]);
+        self.comes_again(peer);
+    }
+
+    /// The page of `peer` is loaded again.
+    fn comes_again(&mut self, peer: Peer) {
+        let Peer::Browser(name, flow) = peer else { return };
         self.lab.handle(Input::FlowClosed { flow: Flow(flow) });
         let (password, instance) =
             if name == "alice" { ("secret-a", "uuid-a") } else { ("secret-b", "uuid-b") };
@@ -339,16 +358,7 @@ impl Life {
 }
 
 fn live(seed: u64, kinds: usize) {
-    let mut life = Life {
-        lab: Lab::with_phones(),
-        chance: Chance(seed | 1 << 60),
-        sent: Vec::new(),
-        seen: Vec::new(),
-        cseq: 100_000,
-        asked: HashSet::new(),
-        answered: HashSet::new(),
-        kinds,
-    };
+    let mut life = Life { kinds, ..Life::new(seed) };
     for _ in 0..120 {
         life.step();
     }
@@ -381,4 +391,54 @@ fn random_lives_leave_nothing_behind() {
 #[test]
 fn random_lives_with_restarts_leave_nothing_behind() {
     live_all(300, 22);
+}
+
+/// What is in the gateway's tables; what only ever grows are counters, and no memory.
+fn held(lab: &mut Lab) -> Gauges {
+    lab.handle(Input::HangUpAll);
+    lab.expect_idle();
+    Gauges { dropped: 0, repeated: [0; 4], ..lab.gateway.gauges() }
+}
+
+#[test]
+fn a_day_of_calls_leaves_what_its_first_hour_left() {
+    let mut life = Life::new(0x24);
+    let (mut first, mut calls) = (None, 0);
+    for hour in 0..24 {
+        for _ in 0..6 {
+            [ALICE, BOB].into_iter().for_each(|peer| life.comes_again(peer));
+            for _ in 0..40 {
+                life.step();
+            }
+            // A stranger guesses, at another name each time.
+            life.cseq += 1;
+            let name = format!("guess-{}", life.cseq);
+            let stranger = Peer::Browser("stranger", 9);
+            let open = Input::FlowOpened {
+                flow: Flow(9),
+                kind: FlowKind::WebSocket,
+                remote: stranger.remote(),
+            };
+            life.lab.handle(open);
+            let uri = "sip:wt.test";
+            let guess = life.lab.request(stranger, "REGISTER", uri, "Expires: 600\r\n", "");
+            life.lab.says(stranger, &guess);
+            let challenge = life.lab.take(stranger, "401");
+            let guess = life.lab.answer_challenge(&challenge, &guess, &name, "password");
+            life.lab.says(stranger, &guess);
+            life.lab.handle(Input::FlowClosed { flow: Flow(9) });
+            life.lab.advance(Duration::from_secs(400));
+            calls += life.lab.ended().len();
+            // What the peers remember is theirs.
+            life.lab.clear();
+            life.lab.media.clear();
+            life.lab.inbox.clear();
+            (life.sent, life.seen) = (Vec::new(), Vec::new());
+        }
+        let now = held(&mut life.lab);
+        let then = *first.get_or_insert(now);
+        assert_eq!(now, then, "after hour {}", hour + 1);
+        life.lab.quiet = false;
+    }
+    assert!(calls > 500, "{calls} calls make no day");
 }

@@ -59,7 +59,9 @@ fn a_visitor_calls_what_its_dialplan_allows_and_nothing_else() {
     let mut lab = lab();
     let (name, password) = credential(NOW + 600, "visitor-8c1", Some("phones"));
     assert_eq!(log_in(&mut lab, VISITOR, &name, &password), 200);
+    let known = lab.gateway.gauges().remembered;
     lab.invite(VISITOR, "9190", OFFER);
+    assert_eq!(lab.gateway.gauges().remembered, known, "names of visitors have no end");
     let ok = lab.take(VISITOR, "200 INVITE");
     lab.ack(VISITOR, &ok);
     let refer =

@@ -248,7 +248,7 @@ fn the_description_in_a_multipart_body_counts_wherever_a_body_is_read() {
 }
 
 impl Lab {
-    fn gateway_hangs_up(&mut self) {
+    pub(crate) fn gateway_hangs_up(&mut self) {
         self.handle(webtrunk::gateway::Input::HangUpAll);
     }
 }

@@ -14,9 +14,14 @@ pub const PASSWORD: &str = "secret";
 
 /// A node whose number `+X.` goes to `trunk`, and whose trunk may be anything on loopback.
 pub async fn phone(trunk: SocketAddr) -> Node {
+    phone_with(trunk, "").await
+}
+
+/// As [`phone`], with more limits.
+pub async fn phone_with(trunk: SocketAddr, limits: &str) -> Node {
     let text = format!(
         "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:0\"\norigins = [\"https://shop.example\"]\n[sip]\nudp = \"127.0.0.1:0\"\n\
-         [media]\nbrowser_port = 0\nworkers = 2\nports = \"22000-22999\"\n[limits]\ncalls_per_user = 100\nnew_calls_per_second = 1000\n\
+         [media]\nbrowser_port = 0\nworkers = 2\nports = \"22000-22999\"\n[limits]\ncalls_per_user = 100\nnew_calls_per_second = 1000\n{limits}\
          [user.alice]\npassword = \"{PASSWORD}\"\ncontext = \"phones\"\n[trunk.far]\nuri = \"sip:{trunk}\"\n"
     );
     let plan = "[[route]]\nname = \"out\"\nmatch = \"+X.\"\ndo = [{ dial = [\"trunk:far\"] }]\n[[route]]\nname = \"echo\"\nmatch = \"9196\"\ndo = [{ echo = true }]\n";

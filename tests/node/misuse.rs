@@ -1,6 +1,6 @@
 //! Connections that take and do not give: each ends by itself, and says why where it can.
 
-use crate::{far_end, phone};
+use crate::{far_end, phone, phone_with};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -65,7 +65,7 @@ async fn close_code(stream: &mut TcpStream) -> u16 {
 }
 
 #[tokio::test]
-async fn a_broken_frame_is_answered_with_its_close_code() {
+async fn a_broken_frame_and_a_close_are_answered_with_a_close_code() {
     with_node(async |web| {
         for (what, bytes, code) in [
             ("no mask", vec![0x81, 1, b'x'], 1002),
@@ -76,6 +76,10 @@ async fn a_broken_frame_is_answered_with_its_close_code() {
             ("a continuation of nothing", frame(0x80, b"x"), 1002),
             ("text that is no UTF-8", frame(0x81, &[0xff, 0xfe]), 1007),
             ("a message of 65,537 bytes", frame(0x81, &[b'x'; 65_537]), 1009),
+            ("a close", frame(0x88, &1000_u16.to_be_bytes()), 1000),
+            ("a close with a reason", frame(0x88, b"\x0f\xa0bye"), 4000),
+            ("a close with a code nobody may send", frame(0x88, &1006_u16.to_be_bytes()), 1002),
+            ("a close of one byte", frame(0x88, b"x"), 1002),
         ] {
             let mut stream = websocket(web).await;
             stream.write_all(&bytes).await.expect("sent");
@@ -142,4 +146,48 @@ async fn an_answer_nobody_reads_is_given_up() {
         ended.await.expect("the connection is closed from the other side");
     })
     .await;
+}
+
+/// What a connection hears that asks for this, until it is closed.
+async fn hears(web: SocketAddr, ask: &str) -> String {
+    let mut stream = TcpStream::connect(web).await.expect("it listens");
+    stream.write_all(ask.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    let read = timeout(BOUND, stream.read_to_end(&mut answer)).await.expect("it ends");
+    read.expect("no reset");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn at_the_bound_of_connections_a_browser_is_told_and_a_probe_is_answered() {
+    let far = far_end().await;
+    let node = phone_with(far.udp.expect("UDP"), "connections = 1\n").await;
+    let web = node.web;
+    // With the places that are kept for this machine.
+    let mut seated = Vec::new();
+    for _ in 0..257 {
+        seated.push(TcpStream::connect(web).await.expect("it listens"));
+    }
+    let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {web}\r\n\r\n");
+    let upgrade = format!(
+        "GET /sip HTTP/1.1\r\nHost: {web}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: sip\r\n\r\n"
+    );
+    // Many, as when an office comes back; none hears a reset.
+    for _ in 0..50 {
+        let answer = hears(web, &upgrade).await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("retry-after: "), "{answer}");
+    }
+    for probe in ["/livez", "/readyz"] {
+        assert!(hears(web, &ask(probe)).await.starts_with("HTTP/1.1 200"), "{probe}");
+    }
+    // Who says nothing does not stand there for long.
+    let mut silent = TcpStream::connect(web).await.expect("it listens");
+    let mut byte = [0];
+    let ended = timeout(Duration::from_secs(5), silent.read(&mut byte)).await;
+    assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    drop(seated);
+    node.stop().await;
+    far.stop().await;
 }

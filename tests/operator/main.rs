@@ -2,12 +2,14 @@
 //! and metric.
 
 mod api;
+mod console;
 mod floods;
 mod hostile;
 mod lists;
 mod logins;
 mod openmetrics;
 mod phone;
+mod proxies;
 mod records;
 mod restart;
 mod server;
@@ -28,7 +30,7 @@ fn calls(server: &Server) -> Vec<serde_json::Value> {
 fn a_call_is_seen_while_it_goes_on_and_explained_when_it_is_over() {
     let server = Server::start("");
     let mut trunk = Trunk::new(&server);
-    assert_eq!(server.run(&["readyz"]).out.trim(), "ok");
+    assert!(server.run(&["readyz"]).out.starts_with("ok\ncalls left: "));
     assert!(server.run(&["calls"]).err.contains("no active call"));
     trunk.call("9196");
     let live = calls(&server);
@@ -920,4 +922,29 @@ fn the_socket_is_its_owners_and_a_second_gateway_does_not_take_it() {
     let path = server.socket();
     server.stop();
     assert!(!path.exists(), "nothing is left behind");
+}
+
+#[test]
+fn the_manual_names_only_pages_that_it_has() {
+    let place = server::folder("manual");
+    let said = Server::offline(&["man", "--dir", place.to_str().expect("UTF-8")]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let pages: std::collections::BTreeMap<String, String> = std::fs::read_dir(&place)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").path())
+        .map(|p| {
+            let name = p.file_name().expect("a name").to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(p).expect("readable"))
+        })
+        .collect();
+    assert!(pages.len() > 40 && pages.contains_key("webtrunk-user-add.1"), "{:?}", pages.keys());
+    for (page, text) in &pages {
+        // As roff has it: webtrunk\-dialplan\-test(1).
+        let text = text.replace('\\', "");
+        for (at, _) in text.match_indices("(1)") {
+            let start = text[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            let named = &text[start.map_or(0, |s| s + 1)..at];
+            assert!(pages.contains_key(&format!("{named}.1")), "{page} names {named}(1)");
+        }
+    }
 }

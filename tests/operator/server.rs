@@ -1,5 +1,7 @@
 //! A served gateway as a process, and a trunk that speaks SIP over UDP to it.
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZero;
@@ -80,6 +82,11 @@ impl Server {
             &[],
             &[("wt.test", "localhost"), ("[sip]", "tls = \"local\"\n[sip]")],
         )
+    }
+
+    /// As [`start`](Self::start), with this in the place of that in the configuration.
+    pub(crate) fn start_changed(changes: &[(&str, &str)]) -> Server {
+        Server::started("", "", "", &[], changes)
     }
 
     /// As [`start`](Self::start), with a database of records beside the file.
@@ -302,6 +309,23 @@ impl Server {
         }
     }
 
+    /// Runs a command that reads this from a pipe.
+    pub(crate) fn typed(args: &[&str], input: &str) -> Said {
+        let mut child = Command::new(BINARY)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        // It may end without having read.
+        let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
+        let done = child.wait_with_output().expect("it ends");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+        let code = done.status.code().unwrap_or(-1);
+        Said { code, out: text(done.stdout), err: text(done.stderr) }
+    }
+
     /// Runs a command in a terminal of its own and presses keys, each once the screen shows this;
     /// the screens before each key, and whether the terminal was left as it was.
     pub(crate) fn in_terminal(&self, command: &str, keys: &[(&str, char)]) -> (Vec<String>, bool) {
@@ -457,6 +481,33 @@ impl Server {
             TcpStream::connect(("127.0.0.1", self.web)).expect("it listens"),
             &Server::request(method, path, token, body),
         )
+    }
+
+    /// As [`http`](Self::http), with these headers and a body.
+    pub(crate) fn web_with(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        let request =
+            Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
+        let stream = TcpStream::connect(("127.0.0.1", self.web)).expect("it listens");
+        Server::exchange(stream, &request)
+    }
+
+    /// As [`web_with`](Self::web_with), over TLS.
+    pub(crate) fn https_with(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        let mut roots = rustls::RootCertStore::empty();
+        let ca = self.folder.join("local-ca/ca.pem");
+        roots.add(CertificateDer::from_pem_file(ca).expect("an authority")).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").expect("a name");
+        let tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
+        let stream = TcpStream::connect(("127.0.0.1", self.web)).expect("it listens");
+        let request =
+            Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
+        Server::exchange(rustls::StreamOwned::new(tls, stream), &request)
     }
 
     pub(crate) fn get(&self, path: &str) -> String {

@@ -28,6 +28,8 @@ pub(crate) const SHAPES: &[(&str, Fields)] = &[
     ("QUALITY", QUALITY),
     ("LEG_QUALITY", LEG_QUALITY),
     ("SECOND", SECOND),
+    ("SESSION", SESSION),
+    ("LOGGED_OUT", LOGGED_OUT),
     ("CREDENTIAL", CREDENTIAL),
     ("ICE_SERVER", ICE_SERVER),
     ("BINDING", BINDING),
@@ -140,6 +142,13 @@ const SECOND: Fields = &[
     ("rtt_ms", "integer?", "round trip, ms"),
     ("reported_loss_percent", "integer", "loss that its RTCP reports, percent"),
 ];
+const SESSION: Fields = &[
+    ("by", "string", "session, token or control: by what the request is let in"),
+    ("user", "string?", "the name of the user or of the token"),
+    ("scope", "string", "read, write or admin"),
+    ("ends_in_s", "integer?", "when the session ends if nothing more is asked, seconds"),
+];
+const LOGGED_OUT: Fields = &[("ended", "boolean", "whether there was a session")];
 const CREDENTIAL: Fields = &[
     ("uri", "string", "the SIP URI to register"),
     ("username", "string", "the user name of the digest"),
@@ -201,6 +210,8 @@ const STATUS: Fields = &[
     ("domain", "string", "server.domain"),
     ("draining", "boolean", "whether new calls are refused"),
     ("calls", "integer", "active calls"),
+    ("calls_left", "integer", "calls that would be taken now"),
+    ("overloaded", "string?", "why new calls are refused, where it is for overload"),
     ("longest_call_s", "integer?", "the age of the oldest active call, seconds"),
     ("registrations", "integer", "registered browsers"),
     ("flows", "integer", "connections of browsers and trunks"),
@@ -324,6 +335,9 @@ pub(crate) const ANSWERS: &[(&str, &str, Answers)] = &[
     ),
     ("get", "/calls/{id}/quality", json!("QUALITY", 404)),
     ("get", "/calls/{id}/pcap", json(&[("application/vnd.tcpdump.pcap", None)], &[404, 500])),
+    ("get", "/session", json!("SESSION")),
+    ("post", "/session", json!("SESSION", 400, 413, 415, 429)),
+    ("delete", "/session", json!("LOGGED_OUT")),
     ("post", "/credentials", json!("CREDENTIAL", 400, 404, 409, 413, 415)),
     ("get", "/registrations", json!("BINDING*", 400)),
     ("delete", "/registrations/{user}", json!("CLOSED", 404)),

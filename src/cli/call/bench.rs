@@ -5,6 +5,8 @@
 //! gateway does, so on a small machine the knee may be theirs: the gateway's own CPU, which is told
 //! apart, says how far it would go.
 
+mod overload;
+
 use super::phone::{Outcome, Phone};
 use super::{Call, Login, media};
 use crate::cli::{hex, print, random};
@@ -33,6 +35,10 @@ pub(crate) struct Bench {
     /// Measure this gateway instead, calling NUMBER as USER; its CPU is then unknown
     #[arg(long, value_names = ["ws://HOST:PORT/sip", "USER", "PASSWORD", "NUMBER"], num_args = 4)]
     against: Option<Vec<String>>,
+    /// Find how many calls a second its signalling takes, offer ten times that, and fail if fewer
+    /// than 95 % of what it took before are answered and ended
+    #[arg(long, conflicts_with = "against")]
+    overload: bool,
     #[arg(long, short, value_enum, default_value_t)]
     output: print::Output,
 }
@@ -138,7 +144,7 @@ async fn try_own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
     );
     let gateway = format!(
         "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\nbrowser_port = 0\nports = \"20000-29999\"\n\
-         {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \"{password}\"\ncontext = \"in\"\n[trunk.far]\nuri = \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
+         {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \"{password}\"\nfraud_brake = false\ncontext = \"in\"\n[trunk.far]\nuri = \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
     );
     let far_end = Served::start(
         "far end",
@@ -322,6 +328,9 @@ async fn step(
 
 /// Doubles the calls until some suffer, then looks between.
 pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
+    if args.overload {
+        return overload::overload(args.output).await;
+    }
     let table = args.output == print::Output::Table;
     let (served, login, target) = match args.against.as_deref() {
         Some([ws, user, password, number]) => {

@@ -1,10 +1,13 @@
 //! The keys for those who watch and steer: recorder, API tokens, metrics.
 
 use super::Check;
+use super::times::{SESSION_IDLE, SESSION_LONGEST};
+use crate::config::password::{PasswordHash, is_user_name};
+use crate::config::problem::Problem;
 use crate::config::schema::Spanned;
 use crate::config::{
-    Api, ApiToken, Auth, Credentials, JwtSettings, KeySet, RecorderLimits, Scope, Turn, Webhook,
-    schema,
+    Api, ApiToken, ApiUser, Auth, Credentials, JwtSettings, KeySet, RecorderLimits, Scope,
+    SessionTimes, Turn, Webhook, schema,
 };
 use crate::dialplan::Plan;
 use std::net::SocketAddr;
@@ -37,6 +40,17 @@ impl Check {
             memory: memory.unwrap_or(default.memory),
             messages: r.messages.unwrap_or(true),
         }
+    }
+
+    /// The longest text, in bytes.
+    pub(super) fn text_size(&mut self, at: Option<&Spanned<String>>) -> Option<usize> {
+        let at = at?;
+        let size = size(at.as_ref()).filter(|size| (1..=60_000).contains(size));
+        if size.is_none() {
+            let message = format!("limits.text_size = {:?} is not a size up to 60 kB", at.as_ref());
+            self.error(at, "config::size", message, "write \"8kB\" or \"1300B\"");
+        }
+        size
     }
 
     /// `udp:ADDRESS:PORT`.
@@ -212,25 +226,59 @@ impl Check {
                 );
                 continue;
             };
-            let scope = match token.scope.as_ref().map(|s| s.as_ref().as_str()) {
-                None | Some("read") => Scope::Read,
-                Some("write") => Scope::Write,
-                Some("admin") => Scope::Admin,
-                Some(other) => {
-                    let message = format!("{other:?} is not a scope");
-                    self.error(
-                        token.scope.as_ref().unwrap_or(&token.sha256),
-                        "config::scope",
-                        message,
-                        "known: \"read\", \"write\", \"admin\"",
-                    );
-                    continue;
-                }
-            };
+            let Some(scope) = self.scope(token.scope.as_ref()) else { continue };
             tokens.push(ApiToken { name, sha256, scope });
         }
-        let metrics: Option<SocketAddr> = self.listen(metrics, "metrics.listen");
-        Api { control: api.control.map(|c| self.folder.join(c.as_ref())), tokens, metrics }
+        let users = api.user.into_iter().filter_map(|(name, user)| self.api_user(name, user));
+        Api {
+            tokens,
+            users: users.collect(),
+            sessions: SessionTimes {
+                idle: self.time(api.session_idle.as_ref(), "api.session_idle", SESSION_IDLE),
+                longest: self.time(
+                    api.session_longest.as_ref(),
+                    "api.session_longest",
+                    SESSION_LONGEST,
+                ),
+            },
+            metrics: self.listen(metrics, "metrics.listen"),
+            control: api.control.map(|c| self.folder.join(c.as_ref())),
+        }
+    }
+
+    fn scope(&mut self, at: Option<&Spanned<String>>) -> Option<Scope> {
+        let Some(at) = at else { return Some(Scope::Read) };
+        let scopes = [Scope::Read, Scope::Write, Scope::Admin];
+        let scope = scopes.into_iter().find(|s| s.as_str() == at.as_ref());
+        if scope.is_none() {
+            let message = format!("{:?} is not a scope", at.as_ref());
+            let help = "known: \"read\", \"write\", \"admin\"";
+            self.error(at, "config::scope", message, help);
+        }
+        scope
+    }
+
+    fn api_user(&mut self, name: String, user: Spanned<schema::ApiUser>) -> Option<ApiUser> {
+        let at = user.span();
+        let user = user.into_inner();
+        if !is_user_name(&name) {
+            let help = "use letters, digits and - _ . + @, at most 64";
+            let message = format!("api.user: {name:?} cannot be a name here");
+            let problem =
+                Problem::at(&self.source, at.start..at.start + 1, "config::user", message);
+            self.problems.push(problem.help(help));
+            return None;
+        }
+        match PasswordHash::parse(user.hash.as_ref()) {
+            Ok(hash) => Some(ApiUser { name, hash, scope: self.scope(user.scope.as_ref())? }),
+            Err(why) => {
+                let message =
+                    format!("api.user.{name}: hash is not of a password by argon2id: {why}");
+                let help = format!("`webtrunk user password {name}` asks for one and writes it");
+                self.error(&user.hash, "config::hash", message, help);
+                None
+            }
+        }
     }
 }
 

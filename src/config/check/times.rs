@@ -23,6 +23,8 @@ const fn range(least: u64, most: u64, default: Option<u64>) -> Range {
 pub(super) const TIMEOUT: Range = range(5, 3_600, Some(30));
 pub(super) const HOLD: Range = range(30, 86_400, None);
 pub(super) const ASK_EVERY: Range = range(5, 3_600, Some(30));
+pub(super) const SESSION_IDLE: Range = range(60, 30 * 86_400, Some(3_600));
+pub(super) const SESSION_LONGEST: Range = range(60, 30 * 86_400, Some(12 * 3_600));
 pub(super) const ANSWER: Range = range(1, 32, Some(8));
 const STOPPED_AFTER: Range = range(1, 300, Some(5));
 

@@ -20,6 +20,8 @@ use std::time::Duration;
 /// Half an hour: what most of the field asks for (RFC 4028 §7.1 recommends 1800).
 const SESSION: u32 = 1_800;
 
+const TRUNK_ADDRESSES: &str = "name the trunk's addresses: they are its identity";
+
 impl Check {
     pub(super) fn sip_settings(&mut self, s: &schema::Sip) -> SipSettings {
         let certificate = s.certificate.as_ref().map(|at| {
@@ -127,7 +129,7 @@ impl Check {
         let here = Spanned::new(start..start + 1, ());
         let t = trunk.into_inner();
         let uri = self.place_of(&here, &name, &t)?;
-        let mut allow = self.nets(&t.allow);
+        let mut allow = self.nets(&t.allow, TRUNK_ADDRESSES);
         if allow.is_empty() && t.allow.is_empty() && !t.accepts_registration {
             // A trunk given by address is known by it.
             allow.extend(uri.as_ref().and_then(|u| u.host.parse::<IpAddr>().ok()).map(IpNet::from));
@@ -176,7 +178,7 @@ impl Check {
             messages: t.messages,
             location: t.location,
             codecs: self.codecs(&t.codecs, &[Codec::Pcmu, Codec::Pcma]),
-            media: self.nets(&t.media),
+            media: self.nets(&t.media, TRUNK_ADDRESSES),
             name,
             uri,
             username: t.username.map(Spanned::into_inner),

@@ -216,16 +216,19 @@ export class Problem extends Error {
   readonly fix?: string;
 }
 
-let token = "";
+let token: string | null = null;
 
-export function useToken(text: string) {
+/** The token of whoever has one; a person's session comes by its cookie. */
+export function useToken(text: string | null) {
   token = text;
 }
+
+const bearer = (): Record<string, string> => (token ? { Authorization: `Bearer ${token}` } : {});
 
 export async function ask(path: string, method = "GET", body?: unknown, accept?: string) {
   const headers: Record<string, string> = {
     Accept: accept ?? "application/json",
-    Authorization: `Bearer ${token}`,
+    ...bearer(),
   };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(`api/v1${path}`, {
@@ -258,14 +261,19 @@ export async function listed<T>(path: string, query: URLSearchParams, most: numb
 }
 
 /** Calls `heard` with the name of each event, for as long as `stop` has not been raised. */
-export async function follow(heard: (type: string) => void, stop: AbortSignal) {
+export async function follow(
+  heard: (type: string) => void,
+  stop: AbortSignal,
+  refused: (problem: Problem) => void,
+) {
   let last = "";
   while (!stop.aborted) {
     try {
-      const headers: Record<string, string> = { Authorization: `Bearer ${token}` };
+      const headers = bearer();
       if (last) headers["Last-Event-ID"] = last;
       const response = await fetch("api/v1/events", { headers, signal: stop });
-      if (response.status === 401 || response.status === 403) return;
+      if (response.status === 401 || response.status === 403)
+        return refused(new Problem(response.status, await response.json()));
       const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
       if (!reader) return;
       for (let text = "", part = await reader.read(); !part.done; part = await reader.read()) {

@@ -2,14 +2,14 @@
 
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type CallLine, follow, get, type Ladder, type Problem, useToken } from "./api";
+import { ask, type CallLine, follow, get, type Ladder, type Problem, useToken } from "./api";
 import { CallView, Hero } from "./call";
 import { Calls, tone } from "./calls";
 import { Dialplan } from "./dialplan";
 import { LadderPicture } from "./ladder";
 import { Confirm, Toasts } from "./parts";
 import { Settings } from "./settings";
-import { link, type Place, place, tick, ticks, useLoaded, usePlace } from "./store";
+import { failed, link, type Place, place, tick, ticks, useLoaded, usePlace } from "./store";
 import { t } from "./texts";
 import { Trunks, TrunkView } from "./trunks";
 import { Users, UserView } from "./users";
@@ -149,15 +149,27 @@ function Beside() {
 }
 
 let token: string | null = null;
+/** Who is logged in by a session, which only its cookie knows. */
+let user: string | null = null;
 let listening: AbortController | null = null;
+const USER = "webtrunk-console-user";
 
-/** Shows what belongs to where we are; the console is there once there is a token. */
+function remember(name: string | null) {
+  user = name;
+  if (name) localStorage.setItem(USER, name);
+  else localStorage.removeItem(USER);
+}
+
+/** Shows what belongs to where we are; the console is there for whoever was let in. */
 function show() {
   const { view } = place();
   const known = VIEWS.includes(view) ? view : "phone";
   $("view-phone").hidden = known !== "phone";
-  $("console").hidden = !token;
-  $("token-form").hidden = Boolean(token) || known === "phone";
+  const entered = Boolean(token || user);
+  $("console").hidden = !entered;
+  $("entry").hidden = entered || known === "phone";
+  $("entered").hidden = !user || known === "phone";
+  $("entered-as").textContent = user && t.entered(user);
   for (const tab of document.querySelectorAll<HTMLAnchorElement>("#tabs a")) {
     if (tab.hash === `#/${known}`) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
@@ -165,16 +177,47 @@ function show() {
 }
 
 function refused(problem: Problem) {
+  const [field, unknown] = token ? ["token-wrong", t.unknownToken] : ["entry-wrong", t.sessionOver];
+  $(field).textContent = problem.status === 401 ? unknown : problem.message;
+  out();
+}
+
+/** Nobody is let in any more. */
+function out() {
   token = null;
   sessionStorage.removeItem("webtrunk-token");
-  $("token-wrong").textContent = problem.status === 401 ? t.unknownToken : problem.message;
+  remember(null);
   listening?.abort();
   render(null, $("console"));
+  render(null, $("beside-call"));
+  $("beside").hidden = true;
+  $("view-phone").classList.remove("wide");
   show();
 }
 
+async function logIn(settings: PageSettings) {
+  const field = (id: string) => $(id) as HTMLInputElement;
+  const login = { user: field("entry-user").value, password: field("entry-password").value };
+  $("entry-wrong").textContent = "";
+  try {
+    remember((await (await ask("/session", "POST", login)).json()).user);
+  } catch (error) {
+    const { status, message } = error as Problem;
+    $("entry-wrong").textContent = status === 401 ? t.unknownUser : message;
+    return;
+  } finally {
+    field("entry-password").value = "";
+  }
+  await enter(settings);
+}
+
+async function logOut() {
+  await ask("/session", "DELETE").catch(failed);
+  out();
+}
+
 async function enter(settings: PageSettings) {
-  useToken(token ?? "");
+  useToken(token);
   try {
     await get("/status");
   } catch (error) {
@@ -186,14 +229,22 @@ async function enter(settings: PageSettings) {
   render(<Beside />, $("beside-call"));
   show();
   listening = new AbortController();
-  follow((type) => {
+  const heard = (type: string) => {
     if (type !== "call.quality") tick();
-  }, listening.signal);
+  };
+  follow(heard, listening.signal, refused);
 }
 
 async function begin() {
   const settings: PageSettings = await (await fetch("settings.json")).json();
   token = settings.token ?? sessionStorage.getItem("webtrunk-token");
+  user = token ? null : localStorage.getItem(USER);
+  $("leave").textContent = t.leave;
+  $("leave").addEventListener("click", logOut);
+  $("entry-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    logIn(settings);
+  });
   $("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
     const field = $("token") as HTMLInputElement;
@@ -213,7 +264,7 @@ async function begin() {
   }
   $("tabs").lang = $("console").lang = $("beside-call").lang = t.language;
   show();
-  if (token) await enter(settings);
+  if (token || user) await enter(settings);
 }
 
 begin();

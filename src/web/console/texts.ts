@@ -13,6 +13,10 @@ const en = {
   } as Record<string, string>,
   copied: "Copied",
   unknownToken: "This token is unknown.",
+  unknownUser: "There is no such user, or the password is another.",
+  sessionOver: "The session has ended. Log in again.",
+  entered: (name: string) => `Logged in as ${name}`,
+  leave: "Log out",
   beside: {
     empty: "Dial 9196: every message and every step of the media appears here as it happens.",
     all: "All about this call",
@@ -221,6 +225,10 @@ const de: typeof en = {
   },
   copied: "Kopiert",
   unknownToken: "Dieses Token ist unbekannt.",
+  unknownUser: "Diesen Benutzer gibt es nicht, oder das Passwort ist ein anderes.",
+  sessionOver: "Die Sitzung ist zu Ende. Bitte neu anmelden.",
+  entered: (name: string) => `Angemeldet als ${name}`,
+  leave: "Abmelden",
   beside: {
     empty:
       "Wählen Sie 9196: Jede Nachricht und jeder Schritt des Tons erscheint hier, während er geschieht.",

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# deny.sh check: what the crates that are shipped may be, by interop/lint/deny.toml, with RustSec's
+#                advisories
+# deny.sh sbom:  target/package/webtrunk.cdx.json, the crates of the binary by CycloneDX
+set -euo pipefail
+cd "$(dirname "$0")/.."
+case ${1:-} in
+  check)
+    cargo deny --version > /dev/null 2>&1 || cargo install cargo-deny --version 0.20.2 --locked --debug
+    cargo deny --locked --config interop/lint/deny.toml check --hide-inclusion-graph
+    ;;
+  sbom)
+    cargo cyclonedx --version > /dev/null 2>&1 || cargo install cargo-cyclonedx --version 0.5.9 --locked
+    mkdir -p target/package
+    trap 'rm -f webtrunk.cdx.json' EXIT
+    cargo cyclonedx --format json --spec-version 1.5 --no-build-deps --override-filename webtrunk.cdx
+    mv webtrunk.cdx.json target/package/
+    echo "target/package/webtrunk.cdx.json"
+    ;;
+  *)
+    sed -n '2,5s/^# //p' "$0" >&2
+    exit 2
+    ;;
+esac
