@@ -139,7 +139,16 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
     (
         "gateway",
         &[
-            &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
+            &[
+                "admission",
+                "call_table",
+                "challenges",
+                "credential",
+                "overload",
+                "token",
+                "turn",
+                "unproved",
+            ],
             &["logins", "out_of_dialog", "record", "registering", "texts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "takeover"],
