@@ -149,7 +149,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "turn",
                 "unproved",
             ],
-            &["logins", "out_of_dialog", "record", "registering", "texts"],
+            &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "takeover"],
         ],
