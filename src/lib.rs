@@ -140,8 +140,17 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
     (
         "gateway",
         &[
-            &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
-            &["logins", "out_of_dialog", "record", "registering", "texts"],
+            &[
+                "admission",
+                "call_table",
+                "challenges",
+                "credential",
+                "overload",
+                "token",
+                "turn",
+                "unproved",
+            ],
+            &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "restore", "takeover"],
         ],
