@@ -6,10 +6,10 @@ mod lines;
 pub(crate) mod search;
 mod sqlite;
 
-use self::keeper::{Counts, Handed, Keeper, Progress};
-use self::lines::Lines;
+use self::keeper::{Handed, Keeper, KeeperCounts, Progress};
+use self::lines::LinesFile;
 use self::sqlite::Rows;
-use crate::api::metrics::Metrics;
+use crate::api::metrics::NodeMetrics;
 use crate::cdr::Diagnosis;
 use crate::cdr::{Cdr, HangupBy, Party};
 use crate::media::Statistics;
@@ -127,13 +127,13 @@ pub(crate) struct Journal {
 
 /// A record on its way. The checkpoint of its call goes with it, once it is written or spooled
 /// everywhere.
-struct Record {
+struct QueuedRecord {
     cdr: Arc<Cdr>,
     clock: WallClock,
     until_written: Option<Slot>,
 }
 
-impl Handed for Record {
+impl Handed for QueuedRecord {
     fn id(&self) -> String {
         self.cdr.call.to_string()
     }
@@ -143,13 +143,13 @@ impl Handed for Record {
 }
 
 /// A record that an earlier process left.
-struct Left {
+struct LeftRecords {
     call: String,
     text: String,
     until_written: Slot,
 }
 
-impl Handed for Left {
+impl Handed for LeftRecords {
     fn id(&self) -> String {
         self.call.clone()
     }
@@ -158,13 +158,13 @@ impl Handed for Left {
     }
 }
 
-impl Drop for Left {
+impl Drop for LeftRecords {
     fn drop(&mut self) {
         self.until_written.remove();
     }
 }
 
-impl Drop for Record {
+impl Drop for QueuedRecord {
     fn drop(&mut self) {
         self.until_written.iter().for_each(Slot::remove);
     }
@@ -180,18 +180,18 @@ impl Journal {
         file: Option<&Path>,
         database: Option<&Path>,
         spool: Option<&Arc<Spool>>,
-        metrics: &Metrics,
+        metrics: &NodeMetrics,
     ) -> anyhow::Result<Journal> {
         let mut places = Vec::new();
         let counts = |sink: &'static str| {
             let label = vec![("sink", sink.to_owned())];
-            Counts {
+            KeeperCounts {
                 waiting: metrics.cdr_waiting.get_or_create(&label).clone(),
                 dropped: metrics.cdr_dropped.get_or_create(&label).clone(),
             }
         };
         if let Some(path) = file {
-            let (place, sink) = (path.display().to_string(), Lines::new(path));
+            let (place, sink) = (path.display().to_string(), LinesFile::new(path));
             places.push(Keeper::start("file", place, sink, spool.cloned(), counts("file"))?);
         }
         if let Some(path) = database {
@@ -204,13 +204,13 @@ impl Journal {
     /// Hands a record over; nothing waits for it. `until_written` is removed once every place has
     /// it, or the spool.
     pub(crate) fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock, until_written: Option<Slot>) {
-        let record = Arc::new(Record { cdr: cdr.clone(), clock: *clock, until_written });
+        let record = Arc::new(QueuedRecord { cdr: cdr.clone(), clock: *clock, until_written });
         self.places.iter().for_each(|place| place.take(record.clone()));
     }
 
     /// Hands over a record that an earlier process did not get to write, as its text.
     pub(crate) fn record_again(&self, call: String, text: String, until_written: Slot) {
-        let record = Arc::new(Left { call, text, until_written });
+        let record = Arc::new(LeftRecords { call, text, until_written });
         self.places.iter().for_each(|place| place.take(record.clone()));
     }
 

@@ -5,7 +5,7 @@ mod config;
 pub(crate) mod responses;
 
 use crate::config::schema::{Dialplan, File, RouteAnswer};
-use crate::event::Kind;
+use crate::event::EventKind;
 use crate::gateway::logins::Answered;
 use schemars::schema_for;
 use serde_json::{Map, Value, json};
@@ -310,7 +310,7 @@ fn event() -> Value {
             .map_or_else(|| object(CDR), |(_, fields)| object(fields))
     };
     json!({
-        "oneOf": Kind::ALL.iter().map(|k| envelope(k.as_str(), k.when(), data(k.as_str()))).collect::<Vec<_>>()
+        "oneOf": EventKind::ALL.iter().map(|k| envelope(k.as_str(), k.when(), data(k.as_str()))).collect::<Vec<_>>()
     })
 }
 
@@ -364,8 +364,8 @@ mod tests {
     fn every_kind_of_event_has_its_fields_and_every_schema_is_one() {
         let described: Vec<&str> = EVENTS.iter().map(|e| e.0).chain(["call.ended"]).collect();
         assert!(
-            Kind::ALL.iter().all(|kind| described.contains(&kind.as_str()))
-                && described.len() == Kind::ALL.len()
+            EventKind::ALL.iter().all(|kind| described.contains(&kind.as_str()))
+                && described.len() == EventKind::ALL.len()
         );
         for (name, _) in NAMES {
             let schema = named(name).expect("a schema");

@@ -6,13 +6,13 @@
 use super::branch_snapshot::BranchSnapshot;
 use super::branches::Branches;
 use super::call_media::CallMedia;
-use super::invite_server::{InviteServer, InviteSnapshot};
+use super::invite_server::{CallerInvite, InviteSnapshot};
 use super::leg::Leg;
 use super::leg_snapshot::LegSnapshot;
 pub use super::leg_snapshot::SettledOf;
 use super::route_cursor::{RouteCursor, RouteCursorSnapshot};
 use super::transfer_state::TransferState;
-use super::{Branch, Call, CallContext, CallId, CallTimer, EndReason, HangupBy, State};
+use super::{Branch, Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::{Cdr, CdrSnapshot, Interruption};
 use crate::config::Config;
 use crate::errors::Code;
@@ -77,7 +77,7 @@ pub(crate) struct Resumption<'a> {
 impl Call {
     /// Whether it stands where it could stand for an hour: nothing is routed, handed over or joined.
     fn is_settled(&self) -> bool {
-        self.state == State::Talking
+        self.state == CallPhase::Talking
             && self.joined.is_none()
             && !self.transfer.is_under_way()
             && self.transfer.transferor().is_none()
@@ -92,7 +92,7 @@ impl Call {
         now: Instant,
         timer: impl Fn(CallTimer) -> Option<Duration>,
     ) -> Option<CallSnapshot> {
-        if self.state == State::Over {
+        if self.state == CallPhase::Over {
             return None;
         }
         let branches = self
@@ -131,7 +131,7 @@ impl Call {
         let (id, media) = (from.id, with.media);
         let then = cx.now.checked_sub(with.age).unwrap_or(cx.now);
         let caller = Leg::restore(cx, from.caller, then, media);
-        let uas = InviteServer::restore(cx, from.uas, caller.hop)?;
+        let uas = CallerInvite::restore(cx, from.uas, caller.hop)?;
         let mut branches = Branches::restore(from.last_branch, from.retired);
         for (n, branch) in from.branches.into_iter().enumerate() {
             let branch = Branch::restore(cx, id, branch, then, media);
@@ -144,7 +144,7 @@ impl Call {
         let mut transfer = TransferState::default();
         let user = from.referred_by.and_then(|name| cx.config.users.get(&name).cloned());
         transfer.on_behalf_of(user, from.presented_number);
-        let state = if from.settled { State::Talking } else { State::Routing };
+        let state = if from.settled { CallPhase::Talking } else { CallPhase::Routing };
         let call = Call {
             id,
             state,

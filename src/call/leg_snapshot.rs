@@ -163,12 +163,12 @@ impl Leg {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, hop, request};
+    use super::super::testing::{CallBench, hop, request};
     use super::*;
     use crate::sip::session_timer::Refresher;
     use crate::sip::transaction::Flow;
 
-    fn restored(bench: &mut Bench, snapshot: &LegSnapshot) -> Leg {
+    fn restored(bench: &mut CallBench, snapshot: &LegSnapshot) -> Leg {
         let text = serde_json::to_string(snapshot).expect("a value");
         let value = serde_json::from_str(&text).expect("the value");
         let now = bench.now;
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_leg_outlives_the_process_with_its_dialog_and_its_session() {
-        let mut bench = Bench::new();
+        let mut bench = CallBench::new();
         let mut leg = bench.leg();
         leg.dialog = Dialog::uas(&request("INVITE", 7, ""), &leg.local_tag, hop(), 5);
         leg.session = Some(SessionTimer { interval: 1_800, refresher: Refresher::Us });
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_leg_that_went_by_a_connection_waits_for_its_peer() {
-        let mut bench = Bench::new();
+        let mut bench = CallBench::new();
         let mut leg = bench.leg();
         leg.hop = Hop::Flow(Flow(9));
         let now = bench.now;
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn an_account_of_a_token_outlives_the_process_without_its_password() {
-        let mut bench = Bench::new();
+        let mut bench = CallBench::new();
         let mut leg = bench.leg();
         let account = AccountSnapshot {
             did: Some("+1".into()),

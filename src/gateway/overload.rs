@@ -55,7 +55,7 @@ impl Overloaded {
 
 /// What the core reads from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Queue {
+pub enum QueueKind {
     /// Connections, workers, the API.
     Arrivals,
     /// The UDP socket.
@@ -106,7 +106,7 @@ impl Delay {
 /// A turn of the core: when it began, and how much of it went to refusals, which are charged to
 /// nobody.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+struct CoreTurn {
     began: Instant,
     /// When the input that is being handled was taken.
     mark: Instant,
@@ -114,9 +114,9 @@ struct Turn {
     refused: Duration,
 }
 
-impl Turn {
-    fn new(now: Instant) -> Turn {
-        Turn { began: now, mark: now, refusing: false, refused: Duration::ZERO }
+impl CoreTurn {
+    fn new(now: Instant) -> CoreTurn {
+        CoreTurn { began: now, mark: now, refusing: false, refused: Duration::ZERO }
     }
 
     fn next(&mut self, now: Instant) {
@@ -139,7 +139,7 @@ pub(super) struct Overload {
     /// Seconds of work that may be let in now; negative: owed.
     credit: f32,
     now: Instant,
-    turn: Turn,
+    turn: CoreTurn,
     queues: [Delay; 2],
     pub(super) units: Units,
     shed: Shed,
@@ -154,7 +154,7 @@ impl Overload {
         Overload {
             credit: BURST,
             now,
-            turn: Turn::new(now),
+            turn: CoreTurn::new(now),
             queues: [Delay::default(); 2],
             units: Units::new(workers),
             shed: Shed::default(),
@@ -166,7 +166,7 @@ impl Overload {
     /// A turn of the core begins.
     pub(super) fn turn_began(&mut self, now: Instant) {
         self.earn(now);
-        self.turn = Turn::new(now);
+        self.turn = CoreTurn::new(now);
     }
 
     /// It has ended, and took `worked` of a processor: the core waits for what comes.
@@ -189,7 +189,13 @@ impl Overload {
     }
 
     /// An input has waited in a queue, in which so many still wait.
-    pub(super) fn waited(&mut self, now: Instant, queue: Queue, waited: Duration, backlog: usize) {
+    pub(super) fn waited(
+        &mut self,
+        now: Instant,
+        queue: QueueKind,
+        waited: Duration,
+        backlog: usize,
+    ) {
         let queue = &mut self.queues[queue as usize];
         queue.waited(now, waited, backlog);
         // Who has fallen behind catches up: nothing is let in at once when it is over.
@@ -267,7 +273,7 @@ mod tests {
     const SETTLE: u64 = 5;
 
     #[derive(Clone, Copy)]
-    enum Job {
+    enum QueuedJob {
         Invite,
         /// So many messages of that call are to come.
         Later(u64),
@@ -298,14 +304,14 @@ mod tests {
                     break;
                 }
                 let job = match later.front() {
-                    Some((at, left)) if *at == next => Job::Later(*left),
-                    _ => Job::Invite,
+                    Some((at, left)) if *at == next => QueuedJob::Later(*left),
+                    _ => QueuedJob::Invite,
                 };
-                overload.waited(now, Queue::Arrivals, now - next, BACKLOG);
+                overload.waited(now, QueueKind::Arrivals, now - next, BACKLOG);
                 overload.input(now);
                 turn += 1;
                 match job {
-                    Job::Invite => {
+                    QueuedJob::Invite => {
                         invites += between;
                         if overload.of_calls().is_some() {
                             overload.refused(NewWork::Call);
@@ -316,7 +322,7 @@ mod tests {
                             later.push_back((now + Duration::from_millis(500), MESSAGES));
                         }
                     }
-                    Job::Later(left) => {
+                    QueuedJob::Later(left) => {
                         later.pop_front();
                         let settled = next > start + Duration::from_secs(SETTLE);
                         waits.extend(settled.then(|| now - next));
@@ -399,7 +405,7 @@ mod tests {
         let (mut overload, start) = fresh();
         let at = |ms| start + Duration::from_millis(ms);
         let waited = |overload: &mut Overload, ms: u64, waited: u64| {
-            overload.waited(at(ms), Queue::Arrivals, Duration::from_millis(waited), BACKLOG);
+            overload.waited(at(ms), QueueKind::Arrivals, Duration::from_millis(waited), BACKLOG);
             overload.input(at(ms));
             overload.of_core()
         };
@@ -418,7 +424,7 @@ mod tests {
         // A few that wait long wait for the processor.
         for ms in [2_000, 2_200, 2_400] {
             let few = BACKLOG - 1;
-            overload.waited(at(ms), Queue::Arrivals, Duration::from_millis(300), few);
+            overload.waited(at(ms), QueueKind::Arrivals, Duration::from_millis(300), few);
             overload.input(at(ms));
             assert_eq!(overload.of_core(), None);
         }

@@ -6,13 +6,13 @@
 //!
 //! A snapshot holds keys. Who stores one seals it.
 
-use super::endpoint::{Dropped, LegId, Settings};
+use super::endpoint::{Dropped, EndpointSettings, LegId};
 use super::latching::LatchingSnapshot;
 use super::series::{Sample, Totals};
 use crate::rtp::report::{RemoteReport, SequenceStats};
 use crate::rtp::reserve::LEASE;
-use crate::rtp::srtp::{MasterKey, Received, Reserved};
-use crate::sdp::crypto::{Keys, Sdes};
+use crate::rtp::srtp::{MasterKey, ReceivedState, Reserved};
+use crate::sdp::crypto::{CryptoKeys, Sdes};
 use crate::sdp::description::Fingerprint;
 use crate::sdp::offer_answer::{Ice, Remote, Settled};
 use serde::{Deserialize, Serialize};
@@ -67,17 +67,17 @@ pub struct SessionSnapshot {
     pub taken: Clocks,
     /// NTP time of when it was taken.
     pub(super) ntp: u64,
-    pub(super) legs: Vec<LegSnapshot>,
+    pub(super) legs: Vec<MediaLegSnapshot>,
 }
 
 /// One end.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(super) struct LegSnapshot {
+pub(super) struct MediaLegSnapshot {
     pub id: LegId,
     pub cname: String,
     pub transport: TransportSnapshot,
     /// Without SDES keys, which are the transport's.
-    pub settings: Option<Settings>,
+    pub settings: Option<EndpointSettings>,
     pub outbound: StreamSnapshot,
     pub join: JoinSnapshot,
     pub counters: Counters,
@@ -126,7 +126,7 @@ pub(super) struct SrtpSnapshot {
     /// Nothing: no packet may be sent under that key.
     pub reserved: Option<Reserved>,
     pub receive: MasterKey,
-    pub received: Received,
+    pub received: ReceivedState,
     /// The peer's key's identifier, and ours (trunk's ends).
     pub mki: [Vec<u8>; 2],
 }
@@ -186,7 +186,7 @@ impl SessionSnapshot {
     /// Its browsers' ends.
     pub fn browsers(&self) -> impl Iterator<Item = LegId> {
         let browser =
-            |leg: &&LegSnapshot| matches!(leg.transport, TransportSnapshot::Browser { .. });
+            |leg: &&MediaLegSnapshot| matches!(leg.transport, TransportSnapshot::Browser { .. });
         self.legs.iter().filter(browser).map(|leg| leg.id)
     }
 
@@ -200,8 +200,8 @@ impl SessionSnapshot {
             (Some(Remote::Rtp { sdes, .. }), TransportSnapshot::Trunk { srtp: Some(srtp), .. }) => {
                 let [theirs, ours] = srtp.mki.clone();
                 *sdes = Some(Box::new(Sdes {
-                    ours: Keys { master: srtp.send.clone(), mki: ours },
-                    theirs: Keys { master: srtp.receive.clone(), mki: theirs },
+                    ours: CryptoKeys { master: srtp.send.clone(), mki: ours },
+                    theirs: CryptoKeys { master: srtp.receive.clone(), mki: theirs },
                 }));
             }
             _ => {}

@@ -3,38 +3,38 @@
 use super::Starter;
 use super::kept::KeptCalls;
 use crate::api::events::Feed;
-use crate::api::metrics::Metrics;
+use crate::api::metrics::NodeMetrics;
 use crate::call::CallId;
 use crate::call::call_snapshot::SettledOf;
 use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
-use crate::datagrams::local::{Routes, Source};
+use crate::datagrams::local::{KernelRoutes, LocalSource};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
-use crate::gateway::overload::{NewWork, Overloaded, Queue};
+use crate::gateway::overload::{NewWork, Overloaded, QueueKind};
 use crate::gateway::restore::FoundCall;
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use crate::state::State;
-use crate::state::checkpoints::{Entry, Slot};
-use crate::telemetry::Telemetry;
+use crate::state::checkpoints::{CheckpointEntry, Slot};
+use crate::telemetry::Exporter;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{
-    Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, Turn, for_socket, tcp, udp,
+    Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, WorkTurn, for_socket, tcp, udp,
 };
-use crate::web::{Awaited, Web};
+use crate::web::{AwaitedPhones, WebPort};
 use crate::webhook::{Hook, keys};
 use crate::worker::load::thread_time;
 use crate::worker::pulse::{BEAT, Pulse};
-use crate::worker::{Command, Notice, QueueFull, Worker};
+use crate::worker::{Notice, QueueFull, Worker, WorkerCommand};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -73,7 +73,7 @@ pub(super) struct Core {
     pub(super) udp: Option<Arc<UdpSocket>>,
     pub(super) udp_is_ipv6: bool,
     /// What the kernel would choose to answer from.
-    pub(super) routes: Routes,
+    pub(super) routes: KernelRoutes,
     pub(super) flows: IdMap<Flow, mpsc::Sender<Bytes>>,
     pub(super) connections: HashMap<Hop, mpsc::Sender<Bytes>>,
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
@@ -85,20 +85,20 @@ pub(super) struct Core {
     pub(super) kept: KeptCalls,
     pub(super) clock: WallClock,
     pub(super) feed: Arc<Feed>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<NodeMetrics>,
     /// No drain waits for its last call.
     pub(super) drained: bool,
     /// Web applications that are asked for routes, by URL.
     pub(super) hooks: HashMap<String, Arc<Hook>>,
     pub(super) hep: Option<Hep>,
-    pub(super) telemetry: Option<Telemetry>,
+    pub(super) telemetry: Option<Exporter>,
     pub(super) tell_gauges: watch::Sender<Gauges>,
     pub(super) malformed: u64,
     /// Since when the UDP socket has never been empty.
     pub(super) standing: Option<Instant>,
     pub(super) shed: Told,
-    pub(super) web: Arc<Web>,
-    pub(super) awaited: Arc<Awaited>,
+    pub(super) web: Arc<WebPort>,
+    pub(super) awaited: Arc<AwaitedPhones>,
 }
 
 /// What begins a turn.
@@ -181,7 +181,7 @@ impl Core {
     }
 
     /// Takes up the calls an earlier process left, before anything arrives.
-    pub(super) fn take_up(&mut self, found: Vec<Entry>) {
+    pub(super) fn take_up(&mut self, found: Vec<CheckpointEntry>) {
         if self.state.directory.is_none() {
             return;
         }
@@ -202,7 +202,7 @@ impl Core {
             self.perform_all(&mut out);
             if !self.gateway.knows_call(id) {
                 self.kept.forget(id);
-                let command = Command::Close { session: id.0 };
+                let command = WorkerCommand::Close { session: id.0 };
                 let _ = self.workers.get(worker).map(|w| w.command(command));
             }
         }
@@ -248,7 +248,7 @@ impl Core {
         }
         let [calls, logins, texts] = std::array::from_fn(|n| shed[n] - told.of[n]);
         (told.at, told.of) = (Some(now), shed);
-        let class = Class::new("requests refused for overload", Code::OVERLOADED);
+        let class = LineClass::new("requests refused for overload", Code::OVERLOADED);
         let why = self.gateway.overloaded().map_or("it is over now", Overloaded::as_str);
         log_limit::tell(Level::Warn, class, || {
             format!("overload: {calls} calls, {logins} logins and {texts} texts refused: {why}")
@@ -273,7 +273,7 @@ impl Core {
             self.standing = (count == BATCH).then(|| self.standing.unwrap_or(now));
             let waited =
                 self.standing.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-            self.gateway.waited(now, Queue::Datagrams, waited, count);
+            self.gateway.waited(now, QueueKind::Datagrams, waited, count);
             for n in 0..count {
                 let local = inbound.local(n);
                 let Some((datagram, remote)) = inbound.datagram(n) else { continue };
@@ -289,7 +289,7 @@ impl Core {
     fn take_queued(&mut self, queued: Queued, backlog: usize, out: &mut Vec<Output>) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(queued.since);
-        self.gateway.waited(now, Queue::Arrivals, waited, backlog);
+        self.gateway.waited(now, QueueKind::Arrivals, waited, backlog);
         self.take(queued.arrival, out);
     }
 
@@ -302,7 +302,7 @@ impl Core {
             Arrival::Work(work) => {
                 work.0(
                     &mut self.gateway,
-                    &mut Turn { now: Instant::now(), clock: &self.clock, out },
+                    &mut WorkTurn { now: Instant::now(), clock: &self.clock, out },
                 );
                 return self.perform_all(out);
             }
@@ -365,7 +365,7 @@ impl Core {
             // Dropping the sender ends the connection's task once what waits is written.
             Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
             Output::Media { worker, command } => {
-                let opens = if let Command::Open { session, end, .. } = &command {
+                let opens = if let WorkerCommand::Open { session, end, .. } = &command {
                     Some((*session, *end))
                 } else {
                     None
@@ -374,7 +374,7 @@ impl Core {
                     Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
                     Some(Err(QueueFull)) => {
                         let class =
-                            Class::new("commands to a media worker lost", Code::WORKER_BEHIND);
+                            LineClass::new("commands to a media worker lost", Code::WORKER_BEHIND);
                         let line = || format!("media worker {worker} does not keep up");
                         log_limit::tell(Level::Error, class, line);
                         return opens.map(|(session, end)| {
@@ -500,7 +500,8 @@ impl Core {
             }
             Hop::UdpFrom(to, local) => {
                 if let Some(socket) = &self.udp {
-                    let (source, ipv6) = (Source::new(local, self.udp_is_ipv6), self.udp_is_ipv6);
+                    let (source, ipv6) =
+                        (LocalSource::new(local, self.udp_is_ipv6), self.udp_is_ipv6);
                     let _ = socket.try_io(Interest::WRITABLE, || {
                         source.send(socket, &bytes, for_socket(ipv6, to))
                     });

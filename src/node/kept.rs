@@ -12,8 +12,8 @@ use crate::gateway::Gateway;
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::rtp::reserve::LEASE;
-use crate::state::checkpoints::{Checkpoints, Entry, Record, Slot, boot_clock};
-use crate::worker::{Command, MediaSnapshot, Notice, QueueFull, Worker};
+use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, boot_clock};
+use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ const MEDIA: &str = ".media";
 
 /// What the first checkpoint of a call holds.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Kept {
+pub(super) enum Checkpointer {
     /// `taken`: by the clock of the boot, and since 1970.
     Live { taken: (Duration, Duration), call: Box<CallSnapshot> },
     /// It ended with this record.
@@ -146,11 +146,12 @@ impl KeptCalls {
     ) {
         let (worker, settled) = (call.worker(), call.is_settled());
         let slots = self.calls.entry(id).or_insert_with(|| Slots::of(checkpoints, id, worker));
-        let kept = Kept::Live { taken: (boot_clock(), unix()), call: Box::new(call) };
+        let kept = Checkpointer::Live { taken: (boot_clock(), unix()), call: Box::new(call) };
         slots.signalling.put(encoded(&kept), SIGNALLING);
         if settled && !std::mem::replace(&mut slots.journalled, true) {
             // A worker that is too far behind is asked again with the next change.
-            let asked = workers.get(worker).map(|w| w.command(Command::Journal { session: id.0 }));
+            let asked =
+                workers.get(worker).map(|w| w.command(WorkerCommand::Journal { session: id.0 }));
             slots.journalled = matches!(asked, Some(Ok(_)));
         }
     }
@@ -173,7 +174,7 @@ impl KeptCalls {
             if slots.media.written() < put {
                 return true;
             }
-            let command = Command::Confirm { session: id.0, number };
+            let command = WorkerCommand::Confirm { session: id.0, number };
             let told = workers.get(slots.worker).map(|worker| worker.command(command));
             let told = matches!(told, Some(Ok(_)) | None);
             slots.unconfirmed.take_if(|_| told);
@@ -187,7 +188,7 @@ impl KeptCalls {
     pub(super) fn ended(&mut self, cdr: &Cdr, clock: &WallClock) -> Option<Slot> {
         let Slots { signalling, media, .. } = self.calls.remove(&cdr.call)?;
         let record = to_json(cdr, clock).to_string();
-        signalling.put(encoded(&Kept::Ended { record }), SIGNALLING);
+        signalling.put(encoded(&Checkpointer::Ended { record }), SIGNALLING);
         media.remove();
         Some(signalling)
     }
@@ -205,12 +206,12 @@ impl KeptCalls {
     pub(super) fn take_up(
         &mut self,
         checkpoints: &Checkpoints,
-        found: Vec<Entry>,
+        found: Vec<CheckpointEntry>,
         workers: &[Worker],
         journal: Option<&Journal>,
     ) -> Vec<TakenUp> {
         let mut calls: BTreeMap<String, Left> = BTreeMap::new();
-        for Entry { name, record } in found {
+        for CheckpointEntry { name, record } in found {
             match name.strip_suffix(MEDIA) {
                 Some(call) => calls.entry(call.to_owned()).or_default().media = Some(record),
                 None => calls.entry(name).or_default().signalling = Some(record),
@@ -220,7 +221,7 @@ impl KeptCalls {
         for (name, left) in calls {
             let slots = || (checkpoints.slot(&name), checkpoints.slot(&format!("{name}{MEDIA}")));
             match left.signalling.and_then(read) {
-                Some(Kept::Live { taken: (uptime, wall), call }) => {
+                Some(Checkpointer::Live { taken: (uptime, wall), call }) => {
                     let age = boot_clock().checked_sub(uptime);
                     // The clock of the boot may have begun anew.
                     let age = age.unwrap_or_else(|| unix().saturating_sub(wall));
@@ -232,7 +233,7 @@ impl KeptCalls {
                     self.calls.insert(id, Slots { journalled, ..slots });
                     taken_up.push((age, *call, media));
                 }
-                Some(Kept::Ended { record }) => {
+                Some(Checkpointer::Ended { record }) => {
                     let (signalling, media) = slots();
                     media.remove();
                     match journal {
@@ -261,7 +262,7 @@ impl KeptCalls {
 }
 
 /// What a first checkpoint holds, if this version can read it.
-fn read(record: Record) -> Option<Kept> {
+fn read(record: Record) -> Option<Checkpointer> {
     match record {
         Record::Fresh(bytes) | Record::Stale(bytes) => postcard::from_bytes(&bytes).ok(),
         Record::UnknownVersion(_) => None,

@@ -1,12 +1,12 @@
 //! What is left when a thread of the node dies.
 
-use super::kept::{Kept, encoded};
+use super::kept::{Checkpointer, encoded};
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
 use crate::state::tests::Scratch;
 use crate::transport::Work;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -58,7 +58,7 @@ async fn a_record_that_waited_is_written_once_and_what_is_unreadable_is_forgotte
     };
     let state = || State::open(Some(&folder), RECORDS, Default::default());
     let left = state();
-    let ended = encoded(&Kept::Ended { record: "{\"call\":\"00000007\"}".to_owned() });
+    let ended = encoded(&Checkpointer::Ended { record: "{\"call\":\"00000007\"}".to_owned() });
     left.checkpoints.slot("00000007").put(ended, BOUND);
     left.checkpoints.slot("00000009").put(b"junk".to_vec(), BOUND);
     left.checkpoints.slot("00000009.media").put(b"junk".to_vec(), BOUND);
@@ -143,7 +143,7 @@ async fn is_echoed(media: &UdpSocket, to: SocketAddr, sequence: &mut u16) {
 
 async fn kill_worker(node: &Node) {
     let kill = Work(Box::new(|_, turn| {
-        turn.out.push(Output::Media { worker: 0, command: Command::Panic });
+        turn.out.push(Output::Media { worker: 0, command: WorkerCommand::Panic });
     }));
     node.inbox.give(Arrival::Work(kill)).await;
 }

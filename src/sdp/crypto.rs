@@ -34,16 +34,16 @@ pub enum Policy {
 
 /// A master key and salt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Keys {
+pub struct CryptoKeys {
     pub master: MasterKey,
     /// The identifier in each packet that is protected with them, if any (RFC 4568 §6.1).
     pub mki: Vec<u8>,
 }
 
-impl Keys {
+impl CryptoKeys {
     /// Takes what `profile` needs of `bytes`.
-    pub fn new(profile: Profile, bytes: &[u8; LONGEST]) -> Keys {
-        Keys { master: MasterKey::from_bytes(profile, bytes), mki: Vec::new() }
+    pub fn new(profile: Profile, bytes: &[u8; LONGEST]) -> CryptoKeys {
+        CryptoKeys { master: MasterKey::from_bytes(profile, bytes), mki: Vec::new() }
     }
     /// What they protect with.
     pub fn profile(&self) -> Profile {
@@ -63,8 +63,8 @@ impl Keys {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sdes {
     /// What we send is protected with.
-    pub ours: Keys,
-    pub theirs: Keys,
+    pub ours: CryptoKeys,
+    pub theirs: CryptoKeys,
 }
 
 /// One a=crypto line.
@@ -73,7 +73,7 @@ pub struct Crypto {
     pub tag: u32,
     /// The suite's name: an answer repeats the one that was offered.
     pub suite: &'static str,
-    pub keys: Keys,
+    pub keys: CryptoKeys,
 }
 
 /// What we offer, best first; the others are taken where a peer has no better.
@@ -124,7 +124,7 @@ impl Crypto {
         }
         let (key, salt) = decoded.split_at(profile.key_len());
         let master = MasterKey::new(profile, key, salt);
-        Some(Crypto { tag: tag.parse().ok()?, suite, keys: Keys { master, mki } })
+        Some(Crypto { tag: tag.parse().ok()?, suite, keys: CryptoKeys { master, mki } })
     }
 }
 
@@ -199,8 +199,8 @@ impl LocalKeys {
     }
 
     /// Ours for `profile`.
-    pub(crate) fn of(&self, profile: Profile) -> Option<Keys> {
-        self.0.get(place(profile)?).map(|bytes| Keys::new(profile, bytes))
+    pub(crate) fn of(&self, profile: Profile) -> Option<CryptoKeys> {
+        self.0.get(place(profile)?).map(|bytes| CryptoKeys::new(profile, bytes))
     }
 
     /// The lines of our offer.

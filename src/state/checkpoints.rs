@@ -8,7 +8,7 @@
 //! may be older than what was sent under its values, so a value of another boot is never
 //! [`Fresh`](Record::Fresh).
 
-use super::database::{self, Database, Settings};
+use super::database::{self, Database, DatabaseSettings};
 use super::seal::Sealer;
 use super::{Directory, move_aside};
 use crate::errors::Code;
@@ -29,7 +29,7 @@ const FILE: &str = "checkpoints.db";
 const ALIVE: &str = "alive";
 /// Between two times that this is written.
 const BEAT: Duration = Duration::from_millis(100);
-const SETTINGS: Settings = Settings {
+const SETTINGS: DatabaseSettings = DatabaseSettings {
     schema: "CREATE TABLE IF NOT EXISTS checkpoint (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
     synced: false,
     shared: false,
@@ -58,7 +58,7 @@ pub enum Record {
 
 /// A record with its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub struct CheckpointEntry {
     pub name: String,
     pub record: Record,
 }
@@ -75,22 +75,22 @@ struct Value {
     queued: bool,
 }
 
-struct Named {
+struct NamedSlot {
     name: String,
     value: Mutex<Value>,
     written: AtomicU64,
     written_until: AtomicU64,
 }
 
-struct Shared {
-    slots: Mutex<HashMap<String, Arc<Named>>>,
+struct CheckpointShared {
+    slots: Mutex<HashMap<String, Arc<NamedSlot>>>,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
-    changed: Vec<Arc<Named>>,
+    changed: Vec<Arc<NamedSlot>>,
     over: bool,
 }
 
@@ -118,7 +118,7 @@ fn boot() -> [u8; 16] {
 
 /// The checkpoints of this process.
 pub struct Checkpoints {
-    shared: Arc<Shared>,
+    shared: Arc<CheckpointShared>,
     done: Option<Receiver<()>>,
     died: Option<Duration>,
 }
@@ -126,14 +126,14 @@ pub struct Checkpoints {
 /// The place of one name's value. Dropping it leaves the value where it is.
 #[derive(Clone)]
 pub struct Slot {
-    named: Arc<Named>,
-    shared: Arc<Shared>,
+    named: Arc<NamedSlot>,
+    shared: Arc<CheckpointShared>,
 }
 
 impl Checkpoints {
     /// Values are kept in memory only.
     pub fn in_memory() -> Checkpoints {
-        let shared = Shared {
+        let shared = CheckpointShared {
             slots: Mutex::default(),
             queue: Mutex::new(Queue { over: true, ..Queue::default() }),
             wake: Condvar::new(),
@@ -147,7 +147,11 @@ impl Checkpoints {
     ///
     /// It never fails: what cannot be read is reported and lost, and what cannot be written is
     /// tried again.
-    pub fn open(directory: &Directory, version: u16, failed: Counter) -> (Checkpoints, Vec<Entry>) {
+    pub fn open(
+        directory: &Directory,
+        version: u16,
+        failed: Counter,
+    ) -> (Checkpoints, Vec<CheckpointEntry>) {
         let path = directory.file(FILE);
         let mut memory = Checkpoints::in_memory();
         let sealer = match Sealer::new(directory.key) {
@@ -157,7 +161,7 @@ impl Checkpoints {
                 return (memory, Vec::new());
             }
         };
-        let mut writer = Writer {
+        let mut writer = CheckpointWriter {
             path,
             alive: directory.file(ALIVE),
             beat: None,
@@ -173,7 +177,7 @@ impl Checkpoints {
         };
         memory.died = writer.last_beat();
         let entries = writer.load();
-        for Entry { name, record } in &entries {
+        for CheckpointEntry { name, record } in &entries {
             let (Record::Fresh(bytes) | Record::Stale(bytes)) = record else { continue };
             locked(&locked_slot(&memory.shared, name).value).bytes = Some(bytes.as_slice().into());
         }
@@ -212,12 +216,12 @@ impl Drop for Checkpoints {
     }
 }
 
-fn locked_slot(shared: &Shared, name: &str) -> Arc<Named> {
+fn locked_slot(shared: &CheckpointShared, name: &str) -> Arc<NamedSlot> {
     let mut slots = locked(&shared.slots);
     if let Some(known) = slots.get(name) {
         return known.clone();
     }
-    let fresh = Arc::new(Named {
+    let fresh = Arc::new(NamedSlot {
         name: name.to_owned(),
         value: Mutex::default(),
         written: AtomicU64::new(0),
@@ -289,14 +293,14 @@ impl Slot {
 
 /// What is written next of a slot.
 struct Change {
-    named: Arc<Named>,
+    named: Arc<NamedSlot>,
     sequence: u64,
     bytes: Option<Arc<[u8]>>,
     good_until: u64,
 }
 
 impl Change {
-    fn of(named: Arc<Named>) -> Change {
+    fn of(named: Arc<NamedSlot>) -> Change {
         let mut value = locked(&named.value);
         value.queued = false;
         let (sequence, good_until) = (value.sequence, value.good_until);
@@ -307,7 +311,7 @@ impl Change {
 }
 
 /// The thread that writes.
-struct Writer {
+struct CheckpointWriter {
     path: PathBuf,
     alive: PathBuf,
     beat: Option<File>,
@@ -320,12 +324,12 @@ struct Writer {
     failing: bool,
     pause: Duration,
     retry: Instant,
-    shared: Arc<Shared>,
+    shared: Arc<CheckpointShared>,
 }
 
-impl Writer {
+impl CheckpointWriter {
     /// What is in the file; one that cannot be read is moved aside.
-    fn load(&mut self) -> Vec<Entry> {
+    fn load(&mut self) -> Vec<CheckpointEntry> {
         let read = Database::open_or_begin(&self.path, &SETTINGS).and_then(|(database, aside)| {
             self.database = Some(database);
             match (aside, self.read()) {
@@ -359,7 +363,7 @@ impl Writer {
         }
     }
 
-    fn read(&mut self) -> rusqlite::Result<Vec<Entry>> {
+    fn read(&mut self) -> rusqlite::Result<Vec<CheckpointEntry>> {
         let Some(database) = &self.database else { return Ok(Vec::new()) };
         let mut statement = database.connection.prepare("SELECT name, sealed FROM checkpoint")?;
         let rows: Vec<(String, Vec<u8>)> = statement
@@ -371,7 +375,7 @@ impl Writer {
         for (name, sealed) in rows {
             let plain = self.sealer.open(&name, &sealed);
             match plain.and_then(|plain| record(&plain, self.version, &self.boot, now)) {
-                Some(record) => entries.push(Entry { name, record }),
+                Some(record) => entries.push(CheckpointEntry { name, record }),
                 None => lost.push(name),
             }
         }
@@ -440,7 +444,7 @@ impl Writer {
     }
 
     /// Waits until something has changed, a retry is due, or it is over.
-    fn wait(&self) -> (Vec<Arc<Named>>, bool) {
+    fn wait(&self) -> (Vec<Arc<NamedSlot>>, bool) {
         let beats = !locked(&self.shared.slots).is_empty();
         let queue = locked(&self.shared.queue);
         let idle = |q: &mut Queue| q.changed.is_empty() && !q.over;
@@ -457,7 +461,7 @@ impl Writer {
         (std::mem::take(&mut queue.changed), queue.over)
     }
 
-    fn write(&mut self, changed: Vec<Arc<Named>>) {
+    fn write(&mut self, changed: Vec<Arc<NamedSlot>>) {
         let changes: Vec<Change> = changed.into_iter().map(Change::of).collect();
         match self.commit(&changes) {
             Ok(()) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::call::CallId;
 use webtrunk::call::call_snapshot::CallSnapshot;
-use webtrunk::call::context::{Identity, Output};
+use webtrunk::call::context::{NodeIdentity, Output};
 use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::errors::Code;
@@ -15,13 +15,13 @@ use webtrunk::event::Event;
 use webtrunk::gateway::restore::FoundCall;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
 use webtrunk::media::LegId;
-use webtrunk::resolver::{Answer, Query};
+use webtrunk::resolver::{DnsAnswer, DnsQuery};
 use webtrunk::sdp::offer_answer::{Remote, Settled};
 use webtrunk::sip::digest;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{Message, Method};
-use webtrunk::worker::{Command, Notice, OpenKind};
+use webtrunk::worker::{Notice, OpenKind, WorkerCommand};
 
 pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
 pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
@@ -141,12 +141,12 @@ pub(crate) struct Lab {
     ladder: String,
     /// Sent by the gateway and not yet taken by a script.
     pub inbox: VecDeque<(Hop, Message)>,
-    pub media: Vec<Command>,
+    pub media: Vec<WorkerCommand>,
     pub notes: Vec<Event>,
     pub closed_flows: Vec<Flow>,
     /// Questions to DNS nobody has answered, where there is no zone.
-    pub asked: Vec<Query>,
-    pub zone: Option<fn(&Query) -> Answer>,
+    pub asked: Vec<DnsQuery>,
+    pub zone: Option<fn(&DnsQuery) -> DnsAnswer>,
     /// What web applications were asked.
     pub keys_asked: usize,
     pub logins_asked: Vec<(String, String)>,
@@ -165,8 +165,8 @@ pub(crate) struct Lab {
     pub kept: BTreeMap<CallId, Vec<u8>>,
 }
 
-fn identity() -> Identity {
-    Identity {
+fn identity() -> NodeIdentity {
+    NodeIdentity {
         fingerprint: "AB:CD".into(),
         udp_port: 5060,
         tcp_port: 5060,
@@ -317,23 +317,25 @@ impl Lab {
         }
     }
 
-    fn media_answer(&mut self, command: &Command) -> Vec<(u64, Notice)> {
+    fn media_answer(&mut self, command: &WorkerCommand) -> Vec<(u64, Notice)> {
         match command {
-            Command::Open { session, end, kind: OpenKind::Trunk { .. }, .. } if self.no_ports => {
+            WorkerCommand::Open { session, end, kind: OpenKind::Trunk { .. }, .. }
+                if self.no_ports =>
+            {
                 let why = "no media port: all of media.ports are in use".to_owned();
                 vec![(*session, Notice::OpenFailed { end: *end, code: Code::PORTS, why })]
             }
-            Command::Open { session, end, .. } => {
+            WorkerCommand::Open { session, end, .. } => {
                 self.ports += 2;
                 self.ends.push((*session, *end));
                 let address = SocketAddr::from(([0, 0, 0, 0], self.ports));
                 vec![(*session, Notice::Opened { end: *end, address, tcp: false })]
             }
-            Command::CloseEnd { session, end } => {
+            WorkerCommand::CloseEnd { session, end } => {
                 self.ends.retain(|e| *e != (*session, *end));
                 vec![(*session, Notice::EndClosed { end: *end, statistics: Box::default() })]
             }
-            Command::Close { session } => {
+            WorkerCommand::Close { session } => {
                 self.ends.retain(|e| e.0 != *session);
                 vec![(*session, Notice::Closed { statistics: Vec::new() })]
             }
@@ -394,7 +396,7 @@ impl Lab {
     /// What media knows of an end: as it was told.
     fn settled(&self, call: CallId, end: LegId) -> Option<Settled> {
         let told = self.media.iter().rev().find_map(|command| match command {
-            Command::Configure { session, end: at, settings }
+            WorkerCommand::Configure { session, end: at, settings }
                 if (*session, *at) == (call.0, end) =>
             {
                 Some(settings.negotiated.clone())

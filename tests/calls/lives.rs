@@ -8,13 +8,13 @@ use std::time::Duration;
 use webtrunk::call::operator::PartyRole;
 use webtrunk::event::Event;
 use webtrunk::gateway::operate::CallAction;
-use webtrunk::gateway::originate::Wish;
+use webtrunk::gateway::originate::OriginateRequest;
 use webtrunk::gateway::{FlowKind, Gauges, Input};
 use webtrunk::media::dtls;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::sip::Message;
 use webtrunk::sip::transaction::Flow;
-use webtrunk::worker::{Command, Notice};
+use webtrunk::worker::{Notice, WorkerCommand};
 
 struct Chance(u64);
 
@@ -272,7 +272,7 @@ impl Life {
             .media
             .iter()
             .filter_map(|c| {
-                if let Command::Open { session, end, .. } = c {
+                if let WorkerCommand::Open { session, end, .. } = c {
                     Some((*session, *end))
                 } else {
                     None
@@ -299,7 +299,7 @@ impl Life {
     fn operate(&mut self) {
         if self.chance.below(2) == 0 {
             let from = self.chance.pick(&["alice", "bob", "+12065550100"]);
-            let wish = Wish {
+            let wish = OriginateRequest {
                 from: from.into(),
                 to: self.chance.pick(&NUMBERS).into(),
                 context: Some("phones".into()),

@@ -1,8 +1,8 @@
 //! The SIP half of a test call: its INVITE, what comes back, and the goodbye.
 
-use super::media::{FRAME, Media};
-use super::sip::{self, Received};
-use super::{Call, Login, open, token};
+use super::media::{FRAME, PhoneMedia};
+use super::sip::{self, ReceivedMessage};
+use super::{CallArgs, Login, open, token};
 use crate::cli::client::{Stream, escape};
 use crate::cli::print;
 use anyhow::{Context, anyhow};
@@ -17,7 +17,7 @@ use webtrunk::codec::Codec;
 
 /// What a call came to.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct PhoneOutcome {
     pub(super) status: u16,
     pub(super) why: String,
     pub(super) rang: Option<Duration>,
@@ -57,8 +57,8 @@ pub(super) struct Phone<'a> {
     /// The connection is lost; this brings the next one.
     reopening: Option<oneshot::Receiver<Socket>>,
     pub(super) login: Login,
-    pub(super) media: Media,
-    pub(super) args: &'a Call,
+    pub(super) media: PhoneMedia,
+    pub(super) args: &'a CallArgs,
     quiet: bool,
     pub(super) call_id: String,
     tag: String,
@@ -77,8 +77,8 @@ impl<'a> Phone<'a> {
     pub(super) fn new(
         socket: Socket,
         login: Login,
-        media: Media,
-        args: &'a Call,
+        media: PhoneMedia,
+        args: &'a CallArgs,
         quiet: bool,
     ) -> anyhow::Result<Phone<'a>> {
         Ok(Phone {
@@ -154,8 +154,8 @@ impl<'a> Phone<'a> {
     }
 
     /// Makes the call, speaks and listens, and hangs up when it is time.
-    pub(super) async fn run(&mut self) -> anyhow::Result<Outcome> {
-        let mut outcome = Outcome { ended_by: "us", ..Outcome::default() };
+    pub(super) async fn run(&mut self) -> anyhow::Result<PhoneOutcome> {
+        let mut outcome = PhoneOutcome { ended_by: "us", ..PhoneOutcome::default() };
         let first = self.invite(None)?;
         self.send(first).await?;
         let mut pace = interval(FRAME);
@@ -206,7 +206,7 @@ impl<'a> Phone<'a> {
     async fn go_on(
         &mut self,
         since: Option<Instant>,
-        outcome: &mut Outcome,
+        outcome: &mut PhoneOutcome,
     ) -> anyhow::Result<bool> {
         self.tell_of_media();
         let talked = since.map(|s| s.elapsed());
@@ -264,7 +264,11 @@ impl<'a> Phone<'a> {
     }
 
     /// A message of the gateway; true: the call is over.
-    async fn heard(&mut self, message: &Received, outcome: &mut Outcome) -> anyhow::Result<bool> {
+    async fn heard(
+        &mut self,
+        message: &ReceivedMessage,
+        outcome: &mut PhoneOutcome,
+    ) -> anyhow::Result<bool> {
         if let Some(method) = message.method() {
             self.send(message.ok()).await?;
             if method == Method::Bye {
@@ -305,8 +309,8 @@ impl<'a> Phone<'a> {
 
     async fn answered(
         &mut self,
-        ok: &Received,
-        outcome: &mut Outcome,
+        ok: &ReceivedMessage,
+        outcome: &mut PhoneOutcome,
         after: Duration,
     ) -> anyhow::Result<()> {
         self.to = ok.to();
@@ -321,7 +325,7 @@ impl<'a> Phone<'a> {
     }
 
     /// Answers the challenge, once.
-    async fn log_in(&mut self, challenge: &Received) -> anyhow::Result<()> {
+    async fn log_in(&mut self, challenge: &ReceivedMessage) -> anyhow::Result<()> {
         self.acknowledge_refusal(challenge).await?;
         let Login { name, password, .. } = &self.login;
         let credentials = challenge
@@ -333,7 +337,7 @@ impl<'a> Phone<'a> {
         self.send(again).await
     }
 
-    async fn acknowledge_refusal(&mut self, refusal: &Received) -> anyhow::Result<()> {
+    async fn acknowledge_refusal(&mut self, refusal: &ReceivedMessage) -> anyhow::Result<()> {
         let ack = refusal.ack(&self.uri(), self.cseq)?;
         self.send(ack).await
     }
@@ -390,11 +394,11 @@ fn closed() -> anyhow::Error {
 }
 
 /// The SIP message in a frame; none where it holds something else.
-fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<Received>> {
+fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<ReceivedMessage>> {
     let text = match frame {
         Some(Ok(Frame::Text(text))) => text,
         Some(Ok(_)) => return Ok(None),
         _ => return Err(closed()),
     };
-    Received::parse(&text).map(Some)
+    ReceivedMessage::parse(&text).map(Some)
 }

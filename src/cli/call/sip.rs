@@ -9,22 +9,22 @@ use rsip::services::DigestGenerator;
 use rsip::{Header, Headers, Method, SipMessage, Uri, Version};
 
 /// A message of the gateway.
-pub(super) struct Received {
+pub(super) struct ReceivedMessage {
     message: SipMessage,
     /// The reason phrase as sent; `rsip` keeps the standard one of the status.
     phrase: String,
 }
 
-impl Received {
+impl ReceivedMessage {
     /// Reads one WebSocket frame.
     ///
     /// # Errors
     /// If `rsip` cannot read it.
-    pub(super) fn parse(text: &str) -> anyhow::Result<Received> {
+    pub(super) fn parse(text: &str) -> anyhow::Result<ReceivedMessage> {
         let message = SipMessage::try_from(text.as_bytes())
             .map_err(|e| anyhow!("the gateway sent a message that cannot be read: {e}"))?;
         let phrase = text.lines().next().unwrap_or_default().splitn(3, ' ').nth(2);
-        Ok(Received { phrase: phrase.unwrap_or_default().to_owned(), message })
+        Ok(ReceivedMessage { phrase: phrase.unwrap_or_default().to_owned(), message })
     }
 
     fn headers(&self) -> &Headers {
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_challenge_by_sha_256_is_answered() {
-        let challenge = Received::parse(CHALLENGE).expect("readable");
+        let challenge = ReceivedMessage::parse(CHALLENGE).expect("readable");
         assert_eq!(challenge.status(), 401);
         assert!(challenge.answers(Method::Invite, 1) && !challenge.answers(Method::Invite, 2));
         assert_eq!(challenge.reason(), "no login");
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_ack_of_a_refusal_has_the_invites_own_numbers() {
-        let refusal = Received::parse(CHALLENGE).expect("readable");
+        let refusal = ReceivedMessage::parse(CHALLENGE).expect("readable");
         let ack = refusal.ack("sip:bob@example.org", 1).expect("an address");
         assert!(ack.starts_with("ACK sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/WS x;"), "{ack}");
         assert!(ack.contains("\r\nTo: <sip:bob@example.org>;tag=b\r\n"), "{ack}");
@@ -252,7 +252,7 @@ mod tests {
         let with = |kind: &str| {
             let text = CHALLENGE.replace("Content-Length: 0\r\n\r\n", "");
             let text = format!("{text}Content-Type: {kind}\r\nContent-Length: 3\r\n\r\nv=0");
-            Received::parse(&text).expect("readable").sdp()
+            ReceivedMessage::parse(&text).expect("readable").sdp()
         };
         assert_eq!(with("application/sdp").as_deref(), Some("v=0"));
         assert_eq!(with("text/plain"), None);
