@@ -203,7 +203,8 @@ impl Trunk {
     }
 
     fn repeat(&mut self, now: Instant, load: &mut Load) {
-        while let Some((_, n, waits)) = self.due.pop_front_if(|(at, ..)| *at <= now) {
+        while self.due.front().is_some_and(|(at, ..)| *at <= now) {
+            let Some((_, n, waits)) = self.due.pop_front() else { return };
             let Some(open) = self.open.get_mut(&n).filter(|open| open.waits == waits) else {
                 continue;
             };
