@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: install deb static demo test test-all lint setup setup-build fuzz deny sbom soak bench bench-sip \
-	bench-media page
+.PHONY: install deb static demo test test-all hostile lint setup setup-build fuzz deny sbom soak bench bench-growth \
+	bench-sip bench-media page packages
 
 SHELL := /bin/bash
 
@@ -29,6 +29,15 @@ test-all: setup
 	WEBTRUNK_SLOW=1 interop/run.sh
 	FUZZ_SECONDS=30 interop/fuzz.sh
 
+# Attacks on a gateway of one's own, and what others notice of them: half an hour, and the
+# scorecard, interop/SCORECARD.md. `make test` has a short form of it.
+hostile: setup-build
+	@interop/setup.sh hostile
+	cargo build --release --locked
+	cargo build --locked --example attacker
+	cargo test --locked --no-run
+	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk interop/run.sh hostile --write interop/SCORECARD.md
+
 # Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
 lint: setup-build
 	interop/lint.sh
@@ -54,6 +63,10 @@ install: setup-build
 	target/release/webtrunk completions bash > $(share)/bash-completion/completions/webtrunk
 	target/release/webtrunk completions zsh > $(share)/zsh/site-functions/_webtrunk
 	target/release/webtrunk completions fish > $(share)/fish/vendor_completions.d/webtrunk.fish
+
+# @webtrunk/phone and @webtrunk/button as npm packages, into target/packages.
+packages:
+	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && node build.mjs packages ../../target/packages
 
 # A Debian package into target/package: binary, systemd unit, manual page, completions, /etc/webtrunk.
 deb: setup-build
@@ -83,6 +96,10 @@ soak: setup
 
 bench:
 	cargo bench --locked --bench sip --bench media
+
+# What a number costs on one node, at n and at ten times n; minutes long.
+bench-growth: setup-build
+	cargo bench --locked --bench growth
 
 # Signalling beside Kamailio, in one run; minutes long.
 bench-sip: setup-build

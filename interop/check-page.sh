@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# The committed bundles must be what their sources make, byte for byte, and the sources type-check.
+# The page's sources are of the types they say, and the committed scripts are what they make, byte
+# for byte.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+web=$here/../src/web
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-cp -r "$here"/../src/web/{package.json,package-lock.json,jssip-entry.js,console} "$work"
+(cd "$web" && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$work")
+rm -rf "$work/dist"
 cd "$work"
 npm ci --no-audit --no-fund --silent
 node node_modules/esbuild/install.js
-npm run --silent types
-npm run --silent build > /dev/null
-for made in dist/*; do
-  cmp "$made" "$here/../src/web/$made"
-done
-echo "the page's bundles are what their sources make"
+npm run --silent check
+npm run --silent build
+diff -rq dist "$web/dist"
+echo "the page's scripts are what their sources make"

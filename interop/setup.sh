@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh build|test|bench: installs what building, or testing, needs beyond Rust and a C compiler.
+# setup.sh build|test|bench|hostile: installs what building, or testing, needs beyond Rust and a C compiler.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 have() { command -v "$1" > /dev/null; }
@@ -17,7 +17,6 @@ if [ "$1" = test ]; then
   have kamailio || missing+=(kamailio)
   have sipp || missing+=(sip-tester)
   have sox || missing+=(sox)
-  have openssl || missing+=(openssl)
   have curl || missing+=(curl)
   have python3 || missing+=(python3)
   python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
@@ -28,6 +27,18 @@ if [ "$1" = test ]; then
   have caddy || missing+=(caddy)
   # Speech in four languages, an hour and more.
   [ -d /usr/share/asterisk/sounds/it_IT_m_Carlo ] || missing+=(asterisk-core-sounds-{en,es,fr,it}-wav)
+fi
+if [ "$1" = test ] || [ "$1" = hostile ]; then
+  have nft || missing+=(nftables)
+  have openssl || missing+=(openssl)
+  have python3 || missing+=(python3)
+  have ip || missing+=(iproute2)
+  have svwar || missing+=(sipvicious)
+  have sslscan || missing+=(sslscan)
+  ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null 2>&1 || missing+=(faketime)
+fi
+if [ "$1" = hostile ]; then
+  have slowhttptest || missing+=(slowhttptest)
 fi
 if [ "$1" = bench ]; then
   have sipp || missing+=(sip-tester)

@@ -17,6 +17,7 @@ pub(crate) mod pcap;
 pub mod schemas;
 pub(crate) mod server;
 pub(crate) mod sessions;
+pub(crate) mod slices;
 pub mod socket;
 pub(crate) mod trunks;
 pub(crate) mod view;

@@ -39,8 +39,10 @@ pub(crate) mod route_cursor;
 mod routing;
 pub(crate) mod services;
 mod silent_trunk;
+mod spending;
 mod takeover;
 mod testing;
+mod texts;
 pub(crate) mod third_party;
 mod transfer;
 pub(crate) mod transfer_state;
@@ -174,17 +176,16 @@ impl Call {
     pub(crate) fn media(&mut self, cx: &mut CallContext<'_>, notice: Notice) {
         match notice {
             Notice::Opened { end, address, tcp } => self.opened(cx, end, address, tcp),
-            Notice::OpenFailed { end, why }
+            Notice::OpenFailed { end, code, why }
                 if end == self.caller.end || self.joined.is_some_and(|l| l.end == end) =>
             {
-                self.finish(
-                    cx,
-                    EndReason::refused(HangupBy::Us, Refusal::new(503, why).retry_after(5)),
-                );
+                let why = Refusal::new(503, why).code(code).retry_after(5);
+                self.finish(cx, EndReason::refused(HangupBy::Us, why));
             }
-            Notice::OpenFailed { end, why } => {
+            Notice::OpenFailed { end, code, why } => {
                 if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
-                    self.branch_failed(cx, id, Refusal::new(503, why));
+                    let why = Refusal::new(503, why).code(code).retry_after(5);
+                    self.branch_failed(cx, id, why);
                 }
             }
             Notice::EndClosed { end, statistics } => self.cdr.end_closed(end, *statistics),

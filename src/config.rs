@@ -10,14 +10,16 @@ pub(crate) mod grant;
 pub mod password;
 pub mod problem;
 pub mod schema;
+pub(crate) mod tables;
 pub mod wav;
 
 pub use check::load;
 pub use problem::{Problem, Problems};
+pub use tables::{TrunkTable, Users};
 
 use crate::codec::Codec;
 pub(crate) use crate::dialplan::Webhook;
-use crate::dialplan::{Permits, Plan};
+use crate::dialplan::{Hours, Permits, Plan};
 use crate::media::{Digits, Watch};
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
@@ -71,7 +73,7 @@ pub enum Refer {
 }
 
 /// A user who registers.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct User {
     pub name: String,
     pub password: Secret,
@@ -83,6 +85,8 @@ pub struct User {
     pub max_calls: Option<usize>,
     pub calls_per_second: Option<u32>,
     pub refer: bool,
+    /// The limits of `fraud` hold for its calls.
+    pub fraud_brake: bool,
     pub permits: Permits,
     /// Put into the record of each call.
     pub tags: BTreeMap<String, String>,
@@ -167,7 +171,7 @@ pub struct Identity {
 }
 
 /// A trunk.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Trunk {
     pub name: String,
     /// Its place among the trunks, by name.
@@ -232,7 +236,27 @@ pub struct Limits {
     pub calls: usize,
     pub calls_per_user: usize,
     pub new_calls_per_second: u32,
+    /// Of one user, unless its account says otherwise.
+    pub new_calls_per_second_per_user: u32,
     pub max_duration: Duration,
+    /// Texts of one user in a minute.
+    pub texts_per_minute: u32,
+    /// Texts of one address, or one trunk, in a minute.
+    pub texts_per_minute_of_source: u32,
+    /// Bytes of one text.
+    pub text_size: usize,
+}
+
+/// What the calls of one user to trunks may come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FraudLimits {
+    pub calls_per_hour: u32,
+    pub minutes_per_hour: u32,
+    pub countries_per_hour: u32,
+    /// Countries that are abroad to nobody.
+    pub home: Vec<String>,
+    /// Outside them only usual destinations are called.
+    pub hours: Option<Hours>,
 }
 
 /// Signalling's own settings.
@@ -375,24 +399,14 @@ impl Config {
     /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had.
     /// Connections are known by these numbers.
     pub(crate) fn renumber(&mut self, before: &Config) {
-        let mut next = before.trunks.values().map(|t| t.number.0 + 1).max().unwrap_or(0);
-        for trunk in self.trunks.values_mut() {
-            trunk.number = before.trunks.get(&trunk.name).map_or_else(
-                || {
-                    next += 1;
-                    TrunkNumber(next - 1)
-                },
-                |t| t.number,
-            );
-        }
+        self.trunks.renumber(&before.trunks);
     }
 
     /// Whether `ip` is an address that peers are told by the settings.
     pub(crate) fn tells(&self, ip: IpAddr) -> bool {
         let sides = self.public_ips.iter().chain(&self.media.public_ips);
-        let sides = sides.chain(&self.sip.public_ip).chain(&self.media.bind);
-        let mut all = sides.chain(self.trunks.values().filter_map(|t| t.public_ip.as_ref()));
-        all.any(|told| *told == ip)
+        sides.chain(&self.sip.public_ip).chain(&self.media.bind).any(|told| *told == ip)
+            || self.trunks.public_ips().contains(&ip)
     }
 
     /// The addresses that are set for browsers.
@@ -402,14 +416,7 @@ impl Config {
 
     /// The user of this name, else the number's owner.
     pub(crate) fn user_called(&self, dialled: &str) -> Option<&Arc<User>> {
-        self.users.get(dialled).or_else(|| self.owner_of(dialled))
-    }
-
-    /// The user whose `did`, or one of whose `numbers`, this is.
-    pub(crate) fn owner_of(&self, number: &str) -> Option<&Arc<User>> {
-        self.users
-            .values()
-            .find(|u| u.did.as_deref() == Some(number) || u.numbers.iter().any(|n| n == number))
+        self.users.get(dialled).or_else(|| self.users.owner_of(dialled))
     }
 }
 
@@ -438,8 +445,9 @@ pub struct Config {
     pub sip: SipSettings,
     pub media: Media,
     pub limits: Limits,
-    pub users: BTreeMap<String, Arc<User>>,
-    pub trunks: BTreeMap<String, Trunk>,
+    pub fraud: FraudLimits,
+    pub users: Users,
+    pub trunks: TrunkTable,
     pub plan: Arc<Plan>,
     /// Prompts by the name the dialplan uses, at 8 kHz.
     pub prompts: BTreeMap<String, Arc<[i16]>>,

@@ -6,10 +6,12 @@
 pub(crate) mod hours;
 pub(crate) mod outcome;
 pub(crate) mod pattern;
+pub(crate) mod tariff;
 
 pub(crate) use hours::Hours;
 pub(crate) use outcome::{Outcome, Outcomes};
 pub(crate) use pattern::Pattern;
+pub(crate) use tariff::Tariff;
 
 use crate::errors::Code;
 use crate::sip::digest::Secret;
@@ -120,6 +122,8 @@ pub struct Route {
     pub redirect: bool,
     /// Countries the number must lie in; empty: any.
     pub regions: Vec<Region>,
+    /// Dear numbers that may be called all the same.
+    pub allow: Vec<Tariff>,
     /// It is a route only then.
     pub when: Option<Hours>,
     /// Claims the caller must have, all of them.
@@ -148,6 +152,7 @@ impl Route {
             ignore_limits: false,
             redirect: false,
             regions: Vec::new(),
+            allow: Vec::new(),
             when: None,
             requires: Vec::new(),
             per_user_per_hour: None,
@@ -178,6 +183,21 @@ impl Route {
                 Some(format!("it lies in no country that is known, and region allows {allowed}"))
             }
         }
+    }
+
+    /// Whether its calls may go to a trunk: by a step, or as a web application answers.
+    pub(crate) fn reaches_trunks(&self) -> bool {
+        let trunk = |s: &Step| matches!(s.inner(), Step::Dial { .. } | Step::Webhook { .. });
+        self.steps.iter().any(trunk)
+    }
+
+    /// Why what the number costs keeps it from this route.
+    fn dear(&self, number: &str, country: Option<&str>) -> Option<String> {
+        if !self.reaches_trunks() {
+            return None;
+        }
+        let tariff = Tariff::of(number, country).filter(|t| !self.allow.contains(t))?;
+        Some(format!("it is a {tariff} number, and the route lacks allow = [\"{tariff}\"]"))
     }
 
     /// Why it is no route at this moment.
@@ -275,10 +295,24 @@ impl RoutingVerdict {
     }
 }
 
-/// All contexts.
+/// All contexts, by name.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Plan {
-    pub contexts: Vec<Context>,
+    contexts: BTreeMap<String, Context>,
+}
+
+impl Extend<Context> for Plan {
+    fn extend<T: IntoIterator<Item = Context>>(&mut self, contexts: T) {
+        self.contexts.extend(contexts.into_iter().map(|c| (c.name.clone(), c)));
+    }
+}
+
+impl FromIterator<Context> for Plan {
+    fn from_iter<T: IntoIterator<Item = Context>>(contexts: T) -> Plan {
+        let mut plan = Plan::default();
+        plan.extend(contexts);
+        plan
+    }
 }
 
 impl Context {
@@ -287,6 +321,7 @@ impl Context {
         let steps = vec![Step::Dial { trunks: vec![trunk.to_owned()], to: None, timeout: None }];
         let mut route = Route::of_steps(format!("straight to {trunk}"), steps);
         route.patterns = Pattern::parse(".").into_iter().collect();
+        route.allow = Tariff::ALL.to_vec();
         Context { name: format!("@{trunk}"), country: None, routes: vec![route] }
     }
 }
@@ -294,12 +329,12 @@ impl Context {
 impl Plan {
     /// The contexts somebody wrote.
     pub fn written(&self) -> impl Iterator<Item = &Context> {
-        self.contexts.iter().filter(|c| !c.name.starts_with('@'))
+        self.contexts.values().filter(|c| !c.name.starts_with('@'))
     }
 
     /// The context called `name`.
     pub(crate) fn context(&self, name: &str) -> Option<&Context> {
-        self.contexts.iter().find(|c| c.name == name)
+        self.contexts.get(name)
     }
 
     /// Whether a number may be one that a route takes beyond all limits, as emergency calls are;
@@ -335,7 +370,12 @@ impl Plan {
                 let abroad = || route.abroad(&number).map(|why| (Code::REGION, why));
                 let lacking =
                     || route.lacking(attempt.permits).map(|why| (Code::NOT_PERMITTED, why));
-                let bar = if fits.is_none() { abroad().or_else(lacking) } else { None };
+                let dear = || {
+                    let why = route.dear(&number, context.country.as_deref());
+                    why.map(|why| (Code::DEAR, why))
+                };
+                let bar =
+                    if fits.is_none() { abroad().or_else(lacking).or_else(dear) } else { None };
                 if let Some(bar) = &bar {
                     barred.get_or_insert_with(|| bar.clone());
                 }
@@ -383,6 +423,14 @@ pub(crate) fn normalise(dialled: &str, country: Option<&str>) -> String {
 /// The country an E.164 number lies in.
 pub fn region_of(number: &str) -> Option<Region> {
     PhoneNumber::parse(number, None).ok()?.get_region_code()
+}
+
+/// The country of an E.164 number, or `+CC` where its numbering plan does not tell. `None` for what
+/// is no such number.
+pub(crate) fn country_of(number: &str) -> Option<String> {
+    let number = PhoneNumber::parse(number, None).ok()?;
+    let region = number.get_region_code().map(|region| region.to_string());
+    Some(region.unwrap_or_else(|| format!("+{}", number.country_code)))
 }
 
 /// The country of a two-letter code.

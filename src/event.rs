@@ -121,6 +121,9 @@ kinds! {
     LoginRefused "login.refused"
         "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
          source is told of once in 10 s; `more` counts its refusals since the last event.",
+    FraudBraked "fraud.braked"
+        "The brake on toll fraud holds a user; told once an hour for each user, however many of its \
+         calls are refused.",
     TrunkUp "trunk.up"
         "A trunk is up.",
     TrunkDown "trunk.down"
@@ -189,7 +192,8 @@ impl Event {
         let call = OfCall(self);
         let code = Some(self.code()).filter(|c| c.is_fault());
         // Who caused it cannot be asked, so the line itself says what helps.
-        let fix = code.filter(|_| matches!(self, Event::LoginRefused { .. }));
+        let fix =
+            code.filter(|_| matches!(self, Event::LoginRefused { .. } | Event::FraudBraked { .. }));
         let fix = fix.and_then(|c| Some(c.entry()?.fix.as_str()));
         let code = code.map(|c| c.to_string());
         match self.level() {

@@ -9,6 +9,7 @@ mod challenges;
 pub mod credential;
 mod dispatch;
 mod flows;
+mod growth;
 mod invite;
 mod joined;
 pub mod logins;
@@ -20,6 +21,7 @@ mod record;
 mod registering;
 mod shed;
 mod takeover;
+mod texts;
 pub mod token;
 mod trunks;
 mod turn;
@@ -51,7 +53,6 @@ use overload::Overload;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use record::heard;
-use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -133,14 +134,12 @@ pub struct Gateway {
     calls: CallTable,
     admission: Admission,
     outside: Outside,
+    texts: texts::Texts,
     logins: logins::Logins,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
     /// Calls of the whole node.
     pace: Pace,
-    user_pace: HashMap<String, Pace>,
-    /// Calls of a user by a route with a limit: when, the oldest first.
-    by_route: HashMap<(String, String), VecDeque<Instant>>,
     unproved: Timers<Flow>,
     overload: Overload,
     awaited: Option<(IpAddr, Instant)>,
@@ -173,13 +172,12 @@ impl Gateway {
             calls: CallTable::default(),
             admission: Admission::new(now, authenticator),
             outside: Outside::default(),
+            texts: texts::Texts::default(),
             logins: logins::Logins::new(now, &config),
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             ),
             pace: Pace::default(),
-            user_pace: HashMap::new(),
-            by_route: HashMap::new(),
             unproved: Timers::default(),
             overload,
             awaited: None,
@@ -319,6 +317,8 @@ impl Gateway {
                 command: crate::worker::Command::Close { session: id.0 },
             });
             self.calls.remove(id, &mut self.services);
+            let unix = self.services.unix(turn.now);
+            self.services.brakes.fraud.ended(id, turn.now, unix);
             return;
         }
         let why = Refusal::new(500, "a bug in the gateway ended this call");
@@ -344,7 +344,19 @@ impl Gateway {
     fn sweep(&mut self, out: &mut Vec<Output>) {
         // It is sent when its browser is back.
         out.retain(|o| !matches!(o, Output::Send(send) if send.hop == Hop::Suspended));
+        let answered = |o: &Output| match o {
+            Output::Event(Event::CallAnswered { call, .. }) => Some(*call),
+            _ => None,
+        };
+        for id in out.iter().filter_map(answered) {
+            let at = self.calls.get(id).and_then(|call| call.cdr().answered);
+            at.into_iter().for_each(|at| self.services.brakes.fraud.answered(id, at));
+        }
         for mut cdr in self.calls.sweep(&mut self.services) {
+            if let Some(end) = cdr.end {
+                let unix = self.services.unix(end);
+                self.services.brakes.fraud.ended(cdr.call, end, unix);
+            }
             cdr.verdict = Some(diagnose(&cdr));
             out.push(Output::Event(Event::CallEnded { cdr: Arc::new(cdr) }));
         }
@@ -363,13 +375,12 @@ impl Gateway {
             flows: self.services.flows.len(),
             indexed: self.calls.indexed()
                 + self.services.transaction_users.len()
-                + self.services.own_call_ids.len(),
+                + self.services.own_call_ids.len()
+                + self.texts.len()
+                + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),
-            remembered: self.admission.remembered()
-                + self.logins.remembered()
-                + self.user_pace.len()
-                + self.by_route.len(),
+            remembered: self.admission.remembered() + self.logins.remembered(),
             dropped: self.dropped,
             repeated: self.services.transactions.repeated,
             draining: self.draining,

@@ -22,6 +22,19 @@ pub(crate) fn before(key: Option<CallKey>) -> (Bound<CallKey>, Bound<CallKey>) {
     (Bound::Unbounded, key.map_or(Bound::Unbounded, Bound::Excluded))
 }
 
+/// Notes that an entry of a table was looked at, for tests that nothing looks at all for one.
+#[inline]
+pub(crate) fn looked_at() {
+    #[cfg(test)]
+    LOOKED_AT.set(LOOKED_AT.get() + 1);
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Entries this thread has looked at.
+    pub(crate) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 impl CallId {
     /// The calls that are shown with this beginning, of at least four digits.
     pub(crate) fn beginning_with(text: &str) -> Option<RangeInclusive<CallId>> {

@@ -30,7 +30,9 @@ pub mod media;
 
 pub mod config;
 
+pub mod brakes;
 pub mod flow;
+pub(crate) mod fraud;
 pub mod registrar;
 pub mod resolver;
 pub mod trunk;
@@ -90,14 +92,14 @@ pub const LAYERS: &[&[&str]] = &[
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["flow", "registrar", "resolver", "trunk", "worker"],
+    &["brakes", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
     &["cdr"],
     &["event"],
     &["call"],
     &["recorder"],
     &["gateway"],
     &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
-    &["node"],
+    &["fuzzing", "node"],
 ];
 
 /// The order within the modules that have one, read like [`LAYERS`]. What the methods of `Call` and
@@ -118,7 +120,16 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             ],
             // Legs, branches, what they wait for and what they are given: they name each other.
             &["branch", "challenge", "context", "leg", "services", "transfer_state"],
-            &["branches", "call_media", "invite_server", "leg_snapshot", "packages", "testing"],
+            &[
+                "branches",
+                "call_media",
+                "invite_server",
+                "leg_snapshot",
+                "packages",
+                "spending",
+                "testing",
+                "texts",
+            ],
             &["failure", "outgoing", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
             &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
@@ -128,10 +139,19 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
     (
         "gateway",
         &[
-            &["admission", "call_table", "challenges", "credential", "token", "turn", "unproved"],
-            &["logins", "out_of_dialog", "record", "registering"],
+            &[
+                "admission",
+                "call_table",
+                "challenges",
+                "credential",
+                "overload",
+                "token",
+                "turn",
+                "unproved",
+            ],
+            &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
-            &["invite", "originate", "takeover"],
+            &["growth", "invite", "originate", "takeover"],
         ],
     ),
 ];

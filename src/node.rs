@@ -481,7 +481,7 @@ async fn listen_tls(
 
 /// What each trunk that may be reached over TLS is verified by.
 fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
-    let mut found = HashMap::new();
+    let (mut found, mut connectors) = (HashMap::new(), tls::TrunkConnectors::default());
     for trunk in config.trunks.values() {
         let uris = trunk.uri.iter().chain(&trunk.registrars);
         let Some(host) = uris
@@ -493,7 +493,7 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
         };
         found.insert(
             trunk.number,
-            tls::for_trunk(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
+            connectors.secure(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
         );
     }
     Ok(found)

@@ -4,7 +4,7 @@
 //! `+sip.instance`; it may have several flows (`reg-id`), of which one at a time is rung.
 //! Not here: authentication, sockets.
 
-use crate::ids::IdMap;
+use crate::ids::{IdMap, looked_at};
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::parse::HeaderName;
 use crate::sip::preferences::features_of;
@@ -12,7 +12,8 @@ use crate::sip::status::Refusal;
 use crate::sip::transaction::Flow;
 use crate::sip::{Message, Uri};
 use crate::timers::Timers;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 /// Shortest registration; a shorter wish gets 423.
@@ -28,6 +29,9 @@ pub(crate) const FLOW_TIMER: u32 = 120;
 const MAX_TEMPORARY: usize = 8;
 /// Most proxies between a browser and us.
 const MAX_PATH: usize = 8;
+
+/// Users whose bindings run out in one turn at most; the others follow in the next turns.
+const MOST_DUE: usize = 256;
 
 /// One way to reach a user.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,12 +68,14 @@ pub(crate) struct Registered {
 /// All bindings by user.
 #[derive(Debug, Default)]
 pub struct Registrar {
-    users: HashMap<String, Vec<Binding>>,
+    users: BTreeMap<String, Vec<Binding>>,
+    /// How many bindings there are.
+    bindings: usize,
     flows: IdMap<Flow, Vec<String>>,
     /// User part of a temporary GRUU, to user and instance.
     temp_gruu: HashMap<String, (String, String)>,
-    /// By user and instance, the oldest first.
-    issued: HashMap<(String, String), Vec<String>>,
+    /// By user, for each instance, the oldest first.
+    issued: HashMap<String, HashMap<String, Vec<String>>>,
     /// By user, the first of its bindings to run out.
     timers: Timers<String>,
 }
@@ -122,7 +128,9 @@ impl Registrar {
             let same = |b: &Binding| same_binding(b, &binding);
             done.replaced
                 .extend(bindings.iter().filter(|b| same(b) && b.flow != flow).map(|b| b.flow));
+            let before = bindings.len();
             bindings.retain(|b| !same(b));
+            self.bindings -= before - bindings.len();
             if expires == 0 {
                 done.removed = true;
                 continue;
@@ -135,6 +143,7 @@ impl Registrar {
             }
             binding.temp_gruu = temp_gruu;
             bindings.push(binding);
+            self.bindings += 1;
             let of_flow = self.flows.entry(flow).or_default();
             if !of_flow.iter().any(|u| u == user) {
                 of_flow.push(user.to_owned());
@@ -144,6 +153,7 @@ impl Registrar {
         if self.users.get(user).is_some_and(Vec::is_empty) {
             self.users.remove(user);
         }
+        self.forget_temporary(user);
         self.watch(user);
         done.bindings = self.bindings(now, user);
         Ok(done)
@@ -224,12 +234,12 @@ impl Registrar {
     ) -> Option<String> {
         let (instance, _) =
             binding.instance.as_ref().filter(|_| request.lists(HeaderName::Supported, "gruu"))?;
-        let key = (user.to_owned(), instance.clone());
         let other_call = |b: &Binding| {
             b.instance.as_ref().is_some_and(|i| i.0 == *instance) && b.call_id != binding.call_id
         };
         let restarted = self.users.get(user).is_some_and(|all| all.iter().any(other_call));
-        let issued = self.issued.entry(key).or_default();
+        let of_user = self.issued.entry(user.to_owned()).or_default();
+        let issued = of_user.entry(instance.clone()).or_default();
         let surplus =
             if restarted { issued.len() } else { (issued.len() + 1).saturating_sub(MAX_TEMPORARY) };
         for old in issued.drain(..surplus) {
@@ -245,11 +255,11 @@ impl Registrar {
         self.temp_gruu.get(user_part)
     }
 
-    /// Users who are registered, by name.
-    pub(crate) fn users(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.users.keys().map(String::as_str).collect();
-        names.sort_unstable();
-        names
+    /// Users who are registered and come after `name`, or all, by name.
+    pub(crate) fn users_after(&self, name: Option<&str>) -> impl Iterator<Item = &str> {
+        let from = name.map_or(Bound::Unbounded, Bound::Excluded);
+        let users = self.users.range::<str, _>((from, Bound::Unbounded));
+        users.inspect(|_| looked_at()).map(|(name, _)| name.as_str())
     }
 
     /// The user's living bindings, highest q first.
@@ -278,8 +288,12 @@ impl Registrar {
     fn remove_where(&mut self, user: &str, dead: impl Fn(&Binding) -> bool) -> usize {
         let Some(bindings) = self.users.get_mut(user) else { return 0 };
         let before = bindings.len();
-        bindings.retain(|b| !dead(b));
+        bindings.retain(|b| {
+            looked_at();
+            !dead(b)
+        });
         let removed = before - bindings.len();
+        self.bindings -= removed;
         if bindings.is_empty() {
             self.users.remove(user);
         }
@@ -290,24 +304,29 @@ impl Registrar {
 
     /// Temporary GRUUs live as long as their phone is registered (RFC 5627 §3.1).
     fn forget_temporary(&mut self, user: &str) {
+        let bindings = self.users.get(user).map(Vec::as_slice).unwrap_or_default();
         let alive = |instance: &str| {
-            self.users.get(user).is_some_and(|all| {
-                all.iter().any(|b| b.instance.as_ref().is_some_and(|i| i.0 == instance))
-            })
+            bindings.iter().any(|b| b.instance.as_ref().is_some_and(|i| i.0 == instance))
         };
-        let dead: Vec<_> =
-            self.issued.keys().filter(|(u, i)| u == user && !alive(i)).cloned().collect();
-        for key in dead {
-            for token in self.issued.remove(&key).unwrap_or_default() {
-                self.temp_gruu.remove(&token);
+        let Some(issued) = self.issued.get_mut(user) else { return };
+        issued.retain(|instance, tokens| {
+            looked_at();
+            let alive = alive(instance);
+            if !alive {
+                tokens.iter().for_each(|token| drop(self.temp_gruu.remove(token)));
             }
+            alive
+        });
+        if issued.is_empty() {
+            self.issued.remove(user);
         }
     }
 
-    /// Forgets bindings whose time is over; returns the users they were of.
+    /// Forgets bindings whose time is over, of so many users at once; returns these.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<String> {
         let mut users = Vec::new();
-        while let Some(user) = self.timers.pop(now) {
+        for _ in 0..MOST_DUE {
+            let Some(user) = self.timers.pop(now) else { break };
             if self.remove_where(&user, |b| b.expires <= now) > 0 {
                 users.push(user.clone());
             }
@@ -330,7 +349,7 @@ impl Registrar {
 
     /// How many bindings live.
     pub(crate) fn len(&self) -> usize {
-        self.users.values().map(Vec::len).sum()
+        self.bindings
     }
 }
 
@@ -363,5 +382,53 @@ fn same_binding(a: &Binding, b: &Binding) -> bool {
             _ => false,
         },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::parse::Framing;
+
+    fn register(registrar: &mut Registrar, now: Instant, user: &str, expires: u32) -> Registered {
+        let text = format!(
+            "REGISTER sip:x SIP/2.0\r\nTo: <sip:{user}@x>\r\nCall-ID: {user}\r\nCSeq: {} REGISTER\r\nSupported: gruu\r\n\
+             Contact: <sip:{user}@a.invalid>;+sip.instance=\"<urn:uuid:{user}>\";expires={expires}\r\n\r\n",
+            if expires == 0 { 2 } else { 1 }
+        );
+        let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+        let token = format!("{user}-{expires}");
+        let by = RegisterContext { flow: Flow(1), chance: 0, longest: None, token };
+        registrar.register(now, user, &message, &by).expect("it may")
+    }
+
+    #[test]
+    fn bindings_that_run_out_together_run_out_some_in_each_turn() {
+        let now = Instant::now();
+        let mut registrar = Registrar::default();
+        let users: Vec<String> = (0..600).map(|n| format!("u{n:03}")).collect();
+        users.iter().for_each(|user| drop(register(&mut registrar, now, user, 3_600)));
+        assert_eq!(registrar.len(), 600);
+        let over = now + Duration::from_secs(3_600);
+        let mut gone = Vec::new();
+        while registrar.next_timeout().is_some_and(|at| at <= over) {
+            assert!(registrar.bindings(over, &users[599]).is_empty(), "over is over");
+            let some = registrar.due(over);
+            assert!(some.len() <= MOST_DUE);
+            gone.extend(some);
+        }
+        assert_eq!((gone, registrar.len()), (users, 0));
+        assert!(registrar.temp_gruu.is_empty() && registrar.issued.is_empty());
+    }
+
+    #[test]
+    fn a_phone_that_unregisters_leaves_no_temporary_gruu() {
+        let now = Instant::now();
+        let mut registrar = Registrar::default();
+        register(&mut registrar, now, "ada", 3_600);
+        assert!(registrar.temp_gruu("ada-3600").is_some());
+        assert!(register(&mut registrar, now, "ada", 0).removed);
+        assert!(registrar.temp_gruu.is_empty() && registrar.issued.is_empty());
+        assert_eq!(registrar.len(), 0);
     }
 }

@@ -14,17 +14,19 @@ pub mod udp;
 pub(crate) mod ws;
 
 use crate::call::Output;
-use crate::config::Config;
 use crate::flow::FlowKind;
+use crate::gateway::operate::Revised;
 use crate::gateway::{Gateway, Input};
 use crate::journal::WallClock;
-use crate::sip::transaction::{Flow, Hop};
+use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tcp::Secure;
 use tokio::sync::mpsc;
 
 /// Messages that may wait for one connection; beyond it the connection is closed, others go on.
@@ -61,17 +63,27 @@ impl fmt::Debug for Work {
     }
 }
 
+/// Another configuration, and what secures connections to its trunks; nothing where that could not
+/// be read.
+pub struct Reloaded {
+    pub(crate) revised: Revised,
+    pub(crate) tls: Option<HashMap<TrunkNumber, Secure>>,
+}
+
+impl fmt::Debug for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reloaded")
+    }
+}
+
 /// What shells send to the core's task.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
 pub enum Arrival {
     Input(Input),
     Work(Work),
-    /// Another configuration, checked.
-    Reload {
-        config: Box<Config>,
-        changes: String,
-    },
+    /// Another configuration, checked; all that takes time is made already.
+    Reload(Box<Reloaded>),
     /// A connection was accepted; `send` reaches its writer.
     Flow {
         flow: Flow,

@@ -7,12 +7,16 @@ pub(crate) mod registration;
 
 use crate::config::{Config, Trunk};
 use crate::errors::Code;
+use crate::ids::looked_at;
 use crate::pace::Pace;
-use crate::sip::transaction::Hop;
+use crate::sip::transaction::{Flow, Hop};
+use crate::timers::Timers;
 use registration::Registration;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
+use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Bound as Limit;
 use std::time::{Duration, Instant};
 
 /// Probes missed before a trunk is down, and answered before it is up again.
@@ -60,6 +64,7 @@ pub(crate) struct TrunkState {
     /// A 503 with Retry-After: nothing is sent before this.
     pub paused_until: Option<Instant>,
     pub registrations: Vec<Registration>,
+    /// Changed by [`Trunks::bind`] and [`Trunks::unbind`] alone.
     pub bound: Option<Bound>,
     pace: Pace,
 }
@@ -148,6 +153,12 @@ impl TrunkState {
         self.misses
     }
 
+    /// The first moment that something of it falls due.
+    fn next_timeout(&self) -> Option<Instant> {
+        let registrations = self.registrations.iter().filter_map(Registration::next_timeout);
+        registrations.chain(self.next_probe).chain(self.bound.as_ref().map(|b| b.expires)).min()
+    }
+
     /// Whether calls may be sent to it now, or why not.
     pub(crate) fn usable(&self, now: Instant) -> Result<(), (Code, String)> {
         if self.disabled {
@@ -183,52 +194,107 @@ pub enum Due {
 }
 
 /// All trunks.
+///
+/// Invariant: what falls due of a trunk is in `timers`, or its name in `touched`. So nothing here
+/// walks all trunks for one.
 #[derive(Debug, Default)]
 pub struct Trunks {
     states: BTreeMap<String, TrunkState>,
+    /// By name: the first of what falls due.
+    timers: Timers<String>,
+    /// Trunks that may have changed since their timers were set.
+    touched: Vec<String>,
+    /// Trunks that registered, by where they came from, and by connection.
+    bound_at: HashMap<SocketAddr, BTreeSet<String>>,
+    bound_on: HashMap<Flow, BTreeSet<String>>,
+    /// What a reload has changed and is not done yet, and since when.
+    revisions: VecDeque<Revision>,
+    revised: Option<Instant>,
     /// Public addresses that are set for single trunks, by where these were last sought.
     public_ips: HashMap<IpAddr, IpAddr>,
 }
 
 /// Addresses of trunks remembered; when full, the table starts over.
 const REMEMBERED: usize = 1_024;
+/// Trunks of which something falls due in one turn at most; the others follow in the next turns.
+const MOST_DUE: usize = 64;
+/// Trunks that a reload changes in one turn at most.
+const MOST_REVISED: usize = 256;
+
+/// What a reload does to one trunk's state.
+#[derive(Debug)]
+pub(crate) enum Revision {
+    Gone(String),
+    New(String, Box<TrunkState>),
+    /// What is known of it is kept, but for this.
+    Kept {
+        name: String,
+        registrations: Option<Vec<Registration>>,
+        probe: bool,
+    },
+}
+
+impl Revision {
+    /// What leads from the trunks of one configuration to those of the next; a trunk that stays
+    /// where it was is not among it.
+    pub(crate) fn between(now: Instant, before: &Config, after: &Config) -> Vec<Revision> {
+        let gone = before.trunks.keys().filter(|name| !after.trunks.contains_key(*name));
+        let mut revisions: Vec<Revision> = gone.cloned().map(Revision::Gone).collect();
+        revisions.extend(after.trunks.values().filter_map(|trunk| {
+            let Some(old) = before.trunks.get(&trunk.name) else {
+                let state = Box::new(TrunkState::new(now, trunk));
+                return Some(Revision::New(trunk.name.clone(), state));
+            };
+            let moved = old.registrars != trunk.registrars;
+            let revised = moved || old.probe.is_some() != trunk.probe.is_some();
+            revised.then(|| Revision::Kept {
+                name: trunk.name.clone(),
+                registrations: moved.then(|| TrunkState::new(now, trunk).registrations),
+                probe: trunk.probe.is_some(),
+            })
+        }));
+        revisions
+    }
+}
 
 impl Trunks {
     /// The trunks of `config`; the first probes and registrations are due at once.
     pub(crate) fn new(now: Instant, config: &Config) -> Trunks {
+        let state = |t: &Trunk| (t.name.clone(), TrunkState::new(now, t));
         Trunks {
-            states: config
-                .trunks
-                .values()
-                .map(|t| (t.name.clone(), TrunkState::new(now, t)))
-                .collect(),
-            public_ips: HashMap::new(),
+            states: config.trunks.values().map(state).collect(),
+            touched: config.trunks.keys().cloned().collect(),
+            ..Trunks::default()
         }
     }
 
-    /// The trunks of another configuration: who stays where it was keeps what is known of it.
-    pub(crate) fn reload(&mut self, now: Instant, config: &Config) {
-        let mut before = std::mem::take(&mut self.states);
+    /// Another configuration: its `revisions` are carried out over the next turns, some in each.
+    pub(crate) fn revise(&mut self, now: Instant, revisions: Vec<Revision>) {
         self.public_ips.clear();
-        for trunk in config.trunks.values() {
-            let fresh = TrunkState::new(now, trunk);
-            let state = match before.remove(&trunk.name) {
-                Some(mut kept) => {
-                    let same = kept
-                        .registrations
-                        .iter()
-                        .map(|r| &r.registrar)
-                        .eq(fresh.registrations.iter().map(|r| &r.registrar));
-                    if !same {
-                        kept.registrations = fresh.registrations;
-                    }
-                    kept.next_probe =
-                        if trunk.probe.is_some() { kept.next_probe.or(Some(now)) } else { None };
-                    kept
+        self.revisions.extend(revisions);
+        self.revised = Some(now);
+    }
+
+    fn carry_out_revisions(&mut self, now: Instant) {
+        for _ in 0..MOST_REVISED {
+            match self.revisions.pop_front() {
+                None => break,
+                Some(Revision::Gone(name)) => {
+                    self.unbind(&name);
+                    self.timers.clear(&name);
+                    self.states.remove(&name);
                 }
-                None => fresh,
-            };
-            self.states.insert(trunk.name.clone(), state);
+                Some(Revision::New(name, state)) => {
+                    self.touched.push(name.clone());
+                    self.states.insert(name, *state);
+                }
+                Some(Revision::Kept { name, registrations, probe }) => {
+                    let Some(state) = self.get_mut(&name) else { continue };
+                    state.registrations =
+                        registrations.unwrap_or_else(|| std::mem::take(&mut state.registrations));
+                    state.next_probe = if probe { state.next_probe.or(Some(now)) } else { None };
+                }
+            }
         }
     }
 
@@ -239,12 +305,15 @@ impl Trunks {
 
     /// One trunk's state, to change.
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut TrunkState> {
-        self.states.get_mut(name)
+        let state = self.states.get_mut(name)?;
+        self.touched.push(name.to_owned());
+        Some(state)
     }
 
-    /// All, by name.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &TrunkState)> {
-        self.states.iter()
+    /// Those after `name`, or all, by name.
+    pub(crate) fn after(&self, name: Option<&str>) -> impl Iterator<Item = (&String, &TrunkState)> {
+        let from = name.map_or(Limit::Unbounded, Limit::Excluded);
+        self.states.range::<str, _>((from, Limit::Unbounded)).inspect(|_| looked_at())
     }
 
     /// Whether one more call to or from this trunk may begin in this second.
@@ -254,8 +323,13 @@ impl Trunks {
 
     /// What falls due at `now`; each is said once, the caller acts on it.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<Due> {
+        self.carry_out_revisions(now);
+        self.watch_touched();
         let mut due = Vec::new();
-        for (name, state) in &mut self.states {
+        for _ in 0..MOST_DUE {
+            let Some(name) = self.timers.pop(now) else { break };
+            looked_at();
+            let Some(state) = self.states.get_mut(&name) else { continue };
             if state.next_probe.is_some_and(|at| at <= now) {
                 state.next_probe = None;
                 due.push(Due::Probe(name.clone()));
@@ -266,19 +340,28 @@ impl Trunks {
                 }
             }
             if state.bound.as_ref().is_some_and(|b| b.expires <= now) {
-                state.bound = None;
+                self.unbind(&name);
             }
+            self.touched.push(name);
         }
         due
     }
 
     /// The earliest moment something falls due.
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        let of = |s: &TrunkState| {
-            let registrations = s.registrations.iter().filter_map(Registration::next_timeout);
-            registrations.chain(s.next_probe).chain(s.bound.as_ref().map(|b| b.expires)).min()
-        };
-        self.states.values().filter_map(of).min()
+    pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
+        self.watch_touched();
+        let revised = self.revised.filter(|_| !self.revisions.is_empty());
+        self.timers.next_timeout().into_iter().chain(revised).min()
+    }
+
+    fn watch_touched(&mut self) {
+        for name in std::mem::take(&mut self.touched) {
+            looked_at();
+            match self.states.get(&name).and_then(TrunkState::next_timeout) {
+                Some(at) => self.timers.set(name, at),
+                None => self.timers.clear(&name),
+            }
+        }
     }
 
     /// The public address that is set for the trunk that was last reached at `remote`.
@@ -294,10 +377,45 @@ impl Trunks {
         self.public_ips.insert(remote, ip);
     }
 
+    /// A trunk has registered; returns whether it had not before.
+    pub(crate) fn bind(&mut self, name: &str, bound: Bound) -> bool {
+        let first = !self.unbind(name);
+        let Some(state) = self.get_mut(name) else { return false };
+        let (remote, hop) = (bound.remote, bound.hop);
+        state.bound = Some(bound);
+        self.bound_at.entry(remote).or_default().insert(name.to_owned());
+        if let Hop::Flow(flow) = hop {
+            self.bound_on.entry(flow).or_default().insert(name.to_owned());
+        }
+        first
+    }
+
+    /// A trunk's registration is over; returns whether there was one.
+    pub(crate) fn unbind(&mut self, name: &str) -> bool {
+        let Some(bound) = self.get_mut(name).and_then(|t| t.bound.take()) else { return false };
+        forget(&mut self.bound_at, &bound.remote, name);
+        if let Hop::Flow(flow) = bound.hop {
+            forget(&mut self.bound_on, &flow, name);
+        }
+        true
+    }
+
+    /// The trunks that registered over this connection.
+    pub(crate) fn bound_on(&self, flow: Flow) -> Vec<String> {
+        self.bound_on.get(&flow).into_iter().flatten().cloned().collect()
+    }
+
     /// The trunk that registered from `remote`.
     pub(crate) fn bound_from(&self, remote: SocketAddr) -> Option<&str> {
-        let same = |s: &TrunkState| s.bound.as_ref().is_some_and(|b| b.remote == remote);
-        self.states.iter().find(|(_, s)| same(s)).map(|(name, _)| name.as_str())
+        self.bound_at.get(&remote)?.first().map(String::as_str)
+    }
+}
+
+fn forget<K: Hash + Eq>(index: &mut HashMap<K, BTreeSet<String>>, key: &K, name: &str) {
+    let Some(names) = index.get_mut(key) else { return };
+    names.remove(name);
+    if names.is_empty() {
+        index.remove(key);
     }
 }
 
@@ -347,5 +465,116 @@ mod tests {
         assert_eq!((0..5).filter(|_| pace.take(now, Some(2))).count(), 2);
         assert!(pace.take(now + Duration::from_secs(1), Some(2)));
         assert!((0..1_000).all(|_| pace.take(now, None)));
+    }
+
+    /// A configuration with these trunks, each probed.
+    fn config(trunks: &[(String, &str)]) -> Config {
+        let trunks: String = trunks
+            .iter()
+            .map(|(name, rest)| {
+                format!("[trunk.{name}]\nuri = \"sip:{name}.example\"\nprobe = \"1m\"\n{rest}\n")
+            })
+            .collect();
+        let text = format!(
+            "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n{trunks}"
+        );
+        let read = crate::config::check::parse_embedded(&text, &[]);
+        read.unwrap_or_else(|p| panic!("{p}")).0
+    }
+
+    fn many(n: usize, rest: &'static str) -> Vec<(String, &'static str)> {
+        (0..n).map(|n| (format!("t{n:05}"), rest)).collect()
+    }
+
+    /// Entries looked at by `work`.
+    fn looked<T>(work: impl FnOnce() -> T) -> (usize, T) {
+        let before = crate::ids::LOOKED_AT.get();
+        let done = work();
+        (crate::ids::LOOKED_AT.get() - before, done)
+    }
+
+    #[test]
+    fn what_falls_due_of_many_trunks_falls_due_some_in_each_turn_and_nobody_else_is_looked_at() {
+        let now = Instant::now();
+        let mut trunks = Trunks::new(now, &config(&many(300, "")));
+        let mut probed = Vec::new();
+        while trunks.next_timeout().is_some_and(|at| at <= now) {
+            let due = trunks.due(now);
+            assert!((1..=MOST_DUE).contains(&due.len()));
+            for due in due {
+                let Due::Probe(name) = due else { panic!("none registers") };
+                trunks
+                    .get_mut(&name)
+                    .expect("it is there")
+                    .probing(now, Some(Duration::from_secs(60)));
+                probed.push(name);
+            }
+        }
+        assert_eq!(probed, many(300, "").into_iter().map(|t| t.0).collect::<Vec<_>>());
+        trunks.get_mut("t00007").expect("it is there").probe_now(now);
+        let (looked, due) = looked(|| trunks.due(now));
+        assert_eq!(due, [Due::Probe("t00007".into())]);
+        assert!(looked < 5, "{looked} of 300");
+        assert_eq!(trunks.next_timeout(), Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_reload_touches_what_it_changes_some_in_each_turn() {
+        let now = Instant::now();
+        let before = config(&many(1_000, ""));
+        assert!(Revision::between(now, &before, &config(&many(1_000, ""))).is_empty());
+        let mut after = many(1_000, "");
+        after[7] = ("fresh".into(), "");
+        let one = Revision::between(now, &before, &config(&after));
+        assert!(
+            matches!(&one[..], [Revision::Gone(gone), Revision::New(new, _)] if gone == "t00007" && new == "fresh")
+        );
+        // All of them are replaced, in turns.
+        let others: Vec<_> = (0..1_000).map(|n| (format!("s{n:05}"), "")).collect();
+        let mut trunks = Trunks::new(now, &before);
+        while !trunks.due(now).is_empty() {}
+        trunks.revise(now, Revision::between(now, &before, &config(&others)));
+        let mut turns = 0;
+        while trunks.next_timeout() == Some(now) {
+            let (looked, _) = looked(|| trunks.due(now));
+            assert!(looked <= 2 * (MOST_REVISED + MOST_DUE), "{looked} in one turn");
+            turns += 1;
+        }
+        assert!(turns >= 2_000 / MOST_REVISED, "{turns}");
+        assert!(trunks.after(None).map(|(name, _)| name).eq(others.iter().map(|o| &o.0)));
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_known_of_a_trunk_that_stays() {
+        let now = Instant::now();
+        let login = "username = \"u\"\npassword = \"p\"\nregister = true";
+        let (before, after) =
+            (config(&many(2, "")), config(&[("t00000".into(), login), ("t00001".into(), "")]));
+        let mut trunks = Trunks::new(now, &before);
+        for name in ["t00000", "t00001"] {
+            trunks.get_mut(name).expect("it is there").answered(now);
+        }
+        trunks.revise(now, Revision::between(now, &before, &after));
+        trunks.due(now);
+        let of = |name: &str| {
+            let state = trunks.get(name).expect("it is there");
+            (state.health, state.registrations.len())
+        };
+        assert_eq!((of("t00000"), of("t00001")), ((Health::Up, 1), (Health::Up, 0)));
+    }
+
+    #[test]
+    fn a_trunk_that_registered_is_found_by_where_it_came_from() {
+        let now = Instant::now();
+        let mut trunks = Trunks::new(now, &config(&many(100, "")));
+        let remote = SocketAddr::from(([192, 0, 2, 1], 5060));
+        let bound =
+            |expires| Bound { hop: Hop::Flow(Flow(7)), remote, contact: String::new(), expires };
+        assert!(trunks.bind("t00042", bound(now + Duration::from_secs(60))));
+        assert!(!trunks.bind("t00042", bound(now + Duration::from_secs(90))), "it goes on");
+        assert_eq!(trunks.bound_from(remote), Some("t00042"));
+        assert_eq!(trunks.bound_on(Flow(7)), ["t00042"]);
+        while !trunks.due(now + Duration::from_secs(90)).is_empty() {}
+        assert_eq!((trunks.bound_from(remote), trunks.bound_on(Flow(7))), (None, Vec::new()));
     }
 }

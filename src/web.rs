@@ -25,7 +25,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rand_core::{OsRng, TryRngCore};
 use std::collections::HashMap;
@@ -393,42 +393,6 @@ fn respond(
     match request.uri().path() {
         // Clients that know no path ask at the root: baresip does.
         "/" if upgrades => upgrade(request, client, visitor),
-        "/" => file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/index.html")),
-        "/phone.js" => {
-            file(StatusCode::OK, "text/javascript; charset=utf-8", include_str!("web/phone.js"))
-        }
-        "/button.html" => {
-            file(StatusCode::OK, "text/html; charset=utf-8", include_str!("web/button.html"))
-        }
-        // Other origins' pages embed it; which of them may connect is for web.origins to say.
-        "/call-button.js" => embeddable(file(
-            StatusCode::OK,
-            "text/javascript; charset=utf-8",
-            include_str!("web/call-button.js"),
-        )),
-        "/icon.svg" => file(StatusCode::OK, "image/svg+xml", include_str!("web/icon.svg")),
-        "/console.js" => file(
-            StatusCode::OK,
-            "text/javascript; charset=utf-8",
-            include_str!("web/dist/console.js"),
-        ),
-        "/console.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/dist/console.css"))
-        }
-        "/tokens.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/console/tokens.css"))
-        }
-        "/phone.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/phone.css"))
-        }
-        "/jssip.js" => embeddable(file(
-            StatusCode::OK,
-            "text/javascript; charset=utf-8",
-            include_str!("web/dist/jssip.js"),
-        )),
-        "/docs.css" => {
-            file(StatusCode::OK, "text/css; charset=utf-8", include_str!("web/docs.css"))
-        }
         path if path == "/docs" || path.starts_with("/docs/") => {
             let edge = web.edge();
             let root = edge.public.as_ref().map_or("", |p| p.path.as_str());
@@ -456,8 +420,44 @@ fn respond(
             text(StatusCode::OK, format!("{state}\ncalls left: {}\n", gauges.calls_left))
         }
         "/sip" => upgrade(request, client, visitor),
-        _ => text(StatusCode::NOT_FOUND, "no such page\n"),
+        path => match asset(path) {
+            Some((kind, body)) => {
+                let response = file(StatusCode::OK, kind, Bytes::from_static(body));
+                if EMBEDDABLE.contains(&path) { embeddable(response) } else { response }
+            }
+            None => text(StatusCode::NOT_FOUND, "no such page\n"),
+        },
     }
+}
+
+/// Scripts that pages of other origins embed; which of them may connect is for web.origins to say.
+const EMBEDDABLE: [&str; 2] = ["/call-button.js", "/jssip.js"];
+
+/// A file of the page: its kind and its bytes.
+fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
+    const HTML: &str = "text/html; charset=utf-8";
+    const SCRIPT: &str = "text/javascript; charset=utf-8";
+    const STYLE: &str = "text/css; charset=utf-8";
+    Some(match path {
+        "/" => (HTML, include_bytes!("web/index.html")),
+        "/button.html" => (HTML, include_bytes!("web/button.html")),
+        "/phone.js" => (SCRIPT, include_bytes!("web/dist/phone.js")),
+        "/call-button.js" => (SCRIPT, include_bytes!("web/dist/call-button.js")),
+        "/console.js" => (SCRIPT, include_bytes!("web/dist/console.js")),
+        "/jssip.js" => (SCRIPT, include_bytes!("web/dist/jssip.js")),
+        "/service-worker.js" => (SCRIPT, include_bytes!("web/service-worker.js")),
+        "/console.css" => (STYLE, include_bytes!("web/dist/console.css")),
+        "/tokens.css" => (STYLE, include_bytes!("web/console/tokens.css")),
+        "/phone.css" => (STYLE, include_bytes!("web/phone.css")),
+        "/docs.css" => (STYLE, include_bytes!("web/docs.css")),
+        "/manifest.webmanifest" => {
+            ("application/manifest+json", include_bytes!("web/manifest.webmanifest"))
+        }
+        "/icon.svg" => ("image/svg+xml", include_bytes!("web/icon.svg")),
+        "/icon-192.png" => ("image/png", include_bytes!("web/icon-192.png")),
+        "/icon-512.png" => ("image/png", include_bytes!("web/icon-512.png")),
+        _ => return None,
+    })
 }
 
 /// What the page needs to know; the demo's login goes to pages opened on this machine by its own
@@ -490,8 +490,12 @@ fn host_of<T>(request: &Request<T>) -> Option<String> {
 /// this address would otherwise be a page of ours (DNS rebinding); only names with a dot can be.
 fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes>>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (first, more) = (hosts.next()?, hosts.next());
-    let Some(host) = first.to_str().ok().filter(|_| more.is_none()) else {
+    let (first, more) = (hosts.next(), hosts.next());
+    // Probes of load balancers speak HTTP/1.0, which asks for none.
+    if first.is_none() && request.version() == Version::HTTP_10 {
+        return None;
+    }
+    let Some(host) = first.and_then(|h| h.to_str().ok()).filter(|_| more.is_none()) else {
         return Some(text(StatusCode::BAD_REQUEST, "one Host, and a readable one\n"));
     };
     let host = host.to_ascii_lowercase();

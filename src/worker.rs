@@ -14,6 +14,7 @@ mod sources;
 pub(crate) mod streams;
 
 use crate::datagrams::local::tell_local;
+use crate::errors::Code;
 use crate::media::dtls::Identity;
 use crate::media::player::Source;
 use crate::media::session::SessionEvent;
@@ -183,6 +184,7 @@ pub enum Notice {
     },
     OpenFailed {
         end: LegId,
+        code: Code,
         why: String,
     },
     Media(SessionEvent),
@@ -356,6 +358,7 @@ impl Worker {
                 Err(e) => {
                     return Ok(Some(Notice::OpenFailed {
                         end,
+                        code: Code::PORTS,
                         why: format!("no media port: {e}"),
                     }));
                 }

@@ -489,6 +489,9 @@ const OUT_OF_RANGE: &[Mistake] = &[
     ("[sip]", "[limits]\nmax_duration = \"0s\"\n[sip]", "config::range", 4, "30days"),
     ("[sip]", "[limits]\ncalls = 0\n[sip]", "config::range", 4, "1 to"),
     ("[sip]", "[limits]\ncalls_per_user = 20000\n[sip]", "config::range", 4, "0 to"),
+    ("[sip]", "[limits]\ntext_size = \"1MB\"\n[sip]", "config::size", 4, "8kB"),
+    ("[sip]", "[fraud]\ncountries_per_hour = 31\n[sip]", "config::range", 4, "0 to"),
+    ("[sip]", "[fraud]\nhome = [\"USA\"]\n[sip]", "config::country", 4, "two-letter"),
     ("[sip]", "[limits]\nnew_calls_per_second = 0\n[sip]", "config::range", 4, "1 to"),
     ("[sip]", "[recorder]\ncalls = 99999999999\n[sip]", "config::range", 4, "0 to"),
     ("[sip]", "[recorder]\nmemory = \"1kB\"\n[sip]", "config::size", 4, "64MB"),
@@ -647,6 +650,7 @@ const OUT_OF_RANGE_IN_THE_PLAN: &[Mistake] = &[
         "1s",
     ),
     ("do = ", "limit = { per_user_per_hour = 0 }\ndo = ", "config::range", 5, "1 to"),
+    ("do = ", "allow = [\"premium rate\"]\ndo = ", "dialplan::allow", 5, "shared-cost"),
     ("do = ", "next_on = [\"silent:0s\"]\ndo = ", "dialplan::next_on", 5, "silent:6s"),
 ];
 
@@ -802,6 +806,9 @@ fn several_routes_together_leave_nothing_to_one_below_them() {
             "[[route]]\nname = \"{name}\"\nmatch = \"{pattern}\"\n{more}\ndo = [{{ hangup = 603 }}]\n"
         )
     };
+    let dials = |name: &str, pattern: &str, more: &str| {
+        route(name, pattern, more).replace("{ hangup = 603 }", "{ dial = [\"trunk:far\"] }")
+    };
     let hours = "hours.day = { tz = \"UTC\", open = [\"daily 08:00-20:00\"] }\nhours.night = { tz = \"UTC\", open = [\"daily 20:00-08:00\"] }\n\
                  hours.noon = { tz = \"Europe/Berlin\", open = [\"Mon-Fri 11:00-13:00\"] }\nhours.most = { tz = \"UTC\", open = [\"daily 08:00-20:00\"], closed = [\"2026-12-25\"] }\n";
     for (above, below, reached) in [
@@ -832,6 +839,13 @@ fn several_routes_together_leave_nothing_to_one_below_them() {
             true,
         ),
         (vec![route("A", "+4X.", "region = [\"GB\"]")], route("C", "+44X.", ""), true),
+        (vec![dials("A", "+1X.", "")], dials("C", "+1900X.", "allow = [\"premium\"]"), true),
+        (
+            vec![dials("A", "+1X.", "allow = [\"premium\"]")],
+            dials("C", "+1900X.", "allow = [\"premium\"]"),
+            false,
+        ),
+        (vec![route("A", "+1X.", "")], dials("C", "+1900X.", "allow = [\"premium\"]"), false),
         (vec![route("A", "9X", "require = \"user.a\"")], route("C", "9X", ""), true),
         (
             vec![route("A", "9X", "require = \"user.a\"")],

@@ -9,8 +9,9 @@ use webtrunk::{LAYERS, LAYERS_WITHIN};
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 23] = [
+const PURE: [&str; 25] = [
     "address",
+    "brakes",
     "chance",
     "egress",
     "errors",
@@ -26,6 +27,7 @@ const PURE: [&str; 23] = [
     "dialplan",
     "media",
     "flow",
+    "fraud",
     "resolver",
     "registrar",
     "trunk",

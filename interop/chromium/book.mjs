@@ -91,7 +91,7 @@ export function bookCases(chrome) {
         document.addEventListener(type, (e) => told.push({ type, ...e.detail }));
     });
     const told = (type) => page.evaluate((t) => window.told.find((e) => e.type === t), type);
-    const press = () => page.locator("call-button").locator("button").click();
+    const press = () => page.locator("call-button").locator('[part~="button"]').click();
     await press();
     await until("connected", () => told("connected"));
     await press();

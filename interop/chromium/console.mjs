@@ -390,11 +390,11 @@ export function consoleCases(chrome) {
         document.addEventListener(type, (e) => told.push({ type, ...e.detail }));
     });
     const told = () => page.evaluate(() => window.told);
-    const press = () => page.locator("call-button").locator("button").click();
+    const press = () => page.locator("call-button").locator('[part~="button"]').click();
     await press();
     await until("connected", async () => (await told()).some((e) => e.type === "connected"));
     equal(
-      await page.locator("call-button").locator("button").textContent(),
+      await page.locator("call-button").locator('[part~="button"]').textContent(),
       "Hang up",
       "the button while it talks",
     );

@@ -251,16 +251,20 @@ export function network(chrome) {
       throw new Error(`${went} packets where ${time} are a stream`);
   });
 
-  test("a network that is gone for eight seconds does not end the call", async () => {
+  test("a network that is gone for eight seconds is told, and does not end the call", async () => {
     const relay = new Relay();
     const before = cdrs().length;
     await callBy(relay, chrome, "600", async (page) => {
       await hears(page, 440);
       relay.open = false;
       await hearsNothing(page);
-      await page.waitForTimeout(4000);
+      await page.waitForFunction(() =>
+        /interrupted/.test(document.getElementById("state").textContent),
+      );
+      await page.waitForTimeout(2000);
       relay.open = true;
       await hears(page, 440, 12);
+      await connected(page);
     });
     equal(cdrs().length, before + 1, "records");
   });

@@ -223,7 +223,7 @@ function kamailioCases(world) {
         const [cdr] = await recordOf(async () => {
           await dial(world.alice, "7656");
           await world.alice.waitForFunction(() =>
-            /Ringing/.test(document.getElementById("state").textContent),
+            /Ringing/.test(document.getElementById("state")?.textContent),
           );
           await world.alice.click("#hangup");
           await over(world.alice);

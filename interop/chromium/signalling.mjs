@@ -87,7 +87,7 @@ export function signalling(world) {
     await recordOf(async () => {
       await dial(world.alice, "7203");
       await world.alice.waitForFunction(() =>
-        /you hear the far end/.test(document.getElementById("state").textContent),
+        /you hear the far end/.test(document.getElementById("state")?.textContent),
       );
       await hears(world.alice, 880, 4);
       await connected(world.alice);

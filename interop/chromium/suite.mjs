@@ -30,7 +30,9 @@ import { consoleCases } from "./console.mjs";
 import { bookCases } from "./book.mjs";
 import { latency } from "./latency.mjs";
 import { closeFirefox, libraries } from "./libraries.mjs";
+import { packages } from "./packages.mjs";
 import { peers } from "./peers.mjs";
+import { phones } from "./phone.mjs";
 import { network } from "./network.mjs";
 import { signalling } from "./signalling.mjs";
 
@@ -173,7 +175,9 @@ test("no answer ends by the route's timeout, and Asterisk stops ringing", async 
 test("cancel before answer", async () => {
   const [cdr] = await recordOf(async () => {
     await dial(alice, "606");
-    await alice.waitForFunction(() => /Ringing/.test(document.getElementById("state").textContent));
+    await alice.waitForFunction(() =>
+      /Ringing/.test(document.getElementById("state")?.textContent),
+    );
     await hangup(alice);
   });
   equal(cdr.sip_code, 487, "status");
@@ -184,7 +188,7 @@ test("early media is heard before the answer", async () => {
   await recordOf(async () => {
     await dial(alice, "603");
     await alice.waitForFunction(() =>
-      /you hear the far end/.test(document.getElementById("state").textContent),
+      /you hear the far end/.test(document.getElementById("state")?.textContent),
     );
     await hears(alice, 880, 4);
     equal(
@@ -453,12 +457,16 @@ libraries({
     return chrome;
   },
 });
+packages(() => chrome);
+phones(() => chrome);
 network(() => chrome);
 latency(() => chrome);
 
 test("over wss with an own certificate authority", async () => {
   const secure = await webtrunk("webtrunk-tls.toml");
-  const page = await phone(chrome, { url: "https://localhost:8443/" });
+  // A browser that overlooks a certificate, as this one does, takes no service worker with it.
+  const options = { url: "https://localhost:8443/", serviceWorkers: "block" };
+  const page = await phone(chrome, options);
   await dial(page, "9196");
   await connected(page);
   await hears(page, 440);

@@ -197,7 +197,7 @@ password = "branch-secret"
     (work / "dialplans").mkdir(exist_ok=True)
     (work / "dialplans/in.toml").write_text(
         '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]\n'
-        '[[route]]\nname = "far"\nmatch = "."\ndo = [{ dial = ["trunk:far"] }]\n'
+        '[[route]]\nname = "far"\nmatch = "far"\ndo = [{ dial = ["trunk:far"] }]\n'
     )
     log = open(work / "webtrunk.log", "w")
     child = subprocess.Popen(

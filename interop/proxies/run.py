@@ -39,10 +39,11 @@ def certificates(folder):
         subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
 
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=CA")
+    days = ["-days", "2"]
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", *days, "-subj", "/CN=CA")
     openssl("req", *key, "-keyout", f"{NAME}.key", "-out", "csr", "-subj", f"/CN={NAME}")
     (folder / "ext").write_text(f"subjectAltName=DNS:{NAME}\nextendedKeyUsage=serverAuth\n")
-    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext"]
+    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", *days, "-extfile", "ext"]
     openssl("x509", "-req", "-in", "csr", "-out", f"{NAME}.pem", *signed)
     both = (folder / f"{NAME}.pem").read_text() + (folder / f"{NAME}.key").read_text()
     (folder / f"{NAME}.both.pem").write_text(both)

@@ -9,9 +9,13 @@ use crate::journal::{WallClock, to_json};
 use crate::log_limit::{Class, LogLimit};
 use crate::webhook::Outbox;
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::HeaderMap;
-use axum::response::sse::{self, KeepAlive, Sse};
+use axum::http::{HeaderMap, header};
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::unfold;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
@@ -19,14 +23,14 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
-use tokio_stream::Stream;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::BroadcastStream;
+use tokio::sync::broadcast::error::RecvError;
 
 /// Events kept for those who come back.
 const KEPT: usize = 1_000;
 /// A reader this far behind misses some, and is told how many.
 const BEHIND: usize = 4_096;
+/// A connection on which nothing is said is written to this often, so that it is not taken for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// One event.
 #[derive(Debug)]
@@ -37,6 +41,8 @@ pub(crate) struct LoggedEvent {
     at: Instant,
     clock: WallClock,
     data: Told,
+    /// As it is sent to everybody who listens: written once, when the first does.
+    frame: OnceLock<Bytes>,
 }
 
 /// What an event tells. It is made JSON when somebody reads it: most are read by nobody.
@@ -81,6 +87,15 @@ impl LoggedEvent {
         }
     }
 
+    /// As it is sent to those who listen (HTML §9.2.6).
+    fn frame(&self) -> Bytes {
+        let write = || {
+            format!("id: {}\nevent: {}\ndata: {}\n\n", self.id, self.kind.as_str(), self.body())
+                .into()
+        };
+        self.frame.get_or_init(write).clone()
+    }
+
     /// One that says little.
     #[cfg(test)]
     pub(crate) fn for_test(id: u64) -> LoggedEvent {
@@ -91,6 +106,7 @@ impl LoggedEvent {
             at: Instant::now(),
             clock: WallClock::now(),
             data,
+            frame: OnceLock::new(),
         }
     }
 
@@ -153,7 +169,8 @@ impl Feed {
     fn push(&self, kind: Kind, data: Told, now: Instant, clock: &WallClock) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
-        let event = Arc::new(LoggedEvent { id: kept.0, kind, at: now, clock: *clock, data });
+        let (id, clock, frame) = (kept.0, *clock, OnceLock::new());
+        let event = Arc::new(LoggedEvent { id, kind, at: now, clock, data, frame });
         if kind != Kind::CallQuality {
             if kept.1.len() == KEPT {
                 kept.1.pop_front();
@@ -207,13 +224,42 @@ impl Wanted {
     }
 }
 
+/// One who listens.
+struct Listener {
+    missed: std::vec::IntoIter<Arc<LoggedEvent>>,
+    live: broadcast::Receiver<Arc<LoggedEvent>>,
+    wanted: Wanted,
+}
+
+impl Listener {
+    /// What it is sent next; nothing once there will be no more.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(event) = self.missed.by_ref().find(|event| self.wanted.wants(event)) {
+            return Some(event.frame());
+        }
+        let quiet_until = tokio::time::Instant::now() + KEEP_ALIVE;
+        loop {
+            match tokio::time::timeout_at(quiet_until, self.live.recv()).await {
+                Ok(Ok(event)) if self.wanted.wants(&event) => return Some(event.frame()),
+                Ok(Ok(_)) => {}
+                // It read too slowly: what it missed is in the calls' records.
+                Ok(Err(RecvError::Lagged(_))) => {
+                    return Some(Bytes::from_static(b": some events were missed\n\n"));
+                }
+                Ok(Err(RecvError::Closed)) => return None,
+                Err(_) => return Some(Bytes::from_static(b":\n\n")),
+            }
+        }
+    }
+}
+
 /// GET /events
 pub(crate) async fn stream(
     State(api): State<Api>,
     Extension(standing): Extension<Standing>,
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
-) -> Answer<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>> {
+) -> Answer<impl IntoResponse> {
     let last = match headers
         .get("last-event-id")
         .map(|v| v.to_str().ok().and_then(|v| v.trim().parse().ok()))
@@ -227,22 +273,15 @@ pub(crate) async fn stream(
         last => last.flatten(),
     };
     let (missed, live) = api.feed.from(last);
-    let live = BroadcastStream::new(live).map(|next| next.ok());
-    let all = tokio_stream::iter(missed.into_iter().map(Some)).chain(live);
-    let events = all.filter_map(move |event| match event {
-        Some(event) => wanted.wants(&event).then(|| {
-            Ok(sse::Event::default()
-                .id(event.id.to_string())
-                .event(event.kind.as_str())
-                .data(event.body().to_string()))
-        }),
-        // It read too slowly: what it missed is in the calls' records.
-        None => Some(Ok(sse::Event::default().comment("some events were missed"))),
+    let listener = Listener { missed: missed.into_iter(), live, wanted };
+    let frames = unfold(listener, |mut listener| async {
+        let frame = listener.next().await?;
+        Some((Ok::<_, Infallible>(frame), listener))
     });
     // Whoever was let in may lose that; so long a request would outlive it.
     let lost = async move { api.access.lost(&standing).await };
-    let events = futures_util::StreamExt::take_until(events, Box::pin(lost));
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+    let frames = frames.take_until(Box::pin(lost));
+    Ok(([(header::CONTENT_TYPE, "text/event-stream")], Body::from_stream(frames)))
 }
 
 #[cfg(test)]
@@ -287,5 +326,44 @@ mod tests {
             wanted.wants(&missed[0])
                 && !Wanted { types: Some("call.ended".into()), call: None }.wants(&missed[0])
         );
+    }
+
+    #[tokio::test]
+    async fn an_event_is_written_once_however_many_listen() {
+        let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
+        let mut listeners: Vec<Listener> = (0..1_000)
+            .map(|_| {
+                let (missed, live) = feed.from(None);
+                Listener { missed: missed.into_iter(), live, wanted: Wanted::default() }
+            })
+            .collect();
+        feed.tell(Event::TrunkUp { trunk: "t".into(), after: None }, now, &clock);
+        let first = listeners[0].next().await.expect("an event");
+        let text = std::str::from_utf8(&first).expect("text");
+        assert!(text.starts_with("id: 1\nevent: trunk.up\ndata: {"), "{text}");
+        assert!(text.ends_with("}\n\n"), "{text}");
+        for listener in &mut listeners[1..] {
+            let frame = listener.next().await.expect("the same");
+            assert_eq!(frame.as_ptr(), first.as_ptr(), "the same bytes, not a copy of them");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_listens_hears_that_the_connection_lives_and_that_it_missed_something() {
+        let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
+        let (missed, live) = feed.from(None);
+        let wanted = Wanted { types: Some("call.*".into()), call: None };
+        let mut listener = Listener { missed: missed.into_iter(), live, wanted };
+        feed.tell(Event::TrunkUp { trunk: "t".into(), after: None }, now, &clock);
+        let began = tokio::time::Instant::now();
+        assert_eq!(listener.next().await.as_deref(), Some(&b":\n\n"[..]));
+        assert_eq!(began.elapsed().as_secs(), KEEP_ALIVE.as_secs());
+        for _ in 0..=BEHIND {
+            feed.tell(Event::TrunkUp { trunk: "t".into(), after: None }, now, &clock);
+        }
+        let said = listener.next().await.expect("a comment");
+        assert_eq!(&said[..], b": some events were missed\n\n");
+        drop(feed);
+        assert_eq!(listener.next().await, None);
     }
 }

@@ -9,7 +9,8 @@ mod legs;
 mod messages;
 pub mod plain;
 
-use crate::call::{Call, Cdr};
+use crate::call::Cdr;
+use crate::codec::Codec;
 use crate::errors::Code;
 use crate::event::{Counted, Event, LostBy};
 use crate::flow::Transport;
@@ -17,7 +18,7 @@ use crate::gateway::overload::NewWork;
 use crate::gateway::{Gateway, Gauges};
 use crate::media::Statistics;
 use crate::refused::RefusedConnections;
-use crate::trunk::Health;
+use crate::trunk::{Health, TrunkState};
 use crate::webhook::{Counts, EVENT};
 use crate::worker::lateness::Lateness;
 use fates::Fates;
@@ -71,8 +72,31 @@ struct Build {
     version: &'static str,
 }
 
+/// A trunk as it is when somebody scrapes.
+pub(crate) struct TrunkReading {
+    name: String,
+    up: bool,
+    calls: usize,
+    limit: Option<usize>,
+    round_trip: Option<Duration>,
+}
+
+impl TrunkReading {
+    pub(crate) fn of(gateway: &Gateway, name: &str, state: &TrunkState, calls: usize) -> Self {
+        TrunkReading {
+            name: name.to_owned(),
+            up: state.health != Health::Down && !state.disabled,
+            calls,
+            limit: gateway.config().trunks.get(name).and_then(|t| t.max_calls),
+            round_trip: state.round_trip,
+        }
+    }
+}
+
 /// All counters of a node.
 pub struct Metrics {
+    /// Held by whoever reads: families are emptied and filled again, and half of one is none.
+    pub(crate) scrape: tokio::sync::Mutex<()>,
     registry: Registry,
     calls_total: Family<Label, Counter>,
     refused_total: Family<Label, Counter>,
@@ -137,6 +161,7 @@ impl Metrics {
     /// All at nothing.
     pub(crate) fn new() -> Metrics {
         let mut metrics = Metrics {
+            scrape: tokio::sync::Mutex::default(),
             registry: Registry::with_prefix("webtrunk"),
             calls_total: Family::default(),
             refused_total: Family::default(),
@@ -537,8 +562,12 @@ impl Metrics {
         let (calls, bytes) = gateway.recorder.size();
         self.recorder_calls.set(calls as i64);
         self.recorder_bytes.set(bytes as i64);
+    }
+
+    /// Reads the codecs that calls that live are transcoded between.
+    pub(crate) fn read_calls(&self, codecs: impl Iterator<Item = (Codec, Codec)>) {
         self.transcodes.clear();
-        for (from, to) in gateway.live_calls().filter_map(Call::codecs).filter(|(a, b)| a != b) {
+        for (from, to) in codecs.filter(|(a, b)| a != b) {
             self.transcodes
                 .get_or_create(&vec![
                     ("from", from.name().to_owned()),
@@ -546,19 +575,21 @@ impl Metrics {
                 ])
                 .inc();
         }
+    }
+
+    /// Reads the trunks as they are.
+    pub(crate) fn read_trunks(&self, trunks: Vec<TrunkReading>) {
         // Trunks a reload took away must not stay.
         [&self.trunk_up, &self.trunk_calls, &self.trunk_limit].iter().for_each(|f| f.clear());
         self.trunk_rtt.clear();
-        for (name, state, calls) in gateway.trunk_states() {
-            let label = vec![("trunk", name.clone())];
-            self.trunk_up
-                .get_or_create(&label)
-                .set(i64::from(state.health != Health::Down && !state.disabled));
-            self.trunk_calls.get_or_create(&label).set(calls as i64);
-            if let Some(limit) = gateway.config().trunks.get(name).and_then(|t| t.max_calls) {
+        for trunk in trunks {
+            let label = vec![("trunk", trunk.name)];
+            self.trunk_up.get_or_create(&label).set(i64::from(trunk.up));
+            self.trunk_calls.get_or_create(&label).set(trunk.calls as i64);
+            if let Some(limit) = trunk.limit {
                 self.trunk_limit.get_or_create(&label).set(limit as i64);
             }
-            if let Some(round_trip) = state.round_trip {
+            if let Some(round_trip) = trunk.round_trip {
                 self.trunk_rtt.get_or_create(&label).set(round_trip.as_secs_f64());
             }
         }

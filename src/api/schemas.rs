@@ -183,6 +183,14 @@ const EVENTS: &[(&str, Fields)] = &[
         ],
     ),
     (
+        "fraud.braked",
+        &[
+            ("user", "string", "whom it holds"),
+            ("code", "string", "WT-1113"),
+            ("why", "string", "which of its limits was reached"),
+        ],
+    ),
+    (
         "trunk.up",
         &[("trunk", "string", "the trunk"), ("by", "string-", "\"operator\" if enabled by hand")],
     ),

@@ -4,10 +4,10 @@ use super::access::Standing;
 use super::calls::Asked;
 use super::listing::{self, Listing};
 use super::schemas::{NAMES, named};
-use super::{Answer, Api, Problem};
+use super::{Answer, Api, Problem, slices};
 use crate::config::check::{Inspected, inspect};
-use crate::config::{Config, Scope, SipSettings, WebTls, Webhook};
-use crate::dialplan::Attempt;
+use crate::config::{ApiUser, Config, Scope, SipSettings, WebTls, Webhook};
+use crate::dialplan::{Attempt, Context};
 use crate::errors::Code;
 use crate::gateway::Input;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
@@ -23,6 +23,8 @@ use axum::{Extension, Json};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,7 +58,11 @@ pub(crate) async fn schema(Path(name): Path<String>) -> Answer<Json<Value>> {
 
 /// GET /status
 pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
-    api.ask(|gateway, turn| {
+    let trunks = slices::trunks(&api, |_, turn, (name, state, _)| {
+        (name.clone(), json!(state.usable(turn.now).is_ok()))
+    });
+    let trunks: serde_json::Map<_, _> = trunks.await?.into_iter().collect();
+    api.ask(move |gateway, turn| {
         let (g, (calls, bytes)) = (gateway.gauges(), gateway.recorder.size());
         Json(json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -74,7 +80,7 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
             "refused": gateway.refused(),
             "limits": { "calls": gateway.config().limits.calls },
             "recorder": { "calls": calls, "bytes": bytes },
-            "trunks": gateway.trunk_states().map(|(name, state, _)| (name.clone(), json!(state.usable(turn.now).is_ok()))).collect::<serde_json::Map<_, _>>(),
+            "trunks": trunks,
         }))
     }).await
 }
@@ -120,58 +126,63 @@ fn secrets(config: &Config) -> Option<(String, Duration, Vec<String>)> {
     Some((c.secret.reveal().to_owned(), c.longest, turn.collect()))
 }
 
-/// What changed from `before` to `after`, and which of it waits for a restart.
+/// What changed from `before` to `after`, whose trunks are numbered alike, and which of it waits
+/// for a restart.
 pub(crate) fn compare(before: &Config, after: &Config) -> Changes {
     let mut changes = Changes::default();
-    // Numbers follow the order of names, and are kept apart from what a person wrote.
-    let trunk = |t: &crate::config::Trunk| {
-        let mut t = t.clone();
-        t.number = crate::sip::transaction::TrunkNumber(0);
-        (format!("{t:?}"), t.password)
-    };
-    let user = |u: &crate::config::User| (format!("{u:?}"), u.password.clone());
-    changes.named(
-        "user",
-        before.users.iter().map(|(n, u)| (n, user(u))).collect(),
-        after.users.iter().map(|(n, u)| (n, user(u))).collect(),
-    );
-    changes.named(
-        "trunk",
-        before.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(),
-        after.trunks.iter().map(|(n, t)| (n, trunk(t))).collect(),
-    );
-    changes.named(
-        "dialplan",
-        before.plan.written().map(|c| (&c.name, c)).collect(),
-        after.plan.written().map(|c| (&c.name, c)).collect(),
-    );
-    changes.named(
-        "console user",
-        before.api.users.iter().map(|u| (&u.name, u)).collect(),
-        after.api.users.iter().map(|u| (&u.name, u)).collect(),
-    );
+    changes.named("user", before.users.iter(), after.users.iter());
+    changes.named("trunk", before.trunks.iter(), after.trunks.iter());
+    fn plan(config: &Config) -> impl Iterator<Item = (&String, &Context)> {
+        config.plan.written().map(|c| (&c.name, c))
+    }
+    changes.named("dialplan", plan(before), plan(after));
+    fn console(config: &Config) -> BTreeMap<&String, &ApiUser> {
+        config.api.users.iter().map(|u| (&u.name, u)).collect()
+    }
+    changes.named("console user", console(before).into_iter(), console(after).into_iter());
     changes.changed.extend(differing(&live(before, after)).map(|key| format!("{key} changed")));
     changes.restart.extend(differing(&bound(before, after)).map(str::to_owned));
     changes
 }
 
+/// Most users, and likewise trunks and dialplans, that a reload names; the others are counted.
+const MOST_NAMED: usize = 20;
+
 impl Changes {
-    /// What was added to, changed in or removed from a table.
-    fn named<V: PartialEq>(&mut self, what: &str, old: Vec<(&String, V)>, new: Vec<(&String, V)>) {
-        for (name, value) in &new {
-            match old.iter().find(|(n, _)| n == name) {
-                None => self.changed.push(format!("{what} {name} added")),
-                Some((_, before)) if before != value => {
-                    self.changed.push(format!("{what} {name} changed"))
-                }
-                Some(_) => {}
+    /// What was added to, changed in or removed from a table; both are in the order of names.
+    fn named<'a, V: PartialEq + 'a>(
+        &mut self,
+        what: &str,
+        old: impl Iterator<Item = (&'a String, V)>,
+        new: impl Iterator<Item = (&'a String, V)>,
+    ) {
+        let (mut old, mut new) = (old.peekable(), new.peekable());
+        let (mut named, mut more) = (0, 0);
+        loop {
+            let order = match (old.peek(), new.peek()) {
+                (Some((a, _)), Some((b, _))) => a.cmp(b),
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (None, None) => break,
+            };
+            let before = old.next_if(|_| order != Ordering::Greater);
+            let after = new.next_if(|_| order != Ordering::Less);
+            let (name, verb) = match (before, after) {
+                (Some((name, before)), Some((_, after))) if before != after => (name, "changed"),
+                (Some((name, _)), None) => (name, "removed"),
+                (None, Some((name, _))) => (name, "added"),
+                _ => continue,
+            };
+            if named < MOST_NAMED {
+                self.changed.push(format!("{what} {name} {verb}"));
+                named += 1;
+            } else {
+                more += 1;
             }
         }
-        self.changed.extend(
-            old.iter()
-                .filter(|(n, _)| !new.iter().any(|(m, _)| m == n))
-                .map(|(n, _)| format!("{what} {n} removed")),
-        );
+        if more > 0 {
+            self.changed.push(format!("{more} more {what}s changed"));
+        }
     }
 }
 
@@ -183,6 +194,7 @@ fn differing<'a>(keys: &'a [(&'static str, bool)]) -> impl Iterator<Item = &'sta
 fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
     vec![
         ("limits", before.limits != after.limits),
+        ("fraud", before.fraud != after.fraud),
         ("recorder", before.recorder != after.recorder),
         ("api.token", before.api.tokens != after.api.tokens),
         ("api.session_idle, api.session_longest", before.api.sessions != after.api.sessions),
@@ -322,9 +334,19 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
                 "calls": c.limits.calls,
                 "calls_per_user": c.limits.calls_per_user,
                 "new_calls_per_second": c.limits.new_calls_per_second,
+                "new_calls_per_second_per_user": c.limits.new_calls_per_second_per_user,
                 "max_duration_s": c.limits.max_duration.as_secs(),
+                "texts_per_minute": c.limits.texts_per_minute,
+                "texts_per_minute_of_source": c.limits.texts_per_minute_of_source,
+                "text_size": c.limits.text_size,
                 "connections": c.limits.connections,
                 "connections_per_source": c.limits.connections_per_source
+            },
+            "fraud": {
+                "calls_per_hour": c.fraud.calls_per_hour,
+                "minutes_per_hour": c.fraud.minutes_per_hour,
+                "countries_per_hour": c.fraud.countries_per_hour,
+                "home": c.fraud.home
             },
             "recorder": {
                 "calls": c.recorder.calls,
@@ -702,5 +724,37 @@ pub(crate) async fn cdr(
             ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}"))
         }),
         Err(e) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(old: &BTreeMap<String, u32>, new: &BTreeMap<String, u32>) -> Vec<String> {
+        let mut changes = Changes::default();
+        changes.named("user", old.iter(), new.iter());
+        changes.changed
+    }
+
+    #[test]
+    fn a_reload_names_some_of_many_and_counts_the_rest() {
+        let table = |names: &[&str], value| -> BTreeMap<String, u32> {
+            names.iter().map(|n| ((*n).to_owned(), value)).collect()
+        };
+        let (old, mut new) = (table(&["a", "b", "d"], 1), table(&["b", "c", "d"], 1));
+        new.insert("d".into(), 2);
+        assert_eq!(
+            named(&old, &new),
+            ["user a removed", "user c added", "user d changed"].map(str::to_owned)
+        );
+        let many: BTreeMap<String, u32> = (0..1_000).map(|n| (format!("u{n:03}"), n)).collect();
+        assert!(named(&many, &many).is_empty());
+        let told = named(&BTreeMap::new(), &many);
+        assert_eq!(told.len(), MOST_NAMED + 1);
+        assert_eq!(
+            (told[0].as_str(), told[MOST_NAMED].as_str()),
+            ("user u000 added", "980 more users changed")
+        );
     }
 }

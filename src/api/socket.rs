@@ -1,9 +1,11 @@
 //! The local door: a UNIX socket whose file rights are its only guard; and the metrics' own
 //! listener.
 
-use super::Api;
 use super::access::ByControlSocket;
+use super::metrics::TrunkReading;
 use super::metrics::plain::plain;
+use super::{Api, slices};
+use crate::call::Call;
 use crate::private;
 use anyhow::Context;
 use axum::Router;
@@ -137,8 +139,18 @@ fn wants_open_metrics(accept: &str) -> bool {
 
 async fn metrics(State(api): State<Api>, headers: HeaderMap) -> impl IntoResponse {
     let counted = api.metrics.clone();
+    let _scrape = api.metrics.scrape.lock().await;
     // A core that has stopped leaves the last figures.
     let _ = api.ask(move |gateway, _| counted.read(gateway)).await;
+    if let Ok(codecs) = slices::calls(&api, Call::codecs).await {
+        api.metrics.read_calls(codecs.into_iter().flatten());
+    }
+    let trunks = slices::trunks(&api, |gateway, _, (name, state, calls)| {
+        TrunkReading::of(gateway, name, state, calls)
+    });
+    if let Ok(trunks) = trunks.await {
+        api.metrics.read_trunks(trunks);
+    }
     let free = api.ports.free();
     let resting = api.ports.resting();
     api.metrics.read_shell(

@@ -1,6 +1,6 @@
 //! `/registrations` and `/trunks`.
 
-use super::{Answer, Api, Problem, view};
+use super::{Answer, Api, Problem, slices, view};
 use crate::gateway::Input;
 use crate::gateway::operate::Command;
 use axum::Json;
@@ -13,18 +13,11 @@ const PROBE: Duration = Duration::from_secs(4);
 
 /// GET /registrations
 pub(crate) async fn registrations(State(api): State<Api>) -> Answer<Json<Value>> {
-    api.ask(|gateway, turn| {
-        let registrar = gateway.registrar();
-        let of = |user: &str| {
-            registrar
-                .bindings(turn.now, user)
-                .iter()
-                .map(|b| view::binding(gateway, user, b, turn.now))
-                .collect::<Vec<_>>()
-        };
-        Json(registrar.users().into_iter().flat_map(of).collect())
-    })
-    .await
+    let users = slices::users(&api, |gateway, turn, user| {
+        let bindings = gateway.registrar().bindings(turn.now, user);
+        bindings.iter().map(|b| view::binding(gateway, user, b, turn.now)).collect::<Vec<_>>()
+    });
+    Ok(Json(users.await?.into_iter().flatten().collect()))
 }
 
 /// DELETE /registrations/{user}
@@ -50,14 +43,10 @@ pub(crate) async fn disconnect(
 /// GET /trunks
 pub(crate) async fn trunks(State(api): State<Api>) -> Answer<Json<Value>> {
     let metrics = api.metrics.clone();
-    let mut list: Vec<Value> = api
-        .ask(|gateway, turn| {
-            gateway
-                .trunk_states()
-                .map(|(name, state, calls)| view::trunk(name, state, calls, gateway, turn.now))
-                .collect()
-        })
-        .await?;
+    let mut list: Vec<Value> = slices::trunks(&api, |gateway, turn, (name, state, calls)| {
+        view::trunk(name, state, calls, gateway, turn.now)
+    })
+    .await?;
     list.iter_mut().for_each(|t| metrics.describe(t));
     Ok(Json(Value::Array(list)))
 }
@@ -66,8 +55,8 @@ async fn look(api: &Api, name: &str) -> Answer<Value> {
     let wanted = name.to_owned();
     let found = api
         .ask(move |gateway, turn| {
-            let (name, state, calls) = gateway.trunk_states().find(|t| *t.0 == wanted)?;
-            Some(view::trunk(name, state, calls, gateway, turn.now))
+            let (state, calls) = (gateway.trunks().get(&wanted)?, gateway.calls_of(&wanted));
+            Some(view::trunk(&wanted, state, calls, gateway, turn.now))
         })
         .await?;
     let mut value =

@@ -221,33 +221,4 @@ impl Call {
         let bytes = info.end_with(dtmf_info::WRITTEN, dtmf_info::write(event, length).as_bytes());
         leg.ask(cx, call, Composed { method: Method::Info, branch: &branch, bytes }, Asked::Info);
     }
-
-    /// A text within the call is passed to the other side, where it takes texts.
-    fn message(
-        &mut self,
-        cx: &mut CallContext<'_>,
-        end: LegId,
-        server: ServerId,
-        message: &Message,
-    ) {
-        let call = self.id;
-        let kind = message.content_type().unwrap_or_default();
-        let other = self
-            .opposite(end)
-            .and_then(|to| self.leg_mut(to))
-            .filter(|leg| leg.peer.message && leg.takes_messages(cx));
-        let Some(leg) = other else {
-            return cx.refuse(server, message, &Refusal::new(405, "the other side takes no texts"));
-        };
-        cx.respond(server, 202, Writer::response(message, 202, None).end());
-        if let Some((text, branch, _)) = leg.begin(cx, Method::Message) {
-            let bytes = text.end_with(&kind, message.body());
-            leg.ask(
-                cx,
-                call,
-                Composed { method: Method::Message, branch: &branch, bytes },
-                Asked::Info,
-            );
-        }
-    }
 }

@@ -52,6 +52,11 @@ impl Call {
             return trickled(cx, server, message);
         }
         let call = self.id;
+        let most = cx.config.limits.text_size;
+        if message.body().len() > most {
+            let why = format!("a package passed on has at most {most} bytes");
+            return cx.refuse(server, message, &Refusal::new(513, why));
+        }
         let to = self.opposite(end).and_then(|to| self.leg_mut(to));
         let known: Vec<String> =
             to.as_ref().map(|leg| passed(&leg.peer.info_packages)).unwrap_or_default();

@@ -122,7 +122,7 @@ impl Call {
         self.branches.iter().chain(self.transfer.transferor())
     }
 
-    pub(super) fn legs(&self) -> impl Iterator<Item = &Leg> {
+    pub(crate) fn legs(&self) -> impl Iterator<Item = &Leg> {
         std::iter::once(&self.caller).chain(self.all_branches().map(|b| &b.leg))
     }
 

@@ -102,11 +102,7 @@ impl CallContext<'_> {
     /// The public address that is set for the trunk at `remote`.
     fn set_for(&self, remote: IpAddr) -> Option<IpAddr> {
         let named = self.services.trunks.public_ip_at(remote);
-        let listed = || {
-            let mut set = self.config.trunks.values().filter(|t| t.public_ip.is_some());
-            let found = set.find(|t| t.allow.iter().any(|net| net.contains(&remote)))?;
-            found.public_ip
-        };
+        let listed = || self.config.trunks.told_at(remote)?.public_ip;
         named.or_else(listed).or(self.config.sip.public_ip)
     }
 

@@ -371,6 +371,11 @@ impl RouteCursor {
         self.step_timeout.or(self.route.as_ref().and_then(|r| r.timeout)).unwrap_or(RING)
     }
 
+    /// Whether the route is exempt from limits.
+    pub(super) fn is_exempt(&self) -> bool {
+        self.route.as_ref().is_some_and(|r| r.ignore_limits)
+    }
+
     /// How long a trunk may be silent before the next is tried.
     pub(super) fn silent_after(&self) -> Option<Duration> {
         self.route.as_ref().and_then(Route::silent_after)
@@ -425,6 +430,8 @@ fn translate_refusal(mut why: Refusal) -> Refusal {
         300..=399 => 480,
         401 | 407 => 502,
         408 | 430 => 480,
+        // Of ours, with the time after which it may be tried again.
+        503 if matches!(why.code, Code::PORTS | Code::WORKER_BEHIND) => 503,
         503 => 500,
         s => s,
     };

@@ -38,6 +38,9 @@ impl Call {
         match step {
             Step::On { step, .. } => self.run_step(cx, *step),
             Step::Dial { trunks, to, timeout } => {
+                if let Err(why) = self.may_spend(cx) {
+                    return self.route_failed(cx, HangupBy::Us, why);
+                }
                 self.route.begin_dial(trunks, to, timeout);
                 self.next_trunk(cx);
             }
@@ -132,6 +135,11 @@ impl Call {
             Ok(found) => found,
             Err(why) => return self.route_failed(cx, HangupBy::Us, why),
         };
+        if let Party::User { name, .. } = &self.caller.party
+            && let Err(why) = cx.services.brakes.route(cx.now, name, &route)
+        {
+            return self.route_failed(cx, HangupBy::Us, why);
+        }
         self.cdr.tags.extend(route.tags.clone());
         self.cdr.route = Some(route.name.clone());
         self.route.go_on(route, number);
@@ -227,7 +235,7 @@ impl Call {
             Target::User(name) => Some(name.clone()),
             Target::Did(number) => {
                 let number = number.replace("{number}", self.number());
-                cx.config.owner_of(&number).map(|u| u.name.clone())
+                cx.config.users.owner_of(&number).map(|u| u.name.clone())
             }
         }
     }

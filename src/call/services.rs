@@ -3,6 +3,7 @@
 use super::CallId;
 use super::context::{CallTimer, DnsWaiter, TransactionUser};
 use super::reach::Reach;
+use crate::brakes::Brakes;
 use crate::config::Config;
 use crate::flow::FlowState;
 use crate::ids::IdMap;
@@ -44,6 +45,8 @@ pub struct Services {
     pub transaction_users: IdMap<ClientId, TransactionUser>,
     pub timers: Timers<(CallId, CallTimer)>,
     pub registrar: Registrar,
+    /// How often each user and source may do what reaches others.
+    pub brakes: Brakes,
     pub trunks: Trunks,
     /// Calls that each trunk carries or is tried for.
     pub trunk_calls: HashMap<String, usize>,
@@ -71,6 +74,7 @@ impl Services {
             transaction_users: IdMap::default(),
             timers: Timers::default(),
             registrar: Registrar::default(),
+            brakes: Brakes::default(),
             trunks: Trunks::new(now, config),
             trunk_calls: HashMap::new(),
             flows: IdMap::default(),

@@ -149,16 +149,24 @@ impl Call {
             let join = Join { here: self.id, drop_here: Some(end), there, drop_there, replaces };
             return cx.follow_up(Followup::Join(join));
         }
-        if wish.passes {
-            self.accept_refer(cx, server, message, wanted);
-            self.transfer.begin(transfer);
-            return self.pass_refer(cx, end, &wish.number, None);
-        }
-        let (context, route, number) = match self.route_for(cx, end, &wish.number) {
+        // Whoever makes the call: it is one of who asks for it.
+        let account = self.leg_of(end).and_then(|leg| leg.account.clone());
+        let found = self.route_for(cx, end, &wish.number).and_then(|found| {
+            self.may_transfer(cx, account.as_deref(), &found.1)?;
+            if let Some(account) = account.as_deref().filter(|_| wish.passes) {
+                cx.may_spend(None, account, &found.2)?;
+            }
+            Ok(found)
+        });
+        let (context, route, number) = match found {
             Ok(found) => found,
             Err(why) => return cx.refuse_with(server, message, &why),
         };
         self.accept_refer(cx, server, message, wanted);
+        if wish.passes {
+            self.transfer.begin(transfer);
+            return self.pass_refer(cx, end, &wish.number, None);
+        }
         self.hand_to(cx, transfer, context, route, number);
     }
 

@@ -179,11 +179,14 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         super::random::<9>()?,
     );
     let admin = super::users::generated()?;
+    let zone = jiff::tz::TimeZone::system();
+    let zone = zone.iana_name().unwrap_or("UTC");
     let mut config = format!(
         "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address at which browsers and the trunk reach this machine\n\n\
          [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\
          [sip]\nudp = \":5060\"\n\n[media]\nbrowser_port = {}          # UDP, one for all browsers\nports = \"20000-29999\"       # UDP, for the trunk\n\n\
          [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n\
+         [fraud]                    # a brake on what a stolen password costs; see WT-1113\nhours = {{ tz = \"{zone}\", open = [\"daily 06:00-22:00\"] }}   # outside them: usual countries only\n\n\
          [api.user.admin]           # logs in to the page's views of calls, trunks and settings\nhash  = \"{}\"\nscope = \"admin\"\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
         args.domain,
         args.port,
@@ -194,7 +197,9 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, with_host(kind.trunk, host).trim_end());
     let outbound = format!(
         "# Read from the top; the first route that matches takes the call.\n\
-         # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more of anything.\n\
+         # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more digits, +, * or #.\n\
+         # Premium, shared-cost, personal and satellite numbers are refused, unless the route has\n\
+         # allow = [\"premium\"] or the like: they are what a stolen password is used for.\n\
          country = \"US\"                       # 2065550123 and 011 44… become +E.164 before matching\n\n\
          [[route]]\nname  = \"Echo\"\nmatch = \"9196\"\ndo    = [{{ echo = true }}]\n\n\
          [[route]]\nname  = \"Emergency\"\nmatch = [\"911\", \"933\"]                # 933 reads your address back: a safe test\nignore_limits = true\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n\n\

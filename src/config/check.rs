@@ -3,6 +3,7 @@
 mod around;
 pub mod certificates;
 mod hosts;
+mod names;
 mod operators;
 mod rivals;
 mod routes;
@@ -13,21 +14,25 @@ mod values;
 pub use self::around::{WITHOUT_STATE, unusable};
 use super::problem::{Problem, Problems, Source};
 use super::schema;
-use super::{Config, Limits, Media, Trunk, User, WebTls};
+use super::{Config, FraudLimits, Limits, Media, Trunk, TrunkTable, User, Users, WebTls};
 use crate::codec::{Codec, opus};
 use crate::config::schema::Spanned;
-use crate::dialplan::{Context, Permits, Plan, Route};
+use crate::dialplan::{Context, Permits, Plan, Route, is_country};
 use crate::media::Watch;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::Transport;
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use names::{Known, Names, suggestion, told};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use times::{ANSWER, ASK_EVERY, HOLD, TIMEOUT};
+
+/// The web port's default address.
+const WEB_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8088);
 
 /// Reads `path` and the `dialplans` folder beside it. Warnings come back with a sound
 /// configuration.
@@ -122,8 +127,8 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
     let text = toml::to_string(&document).map_err(|e| format!("its answer: {e}"))?;
     let mut check = Check::new(PathBuf::from("."));
     let names = Names {
-        users: config.users.keys().cloned().collect(),
-        trunks: config.trunks.keys().cloned().collect(),
+        users: Known::Users(config.users.clone()),
+        trunks: Known::Trunks(config.trunks.clone()),
     };
     let context = check.dialplan("webhook", "the answer", &text, Some(&names));
     check.check_gotos(&config.plan);
@@ -134,6 +139,8 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
         (None, None) => Err("its answer has no steps".to_owned()),
     }
 }
+
+const PROXIES: &str = "name the proxies alone: whoever is believed can be anybody";
 
 struct Check {
     embedded: Option<Vec<(String, String)>>,
@@ -210,12 +217,10 @@ impl Check {
             f.server.public_ip.as_ref().is_none_or(|ip| ip.as_ref().as_str() == "auto");
         let public_ips = self.public_ip(f.server.public_ip.as_ref());
         let stun = self.stun(f.server.stun.as_ref(), public_auto);
-        let web_listen = self.listen(f.web.listen.as_ref(), "web.listen");
-        let web_listen = web_listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8088)));
+        let web_listen = self.listen(f.web.listen.as_ref(), "web.listen").unwrap_or(WEB_LISTEN);
         let web_tls = self.tls(f.web.tls);
-        let proxies = "name the proxies alone: whoever is believed can be anybody";
-        let trusted_proxies = self.nets(&f.web.trusted_proxies, proxies);
-        let proxy_protocol = self.nets(&f.web.proxy_protocol, proxies);
+        let trusted_proxies = self.nets(&f.web.trusted_proxies, PROXIES);
+        let proxy_protocol = self.nets(&f.web.proxy_protocol, PROXIES);
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
@@ -232,10 +237,9 @@ impl Check {
         let drain_timeout =
             self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
         let state_dir = self.state_dir(f.server.state_dir.as_ref());
-        let user = |(n, u): (String, _)| (n.clone(), Arc::new(self.user(n, u, &plan)));
-        let users: BTreeMap<_, _> = f.user.into_iter().map(user).collect();
+        let users = self.accounts(f.user, &plan);
         let trunks = self.trunks(f.trunk, &plan, media.watch.stopped);
-        plan.contexts.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
+        plan.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
         let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
         self.trunk_listeners(trunks.values(), listeners);
         self.digests(&f.sip);
@@ -255,8 +259,9 @@ impl Check {
             sip,
             media,
             limits,
-            users,
-            trunks,
+            fraud: self.fraud(f.fraud),
+            users: Users::new(users),
+            trunks: TrunkTable::new(trunks),
             plan: Arc::new(plan),
             prompts: std::mem::take(&mut self.prompts),
             cdr_file: cdr.0,
@@ -276,6 +281,14 @@ impl Check {
         })
     }
 
+    fn accounts(
+        &mut self,
+        users: BTreeMap<String, Spanned<schema::User>>,
+        plan: &Plan,
+    ) -> BTreeMap<String, Arc<User>> {
+        users.into_iter().map(|(n, u)| (n.clone(), Arc::new(self.user(n, u, plan)))).collect()
+    }
+
     /// The trunks that can be used, numbered by the order of their names.
     fn trunks(
         &mut self,
@@ -287,7 +300,7 @@ impl Check {
             .into_iter()
             .filter_map(|(n, t)| Some((n.clone(), self.trunk(n, t, plan, stopped)?)));
         let mut trunks: BTreeMap<_, _> = checked.collect();
-        trunks.values_mut().enumerate().for_each(|(n, t)| t.number = TrunkNumber(n as u16));
+        trunks.values_mut().enumerate().for_each(|(n, t)| t.number = TrunkNumber(n as u32));
         trunks
     }
 
@@ -469,15 +482,42 @@ impl Check {
                 problem.help(format!("set media.ports = \"{}-{high}\"", media.ports.0)).warning(),
             );
         }
+        let pace = l.new_calls_per_second.map_or(20, Spanned::into_inner);
         Limits {
             connections: l.connections.map_or(12_000, Spanned::into_inner),
             connections_per_source: l.connections_per_source.map_or(1_000, Spanned::into_inner),
             calls: l.calls.map_or(500, Spanned::into_inner),
             calls_per_user: l.calls_per_user.map_or(4, Spanned::into_inner),
-            new_calls_per_second: l.new_calls_per_second.map_or(20, Spanned::into_inner),
+            new_calls_per_second: pace,
+            new_calls_per_second_per_user: l
+                .new_calls_per_second_per_user
+                .map_or((pace / 5).max(1), Spanned::into_inner),
             max_duration: self
                 .duration(l.max_duration.as_ref())
                 .unwrap_or(Duration::from_secs(4 * 3600)),
+            texts_per_minute: l.texts_per_minute.map_or(30, Spanned::into_inner),
+            texts_per_minute_of_source: l
+                .texts_per_minute_of_source
+                .map_or(600, Spanned::into_inner),
+            text_size: self.text_size(l.text_size.as_ref()).unwrap_or(8_000),
+        }
+    }
+
+    fn fraud(&mut self, f: schema::Fraud) -> FraudLimits {
+        self.within(f.calls_per_hour.as_ref(), "fraud.calls_per_hour", 1..=1_000_000);
+        self.within(f.minutes_per_hour.as_ref(), "fraud.minutes_per_hour", 1..=1_000_000);
+        self.within(f.countries_per_hour.as_ref(), "fraud.countries_per_hour", 0..=30);
+        for at in f.home.iter().filter(|at| !is_country(at.as_ref())) {
+            let message = format!("fraud.home: {:?} is not a country", at.as_ref());
+            let help = "use two-letter codes such as \"US\" or \"DE\"";
+            self.error(at, "config::country", message, help);
+        }
+        FraudLimits {
+            calls_per_hour: f.calls_per_hour.map_or(120, Spanned::into_inner),
+            minutes_per_hour: f.minutes_per_hour.map_or(180, Spanned::into_inner),
+            countries_per_hour: f.countries_per_hour.map_or(5, Spanned::into_inner),
+            home: f.home.into_iter().map(Spanned::into_inner).collect(),
+            hours: f.hours.and_then(|at| self.hours("business", at)),
         }
     }
 
@@ -555,6 +595,7 @@ impl Check {
             max_calls: user.max_calls.map(Spanned::into_inner),
             calls_per_second: user.calls_per_second.map(Spanned::into_inner),
             refer: user.refer.unwrap_or(true),
+            fraud_brake: user.fraud_brake.unwrap_or(true),
             tags: user.tags,
             permits: Permits {
                 claims: user.claims,
@@ -568,12 +609,12 @@ impl Check {
     }
 
     fn no_context(&mut self, at: &Spanned<String>, plan: &Plan) {
-        let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
+        let names: Vec<&str> = plan.written().map(|c| c.name.as_str()).collect();
         let message = format!("there is no dialplan context {:?}", at.as_ref());
         let help = format!(
             "{}contexts are the files in dialplans/: {}",
             suggestion(at.as_ref(), &names),
-            names.join(", ")
+            told(&names)
         );
         self.error(at, "config::context", message, help);
     }
@@ -603,30 +644,6 @@ impl Check {
         }
         nets
     }
-}
-
-struct Names {
-    users: BTreeSet<String>,
-    trunks: BTreeSet<String>,
-}
-
-impl Names {
-    fn of(file: &schema::File) -> Names {
-        Names {
-            users: file.user.keys().cloned().collect(),
-            trunks: file.trunk.keys().cloned().collect(),
-        }
-    }
-}
-
-/// What was probably meant: at most two slips away, and not a wholly different word.
-fn suggestion(name: &str, known: &[&str]) -> String {
-    let slips = |k: &&&str| strsim::osa_distance(k, name);
-    let best = known
-        .iter()
-        .min_by_key(slips)
-        .filter(|k| slips(k) <= 2 && slips(k) < name.len().max(2) - 1);
-    best.map(|b| format!("did you mean {b:?}? ")).unwrap_or_default()
 }
 
 /// serde's words in ours: what is unknown, what was meant, what there is.

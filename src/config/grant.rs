@@ -112,6 +112,7 @@ impl Grant {
             max_calls: self.max_calls.or(base.and_then(|u| u.max_calls)),
             calls_per_second: self.calls_per_second.or(base.and_then(|u| u.calls_per_second)),
             refer: self.refer.or(base.map(|u| u.refer)).unwrap_or(false),
+            fraud_brake: base.is_none_or(|u| u.fraud_brake),
             permits: Permits {
                 claims: self
                     .claims

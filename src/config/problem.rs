@@ -116,6 +116,10 @@ impl Problem {
     }
 }
 
+/// Most problems that are shown, of more than that the errors first: each is drawn with its place
+/// in its file, which takes the longer the larger that is.
+const SHOWN: usize = 100;
+
 /// All problems found, in one go.
 #[derive(Clone, Debug, Default)]
 pub struct Problems(pub Vec<Problem>);
@@ -129,6 +133,30 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|p| writeln!(f, "{:?}", p.report()))
+        let mut shown: Vec<&Problem> = self.0.iter().collect();
+        if shown.len() > SHOWN {
+            shown.sort_by_key(|p| p.warning);
+        }
+        shown.iter().take(SHOWN).try_for_each(|p| writeln!(f, "{:?}", p.report()))?;
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => writeln!(f, "and {more} more"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_problems_the_errors_are_shown_and_the_rest_is_counted() {
+        let warnings = (0..SHOWN).map(|n| Problem::plain("x", format!("odd {n}")).warning());
+        let problems: Vec<Problem> =
+            warnings.chain([Problem::plain("x", "this is wrong")]).collect();
+        let few = Problems(problems[..2].to_vec()).to_string();
+        assert!(few.contains("odd 0") && !few.contains("more"), "{few}");
+        let many = Problems(problems).to_string();
+        assert!(many.contains("this is wrong") && many.ends_with("and 1 more\n"), "{many}");
     }
 }

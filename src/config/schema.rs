@@ -30,8 +30,10 @@ pub(crate) struct File {
     pub sip: Sip,
     /// Codecs, ports and threads of the media.
     pub media: Media,
-    /// Limits on calls and connections. A refusal names the limit it is for.
+    /// Limits on calls, texts and connections. A refusal names the limit it is for.
     pub limits: Limits,
+    /// The brake on toll fraud: what the calls of one user to trunks may come to.
+    pub fraud: Fraud,
     /// Records, webhooks and captures: what is reported, and to whom.
     pub events: Events,
     /// The flight recorder: calls remembered in memory.
@@ -186,7 +188,7 @@ pub(crate) struct Media {
     pub answer_within: Option<Text>,
 }
 
-/// Limits on calls and connections. A refusal names the limit it is for.
+/// Limits on calls, texts and connections. A refusal names the limit it is for.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Limits {
@@ -196,13 +198,45 @@ pub(crate) struct Limits {
     pub calls_per_user: Option<Spanned<usize>>,
     /// New calls per second. Default: 20.
     pub new_calls_per_second: Option<Spanned<u32>>,
+    /// New calls and transfers per second of one user, unless its calls_per_second says otherwise.
+    /// Default: a fifth of new_calls_per_second.
+    pub new_calls_per_second_per_user: Option<Spanned<u32>>,
     /// The longest duration of a call, which is then ended. Default: "4h".
     pub max_duration: Option<Text>,
+    /// Texts (MESSAGE) of one user per minute, within calls and outside. Default: 30.
+    pub texts_per_minute: Option<Spanned<u32>>,
+    /// Texts of one address (of IPv6 one /64) or one trunk per minute. Default: 600.
+    pub texts_per_minute_of_source: Option<Spanned<u32>>,
+    /// The longest text, up to "60kB"; over UDP it is 1300 bytes. Default: "8kB".
+    pub text_size: Option<Text>,
     /// Connections of the web port at once; a registered browser has one. Default: 12000.
     pub connections: Option<Spanned<usize>>,
     /// The same, of one address, or of one /64 of IPv6: an office or a provider's NAT is one
     /// address. Default: 1000.
     pub connections_per_source: Option<Spanned<usize>>,
+}
+
+/// The brake on toll fraud: what the calls of one user to trunks may come to, whatever leads them
+/// there (dialling, transfers, redirections, the API, texts). Beyond it they are refused with 403 and
+/// WT-1113, and the event `fraud.braked` is sent. Emergency routes are exempt, and what a restart
+/// forgets is counted anew.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Fraud {
+    /// Calls per hour, and texts. Default: 120.
+    pub calls_per_hour: Option<Spanned<u32>>,
+    /// Minutes talked per hour: those of calls that go on, and of calls that ended within the hour, at
+    /// most 60 of each. Default: 180.
+    pub minutes_per_hour: Option<Spanned<u32>>,
+    /// Countries abroad per hour, 0 to 30. Default: 5.
+    pub countries_per_hour: Option<Spanned<u32>>,
+    /// Countries that are not abroad, such as ["US", "CA"]. The `country` of the user's dialplan and
+    /// that of its `did` never are. Default: none but these.
+    pub home: Vec<Text>,
+    /// Business hours, such as { tz = "America/New_York", open = ["daily 06:00-22:00"] }. Outside them
+    /// a user reaches only those countries abroad that it has called within them in the last 30 days.
+    /// Default: no difference is made.
+    pub hours: Option<Spanned<Hours>>,
 }
 
 /// The flight recorder: calls remembered in memory.

@@ -1,5 +1,5 @@
 //! Number patterns in Asterisk's letters: X 0-9, Z 1-9, N 2-9, `[1-5a]` a set, a last `.` one or
-//! more of anything.
+//! more of what can be dialled: digits, `+`, `*` and `#`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,7 +9,7 @@ enum Piece {
     Literal(char),
     Range(char, char),
     Set(Vec<(char, char)>),
-    /// One or more of anything, at the end only.
+    /// One or more characters that can be dialled, at the end only.
     Rest,
 }
 
@@ -19,20 +19,17 @@ impl Piece {
             Piece::Literal(l) => *l == c,
             Piece::Range(from, to) => (*from..=*to).contains(&c),
             Piece::Set(set) => set.iter().any(|(from, to)| (*from..=*to).contains(&c)),
-            Piece::Rest => true,
+            Piece::Rest => is_dialled(c),
         }
     }
 
-    /// Every character that makes a difference to any pattern; one of the rest stands for all of
-    /// them.
+    /// Every character it takes.
     fn characters(&self) -> Vec<char> {
         match self {
             Piece::Literal(l) => vec![*l],
             Piece::Range(from, to) => (*from..=*to).collect(),
             Piece::Set(set) => set.iter().flat_map(|(from, to)| *from..=*to).collect(),
-            Piece::Rest => {
-                ('0'..='9').chain("+*#".chars()).chain('a'..='z').chain(['\u{fffd}']).collect()
-            }
+            Piece::Rest => ('0'..='9').chain("+*#".chars()).collect(),
         }
     }
 
@@ -44,9 +41,15 @@ impl Piece {
                 .iter()
                 .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") })
                 .collect(),
-            Piece::Rest => "anything".into(),
+            Piece::Rest => "a digit, +, * or #".into(),
         }
     }
+}
+
+/// Whether a telephone has a key for it, or a number begins with it. Names and what is smuggled
+/// behind a number have none: they need a pattern that spells them.
+fn is_dialled(c: char) -> bool {
+    c.is_ascii_digit() || matches!(c, '+' | '*' | '#')
 }
 
 /// A compiled pattern.
@@ -98,7 +101,12 @@ impl Pattern {
                         self.pieces.len()
                     ));
                 }
-                Some(_) if *piece == Piece::Rest => return None,
+                Some(_) if *piece == Piece::Rest => {
+                    let other = chars.iter().enumerate().skip(at).find(|(_, c)| !is_dialled(**c));
+                    return other.map(|(at, c)| {
+                        format!("character {} is {c}, not {}", at + 1, piece.describe())
+                    });
+                }
                 Some(c) if !piece.takes(*c) => {
                     return Some(format!("character {} is {c}, not {}", at + 1, piece.describe()));
                 }
@@ -210,7 +218,10 @@ mod tests {
             ("911", "911", "9111"),
             ("+ZX.", "+442", "+44"),
             ("6[1-35]X", "652", "642"),
-            (".", "sales", ""),
+            (".", "*72#", ""),
+            (".", "9196", "sales"),
+            ("+ZX.", "+442079460018", "+442079460018;phone-context=x"),
+            ("0.", "00900", "0\u{661}\u{662}"),
             ("sales", "sales", "sale"),
         ] {
             assert_eq!(pattern(text).mismatch(yes), None, "{text} {yes}");

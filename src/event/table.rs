@@ -147,6 +147,19 @@ events! {
         ),
     }
 
+    /// The brake on toll fraud holds a user; once an hour.
+    FraudBraked { user: String, why: String } {
+        call: None, level: Warn, code: Code::FRAUD,
+        class: Some(Class::of("users braked", Code::FRAUD, user)),
+        api: {
+            Kind::FraudBraked => Data::Json(json!({
+                "user": user, "code": Code::FRAUD.to_string(), "why": why
+            }))
+        },
+        counted: Counted::Nothing,
+        text(f): write!(f, "{} may have lost its password: {}", brief(user), brief(why)),
+    }
+
     CallStarted {
         call: CallId,
         from: Party,

@@ -1,5 +1,5 @@
 //! The calls of a node, and what leads to each: the INVITE that began it, by transaction and by
-//! what it says, and the user and trunks it counts for.
+//! what it says, the user and trunks it counts for, and the flows and users of its legs.
 //!
 //! Invariants:
 //! - A call is in the table from [`CallTable::insert`] to [`CallTable::remove`], and every index
@@ -7,13 +7,17 @@
 //! - A call that is over counts for nobody's limit; it stays until its media has closed and no
 //!   transaction of its can bring anything more.
 
+use crate::call::leg::Leg;
 use crate::call::services::Services;
 use crate::call::{Call, CallId, Cdr, State};
-use crate::ids::{CallKey, IdMap, before};
+use crate::cdr::Party;
+use crate::ids::{CallKey, IdMap, before, looked_at};
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
-use crate::sip::transaction::ServerId;
+use crate::sip::transaction::{Flow, Hop, ServerId};
+use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, Hash};
 use std::time::Instant;
 
 /// A call, and how far its end has come.
@@ -27,6 +31,33 @@ pub(super) struct Live {
     counted: Vec<String>,
     /// The user whose calls it counts among.
     user: Option<String>,
+    /// Where its legs are filed, in their order.
+    places: Vec<Place>,
+}
+
+/// Where a leg is found: by the flow its messages go by, and by whose it is.
+#[derive(PartialEq, Eq, Debug)]
+struct Place {
+    flow: Option<Flow>,
+    user: Option<String>,
+}
+
+impl Place {
+    fn flow_of(leg: &Leg) -> Option<Flow> {
+        if let Hop::Flow(flow) = leg.hop { Some(flow) } else { None }
+    }
+
+    fn user_of(leg: &Leg) -> Option<&str> {
+        if let Party::User { name, .. } = &leg.party { Some(name) } else { None }
+    }
+
+    fn is_of(&self, leg: &Leg) -> bool {
+        self.flow == Place::flow_of(leg) && self.user.as_deref() == Place::user_of(leg)
+    }
+
+    fn of(leg: &Leg) -> Place {
+        Place { flow: Place::flow_of(leg), user: Place::user_of(leg).map(str::to_owned) }
+    }
 }
 
 /// The calls of a node.
@@ -39,6 +70,10 @@ pub(super) struct CallTable {
     by_transaction: IdMap<ServerId, CallId>,
     /// Initial INVITEs by Call-ID, From tag and CSeq (RFC 3261 §8.2.2.2).
     by_invite: HashMap<String, CallId>,
+    /// Those with a leg on a flow, with a leg of a user, and that count among a trunk's.
+    by_flow: IdMap<Flow, BTreeSet<CallId>>,
+    by_party: HashMap<String, BTreeSet<CallId>>,
+    by_trunk: HashMap<String, BTreeSet<CallId>>,
     /// Calls each user has.
     per_user: HashMap<String, usize>,
     /// Calls that are not over.
@@ -65,8 +100,10 @@ impl CallTable {
             lost: false,
             counted: Vec::new(),
             user,
+            places: Vec::new(),
         };
         self.calls.insert(id, Box::new(live));
+        self.file(id);
     }
 
     /// As [`insert`](Self::insert), and the INVITE that began the call leads to it.
@@ -99,12 +136,12 @@ impl CallTable {
 
     /// Returns the calls that have no record yet.
     pub(super) fn all_unrecorded(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values().filter(|l| !l.recorded).map(|l| &l.call)
+        self.calls.values().inspect(|_| looked_at()).filter(|l| !l.recorded).map(|l| &l.call)
     }
 
     /// Returns every call.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Call> {
-        self.calls.values().map(|l| &l.call)
+        self.calls.values().inspect(|_| looked_at()).map(|l| &l.call)
     }
 
     /// Returns a call to do something to, with how far its end has come: whether it has come to its
@@ -126,10 +163,22 @@ impl CallTable {
         known.and_then(|id| self.get(*id)).is_some_and(|call| call.state() != State::Over)
     }
 
-    /// The calls that count among a trunk's; walks all.
+    /// Returns the calls that count among a trunk's.
     pub(super) fn of_trunk(&self, trunk: &str) -> Vec<CallId> {
-        let counts = |live: &Live| live.counted.iter().any(|name| name == trunk);
-        self.calls.values().filter(|live| counts(live)).map(|live| live.call.id()).collect()
+        let calls = self.by_trunk.get(trunk).into_iter().flatten();
+        calls.inspect(|_| looked_at()).copied().collect()
+    }
+
+    /// Returns the calls with a leg on this flow.
+    pub(super) fn on_flow(&self, flow: Flow) -> impl Iterator<Item = &Call> {
+        let calls = self.by_flow.get(&flow).into_iter().flatten();
+        calls.inspect(|_| looked_at()).filter_map(|id| self.get(*id))
+    }
+
+    /// Returns the calls with a leg of this user.
+    pub(super) fn with_user(&self, user: &str) -> impl Iterator<Item = &Call> {
+        let calls = self.by_party.get(user).into_iter().flatten();
+        calls.inspect(|_| looked_at()).filter_map(|id| self.get(*id))
     }
 
     /// Returns how many calls a user has.
@@ -152,12 +201,17 @@ impl CallTable {
         self.by_invite.len()
             + self.by_transaction.len()
             + self.by_start.len()
+            + self.by_flow.len()
+            + self.by_party.len()
+            + self.by_trunk.len()
             + self.per_user.len()
             + self.live
     }
 
-    /// Keeps the number of calls per trunk true: legs that are trying or talking count.
+    /// Keeps what leads to a call true, now that something has happened to it: where its legs are,
+    /// and the number of calls per trunk, where legs that are trying or talking count.
     pub(super) fn recount(&mut self, id: CallId, services: &mut Services) {
+        self.file(id);
         let Some(live) = self.calls.get_mut(&id) else { return };
         let now_on = live.call.trunks_in_use();
         if now_on == live.counted {
@@ -167,7 +221,34 @@ impl CallTable {
             *services.trunk_calls.entry(name.clone()).or_default() += 1;
         }
         let before = std::mem::replace(&mut live.counted, now_on);
+        before.iter().for_each(|name| unfile(&mut self.by_trunk, name, id));
+        for name in &live.counted {
+            self.by_trunk.entry(name.clone()).or_default().insert(id);
+        }
         release(&before, services);
+    }
+
+    /// Files a call under its legs as they are now; most often they are as they were.
+    fn file(&mut self, id: CallId) {
+        let Some(live) = self.calls.get_mut(&id) else { return };
+        let mut filed = live.places.iter();
+        let same = live.call.legs().all(|leg| filed.next().is_some_and(|place| place.is_of(leg)));
+        if same && filed.next().is_none() {
+            return;
+        }
+        let places = live.call.legs().map(Place::of).collect();
+        for place in std::mem::replace(&mut live.places, places) {
+            place.flow.iter().for_each(|flow| unfile(&mut self.by_flow, flow, id));
+            place.user.iter().for_each(|user| unfile(&mut self.by_party, user, id));
+        }
+        for place in &live.places {
+            if let Some(flow) = place.flow {
+                self.by_flow.entry(flow).or_default().insert(id);
+            }
+            if let Some(user) = &place.user {
+                self.by_party.entry(user.clone()).or_default().insert(id);
+            }
+        }
     }
 
     /// A call is over: it counts no longer against anyone's limit.
@@ -231,6 +312,11 @@ impl CallTable {
             services.own_call_ids.remove(name);
         }
         live.call.timers().into_iter().for_each(|t| services.timers.clear(&(id, t)));
+        for place in &live.places {
+            place.flow.iter().for_each(|flow| unfile(&mut self.by_flow, flow, id));
+            place.user.iter().for_each(|user| unfile(&mut self.by_party, user, id));
+        }
+        live.counted.iter().for_each(|name| unfile(&mut self.by_trunk, name, id));
         release(&live.counted, services);
         Some(live)
     }
@@ -238,11 +324,26 @@ impl CallTable {
 
 fn release(counted: &[String], services: &mut Services) {
     for name in counted {
-        if let Some(n) = services.trunk_calls.get_mut(name) {
-            *n -= 1;
+        let Some(n) = services.trunk_calls.get_mut(name) else { continue };
+        *n -= 1;
+        if *n == 0 {
+            services.trunk_calls.remove(name);
         }
     }
-    services.trunk_calls.retain(|_, n| *n > 0);
+}
+
+/// Takes a call out of an index.
+fn unfile<K, Q, S>(index: &mut HashMap<K, BTreeSet<CallId>, S>, key: &Q, id: CallId)
+where
+    K: Hash + Eq + Borrow<Q>,
+    Q: Hash + Eq + ?Sized,
+    S: BuildHasher,
+{
+    let Some(calls) = index.get_mut(key) else { return };
+    calls.remove(&id);
+    if calls.is_empty() {
+        index.remove(key);
+    }
 }
 
 /// What makes an INVITE the same request by another path: Call-ID, From tag, CSeq.

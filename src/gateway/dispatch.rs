@@ -152,12 +152,7 @@ impl Gateway {
     /// The trunk whose allow-list holds `remote`, or that registered from there.
     pub(super) fn trunk_of(&self, remote: SocketAddr) -> Option<String> {
         let ip = remote.ip().to_canonical();
-        let listed = self
-            .config
-            .trunks
-            .values()
-            .find(|t| t.allow.iter().any(|n| n.contains(&ip)))
-            .map(|t| t.name.as_str());
+        let listed = self.config.trunks.at(ip).map(|t| t.name.as_str());
         listed.or_else(|| self.services.trunks.bound_from(remote)).map(str::to_owned)
     }
 

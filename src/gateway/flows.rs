@@ -1,7 +1,7 @@
 //! Connections: opened, lost, come back, and hops that cannot be reached.
 
 use super::{FIRST_AUTHENTICATION, FlowKind, Gateway, Turn};
-use crate::call::{CallId, Output};
+use crate::call::{Call, CallId, Output};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::flow::FlowState;
@@ -40,7 +40,6 @@ impl Gateway {
     pub(super) fn flow_closed(&mut self, turn: &mut Turn<'_>, flow: Flow) {
         let state = self.services.flows.remove(&flow);
         self.unproved.clear(&flow);
-        self.services.aliases.retain(|_, f| *f != flow);
         for user in self.services.registrar.flow_closed(flow) {
             self.registration_changed(turn, &user);
             turn.push(Output::Event(Event::Unregistered {
@@ -48,12 +47,15 @@ impl Gateway {
                 why: crate::event::UnregisterReason::Closed,
             }));
         }
-        self.trunk_flow_closed(flow, turn.out);
         let who = state.as_ref().and_then(|s| Some((s.user.clone()?, s.remote.ip())));
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
-        let legs = self.legs_on(Hop::Flow(flow));
+        if trunk.is_some() {
+            self.services.aliases.retain(|_, f| *f != flow);
+            self.trunk_flow_closed(flow, turn.out);
+        }
+        let legs = self.legs_on(flow);
         if trunk.is_none() {
             self.expect_back(turn.now, who.filter(|_| !legs.is_empty()));
             // What rings, or waits for its answer, waits for its browser to come back.
@@ -72,11 +74,10 @@ impl Gateway {
         }
     }
 
-    fn legs_on(&self, hop: Hop) -> Vec<(CallId, LegId)> {
-        self.calls
-            .iter()
-            .flat_map(|call| call.ends_on(hop).into_iter().map(|e| (call.id(), e)))
-            .collect()
+    fn legs_on(&self, flow: Flow) -> Vec<(CallId, LegId)> {
+        let ends = |call: &Call| call.ends_on(Hop::Flow(flow));
+        let calls = self.calls.on_flow(flow);
+        calls.flat_map(|call| ends(call).into_iter().map(|end| (call.id(), end))).collect()
     }
 
     pub(super) fn unreachable(&mut self, turn: &mut Turn<'_>, hop: Hop, code: Code, why: String) {

@@ -27,11 +27,12 @@ use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri};
 use rand_core::RngCore;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const HOUR: Duration = Duration::from_secs(3_600);
-/// Users and routes whose calls are counted before old ones are forgotten.
-const MOST_BRAKES: usize = 10_000;
+/// Calls of a user beyond its limit, by routes that are exempt from limits.
+const MOST_EMERGENCIES_OF_USER: usize = 4;
+/// The same, of a trunk.
+const MOST_EMERGENCIES_OF_TRUNK: usize = 20;
 
 impl Gateway {
     pub(super) fn invite(
@@ -258,44 +259,10 @@ impl Gateway {
         party: &Party,
         route: Option<&Route>,
     ) -> Result<(), Refusal> {
-        let (Party::User { name: user, .. }, Some((route, most))) =
-            (party, route.and_then(|r| Some((r, r.per_user_per_hour?))))
-        else {
-            return Ok(());
-        };
-        if self.by_route.len() > MOST_BRAKES {
-            self.by_route.retain(|_, calls| {
-                calls.back().is_some_and(|at| now.saturating_duration_since(*at) < HOUR)
-            });
+        match (party, route) {
+            (Party::User { name, .. }, Some(route)) => self.services.brakes.route(now, name, route),
+            _ => Ok(()),
         }
-        let calls = self.by_route.entry((route.name.clone(), user.clone())).or_default();
-        while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
-            calls.pop_front();
-        }
-        if calls.len() >= most as usize {
-            let wait = calls
-                .front()
-                .map_or(HOUR, |first| (*first + HOUR).saturating_duration_since(now))
-                .as_secs()
-                + 1;
-            let why =
-                format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
-            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
-        }
-        calls.push_back(now);
-        Ok(())
-    }
-
-    /// Whether `user` may begin one more call in this second; it is counted if so. Visitors bring
-    /// names without end, so a name is known only while its second lasts.
-    fn within_own_pace(&mut self, now: Instant, user: &str, pace: Option<u32>) -> bool {
-        if pace.is_none() {
-            return true;
-        }
-        if self.user_pace.len() >= MOST_BRAKES {
-            self.user_pace.retain(|_, pace| pace.is_current(now));
-        }
-        self.user_pace.entry(user.to_owned()).or_default().take(now, pace)
     }
 
     /// What holds for every new call.
@@ -337,7 +304,7 @@ impl Gateway {
         ignore: bool,
     ) -> Result<(), Refusal> {
         if ignore {
-            return Ok(());
+            return self.within_emergencies(now, party, user);
         }
         self.within_all()?;
         let limits = self.config.limits.clone();
@@ -359,14 +326,8 @@ impl Gateway {
                     .code(Code::LIMIT));
                 }
                 let pace = user.and_then(|u| u.calls_per_second);
-                if !self.within_own_pace(now, name, pace) {
-                    return Err(Refusal::new(
-                        503,
-                        format!("{name} has made its {} calls of this second", pace.unwrap_or(0)),
-                    )
-                    .code(Code::LIMIT)
-                    .retry_after(2));
-                }
+                let pace = pace.unwrap_or(limits.new_calls_per_second_per_user);
+                self.services.brakes.call(now, name, pace)?;
             }
             Party::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
@@ -392,6 +353,35 @@ impl Gateway {
             Party::Number(_) | Party::Internal(_) => {}
         }
         self.within_pace(now)
+    }
+
+    /// What holds even for calls by routes that are exempt from limits: nobody may use up the trunk
+    /// and the ports with them.
+    fn within_emergencies(
+        &mut self,
+        now: Instant,
+        party: &Party,
+        user: Option<&Arc<User>>,
+    ) -> Result<(), Refusal> {
+        let limits = &self.config.limits;
+        let (who, has, most) = match party {
+            Party::User { name, .. } => {
+                let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
+                (name.clone(), self.calls.of_user(name), most + MOST_EMERGENCIES_OF_USER)
+            }
+            Party::Trunk(name) => {
+                let most = self.config.trunks.get(name).and_then(|t| t.max_calls);
+                let has = self.services.trunk_calls.get(name).copied().unwrap_or(0);
+                let most = most.unwrap_or(limits.calls) + MOST_EMERGENCIES_OF_TRUNK;
+                (format!("trunk {name}"), has, most)
+            }
+            Party::Number(_) | Party::Internal(_) => return Ok(()),
+        };
+        if has >= most {
+            let why = format!("{who} has {has} calls, more than anybody's emergency needs");
+            return Err(Refusal::new(486, why).code(Code::LIMIT));
+        }
+        self.services.brakes.emergency(now, &who)
     }
 
     fn party_of(&self, now: Instant, sender: &Sender) -> Party {

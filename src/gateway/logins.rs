@@ -87,6 +87,9 @@ struct Proved {
     until: Option<u64>,
 }
 
+/// What a web application said of names, and until when it is believed.
+pub(super) type Remembered = HashMap<String, (Option<Arc<User>>, Instant)>;
+
 /// What is known of logins beyond the configuration.
 #[derive(Default)]
 pub(super) struct Logins {
@@ -94,7 +97,7 @@ pub(super) struct Logins {
     /// When the key set is to be read again; nothing: it is being read, or no tokens are taken.
     keys_due: Option<Instant>,
     keys_asked: Option<Instant>,
-    remembered: HashMap<String, (Option<Arc<User>>, Instant)>,
+    remembered: Remembered,
     held: HashMap<Awaited, Vec<Held>>,
 }
 
@@ -110,12 +113,12 @@ impl Logins {
 
     /// Another configuration: what was said of users is asked again, a key set of another place is
     /// read.
-    pub(super) fn reload(&mut self, now: Instant, before: &Config, after: &Config) {
-        self.remembered.clear();
+    pub(super) fn reload(&mut self, now: Instant, before: &Config, after: &Config) -> Remembered {
         if before.auth.jwt != after.auth.jwt {
             (self.keys, self.keys_asked, self.keys_due) =
                 (None, None, after.auth.jwt.as_ref().map(|_| now));
         }
+        std::mem::take(&mut self.remembered)
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {

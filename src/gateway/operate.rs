@@ -1,6 +1,7 @@
 //! What an operator may do to a running gateway, and look at: the API's side of the core.
 
 use super::credential::Credential;
+use super::logins::Remembered;
 use super::{Gateway, Turn};
 use crate::call::operator::PartyRole;
 use crate::call::{Call, CallId, EndReason, HangupBy, Output, State};
@@ -13,7 +14,7 @@ use crate::registrar::Registrar;
 use crate::sip::digest::Secret;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop};
-use crate::trunk::{TrunkState, Trunks};
+use crate::trunk::{Revision, TrunkState, Trunks};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -42,6 +43,35 @@ pub enum CallAction {
     HandOver { side: PartyRole, to: String },
     /// The two are parted, or joined again.
     Part(bool),
+}
+
+/// Another configuration, and what leads to it from the one in force: made where it holds nobody
+/// up.
+#[derive(Debug)]
+pub struct Revised {
+    config: Arc<Config>,
+    trunks: Vec<Revision>,
+    /// What changed, for the log.
+    changes: String,
+}
+
+impl Revised {
+    /// What leads from `before` to `after`.
+    pub(crate) fn new(now: Instant, before: &Config, after: Config, changes: String) -> Revised {
+        let trunks = Revision::between(now, before, &after);
+        Revised { config: Arc::new(after), trunks, changes }
+    }
+
+    /// The configuration that will be in force.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+}
+
+/// What a reload left.
+pub(crate) struct Replaced {
+    _config: Arc<Config>,
+    _logins: Remembered,
 }
 
 impl Gateway {
@@ -118,20 +148,21 @@ impl Gateway {
 
     /// Another configuration from now on. Calls that live go on under what they began with, but for
     /// limits; trunks that stay keep their health and registrations. `changes` is for the log.
+    ///
+    /// Returns what is of no use any more: it may be large, and is dropped elsewhere.
     pub(crate) fn reload(
         &mut self,
         now: Instant,
-        config: Arc<Config>,
-        changes: String,
+        revised: Revised,
         out: &mut Vec<Output>,
-    ) {
-        let turn = &mut Turn::new(now, out);
-
-        self.services.trunks.reload(turn.now, &config);
+    ) -> Replaced {
+        let Revised { config, trunks, changes } = revised;
+        self.services.trunks.revise(now, trunks);
         self.recorder.limit(config.recorder);
-        self.logins.reload(turn.now, &self.config, &config);
-        self.config = config;
-        turn.push(Output::Event(Event::Reloaded { changes }));
+        let logins = self.logins.reload(now, &self.config, &config);
+        let config = std::mem::replace(&mut self.config, config);
+        out.push(Output::Event(Event::Reloaded { changes }));
+        Replaced { _config: config, _logins: logins }
     }
 
     /// New calls are told of the addresses that were found.
@@ -190,11 +221,17 @@ impl Gateway {
         self.services.flows.get(&flow)
     }
 
-    /// Trunks by name, with the calls each has.
-    pub(crate) fn trunk_states(&self) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
-        self.services.trunks.iter().map(|(name, state)| {
-            (name, state, self.services.trunk_calls.get(name).copied().unwrap_or(0))
-        })
+    /// Trunks that come after `name`, or all, by name, with the calls each has.
+    pub(crate) fn trunk_states_after(
+        &self,
+        name: Option<&str>,
+    ) -> impl Iterator<Item = (&String, &TrunkState, usize)> {
+        self.services.trunks.after(name).map(|(name, state)| (name, state, self.calls_of(name)))
+    }
+
+    /// How many calls a trunk has.
+    pub(crate) fn calls_of(&self, trunk: &str) -> usize {
+        self.services.trunk_calls.get(trunk).copied().unwrap_or(0)
     }
 
     /// All of trunks' state.

@@ -1,25 +1,21 @@
-//! Requests outside calls: OPTIONS, texts between users and trunks (RFC 3428), subscriptions to
-//! one's own registration and voice mail (RFC 6665, RFC 3680, RFC 3842).
+//! Requests outside calls: OPTIONS, and subscriptions to one's own registration and voice mail (RFC
+//! 6665, RFC 3680, RFC 3842). Texts are in `texts`.
 
 use super::turn::Sender;
 use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
-use crate::config::Trunk;
-use crate::dialplan::{Attempt, Step};
-use crate::errors::Code;
 use crate::hex::token;
 use crate::ids::IdMap;
-use crate::registrar::phones;
-use crate::sip::build::{Writer, name_addr};
+use crate::sip::build::Writer;
 use crate::sip::dialog::Dialog;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED, reason_phrase};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
 use crate::sip::transaction::{Hop, ServerId};
 use crate::sip::uri::{Scheme, Uri, escape_user};
 use crate::timers::Timers;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
@@ -30,17 +26,6 @@ pub(super) const ALLOW_EVENTS: &str = "reg, message-summary";
 const SUBSCRIPTION: u32 = 3_600;
 const SHORTEST: u32 = 60;
 const MAX_SUBSCRIPTIONS: usize = 20;
-/// RFC 3428 §8: a text over UDP stays below this.
-const MAX_TEXT: usize = 1_300;
-
-/// A text on its way.
-struct Relay {
-    server: ServerId,
-    request: Message,
-    /// Copies without a final response.
-    open: usize,
-    best: Option<u16>,
-}
 
 struct Subscription {
     user: String,
@@ -56,9 +41,10 @@ struct Subscription {
 /// Everything outside calls that takes more than one message.
 #[derive(Default)]
 pub(super) struct Outside {
-    relays: HashMap<u64, Relay>,
     subscriptions: HashMap<u64, Subscription>,
     by_tag: HashMap<String, u64>,
+    /// Those of each user.
+    by_user: BTreeSet<(String, u64)>,
     timers: Timers<u64>,
     next: u64,
     /// `message-summary` bodies by user, as the user's PBX told them.
@@ -79,6 +65,12 @@ impl Outside {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// The subscriptions of a user.
+    fn of_user(&self, user: &str) -> impl Iterator<Item = (u64, &Subscription)> {
+        let own = (user.to_owned(), 0)..=(user.to_owned(), u64::MAX);
+        self.by_user.range(own).filter_map(|(_, n)| Some((*n, self.subscriptions.get(n)?)))
     }
 }
 
@@ -133,199 +125,6 @@ impl Gateway {
         response
     }
 
-    // ---- texts
-
-    fn text(&mut self, turn: &mut Turn<'_>, id: ServerId, message: Message, sender: Sender) {
-        let targets = match self.text_targets(turn.now, &message, &sender) {
-            Ok(targets) => targets,
-            Err(why) => return self.refuse(turn, id, &message, &why),
-        };
-        let from = match &sender {
-            Sender::User(user, flow) => self.user(user, *flow).map(|u| {
-                (u.display_name.clone().unwrap_or_default(), u.name.clone(), u.did.clone())
-            }),
-            Sender::Trunk(_) => {
-                message.from().map(|f| (f.display_name().into_owned(), f.uri.number(), None))
-            }
-        };
-        let Some((display, name, did)) = from else { return };
-        let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
-        let number = self.outside.number();
-        let open = targets.len();
-        for target in targets {
-            let mut cx = self.context(turn);
-            let (branch, via) = cx.via(target.hop);
-            let mut text = Writer::request(Method::Message, &target.uri);
-            let presented_number = if target.trunk.is_some() {
-                did.clone().unwrap_or_else(|| name.clone())
-            } else {
-                name.clone()
-            };
-            text.put(HeaderName::Via, via);
-            target.path.iter().for_each(|p| text.put(HeaderName::Route, p));
-            text.put(HeaderName::MaxForwards, message.max_forwards().saturating_sub(1));
-            let from = name_addr(
-                &display,
-                &format!("sip:{}@{}", escape_user(&presented_number), cx.config.domain),
-            );
-            text.put(HeaderName::From, format_args!("{from};tag={}", cx.token()));
-            text.put(HeaderName::To, format_args!("<{}>", target.to));
-            text.put(HeaderName::CallId, cx.token());
-            text.put(HeaderName::CSeq, "1 MESSAGE");
-            let client = cx.request(
-                Method::Message,
-                &branch,
-                target.hop,
-                text.end_with(&kind, message.body()),
-            );
-            let trunk = target.trunk;
-            let user = TransactionUser::Relay { number, trunk };
-            cx.services.transaction_users.insert(client, user);
-        }
-        self.outside
-            .relays
-            .insert(number, Relay { server: id, request: message, open, best: None });
-    }
-
-    fn text_targets(
-        &mut self,
-        now: Instant,
-        message: &Message,
-        sender: &Sender,
-    ) -> Result<Vec<TextTarget>, Refusal> {
-        if message.max_forwards() == 0 {
-            return Err(Refusal::new(483, "Max-Forwards is used up: a loop?"));
-        }
-        let uri =
-            Uri::parse(message.request_uri()).map_err(|e| Refusal::new(400, e.to_string()))?;
-        let dialled = uri.number();
-        if let Sender::Trunk(name) = sender
-            && !self.config.trunks.get(name).is_some_and(|t| t.messages)
-        {
-            return Err(Refusal::new(
-                405,
-                format!("trunk {name} sends no texts: messages = true allows them"),
-            ));
-        }
-        let config = self.config.clone();
-        let user = config.user_called(&dialled);
-        if let Some(user) = user {
-            let all = phones(self.services.registrar.bindings(now, &user.name), None);
-            let to = format!("sip:{}@{}", escape_user(&user.name), config.domain);
-            let targets: Vec<TextTarget> = all
-                .into_iter()
-                .filter_map(|(_, flows)| flows.into_iter().next())
-                .map(|b| TextTarget {
-                    hop: Hop::Flow(b.flow),
-                    uri: b.contact,
-                    to: to.clone(),
-                    path: b.path,
-                    trunk: None,
-                })
-                .collect();
-            return if targets.is_empty() {
-                Err(Refusal::new(480, format!("{} is not registered", user.name)))
-            } else {
-                Ok(targets)
-            };
-        }
-        let Sender::User(name, flow) = sender else {
-            return Err(Refusal::new(404, "nobody has this number"));
-        };
-        let account = self.user(name, *flow).ok_or_else(|| {
-            Refusal::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
-        })?;
-        let verdict = config.plan.route(&Attempt {
-            context: &account.context,
-            dialled: &dialled,
-            unix: self.unix(now),
-            permits: &account.permits,
-        });
-        let verdict = verdict.ok_or_else(|| {
-            Refusal::new(500, format!("context {} does not exist", account.context))
-        })?;
-        let (route, number) = verdict.decide(&account.context)?;
-        let trunks = route.steps.iter().find_map(|s| {
-            if let Step::Dial { trunks, .. } = s.inner() { Some(trunks) } else { None }
-        });
-        let trunk =
-            trunks.into_iter().flatten().filter_map(|t| config.trunks.get(t)).find(|t| t.messages);
-        let trunk = trunk.ok_or_else(|| {
-            Refusal::new(405, "no trunk of this route takes texts: messages = true allows them")
-        })?;
-        self.text_by_trunk(now, trunk, &number, message).map(|t| vec![t])
-    }
-
-    fn text_by_trunk(
-        &self,
-        now: Instant,
-        trunk: &Trunk,
-        number: &str,
-        message: &Message,
-    ) -> Result<TextTarget, Refusal> {
-        let bound =
-            self.services.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
-        let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
-        let located = trunk.uri.as_ref().map(|uri| {
-            self.services.locator.locate(now, &crate::resolver::Target::of(uri, trunk), &mut || 0)
-        });
-        let hop = match (bound, located) {
-            (Some(hop), _) => hop,
-            (None, Some(crate::resolver::Located::Ready(hops))) => hops[0],
-            // A text does not wait for DNS: probes and calls keep the name known.
-            _ => {
-                return Err(Refusal::new(
-                    480,
-                    format!("trunk {} has no address at the moment", trunk.name),
-                )
-                .retry_after(5));
-            }
-        };
-        if hop.is_udp() && message.body().len() > MAX_TEXT {
-            return Err(Refusal::new(513, format!("a text over UDP has at most {MAX_TEXT} bytes")));
-        }
-        let uri = format!("sip:{}@{host}", escape_user(number));
-        Ok(TextTarget {
-            hop,
-            to: uri.clone(),
-            uri,
-            path: Vec::new(),
-            trunk: Some(trunk.name.clone()),
-        })
-    }
-
-    /// A copy of a text was answered, or never: the sender hears of the first success, else of the
-    /// best failure.
-    pub(super) fn relayed(&mut self, turn: &mut Turn<'_>, number: u64, status: u16) {
-        if status < 200 {
-            return;
-        }
-        let Some(relay) = self.outside.relays.get_mut(&number) else { return };
-        relay.open -= 1;
-        relay.best = Some(relay.best.map_or(status, |best| best.min(status)));
-        if status < 300 || relay.open == 0 {
-            let Some(relay) = self.outside.relays.remove(&number) else { return };
-            let status = match relay.best.unwrap_or(480) {
-                200..=299 => 200,
-                // RFC 4320 §4.2, and a trunk's own troubles.
-                401 | 407 | 408 | 430 | 503 => 480,
-                other => other,
-            };
-            let tag = token::<8>(&mut self.services.random);
-            let response = if status == 200 {
-                Writer::response(&relay.request, 200, Some(&tag))
-            } else {
-                Writer::refusal(
-                    &relay.request,
-                    &Refusal::new(status, reason_phrase(status)),
-                    &tag,
-                    &self.config.domain,
-                )
-            };
-            self.respond(turn, relay.server, status, response);
-        }
-    }
-
     // ---- subscriptions
 
     fn subscribe(
@@ -352,6 +151,7 @@ impl Gateway {
         };
         let number = self.outside.number();
         self.outside.by_tag.insert(tag, number);
+        self.outside.by_user.insert((user.to_owned(), number));
         let subscription = Subscription {
             user: user.to_owned(),
             package,
@@ -380,9 +180,7 @@ impl Gateway {
         if !own {
             return Err(Refusal::new(403, format!("{user} may watch only itself")));
         }
-        if self.outside.subscriptions.values().filter(|s| s.user == user).count()
-            >= MAX_SUBSCRIPTIONS
-        {
+        if self.outside.of_user(user).count() >= MAX_SUBSCRIPTIONS {
             return Err(Refusal::new(
                 403,
                 format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
@@ -555,6 +353,7 @@ impl Gateway {
         self.outside.timers.clear(&number);
         if let Some(subscription) = self.outside.subscriptions.remove(&number) {
             self.outside.by_tag.remove(&subscription.dialog.id.local_tag);
+            self.outside.by_user.remove(&(subscription.user, number));
         }
     }
 
@@ -570,10 +369,8 @@ impl Gateway {
             |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self
             .outside
-            .subscriptions
-            .iter()
-            .filter(|(_, s)| s.user == user)
-            .map(|(n, s)| (*n, alive(s.hop, &self.services.flows), s.package == "reg"))
+            .of_user(user)
+            .map(|(n, s)| (n, alive(s.hop, &self.services.flows), s.package == "reg"))
             .collect();
         for (number, alive, reg) in mine {
             match (alive, reg) {
@@ -612,22 +409,12 @@ impl Gateway {
         self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
         let watching: Vec<u64> = self
             .outside
-            .subscriptions
-            .iter()
-            .filter(|(_, s)| s.user == user && s.package == "message-summary")
-            .map(|(n, _)| *n)
+            .of_user(&user)
+            .filter(|(_, s)| s.package == "message-summary")
+            .map(|(n, _)| n)
             .collect();
         watching.into_iter().for_each(|n| self.notify(turn, n, None));
     }
-}
-
-struct TextTarget {
-    hop: Hop,
-    uri: String,
-    to: String,
-    path: Vec<String>,
-    /// The trunk it goes to, where it goes to no user.
-    trunk: Option<String>,
 }
 
 fn lifetime(message: &Message) -> Result<u32, Refusal> {

@@ -120,7 +120,7 @@ impl Gateway {
 
     /// Whether some trunk may register from anywhere, so that strangers are asked for credentials.
     pub(super) fn accepts_strangers(&self) -> bool {
-        self.config.trunks.values().any(|t| t.accepts_registration)
+        self.config.trunks.accept_registrations()
     }
 
     /// REGISTER of a trunk from an address that says nothing: digest decides. The 401 is stateless.
@@ -132,13 +132,7 @@ impl Gateway {
         message: &Message,
     ) -> Screening {
         let config = self.config.clone();
-        let secret = |name: &str| {
-            let trunk = config
-                .trunks
-                .values()
-                .find(|t| t.accepts_registration && t.username.as_deref() == Some(name));
-            trunk.and_then(|t| t.password.clone())
-        };
+        let secret = |name: &str| config.trunks.of_login(name).and_then(|t| t.password.clone());
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
         match self.admission.judge(turn.now, remote.ip(), false, message, |name: &str| {
             secret(name).map_or(Known::Nobody, Known::Password)
@@ -234,12 +228,7 @@ impl Gateway {
         message: &Message,
     ) {
         let user = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        let name = self
-            .config
-            .trunks
-            .values()
-            .find(|t| t.accepts_registration && t.username.as_deref() == Some(&user))
-            .map(|t| t.name.clone());
+        let name = self.config.trunks.of_login(&user).map(|t| t.name.clone());
         let Some(name) = name else {
             return self.refuse(
                 turn,
@@ -265,17 +254,10 @@ impl Gateway {
         }
         let star = message.header(HeaderName::Contact) == Some("*");
         let granted = asked.min(MAX_EXPIRES);
-        let Some(state) = self.services.trunks.get_mut(&name) else { return };
-        let known = state.bound.is_some();
         match contact.map(|c| c.uri.text.to_owned()) {
             Some(contact) if granted > 0 && !star => {
-                state.bound = Some(Bound {
-                    hop,
-                    remote,
-                    contact,
-                    expires: turn.now + Duration::from_secs(u64::from(granted)),
-                });
-                if !known {
+                let expires = turn.now + Duration::from_secs(u64::from(granted));
+                if self.services.trunks.bind(&name, Bound { hop, remote, contact, expires }) {
                     turn.push(Output::Event(Event::TrunkArrived {
                         trunk: name.clone(),
                         remote,
@@ -285,7 +267,7 @@ impl Gateway {
             }
             None if !star => {}
             _ => {
-                if state.bound.take().is_some() {
+                if self.services.trunks.unbind(&name) {
                     turn.push(Output::Event(Event::TrunkGone { trunk: name.clone() }));
                 }
             }
@@ -305,17 +287,8 @@ impl Gateway {
 
     /// The connection a trunk registered over is gone.
     pub(super) fn trunk_flow_closed(&mut self, flow: Flow, out: &mut Vec<Output>) {
-        let names: Vec<String> = self
-            .services
-            .trunks
-            .iter()
-            .filter(|(_, s)| s.bound.as_ref().is_some_and(|b| b.hop == Hop::Flow(flow)))
-            .map(|(n, _)| n.clone())
-            .collect();
-        for name in names {
-            if let Some(state) = self.services.trunks.get_mut(&name) {
-                state.bound = None;
-            }
+        for name in self.services.trunks.bound_on(flow) {
+            self.services.trunks.unbind(&name);
             out.push(Output::Event(Event::TrunkGone { trunk: name }));
         }
     }

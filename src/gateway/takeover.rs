@@ -162,7 +162,7 @@ impl Gateway {
         let flow = binding.flow;
         let legs: Vec<(CallId, LegId, bool)> = self
             .calls
-            .iter()
+            .with_user(user)
             .flat_map(|call| {
                 let legs = call.legs_of_browser(user, binding, replaced).into_iter();
                 legs.map(move |(end, lost)| (call.id(), end, lost))

@@ -215,8 +215,7 @@ impl Gateway {
         }
     }
 
-    /// A trunk went down: its calls may be gone with it. All calls are walked, which so rare an
-    /// event may cost.
+    /// A trunk went down: its calls may be gone with it.
     fn ask_calls_of(&mut self, turn: &mut Turn<'_>, name: &str) {
         for id in self.calls.of_trunk(name) {
             self.with_call(turn, id, |call, cx| call.on_trunk_down(cx, name));

@@ -1,6 +1,6 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
-use super::{Starter, tls_trunks};
+use super::Starter;
 use crate::api::events::Feed;
 use crate::api::metrics::Metrics;
 use crate::call::CallId;
@@ -23,7 +23,9 @@ use crate::telemetry::Telemetry;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
-use crate::transport::{Arrival, CONNECTION_QUEUE, Inbox, Queued, Turn, for_socket, tcp, udp};
+use crate::transport::{
+    Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, Turn, for_socket, tcp, udp,
+};
 use crate::web::{Awaited, Web};
 use crate::webhook::{Hook, keys};
 use crate::worker::load::thread_time;
@@ -261,14 +263,14 @@ impl Core {
                 );
                 return self.perform_all(out);
             }
-            Arrival::Reload { config, changes } => {
-                match tls_trunks(&config) {
-                    Ok(trunks) => self.tls_trunks = trunks,
-                    Err(e) => tracing::warn!("trunks' TLS settings stay as they were: {e:#}"),
-                }
+            Arrival::Reload(reloaded) => {
+                let Reloaded { revised, tls } = *reloaded;
+                let tls = tls.map(|tls| std::mem::replace(&mut self.tls_trunks, tls));
                 self.journal.iter().for_each(Journal::reopen);
-                self.gateway.reload(Instant::now(), Arc::new(*config), changes, out);
+                let replaced = self.gateway.reload(Instant::now(), revised, out);
                 self.metrics.reloaded(self.clock.since_epoch(Instant::now()));
+                // What was in force may be large: forgetting it takes as long as making it.
+                tokio::task::spawn_blocking(move || drop((replaced, tls)));
                 return self.perform_all(out);
             }
             Arrival::Flow { flow, kind, remote, send } => {
@@ -337,6 +339,7 @@ impl Core {
                                 session,
                                 Notice::OpenFailed {
                                     end,
+                                    code: Code::WORKER_BEHIND,
                                     why: "the media worker does not keep up".into(),
                                 },
                             )

@@ -1,33 +1,77 @@
 //! Another configuration while calls go on: read, checked whole, compared, and only then put in
-//! force.
+//! force. All that takes time is done beside the core, which only puts the one in the place of the
+//! other.
 
+use super::tls_trunks;
 use crate::api::Api;
 use crate::api::server::{Changes, Reload, compare};
-use crate::config;
-use crate::transport::Arrival;
+use crate::config::{self, Config};
+use crate::gateway::operate::Revised;
+use crate::transport::{Arrival, Reloaded};
 use crate::web::Web;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
 
-/// What `POST /reload` and SIGHUP do.
+/// What `POST /reload` and SIGHUP do. One is done after the other, and to its end even where nobody
+/// waits for it any more.
 pub(super) fn reloader(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Reload {
+    let one = Arc::new(Mutex::new(()));
     Arc::new(move || {
-        let (file, api, web) = (file.clone(), api.clone(), web.clone());
-        Box::pin(async move { reload(file, api, web).await })
+        let (file, api, web, one) = (file.clone(), api.clone(), web.clone(), one.clone());
+        let work = tokio::spawn(async move {
+            let _one = one.lock().await;
+            reload(file, api, web).await
+        });
+        Box::pin(async move { work.await.map_err(|e| e.to_string())? })
     })
 }
 
 async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result<Changes, String> {
-    let loaded = tokio::task::spawn_blocking(move || config::load(&file))
-        .await
-        .map_err(|e| e.to_string())?;
-    let (mut fresh, warnings) = loaded.map_err(|problems| problems.to_string())?;
+    let loaded = spawn_blocking(move || config::load(&file)).await.map_err(|e| e.to_string())?;
+    let (fresh, warnings) = loaded.map_err(|problems| problems.to_string())?;
     let before = api.ask(|gateway, _| gateway.config().clone()).await.map_err(|p| p.detail)?;
-    let mut changes = compare(&before, &fresh);
-    changes.warnings = warnings.to_string();
-    fresh.renumber(&before);
-    // What is bound stays as it is until the restart that rebinds it; signalling must go on naming
-    // that.
+    let warnings = warnings.to_string();
+    let (reloaded, mut changes) =
+        spawn_blocking(move || prepare(&before, fresh)).await.map_err(|e| e.to_string())?;
+    changes.warnings = warnings;
+    let config = reloaded.revised.config();
+    api.access.set(&config.api);
+    if let Some(web) = web.get() {
+        web.set(config);
+    }
+    api.inbox.give(Arrival::Reload(Box::new(reloaded))).await;
+    // In force when this returns: what was handed over before is done before.
+    api.ask(|_, _| ()).await.map_err(|p| p.detail)?;
+    Ok(changes)
+}
+
+/// All that the core needs to go over from `before` to `fresh`, and what differs.
+fn prepare(before: &Config, mut fresh: Config) -> (Reloaded, Changes) {
+    fresh.renumber(before);
+    let changes = compare(before, &fresh);
+    stay(before, &mut fresh);
+    let told = match (changes.changed.is_empty(), changes.restart.is_empty()) {
+        (true, true) => "nothing changed".to_owned(),
+        (_, true) => changes.changed.join(", "),
+        (_, false) => format!(
+            "{}; needs a restart: {}",
+            changes.changed.join(", "),
+            changes.restart.join(", ")
+        ),
+    };
+    let tls = tls_trunks(&fresh)
+        .map_err(|e| tracing::warn!("trunks' TLS settings stay as they were: {e:#}"))
+        .ok();
+    let revised = Revised::new(Instant::now(), before, fresh, told);
+    (Reloaded { revised, tls }, changes)
+}
+
+/// What is bound stays as it is until the restart that rebinds it; signalling must go on naming
+/// that.
+fn stay(before: &Config, fresh: &mut Config) {
     fresh.domain.clone_from(&before.domain);
     if fresh.public_auto && before.public_auto {
         // What was found is known better than what a file says.
@@ -39,21 +83,4 @@ async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result
     (fresh.sip.tls, fresh.media.ports, fresh.media.browser_port, fresh.media.workers) =
         (before.sip.tls, before.media.ports, before.media.browser_port, before.media.workers);
     fresh.media.ice_tcp = before.media.ice_tcp;
-    api.access.set(&fresh.api);
-    if let Some(web) = web.get() {
-        web.set(&fresh);
-    }
-    let told = match (changes.changed.is_empty(), changes.restart.is_empty()) {
-        (true, true) => "nothing changed".to_owned(),
-        (_, true) => changes.changed.join(", "),
-        (_, false) => format!(
-            "{}; needs a restart: {}",
-            changes.changed.join(", "),
-            changes.restart.join(", ")
-        ),
-    };
-    api.inbox.give(Arrival::Reload { config: Box::new(fresh), changes: told }).await;
-    // In force when this returns: what was handed over before is done before.
-    api.ask(|_, _| ()).await.map_err(|p| p.detail)?;
-    Ok(changes)
 }

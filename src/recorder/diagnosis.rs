@@ -112,6 +112,8 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         Code::NO_ROUTE
         | Code::NOT_ALLOWED
         | Code::LIMIT
+        | Code::PORTS
+        | Code::FRAUD
         | Code::DRAINING
         | Code::TRUNK_FULL
         | Code::TRUNK_DISABLED
@@ -119,6 +121,8 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         | Code::TOO_LONG
         | Code::CREDENTIALS
         | Code::REGION
+        | Code::NOT_PERMITTED
+        | Code::DEAR
         | Code::LOOP => Blame::Gateway,
         Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Blame::Network,
         Code::FLOW_LOST

@@ -11,10 +11,10 @@ pub(crate) mod server;
 use super::message::Message;
 use super::status::Method;
 use crate::hex::hex;
-use crate::ids::IdMap;
+use crate::ids::{IdMap, looked_at};
 use crate::timers::Timers;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub enum Hop {
 
 /// A trunk by its place among the configured ones, in order of names.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct TrunkNumber(pub u16);
+pub struct TrunkNumber(pub u32);
 
 impl Hop {
     /// The peer's address; none for a flow, whose address is the transport's matter.
@@ -204,6 +204,8 @@ const MAX_TRANSACTIONS: usize = 200_000;
 #[derive(Default)]
 pub struct Transactions {
     entries: IdMap<u64, Entry>,
+    /// Those by each hop, in the order they began.
+    by_hop: HashMap<Hop, BTreeSet<u64>>,
     keys: HashMap<Arc<str>, u64>,
     timers: Timers<(u64, Timer)>,
     next: u64,
@@ -244,6 +246,7 @@ impl Transactions {
         self.next += 1;
         self.keys.insert(key.clone(), id);
         self.entries.insert(id, Entry { machine, hop, key, timers: 0 });
+        self.by_hop.entry(hop).or_default().insert(id);
         id
     }
 
@@ -386,15 +389,19 @@ impl Transactions {
 
     /// The peer of a request of ours is reached by another flow from now on, or by none.
     pub(crate) fn move_client(&mut self, id: ClientId, hop: Hop) {
-        if let Some(entry) = self.entries.get_mut(&id.0) {
-            entry.hop = hop;
-        }
+        self.move_to(id.0, hop);
     }
 
     /// The sender of a request is reached by another flow from now on, or by none.
     pub(crate) fn move_server(&mut self, id: ServerId, hop: Hop) {
-        if let Some(entry) = self.entries.get_mut(&id.0) {
+        self.move_to(id.0, hop);
+    }
+
+    fn move_to(&mut self, id: u64, hop: Hop) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            leave(&mut self.by_hop, entry.hop, id);
             entry.hop = hop;
+            self.by_hop.entry(hop).or_default().insert(id);
         }
     }
 
@@ -412,9 +419,8 @@ impl Transactions {
     /// A flow or connection died: its client transactions fail at once (§17.1.4), its server ones
     /// end.
     pub(crate) fn hop_failed(&mut self, hop: Hop, events: &mut Vec<TransactionEvent>) {
-        let dead: Vec<u64> =
-            self.entries.iter().filter(|(_, e)| e.hop == hop).map(|(id, _)| *id).collect();
-        for id in dead {
+        for id in self.by_hop.get(&hop).cloned().unwrap_or_default() {
+            looked_at();
             let pending = match &self.entries[&id].machine {
                 Machine::InviteClient(m) => m.is_pending(),
                 Machine::Client(m) => m.is_pending(),
@@ -498,6 +504,7 @@ impl Transactions {
     fn remove(&mut self, id: u64, events: &mut Vec<TransactionEvent>) {
         if let Some(entry) = self.entries.remove(&id) {
             self.keys.remove(&entry.key);
+            leave(&mut self.by_hop, entry.hop, id);
             if matches!(entry.machine, Machine::InviteClient(_) | Machine::Client(_)) {
                 events.push(TransactionEvent::Ended { id: ClientId(id) });
             }
@@ -528,6 +535,15 @@ impl Transactions {
     /// How many transactions live.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+fn leave(by_hop: &mut HashMap<Hop, BTreeSet<u64>>, hop: Hop, id: u64) {
+    if let Some(ids) = by_hop.get_mut(&hop) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            by_hop.remove(&hop);
+        }
     }
 }
 

@@ -93,6 +93,11 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                 match receive(incoming, flow, remote, inbox).await {
                     Next::Nothing => continue,
                     Next::Reply(frame) => frame,
+                    Next::Farewell => {
+                        // tungstenite has the answer ready (RFC 6455 §5.5.1).
+                        let _ = timeout(WRITE_STALL, socket.flush()).await;
+                        return;
+                    }
                     Next::Stop => return,
                 }
             }
@@ -147,6 +152,8 @@ pub(crate) fn messages(bytes: &[u8]) -> Vec<Message> {
 enum Next {
     Nothing,
     Reply(Frame),
+    /// The peer closes, and gets its close frame back.
+    Farewell,
     Stop,
 }
 
@@ -154,7 +161,7 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
     let bytes = match &incoming {
         Frame::Text(text) => text.as_bytes(),
         Frame::Binary(bytes) => bytes,
-        Frame::Close(_) => return Next::Stop,
+        Frame::Close(_) => return Next::Farewell,
         // tungstenite answers pings by itself.
         _ => return Next::Nothing,
     };

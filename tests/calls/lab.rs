@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::call::context::{Identity, Output};
 use webtrunk::config::check::parse_embedded;
+use webtrunk::errors::Code;
 use webtrunk::event::Event;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
 use webtrunk::resolver::{Answer, Query};
@@ -14,7 +15,7 @@ use webtrunk::sip::digest;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{Message, Method};
-use webtrunk::worker::{Command, Notice};
+use webtrunk::worker::{Command, Notice, OpenKind};
 
 pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
 pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
@@ -147,6 +148,8 @@ pub(crate) struct Lab {
     pub disconnected: Vec<Hop>,
     /// Media answers at once, as a worker would.
     pub media_answers: bool,
+    /// Whether trunks get no port.
+    pub no_ports: bool,
     ports: u16,
     pub ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
@@ -193,6 +196,7 @@ impl Lab {
             routes_asked: Vec::new(),
             disconnected: Vec::new(),
             media_answers: true,
+            no_ports: false,
             ports: 20_000,
             ends: Vec::new(),
             next: 0,
@@ -299,6 +303,10 @@ impl Lab {
 
     fn media_answer(&mut self, command: &Command) -> Vec<(u64, Notice)> {
         match command {
+            Command::Open { session, end, kind: OpenKind::Trunk { .. }, .. } if self.no_ports => {
+                let why = "no media port: all of media.ports are in use".to_owned();
+                vec![(*session, Notice::OpenFailed { end: *end, code: Code::PORTS, why })]
+            }
             Command::Open { session, end, .. } => {
                 self.ports += 2;
                 self.ends.push((*session, *end));

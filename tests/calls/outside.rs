@@ -6,7 +6,7 @@ use webtrunk::gateway::Input;
 use webtrunk::sip::transaction::Flow;
 use webtrunk::sip::{HeaderName, Message};
 
-fn text(lab: &mut Lab, from: Peer, uri: &str, extra: &str, body: &str) {
+pub(crate) fn text(lab: &mut Lab, from: Peer, uri: &str, extra: &str, body: &str) {
     let text =
         lab.request(from, "MESSAGE", uri, extra, body).replace("application/sdp", "text/plain");
     lab.says(from, &text);
@@ -17,7 +17,7 @@ fn a_text_reaches_every_phone_of_a_user_and_the_first_success_is_told() {
     let mut lab = Lab::with_phones();
     let second = Peer::Browser("bob", 5);
     lab.log_in(second, "secret-b", "uuid-b2");
-    text(&mut lab, ALICE, "sip:bob@wt.test", "X-Evil: 1\r\n", "hello");
+    text(&mut lab, ALICE, "sip:201@wt.test", "X-Evil: 1\r\n", "hello");
     let (one, two) = (lab.take(BOB, "MESSAGE"), lab.take(second, "MESSAGE"));
     assert_eq!(
         (one.body(), one.from().unwrap().uri.user, one.header(HeaderName::ContentType)),
@@ -34,11 +34,11 @@ fn a_text_reaches_every_phone_of_a_user_and_the_first_success_is_told() {
 #[test]
 fn a_text_nobody_takes_is_refused_and_one_to_a_trunk_needs_its_leave() {
     let mut lab = Lab::with_phones();
-    text(&mut lab, ALICE, "sip:bob@wt.test", "", "hello");
+    text(&mut lab, ALICE, "sip:201@wt.test", "", "hello");
     let copy = lab.take(BOB, "MESSAGE");
     lab.reply(BOB, &copy, 415, "");
     lab.take(ALICE, "415");
-    text(&mut lab, ALICE, "sip:bob@wt.test", "", "hello");
+    text(&mut lab, ALICE, "sip:201@wt.test", "", "hello");
     lab.take(BOB, "MESSAGE");
     lab.advance(Duration::from_secs(33));
     lab.take(ALICE, "480");
@@ -49,7 +49,7 @@ fn a_text_nobody_takes_is_refused_and_one_to_a_trunk_needs_its_leave() {
     text(&mut lab, T1, "sip:+12065550111@127.0.0.1", "", "x");
     lab.take(T1, "405");
     lab.handle(Input::FlowClosed { flow: Flow(2) });
-    text(&mut lab, ALICE, "sip:bob@wt.test", "", "x");
+    text(&mut lab, ALICE, "sip:201@wt.test", "", "x");
     lab.take(ALICE, "480");
     lab.expect_idle();
     let mut lab =
@@ -178,7 +178,7 @@ fn a_subscription_that_cannot_be_served_says_why() {
     let mut lab = Lab::with_phones();
     for (uri, event, expires, status) in [
         ("sip:alice@wt.test", "presence", 600, "489"),
-        ("sip:bob@wt.test", "reg", 600, "403"),
+        ("sip:201@wt.test", "reg", 600, "403"),
         ("sip:alice@wt.test", "reg", 5, "423"),
     ] {
         subscribe(&mut lab, ALICE, uri, event, expires);

@@ -3,6 +3,7 @@
 
 use crate::lab::*;
 use std::time::Duration;
+use webtrunk::errors::Code;
 use webtrunk::event::Event;
 
 const ROUTES: &str = r#"
@@ -58,6 +59,48 @@ fn a_number_in_another_country_is_refused_in_words() {
     );
     strict.invite(ALICE, "+12065550123", OFFER);
     assert!(strict.got(T2, "INVITE"));
+}
+
+const DEAR: &str = r#"
+country = "US"
+[[route]]
+name = "Hotline"
+match = "+19005550123"
+allow = ["premium"]
+do = [{ dial = ["trunk:t2"] }]
+[[route]]
+name = "World"
+match = "+ZX."
+do = [{ dial = ["trunk:t1"] }]
+[[route]]
+name = "Anything"
+match = "."
+do = [{ dial = ["trunk:t1"] }]
+"#;
+
+#[test]
+fn a_dear_number_reaches_a_trunk_only_where_a_route_allows_it() {
+    let mut lab = Lab::with_plans(&[], DEAR);
+    for number in [
+        "1-900-555-0199",
+        "+19005550199",
+        "011-979-1234-56789",
+        "+447012345678",
+        "+881612345678",
+        "+448451234567",
+        "1900555019999",
+        "0019005550199",
+    ] {
+        lab.invite(ALICE, number, OFFER);
+        lab.take(ALICE, "403");
+        assert!(!lab.got(T1, "INVITE"), "{number}");
+        assert!(lab.notes.iter().any(|n| n.code() == Code::DEAR), "{number}");
+        lab.clear();
+    }
+    lab.invite(ALICE, "+19005550123", OFFER);
+    assert!(lab.got(T2, "INVITE"), "the route allows it");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    assert!(lab.got(T1, "INVITE"), "like any other");
 }
 
 #[test]

@@ -65,7 +65,7 @@ async fn close_code(stream: &mut TcpStream) -> u16 {
 }
 
 #[tokio::test]
-async fn a_broken_frame_is_answered_with_its_close_code() {
+async fn a_broken_frame_and_a_close_are_answered_with_a_close_code() {
     with_node(async |web| {
         for (what, bytes, code) in [
             ("no mask", vec![0x81, 1, b'x'], 1002),
@@ -76,6 +76,10 @@ async fn a_broken_frame_is_answered_with_its_close_code() {
             ("a continuation of nothing", frame(0x80, b"x"), 1002),
             ("text that is no UTF-8", frame(0x81, &[0xff, 0xfe]), 1007),
             ("a message of 65,537 bytes", frame(0x81, &[b'x'; 65_537]), 1009),
+            ("a close", frame(0x88, &1000_u16.to_be_bytes()), 1000),
+            ("a close with a reason", frame(0x88, b"\x0f\xa0bye"), 4000),
+            ("a close with a code nobody may send", frame(0x88, &1006_u16.to_be_bytes()), 1002),
+            ("a close of one byte", frame(0x88, b"x"), 1002),
         ] {
             let mut stream = websocket(web).await;
             stream.write_all(&bytes).await.expect("sent");

@@ -99,6 +99,11 @@ async fn no_other_name_is_served() {
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}: {answer}");
         }
     }
+    for (version, status) in [("1.1", "400"), ("1.0", "200")] {
+        let text = format!("GET /livez HTTP/{version}\r\nConnection: close\r\n\r\n");
+        let answer = ask(web, &text).await;
+        assert!(answer.contains(&format!(" {status} ")), "without a Host: {answer}");
+    }
     let rebound = [
         (format!("Host: {web}"), "Host: evil.example".to_owned()),
         (format!("Origin: http://{web}"), "Origin: http://evil.example".to_owned()),
@@ -155,6 +160,11 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
         "/call-button.js",
         "/button.html",
         "/jssip.js",
+        "/service-worker.js",
+        "/manifest.webmanifest",
+        "/icon.svg",
+        "/icon-192.png",
+        "/icon-512.png",
         "/livez",
         "/readyz",
     ] {

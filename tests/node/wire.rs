@@ -43,7 +43,8 @@ allow = ["127.0.0.1"]
 media = ["127.0.0.0/8"]
 context = "in"
 "#;
-const PLAN: &str = "[[route]]\nname = \"echo\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
+const PLAN: &str =
+    "[[route]]\nname = \"echo\"\nmatch = [\".\", \"echo\"]\ndo = [{ echo = true }]\n";
 
 /// What each transport is sent besides the cases: the kind, where, and what stands there instead.
 const KINDS: [(&str, &str, &[u8]); 6] = [

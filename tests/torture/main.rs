@@ -61,7 +61,7 @@ impl Peer {
     fn new() -> Self {
         let config = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \"127.0.0.1:5060\"\n\
                       [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\nmedia = [\"192.0.2.0/24\"]\n";
-        let plan = "[[route]]\nname = \"all\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
+        let plan = "[[route]]\nname = \"all\"\nmatch = [\".\", \"user\"]\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
         let identity = Identity {
             fingerprint: "AB".into(),

@@ -47,8 +47,8 @@ pub(crate) const MESSAGES: &[Torture] = &[
         "3.1.1.3",
         "esc01",
         Sound,
-        Some(100),
-        "escapes in URIs stand for what they say: it is called"
+        Some(404),
+        "escapes in URIs stand for what they say: a URI, which is no number of the dialplan"
     ),
     message!(
         "3.1.1.4",

@@ -154,6 +154,29 @@ fn limit() -> Diagnosis {
     said(&lab)
 }
 
+fn dear() -> Diagnosis {
+    let mut lab = Lab::changed(&[], "");
+    lab.invite(ALICE, "+19005550123", OFFER);
+    said(&lab)
+}
+
+fn no_ports() -> Diagnosis {
+    let mut lab = Lab::changed(&[], "");
+    lab.no_ports = true;
+    lab.invite(ALICE, "+12065550123", OFFER);
+    said(&lab)
+}
+
+fn braked() -> Diagnosis {
+    let mut lab = Lab::changed(&[("[limits]", "[fraud]\ncalls_per_hour = 1\n[limits]")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 486, "");
+    lab.advance(secs(2));
+    lab.invite(ALICE, "+12065550123", OFFER);
+    said(&lab)
+}
+
 fn trunk_full() -> Diagnosis {
     let mut lab = Lab::changed(&[("max_calls = 3", "max_calls = 0")], "");
     lab.invite(ALICE, "+12065550123", OFFER);
@@ -674,6 +697,24 @@ const FAULTS: &[Fault] = &[
         run: dead_flow,
     },
     Fault { name: "no route", expected: Code::NO_ROUTE, side: Blame::Gateway, run: no_route },
+    Fault {
+        name: "a premium number that no route allows",
+        expected: Code::DEAR,
+        side: Blame::Gateway,
+        run: dear,
+    },
+    Fault {
+        name: "media.ports are used up",
+        expected: Code::PORTS,
+        side: Blame::Gateway,
+        run: no_ports,
+    },
+    Fault {
+        name: "more calls in an hour than the brake on toll fraud allows",
+        expected: Code::FRAUD,
+        side: Blame::Gateway,
+        run: braked,
+    },
     Fault {
         name: "the user's limit is reached",
         expected: Code::LIMIT,

@@ -9,6 +9,7 @@ pub(super) const SHAPES: &[(&str, Fields)] = &[
     ("CONFIG_SIP", SIP),
     ("CONFIG_MEDIA", MEDIA),
     ("CONFIG_LIMITS", LIMITS),
+    ("CONFIG_FRAUD", FRAUD),
     ("CONFIG_RECORDER", RECORDER),
     ("CONFIG_API", API),
     ("CONFIG_TOKEN", TOKEN),
@@ -28,6 +29,7 @@ const CONFIG: Fields = &[
     ("sip", "CONFIG_SIP", "[sip]"),
     ("media", "CONFIG_MEDIA", "[media]"),
     ("limits", "CONFIG_LIMITS", "[limits]"),
+    ("fraud", "CONFIG_FRAUD", "[fraud]"),
     ("recorder", "CONFIG_RECORDER", "[recorder]"),
     ("api", "CONFIG_API", "[api] and [metrics]"),
     ("events", "CONFIG_EVENTS", "[events]"),
@@ -71,13 +73,23 @@ const MEDIA: Fields = &[
     ("ask_every_s", "integer", "media.ask_every, seconds"),
     ("answer_within_s", "integer", "media.answer_within, seconds"),
 ];
+const FRAUD: Fields = &[
+    ("calls_per_hour", "integer", "calls of one user to trunks per hour"),
+    ("minutes_per_hour", "integer", "minutes of them per hour"),
+    ("countries_per_hour", "integer", "countries abroad per hour"),
+    ("home", "strings", "countries that are abroad to nobody"),
+];
 const LIMITS: Fields = &[
     ("calls", "integer", "active calls"),
     ("calls_per_user", "integer", "active calls of one user"),
     ("new_calls_per_second", "integer", "new calls a second"),
+    ("new_calls_per_second_per_user", "integer", "new calls of one user per second"),
     ("connections", "integer", "connections of the web port"),
     ("connections_per_source", "integer", "the same, of one address"),
     ("max_duration_s", "integer", "how long a call may last, seconds"),
+    ("texts_per_minute", "integer", "texts of one user per minute"),
+    ("texts_per_minute_of_source", "integer", "texts of one address or trunk per minute"),
+    ("text_size", "integer", "the longest text, bytes"),
 ];
 const RECORDER: Fields = &[
     ("calls", "integer", "ended calls it remembers"),

@@ -144,7 +144,7 @@ async fn try_own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
     );
     let gateway = format!(
         "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\nbrowser_port = 0\nports = \"20000-29999\"\n\
-         {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \"{password}\"\ncontext = \"in\"\n[trunk.far]\nuri = \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
+         {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \"{password}\"\nfraud_brake = false\ncontext = \"in\"\n[trunk.far]\nuri = \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
     );
     let far_end = Served::start(
         "far end",

@@ -42,6 +42,17 @@ impl Check {
         }
     }
 
+    /// The longest text, in bytes.
+    pub(super) fn text_size(&mut self, at: Option<&Spanned<String>>) -> Option<usize> {
+        let at = at?;
+        let size = size(at.as_ref()).filter(|size| (1..=60_000).contains(size));
+        if size.is_none() {
+            let message = format!("limits.text_size = {:?} is not a size up to 60 kB", at.as_ref());
+            self.error(at, "config::size", message, "write \"8kB\" or \"1300B\"");
+        }
+        size
+    }
+
     /// `udp:ADDRESS:PORT`.
     pub(super) fn hep(&mut self, at: Option<&Spanned<String>>) -> Option<SocketAddr> {
         let at = at?;

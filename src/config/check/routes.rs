@@ -1,13 +1,14 @@
 //! The dialplan files: routes, steps, cases.
 
+use super::Check;
+use super::names::{Known, Names, suggestion, told};
 use super::rivals::Rivals;
-use super::{Check, Names, suggestion};
 use crate::config::problem::{Problem, Source};
 use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
 use crate::dialplan::{
     Attempt, Context, Hours, NextOn, Order, Outcome, Pattern, Permits, Plan, Route, Step, Target,
-    default_next_on, is_country, region,
+    Tariff, default_next_on, is_country, region,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -85,12 +86,7 @@ impl Check {
         let mut plan = Plan::default();
         if let Some(embedded) = self.embedded.clone() {
             for (name, text) in embedded {
-                plan.contexts.extend(self.dialplan(
-                    &name,
-                    &format!("built-in {name}.toml"),
-                    &text,
-                    names,
-                ));
+                plan.extend(self.dialplan(&name, &format!("built-in {name}.toml"), &text, names));
             }
             return plan;
         }
@@ -98,12 +94,9 @@ impl Check {
             let name =
                 path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             match std::fs::read_to_string(&path) {
-                Ok(text) => plan.contexts.extend(self.dialplan(
-                    &name,
-                    &path.display().to_string(),
-                    &text,
-                    names,
-                )),
+                Ok(text) => {
+                    plan.extend(self.dialplan(&name, &path.display().to_string(), &text, names))
+                }
                 Err(e) => self.problems.push(Problem::plain(
                     "dialplan::read",
                     format!("{} cannot be read: {e}", path.display()),
@@ -157,7 +150,7 @@ impl Check {
         Some(context)
     }
 
-    fn hours(&mut self, name: &str, at: Spanned<schema::Hours>) -> Option<Hours> {
+    pub(super) fn hours(&mut self, name: &str, at: Spanned<schema::Hours>) -> Option<Hours> {
         let h = at.get_ref();
         let Ok(zone) = jiff::tz::TimeZone::get(&h.tz) else {
             let message = format!("{:?} is not a time zone", h.tz);
@@ -217,7 +210,7 @@ impl Check {
             _ => return,
         };
         let reached = || {
-            Plan { contexts: vec![context.clone()] }
+            Plan::from_iter([context.clone()])
                 .route(&Attempt {
                     context: &context.name,
                     dialled: help,
@@ -242,8 +235,8 @@ impl Check {
             let to = at.as_ref();
             let place = |message: String| Problem::at(source, at.span(), "dialplan::goto", message);
             let problem = if plan.context(to).is_none() && from != to {
-                let names: Vec<&str> = plan.contexts.iter().map(|c| c.name.as_str()).collect();
-                let known = names.join(", ");
+                let names: Vec<&str> = plan.written().map(|c| c.name.as_str()).collect();
+                let known = told(&names);
                 let help = format!(
                     "{}contexts are the files in dialplans/: {known}",
                     suggestion(to, &names)
@@ -278,7 +271,8 @@ impl Check {
             let countries = e.regions.is_empty()
                 || (!route.regions.is_empty()
                     && route.regions.iter().all(|r| e.regions.contains(r)));
-            countries && e.requires.iter().all(|r| route.requires.contains(r))
+            let tariffs = !e.reaches_trunks() || route.allow.iter().all(|t| e.allow.contains(t));
+            countries && tariffs && e.requires.iter().all(|r| route.requires.contains(r))
         };
         for pattern in &route.patterns {
             let alike = rivals.of(pattern);
@@ -309,7 +303,7 @@ impl Check {
     }
 
     fn cases(&mut self, context: &Context, cases: Vec<Spanned<schema::Case>>) {
-        let plan = Plan { contexts: vec![context.clone()] };
+        let plan = Plan::from_iter([context.clone()]);
         for at in cases {
             let case = at.get_ref();
             let unix = match case.at.as_deref().map(str::parse::<jiff::Timestamp>) {
@@ -399,6 +393,7 @@ impl Check {
                 found
             })
             .collect();
+        let allow = r.allow.iter().filter_map(|at| self.tariff(at)).collect();
         let when = r.when.as_ref().and_then(|at| {
             let found = hours.get(at.as_ref()).cloned();
             if found.is_none() {
@@ -429,11 +424,27 @@ impl Check {
             ignore_limits: r.ignore_limits,
             redirect: r.redirect,
             regions,
+            allow,
             when,
             requires,
             per_user_per_hour: r.limit.map(|l| l.per_user_per_hour.into_inner()),
             tags: r.tags,
         })
+    }
+
+    fn tariff(&mut self, at: &Spanned<String>) -> Option<Tariff> {
+        let found = Tariff::from_word(at.as_ref());
+        if found.is_none() {
+            let known = Tariff::ALL.map(Tariff::as_str);
+            let help = format!("{}known: {}", suggestion(at.as_ref(), &known), known.join(", "));
+            self.error(
+                at,
+                "dialplan::allow",
+                format!("allow: {:?} is no tariff", at.as_ref()),
+                help,
+            );
+        }
+        found
     }
 
     /// A text holds no names in braces but these.
@@ -460,7 +471,7 @@ impl Check {
                     at,
                     "dialplan::pattern",
                     format!("pattern {text:?}: {why}"),
-                    "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of anything",
+                    "X is 0-9, Z is 1-9, N is 2-9, a last . is one or more of 0-9, +, * and #",
                 ),
             }
         }
@@ -714,7 +725,7 @@ impl Check {
         at: &Spanned<String>,
         prefix: &str,
         route: &str,
-        known: Option<&BTreeSet<String>>,
+        known: Option<&Known>,
     ) -> Option<String> {
         let Some(name) = at.as_ref().strip_prefix(prefix) else {
             let message = format!("{:?} is not a {}", at.as_ref(), prefix.trim_end_matches(':'));
@@ -726,7 +737,7 @@ impl Check {
             return Some(name.to_owned());
         }
         let kind = prefix.trim_end_matches(':');
-        let names: Vec<&str> = known.iter().map(String::as_str).collect();
+        let names = known.first();
         let message = format!("route {route:?} names a {kind} that does not exist");
         let problem = Problem::at(
             &self.source,
@@ -737,7 +748,7 @@ impl Check {
         let all = if names.is_empty() {
             format!("there is no [{kind}.…] yet")
         } else {
-            format!("known: {}", names.join(", "))
+            format!("known: {}", told(&names))
         };
         self.problems.push(
             problem

@@ -5,7 +5,7 @@ use super::Check;
 use crate::codec::Codec;
 use crate::config::problem::Problem;
 use crate::config::schema::{self, Spanned};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -80,6 +80,12 @@ impl Check {
         self.within(per_source, "limits.connections_per_source", 1..=1_000_000);
         let pace = l.new_calls_per_second.as_ref();
         self.within(pace, "limits.new_calls_per_second", 1..=100_000);
+        let pace = l.new_calls_per_second_per_user.as_ref();
+        self.within(pace, "limits.new_calls_per_second_per_user", 1..=100_000);
+        let texts = l.texts_per_minute.as_ref();
+        self.within(texts, "limits.texts_per_minute", 0..=100_000);
+        let texts = l.texts_per_minute_of_source.as_ref();
+        self.within(texts, "limits.texts_per_minute_of_source", 0..=1_000_000);
         self.within(f.recorder.calls.as_ref(), "recorder.calls", 0..=1_000_000);
         for user in f.user.values().map(Spanned::get_ref) {
             self.within(user.max_calls.as_ref(), "max_calls", 0..=10_000);
@@ -124,12 +130,16 @@ impl Check {
 
     /// A number that is somebody's is nobody else's name, with or without its +.
     fn users(&mut self, f: &schema::File) {
-        let bare = |text: &str| text.trim_start_matches('+').to_owned();
+        fn bare(text: &str) -> &str {
+            text.trim_start_matches('+')
+        }
+        let mut named: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
+        f.user.keys().for_each(|name| named.entry(bare(name)).or_default().push(name));
         for (owner, user) in &f.user {
             let user = user.get_ref();
             for at in user.did.iter().chain(&user.numbers) {
-                let digits = bare(at.as_ref());
-                if let Some(other) = f.user.keys().find(|n| *n != owner && bare(n) == digits) {
+                let others = named.get(bare(at.as_ref())).into_iter().flatten();
+                if let Some(other) = others.copied().find(|name| *name != owner) {
                     let message = format!(
                         "{} is a number of {owner}, and {other} is the name of another user",
                         at.as_ref()

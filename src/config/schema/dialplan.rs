@@ -51,8 +51,8 @@ impl OneOrMany {
 pub(crate) struct Route {
     /// Its name in logs, traces and records.
     pub name: Text,
-    /// Patterns of numbers: X is 0-9, Z 1-9, N 2-9, [1-5] a set, a last "." one or more of
-    /// anything.
+    /// Patterns of numbers: X is 0-9, Z 1-9, N 2-9, [1-5] a set, a last "." one or more of 0-9, +, *
+    /// and #. A name matches only where it is spelled out.
     #[serde(rename = "match")]
     pub patterns: Spanned<OneOrMany>,
     /// The caller id sent to trunks; {user.did}, {user.name} and {caller} are replaced.
@@ -62,7 +62,8 @@ pub(crate) struct Route {
     /// Failures after which the next trunk is tried: statuses, classes such as "5xx", "silent:6s".
     /// Default: ["408", "5xx", "silent:6s"].
     pub next_on: Option<Vec<Text>>,
-    /// Exempt these calls from limits and from a drain, for emergency numbers. Default: false.
+    /// Exempt these calls from limits and from a drain, for emergency numbers. A user has at most 4
+    /// calls by such routes beyond its limit, and 10 a minute. Default: false.
     #[serde(default)]
     pub ignore_limits: bool,
     /// Follow a callee's 3xx, as if the caller had dialled its number. Default: false.
@@ -72,11 +73,15 @@ pub(crate) struct Route {
     /// more. Default: any.
     #[serde(default)]
     pub region: Vec<Text>,
+    /// Dear numbers that a route to a trunk takes all the same: "premium", "shared-cost",
+    /// "personal", "satellite". Default: none of them; they are what stolen passwords are used for.
+    #[serde(default)]
+    pub allow: Vec<Text>,
     /// The name of `hours` in this file, outside which the route does not match. Default: always.
     pub when: Option<Text>,
     /// Claims the caller must have, all of them: "user.international", or a list. Default: none.
     pub require: Option<Spanned<OneOrMany>>,
-    /// A limit on the calls of one user by this route.
+    /// A limit on the calls of one user by this route, and on its texts to a trunk.
     pub limit: Option<RouteLimit>,
     /// Values written into the call's record.
     #[serde(default)]
@@ -116,11 +121,11 @@ pub(crate) struct Hours {
     pub closed: Vec<String>,
 }
 
-/// A limit on the calls of one user by this route.
+/// A limit on the calls of one user by this route, and on its texts to a trunk.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RouteLimit {
-    /// Calls of one user by this route per hour.
+    /// Calls of one user by this route per hour, and texts that it sends to a trunk.
     pub per_user_per_hour: Spanned<u32>,
 }
 

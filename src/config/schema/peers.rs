@@ -68,10 +68,12 @@ pub(crate) struct User {
     pub context: Option<Text>,
     /// Calls at once. Default: limits.calls_per_user.
     pub max_calls: Option<Spanned<usize>>,
-    /// New calls per second. Default: no limit of its own.
+    /// New calls and transfers per second. Default: limits.new_calls_per_second_per_user.
     pub calls_per_second: Option<Spanned<u32>>,
     /// May transfer calls. Default: true.
     pub refer: Option<bool>,
+    /// Hold its calls to the limits of [fraud]. Default: true.
+    pub fraud_brake: Option<bool>,
     /// Claims that the `require` of a route may ask for, such as ["international"].
     #[serde(default)]
     pub claims: Vec<String>,

@@ -204,7 +204,7 @@ impl Trunk {
 
     fn repeat(&mut self, now: Instant, load: &mut Load) {
         while self.due.front().is_some_and(|(at, ..)| *at <= now) {
-            let Some((_, n, waits)) = self.due.pop_front() else { return };
+            let Some((_, n, waits)) = self.due.pop_front() else { break };
             let Some(open) = self.open.get_mut(&n).filter(|open| open.waits == waits) else {
                 continue;
             };

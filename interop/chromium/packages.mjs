@@ -1,0 +1,273 @@
+// The packages as a web developer has them: installed from the packed files, bundled, and served by
+// a shop of another origin; and the files of the book that use them, or JsSIP and SIP.js, as printed.
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { join } from "node:path";
+import { buildSync } from "esbuild";
+import { accessible } from "./console.mjs";
+import { asterisk, block, equal, HERE, recordOf, ROOT, SHOTS, test, until } from "./rig.mjs";
+
+const APP = join(ROOT, "target/packages/app");
+const PORT = 8097;
+
+/** The book's text, led to this gateway. */
+const printed = (page, name) =>
+  block(page, name)
+    .replaceAll("wss://calls.example.com", "ws://localhost:8090")
+    .replaceAll("@calls.example.com", "@wt.test");
+
+/** Bundles a module of the application. */
+function bundled(file, text, options = {}) {
+  const path = join(APP, file);
+  if (text) writeFileSync(path, text);
+  const nodePaths = [join(APP, "node_modules"), join(HERE, "node_modules")];
+  const made = buildSync({
+    entryPoints: [path],
+    bundle: true,
+    write: false,
+    format: "esm",
+    jsx: "automatic",
+    nodePaths,
+    ...options,
+  });
+  return made.outputFiles[0].text;
+}
+
+/** The application's sources pass the compiler at its strictest. */
+function typed(file) {
+  const strict = ["--strict", "--noEmit", "--skipLibCheck", "--types", ""];
+  const modern = ["--target", "es2022", "--module", "es2022", "--moduleResolution", "bundler"];
+  execFileSync("npx", ["--no-install", "tsc", ...strict, ...modern, "--jsx", "react-jsx", file], {
+    cwd: APP,
+    stdio: "pipe",
+  });
+}
+
+let left = null;
+/** A shop with these files, and a page of it; what the page plays can be listened to. */
+async function shop(browser, files) {
+  const token = { uri: "sip:bob@wt.test", ws: "ws://localhost:8090/sip" };
+  const all = {
+    "/voice/token": JSON.stringify({ ...token, username: "bob", password: "bob-secret" }),
+    ...files,
+  };
+  const kinds = { js: "text/javascript", token: "application/json" };
+  const server = createServer((request, response) => {
+    const found = all[request.url] ?? (request.url === "/favicon.ico" ? "" : undefined);
+    const kind = kinds[request.url.split(/[./]/).pop()] ?? "text/html";
+    response.writeHead(found === undefined ? 404 : 200, {
+      "Content-Type": `${kind}; charset=utf-8`,
+    });
+    response.end(found);
+  });
+  // A case that failed has left its own.
+  await left?.();
+  await new Promise((listening) => server.listen(PORT, "127.0.0.1", listening));
+  left = () =>
+    new Promise((closed) => {
+      server.close(closed);
+      server.closeAllConnections();
+    });
+  const page = await (await browser.newContext()).newPage();
+  page.problems = [];
+  page.on("pageerror", (error) => page.problems.push(error.message));
+  await page.addInitScript(() => {
+    window.players = new Set();
+    const own = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "srcObject");
+    Object.defineProperty(HTMLMediaElement.prototype, "srcObject", {
+      ...own,
+      set(stream) {
+        players.add(this);
+        own.set.call(this, stream);
+      },
+    });
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    const plain = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+    navigator.mediaDevices.getUserMedia = (wanted) => ask({ ...wanted, audio: plain });
+  });
+  return {
+    page,
+    async close() {
+      equal(page.problems.join(), "", "problems on the page");
+      await page.context().close();
+      await left();
+      left = null;
+      await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
+    },
+  };
+}
+
+/** The loudest frequency among the elements that play, Hz. */
+const playing = (page) =>
+  page.evaluate(async () => {
+    let best = { hz: 0, db: -60 };
+    for (const { srcObject, paused } of window.players) {
+      if (paused || !srcObject?.getAudioTracks().length) continue;
+      const context = new AudioContext();
+      const analyser = context.createAnalyser();
+      Object.assign(analyser, { fftSize: 32768, smoothingTimeConstant: 0 });
+      context.createMediaStreamSource(srcObject).connect(analyser);
+      await new Promise((next) => setTimeout(next, 900));
+      const bins = new Float32Array(analyser.frequencyBinCount);
+      analyser.getFloatFrequencyData(bins);
+      const width = context.sampleRate / analyser.fftSize;
+      for (let n = 5; n < 4000 / width; n++)
+        if (bins[n] > best.db) best = { hz: n * width, db: bins[n] };
+      await context.close();
+    }
+    return best.hz;
+  });
+
+const hears = async (page, hz) => {
+  let last;
+  await until(`${hz} Hz is played`, async () => {
+    last = await playing(page);
+    return Math.abs(last - hz) < 8;
+  }).catch((error) => {
+    throw new Error(`${error.message}; ${last} Hz is`);
+  });
+};
+
+const html =
+  '<!doctype html><html lang="en"><title>shop</title><body><script type="module" src="/page.js"></script></body></html>';
+
+/** What each of the three softphones of the book must do. */
+function softphone(chrome, title, files) {
+  test(`a softphone of thirty lines, ${title}: calls, mutes, holds, is called, and says why not`, async () => {
+    const own = await shop(chrome(), files());
+    const { page } = own;
+    const press = (name) => page.click(`#calls button:has-text("${name}")`);
+    const dial = async (number) => {
+      await page.fill("#number", number);
+      await page.click("#dial button");
+    };
+    const gone = () => page.waitForSelector("#calls li", { state: "detached" });
+    await page.goto(`http://localhost:${PORT}/`);
+    await page.waitForSelector('#line:has-text("Ready")');
+    await recordOf(async () => {
+      await dial("600");
+      await page.waitForSelector('#calls li:has-text("connected")');
+      await hears(page, 440);
+      await press("Mute");
+      await until("nothing comes back", async () => (await playing(page)) === 0);
+      await press("Unmute");
+      await hears(page, 440);
+      await press("Hold");
+      await page.waitForSelector('#calls li:has-text("on hold")');
+      await press("Resume");
+      await hears(page, 440);
+      await press("Hang up");
+      await gone();
+    });
+    await recordOf(async () => {
+      asterisk.cli("channel originate PJSIP/+12065550112@webtrunk application Milliwatt");
+      await press("Answer");
+      await hears(page, 1004);
+      await press("Hang up");
+      await gone();
+    });
+    await dial("602");
+    await page.waitForSelector('#why:has-text("busy")');
+    await own.close();
+  });
+}
+
+/** The two of the book that use a library as it is. */
+function snippet(chrome, name) {
+  test(`the book's ${name} gives audio as printed`, async () => {
+    const main = `import { call } from "./${name}";
+      const user = { user: "bob", password: "bob-secret" };
+      window.dial = (number) => { call(number, { ...user, audio: document.querySelector("audio") }); };`;
+    writeFileSync(join(APP, name), printed("how-to/jssip.md", name));
+    const body = html.replace("<body>", "<body><audio></audio>");
+    const own = await shop(chrome(), { "/": body, "/page.js": bundled("snippet.js", main) });
+    await own.page.goto(`http://localhost:${PORT}/`);
+    await own.page.waitForFunction(() => window.dial);
+    await recordOf(async () => {
+      await own.page.evaluate(() => dial("600"));
+      await hears(own.page, 440);
+      asterisk.cli("channel request hangup all");
+    });
+    await own.close();
+  });
+}
+
+export function packages(chrome) {
+  softphone(chrome, "in plain JavaScript without a bundler", () => ({
+    "/": printed("how-to/softphone.md", "softphone.html"),
+    "/webtrunk-phone.js": readFileSync(
+      join(APP, "node_modules/@webtrunk/phone/dist/webtrunk-phone.js"),
+    ),
+  }));
+  for (const [title, file] of [
+    ["in TypeScript", "softphone.ts"],
+    ["in React", "softphone.tsx"],
+  ])
+    softphone(chrome, title, () => {
+      const script = bundled(file, printed("how-to/softphone.md", file));
+      typed(file);
+      return { "/": html, "/page.js": script };
+    });
+
+  snippet(chrome, "jssip.js");
+  snippet(chrome, "sipjs.js");
+
+  test("a bundler leaves out what a page does not import, and React where it is not used", () => {
+    const size = (text) => bundled("size.js", text, { minify: true }).length;
+    const words = size('import { dialled } from "@webtrunk/phone"; console.log(dialled("1"));');
+    if (words > 600) throw new Error(`one function costs ${words} bytes`);
+    const phone = bundled("size.js", 'import { Phone } from "@webtrunk/phone"; window.P = Phone;');
+    if (/useReducer|call-button/.test(phone)) throw new Error("React or the button came along");
+  });
+
+  test("the call button from the package, in React: colours, size, timer, mute, keypad, check", async () => {
+    const script = `import { CallButton } from "@webtrunk/button/react";
+      import { createRoot } from "react-dom/client";
+      const told: string[] = Object.assign(window, { told: [] }).told;
+      createRoot(document.body).render(<main><h1>Shop</h1><CallButton to="604" tokenUrl="/voice/token" label="Call us"
+        size="large" check server="http://localhost:8090" onConnected={() => told.push("connected")}
+        onEnded={({ seconds }) => told.push("ended " + (seconds >= 0))}
+        onFailed={({ reason }) => told.push(reason)} /></main>);`;
+    const css = block("how-to/call-button.md", "button.css");
+    const page0 = html.replace("<body>", `<style>${css}</style><body>`);
+    const own = await shop(chrome(), { "/": page0, "/page.js": bundled("button.tsx", script) });
+    typed("button.tsx");
+    const { page } = own;
+    await page.goto(`http://localhost:${PORT}/`);
+    const part = (name) => page.locator("call-button").locator(`[part~="${name}"]`);
+    await part("button").waitFor();
+    const style = (name) => part("button").evaluate((e, name) => getComputedStyle(e)[name], name);
+    equal(await style("backgroundColor"), "rgb(67, 56, 202)", "its colour");
+    equal(await style("fontSize"), "20px", "its size");
+    await page.screenshot({ path: join(SHOTS, "button-idle.png") });
+    await accessible(page, "the button");
+    const before = asterisk.log().length;
+    await recordOf(async () => {
+      await part("button").click();
+      await part("timer").waitFor();
+      equal(await part("button").textContent(), "Hang up", "its words in a call");
+      await part("mute").click();
+      equal(await part("mute").getAttribute("aria-pressed"), "true", "muted");
+      await part("mute").click();
+      await part("keys").click();
+      await page.screenshot({ path: join(SHOTS, "button-call.png") });
+      await accessible(page, "the button in a call");
+      for (const key of "1590") {
+        await part("key").filter({ hasText: key }).click();
+        await page.waitForTimeout(300);
+      }
+      await until("it has ended", () => page.evaluate(() => told.includes("ended true")), 20);
+    });
+    const read = /WT-DTMF=(\S*)/.exec(asterisk.log().slice(before));
+    equal(read?.[1], "1590", "digits Asterisk read");
+    await page.evaluate(() => {
+      navigator.mediaDevices.getUserMedia = () =>
+        Promise.reject(new DOMException("", "NotAllowedError"));
+    });
+    await part("button").click();
+    await part("state").filter({ hasText: "microphone is blocked" }).waitFor();
+    equal(await page.evaluate(() => told.length), 3, "events: connected, ended, failed");
+    await own.close();
+  });
+}

@@ -1,0 +1,227 @@
+//! How often one user and one source may do what reaches others: counters in windows of time, in
+//! tables that forget.
+
+use crate::address::network_of;
+use crate::config::Limits;
+use crate::dialplan::Route;
+use crate::errors::Code;
+use crate::fraud::FraudBrake;
+use crate::sip::status::Refusal;
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3_600);
+/// Entries of one table; beyond them those that were not asked for longest go.
+const MAX_REMEMBERED: usize = 20_000;
+/// Calls in a minute that one user or trunk makes by routes that are exempt from limits.
+const MOST_EMERGENCY: u32 = 10;
+
+/// A table that forgets what nobody has asked for in `life`, and what was asked for longest ago
+/// when it is full. Each step costs the same, however many entries there are.
+#[derive(Debug)]
+pub(crate) struct Recent<K, V> {
+    life: Duration,
+    since: Option<Instant>,
+    young: HashMap<K, V>,
+    old: HashMap<K, V>,
+}
+
+impl<K: Eq + Hash, V: Default> Recent<K, V> {
+    /// An empty table.
+    pub(crate) fn new(life: Duration) -> Recent<K, V> {
+        Recent { life, since: None, young: HashMap::new(), old: HashMap::new() }
+    }
+
+    /// Returns the entry of `key`, which is made where there is none.
+    pub(crate) fn entry(&mut self, now: Instant, key: K) -> &mut V {
+        let aged = |since: Instant| now.saturating_duration_since(since) >= self.life;
+        if self.since.is_none_or(aged) || self.young.len() >= MAX_REMEMBERED / 2 {
+            self.old = std::mem::take(&mut self.young);
+            self.since = Some(now);
+        }
+        let known = self.old.remove(&key);
+        self.young.entry(key).or_insert_with(|| known.unwrap_or_default())
+    }
+
+    /// Returns how many entries there are.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+}
+
+/// What was counted since the window began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Window {
+    /// Counts one more, or returns how long until one more may come.
+    fn take(&mut self, now: Instant, length: Duration, most: u32) -> Result<(), Duration> {
+        let end = self.since.map(|since| since + length).filter(|end| *end > now);
+        if end.is_none() {
+            *self = Window { since: Some(now), count: 0 };
+        }
+        if self.count >= most {
+            return Err(end.map_or(length, |end| end - now));
+        }
+        self.count += 1;
+        Ok(())
+    }
+}
+
+/// Where a text comes from.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Source {
+    Address(IpAddr),
+    Trunk(String),
+}
+
+/// The brakes of a node.
+#[derive(Debug)]
+pub struct Brakes {
+    /// New calls of a user in this second.
+    calls: Recent<String, Window>,
+    /// Calls of a user by a route with a limit: when, the oldest first.
+    by_route: Recent<(String, String), VecDeque<Instant>>,
+    /// Calls by routes exempt from limits, of a user or trunk in this minute.
+    emergencies: Recent<String, Window>,
+    /// Texts of a user in this minute.
+    texts: Recent<String, Window>,
+    /// Texts of a source in this minute.
+    texts_of_source: Recent<Source, Window>,
+    /// What calls to trunks come to.
+    pub(crate) fraud: FraudBrake,
+}
+
+impl Default for Brakes {
+    fn default() -> Brakes {
+        Brakes {
+            calls: Recent::new(SECOND),
+            by_route: Recent::new(HOUR),
+            emergencies: Recent::new(MINUTE),
+            texts: Recent::new(MINUTE),
+            texts_of_source: Recent::new(MINUTE),
+            fraud: FraudBrake::default(),
+        }
+    }
+}
+
+impl Brakes {
+    /// Counts one more call of `user`, who may begin `most` in a second.
+    ///
+    /// # Errors
+    /// 503: those were made.
+    pub(crate) fn call(&mut self, now: Instant, user: &str, most: u32) -> Result<(), Refusal> {
+        self.calls.entry(now, user.to_owned()).take(now, SECOND, most).map_err(|_| {
+            Refusal::new(503, format!("{user} has made its {most} calls of this second"))
+                .code(Code::LIMIT)
+                .retry_after(2)
+        })
+    }
+
+    /// Counts one more call of `who` by a route that is exempt from limits.
+    ///
+    /// # Errors
+    /// 503: nobody has so many emergencies.
+    pub(crate) fn emergency(&mut self, now: Instant, who: &str) -> Result<(), Refusal> {
+        let taken = self.emergencies.entry(now, who.to_owned()).take(now, MINUTE, MOST_EMERGENCY);
+        taken.map_err(|wait| {
+            let why = format!("{who} has made {MOST_EMERGENCY} emergency calls in this minute");
+            let wait = wait.as_secs() as u32 + 1;
+            Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
+        })
+    }
+
+    /// Counts one more call of `user` by `route`, where that has a limit.
+    ///
+    /// # Errors
+    /// 503: the calls of this hour were made.
+    pub(crate) fn route(&mut self, now: Instant, user: &str, route: &Route) -> Result<(), Refusal> {
+        let Some(most) = route.per_user_per_hour else { return Ok(()) };
+        let calls = self.by_route.entry(now, (route.name.clone(), user.to_owned()));
+        while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
+            calls.pop_front();
+        }
+        if calls.len() >= most as usize {
+            let end = calls.front().map_or(now, |first| *first + HOUR);
+            let wait = end.saturating_duration_since(now).as_secs() + 1;
+            let why =
+                format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
+            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
+        }
+        calls.push_back(now);
+        Ok(())
+    }
+
+    /// Counts one more text of `user`, if it is one's, from `source`.
+    ///
+    /// # Errors
+    /// 503: the texts of this minute were sent.
+    pub(crate) fn text(
+        &mut self,
+        now: Instant,
+        user: Option<&str>,
+        source: Source,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let told = |who: &str, key: &str, most: u32, wait: Duration| {
+            let why = format!("{who} has sent its texts of this minute: limits.{key} = {most}");
+            let wait = wait.as_secs() as u32 + 1;
+            Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait))
+        };
+        let most = limits.texts_per_minute;
+        if let Some(user) = user
+            && let Err(wait) = self.texts.entry(now, user.to_owned()).take(now, MINUTE, most)
+        {
+            return told(user, "texts_per_minute", most, wait);
+        }
+        let most = limits.texts_per_minute_of_source;
+        let who = match &source {
+            Source::Address(ip) => network_of(*ip).to_string(),
+            Source::Trunk(name) => format!("trunk {name}"),
+        };
+        let source = match source {
+            Source::Address(ip) => Source::Address(network_of(ip)),
+            trunk @ Source::Trunk(_) => trunk,
+        };
+        match self.texts_of_source.entry(now, source).take(now, MINUTE, most) {
+            Ok(()) => Ok(()),
+            Err(wait) => told(&who, "texts_per_minute_of_source", most, wait),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_counters_is_bounded_and_the_busy_ones_stay() {
+        let (start, mut table) = (Instant::now(), Recent::<u32, Window>::new(MINUTE));
+        for n in 0..10 * MAX_REMEMBERED as u32 {
+            table.entry(start, n).count += 1;
+            table.entry(start, u32::MAX).count += 1;
+            assert!(table.len() <= MAX_REMEMBERED);
+        }
+        assert_eq!(table.entry(start, u32::MAX).count, 10 * MAX_REMEMBERED as u32);
+        table.entry(start + MINUTE, 7);
+        table.entry(start + 2 * MINUTE, 8);
+        assert!(table.len() <= 2, "what nobody asked for is forgotten");
+    }
+
+    #[test]
+    fn a_window_lets_its_number_through_and_says_how_long_to_wait() {
+        let (start, mut window) = (Instant::now(), Window::default());
+        assert!((0..3).all(|_| window.take(start, MINUTE, 3).is_ok()));
+        let later = start + Duration::from_secs(40);
+        assert_eq!(window.take(later, MINUTE, 3), Err(Duration::from_secs(20)));
+        assert_eq!(window.take(start + MINUTE, MINUTE, 3), Ok(()));
+    }
+}

@@ -1,0 +1,85 @@
+//! Names a dialplan may use, and how they are told to somebody who used another.
+
+use crate::config::{TrunkTable, Users, schema};
+use std::collections::BTreeSet;
+
+/// Most names of one kind that are told.
+const TOLD: usize = 20;
+/// Most names that are searched for what was meant: each mistake costs a comparison with all.
+const COMPARED: usize = 2_000;
+
+/// The users and trunks there are.
+pub(super) struct Names {
+    pub(super) users: Known,
+    pub(super) trunks: Known,
+}
+
+/// The names of one kind: of a file that is being read, or of a configuration in force, of which
+/// nothing is copied.
+pub(super) enum Known {
+    Read(BTreeSet<String>),
+    Users(Users),
+    Trunks(TrunkTable),
+}
+
+impl Names {
+    pub(super) fn of(file: &schema::File) -> Names {
+        Names {
+            users: Known::Read(file.user.keys().cloned().collect()),
+            trunks: Known::Read(file.trunk.keys().cloned().collect()),
+        }
+    }
+}
+
+impl Known {
+    pub(super) fn contains(&self, name: &str) -> bool {
+        match self {
+            Known::Read(names) => names.contains(name),
+            Known::Users(users) => users.contains_key(name),
+            Known::Trunks(trunks) => trunks.contains_key(name),
+        }
+    }
+
+    /// The first names, as many as are compared with one that was not found.
+    pub(super) fn first(&self) -> Vec<&str> {
+        match self {
+            Known::Read(names) => names.iter().take(COMPARED).map(String::as_str).collect(),
+            Known::Users(users) => users.keys().take(COMPARED).map(String::as_str).collect(),
+            Known::Trunks(trunks) => trunks.keys().take(COMPARED).map(String::as_str).collect(),
+        }
+    }
+}
+
+/// What was probably meant: at most two slips away, and not a wholly different word.
+pub(super) fn suggestion(name: &str, known: &[&str]) -> String {
+    let slips = |k: &&&str| strsim::osa_distance(k, name);
+    let best = known
+        .iter()
+        .take(COMPARED)
+        .min_by_key(slips)
+        .filter(|k| slips(k) <= 2 && slips(k) < name.len().max(2) - 1);
+    best.map(|b| format!("did you mean {b:?}? ")).unwrap_or_default()
+}
+
+/// Names with commas; of many the first.
+pub(super) fn told(names: &[&str]) -> String {
+    let first = names.iter().take(TOLD).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > TOLD { format!("{first}, …") } else { first }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_among_many_names_is_compared_with_some_and_told_few() {
+        let all: BTreeSet<String> = (0..100_000).map(|n| format!("u{n:06}")).collect();
+        let known = Known::Read(all);
+        assert!(known.contains("u099999") && !known.contains("u1"));
+        let first = known.first();
+        assert_eq!(first.len(), COMPARED);
+        assert_eq!(suggestion("u00000", &first), "did you mean \"u000000\"? ");
+        assert_eq!(told(&first).split(", ").count(), TOLD + 1);
+        assert_eq!(told(&["a", "b"]), "a, b");
+    }
+}

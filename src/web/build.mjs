@@ -1,0 +1,99 @@
+// build.mjs [packages FOLDER]: the scripts the gateway serves, into dist; or the two packages, packed
+// into FOLDER.
+import { execFileSync } from "node:child_process";
+import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const at = (...parts) => join(here, ...parts);
+const [what, folder] = process.argv.slice(2);
+
+const common = {
+  bundle: true,
+  minify: true,
+  target: "es2022",
+  legalComments: "inline",
+  absWorkingDir: here,
+  logLevel: "warning",
+};
+/** The gateway serves JsSIP once, for all its scripts. */
+const served = {
+  ...common,
+  format: "iife",
+  alias: { jssip: at("jssip-global.js"), "@webtrunk/phone": at("packages/phone/src/index.ts") },
+};
+
+async function scripts() {
+  await build({
+    ...common,
+    target: "es2020",
+    entryPoints: ["jssip-entry.js"],
+    format: "iife",
+    globalName: "JsSIP",
+    outfile: "dist/jssip.js",
+  });
+  await build({
+    ...served,
+    entryPoints: ["packages/button/src/served.ts"],
+    outfile: "dist/call-button.js",
+  });
+  await build({
+    ...served,
+    entryPoints: ["phone/main.tsx"],
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    outfile: "dist/phone.js",
+  });
+  await build({
+    ...common,
+    entryPoints: ["console/console.tsx", "console/console.css"],
+    format: "esm",
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    outdir: "dist",
+    entryNames: "[name]",
+  });
+}
+
+/** Compiles a package's modules one by one, so that bundlers can leave out what is not used. */
+function compile(name, out, paths) {
+  const config = at(`packages/${name}/tsconfig.build.json`);
+  const options = {
+    extends: "../tsconfig.json",
+    compilerOptions: { rootDir: "src", outDir: join(out, name, "dist"), paths },
+    include: ["src"],
+    exclude: ["src/served.ts"],
+  };
+  writeFileSync(config, JSON.stringify(options));
+  try {
+    execFileSync(process.execPath, [at("node_modules/typescript/bin/tsc"), "-p", config], {
+      stdio: "inherit",
+    });
+  } finally {
+    rmSync(config);
+  }
+}
+
+async function packages(out) {
+  rmSync(out, { recursive: true, force: true });
+  for (const name of ["phone", "button"]) {
+    mkdirSync(join(out, name), { recursive: true });
+    for (const file of ["package.json", "README.md"])
+      cpSync(at("packages", name, file), join(out, name, file));
+  }
+  compile("phone", out, {});
+  compile("button", out, { "@webtrunk/phone": [join(out, "phone/dist/index.d.ts")] });
+  await build({
+    ...common,
+    entryPoints: ["packages/phone/src/index.ts"],
+    format: "esm",
+    outfile: join(out, "phone/dist/webtrunk-phone.js"),
+  });
+  const quiet = ["--silent", "--pack-destination", out];
+  for (const name of ["phone", "button"])
+    execFileSync("npm", ["pack", ...quiet, join(out, name)], { cwd: out });
+}
+
+await (what === "packages" ? packages(resolve(folder)) : scripts());

@@ -1,0 +1,241 @@
+import type { Call, CallEnd, Credentials, Finding, Phone } from "@webtrunk/phone";
+import { icon, STYLE } from "./style.js";
+
+type Library = typeof import("@webtrunk/phone");
+
+/** Where the button gets its telephone from, and the gateway it belongs to. */
+export interface Source {
+  /** Loads the telephone at the first press. */
+  load(): Promise<Library>;
+  /** The gateway that serves this script; `null` in a bundle of the page's own. */
+  gateway: URL | null;
+}
+
+/** Details of the events, which all bubble. */
+export interface CallButtonEvents {
+  calling: CustomEvent<Record<string, never>>;
+  ringing: CustomEvent<Record<string, never>>;
+  connected: CustomEvent<Record<string, never>>;
+  ended: CustomEvent<{ seconds: number; reason: string; code?: number | null }>;
+  failed: CustomEvent<{ seconds?: number; reason: string; code: number | null }>;
+}
+
+const KEYS = "123456789*0#";
+const NAMES: Record<string, string> = { "*": "star", "#": "hash" };
+const clock = (s: number) => `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
+/** On a server, which renders the tag and runs none of this, there is no such class. */
+const Base = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
+
+function element<Name extends keyof HTMLElementTagNameMap>(
+  name: Name,
+  part: string,
+  attributes: Record<string, string> = {},
+): HTMLElementTagNameMap[Name] {
+  const made = document.createElement(name);
+  made.setAttribute("part", part);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+/** `<call-button to="+12065550123" token-url="/voice/token">`: a button that telephones. */
+export class CallButton extends Base {
+  static source: Source;
+  static readonly observedAttributes = ["label", "icon"];
+  #phone: Phone | null = null;
+  #call: Call | null = null;
+  #busy = false;
+  #muted = false;
+  #ticking: ReturnType<typeof setInterval> | undefined;
+  #button = element("button", "button", { type: "button" });
+  #label = element("span", "label");
+  #icon = icon();
+  #timer = element("span", "timer", { role: "timer", "aria-label": "Duration" });
+  #mute = element("button", "control mute", { type: "button", "aria-pressed": "false" });
+  #keys = element("button", "control keys", { type: "button", "aria-expanded": "false" });
+  #keypad = element("div", "keypad", { role: "group", "aria-label": "Keypad" });
+  #state = element("span", "state", { role: "status" });
+  #audio = document.createElement("audio");
+
+  constructor() {
+    super();
+    const root = this.attachShadow({ mode: "open", delegatesFocus: true });
+    const sheet = new CSSStyleSheet();
+    sheet.replaceSync(STYLE);
+    root.adoptedStyleSheets = [sheet];
+    this.#button.append(this.#icon, this.#label);
+    this.#button.addEventListener("click", () => (this.#busy ? this.hangUp() : this.call()));
+    this.#mute.addEventListener("click", () => this.mute(!this.#muted));
+    this.#keys.textContent = "Keypad";
+    this.#keys.addEventListener("click", () => this.#open(Boolean(this.#keypad.hidden)));
+    for (const key of KEYS) {
+      const button = element("button", "key", { type: "button" });
+      button.textContent = key;
+      button.setAttribute("aria-label", NAMES[key] ?? key);
+      button.addEventListener("click", () => this.#call?.sendDigits(key));
+      this.#keypad.append(button);
+    }
+    this.#audio.autoplay = true;
+    const controls = [this.#timer, this.#mute, this.#keys];
+    root.append(this.#button, ...controls, this.#state, this.#keypad, this.#audio);
+  }
+
+  connectedCallback(): void {
+    this.#show("");
+  }
+  attributeChangedCallback(): void {
+    if (!this.#busy) this.#show("");
+  }
+  disconnectedCallback(): void {
+    this.hangUp();
+  }
+
+  /** Whether a call, or the attempt at one, goes on. */
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  /** Calls; a second call while one goes on does nothing. */
+  async call(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    this.#show("Calling…", "calling");
+    this.#tell("calling");
+    try {
+      if (this.hasAttribute("check")) {
+        const wrong = (await this.preflight()).find((finding) => !finding.good);
+        if (wrong) throw new Error(wrong.text);
+      }
+      const [library, given] = await Promise.all([CallButton.source.load(), this.#credentials()]);
+      if (this.#busy) await this.#dial(library, given);
+    } catch (error) {
+      this.#over("failed", { reason: (error as Error).message, code: null });
+    }
+  }
+
+  /** Ends the call, or the attempt at one. */
+  hangUp(): void {
+    if (this.#call && this.#call.state !== "ended") this.#call.hangUp();
+    else this.#over("ended", { seconds: 0, reason: "" });
+  }
+
+  mute(on = true): void {
+    this.#call?.mute(on);
+    this.#muted = on && this.#call !== null;
+    this.#show("Connected", "connected");
+  }
+
+  /** What stands in the way of a call, found without calling: the gateway, the microphone. */
+  async preflight(): Promise<Finding[]> {
+    const { checkGateway, checkMicrophone } = await CallButton.source.load();
+    const server = this.getAttribute("server") ?? CallButton.source.gateway?.href;
+    const gateway = server ? [await checkGateway(socketOf(server))] : [];
+    return [...gateway, await checkMicrophone({ audio: true, video: false })];
+  }
+
+  #show(text: string, state = this.dataset.state ?? "idle"): void {
+    const talking = state === "connected";
+    this.dataset.state = state;
+    this.#label.textContent = this.#busy ? "Hang up" : (this.getAttribute("label") ?? "Call");
+    this.#icon.toggleAttribute("hidden", this.getAttribute("icon") === "none");
+    const controls = (this.getAttribute("controls") ?? "timer mute keypad").split(/\s+/);
+    this.#timer.hidden = !talking || !controls.includes("timer");
+    this.#mute.hidden = !talking || !controls.includes("mute");
+    this.#keys.hidden = !talking || !controls.includes("keypad");
+    this.#mute.setAttribute("aria-pressed", String(this.#muted));
+    this.#mute.textContent = this.#muted ? "Unmute" : "Mute";
+    if (!talking) this.#open(false);
+    this.#state.textContent = this.#muted ? "Connected, muted" : text;
+  }
+
+  #open(keypad: boolean): void {
+    this.#keypad.hidden = !keypad;
+    this.#keys.setAttribute("aria-expanded", String(keypad));
+  }
+
+  #tell(type: keyof CallButtonEvents, detail = {}): void {
+    this.dispatchEvent(new CustomEvent(type, { bubbles: true, composed: true, detail }));
+  }
+
+  async #credentials(): Promise<Credentials> {
+    const url = this.getAttribute("token-url");
+    const { gateway } = CallButton.source;
+    if (url) {
+      const headers = { Accept: "application/json" };
+      const response = await fetch(url, { method: "POST", credentials: "same-origin", headers });
+      if (!response.ok) throw new Error(`token-url answered ${response.status}`);
+      return response.json();
+    }
+    if (!gateway) throw new Error("call-button needs a token-url");
+    // The demo, and only on this machine: its own login.
+    const demo = await (await fetch(new URL("settings.json", gateway))).json();
+    if (!demo.login) throw new Error("call-button needs a token-url");
+    const { user, password } = demo.login;
+    return { uri: `sip:${user}@${demo.domain}`, username: user, password };
+  }
+
+  async #dial({ Phone, fromCredentials }: Library, given: Credentials): Promise<void> {
+    const server = this.getAttribute("server") ?? CallButton.source.gateway?.href;
+    if (!given.ws && !server) throw new Error("the answer of token-url names no `ws`");
+    const options = fromCredentials(given, server && socketOf(server));
+    const phone = new Phone({ ...options, register: false, lines: 1, audio: this.#audio });
+    this.#phone = phone;
+    await phone.start().catch(() => {
+      throw new Error("no connection to the gateway");
+    });
+    if (this.#busy) this.#follow(phone.call(this.getAttribute("to") ?? ""));
+  }
+
+  #follow(call: Call): void {
+    this.#call = call;
+    let state = call.state;
+    call.on("change", () => {
+      if (call.state === state || call.state === "ended") return;
+      state = call.state;
+      const talking = state === "connected";
+      this.#show(talking ? "Connected" : "Ringing…", state);
+      this.#tell(talking ? "connected" : "ringing");
+      const tick = () => {
+        this.#timer.textContent = clock(call.seconds);
+      };
+      tick();
+      if (talking) this.#ticking = setInterval(tick, 500);
+    });
+    call.on("ended", (end: CallEnd) => {
+      const { seconds, code } = end;
+      const reason = end.microphone || !end.reason ? end.text : end.reason;
+      this.#over(end.failed ? "failed" : "ended", { seconds, reason, code });
+    });
+  }
+
+  #over(type: "ended" | "failed", detail: { reason: string; [key: string]: unknown }): void {
+    if (!this.#busy) return;
+    this.#busy = this.#muted = false;
+    clearInterval(this.#ticking);
+    this.#call = null;
+    this.#phone?.stop();
+    this.#phone = null;
+    this.#show(type === "failed" ? `It did not work: ${detail.reason}` : "", "idle");
+    this.#tell(type, detail);
+  }
+}
+
+/** The address of the SIP connection of the gateway at `address`. */
+function socketOf(address: string): string {
+  const url = new URL(address, globalThis.location?.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  if (!url.pathname.endsWith("/sip")) url.pathname = `${url.pathname.replace(/\/$/, "")}/sip`;
+  return url.href;
+}
+
+/** Makes `<call-button>` known to the page; done once. */
+export function defineCallButton(source: Source): void {
+  if (!globalThis.customElements || customElements.get("call-button")) return;
+  CallButton.source = source;
+  customElements.define("call-button", CallButton);
+}
+
+declare global {
+  interface HTMLElementTagNameMap {
+    "call-button": CallButton;
+  }
+}

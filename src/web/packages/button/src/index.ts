@@ -1,0 +1,6 @@
+// Makes `<call-button>` known by being imported.
+import { defineCallButton } from "./element.js";
+
+defineCallButton({ load: () => import("@webtrunk/phone"), gateway: null });
+
+export { CallButton, type CallButtonEvents, defineCallButton, type Source } from "./element.js";

@@ -1,0 +1,309 @@
+import type { EndEvent, IncomingEvent, OutgoingEvent, RTCSession } from "jssip/lib/RTCSession";
+import { Emitter } from "./emitter.js";
+import { type Counters, count, judge, type Quality } from "./quality.js";
+import {
+  type MicrophoneProblem,
+  microphoneProblem,
+  microphoneText,
+  reasonText,
+  statusText,
+} from "./words.js";
+
+/**
+ * `calling`: sent, nothing heard yet; `ringing`: it rings over there; `incoming`: it rings here;
+ * `connected`: answered; `ended`.
+ */
+export type CallState = "calling" | "ringing" | "incoming" | "connected" | "ended";
+
+/** How a call ended. */
+export interface CallEnd {
+  /** `us`, `them`, or `nobody` when something failed in between. */
+  by: "us" | "them" | "nobody";
+  failed: boolean;
+  /** A sentence for a person; empty when there is nothing to say. */
+  text: string;
+  /** The gateway's own words (`Reason`), or JsSIP's cause. */
+  reason: string;
+  /** The SIP status, if there was one. */
+  code: number | null;
+  microphone: MicrophoneProblem | null;
+  /** From answer to end. */
+  seconds: number;
+}
+
+export interface CallEvents {
+  /** Anything changed: state, mute, hold, quality, digits, stream. */
+  change: Call;
+  ended: CallEnd;
+  quality: Quality;
+}
+
+/** How a transfer ended. */
+export interface Transferred {
+  done: boolean;
+  text: string;
+}
+
+/** How long a broken way may take to come back by itself, in milliseconds. */
+const RESTART_AFTER = 2000;
+
+/** One call. Made by `Phone.call()`, or told by the phone's event `call`. */
+export class Call extends Emitter<CallEvents> {
+  /** JsSIP's session underneath, for what is not here. */
+  readonly session: RTCSession;
+  readonly id: string;
+  readonly direction: "incoming" | "outgoing";
+  /** The other side: number or user, and the name that came with it. */
+  readonly number: string;
+  readonly name: string;
+  readonly began = new Date();
+  state: CallState;
+  connectedAt: Date | null = null;
+  end: CallEnd | null = null;
+  /** What they say. */
+  stream: MediaStream | null = null;
+  /** Whether something is heard before the answer (an announcement, a ring tone of theirs). */
+  earlyMedia = false;
+  /** Digits sent so far. */
+  digits = "";
+  quality: Quality | null = null;
+  /** Whether the way of the sound is broken; another one is looked for. */
+  interrupted = false;
+  /** Whether a transfer of this call is under way. */
+  transferring = false;
+  #held = false;
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #restart: ReturnType<typeof setTimeout> | undefined;
+  #microphone: MicrophoneProblem | null = null;
+
+  constructor(session: RTCSession, withIce: boolean) {
+    super();
+    this.session = session;
+    this.id = session.id;
+    this.direction = session.direction === "incoming" ? "incoming" : "outgoing";
+    this.state = this.direction === "incoming" ? "incoming" : "calling";
+    this.number = session.remote_identity.uri.user;
+    this.name = session.remote_identity.display_name ?? "";
+    // Without a TURN server one candidate is enough: the gateway answers checks from wherever they
+    // come.
+    if (!withIce) session.on("icecandidate", (event) => event.ready());
+    this.#follow();
+  }
+
+  get muted(): boolean {
+    return Boolean(this.session.isMuted().audio);
+  }
+  /** Whether we hold the call, and whether they do. */
+  get held(): boolean {
+    return this.session.isOnHold().local;
+  }
+  get heldByThem(): boolean {
+    return this.session.isOnHold().remote;
+  }
+  /** What we say; `null` before the microphone is open. */
+  get microphone(): MediaStreamTrack | null {
+    return this.#sender()?.track ?? null;
+  }
+  /** From answer until now, or until the end. */
+  get seconds(): number {
+    if (this.end) return this.end.seconds;
+    return this.connectedAt ? Math.floor((Date.now() - this.connectedAt.getTime()) / 1000) : 0;
+  }
+
+  /** Hangs up, cancels, or declines, whatever fits. */
+  hangUp(): void {
+    if (this.state === "ended") return;
+    this.session.terminate(this.state === "incoming" ? { status_code: 603 } : undefined);
+  }
+
+  mute(on = true): void {
+    if (on) this.session.mute({ audio: true });
+    else this.session.unmute({ audio: true });
+    this.#changed();
+  }
+
+  /** Holds or resumes; repeated until the signalling is free for it. */
+  hold(on = true): void {
+    this.#held = on;
+    const tries = (left: number) => {
+      if (this.state !== "connected" || this.#held !== on || this.held === on) return;
+      const begun = on ? this.session.hold() : this.session.unhold();
+      if (!begun && left > 0) setTimeout(() => tries(left - 1), 200);
+    };
+    tries(50);
+  }
+
+  /** Sends digits: `0` to `9`, `*`, `#`, `A` to `D`. */
+  sendDigits(digits: string): void {
+    if (this.state !== "connected") return;
+    // In the first moments the browser has no media path yet; INFO always gets through.
+    const inBand = Boolean(this.#sender()?.dtmf?.canInsertDTMF);
+    const transportType = (inBand ? "RFC2833" : "INFO") as never;
+    this.session.sendDTMF(digits, { transportType });
+    this.digits += digits;
+    this.#changed();
+  }
+
+  /** Speaks by another microphone from now on. */
+  async useMicrophone(constraints: MediaStreamConstraints): Promise<void> {
+    const sender = this.#sender();
+    if (!sender?.track) return;
+    const enabled = sender.track.enabled;
+    const [track] = (await navigator.mediaDevices.getUserMedia(constraints)).getAudioTracks();
+    track.enabled = enabled;
+    sender.track.stop();
+    await sender.replaceTrack(track);
+    this.#changed();
+  }
+
+  /** Hands the call over to a number, without asking there first. */
+  transfer(target: string): Promise<Transferred> {
+    return this.#refer(target, target);
+  }
+
+  /**
+   * Connects this call's other side with `other`'s and leaves both. A party that still rings is
+   * called by the transferred side itself: what rang for us ends first.
+   */
+  async transferTo(other: Call): Promise<Transferred> {
+    if (other.state === "connected") {
+      const { session } = other as unknown as {
+        session: { _request: { call_id: string }; _from_tag: string; _to_tag: string };
+      };
+      // RFC 3891: `to-tag` is the gateway's own, which in a call that came in is From's.
+      const incoming = other.direction === "incoming";
+      const replaces = {
+        _request: session._request,
+        _to_tag: incoming ? session._from_tag : session._to_tag,
+        _from_tag: incoming ? session._to_tag : session._from_tag,
+      } as unknown as RTCSession;
+      return this.#refer(other.number, other.name || other.number, replaces);
+    }
+    const ended = new Promise((done) => other.on("ended", done));
+    other.hangUp();
+    await ended;
+    return this.transfer(other.number);
+  }
+
+  #refer(target: string, name: string, replaces?: RTCSession): Promise<Transferred> {
+    return new Promise((done) => {
+      this.transferring = true;
+      this.#changed();
+      const over = (well: boolean, text: string) => {
+        gone();
+        this.transferring = false;
+        if (well && this.state !== "ended") this.hangUp();
+        this.#changed();
+        done({ done: well, text });
+      };
+      const gone = this.on("ended", () => over(true, ""));
+      const eventHandlers = {
+        requestFailed: () => over(false, "The transfer was refused; the call continues."),
+        failed: () => over(false, `${name} could not be reached; the call continues.`),
+        accepted: () => over(true, ""),
+      };
+      this.session.refer(target, { eventHandlers, ...(replaces && { replaces }) });
+    });
+  }
+
+  #sender(): RTCRtpSender | undefined {
+    return this.session.connection?.getSenders().find((sender) => sender.track);
+  }
+
+  #changed(): void {
+    this.emit("change", this);
+  }
+
+  #follow(): void {
+    const { session } = this;
+    const attach = (connection: RTCPeerConnection) => {
+      connection.addEventListener("track", (event) => {
+        this.stream = event.streams[0] ?? new MediaStream([event.track]);
+        this.#changed();
+      });
+      connection.addEventListener("connectionstatechange", () => this.#onWay(connection));
+    };
+    if (session.connection) attach(session.connection);
+    session.on("peerconnection", (event) => attach(event.peerconnection));
+    session.on("getusermediafailed", (error) => {
+      this.#microphone = microphoneProblem(error);
+    });
+    session.on("progress", (event: IncomingEvent | OutgoingEvent) => {
+      if (this.direction === "incoming" || this.state === "connected") return;
+      this.state = "ringing";
+      this.earlyMedia ||= "response" in event && Boolean(event.response.body);
+      this.#changed();
+    });
+    session.on("accepted", () => {
+      this.state = "connected";
+      this.connectedAt = new Date();
+      this.#watch();
+      this.#changed();
+    });
+    const changed = () => this.#changed();
+    for (const name of ["confirmed", "hold", "unhold", "muted", "unmuted"] as const)
+      session.on(name, changed);
+    session.on("ended", (event) => this.#over(event, false));
+    // JsSIP says only afterwards what was wrong with the microphone.
+    session.on("failed", (event) => queueMicrotask(() => this.#over(event, true)));
+  }
+
+  /** A way that does not come back by itself is looked for anew, by an ICE restart. */
+  #onWay({ connectionState }: RTCPeerConnection): void {
+    const broken = connectionState === "disconnected" || connectionState === "failed";
+    if (broken === this.interrupted || this.state === "ended") return;
+    this.interrupted = broken;
+    clearTimeout(this.#restart);
+    const restart = () => this.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
+    if (broken) this.#restart = setTimeout(restart, RESTART_AFTER);
+    this.#changed();
+  }
+
+  /** Judges the sound every two seconds. */
+  #watch(): void {
+    let before: Counters | null = null;
+    this.#timer = setInterval(async () => {
+      const { connection } = this.session;
+      if (!connection || this.held || this.heldByThem) {
+        before = this.quality = null;
+        return;
+      }
+      const now = await count(connection).catch(() => null);
+      if (!now || this.state !== "connected") return;
+      if (before) {
+        this.quality = judge(before, now);
+        this.emit("quality", this.quality);
+        this.#changed();
+      }
+      before = now;
+    }, 2000);
+  }
+
+  #over(event: EndEvent, failed: boolean): void {
+    clearInterval(this.#timer);
+    clearTimeout(this.#restart);
+    const message = event.message as { status_code?: number; getHeader?(n: string): string };
+    const code = message?.status_code ?? null;
+    const said = reasonText(message).replace(/^normal call clearing$/, "");
+    const ours = String(event.originator) === "local";
+    const cancelled = event.cause === "Canceled" || event.cause === "Terminated";
+    let text = "";
+    if (this.#microphone) text = microphoneText(this.#microphone);
+    else if (failed && !cancelled && !(ours && this.direction === "incoming"))
+      text = [statusText(code, event.cause), said && `(${said})`].filter(Boolean).join(" ");
+    else if (!ours && !cancelled) text = said || statusText(code, event.cause);
+    else if (!ours && !failed) text = said;
+    this.end = {
+      by: ours ? "us" : String(event.originator) === "remote" ? "them" : "nobody",
+      failed: failed && !cancelled,
+      text,
+      reason: said || (this.#microphone ? text : event.cause),
+      code,
+      microphone: this.#microphone,
+      seconds: this.seconds,
+    };
+    this.state = "ended";
+    this.emit("ended", this.end);
+    this.#changed();
+  }
+}

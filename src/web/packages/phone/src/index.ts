@@ -1,0 +1,19 @@
+export { Call, type CallEnd, type CallEvents, type CallState, type Transferred } from "./call.js";
+export { checkGateway, checkLine, checkMicrophone, type Finding } from "./check.js";
+export { canChooseSpeaker, type Device, type Devices, listDevices } from "./devices.js";
+export { Emitter } from "./emitter.js";
+export { watchLevel } from "./level.js";
+export { type Line, lineText } from "./line.js";
+export { dialled } from "./number.js";
+export {
+  type CallOptions,
+  callOptions,
+  type Credentials,
+  fromCredentials,
+  Phone,
+  type PhoneEvents,
+  type PhoneOptions,
+} from "./phone.js";
+export { judge, type Mark, type Quality } from "./quality.js";
+export { Ringer, type Tone } from "./ringer.js";
+export { type MicrophoneProblem, microphoneText, statusText } from "./words.js";

@@ -1,0 +1,51 @@
+/** Whether the phone can be used, and why not. */
+export type Line =
+  | { state: "stopped" }
+  | { state: "connecting" }
+  | { state: "ready" }
+  /** The gateway does not answer; the phone tries again by itself. */
+  | { state: "unreachable" }
+  /** This machine has no network; the phone tries again when it has. */
+  | { state: "no-network" }
+  | { state: "wrong-password" }
+  /** Too many wrong passwords from this address; the phone tries again at `until`. */
+  | { state: "locked-out"; until: Date }
+  | { state: "refused"; reason: string };
+
+/** The sentence for a person. */
+export function lineText(line: Line): string {
+  switch (line.state) {
+    case "stopped":
+      return "Not logged in";
+    case "connecting":
+      return "Connecting…";
+    case "ready":
+      return "Ready";
+    case "unreachable":
+      return "The gateway does not answer; trying again";
+    case "no-network":
+      return "This device is offline; the phone comes back with the network";
+    case "wrong-password":
+      return "Wrong user or password";
+    case "locked-out":
+      return `Too many wrong passwords from this network: locked out until ${line.until.toLocaleTimeString()}`;
+    case "refused":
+      return `Not registered: ${line.reason}`;
+  }
+}
+
+interface Refusal {
+  status_code: number;
+  getHeader(name: string): string | undefined;
+}
+
+/** A right password is refused too while its address is locked out: that is not a wrong one. */
+export function refusedLine(response: Refusal | null, cause: string): Line {
+  const code = response?.status_code;
+  const seconds = Number.parseInt(response?.getHeader("Retry-After") ?? "", 10);
+  if (code === 403 && seconds > 0)
+    return { state: "locked-out", until: new Date(Date.now() + seconds * 1000) };
+  if (code === 403 || code === 401 || code === 407) return { state: "wrong-password" };
+  if (!response) return { state: "unreachable" };
+  return { state: "refused", reason: cause };
+}

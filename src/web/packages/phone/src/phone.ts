@@ -1,0 +1,283 @@
+import { UA, WebSocketInterface } from "jssip";
+import type { RTCSession } from "jssip/lib/RTCSession";
+import { Call } from "./call.js";
+import { Emitter } from "./emitter.js";
+import { type Line, lineText, refusedLine } from "./line.js";
+import { dialled } from "./number.js";
+import { Ringer } from "./ringer.js";
+
+export interface PhoneOptions {
+  /** `wss://calls.example.com/sip` */
+  server: string;
+  /** `sip:alice@calls.example.com` */
+  uri: string;
+  /** The name of the credentials, if it is not the user of `uri`. */
+  username?: string;
+  password?: string;
+  /** Instead of `password`: MD5 of `username:realm:password`, and its realm. */
+  ha1?: string;
+  realm?: string;
+  /** Instead of `password`: a JSON Web Token (RFC 8898). */
+  jwt?: string;
+  displayName?: string;
+  iceServers?: RTCIceServer[];
+  /** Whether others can call: `false` only calls out. Default: true. */
+  register?: boolean;
+  /** Calls at once; a further one that comes in is told busy. Default: 2. */
+  lines?: number;
+  /** Where the call is played; without it an element of the phone's own. */
+  audio?: HTMLAudioElement;
+  /** Whether the phone rings, and plays a ring tone while they ring. Default: true. */
+  ring?: boolean;
+  /** How calls are made; read whenever one begins. */
+  callOptions?: CallOptions;
+}
+
+/** What `POST /api/v1/credentials` answers, or `{ uri, ws, jwt }` of a server of your own. */
+export interface Credentials {
+  uri: string;
+  ws?: string | null;
+  username?: string;
+  password?: string;
+  jwt?: string;
+  ice_servers?: RTCIceServer[];
+}
+
+/** The options for what the gateway gave your server. */
+export const fromCredentials = (given: Credentials, server = ""): PhoneOptions => ({
+  server: given.ws ?? server,
+  uri: given.uri,
+  username: given.username,
+  password: given.password,
+  jwt: given.jwt,
+  iceServers: given.ice_servers,
+});
+
+export interface PhoneEvents {
+  line: Line;
+  /** A call begins, either way. */
+  call: Call;
+  /** Something about a call, or which one is active, has changed. */
+  change: Phone;
+}
+
+/** How calls are made; every call takes what stands here when it begins. */
+export interface CallOptions {
+  mediaConstraints: { audio: MediaTrackConstraints; video: false };
+  pcConfig: RTCConfiguration;
+  mediaStream?: MediaStream;
+}
+
+/** How calls are made unless told otherwise: one bundle, and sound freed of echo and noise. */
+export const callOptions = (iceServers: RTCIceServer[] = []): CallOptions => ({
+  mediaConstraints: {
+    audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+    video: false,
+  },
+  pcConfig: { iceServers, bundlePolicy: "max-bundle" },
+});
+
+/** A line to a webtrunk gateway, and the calls on it. */
+export class Phone extends Emitter<PhoneEvents> {
+  readonly ua: UA;
+  readonly ringer = new Ringer();
+  readonly audio: HTMLAudioElement;
+  readonly callOptions: CallOptions;
+  line: Line = { state: "stopped" };
+  /** Calls that have not ended, oldest first. */
+  calls: Call[] = [];
+  /** The call that is heard; the others are on hold, or ring. */
+  active: Call | null = null;
+  #options: PhoneOptions;
+  #retry: ReturnType<typeof setTimeout> | undefined;
+  #started = false;
+
+  constructor(options: PhoneOptions) {
+    super();
+    this.#options = options;
+    this.audio = options.audio ?? new Audio();
+    this.audio.autoplay = true;
+    this.callOptions = options.callOptions ?? callOptions(options.iceServers);
+    this.ua = new UA({
+      sockets: [new WebSocketInterface(options.server)],
+      uri: options.uri,
+      register: options.register ?? true,
+      register_expires: 600,
+      connection_recovery_min_interval: 1,
+      connection_recovery_max_interval: 10,
+      ...(options.username && { authorization_user: options.username }),
+      ...(options.password && { password: options.password }),
+      ...(options.ha1 && { ha1: options.ha1, realm: options.realm }),
+      ...(options.jwt && { authorization_jwt: `Bearer ${options.jwt}` }),
+      ...(options.displayName && { display_name: options.displayName }),
+    });
+    this.#follow();
+  }
+
+  get ready(): boolean {
+    return this.line.state === "ready";
+  }
+
+  /** Connects; fulfilled when calls can be made, rejected with the reason in words. */
+  start(): Promise<void> {
+    return new Promise((done, failed) => {
+      const stop = this.on("line", (line) => {
+        if (line.state === "connecting") return;
+        stop();
+        if (line.state === "ready") done();
+        else failed(new Error(lineText(line)));
+      });
+      this.#started = true;
+      this.ua.start();
+    });
+  }
+
+  /** Ends all calls and the connection. */
+  stop(): void {
+    this.#started = false;
+    clearTimeout(this.#retry);
+    globalThis.removeEventListener?.("online", this.#online);
+    globalThis.removeEventListener?.("offline", this.#offline);
+    this.ringer.stop();
+    for (const call of [...this.calls]) call.hangUp();
+    this.ua.stop();
+    this.#set({ state: "stopped" });
+  }
+
+  /** Calls a number in any form, or a user; a call that goes on is put on hold. */
+  call(target: string): Call {
+    const number = dialled(target);
+    if (!number) throw new Error("there is no number to call");
+    if (this.calls.length >= this.#lines()) throw new Error("all lines are in use");
+    if (!globalThis.isSecureContext)
+      throw new Error("this page may not use the microphone: it needs https, or http://localhost");
+    this.ua.call(number, { ...this.callOptions, eventHandlers: {} });
+    return this.calls[this.calls.length - 1];
+  }
+
+  /** Answers a call that came in; one that goes on is put on hold. */
+  answer(call: Call): void {
+    if (call.state !== "incoming") return;
+    this.activate(call);
+    call.session.answer(this.callOptions);
+  }
+
+  /** Talks on this call, and holds the others. */
+  activate(call: Call): void {
+    this.active = call;
+    for (const other of this.calls) if (other !== call) other.hold(true);
+    if (call.held) call.hold(false);
+    this.#changed();
+  }
+
+  /** Speaks by this microphone, in calls that go on too; the empty string is the system's own. */
+  async setMicrophone(id: string): Promise<void> {
+    const { audio } = this.callOptions.mediaConstraints;
+    if (id) audio.deviceId = { exact: id };
+    else delete audio.deviceId;
+    await Promise.all(this.calls.map((c) => c.useMicrophone(this.callOptions.mediaConstraints)));
+  }
+
+  /** Plays calls on this device; the empty string is the system's own. */
+  async setSpeaker(id: string): Promise<void> {
+    if ("setSinkId" in this.audio) await this.audio.setSinkId(id);
+  }
+
+  #lines(): number {
+    return this.#options.lines ?? 2;
+  }
+
+  #set(line: Line): void {
+    this.line = line;
+    this.emit("line", line);
+    this.#changed();
+  }
+
+  #changed(): void {
+    const { active } = this;
+    if (active?.stream && this.audio.srcObject !== active.stream)
+      this.audio.srcObject = active.stream;
+    this.#ring();
+    this.emit("change", this);
+  }
+
+  #ring(): void {
+    if (this.#options.ring === false) return;
+    const incoming = this.calls.some((call) => call.state === "incoming");
+    const talking = this.calls.some((call) => call.state === "connected");
+    const ringing = this.active?.state === "ringing" && !this.active.earlyMedia;
+    if (incoming) this.ringer.play(talking ? "waiting" : "ring");
+    else if (ringing) this.ringer.play("ringback");
+    else this.ringer.stop();
+  }
+
+  #online = () => {
+    if (this.line.state !== "no-network") return;
+    this.#set({ state: "connecting" });
+    this.#reconnect();
+  };
+  #offline = () => {
+    if (this.#started) this.#set({ state: "no-network" });
+  };
+
+  /** The network is another one: what was open on the old one is dead, whether told so or not. */
+  #reconnect(): void {
+    if (!this.#started) return;
+    const { ua } = this;
+    // JsSIP connects again by itself, at the latest after ten seconds.
+    if (!ua.isConnected()) return;
+    // What was registered still is; whether the way there has survived, the answer to this tells.
+    if (this.#options.register === false || ua.isRegistered()) this.#set({ state: "ready" });
+    if (this.#options.register !== false) ua.register();
+    for (const call of this.calls)
+      if (call.state === "connected")
+        call.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
+  }
+
+  #follow(): void {
+    const { ua } = this;
+    globalThis.addEventListener?.("online", this.#online);
+    globalThis.addEventListener?.("offline", this.#offline);
+    ua.on("connecting", ({ attempts }) => {
+      if (this.#started && attempts === 1) this.#set({ state: "connecting" });
+    });
+    ua.on("connected", () => {
+      if (this.#options.register === false) this.#set({ state: "ready" });
+    });
+    ua.on("disconnected", () => {
+      if (!this.#started) return;
+      const offline = globalThis.navigator?.onLine === false;
+      this.#set({ state: offline ? "no-network" : "unreachable" });
+    });
+    ua.on("registered", () => this.#set({ state: "ready" }));
+    ua.on("unregistered", () => {
+      if (this.#started && this.ready) this.#set({ state: "unreachable" });
+    });
+    ua.on("registrationFailed", ({ response, cause }) => {
+      const line = refusedLine(response, String(cause));
+      this.#set(line);
+      clearTimeout(this.#retry);
+      if (line.state === "locked-out")
+        this.#retry = setTimeout(() => ua.register(), line.until.getTime() - Date.now() + 500);
+    });
+    ua.on("newRTCSession", ({ session }: { session: RTCSession }) => {
+      if (this.calls.length >= this.#lines()) {
+        session.terminate({ status_code: 486 });
+        return;
+      }
+      this.#take(new Call(session, Boolean(this.#options.iceServers?.length)));
+    });
+  }
+
+  #take(call: Call): void {
+    this.calls.push(call);
+    call.on("change", () => this.#changed());
+    call.on("ended", () => {
+      this.calls = this.calls.filter((other) => other !== call);
+      if (this.active === call) this.active = this.calls[0] ?? null;
+    });
+    if (call.direction === "outgoing" || !this.active) this.activate(call);
+    this.emit("call", call);
+    this.#changed();
+  }
+}

@@ -1,0 +1,374 @@
+// The phone's state, and what a person can do to it; what is drawn follows from it.
+import {
+  type Call,
+  type CallEnd,
+  callOptions,
+  canChooseSpeaker,
+  checkLine,
+  type Devices,
+  dialled,
+  Emitter,
+  type Finding,
+  type Line,
+  lineText,
+  listDevices,
+  type MicrophoneProblem,
+  Phone,
+  type PhoneOptions,
+} from "@webtrunk/phone";
+import {
+  type Choice,
+  type Contact,
+  type Entry,
+  type Fate,
+  keep,
+  kept,
+  type Login,
+  MOST_CONTACTS,
+  MOST_ENTRIES,
+} from "./store.js";
+
+interface Settings {
+  domain: string;
+  login: { user: string; password: string } | null;
+}
+
+/** What is open beside a call. */
+export type Panel = "none" | "keypad" | "transfer" | "dialler";
+
+/** How long a second Escape hangs up, in milliseconds. */
+const ESCAPE_TWICE = 2000;
+const NO_DEVICES: Devices = { microphones: [], speakers: [] };
+
+export class App extends Emitter<{ change: App }> {
+  readonly callOptions = callOptions();
+  settings: Settings | null = null;
+  phone: Phone | null = null;
+  user = "";
+  /** Why the login form is shown, if not at the beginning. */
+  loginProblem = "";
+  verdict = "";
+  number = "";
+  panel: Panel = "none";
+  history = kept<Entry[]>("history", []);
+  contacts = kept<Contact[]>("contacts", []);
+  devices = NO_DEVICES;
+  choice = kept<Choice>("devices", { microphone: "", speaker: "", ring: "" });
+  microphone: MicrophoneProblem | null = null;
+  report: Finding[] = [];
+  checking = false;
+  #audio: HTMLAudioElement;
+  #escaped = 0;
+
+  constructor(audio: HTMLAudioElement) {
+    super();
+    this.#audio = audio;
+  }
+
+  changed(): void {
+    this.emit("change", this);
+  }
+
+  get calls(): Call[] {
+    return this.phone?.calls ?? [];
+  }
+  get active(): Call | null {
+    return this.phone?.active ?? null;
+  }
+  /** Whether nobody is logged in, and it is for a person to change that. */
+  get loggedOut(): boolean {
+    return this.phone === null && this.settings !== null;
+  }
+  get line(): Line {
+    return this.phone?.line ?? { state: this.settings ? "stopped" : "unreachable" };
+  }
+  get lineText(): string {
+    if (this.loginProblem) return this.loginProblem;
+    if (this.line.state === "ready") return `Ready as ${this.user}`;
+    return lineText(this.line);
+  }
+
+  // ---- logging in
+
+  /** Logs in by what the demo gives, or by what was kept; until the gateway answers, again and again. */
+  async begin(): Promise<void> {
+    void this.lookAround();
+    while (!this.settings) {
+      this.settings = await fetch("settings.json")
+        .then((response) => (response.ok ? response.json() : null))
+        .catch(() => null);
+      if (!this.settings) await new Promise((done) => setTimeout(done, 2000));
+    }
+    const { login, domain } = this.settings;
+    const known = kept<Login | null>("login", kept<Login | null>("login", null, sessionStorage));
+    if (login) this.#start(login.user, { password: login.password });
+    else if (known?.domain === domain) {
+      const { realm, ha1 } = known;
+      this.#start(known.user, { realm, ha1 });
+    }
+    this.changed();
+  }
+
+  logIn(user: string, password: string, stay: boolean): void {
+    this.loginProblem = "";
+    this.#start(user, { password }, stay ? localStorage : sessionStorage);
+  }
+
+  logOut(): void {
+    this.#forget("");
+  }
+
+  #forget(problem: string): void {
+    keep("login", null);
+    keep("login", null, sessionStorage);
+    this.loginProblem = problem;
+    const { phone } = this;
+    this.phone = null;
+    phone?.stop();
+    this.changed();
+  }
+
+  #start(user: string, secret: Partial<PhoneOptions>, store?: Storage): void {
+    const { domain } = this.settings as Settings;
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const phone = new Phone({
+      server: `${scheme}://${location.host}${new URL("sip", document.baseURI).pathname}`,
+      uri: `sip:${user}@${domain}`,
+      displayName: user,
+      audio: this.#audio,
+      callOptions: this.callOptions,
+      ...secret,
+    });
+    this.user = user;
+    this.phone = phone;
+    let been = false;
+    phone.on("line", (line) => {
+      if (phone !== this.phone) return;
+      if (line.state === "ready") {
+        if (store) this.#remember(phone, store);
+        been = true;
+      }
+      // Who has been in comes in again by itself; anybody else tries with other words.
+      const wrong = line.state === "wrong-password" || line.state === "refused";
+      if (wrong || (line.state === "locked-out" && !been && store)) this.#forget(lineText(line));
+    });
+    phone.on("change", () => this.changed());
+    phone.on("call", (call) => this.#follow(call));
+    void phone.setMicrophone(this.choice.microphone);
+    void this.#playOnChosen().catch(() => {});
+    // What goes wrong is told by `line`.
+    phone.start().catch(() => {});
+    this.changed();
+  }
+
+  #remember(phone: Phone, store: Storage): void {
+    const [realm, ha1] = [phone.ua.get("realm"), phone.ua.get("ha1")];
+    if (realm && ha1)
+      keep("login", { user: this.user, domain: this.settings?.domain, realm, ha1 }, store);
+  }
+
+  // ---- calls
+
+  /** Calls a number in any form, a user, or somebody of the contacts by name. */
+  call(typed: string): void {
+    const name = typed.trim().toLowerCase();
+    const person = this.contacts.find((contact) => contact.name.toLowerCase() === name);
+    const target = person?.number ?? typed;
+    if (!this.phone || !dialled(target)) {
+      this.redial();
+      return;
+    }
+    this.verdict = "";
+    try {
+      this.phone.call(target);
+      this.panel = "none";
+      this.number = "";
+    } catch (error) {
+      this.verdict = `${(error as Error).message}.`;
+    }
+    this.changed();
+  }
+
+  /** The last number called, to be looked at before it is called. */
+  redial(): void {
+    const last = this.history.find((entry) => entry.direction === "outgoing");
+    if (last) this.setNumber(last.number);
+  }
+
+  setNumber(number: string): void {
+    this.number = number;
+    this.changed();
+  }
+
+  /** A key of the pad, or of the keyboard: a digit of the call, or of the number. */
+  press(key: string): void {
+    const { active } = this;
+    if (active?.state === "connected" && this.panel !== "dialler") active.sendDigits(key);
+    else this.setNumber(this.number + key);
+  }
+
+  answer(call: Call): void {
+    this.panel = "none";
+    this.phone?.answer(call);
+  }
+
+  toggle(panel: Panel): void {
+    this.panel = this.panel === panel ? "none" : panel;
+    this.changed();
+  }
+
+  async transfer(typed: string): Promise<void> {
+    const target = dialled(typed);
+    const { active } = this;
+    if (!active || !target) return;
+    this.panel = "none";
+    this.verdict = "";
+    this.verdict = (await active.transfer(target)).text;
+    this.changed();
+  }
+
+  /** Connects the two other sides and leaves. */
+  async join(): Promise<void> {
+    const { active } = this;
+    const other = this.calls.find((call) => call !== active && call.state === "connected");
+    if (!active || !other) return;
+    this.verdict = "";
+    this.verdict = (await other.transferTo(active)).text;
+    this.changed();
+  }
+
+  /** Escape: closes what is open, then declines or cancels; what is talked needs it twice. */
+  escape(): void {
+    const { active } = this;
+    if (this.panel !== "none") this.toggle(this.panel);
+    else if (active && (active.state !== "connected" || Date.now() - this.#escaped < ESCAPE_TWICE))
+      active.hangUp();
+    else if (active) {
+      this.#escaped = Date.now();
+      this.verdict = "Press Esc once more to hang up.";
+      setTimeout(() => {
+        if (this.verdict.startsWith("Press Esc")) this.verdict = "";
+        this.changed();
+      }, ESCAPE_TWICE);
+      this.changed();
+    }
+  }
+
+  #follow(call: Call): void {
+    this.verdict = "";
+    call.on("ended", (end) => {
+      this.verdict = end.text;
+      this.#note(call, end);
+      if (this.calls.length === 0) this.panel = "none";
+      void this.lookAround();
+    });
+    call.on("change", () => {
+      if (call.state === "connected" && !this.devices.microphones.some((d) => d.name))
+        void this.lookAround();
+    });
+  }
+
+  // ---- people
+
+  /** Who has this number; the empty string is nobody known. */
+  nameOf(number: string): string {
+    const wanted = dialled(number);
+    return this.contacts.find((contact) => dialled(contact.number) === wanted)?.name ?? "";
+  }
+
+  keepContact(name: string, number: string): void {
+    const others = this.contacts.filter((c) => dialled(c.number) !== dialled(number));
+    this.contacts = [...others, { name: name.trim(), number: number.trim() }]
+      .sort((a, b) => a.name.localeCompare(b.name))
+      .slice(0, MOST_CONTACTS);
+    keep("contacts", this.contacts);
+    this.changed();
+  }
+
+  dropContact(contact: Contact): void {
+    this.contacts = this.contacts.filter((other) => other !== contact);
+    keep("contacts", this.contacts);
+    this.changed();
+  }
+
+  clearHistory(): void {
+    this.history = [];
+    keep("history", null);
+    this.changed();
+  }
+
+  #note(call: Call, end: CallEnd): void {
+    const { number, name, direction } = call;
+    const { seconds, text } = end;
+    const entry = { number, name, direction, at: call.began.toISOString(), seconds, text };
+    this.history = [{ ...entry, fate: fateOf(call, end) }, ...this.history].slice(0, MOST_ENTRIES);
+    keep("history", this.history);
+  }
+
+  // ---- devices
+
+  /** Which microphones and speakers there are, and whether the microphone may be used at all. */
+  async lookAround(): Promise<void> {
+    if (!isSecureContext || !navigator.mediaDevices) this.microphone = "insecure";
+    else {
+      this.devices = await listDevices().catch(() => NO_DEVICES);
+      const all = await navigator.mediaDevices.enumerateDevices().catch(() => []);
+      const none = !all.some((device) => device.kind === "audioinput");
+      // Not every browser tells of this permission.
+      const told = await navigator.permissions
+        ?.query({ name: "microphone" as PermissionName })
+        .catch(() => null);
+      if (told) told.onchange = () => void this.lookAround();
+      this.microphone = told?.state === "denied" ? "denied" : none ? "missing" : null;
+    }
+    this.changed();
+  }
+
+  async choose(what: keyof Choice, id: string): Promise<void> {
+    this.choice = { ...this.choice, [what]: id };
+    keep("devices", this.choice);
+    this.changed();
+    try {
+      if (what === "microphone") await this.phone?.setMicrophone(id);
+      else await this.#playOnChosen();
+    } catch (error) {
+      const word = what === "microphone" ? "microphone" : "speaker";
+      this.verdict = `This ${word} cannot be used: ${(error as Error).message}`;
+      this.changed();
+    }
+  }
+
+  async #playOnChosen(): Promise<void> {
+    if (!this.phone || !canChooseSpeaker()) return;
+    const { speaker, ring } = this.choice;
+    // A device that was unplugged is not there: the system's own rings and plays.
+    const all = (await navigator.mediaDevices?.enumerateDevices()) ?? [];
+    const there = (id: string) => (all.some((device) => device.deviceId === id) ? id : "");
+    await this.phone.setSpeaker(there(speaker));
+    await this.phone.ringer.setDevice(there(ring));
+  }
+
+  async check(): Promise<void> {
+    if (!this.phone || this.calls.length || this.checking) return;
+    this.checking = true;
+    this.report = [];
+    try {
+      for await (const finding of checkLine(this.phone)) {
+        this.report = [...this.report, finding];
+        this.changed();
+      }
+    } catch (error) {
+      this.report = [...this.report, { good: false, text: (error as Error).message }];
+    }
+    this.checking = false;
+    await this.lookAround();
+  }
+}
+
+function fateOf(call: Call, end: CallEnd): Fate {
+  if (call.connectedAt) return "answered";
+  const incoming = call.direction === "incoming";
+  if (incoming && /elsewhere/i.test(end.reason)) return "elsewhere";
+  if (end.by === "us") return incoming ? "declined" : end.failed ? "failed" : "cancelled";
+  return incoming ? "missed" : "failed";
+}

@@ -1,0 +1,51 @@
+// The phone of the page.
+import { render } from "preact";
+import { App } from "./app.js";
+import { listenToKeys } from "./keys.js";
+import { notify } from "./notify.js";
+import { Page } from "./page.js";
+
+const $ = (id: string) => document.getElementById(id) as HTMLElement;
+const app = new App($("remote") as HTMLAudioElement);
+
+app.on("change", () => {
+  const line = $("line");
+  line.dataset.state = app.line.state === "ready" ? "online" : "offline";
+  if (line.textContent !== app.lineText) line.textContent = app.lineText;
+});
+notify(app);
+listenToKeys(app);
+
+// A call ends with its page: nobody closes it without having been asked.
+addEventListener("beforeunload", (event) => {
+  if (app.calls.some((call) => call.state !== "incoming")) event.preventDefault();
+});
+// Browsers let a page sound once somebody has touched it.
+for (const type of ["pointerdown", "keydown"])
+  addEventListener(
+    type,
+    () => {
+      void app.phone?.ringer.unlock().then(() => app.changed());
+    },
+    { once: true },
+  );
+navigator.mediaDevices?.addEventListener("devicechange", () => void app.lookAround());
+
+// Tests look in here; nothing else does.
+Object.assign(globalThis, {
+  webtrunkPhone: {
+    get session() {
+      return app.active?.session ?? null;
+    },
+    get ua() {
+      return app.phone?.ua ?? null;
+    },
+    get ringer() {
+      return app.phone?.ringer ?? null;
+    },
+    options: app.callOptions,
+  },
+});
+
+render(<Page app={app} />, $("phone-root"));
+void app.begin();

@@ -1,0 +1,173 @@
+import { type Line, lineText, microphoneText } from "@webtrunk/phone";
+import type { ComponentChildren } from "preact";
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { App } from "./app.js";
+import { ActiveCall, OtherCall } from "./calls.js";
+import { Dialler } from "./dialler.js";
+import { Icon } from "./icons.js";
+import { Lists } from "./lists.js";
+import { askToNotify, mayNotify } from "./notify.js";
+import { Settings } from "./settings.js";
+import { keep, kept } from "./store.js";
+
+const NUMBERS = [
+  ["9196", "hear yourself"],
+  ["9195", "hear yourself 5 s later"],
+  ["9197", "1 kHz tone"],
+  ["9198", "a tune"],
+  ["9101", "ring the other open page"],
+  ["+12065550123", "out over a SIP trunk and back"],
+];
+
+function LogIn({ app }: { app: App }) {
+  const user = useRef<HTMLInputElement>(null);
+  const password = useRef<HTMLInputElement>(null);
+  const stay = useRef<HTMLInputElement>(null);
+  useEffect(() => user.current?.focus(), []);
+  return (
+    <form
+      id="login"
+      onSubmit={(event) => {
+        event.preventDefault();
+        app.logIn(
+          user.current?.value ?? "",
+          password.current?.value ?? "",
+          stay.current?.checked ?? false,
+        );
+      }}
+    >
+      <h2>Log in</h2>
+      <label for="user">User</label>
+      <input id="user" ref={user} autocomplete="username" required />
+      <label for="password">Password</label>
+      <input
+        id="password"
+        ref={password}
+        type="password"
+        autocomplete="current-password"
+        required
+      />
+      <label class="tick">
+        <input id="stay" ref={stay} type="checkbox" defaultChecked /> Stay logged in on this device
+      </label>
+      {app.loginProblem && (
+        <p role="alert" class="problem">
+          {app.loginProblem}
+        </p>
+      )}
+      <button type="submit" class="primary">
+        Log in
+      </button>
+    </form>
+  );
+}
+
+function Note({ id, bad, children }: { id: string; bad?: boolean; children: ComponentChildren }) {
+  return (
+    <p id={id} class={bad ? "note bad" : "note"} role="status">
+      <Icon name={bad ? "warning" : "bell"} />
+      <span>{children}</span>
+    </p>
+  );
+}
+
+const QUIET: Line["state"][] = ["ready", "connecting", "stopped"];
+
+/** What stands in the way of a call, or of hearing one come in. */
+function Notes({ app }: { app: App }) {
+  const [hidden, hide] = useState(() => kept("not-to-notify", false));
+  const touched = navigator.userActivation?.hasBeenActive ?? true;
+  return (
+    <>
+      {!QUIET.includes(app.line.state) && (
+        <Note id="line-note" bad>
+          {lineText(app.line)}.
+        </Note>
+      )}
+      {app.microphone && (
+        <Note id="microphone-note" bad>
+          {microphoneText(app.microphone)}
+        </Note>
+      )}
+      {!touched && app.phone?.ready && (
+        <Note id="silent-note">
+          Click anywhere once: until then the browser lets no ring be heard.
+        </Note>
+      )}
+      {touched && !hidden && mayNotify() === "default" && !app.settings?.login && (
+        <Note id="notify-note">
+          Be told of calls while another window is in front?{" "}
+          <button
+            type="button"
+            class="link"
+            onClick={() => void askToNotify().then(() => hide(true))}
+          >
+            Turn on
+          </button>{" "}
+          <button
+            type="button"
+            class="link"
+            onClick={() => {
+              keep("not-to-notify", true);
+              hide(true);
+            }}
+          >
+            Not now
+          </button>
+        </Note>
+      )}
+    </>
+  );
+}
+
+function Try({ app }: { app: App }) {
+  return (
+    <section id="try" aria-labelledby="try-title">
+      <h2 id="try-title">Try</h2>
+      <ul id="numbers">
+        {NUMBERS.map(([number, what]) => (
+          <li key={number}>
+            <button type="button" disabled={!app.phone?.ready} onClick={() => app.call(number)}>
+              {number}
+              <span>{what}</span>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+/** All of the phone. */
+export function Page({ app }: { app: App }) {
+  const [, render] = useState(0);
+  useEffect(() => app.on("change", () => render((n) => n + 1)), [app]);
+  if (app.loggedOut) return <LogIn app={app} />;
+  if (!app.phone) return <Notes app={app} />;
+  const { active, calls } = app;
+  return (
+    <section id="phone" aria-labelledby="phone-title">
+      <h2 id="phone-title" class="visually-hidden">
+        Phone
+      </h2>
+      <div class="main">
+        <Notes app={app} />
+        {calls
+          .filter((call) => call !== active)
+          .map((call) => (
+            <OtherCall key={call.id} app={app} call={call} />
+          ))}
+        {active && <ActiveCall key={active.id} app={app} call={active} />}
+        <p id="verdict" role="alert">
+          {app.verdict}
+        </p>
+        {(calls.length === 0 || app.panel === "dialler") && <Dialler app={app} />}
+      </div>
+      <div class="side">
+        {app.settings?.login && <Try app={app} />}
+        <Lists app={app} />
+        <Settings app={app} />
+      </div>
+    </section>
+  );
+}

@@ -1,0 +1,101 @@
+import { canChooseSpeaker, type Device, type Finding } from "@webtrunk/phone";
+import type { App } from "./app.js";
+import { Icon } from "./icons.js";
+import type { Choice } from "./store.js";
+
+interface Choosing {
+  app: App;
+  what: keyof Choice;
+  id: string;
+  label: string;
+  devices: Device[];
+}
+
+function Chooser({ app, what, id, label, devices }: Choosing) {
+  const chosen = app.choice[what];
+  return (
+    <>
+      <label for={id}>{label}</label>
+      <select
+        id={id}
+        value={devices.some((device) => device.id === chosen) ? chosen : ""}
+        onChange={(event) => void app.choose(what, event.currentTarget.value)}
+      >
+        <option value="">As the system says</option>
+        {devices.map((device) => (
+          <option key={device.id} value={device.id}>
+            {device.name}
+          </option>
+        ))}
+      </select>
+    </>
+  );
+}
+
+function Found({ finding }: { finding: Finding }) {
+  return (
+    <li class={finding.good ? "up" : "down"}>{`${finding.good ? "✓" : "✗"} ${finding.text}`}</li>
+  );
+}
+
+/** Devices by name, the line check, and the login. */
+export function Settings({ app }: { app: App }) {
+  const { microphones, speakers } = app.devices;
+  const rings = app.phone?.ringer;
+  return (
+    <details
+      id="devices"
+      class="card"
+      onToggle={(event) => {
+        if (event.currentTarget.open) void app.lookAround();
+      }}
+    >
+      <summary>Devices and line check</summary>
+      <Chooser
+        app={app}
+        what="microphone"
+        id="microphone"
+        label="Microphone"
+        devices={microphones}
+      />
+      {canChooseSpeaker() && (
+        <>
+          <Chooser app={app} what="speaker" id="speaker" label="Loudspeaker" devices={speakers} />
+          <Chooser app={app} what="ring" id="ring-device" label="Ring on" devices={speakers} />
+        </>
+      )}
+      <div class="row">
+        <button
+          id="try-ring"
+          type="button"
+          disabled={app.calls.length > 0}
+          onClick={() => {
+            rings?.play("ring");
+            setTimeout(() => rings?.stop(), 1500);
+          }}
+        >
+          <Icon name="bell" />
+          Ring once
+        </button>
+        <button
+          id="check"
+          type="button"
+          disabled={app.checking || app.calls.length > 0}
+          onClick={() => void app.check()}
+        >
+          Check my line
+        </button>
+      </div>
+      <ul id="report" aria-live="polite">
+        {app.report.map((finding) => (
+          <Found key={finding.text} finding={finding} />
+        ))}
+      </ul>
+      {!app.settings?.login && (
+        <button id="log-out" type="button" onClick={() => app.logOut()}>
+          Log out {app.user}
+        </button>
+      )}
+    </details>
+  );
+}

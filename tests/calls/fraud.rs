@@ -1,0 +1,185 @@
+//! The brake on toll fraud: what the calls of one user to trunks may come to, whatever leads them
+//! there.
+
+use crate::lab::*;
+use crate::outside::text;
+use std::time::Duration;
+use webtrunk::errors::Code;
+use webtrunk::event::Event;
+
+const ROUTES: &str = r#"
+[[route]]
+name = "Emergency"
+match = "911"
+ignore_limits = true
+do = [{ dial = ["trunk:t2"] }]
+[[route]]
+name = "World"
+match = "+ZX."
+do = [{ dial = ["trunk:t2"] }]
+"#;
+
+fn lab(fraud: &str) -> Lab {
+    Lab::changed(&[("[limits]", &format!("[fraud]\n{fraud}\n[limits]"))], ROUTES)
+}
+
+/// A call that reaches the trunk and is busy there; false: it was refused.
+fn dial(lab: &mut Lab, from: Peer, number: &str) -> bool {
+    lab.inbox.clear();
+    lab.advance(Duration::from_secs(1));
+    lab.invite(from, number, OFFER);
+    if !lab.got(T2, "INVITE") {
+        lab.take(from, "403");
+        return false;
+    }
+    let invite = lab.take(T2, "INVITE");
+    lab.reply(T2, &invite, 486, "");
+    lab.take(from, "486");
+    true
+}
+
+fn told(lab: &Lab) -> usize {
+    lab.notes.iter().filter(|n| matches!(n, Event::FraudBraked { .. })).count()
+}
+
+#[test]
+fn calls_of_an_hour_are_counted_and_the_brake_is_told_of_once() {
+    let mut lab = lab("calls_per_hour = 3");
+    assert!((0..3).all(|_| dial(&mut lab, ALICE, "+12065550123")));
+    assert!((0..5).all(|_| !dial(&mut lab, ALICE, "+12065550123")));
+    assert_eq!(told(&lab), 1);
+    let refused = lab.ended().pop().expect("a record").clone();
+    assert_eq!(refused.verdict.map(|v| v.code), Some(Code::FRAUD));
+    assert!(dial(&mut lab, ALICE, "911"), "an emergency is none");
+    assert!(dial(&mut lab, BOB, "+12065550123"), "bob has his own");
+    lab.advance(Duration::from_secs(3_600));
+    assert!(dial(&mut lab, ALICE, "+12065550123"), "an hour later");
+    lab.advance(Duration::from_secs(40));
+    lab.expect_idle();
+}
+
+#[test]
+fn minutes_of_an_hour_count_while_a_call_goes_on_and_after_it() {
+    let mut lab = lab("minutes_per_hour = 2");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T2, "INVITE");
+    lab.reply(T2, &invite, 200, &TRUNK_SDP.replace("127.0.0.10", "127.0.0.11"));
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.advance(Duration::from_secs(100));
+    assert!(dial(&mut lab, ALICE, "+12065550124"), "less than two minutes so far");
+    lab.advance(Duration::from_secs(30));
+    assert!(!dial(&mut lab, ALICE, "+12065550124"), "the call goes on");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    let bye = lab.take(T2, "BYE");
+    lab.reply(T2, &bye, 200, "");
+    assert!(!dial(&mut lab, ALICE, "+12065550124"), "it has ended");
+    lab.advance(Duration::from_secs(3_600));
+    assert!(dial(&mut lab, ALICE, "+12065550124"), "an hour later");
+    lab.advance(Duration::from_secs(40));
+    lab.expect_idle();
+}
+
+#[test]
+fn countries_abroad_are_counted_and_home_is_none() {
+    let mut lab = lab("countries_per_hour = 2\nhome = [\"FR\"]");
+    assert!(dial(&mut lab, ALICE, "+4930123456") && dial(&mut lab, ALICE, "+442079460018"));
+    assert!(!dial(&mut lab, ALICE, "+34912345678"), "the third");
+    assert!(dial(&mut lab, ALICE, "+4930123456"), "one of the two");
+    assert!(dial(&mut lab, ALICE, "+33142345678"), "home by the settings");
+    assert!(dial(&mut lab, ALICE, "+12065550123"), "home by her number");
+    lab.advance(Duration::from_secs(3_700));
+    assert!(dial(&mut lab, ALICE, "+34912345678"), "an hour later");
+}
+
+#[test]
+fn at_night_only_usual_destinations_are_called() {
+    // The lab's clock stands at 22:13 on 14 November 2023.
+    let mut lab = lab("hours = { tz = \"UTC\", open = [\"daily 06:00-22:00\"] }");
+    assert!(!dial(&mut lab, ALICE, "+4930123456"), "never called before");
+    assert!(dial(&mut lab, ALICE, "+12065550123"), "at home");
+    lab.advance(Duration::from_secs(12 * 3_600));
+    assert!(dial(&mut lab, ALICE, "+4930123456"), "by day");
+    lab.advance(Duration::from_secs(12 * 3_600));
+    lab.notes.clear();
+    assert!(dial(&mut lab, ALICE, "+4930123456"), "as by day");
+    assert!(!dial(&mut lab, ALICE, "+442079460018"), "another");
+    assert_eq!(told(&lab), 1);
+    assert!(!dial(&mut lab, BOB, "+4930123456"), "unusual for bob");
+}
+
+#[test]
+fn a_transfer_a_text_and_a_step_after_another_are_braked_too() {
+    let config = "calls_per_hour = 1";
+    let mut lab = lab(config);
+    assert!(dial(&mut lab, ALICE, "+12065550123"));
+    // "Bob, then the trunk": bob is not there.
+    lab.invite(ALICE, "201", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 200, ANSWER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let to = "Refer-To: <sip:+12065550123@wt.test>\r\n";
+    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90, to, "");
+    lab.says(ALICE, &refer);
+    lab.take(ALICE, "202");
+    let trying = lab.take(ALICE, "NOTIFY");
+    lab.reply(ALICE, &trying, 200, "");
+    let failed = lab.take(ALICE, "NOTIFY");
+    assert!(String::from_utf8_lossy(failed.body()).contains("403"), "the transfer is refused");
+    lab.reply(ALICE, &failed, 200, "");
+    assert!(!lab.got(T1, "INVITE") && !lab.got(T2, "INVITE"));
+    let to = "Refer-To: <sip:+19005550123@wt.test>\r\n";
+    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 91, to, "");
+    lab.says(ALICE, &refer);
+    lab.take(ALICE, "403");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
+    lab.says(ALICE, &bye);
+    lab.inbox.clear();
+    lab.invite(ALICE, "200", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 480, "");
+    lab.take(ALICE, "403");
+    assert!(!lab.got(T2, "INVITE"), "the step after bob's is a call to a trunk");
+
+    let changes = [
+        ("[limits]", "[fraud]\ncalls_per_hour = 1\n[limits]"),
+        ("[trunk.t2]", "[trunk.t2]\nmessages = true"),
+    ];
+    let mut lab = Lab::changed(&changes, ROUTES);
+    text(&mut lab, ALICE, "sip:+12065550123@wt.test", "", "x");
+    let out = lab.take(T2, "MESSAGE");
+    lab.reply(T2, &out, 200, "");
+    lab.take(ALICE, "200");
+    text(&mut lab, ALICE, "sip:+12065550123@wt.test", "", "x");
+    lab.take(ALICE, "403");
+    assert_eq!(told(&lab), 1);
+}
+
+#[test]
+fn a_transfer_that_a_trunk_makes_goes_where_the_dialplan_lets_its_user() {
+    let mut lab =
+        Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
+    let (ok, _) = lab.talk("+12065550123");
+    for (n, (number, status)) in
+        [("+19005550123", "403"), ("7777", "404"), ("+1777", "202")].iter().enumerate()
+    {
+        let to = format!("Refer-To: <sip:{number}@wt.test>\r\n");
+        let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90 + n as u32, &to, "");
+        lab.says(ALICE, &refer);
+        lab.take(ALICE, status);
+        assert_eq!(lab.got(T1, "REFER"), *status == "202", "{number}");
+    }
+}
+
+#[test]
+fn an_account_may_be_let_off_the_brake() {
+    let changes = [
+        ("[limits]", "[fraud]\ncalls_per_hour = 1\n[limits]"),
+        ("password = \"secret-a\"", "password = \"secret-a\"\nfraud_brake = false"),
+    ];
+    let mut lab = Lab::changed(&changes, ROUTES);
+    assert!((0..5).all(|_| dial(&mut lab, ALICE, "+12065550123")));
+    assert!(dial(&mut lab, BOB, "+12065550123") && !dial(&mut lab, BOB, "+12065550123"));
+}
