@@ -40,6 +40,15 @@ pub(crate) fn run(words: &str) {
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// Waits until something is so at a gateway that starts.
+pub(crate) fn until(ready: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !ready() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The gateway's namespace, its links and its folder.
 pub(crate) struct World {
     holder: Child,
@@ -147,6 +156,8 @@ impl World {
 
     /// Starts `webtrunk events`.
     pub(crate) fn events(&self) -> Gateway {
+        let control = self.folder.join("control");
+        until(|| control.exists());
         let mut command = self.inside();
         command.args(["events"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("it starts");
@@ -186,11 +197,7 @@ impl Gateway {
     }
 
     fn until(&self, ready: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !ready() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "it does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until(ready);
     }
 
     /// Sends SIGTERM, and expects a good end.
