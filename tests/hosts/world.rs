@@ -92,7 +92,7 @@ impl World {
         fs::create_dir_all(folder.join("dialplans")).expect("made");
         let config = format!(
             "[server]\ndomain = \"wt.test\"\n{server}[web]\nlisten = \"[::]:8088\"\n\
-             [sip]\nudp = \"[::]:5060\"\n[media]\nbrowser_port = 8088\nworkers = 1\n\
+             [sip]\nudp = \"[::]:5060\"\n[media]\nbrowser_port = 8088\nworkers = 1\ntimeout = \"5m\"\n\
              ports = \"20000-20099\"\n[user.alice]\npassword = \"secret-of-alice\"\n\
              [trunk.pbx]\nuri = \"sip:10.9.1.2:5070\"\n\
              allow = [\"10.9.1.2/32\", \"fd00:9:1::2/128\"]\ncontext = \"default\"\n"
