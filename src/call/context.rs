@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::flow::{FlowKind, account};
 use crate::hex::token;
 use crate::media::LegId;
-use crate::resolver::{Located, SrvTarget};
+use crate::resolver::{Destination, Located};
 use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -358,7 +358,7 @@ impl CallContext<'_> {
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
     /// of it.
-    pub(crate) fn locate(&mut self, target: &SrvTarget, waiter: DnsWaiter) -> Located {
+    pub(crate) fn locate(&mut self, target: &Destination, waiter: DnsWaiter) -> Located {
         let random = &mut self.services.random;
         let found = self.services.locator.locate(self.now, target, &mut || random.next_u64());
         if let Located::Waiting(query) = &found {

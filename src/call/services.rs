@@ -35,6 +35,23 @@ pub struct NodeIdentity {
     pub reach: Reach,
 }
 
+impl NodeIdentity {
+    /// A node of one worker that is reached at SIP's own ports, of which nothing is the host's: for
+    /// machines that run without one.
+    pub fn without_a_host() -> NodeIdentity {
+        NodeIdentity {
+            fingerprint: "AB".into(),
+            udp_port: 5060,
+            tcp_port: 5060,
+            tls_port: 5061,
+            web_secure: false,
+            workers: 1,
+            unix: 1_700_000_000,
+            reach: Reach::default(),
+        }
+    }
+}
+
 /// The node's parts that a call asks things of.
 pub struct Services {
     pub identity: NodeIdentity,

@@ -71,16 +71,7 @@ impl World {
     fn new(rest: &str) -> World {
         let (config, _) = parse_embedded(&format!("{SERVER}{rest}"), &[("in", PLAN)])
             .unwrap_or_else(|p| panic!("{p}"));
-        let identity = NodeIdentity {
-            fingerprint: "AB".into(),
-            udp_port: 5060,
-            tcp_port: 5060,
-            tls_port: 5061,
-            web_secure: false,
-            workers: 1,
-            reach: Default::default(),
-            unix: 1_700_000_000,
-        };
+        let identity = NodeIdentity::without_a_host();
         let now = Instant::now();
         let gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
         World { gateway, now, out: Vec::new(), n: 0 }
