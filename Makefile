@@ -20,7 +20,7 @@ test: setup
 	interop/run.sh
 
 # With the cases that take a minute and more, and many more random lives.
-test-all: setup
+test-all: setup deny
 	interop/lint.sh
 	@interop/setup.sh bench
 	WEBTRUNK_LIVES=5000 cargo test --locked
@@ -30,7 +30,7 @@ test-all: setup
 	FUZZ_SECONDS=30 interop/fuzz.sh
 
 # Attacks on a gateway of one's own, and what others notice of them: half an hour, and the
-# scorecard, interop/SCORECARD.md. `make test` has a short form of it.
+# scorecard, interop/SCORECARD.md. `make test-all` has a short form of it.
 hostile: setup-build
 	@interop/setup.sh hostile
 	cargo build --release --locked

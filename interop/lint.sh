@@ -24,8 +24,6 @@ if ! cargo fmt --version > /dev/null 2>&1 || ! cargo clippy --version > /dev/nul
   rustup component add rustfmt clippy
 fi
 
-cargo deny --version > /dev/null 2>&1 || cargo install cargo-deny --version 0.20.2 --locked --debug
-
 if [ "${1:-}" = --fix ]; then
   cargo fmt
   "$biome" check --write --config-path="$lint" "${page[@]}"
@@ -37,6 +35,4 @@ cargo fmt --check
 "$ruff" format --check --config "$lint/ruff.toml" "${python[@]}"
 "$ruff" check --config "$lint/ruff.toml" "${python[@]}"
 cargo clippy --all-targets --locked -- -D warnings
-cargo deny --offline --locked --config "$lint/deny.toml" --log-level error \
-  check --hide-inclusion-graph licenses bans sources
 echo "formatted and linted"

@@ -24,7 +24,7 @@ pub(crate) mod view;
 
 use crate::errors::Code;
 use crate::gateway::Gateway;
-use crate::transport::{Arrival, Inbox, Turn, Work};
+use crate::transport::{Arrival, Inbox, Work, WorkTurn};
 use crate::worker::ports::PortRange;
 use axum::Router;
 use axum::extract::Request;
@@ -33,17 +33,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use events::Feed;
 use idempotency::Begun;
-use metrics::Metrics;
+use metrics::NodeMetrics;
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;
 
 /// What handlers share.
 #[derive(Clone)]
-pub(crate) struct Api {
+pub(crate) struct ApiState {
     pub inbox: Inbox,
     pub feed: Arc<Feed>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<NodeMetrics>,
     /// Who may do what.
     pub access: Arc<access::Access>,
     pub passwords: Arc<login::Passwords>,
@@ -53,7 +53,7 @@ pub(crate) struct Api {
     /// Calls begun by a request that may come again.
     pub begun: Arc<Mutex<Begun>>,
     /// Where records are searched.
-    pub records: Option<crate::journal::search::Place>,
+    pub records: Option<crate::journal::search::RecordPlace>,
     /// How far their writing has come.
     pub written: Option<Arc<crate::journal::keeper::Progress>>,
     /// The trunk side's ports.
@@ -105,17 +105,17 @@ impl IntoResponse for Problem {
 }
 
 /// What handlers answer.
-pub(crate) type Answer<T> = Result<T, Problem>;
+pub(crate) type ApiResult<T> = Result<T, Problem>;
 
-impl Api {
+impl ApiState {
     /// Has the core do `work`, and returns what came of it.
     ///
     /// # Errors
     /// The core has stopped.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Gateway, &mut Turn<'_>) -> T + Send + 'static,
-    ) -> Answer<T> {
+        work: impl FnOnce(&mut Gateway, &mut WorkTurn<'_>) -> T + Send + 'static,
+    ) -> ApiResult<T> {
         let (reply, answer) = oneshot::channel();
         let work = Work(Box::new(move |gateway, turn| drop(reply.send(work(gateway, turn)))));
         self.inbox.give(Arrival::Work(work)).await;
@@ -126,7 +126,7 @@ impl Api {
 }
 
 /// All routes under `/api/v1`.
-pub(crate) fn router(api: Api) -> Router {
+pub(crate) fn router(api: ApiState) -> Router {
     let v1 = Router::new()
         .route("/calls", get(calls::list).post(calls::originate))
         .route("/calls/{id}", get(calls::show).delete(calls::hang_up))

@@ -11,8 +11,10 @@
 
 mod bodies;
 pub(crate) mod branch;
+mod branch_snapshot;
 mod branches;
 mod call_media;
+pub mod call_snapshot;
 pub(crate) mod caller_id;
 pub(crate) mod challenge;
 pub(crate) mod codec_policy;
@@ -68,10 +70,11 @@ use crate::media::session::SessionEvent;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
 use crate::worker::Notice;
-use invite_server::InviteServer;
+use invite_server::CallerInvite;
 use joined::JoinedCall;
 use route_cursor::RouteCursor;
 use std::fmt;
+use std::time::Instant;
 use third_party::ThirdPartyCall;
 use transfer_state::{Replaces, TransferState};
 
@@ -80,7 +83,7 @@ pub(crate) const MAX_BREADTH: u32 = 60;
 
 /// Where the call stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
+pub enum CallPhase {
     /// The caller's media end is being opened.
     Opening,
     /// A step of the route is under way; the caller may have been answered already (`answer`, a
@@ -95,11 +98,11 @@ pub enum State {
 /// A call.
 pub struct Call {
     id: CallId,
-    state: State,
+    state: CallPhase,
     /// The party that is connected: the caller, or after a transfer whoever was handed over.
     caller: Leg,
     /// The INVITE that began it.
-    uas: InviteServer,
+    uas: CallerInvite,
     branches: Branches,
     route: RouteCursor,
     transfer: TransferState,
@@ -108,14 +111,16 @@ pub struct Call {
     third_party: Option<ThirdPartyCall>,
     media: CallMedia,
     cdr: Cdr,
+    /// Of a call of an earlier process: since when nobody had its media, until that goes on.
+    silent_since: Option<Instant>,
 }
 
 impl Call {
     /// The call that `uas` began; its media is on this worker.
-    pub(crate) fn new(id: CallId, worker: usize, uas: InviteServer, caller: Leg, cdr: Cdr) -> Call {
+    pub(crate) fn new(id: CallId, worker: usize, uas: CallerInvite, caller: Leg, cdr: Cdr) -> Call {
         Call {
             id,
-            state: State::Opening,
+            state: CallPhase::Opening,
             caller,
             uas,
             branches: Branches::default(),
@@ -125,6 +130,7 @@ impl Call {
             third_party: None,
             media: CallMedia::new(id, worker),
             cdr,
+            silent_since: None,
         }
     }
 
@@ -198,6 +204,9 @@ impl Call {
                     Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
                 ),
             ),
+            Notice::NotRestored(why) if self.silent_since.is_some() => {
+                self.cut_off(cx, &why.to_string());
+            }
             Notice::NotRestored(why) => self.finish(
                 cx,
                 EndReason::refused(
@@ -205,7 +214,8 @@ impl Call {
                     Refusal::new(500, why.to_string()).code(Code::MEDIA_BUG),
                 ),
             ),
-            Notice::Restored { .. } | Notice::Snapshot(_) => {}
+            Notice::Restored { .. } => self.media_restored(cx),
+            Notice::Snapshot(_) => {}
         }
     }
 
@@ -217,13 +227,13 @@ impl Call {
         tcp: bool,
     ) {
         if let Some(leg) = self.leg_mut(end) {
-            leg.opened(address, tcp);
+            leg.on_media_opened(address, tcp);
         }
         if self.joined.is_some_and(|l| l.end == end) {
             self.link_opened(cx, address.port());
         } else if end == self.caller.end {
-            if self.state == State::Opening {
-                self.state = State::Routing;
+            if self.state == CallPhase::Opening {
+                self.state = CallPhase::Routing;
                 self.begin(cx);
             }
         } else if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
@@ -238,8 +248,8 @@ impl Call {
             return self.next_step(cx);
         };
         self.answer_caller(cx, None);
-        if self.state != State::Over {
-            self.state = State::Talking;
+        if self.state != CallPhase::Over {
+            self.state = CallPhase::Talking;
             let join =
                 context::Join { here: self.id, drop_here: None, there, drop_there, replaces };
             cx.follow_up(Followup::Join(join));
@@ -317,12 +327,12 @@ impl Call {
     /// Ends the call: everything open is cancelled, answered or said goodbye to. `why` goes to a
     /// caller who still waits for a final response, and into Reason headers.
     pub(crate) fn finish(&mut self, cx: &mut CallContext<'_>, why: EndReason) {
-        if self.state == State::Over {
+        if self.state == CallPhase::Over {
             return;
         }
         self.unlink(cx, &why);
         self.release_transferor(cx);
-        self.state = State::Over;
+        self.state = CallPhase::Over;
         if !self.uas.is_finished() {
             self.uas.refuse(cx, self.id, &self.caller, &why.refusal());
         } else {

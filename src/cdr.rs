@@ -195,6 +195,13 @@ impl EndReason {
     }
 }
 
+/// A time in which nobody had the call's media, because the gateway was started again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interruption {
+    pub at: Instant,
+    pub gap: Duration,
+}
+
 /// As much of a remote text as a record keeps.
 pub(crate) fn kept(text: &str) -> String {
     text.chars().take(80).collect()
@@ -254,6 +261,8 @@ pub struct Cdr {
     pub tags: BTreeMap<String, String>,
     /// Where the call was handed to, in order.
     pub transfers: Vec<String>,
+    /// Starts of the gateway that it outlived.
+    pub interruptions: Vec<Interruption>,
 }
 
 /// The record of a call that goes on, as a value that outlives the process. Times are how long ago
@@ -289,11 +298,12 @@ pub(crate) struct CdrSnapshot {
     unreadable: Option<String>,
     tags: BTreeMap<String, String>,
     transfers: Vec<String>,
+    /// How long ago each began, and how long it lasted.
+    interruptions: Vec<(Duration, Duration)>,
 }
 
 impl Cdr {
     /// The record as a value at `now`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
     pub(crate) fn snapshot(&self, now: Instant) -> CdrSnapshot {
         let ago = |at: Instant| now.saturating_duration_since(at);
         CdrSnapshot {
@@ -326,11 +336,11 @@ impl Cdr {
             unreadable: self.unreadable.clone(),
             tags: self.tags.clone(),
             transfers: self.transfers.clone(),
+            interruptions: self.interruptions.iter().map(|i| (ago(i.at), i.gap)).collect(),
         }
     }
 
     /// The record of a value. What was longer ago than `now` can tell began with this clock.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
     pub(crate) fn restore(snapshot: CdrSnapshot, now: Instant) -> Cdr {
         let at = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
         Cdr {
@@ -371,6 +381,11 @@ impl Cdr {
             unreadable: snapshot.unreadable,
             tags: snapshot.tags,
             transfers: snapshot.transfers,
+            interruptions: snapshot
+                .interruptions
+                .into_iter()
+                .map(|(ago, gap)| Interruption { at: at(ago), gap })
+                .collect(),
         }
     }
 
@@ -414,6 +429,7 @@ impl Cdr {
             verdict: None,
             tags: BTreeMap::new(),
             transfers: Vec::new(),
+            interruptions: Vec::new(),
         }
     }
 

@@ -105,9 +105,9 @@ impl fmt::Display for Codec {
 pub struct DecodeError(pub Codec);
 
 enum Decoding {
-    Opus(opus::Decoder),
+    Opus(opus::MonoDecoder),
     G711(g711::Law),
-    G722(Box<g722::Decoder>),
+    G722(Box<g722::G722Decoder>),
     L16,
 }
 
@@ -124,10 +124,10 @@ impl Decoder {
     /// 8000 only.
     pub fn new(codec: Codec, rate: u32) -> Decoder {
         let decoding = match codec {
-            Codec::Opus => Decoding::Opus(opus::Decoder::new(rate)),
+            Codec::Opus => Decoding::Opus(opus::MonoDecoder::new(rate)),
             Codec::Pcmu => Decoding::G711(g711::Law::Mu),
             Codec::Pcma => Decoding::G711(g711::Law::A),
-            Codec::G722 => Decoding::G722(Box::new(g722::Decoder::new(rate == WIDE))),
+            Codec::G722 => Decoding::G722(Box::new(g722::G722Decoder::new(rate == WIDE))),
             Codec::L16 => Decoding::L16,
         };
         Decoder {
@@ -187,9 +187,9 @@ impl Decoder {
 }
 
 enum Encoding {
-    Opus(opus::Encoder),
+    Opus(opus::MonoEncoder),
     G711(g711::Law),
-    G722(Box<g722::Encoder>),
+    G722(Box<g722::G722Encoder>),
     L16,
 }
 
@@ -206,10 +206,10 @@ impl Encoder {
     /// have 8000 only. `complexity` is libopus's 0 to 10.
     pub fn new(codec: Codec, rate: u32, complexity: u8) -> Encoder {
         let encoding = match codec {
-            Codec::Opus => Encoding::Opus(opus::Encoder::new(rate, complexity)),
+            Codec::Opus => Encoding::Opus(opus::MonoEncoder::new(rate, complexity)),
             Codec::Pcmu => Encoding::G711(g711::Law::Mu),
             Codec::Pcma => Encoding::G711(g711::Law::A),
-            Codec::G722 => Encoding::G722(Box::new(g722::Encoder::new(rate == WIDE))),
+            Codec::G722 => Encoding::G722(Box::new(g722::G722Encoder::new(rate == WIDE))),
             Codec::L16 => Encoding::L16,
         };
         Encoder { codec, rate, encoding }

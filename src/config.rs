@@ -14,17 +14,17 @@ pub(crate) mod tables;
 pub mod wav;
 
 pub use check::load;
-pub use problem::{Problem, Problems};
+pub use problem::{ConfigProblem, Problems};
 pub use tables::{TrunkTable, Users};
 
 use crate::codec::Codec;
 pub(crate) use crate::dialplan::Webhook;
 use crate::dialplan::{Hours, Permits, Plan};
-use crate::media::{Digits, Watch};
+use crate::media::{Digits, MediaWatch};
 use crate::sdp::crypto::Policy;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
-use crate::sip::uri::Transport;
+use crate::sip::uri::UriTransport;
 use ipnet::IpNet;
 use password::PasswordHash;
 use std::collections::BTreeMap;
@@ -124,7 +124,7 @@ pub struct TrunkUri {
     pub host: String,
     pub port: Option<u16>,
     /// Nothing: DNS chooses (RFC 3263 §4.1).
-    pub transport: Option<Transport>,
+    pub transport: Option<UriTransport>,
     /// A `sips:` URI: TLS, whatever DNS offers.
     pub secure: bool,
 }
@@ -141,7 +141,7 @@ impl TrunkUri {
     pub fn address(&self) -> String {
         let transport = self
             .transport
-            .filter(|t| *t != Transport::Udp)
+            .filter(|t| *t != UriTransport::Udp)
             .map(|t| format!(";transport={}", t.as_str()));
         format!("{}{}", self.host_port(), transport.unwrap_or_default())
     }
@@ -159,7 +159,7 @@ pub struct TrunkTls {
 
 /// The caller's identity as a trunk sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Identity {
+pub struct CallerIdPolicy {
     /// Write P-Asserted-Identity (RFC 3325); a trusted trunk gets it even where the caller is
     /// anonymous.
     pub asserted: bool,
@@ -190,7 +190,7 @@ pub struct Trunk {
     /// Its P-Asserted-Identity, Diversion and History-Info are believed, and it is given ours (RFC
     /// 3324).
     pub trusted: bool,
-    pub identity: Identity,
+    pub identity: CallerIdPolicy,
     /// Seconds of the session timer we ask for.
     pub session_timer: Option<u32>,
     pub reliable: Reliable,
@@ -290,7 +290,7 @@ pub struct Media {
     pub codecs: Vec<Codec>,
     pub complexity: u8,
     /// How long silence lasts before something is done about it.
-    pub watch: Watch,
+    pub watch: MediaWatch,
     /// How long a trunk may take to answer whether it still knows a call.
     pub answer_within: Duration,
     /// How long a held call may be without a sign of either side.
@@ -373,12 +373,12 @@ pub struct Credentials {
     pub secret: Secret,
     /// They may last at most this long.
     pub longest: Duration,
-    pub turn: Option<Turn>,
+    pub turn: Option<TurnServer>,
 }
 
 /// A TURN server that takes time-limited credentials.
 #[derive(Clone, Debug)]
-pub struct Turn {
+pub struct TurnServer {
     pub uris: Vec<String>,
     pub secret: Secret,
 }

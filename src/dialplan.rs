@@ -34,7 +34,7 @@ pub enum Step {
     Ring {
         targets: Vec<Target>,
         timeout: Option<Duration>,
-        order: Order,
+        order: DialOrder,
     },
     /// A WAV file, or `builtin:tune`; early media unless the call was answered.
     Play(String),
@@ -85,7 +85,7 @@ impl Webhook {
 
 /// How several targets ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
+pub enum DialOrder {
     Together,
     /// One after the other; each has the step's timeout.
     InTurn,
@@ -466,7 +466,7 @@ impl fmt::Display for Step {
                 write!(
                     f,
                     "ring  {}",
-                    names.join(if *order == Order::Together { " and " } else { ", then " })
+                    names.join(if *order == DialOrder::Together { " and " } else { ", then " })
                 )?;
                 timeout
                     .iter()

@@ -40,21 +40,21 @@ codes! {
     NOT_PASSED_ON = 3016, ONE_STOPPED = 3017,
     MEDIA_STOPPED = 3020, BROWSER_GONE = 3021, TRUNK_GONE = 3022, DIGITS = 3030,
     RECORDS = 5001, WEBHOOK = 5002, STATE = 5003, RECORDS_LOST = 5004,
-    RECORDS_CORRUPT = 5005, MEDIA_BUG = 9001, SESSION_BUG = 9002, WORKER_BEHIND = 9003, CALL_BUG = 9004,
+    RECORDS_CORRUPT = 5005, RESTARTED = 5006, MEDIA_BUG = 9001, SESSION_BUG = 9002, WORKER_BEHIND = 9003, CALL_BUG = 9004,
     WORKER_DIED = 9005, CORE_DIED = 9006, STANDS_STILL = 9007,
 }
 
 /// What is known of a code besides the sentence of the moment.
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Entry {
+pub struct ErrorEntry {
     pub title: String,
     pub likely: String,
     pub fix: String,
 }
 
-static REGISTRY: LazyLock<BTreeMap<Code, Entry>> = LazyLock::new(|| {
-    let read: BTreeMap<String, Entry> =
+static REGISTRY: LazyLock<BTreeMap<Code, ErrorEntry>> = LazyLock::new(|| {
+    let read: BTreeMap<String, ErrorEntry> =
         toml::from_str(include_str!("errors.toml")).unwrap_or_default();
     read.into_iter().filter_map(|(code, entry)| Some((Code(code.parse().ok()?), entry))).collect()
 });
@@ -64,12 +64,12 @@ impl Code {
     pub const FINE: Code = Code(0);
 
     /// Its words; none for [`FINE`](Self::FINE).
-    pub fn entry(self) -> Option<&'static Entry> {
+    pub fn entry(self) -> Option<&'static ErrorEntry> {
         REGISTRY.get(&self)
     }
 
     /// The whole registry, in order.
-    pub fn all() -> impl Iterator<Item = (Code, &'static Entry)> {
+    pub fn all() -> impl Iterator<Item = (Code, &'static ErrorEntry)> {
         REGISTRY.iter().map(|(code, entry)| (*code, entry))
     }
 

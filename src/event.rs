@@ -51,18 +51,18 @@ impl CallerIdentity {
     }
 
     /// `alice (+12065550100 "Alice")`: who calls, and what is known of them beyond that.
-    fn of(&self, from: &Party) -> Named<'_> {
-        Named { from: from.to_string(), number: &self.number, name: &self.name }
+    fn of(&self, from: &Party) -> NamedCaller<'_> {
+        NamedCaller { from: from.to_string(), number: &self.number, name: &self.name }
     }
 }
 
-struct Named<'a> {
+struct NamedCaller<'a> {
     from: String,
     number: &'a str,
     name: &'a str,
 }
 
-impl Display for Named<'_> {
+impl Display for NamedCaller<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{}", brief(&self.from))?;
         let number = Some(self.number).filter(|n| !n.is_empty() && *n != self.from);
@@ -80,20 +80,20 @@ macro_rules! kinds {
     ($( $kind:ident $name:literal $when:literal, )*) => {
         /// What the API and webhooks call an event.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-        pub enum Kind { $( #[doc = $when] $kind, )* }
+        pub enum EventKind { $( #[doc = $when] $kind, )* }
 
-        impl Kind {
+        impl EventKind {
             /// Every kind, in the order of the reference.
-            pub const ALL: &[Kind] = &[$( Kind::$kind, )*];
+            pub const ALL: &[EventKind] = &[$( EventKind::$kind, )*];
 
             /// Returns its name: `call.started`.
             pub fn as_str(self) -> &'static str {
-                match self { $( Kind::$kind => $name, )* }
+                match self { $( EventKind::$kind => $name, )* }
             }
 
             /// Returns when it is sent, as a sentence.
             pub fn when(self) -> &'static str {
-                match self { $( Kind::$kind => $when, )* }
+                match self { $( EventKind::$kind => $when, )* }
             }
         }
     };
@@ -180,7 +180,7 @@ impl Display for OfCall<'_> {
         let Event::CallEnded { cdr } = self.0 else { return Ok(()) };
         // Its end is told in the words of its record.
         let from = cdr.from.as_caller();
-        let from = Named { from, number: &cdr.from_number, name: &cdr.from_name };
+        let from = NamedCaller { from, number: &cdr.from_number, name: &cdr.from_name };
         let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };
         write!(f, "{from} → {}  ", brief(to))
     }

@@ -42,7 +42,7 @@ struct Visited {
 
 /// A call that may cost something.
 #[derive(Debug)]
-struct Running {
+struct RunningCall {
     user: String,
     number: String,
     answered: Option<Instant>,
@@ -73,7 +73,7 @@ pub(crate) struct Tripped {
 #[derive(Debug)]
 pub(crate) struct FraudBrake {
     users: Recent<String, Spent>,
-    running: IdMap<CallId, Running>,
+    running: IdMap<CallId, RunningCall>,
 }
 
 impl Default for FraudBrake {
@@ -206,7 +206,7 @@ impl FraudBrake {
             spent.running.push(call);
         }
         let answered = before.and_then(|r| r.answered);
-        let running = Running { user: user.to_owned(), number: number.to_owned(), answered };
+        let running = RunningCall { user: user.to_owned(), number: number.to_owned(), answered };
         if let Some(before) = self.running.insert(call, running)
             && before.user != user
         {

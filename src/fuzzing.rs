@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// A parser, and how long it may take.
 #[derive(Clone, Copy)]
-pub struct Target {
+pub struct FuzzTarget {
     /// Its name, and that of its file in `tests/fuzz/fuzz_targets`.
     pub name: &'static str,
     /// Reads `bytes`; panics where something does not hold.
@@ -22,12 +22,12 @@ pub struct Target {
     pub micros_per_kilobyte: u32,
 }
 
-const fn target(name: &'static str, micros_per_kilobyte: u32, run: fn(&[u8])) -> Target {
-    Target { name, run, micros_per_kilobyte }
+const fn target(name: &'static str, micros_per_kilobyte: u32, run: fn(&[u8])) -> FuzzTarget {
+    FuzzTarget { name, run, micros_per_kilobyte }
 }
 
 /// All of them.
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     target("sip", 2_000, signalling::sip),
     target("address", 1_000, signalling::address),
     target("via", 1_000, signalling::via),
@@ -61,12 +61,12 @@ fn time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-impl Target {
+impl FuzzTarget {
     /// The one of this name.
     ///
     /// # Panics
     /// If there is none.
-    pub fn named(name: &str) -> Target {
+    pub fn named(name: &str) -> FuzzTarget {
         *TARGETS.iter().find(|t| t.name == name).expect("a target of that name")
     }
 

@@ -19,6 +19,7 @@ mod out_of_dialog;
 pub mod overload;
 mod record;
 mod registering;
+pub mod restore;
 mod shed;
 mod takeover;
 mod texts;
@@ -27,7 +28,7 @@ mod trunks;
 mod turn;
 mod unproved;
 
-use crate::call::context::{Identity, Services};
+use crate::call::context::{NodeIdentity, Services};
 use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output};
 use crate::config::Config;
 use crate::dialplan::{Considered, Route};
@@ -35,10 +36,11 @@ use crate::errors::Code;
 use crate::event::Event;
 pub use crate::flow::FlowKind;
 use crate::flow::Transport;
+use crate::media::SessionEvent;
 use crate::pace::Pace;
 use crate::recorder::diagnosis::diagnose;
 use crate::recorder::{Recorder, TraceEvent};
-use crate::resolver::{Answer, Query};
+use crate::resolver::{DnsAnswer, DnsQuery};
 use crate::sip::digest::{Algorithm, Authenticator, Secret};
 use crate::sip::message::Message;
 use crate::sip::salvage::Salvaged;
@@ -48,11 +50,11 @@ use crate::timers::Timers;
 use crate::worker::Notice;
 use admission::Admission;
 use call_table::CallTable;
-use out_of_dialog::Outside;
+use out_of_dialog::OutOfDialog;
 use overload::Overload;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-use record::heard;
+use record::recorded_input;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -93,8 +95,8 @@ pub enum Input {
     },
     /// DNS answered.
     Dns {
-        query: Query,
-        answer: Answer,
+        query: DnsQuery,
+        answer: DnsAnswer,
     },
     /// A web application answered with steps, or did not.
     Routed {
@@ -102,7 +104,7 @@ pub enum Input {
         answer: Result<Box<Route>, String>,
     },
     /// The keys of tokens were read, or not.
-    Keys(Result<Arc<token::Keys>, String>),
+    Keys(Result<Arc<token::TokenKeys>, String>),
     /// A web application said who a user is, that it knows none, or nothing.
     Login {
         name: String,
@@ -117,7 +119,7 @@ pub enum Input {
     Drain,
     /// End every call with BYE.
     HangUpAll,
-    Operate(operate::Command),
+    Operate(operate::OperatorCommand),
     /// A call nobody dialled, found fit to begin.
     Originate(Box<originate::PlannedCall>),
     /// Time has passed.
@@ -133,7 +135,7 @@ pub struct Gateway {
     services: Services,
     calls: CallTable,
     admission: Admission,
-    outside: Outside,
+    outside: OutOfDialog,
     texts: texts::Texts,
     logins: logins::Logins,
     /// What credentials for test calls are made of.
@@ -153,7 +155,12 @@ pub struct Gateway {
 
 impl Gateway {
     /// A core for `config`; `seed` is all the chance it will ever have.
-    pub fn new(now: Instant, config: Arc<Config>, identity: Identity, seed: [u8; 32]) -> Gateway {
+    pub fn new(
+        now: Instant,
+        config: Arc<Config>,
+        identity: NodeIdentity,
+        seed: [u8; 32],
+    ) -> Gateway {
         let mut random = ChaCha20Rng::from_seed(seed);
         let mut key = [0u8; 32];
         random.fill_bytes(&mut key);
@@ -171,7 +178,7 @@ impl Gateway {
             services,
             calls: CallTable::default(),
             admission: Admission::new(now, authenticator),
-            outside: Outside::default(),
+            outside: OutOfDialog::default(),
             texts: texts::Texts::default(),
             logins: logins::Logins::new(now, &config),
             trunk_test_secret: Secret::new(
@@ -195,7 +202,7 @@ impl Gateway {
         let turn = &mut Turn::new(now, out);
 
         self.overload.input(now);
-        let (before, heard) = (turn.out.len(), heard(&input));
+        let (before, heard) = (turn.out.len(), recorded_input(&input));
         self.fire(turn);
         match input {
             Input::FlowOpened { flow, kind, remote } => self.flow_opened(turn, flow, kind, remote),
@@ -208,7 +215,7 @@ impl Gateway {
             Input::Media { session, notice } => self.media(turn, CallId(session), notice),
             Input::Dns { query, answer } => self.dns_answered(turn, query, answer),
             Input::Routed { call, answer } => {
-                self.with_call(turn, call, |call, cx| call.routed(cx, answer));
+                self.with_call(turn, call, |call, cx| call.on_route(cx, answer));
             }
             Input::Keys(answer) => self.keys_answered(turn, answer),
             Input::Login { name, answer } => self.login_answered(turn, name, answer),
@@ -314,7 +321,7 @@ impl Gateway {
         if std::mem::replace(&mut live.lost, true) {
             turn.push(Output::Media {
                 worker: live.call.worker(),
-                command: crate::worker::Command::Close { session: id.0 },
+                command: crate::worker::WorkerCommand::Close { session: id.0 },
             });
             self.calls.remove(id, &mut self.services);
             let unix = self.services.unix(turn.now);
@@ -336,7 +343,13 @@ impl Gateway {
         if matches!(notice, Notice::Panicked) {
             turn.push(Output::Event(Event::MediaPanicked { call: id }));
         }
+        // Figures come again and again, and are kept with the media.
+        let figures = matches!(notice, Notice::Media(SessionEvent::Quality { .. }));
+        let unchanged = figures && !self.calls.is_changed(id);
         self.with_call(turn, id, |call, cx| call.media(cx, notice));
+        if unchanged {
+            self.calls.unchanged(id);
+        }
     }
 
     /// Records calls that have ended, and forgets them once no transaction of theirs can bring
@@ -445,7 +458,7 @@ impl Gauges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::State;
+    use crate::call::CallPhase;
     use crate::config::check::parse_embedded;
     use crate::sip::parse::Framing;
     use crate::worker::load::WorkerLoad;
@@ -469,7 +482,7 @@ mod tests {
         let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity {
+        let identity = NodeIdentity {
             fingerprint: "AB".into(),
             udp_port: 1,
             tcp_port: 1,
@@ -511,8 +524,8 @@ mod tests {
             out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
         assert!(refused, "its caller is told");
         let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state());
-        assert_eq!(state(&gateway, ids[0]), Some(State::Over));
-        assert_eq!(state(&gateway, ids[1]), Some(State::Opening));
+        assert_eq!(state(&gateway, ids[0]), Some(CallPhase::Over));
+        assert_eq!(state(&gateway, ids[1]), Some(CallPhase::Opening));
         gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("again"));
         assert!(gateway.calls.get(ids[0]).is_none(), "a second one is the end of it");
         assert!(gateway.calls.get(ids[1]).is_some());

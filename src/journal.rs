@@ -6,10 +6,10 @@ mod lines;
 pub(crate) mod search;
 mod sqlite;
 
-use self::keeper::{Counts, Handed, Keeper, Progress};
-use self::lines::Lines;
+use self::keeper::{Handed, Keeper, KeeperCounts, Progress};
+use self::lines::LinesFile;
 use self::sqlite::Rows;
-use crate::api::metrics::Metrics;
+use crate::api::metrics::NodeMetrics;
 use crate::cdr::Diagnosis;
 use crate::cdr::{Cdr, HangupBy, Party};
 use crate::media::Statistics;
@@ -87,6 +87,11 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         .iter()
         .map(|t| json!({ "target": t.target.as_callee(), "code": t.status.unwrap_or(0), "ms": t.ms }))
         .collect();
+    let interruptions: Vec<Value> = cdr
+        .interruptions
+        .iter()
+        .map(|i| json!({ "at": clock.format(i.at), "gap_ms": i.gap.as_millis() as u64 }))
+        .collect();
     let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({
             "leg": name, "sip_call_id": call_id, "codec": s.and_then(|s| s.codec), "peer_formats": formats,
@@ -110,7 +115,7 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "why": cdr.why, "code": cdr.error_code().map(|code| code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by.as_ref().map(Party::as_callee),
         "from": { "user": cdr.from.as_caller(), "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
-        "attempts": tried, "transfers": cdr.transfers, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
+        "attempts": tried, "transfers": cdr.transfers, "interruptions": interruptions, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
         "legs": [leg("a", Some(&cdr.a_call_id), &cdr.formats[0], cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), &cdr.formats[1], cdr.b.as_ref())],
     })
 }
@@ -122,13 +127,13 @@ pub(crate) struct Journal {
 
 /// A record on its way. The checkpoint of its call goes with it, once it is written or spooled
 /// everywhere.
-struct Record {
+struct QueuedRecord {
     cdr: Arc<Cdr>,
     clock: WallClock,
     until_written: Option<Slot>,
 }
 
-impl Handed for Record {
+impl Handed for QueuedRecord {
     fn id(&self) -> String {
         self.cdr.call.to_string()
     }
@@ -137,7 +142,29 @@ impl Handed for Record {
     }
 }
 
-impl Drop for Record {
+/// A record that an earlier process left.
+struct LeftRecords {
+    call: String,
+    text: String,
+    until_written: Slot,
+}
+
+impl Handed for LeftRecords {
+    fn id(&self) -> String {
+        self.call.clone()
+    }
+    fn text(&self) -> String {
+        self.text.clone()
+    }
+}
+
+impl Drop for LeftRecords {
+    fn drop(&mut self) {
+        self.until_written.remove();
+    }
+}
+
+impl Drop for QueuedRecord {
     fn drop(&mut self) {
         self.until_written.iter().for_each(Slot::remove);
     }
@@ -153,18 +180,18 @@ impl Journal {
         file: Option<&Path>,
         database: Option<&Path>,
         spool: Option<&Arc<Spool>>,
-        metrics: &Metrics,
+        metrics: &NodeMetrics,
     ) -> anyhow::Result<Journal> {
         let mut places = Vec::new();
         let counts = |sink: &'static str| {
             let label = vec![("sink", sink.to_owned())];
-            Counts {
+            KeeperCounts {
                 waiting: metrics.cdr_waiting.get_or_create(&label).clone(),
                 dropped: metrics.cdr_dropped.get_or_create(&label).clone(),
             }
         };
         if let Some(path) = file {
-            let (place, sink) = (path.display().to_string(), Lines::new(path));
+            let (place, sink) = (path.display().to_string(), LinesFile::new(path));
             places.push(Keeper::start("file", place, sink, spool.cloned(), counts("file"))?);
         }
         if let Some(path) = database {
@@ -177,7 +204,13 @@ impl Journal {
     /// Hands a record over; nothing waits for it. `until_written` is removed once every place has
     /// it, or the spool.
     pub(crate) fn record(&self, cdr: &Arc<Cdr>, clock: &WallClock, until_written: Option<Slot>) {
-        let record = Arc::new(Record { cdr: cdr.clone(), clock: *clock, until_written });
+        let record = Arc::new(QueuedRecord { cdr: cdr.clone(), clock: *clock, until_written });
+        self.places.iter().for_each(|place| place.take(record.clone()));
+    }
+
+    /// Hands over a record that an earlier process did not get to write, as its text.
+    pub(crate) fn record_again(&self, call: String, text: String, until_written: Slot) {
+        let record = Arc::new(LeftRecords { call, text, until_written });
         self.places.iter().for_each(|place| place.take(record.clone()));
     }
 

@@ -130,6 +130,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "testing",
                 "texts",
             ],
+            &["branch_snapshot", "call_snapshot"],
             &["failure", "outgoing", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
             &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
@@ -151,7 +152,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             ],
             &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
-            &["growth", "invite", "originate", "takeover"],
+            &["growth", "invite", "originate", "restore", "takeover"],
         ],
     ),
 ];

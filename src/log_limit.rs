@@ -23,7 +23,7 @@ pub(crate) enum Level {
 
 /// What a line is one of.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Class {
+pub(crate) struct LineClass {
     /// In words, as in "1,204 more like this: logins refused".
     pub(crate) what: &'static str,
     pub(crate) code: Code,
@@ -31,27 +31,27 @@ pub(crate) struct Class {
     pub(crate) of: Option<String>,
 }
 
-impl Class {
+impl LineClass {
     /// A class that is the same whoever causes it.
-    pub(crate) fn new(what: &'static str, code: Code) -> Class {
-        Class { what, code, of: None }
+    pub(crate) fn new(what: &'static str, code: Code) -> LineClass {
+        LineClass { what, code, of: None }
     }
 
     /// A class for each of those who have proved who they are.
-    pub(crate) fn of(what: &'static str, code: Code, whom: &str) -> Class {
-        Class { what, code, of: Some(whom.to_owned()) }
+    pub(crate) fn of(what: &'static str, code: Code, whom: &str) -> LineClass {
+        LineClass { what, code, of: Some(whom.to_owned()) }
     }
 }
 
 /// Lines that were held back, in one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct HeldBack {
-    pub(crate) class: Class,
+    pub(crate) class: LineClass,
     pub(crate) lines: u64,
 }
 
 #[derive(Debug)]
-struct Window {
+struct LimitWindow {
     until: Instant,
     held_back: u64,
 }
@@ -59,14 +59,14 @@ struct Window {
 /// Which lines were written lately.
 #[derive(Default, Debug)]
 pub(crate) struct LogLimit {
-    windows: HashMap<Class, Window>,
+    windows: HashMap<LineClass, LimitWindow>,
 }
 
 impl LogLimit {
     /// Returns whether a line of this class may be written now; if not, it is counted.
-    pub(crate) fn admit(&mut self, now: Instant, class: Class) -> bool {
+    pub(crate) fn admit(&mut self, now: Instant, class: LineClass) -> bool {
         let class = self.class_with_room(class, |w| w.until > now || w.held_back > 0);
-        let next = Window { until: now + EVERY, held_back: 0 };
+        let next = LimitWindow { until: now + EVERY, held_back: 0 };
         match self.windows.get_mut(&class) {
             // What was held back comes first, in a line of its own.
             Some(window) if window.until > now || window.held_back > 0 => {
@@ -92,9 +92,9 @@ impl LogLimit {
 
     /// As [`admit`](Self::admit), where nobody asks what is due: what is admitted takes the count
     /// of what was held back before it along.
-    pub(crate) fn admit_with_count(&mut self, now: Instant, class: Class) -> Option<u64> {
+    pub(crate) fn admit_with_count(&mut self, now: Instant, class: LineClass) -> Option<u64> {
         let class = self.class_with_room(class, |w| w.until > now);
-        let window = self.windows.entry(class).or_insert(Window { until: now, held_back: 0 });
+        let window = self.windows.entry(class).or_insert(LimitWindow { until: now, held_back: 0 });
         if window.until > now {
             window.held_back += 1;
             return None;
@@ -105,12 +105,16 @@ impl LogLimit {
 
     /// Makes room for a new class in a full table, by dropping what need not be kept; returns the
     /// class without whom it is of if there is none.
-    fn class_with_room(&mut self, class: Class, keep: impl Fn(&Window) -> bool) -> Class {
+    fn class_with_room(
+        &mut self,
+        class: LineClass,
+        keep: impl Fn(&LimitWindow) -> bool,
+    ) -> LineClass {
         if self.windows.len() < MAX_CLASSES || self.windows.contains_key(&class) {
             return class;
         }
         self.windows.retain(|_, window| keep(window));
-        if self.windows.len() < MAX_CLASSES { class } else { Class { of: None, ..class } }
+        if self.windows.len() < MAX_CLASSES { class } else { LineClass { of: None, ..class } }
     }
 
     /// Returns what was held back and is to be told now; each is a line of its class.
@@ -135,12 +139,12 @@ impl LogLimit {
 static LIMIT: LazyLock<Mutex<LogLimit>> = LazyLock::new(Mutex::default);
 
 /// Returns whether a line of this class may be written now.
-pub(crate) fn admit(class: Class) -> bool {
+pub(crate) fn admit(class: LineClass) -> bool {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now(), class)
 }
 
 /// Writes a line of this class, if one may be written now; nothing is formatted that is not written.
-pub(crate) fn tell(level: Level, class: Class, line: impl FnOnce() -> String) {
+pub(crate) fn tell(level: Level, class: LineClass, line: impl FnOnce() -> String) {
     let code = class.code;
     if admit(class) {
         write(level, code, &line());
@@ -173,12 +177,12 @@ fn write(level: Level, code: Code, line: &str) {
 mod tests {
     use super::*;
 
-    fn class() -> Class {
-        Class::new("logins refused", Code::LOGIN_REFUSED)
+    fn class() -> LineClass {
+        LineClass::new("logins refused", Code::LOGIN_REFUSED)
     }
 
     /// Lines of a flood of `count` in `time`, and how many they account for.
-    fn flood(count: u64, time: Duration, class: impl Fn(u64) -> Class) -> (u64, u64) {
+    fn flood(count: u64, time: Duration, class: impl Fn(u64) -> LineClass) -> (u64, u64) {
         let (mut limit, began) = (LogLimit::default(), Instant::now());
         let (mut lines, mut told) = (0, 0);
         for n in 0..count {
@@ -208,7 +212,7 @@ mod tests {
     #[test]
     fn who_varies_a_name_gets_no_more_lines_than_there_are_classes() {
         let (lines, told) = flood(60_000, Duration::from_secs(5), |n| {
-            Class::of("registered", Code::FINE, &n.to_string())
+            LineClass::of("registered", Code::FINE, &n.to_string())
         });
         assert!(lines <= 1_002 && told == 60_000, "{lines} lines of {told}");
     }
@@ -217,9 +221,9 @@ mod tests {
     fn one_kind_is_not_held_back_by_another() {
         let (mut limit, now) = (LogLimit::default(), Instant::now());
         assert!(limit.admit(now, class()) && !limit.admit(now, class()));
-        assert!(limit.admit(now, Class::new("logins refused", Code::LOCKED_OUT)));
-        assert!(limit.admit(now, Class::of("registered", Code::FINE, "alice")));
-        assert!(limit.admit(now, Class::of("registered", Code::FINE, "bob")));
+        assert!(limit.admit(now, LineClass::new("logins refused", Code::LOCKED_OUT)));
+        assert!(limit.admit(now, LineClass::of("registered", Code::FINE, "alice")));
+        assert!(limit.admit(now, LineClass::of("registered", Code::FINE, "bob")));
         let told = limit.due(now + EVERY);
         assert_eq!(told, [HeldBack { class: class(), lines: 1 }]);
         assert!(!limit.admit(now + EVERY, class()), "that was its line");

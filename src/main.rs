@@ -8,7 +8,7 @@ mod cli;
 
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
-use cli::client::{Client, NotReachable, Reach, Refused};
+use cli::client::{ApiAddress, ApiClient, ApiRefusal, NotReachable};
 use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top, users};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     #[command(flatten)]
-    reach: Reach,
+    reach: ApiAddress,
     /// Log lines: "text", "json", or "auto" (text on a terminal)
     #[arg(long, global = true, default_value = "auto", env = "WEBTRUNK_LOG")]
     log: String,
@@ -94,7 +94,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  webtrunk call 9196\n  webtrunk call +12065550123 --as alice --for 15s --min-mos 3.8 --record out.wav\n  webtrunk call +12065550123 --via trunk:telnyx --speech\n\nExit codes: 5 the call failed or nothing was heard, 6 the score is below --min-mos."
     )]
-    Call(Box<call::Call>),
+    Call(Box<call::CallArgs>),
     /// Find out how many calls this machine carries
     #[command(
         after_help = "Examples:\n  webtrunk bench --calls 50 --codec pcmu\n  webtrunk bench --calls 200 --rate 50 -o json"
@@ -114,7 +114,7 @@ enum Command {
     #[command(after_help = "Examples:\n  webtrunk registrations\n  webtrunk registrations -o json")]
     Registrations {
         #[arg(long, short, value_enum, default_value_t)]
-        output: print::Output,
+        output: print::OutputFormat,
     },
     /// List trunks: health, success rates, last failure
     #[command(
@@ -122,13 +122,13 @@ enum Command {
     )]
     Trunks {
         #[command(subcommand)]
-        what: Option<look::Trunks>,
+        what: Option<look::TrunksCommand>,
         #[arg(long, short, value_enum, default_value_t, global = true)]
-        output: print::Output,
+        output: print::OutputFormat,
     },
     /// End a call, or close a user's connections
     #[command(after_help = "Examples:\n  webtrunk kick 7f3a\n  webtrunk kick user:alice")]
-    Kick(steer::Kick),
+    Kick(steer::KickArgs),
     /// Refuse new calls and wait until the last one has ended
     #[command(after_help = "Examples:\n  webtrunk drain --timeout 15m\n  webtrunk drain --cancel")]
     Drain(steer::Drain),
@@ -141,7 +141,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  webtrunk events\n  webtrunk events --type 'call.ended,trunk.*'"
     )]
-    Events(look::Events),
+    Events(look::EventsArgs),
     /// Show the log lines of one call
     #[command(after_help = "Examples:\n  webtrunk logs --call 7f3a\n  webtrunk logs --call last")]
     Logs {
@@ -153,7 +153,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  webtrunk cdr tail\n  webtrunk cdr export --from 2026-11-01 --format csv"
     )]
-    Cdr(look::Cdr),
+    Cdr(look::CdrArgs),
     /// Check that a gateway runs and accepts calls
     #[command(
         after_help = "Examples:\n  webtrunk readyz\n  webtrunk readyz --api https://calls.example.com --token …"
@@ -182,7 +182,7 @@ enum Command {
     #[command(
         after_help = "Examples:\n  webtrunk token alice --ttl 10m\n  webtrunk token visitor-1 --context click-to-call"
     )]
-    Token(steer::Token),
+    Token(steer::TokenArgs),
     /// Make a token for the API, and its lines of the configuration
     #[command(
         after_help = "Examples:\n  webtrunk api-token dashboard\n  webtrunk api-token deploy --scope admin"
@@ -198,14 +198,14 @@ enum Command {
     #[command(
         after_help = "Examples:\n  webtrunk user add anna --scope admin\n  webtrunk user list\n  webtrunk user password anna\n\nThe password is kept as an argon2id hash in [api.user.NAME]. Telephones are [user.NAME]."
     )]
-    User(users::User),
+    User(users::UserCommand),
     /// Explain a code such as WT-2107, and what to do
     #[command(after_help = "Examples:\n  webtrunk explain WT-2107\n  webtrunk explain")]
     Explain {
         /// The code; without one, all of them are listed
         code: Option<String>,
         #[arg(long, short, value_enum, default_value_t)]
-        output: print::Output,
+        output: print::OutputFormat,
     },
     /// Print the description of the API, OpenAPI 3.1
     #[command(
@@ -218,7 +218,7 @@ enum Command {
         /// The name of the schema; without one, their names are listed
         name: Option<String>,
         #[arg(long, short, value_enum, default_value_t)]
-        output: print::Output,
+        output: print::OutputFormat,
     },
     /// Print completions for a shell
     #[command(
@@ -250,11 +250,11 @@ enum Command {
     },
     /// Test the dialplan
     #[command(subcommand)]
-    Dialplan(Dialplan),
+    Dialplan(DialplanCommand),
 }
 
 #[derive(Subcommand)]
-enum Dialplan {
+enum DialplanCommand {
     /// Show each route, and why it does or does not match a number
     #[command(
         after_help = "Examples:\n  webtrunk dialplan test \"(206) 555-0123\" --as user:alice\n  webtrunk dialplan test +12065550111 --as trunk:telnyx -c webtrunk.toml"
@@ -283,7 +283,7 @@ fn main() -> ExitCode {
             match e.downcast_ref::<NotReachable>() {
                 Some(_) => ExitCode::from(EXIT_NOT_REACHABLE),
                 None if e
-                    .downcast_ref::<Refused>()
+                    .downcast_ref::<ApiRefusal>()
                     .is_some_and(|r| r.status == hyper::StatusCode::UNPROCESSABLE_ENTITY) =>
                 {
                     ExitCode::from(EXIT_CONFIG)
@@ -294,7 +294,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
+fn run(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
     match command {
         Command::Serve { config } => match load(&config) {
             Some(checked) => runtime()?.block_on(serve(checked, config, reach)),
@@ -328,10 +328,12 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             }
             None => ExitCode::from(EXIT_CONFIG),
         }),
-        Command::Dialplan(Dialplan::Test { number, caller, at, config }) => match load(&config) {
-            Some(config) => dialplan::test(&config, &number, caller.as_deref(), at.as_deref()),
-            None => Ok(ExitCode::from(EXIT_CONFIG)),
-        },
+        Command::Dialplan(DialplanCommand::Test { number, caller, at, config }) => {
+            match load(&config) {
+                Some(config) => dialplan::test(&config, &number, caller.as_deref(), at.as_deref()),
+                None => Ok(ExitCode::from(EXIT_CONFIG)),
+            }
+        }
         Command::Bench(args) => {
             runtime()?.block_on(tokio::task::LocalSet::new().run_until(call::bench::bench(&args)))
         }
@@ -358,7 +360,7 @@ fn run(command: Command, reach: &Reach) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Man { dir } => manual(dir.as_deref()),
-        other => runtime()?.block_on(ask(other, &Client::new(reach))),
+        other => runtime()?.block_on(ask(other, &ApiClient::new(reach))),
     }
 }
 
@@ -375,15 +377,15 @@ fn manual(dir: Option<&std::path::Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn examine(config: &Config, reach: &Reach, stun: Option<&str>) -> anyhow::Result<ExitCode> {
+fn examine(config: &Config, reach: &ApiAddress, stun: Option<&str>) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
-        let running = Client::new(reach).get("/status").await.is_ok();
+        let running = ApiClient::new(reach).get("/status").await.is_ok();
         Ok(doctor::doctor(config, running, stun).await)
     })
 }
 
 /// Commands for a running gateway.
-async fn ask(command: Command, client: &Client) -> anyhow::Result<ExitCode> {
+async fn ask(command: Command, client: &ApiClient) -> anyhow::Result<ExitCode> {
     match command {
         Command::Call(args) => call::call(client, &args).await,
         Command::Calls(args) => look::calls(client, &args).await,
@@ -442,7 +444,7 @@ fn load_counting(path: &std::path::Path) -> Option<(Config, usize)> {
     }
 }
 
-async fn serve(config: Config, file: PathBuf, reach: &Reach) -> anyhow::Result<ExitCode> {
+async fn serve(config: Config, file: PathBuf, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
     let drain_timeout = config.drain_timeout;
     let node = Node::start_from(
         config,

@@ -17,6 +17,6 @@ pub mod snapshot;
 pub mod stun;
 pub mod transcoder;
 
-pub use endpoint::{Digits, LegId, Port, Settings, Statistics, Watch};
+pub use endpoint::{Digits, EndpointSettings, LegId, MediaWatch, Port, Statistics};
 pub use session::{Session, SessionEvent, Sink};
 pub use snapshot::{Clocks, NotRestored, SessionSnapshot};

@@ -3,6 +3,7 @@
 mod core;
 pub mod demo;
 mod hosts;
+mod kept;
 mod reload;
 #[cfg(test)]
 mod survival;
@@ -10,31 +11,31 @@ mod watchdog;
 
 use self::core::{Core, Told};
 use crate::api::access::Access;
-use crate::api::metrics::Metrics;
+use crate::api::metrics::NodeMetrics;
 use crate::api::server::Changes;
-use crate::api::{self, Api, socket};
-use crate::call::context::Identity;
+use crate::api::{self, ApiState, socket};
+use crate::call::context::NodeIdentity;
 use crate::call::reach::Reach;
 use crate::config::{ApiToken, Config, Scope, WebTls};
-use crate::datagrams::local::{Routes, tell_local};
+use crate::datagrams::local::{KernelRoutes, tell_local};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
-use crate::journal::search::Place;
+use crate::journal::search::RecordPlace;
 use crate::journal::{Journal, WallClock};
 use crate::media::dtls;
 use crate::sip::transaction::TrunkNumber;
-use crate::sip::uri::Transport;
+use crate::sip::uri::UriTransport;
 use crate::state::State;
-use crate::telemetry::Telemetry;
+use crate::telemetry::Exporter;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, Inbox, tcp, tls};
-use crate::web::{self, Web};
+use crate::web::{self, WebPort};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
 use crate::worker::pulse::Pulse;
-use crate::worker::{Notice, RECEIVE_BUFFER, Setup, Streamed, Worker};
+use crate::worker::{Notice, RECEIVE_BUFFER, Streamed, Worker, WorkerSetup};
 use anyhow::Context;
 use rand_core::{OsRng, TryRngCore};
 use socket2::SockRef;
@@ -58,7 +59,7 @@ pub struct Node {
     watched: watchdog::Watched,
     inbox: Inbox,
     gauges: watch::Receiver<Gauges>,
-    api: Api,
+    api: ApiState,
     core: tokio::task::JoinHandle<()>,
     telling: Option<webhook::Telling>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -90,7 +91,7 @@ pub struct Origin {
 }
 
 /// A token for the demo's page, which is opened on this machine only.
-fn page_token(config: &Config, api: &Api) -> anyhow::Result<Option<String>> {
+fn page_token(config: &Config, api: &ApiState) -> anyhow::Result<Option<String>> {
     if config.page_login.is_none() {
         return Ok(None);
     }
@@ -127,9 +128,9 @@ impl Node {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (core, arrivals) = mpsc::channel(CORE_QUEUE);
         let inbox = Inbox::new(core);
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(NodeMetrics::new());
         let failed = metrics.checkpoints_failed.clone();
-        let state = State::open(config.state_dir.as_deref(), RECORDS, failed);
+        let mut state = State::open(config.state_dir.as_deref(), RECORDS, failed);
         let dtls = Arc::new(state.certificate()?);
         let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
         let bound = Bound::bind(&config).await?;
@@ -140,7 +141,7 @@ impl Node {
         let mut watched = vec![("core".to_owned(), pulse.clone())];
         watched.extend(starter.setups.iter().map(|s| (s.name.clone(), s.pulse.clone())));
         let journal = journal(&config, &state, &metrics)?;
-        let identity = Identity {
+        let identity = NodeIdentity {
             fingerprint: dtls.fingerprint.clone(),
             workers: workers.len(),
             ..bound.identity(&config)?
@@ -159,7 +160,7 @@ impl Node {
         let origins = Arc::new(OnceLock::new());
         api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let control = control(&config, &origin.control).await?;
-        let mut web_port = Web::new(
+        let mut web_port = WebPort::new(
             inbox.clone(),
             &config,
             tls,
@@ -172,7 +173,8 @@ impl Node {
         web_port.streams = workers.first().filter(|w| w.shares(bound.at.web)).map(Worker::streams);
         let web_port = Arc::new(web_port);
         let _ = origins.set(web_port.clone());
-        let core = Core {
+        let found = std::mem::take(&mut state.found);
+        let mut core = Core {
             gateway,
             inbox: inbox.clone(),
             workers,
@@ -180,20 +182,21 @@ impl Node {
             pulse,
             udp: bound.udp.clone(),
             udp_is_ipv6: bound.at.udp.is_some_and(|a| a.is_ipv6()),
-            routes: Routes::default(),
+            routes: KernelRoutes::default(),
             flows: IdMap::default(),
             connections: HashMap::new(),
             tls_trunks,
             dns: Dns::new(),
             journal,
-            _state: state,
+            state,
+            kept: kept::KeptCalls::new(),
             clock,
             feed: api.feed.clone(),
             metrics: api.metrics.clone(),
             drained: true,
             hooks: HashMap::new(),
             hep: hep(&config, bound.at.udp, clock)?,
-            telemetry: config.otlp.as_deref().map(Telemetry::start).transpose()?,
+            telemetry: config.otlp.as_deref().map(Exporter::start).transpose()?,
             tell_gauges,
             malformed: 0,
             standing: None,
@@ -201,6 +204,7 @@ impl Node {
             awaited: web_port.awaited.clone(),
             web: web_port.clone(),
         };
+        core.take_up(found);
         let at = bound.at;
         let (control, control_at) =
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
@@ -336,7 +340,7 @@ impl Bound {
     }
 
     /// Accepts on every listener, until the tasks are aborted.
-    fn serve(self, web_port: Arc<Web>, api: &Api) -> Vec<tokio::task::JoinHandle<()>> {
+    fn serve(self, web_port: Arc<WebPort>, api: &ApiState) -> Vec<tokio::task::JoinHandle<()>> {
         let inbox = || api.inbox.clone();
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
@@ -348,8 +352,8 @@ impl Bound {
     }
 
     /// What signalling says of us; without the certificate's fingerprint and the workers.
-    fn identity(&self, config: &Config) -> anyhow::Result<Identity> {
-        Ok(Identity {
+    fn identity(&self, config: &Config) -> anyhow::Result<NodeIdentity> {
+        Ok(NodeIdentity {
             fingerprint: String::new(),
             udp_port: self.at.udp.map_or(5060, |a| a.port()),
             tcp_port: self.at.tcp.map_or(5060, |a| a.port()),
@@ -363,7 +367,11 @@ impl Bound {
 }
 
 /// Starts telling the events' web application.
-fn told(config: &Config, api: &Api, state: &State) -> anyhow::Result<Option<webhook::Telling>> {
+fn told(
+    config: &Config,
+    api: &ApiState,
+    state: &State,
+) -> anyhow::Result<Option<webhook::Telling>> {
     let Some(settings) = &config.webhook else { return Ok(None) };
     let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
     let dead = config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()).map_or_else(
@@ -377,8 +385,13 @@ fn told(config: &Config, api: &Api, state: &State) -> anyhow::Result<Option<webh
 }
 
 /// What the API's handlers share; nothing can be reloaded yet.
-fn api_of(config: &Config, inbox: &Inbox, metrics: Arc<Metrics>, ports: Arc<PortRange>) -> Api {
-    Api {
+fn api_of(
+    config: &Config,
+    inbox: &Inbox,
+    metrics: Arc<NodeMetrics>,
+    ports: Arc<PortRange>,
+) -> ApiState {
+    ApiState {
         inbox: inbox.clone(),
         feed: Arc::default(),
         metrics,
@@ -427,7 +440,11 @@ async fn control(
     }
 }
 
-fn journal(config: &Config, state: &State, metrics: &Metrics) -> anyhow::Result<Option<Journal>> {
+fn journal(
+    config: &Config,
+    state: &State,
+    metrics: &NodeMetrics,
+) -> anyhow::Result<Option<Journal>> {
     if config.cdr_file.is_none() && config.cdr_sqlite.is_none() {
         return Ok(None);
     }
@@ -436,12 +453,12 @@ fn journal(config: &Config, state: &State, metrics: &Metrics) -> anyhow::Result<
 }
 
 /// Where records are searched: the database, which has indices, or the file.
-fn records(config: &Config) -> Option<Place> {
+fn records(config: &Config) -> Option<RecordPlace> {
     config
         .cdr_sqlite
         .clone()
-        .map(Place::Database)
-        .or_else(|| config.cdr_file.clone().map(Place::Lines))
+        .map(RecordPlace::Database)
+        .or_else(|| config.cdr_file.clone().map(RecordPlace::Lines))
 }
 
 fn hep(config: &Config, udp: Option<SocketAddr>, clock: WallClock) -> anyhow::Result<Option<Hep>> {
@@ -485,7 +502,7 @@ fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
     for trunk in config.trunks.values() {
         let uris = trunk.uri.iter().chain(&trunk.registrars);
         let Some(host) = uris
-            .filter(|u| matches!(u.transport, None | Some(Transport::Tls)))
+            .filter(|u| matches!(u.transport, None | Some(UriTransport::Tls)))
             .map(|u| &u.host)
             .next()
         else {
@@ -518,16 +535,16 @@ fn media_ip(config: &Config) -> IpAddr {
 
 /// Starts media workers, and starts them again.
 struct Starter {
-    setups: Vec<Setup>,
+    setups: Vec<WorkerSetup>,
     inbox: Inbox,
 }
 
 impl Starter {
     fn new(
         config: &Config,
-        dtls: &Arc<dtls::Identity>,
+        dtls: &Arc<dtls::DtlsIdentity>,
         inbox: &Inbox,
-        metrics: &Metrics,
+        metrics: &NodeMetrics,
     ) -> anyhow::Result<Starter> {
         let any = media_ip(config);
         let seed = u64::from_le_bytes(random()?);
@@ -544,7 +561,11 @@ impl Starter {
             };
             let (name, at) = (format!("media-{n}"), SocketAddr::new(any, port));
             let (late, refused) = (metrics.late.clone(), metrics.refused_connections.clone());
-            Setup { late, refused, ..Setup::new(name, at, streamed, ports.clone(), dtls.clone()) }
+            WorkerSetup {
+                late,
+                refused,
+                ..WorkerSetup::new(name, at, streamed, ports.clone(), dtls.clone())
+            }
         };
         let setups = (0..config.media.workers).map(setup).collect();
         Ok(Starter { setups, inbox: inbox.clone() })

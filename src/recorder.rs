@@ -79,7 +79,7 @@ impl TraceEvent {
 
 /// One thing that happened.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct TraceEntry {
     pub at: Instant,
     pub what: TraceEvent,
 }
@@ -101,7 +101,7 @@ pub struct CallTrace {
     pub from: String,
     pub to: String,
     pub lanes: Vec<Participant>,
-    pub entries: VecDeque<Entry>,
+    pub entries: VecDeque<TraceEntry>,
     /// Entries left out after the first ones.
     pub skipped: usize,
     /// Of a call that has ended.
@@ -163,7 +163,7 @@ impl CallTrace {
     fn push(&mut self, at: Instant, mut what: TraceEvent) -> isize {
         let before = self.bytes as isize;
         self.bytes += weight(&mut what);
-        self.entries.push_back(Entry { at, what });
+        self.entries.push_back(TraceEntry { at, what });
         if self.entries.len() > HEAD + TAIL {
             self.skipped += 1;
             if let Some(mut entry) = self.entries.remove(HEAD) {
@@ -201,7 +201,7 @@ fn weight(what: &mut TraceEvent) -> usize {
         TraceEvent::Media(_) => 64,
         what => what.piece().map_or(0, |p| p.length),
     };
-    size_of::<Entry>() + more
+    size_of::<TraceEntry>() + more
 }
 
 /// All calls that are remembered.
@@ -316,7 +316,7 @@ impl Recorder {
     }
 
     /// The log says something of `call`.
-    pub(crate) fn said(&mut self, now: Instant, call: CallId, note: &Event) {
+    pub(crate) fn record_event(&mut self, now: Instant, call: CallId, note: &Event) {
         self.take_down(now, call, |flight| {
             let start = flight.text.len();
             // A Vec takes all that is written to it.
@@ -451,7 +451,7 @@ mod tests {
         for n in 0..200u64 {
             let call = CallId(n << 32);
             recorder.open(now, call, "a", "b", &n.to_string());
-            (0..10).for_each(|_| recorder.said(now, call, &note("y".repeat(500))));
+            (0..10).for_each(|_| recorder.record_event(now, call, &note("y".repeat(500))));
             if n > 0 {
                 recorder.ended(call, cdr(call, now));
             }

@@ -2,13 +2,13 @@
 //! seconds, and counted for the metrics. Shells write, whoever scrapes reads.
 
 use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where somebody connected to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Port {
+pub(crate) enum RefusedPort {
     Web,
     Sip,
     Media,
@@ -27,7 +27,7 @@ pub(crate) enum Full {
     Overload,
 }
 
-impl Port {
+impl RefusedPort {
     /// For a label of a metric.
     pub(crate) const NAMES: [&str; 3] = ["web", "sip", "media"];
 }
@@ -49,14 +49,14 @@ impl Full {
 
 /// How many, by port and cause.
 #[derive(Debug, Default)]
-pub struct RefusedConnections([[AtomicU64; Full::NAMES.len()]; Port::NAMES.len()]);
+pub struct RefusedConnections([[AtomicU64; Full::NAMES.len()]; RefusedPort::NAMES.len()]);
 
 impl RefusedConnections {
     /// Counts one in, and tells of it.
-    pub(crate) fn tell(&self, port: Port, full: Full, address: IpAddr) {
+    pub(crate) fn tell(&self, port: RefusedPort, full: Full, address: IpAddr) {
         self.0[port as usize][full as usize].fetch_add(1, Ordering::Relaxed);
         let code = if full == Full::Overload { Code::OVERLOADED } else { Code::CONNECTIONS };
-        log_limit::tell(Level::Warn, Class::new("connections refused", code), || {
+        log_limit::tell(Level::Warn, LineClass::new("connections refused", code), || {
             let port = ["web port", "SIP over TCP or TLS", "media over TCP"][port as usize];
             format!("{port}: a connection from {address} is refused: {}", full.as_str())
         });
@@ -68,6 +68,6 @@ impl RefusedConnections {
             let counts: Vec<u64> = counts.iter().map(|n| n.load(Ordering::Relaxed)).collect();
             Full::NAMES.into_iter().zip(counts).map(move |(full, n)| (port, full, n))
         };
-        Port::NAMES.into_iter().zip(&self.0).flat_map(of)
+        RefusedPort::NAMES.into_iter().zip(&self.0).flat_map(of)
     }
 }

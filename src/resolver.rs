@@ -8,7 +8,7 @@ use crate::config::{Trunk, TrunkUri};
 use crate::egress::EgressPolicy;
 use crate::errors::Code;
 use crate::sip::transaction::{Hop, TrunkNumber};
-use crate::sip::uri::Transport;
+use crate::sip::uri::UriTransport;
 use ipnet::IpNet;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 
 /// One question to DNS.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Query {
+pub enum DnsQuery {
     Naptr(String),
     Srv(String),
     /// A and AAAA.
     Address(String),
 }
 
-impl Query {
+impl DnsQuery {
     /// The name asked for.
     pub(crate) fn name(&self) -> &str {
         match self {
-            Query::Naptr(name) | Query::Srv(name) | Query::Address(name) => name,
+            DnsQuery::Naptr(name) | DnsQuery::Srv(name) | DnsQuery::Address(name) => name,
         }
     }
 }
@@ -60,14 +60,14 @@ pub enum Records {
 }
 
 /// Records and for how many seconds they hold, or why there is no answer.
-pub type Answer = Result<(Records, u32), String>;
+pub type DnsAnswer = Result<(Records, u32), String>;
 
 /// What is to be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Target {
+pub(crate) struct SrvTarget {
     pub host: String,
     pub port: Option<u16>,
-    pub transport: Option<Transport>,
+    pub transport: Option<UriTransport>,
     pub secure: bool,
     /// Whose certificate a TLS connection must show.
     pub trunk: TrunkNumber,
@@ -75,10 +75,10 @@ pub(crate) struct Target {
     pub listed: Vec<IpNet>,
 }
 
-impl Target {
+impl SrvTarget {
     /// The target a trunk's URI, or its registrar's, names.
-    pub(crate) fn of(uri: &TrunkUri, trunk: &Trunk) -> Target {
-        Target {
+    pub(crate) fn of(uri: &TrunkUri, trunk: &Trunk) -> SrvTarget {
+        SrvTarget {
             host: uri.host.clone(),
             port: uri.port,
             transport: uri.transport,
@@ -94,7 +94,7 @@ impl Target {
 pub(crate) enum Located {
     /// Best first; never empty.
     Ready(Vec<Hop>),
-    Waiting(Query),
+    Waiting(DnsQuery),
     Failed(String),
 }
 
@@ -124,7 +124,7 @@ struct Dead {
 /// The cache, and which hops are dead.
 #[derive(Default)]
 pub struct Resolver {
-    cache: HashMap<Query, Cached>,
+    cache: HashMap<DnsQuery, Cached>,
     dead: HashMap<Hop, Dead>,
     ipv6: bool,
 }
@@ -136,7 +136,7 @@ impl Resolver {
     }
 
     /// Takes DNS's answer.
-    pub(crate) fn answered(&mut self, now: Instant, query: Query, answer: Answer) {
+    pub(crate) fn answered(&mut self, now: Instant, query: DnsQuery, answer: DnsAnswer) {
         if self.cache.len() >= MAX_NAMES {
             self.cache.retain(|_, c| c.until > now);
             let oldest = self.cache.iter().min_by_key(|(_, c)| c.until).map(|(q, _)| q.clone());
@@ -185,7 +185,7 @@ impl Resolver {
     pub(crate) fn locate(
         &self,
         now: Instant,
-        target: &Target,
+        target: &SrvTarget,
         chance: &mut dyn FnMut() -> u64,
     ) -> Located {
         match self.walk(now, target, chance) {
@@ -201,10 +201,10 @@ impl Resolver {
         }
     }
 
-    fn ask(&self, now: Instant, query: Query) -> Result<Option<&Records>, Located> {
+    fn ask(&self, now: Instant, query: DnsQuery) -> Result<Option<&Records>, Located> {
         match self.cache.get(&query).filter(|c| c.until > now) {
             Some(Cached { answer: Ok(records), .. }) => Ok(Some(records)),
-            Some(Cached { answer: Err(why), .. }) if matches!(query, Query::Address(_)) => {
+            Some(Cached { answer: Err(why), .. }) if matches!(query, DnsQuery::Address(_)) => {
                 Err(Located::Failed(why.clone()))
             }
             // No answer to NAPTR or SRV: go on as if there were none (§4.1, §4.2).
@@ -216,10 +216,10 @@ impl Resolver {
     fn walk(
         &self,
         now: Instant,
-        target: &Target,
+        target: &SrvTarget,
         chance: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<Hop>, Located> {
-        let default = if target.secure { Transport::Tls } else { Transport::Udp };
+        let default = if target.secure { UriTransport::Tls } else { UriTransport::Udp };
         let fixed = target.transport.unwrap_or(default);
         if let Ok(ip) = target.host.parse::<IpAddr>() {
             return Ok(vec![hop(
@@ -237,16 +237,16 @@ impl Resolver {
         };
         if services.is_empty() {
             let all = if target.secure {
-                &[Transport::Tls][..]
+                &[UriTransport::Tls][..]
             } else {
-                &[Transport::Udp, Transport::Tcp, Transport::Tls][..]
+                &[UriTransport::Udp, UriTransport::Tcp, UriTransport::Tls][..]
             };
             services = all.iter().map(|t| (service_name(&target.host, *t), *t)).collect();
         }
         let mut hops = Vec::new();
         let mut any = false;
         for (name, transport) in services {
-            let Some(Records::Srv(records)) = self.ask(now, Query::Srv(name))? else { continue };
+            let Some(Records::Srv(records)) = self.ask(now, DnsQuery::Srv(name))? else { continue };
             // RFC 2782: a lone "." says that the service is decidedly not there.
             for record in ordered(records, chance)
                 .into_iter()
@@ -271,8 +271,12 @@ impl Resolver {
     }
 
     /// The SRV names NAPTR offers, in its order (§4.1).
-    fn services(&self, now: Instant, target: &Target) -> Result<Vec<(String, Transport)>, Located> {
-        let Some(Records::Naptr(records)) = self.ask(now, Query::Naptr(target.host.clone()))?
+    fn services(
+        &self,
+        now: Instant,
+        target: &SrvTarget,
+    ) -> Result<Vec<(String, UriTransport)>, Located> {
+        let Some(Records::Naptr(records)) = self.ask(now, DnsQuery::Naptr(target.host.clone()))?
         else {
             return Ok(Vec::new());
         };
@@ -283,9 +287,9 @@ impl Resolver {
             .collect();
         records.sort_by_key(|r| (r.order, r.preference));
         let transport = |service: &str| match service.to_ascii_uppercase().as_str() {
-            "SIPS+D2T" => Some(Transport::Tls),
-            "SIP+D2U" if !target.secure => Some(Transport::Udp),
-            "SIP+D2T" if !target.secure => Some(Transport::Tcp),
+            "SIPS+D2T" => Some(UriTransport::Tls),
+            "SIP+D2U" if !target.secure => Some(UriTransport::Udp),
+            "SIP+D2T" if !target.secure => Some(UriTransport::Tcp),
             _ => None,
         };
         Ok(records
@@ -301,14 +305,14 @@ impl Resolver {
         now: Instant,
         host: &str,
         port: u16,
-        transport: Transport,
-        target: &Target,
+        transport: UriTransport,
+        target: &SrvTarget,
     ) -> Result<Vec<Hop>, Located> {
         let host = host.trim_end_matches('.');
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![hop(SocketAddr::new(ip, port), transport, target)]);
         }
-        let Some(Records::Address(ips)) = self.ask(now, Query::Address(host.to_owned()))? else {
+        let Some(Records::Address(ips)) = self.ask(now, DnsQuery::Address(host.to_owned()))? else {
             return Ok(Vec::new());
         };
         // RFC 7984 §3: both families are candidates, where we can speak both.
@@ -337,19 +341,19 @@ impl Resolver {
     }
 }
 
-fn hop(to: SocketAddr, transport: Transport, target: &Target) -> Hop {
+fn hop(to: SocketAddr, transport: UriTransport, target: &SrvTarget) -> Hop {
     match transport {
-        Transport::Udp => Hop::Udp(to),
-        Transport::Tcp => Hop::Tcp(to),
-        Transport::Tls => Hop::Tls(to, target.trunk),
+        UriTransport::Udp => Hop::Udp(to),
+        UriTransport::Tcp => Hop::Tcp(to),
+        UriTransport::Tls => Hop::Tls(to, target.trunk),
     }
 }
 
-fn service_name(host: &str, transport: Transport) -> String {
+fn service_name(host: &str, transport: UriTransport) -> String {
     match transport {
-        Transport::Udp => format!("_sip._udp.{host}"),
-        Transport::Tcp => format!("_sip._tcp.{host}"),
-        Transport::Tls => format!("_sips._tcp.{host}"),
+        UriTransport::Udp => format!("_sip._udp.{host}"),
+        UriTransport::Tcp => format!("_sip._tcp.{host}"),
+        UriTransport::Tls => format!("_sips._tcp.{host}"),
     }
 }
 
@@ -380,8 +384,8 @@ mod tests {
     fn srv(priority: u16, weight: u16, port: u16, target: &str) -> Srv {
         Srv { priority, weight, port, target: target.into() }
     }
-    fn target(host: &str) -> Target {
-        Target {
+    fn target(host: &str) -> SrvTarget {
+        SrvTarget {
             host: host.into(),
             port: None,
             transport: None,
@@ -394,9 +398,9 @@ mod tests {
     fn run(
         locator: &mut Resolver,
         now: Instant,
-        target: &Target,
-        zone: &dyn Fn(&Query) -> Answer,
-    ) -> (Located, Vec<Query>) {
+        target: &SrvTarget,
+        zone: &dyn Fn(&DnsQuery) -> DnsAnswer,
+    ) -> (Located, Vec<DnsQuery>) {
         let mut asked = Vec::new();
         for _ in 0..40 {
             match locator.locate(now, target, &mut || 0) {
@@ -410,12 +414,12 @@ mod tests {
         }
         panic!("no end: {asked:?}");
     }
-    fn none(query: &Query) -> Answer {
+    fn none(query: &DnsQuery) -> DnsAnswer {
         Ok((
             match query {
-                Query::Naptr(_) => Records::Naptr(vec![]),
-                Query::Srv(_) => Records::Srv(vec![]),
-                Query::Address(_) => Records::Address(vec![]),
+                DnsQuery::Naptr(_) => Records::Naptr(vec![]),
+                DnsQuery::Srv(_) => Records::Srv(vec![]),
+                DnsQuery::Address(_) => Records::Address(vec![]),
             },
             60,
         ))
@@ -426,8 +430,8 @@ mod tests {
 
     #[test]
     fn naptr_then_srv_then_address_in_their_order() {
-        let zone = |q: &Query| match q {
-            Query::Naptr(_) => Ok((
+        let zone = |q: &DnsQuery| match q {
+            DnsQuery::Naptr(_) => Ok((
                 Records::Naptr(vec![
                     Naptr {
                         order: 20,
@@ -453,11 +457,11 @@ mod tests {
                 ]),
                 60,
             )),
-            Query::Srv(name) if name == "_sips._tcp.x" => {
+            DnsQuery::Srv(name) if name == "_sips._tcp.x" => {
                 Ok((Records::Srv(vec![srv(2, 0, 5071, "b.x"), srv(1, 0, 5061, "a.x")]), 60))
             }
-            Query::Srv(_) => Ok((Records::Srv(vec![srv(1, 0, 5060, "a.x")]), 60)),
-            Query::Address(name) => Ok((
+            DnsQuery::Srv(_) => Ok((Records::Srv(vec![srv(1, 0, 5060, "a.x")]), 60)),
+            DnsQuery::Address(name) => Ok((
                 Records::Address(vec![
                     if name == "a.x" { "100.128.0.1" } else { "100.128.0.2" }.parse().unwrap(),
                 ]),
@@ -479,8 +483,8 @@ mod tests {
     #[test]
     fn a_port_or_a_number_asks_for_less() {
         let now = Instant::now();
-        let zone = |q: &Query| match q {
-            Query::Address(_) => Ok((
+        let zone = |q: &DnsQuery| match q {
+            DnsQuery::Address(_) => Ok((
                 Records::Address(vec![
                     "100.128.0.7".parse().unwrap(),
                     "2620:1::7".parse().unwrap(),
@@ -489,7 +493,7 @@ mod tests {
             )),
             q => none(q),
         };
-        let with_port = Target { port: Some(5080), ..target("x") };
+        let with_port = SrvTarget { port: Some(5080), ..target("x") };
         let (found, asked) = run(&mut Resolver::default(), now, &with_port, &zone);
         assert_eq!(
             (found, asked.len()),
@@ -505,7 +509,7 @@ mod tests {
             ])
         );
         let number =
-            Target { secure: true, transport: Some(Transport::Tls), ..target("2620:1::1") };
+            SrvTarget { secure: true, transport: Some(UriTransport::Tls), ..target("2620:1::1") };
         let (found, asked) = run(&mut Resolver::default(), now, &number, &zone);
         assert_eq!(
             (found, asked),
@@ -542,8 +546,8 @@ mod tests {
                 && wins["c"] < 220,
             "{wins:?}"
         );
-        let zone = |q: &Query| {
-            if matches!(q, Query::Srv(_)) {
+        let zone = |q: &DnsQuery| {
+            if matches!(q, DnsQuery::Srv(_)) {
                 Ok((Records::Srv(vec![srv(0, 0, 0, ".")]), 60))
             } else {
                 none(q)
@@ -557,9 +561,9 @@ mod tests {
     fn the_cache_ages_is_bounded_and_remembers_the_dead() {
         let start = Instant::now();
         let mut locator = Resolver::default();
-        let t = Target { port: Some(5060), ..target("x") };
-        let zone = |q: &Query| match q {
-            Query::Address(_) => Ok((
+        let t = SrvTarget { port: Some(5060), ..target("x") };
+        let zone = |q: &DnsQuery| match q {
+            DnsQuery::Address(_) => Ok((
                 Records::Address(vec![
                     "100.128.0.1".parse().unwrap(),
                     "100.128.0.2".parse().unwrap(),
@@ -586,7 +590,7 @@ mod tests {
             "probed again"
         );
         for n in 0..3_000u32 {
-            locator.answered(later, Query::Address(format!("h{n}")), Err("no".into()));
+            locator.answered(later, DnsQuery::Address(format!("h{n}")), Err("no".into()));
             locator.failed(
                 later,
                 Hop::Udp(SocketAddr::from(([10, 0, (n >> 8) as u8, n as u8], 5060))),
@@ -601,16 +605,16 @@ mod tests {
 
     #[test]
     fn a_thousand_records_and_a_dead_server_end_quickly() {
-        let zone = |q: &Query| match q {
-            Query::Srv(_) => Ok((
+        let zone = |q: &DnsQuery| match q {
+            DnsQuery::Srv(_) => Ok((
                 Records::Srv((0..1_000).map(|n| srv(0, 1, 5060, &format!("h{n}"))).collect()),
                 60,
             )),
-            Query::Address(_) => Err("SERVFAIL".into()),
+            DnsQuery::Address(_) => Err("SERVFAIL".into()),
             q => none(q),
         };
         let mut locator = Resolver::default();
-        let t = Target { transport: Some(Transport::Udp), ..target("x") };
+        let t = SrvTarget { transport: Some(UriTransport::Udp), ..target("x") };
         let mut asked = 0;
         loop {
             match locator.locate(Instant::now(), &t, &mut || 0) {
@@ -636,9 +640,9 @@ mod tests {
         let found = |host: &str, ip: &str, listed: &[&str]| {
             let ip: IpAddr = ip.parse().unwrap();
             let listed = listed.iter().map(|net| net.parse().unwrap()).collect();
-            let wanted = Target { port: Some(5060), listed, ..target(host) };
+            let wanted = SrvTarget { port: Some(5060), listed, ..target(host) };
             let mut locator = Resolver::new(true);
-            let zone = |_: &Query| Ok((Records::Address(vec![ip]), 60));
+            let zone = |_: &DnsQuery| Ok((Records::Address(vec![ip]), 60));
             run(&mut locator, now, &wanted, &zone).0
         };
         for ip in denied.filter(|ip| !private(ip)) {

@@ -24,7 +24,7 @@ pub mod stream;
 pub mod transaction;
 pub(crate) mod uri;
 
-pub(crate) use build::Writer;
+pub(crate) use build::MessageWriter;
 pub use message::Message;
 pub use parse::{HeaderName, ParseError};
 pub use status::{Method, Refusal};

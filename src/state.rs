@@ -12,9 +12,9 @@ pub mod spool;
 
 use crate::config::check::WITHOUT_STATE;
 use crate::errors::Code;
-use crate::media::dtls::Identity;
+use crate::media::dtls::DtlsIdentity;
 use anyhow::Context;
-use checkpoints::{Checkpoints, Entry};
+use checkpoints::{CheckpointEntry, Checkpoints};
 use prometheus_client::metrics::counter::Counter;
 use rand_core::{OsRng, TryRngCore};
 use spool::Spool;
@@ -76,7 +76,7 @@ impl Directory {
 pub struct State {
     pub checkpoints: Checkpoints,
     /// Of calls that were alive when the earlier process ended.
-    pub found: Vec<Entry>,
+    pub found: Vec<CheckpointEntry>,
     /// What could not be delivered yet.
     pub spool: Option<Arc<Spool>>,
     /// Dropped last: what is above writes into it until then.
@@ -106,12 +106,12 @@ impl State {
     ///
     /// # Errors
     /// None could be made.
-    pub(crate) fn certificate(&self) -> anyhow::Result<Identity> {
+    pub(crate) fn certificate(&self) -> anyhow::Result<DtlsIdentity> {
         match &self.directory {
             Some(directory) => {
                 certificate::load(directory, !self.found.is_empty(), SystemTime::now())
             }
-            None => Identity::generate().context("no DTLS certificate could be made"),
+            None => DtlsIdentity::generate().context("no DTLS certificate could be made"),
         }
     }
 }

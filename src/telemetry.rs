@@ -11,19 +11,19 @@ use crate::call::Cdr;
 use crate::journal::WallClock;
 
 /// The way to a collector. Dropping it sends what still waits.
-pub(crate) struct Telemetry {
+pub(crate) struct Exporter {
     #[cfg(feature = "otlp")]
     inner: spans::Spans,
 }
 
-impl Telemetry {
+impl Exporter {
     /// Begins to send to a collector's OTLP/HTTP endpoint; no connection is made yet.
     ///
     /// # Errors
     /// This build has no OpenTelemetry, or the endpoint is no URL.
     #[cfg(feature = "otlp")]
-    pub(crate) fn start(endpoint: &str) -> anyhow::Result<Telemetry> {
-        Ok(Telemetry { inner: spans::Spans::start(endpoint)? })
+    pub(crate) fn start(endpoint: &str) -> anyhow::Result<Exporter> {
+        Ok(Exporter { inner: spans::Spans::start(endpoint)? })
     }
 
     /// As with the feature.
@@ -31,7 +31,7 @@ impl Telemetry {
     /// # Errors
     /// Always: this build has no OpenTelemetry.
     #[cfg(not(feature = "otlp"))]
-    pub(crate) fn start(_: &str) -> anyhow::Result<Telemetry> {
+    pub(crate) fn start(_: &str) -> anyhow::Result<Exporter> {
         anyhow::bail!(
             "this webtrunk was built without OpenTelemetry: build it with --features otlp"
         )

@@ -6,25 +6,25 @@ use crate::ids::IdMap;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::hash::Hash;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Timers by key; setting a key again replaces its deadline.
 #[derive(Debug)]
 pub struct Timers<K> {
-    heap: BinaryHeap<Entry<K>>,
+    heap: BinaryHeap<TimerEntry<K>>,
     /// The entry of the heap that counts, by its serial number.
     armed: IdMap<K, (Instant, u64)>,
     next: u64,
 }
 
 #[derive(Debug)]
-struct Entry<K> {
+struct TimerEntry<K> {
     at: Instant,
     serial: u64,
     key: K,
 }
 
-impl<K> Ord for Entry<K> {
+impl<K> Ord for TimerEntry<K> {
     /// The heap's top is its greatest: the earliest, and of those at one time the first that was
     /// armed.
     fn cmp(&self, other: &Self) -> Ordering {
@@ -32,21 +32,21 @@ impl<K> Ord for Entry<K> {
     }
 }
 
-impl<K> PartialOrd for Entry<K> {
+impl<K> PartialOrd for TimerEntry<K> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<K> PartialEq for Entry<K> {
+impl<K> PartialEq for TimerEntry<K> {
     fn eq(&self, other: &Self) -> bool {
         self.serial == other.serial
     }
 }
 
-impl<K> Eq for Entry<K> {}
+impl<K> Eq for TimerEntry<K> {}
 
-impl<K: Hash + Eq> Entry<K> {
+impl<K: Hash + Eq> TimerEntry<K> {
     /// Whether this is the one its key was last armed with.
     fn counts(&self, armed: &IdMap<K, (Instant, u64)>) -> bool {
         armed.get(&self.key).is_some_and(|(_, serial)| *serial == self.serial)
@@ -64,7 +64,7 @@ impl<K: Hash + Eq + Clone> Timers<K> {
     pub(crate) fn set(&mut self, key: K, at: Instant) {
         let serial = self.next;
         self.next += 1;
-        self.heap.push(Entry { at, serial, key: key.clone() });
+        self.heap.push(TimerEntry { at, serial, key: key.clone() });
         self.armed.insert(key, (at, serial));
         self.compact();
     }
@@ -113,6 +113,11 @@ impl<K: Hash + Eq + Clone> Timers<K> {
             self.heap.pop();
         }
         None
+    }
+
+    /// How long until `key` fires; `None` where it is not armed.
+    pub(crate) fn left(&self, key: &K, now: Instant) -> Option<Duration> {
+        self.armed.get(key).map(|(at, _)| at.saturating_duration_since(now))
     }
 
     /// How many keys are armed.

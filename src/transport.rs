@@ -45,14 +45,14 @@ pub(crate) fn tune(stream: &tokio::net::TcpStream) {
 }
 
 /// The core's task while it does a piece of [`Work`].
-pub struct Turn<'a> {
+pub struct WorkTurn<'a> {
     pub now: Instant,
     pub clock: &'a WallClock,
     pub out: &'a mut Vec<Output>,
 }
 
 /// What the core runs for a shell.
-pub(crate) type Job = dyn FnOnce(&mut Gateway, &mut Turn<'_>) + Send;
+pub(crate) type Job = dyn FnOnce(&mut Gateway, &mut WorkTurn<'_>) + Send;
 
 /// Something the core is to do or to look up for a shell, in its own task.
 pub struct Work(pub Box<Job>);

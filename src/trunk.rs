@@ -37,7 +37,7 @@ pub(crate) enum Health {
 
 /// Where a trunk registered from, until when.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Bound {
+pub(crate) struct TrunkBinding {
     pub hop: Hop,
     pub remote: SocketAddr,
     pub contact: String,
@@ -65,13 +65,13 @@ pub(crate) struct TrunkState {
     pub paused_until: Option<Instant>,
     pub registrations: Vec<Registration>,
     /// Changed by [`Trunks::bind`] and [`Trunks::unbind`] alone.
-    pub bound: Option<Bound>,
+    pub bound: Option<TrunkBinding>,
     pace: Pace,
 }
 
 /// A change worth a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Change {
+pub(crate) enum TrunkChange {
     Up { was_down_for: Option<Duration> },
     Down { why: String },
 }
@@ -91,7 +91,7 @@ impl TrunkState {
     }
 
     /// A probe, or a call's request, was answered.
-    pub(crate) fn answered(&mut self, now: Instant) -> Option<Change> {
+    pub(crate) fn on_probe_answered(&mut self, now: Instant) -> Option<TrunkChange> {
         self.misses = 0;
         self.unresponsive_connection = 0;
         if let Some(sent) = self.probe_sent.take() {
@@ -105,11 +105,11 @@ impl TrunkState {
         }
         let since = self.since.replace(now).filter(|_| self.health == Health::Down);
         self.health = Health::Up;
-        Some(Change::Up { was_down_for: since.map(|s| now.saturating_duration_since(s)) })
+        Some(TrunkChange::Up { was_down_for: since.map(|s| now.saturating_duration_since(s)) })
     }
 
     /// A probe was not answered, or answered with a sign of sickness.
-    pub(crate) fn missed(&mut self, now: Instant, why: String) -> Option<Change> {
+    pub(crate) fn on_probe_missed(&mut self, now: Instant, why: String) -> Option<TrunkChange> {
         self.answers = 0;
         self.misses += 1;
         self.probes_ended += 1;
@@ -120,7 +120,7 @@ impl TrunkState {
         }
         self.health = Health::Down;
         self.since = Some(now);
-        Some(Change::Down { why })
+        Some(TrunkChange::Down { why })
     }
 
     /// A request over a connection timed out; true when the connection must be taken for wedged.
@@ -378,7 +378,7 @@ impl Trunks {
     }
 
     /// A trunk has registered; returns whether it had not before.
-    pub(crate) fn bind(&mut self, name: &str, bound: Bound) -> bool {
+    pub(crate) fn bind(&mut self, name: &str, bound: TrunkBinding) -> bool {
         let first = !self.unbind(name);
         let Some(state) = self.get_mut(name) else { return false };
         let (remote, hop) = (bound.remote, bound.hop);
@@ -435,25 +435,25 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let mut trunk = TrunkState::default();
-        assert_eq!(trunk.answered(at(0)), Some(Change::Up { was_down_for: None }));
+        assert_eq!(trunk.on_probe_answered(at(0)), Some(TrunkChange::Up { was_down_for: None }));
         for n in 1..3 {
-            assert_eq!(trunk.missed(at(n), "silence".into()), None);
+            assert_eq!(trunk.on_probe_missed(at(n), "silence".into()), None);
         }
-        trunk.answered(at(3));
+        trunk.on_probe_answered(at(3));
         assert!(
-            (4..6).all(|n| trunk.missed(at(n), "silence".into()).is_none()),
+            (4..6).all(|n| trunk.on_probe_missed(at(n), "silence".into()).is_none()),
             "counting began again"
         );
         assert_eq!(
-            trunk.missed(at(6), "silence".into()),
-            Some(Change::Down { why: "silence".into() })
+            trunk.on_probe_missed(at(6), "silence".into()),
+            Some(TrunkChange::Down { why: "silence".into() })
         );
         assert!(trunk.usable(at(6)).is_err());
-        assert_eq!(trunk.missed(at(7), "silence".into()), None, "said once");
-        assert_eq!(trunk.answered(at(8)), None, "one answer is no recovery");
+        assert_eq!(trunk.on_probe_missed(at(7), "silence".into()), None, "said once");
+        assert_eq!(trunk.on_probe_answered(at(8)), None, "one answer is no recovery");
         assert_eq!(
-            trunk.answered(at(9)),
-            Some(Change::Up { was_down_for: Some(Duration::from_secs(3)) })
+            trunk.on_probe_answered(at(9)),
+            Some(TrunkChange::Up { was_down_for: Some(Duration::from_secs(3)) })
         );
         assert!(trunk.usable(at(9)).is_ok());
     }
@@ -552,7 +552,7 @@ mod tests {
             (config(&many(2, "")), config(&[("t00000".into(), login), ("t00001".into(), "")]));
         let mut trunks = Trunks::new(now, &before);
         for name in ["t00000", "t00001"] {
-            trunks.get_mut(name).expect("it is there").answered(now);
+            trunks.get_mut(name).expect("it is there").on_probe_answered(now);
         }
         trunks.revise(now, Revision::between(now, &before, &after));
         trunks.due(now);
@@ -568,8 +568,12 @@ mod tests {
         let now = Instant::now();
         let mut trunks = Trunks::new(now, &config(&many(100, "")));
         let remote = SocketAddr::from(([192, 0, 2, 1], 5060));
-        let bound =
-            |expires| Bound { hop: Hop::Flow(Flow(7)), remote, contact: String::new(), expires };
+        let bound = |expires| TrunkBinding {
+            hop: Hop::Flow(Flow(7)),
+            remote,
+            contact: String::new(),
+            expires,
+        };
         assert!(trunks.bind("t00042", bound(now + Duration::from_secs(60))));
         assert!(!trunks.bind("t00042", bound(now + Duration::from_secs(90))), "it goes on");
         assert_eq!(trunks.bound_from(remote), Some("t00042"));

@@ -6,14 +6,14 @@ mod edge;
 
 use self::edge::{Client, Edge};
 use crate::address::network_of;
-use crate::api::access::{Page, Visit};
+use crate::api::access::{PageToken, Visit};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gauges;
 use crate::gateway::overload::Overloaded;
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use crate::printable::brief;
-use crate::refused::{Full as Used, Port, RefusedConnections};
+use crate::refused::{Full as Used, RefusedConnections, RefusedPort};
 use crate::transport::handshakes::Handshakes;
 use crate::transport::seats::{Seat, Seats};
 use crate::transport::{Inbox, WRITE_STALL, ws};
@@ -54,7 +54,7 @@ const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 's
                    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
 /// What the web port knows of the node.
-pub(crate) struct Web {
+pub(crate) struct WebPort {
     pub inbox: Inbox,
     pub origins: Mutex<Vec<String>>,
     edge: Mutex<Arc<Edge>>,
@@ -69,12 +69,12 @@ pub(crate) struct Web {
     pub seats: Arc<Seats>,
     pub handshakes: Handshakes,
     pub refused: Arc<RefusedConnections>,
-    pub awaited: Arc<Awaited>,
+    pub awaited: Arc<AwaitedPhones>,
     /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
     pub streams: Option<Streams>,
 }
 
-impl Web {
+impl WebPort {
     /// A web port with nothing connected.
     pub(crate) fn new(
         inbox: Inbox,
@@ -84,10 +84,10 @@ impl Web {
         api: Router,
         page_token: Option<String>,
         refused: Arc<RefusedConnections>,
-    ) -> Web {
+    ) -> WebPort {
         let (origins, domain, login) =
             (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
-        Web {
+        WebPort {
             inbox,
             origins,
             edge: Mutex::new(Arc::new(Edge::new(config))),
@@ -98,11 +98,11 @@ impl Web {
             page_token,
             tls,
             seats: Seats::new(
-                Port::Web,
+                RefusedPort::Web,
                 (config.limits.connections, config.limits.connections_per_source),
                 refused.clone(),
             ),
-            handshakes: Handshakes::new(Port::Web, refused.clone()),
+            handshakes: Handshakes::new(RefusedPort::Web, refused.clone()),
             refused,
             awaited: Arc::default(),
             streams: None,
@@ -114,7 +114,7 @@ impl Web {
         let page = page_of(request, self, client);
         let https = request.headers().get(header::ORIGIN);
         let https = https.is_some_and(|o| o.as_bytes().starts_with(b"https:"));
-        let secure = self.tls.is_some() || (page == Page::Own && https);
+        let secure = self.tls.is_some() || (page == PageToken::Own && https);
         let secure = client.secure.unwrap_or(secure);
         Visit { source: client.address.ip(), secure, page }
     }
@@ -136,9 +136,9 @@ impl Web {
 /// Addresses whose browsers lost their connection during a call, and until when they may come back
 /// whatever the load.
 #[derive(Debug, Default)]
-pub(crate) struct Awaited(Mutex<HashMap<IpAddr, Instant>>);
+pub(crate) struct AwaitedPhones(Mutex<HashMap<IpAddr, Instant>>);
 
-impl Awaited {
+impl AwaitedPhones {
     /// A browser of this address is waited for.
     pub(crate) fn expect(&self, address: IpAddr, until: Instant) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,12 +159,12 @@ impl Awaited {
 
 /// A connection's place at the web port.
 struct Visitor {
-    web: Arc<Web>,
+    web: Arc<WebPort>,
     seat: Seat,
 }
 
 /// Accepts until the task is dropped.
-pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
+pub(crate) async fn serve(listener: TcpListener, web: Arc<WebPort>) {
     loop {
         web.handshakes.has_room().await;
         let Ok((stream, remote)) = listener.accept().await else {
@@ -193,13 +193,13 @@ pub(crate) async fn serve(listener: TcpListener, web: Arc<Web>) {
 }
 
 /// As [`visit`], of whom the PROXY header names.
-async fn visit_through(mut stream: TcpStream, proxy: SocketAddr, seat: Seat, web: Arc<Web>) {
+async fn visit_through(mut stream: TcpStream, proxy: SocketAddr, seat: Seat, web: Arc<WebPort>) {
     let read = timeout(HEAD_DEADLINE, edge::header(&mut stream)).await;
     let client = match read.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into())) {
         Ok(client) => client,
         Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return,
         Err(e) => {
-            let class = Class::new("connections without a PROXY header", Code::PROXY_HEADER);
+            let class = LineClass::new("connections without a PROXY header", Code::PROXY_HEADER);
             return log_limit::tell(Level::Warn, class, || {
                 format!("web port: a connection of the proxy {proxy} is refused: {e}")
             });
@@ -238,7 +238,7 @@ async fn secured(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
 
 /// The connection, unless its first byte is that of a framed STUN check: neither HTTP nor TLS
 /// begins with nought. Such a one is a browser's media, and a worker's.
-async fn spoken(stream: TcpStream, web: &Web) -> Option<TcpStream> {
+async fn spoken(stream: TcpStream, web: &WebPort) -> Option<TcpStream> {
     let Some(streams) = &web.streams else { return Some(stream) };
     let mut first = [0];
     match timeout(HEAD_DEADLINE, stream.peek(&mut first)).await {
@@ -320,7 +320,7 @@ fn below(
 async fn ask_api(
     request: Request<hyper::body::Incoming>,
     client: Client,
-    web: &Web,
+    web: &WebPort,
 ) -> Result<Response<Body>, Infallible> {
     let visit = web.visit(&request, client);
     let (mut head, body) = request.into_parts();
@@ -465,7 +465,7 @@ fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
 fn settings(
     request: &Request<hyper::body::Incoming>,
     remote: SocketAddr,
-    web: &Web,
+    web: &WebPort,
 ) -> Response<Full<Bytes>> {
     let host = host_of(request).unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host.as_str(), |(name, _)| name);
@@ -488,7 +488,7 @@ fn host_of<T>(request: &Request<T>) -> Option<String> {
 
 /// The refusal of a request to a name that is not served. A page elsewhere whose name was led to
 /// this address would otherwise be a page of ours (DNS rebinding); only names with a dot can be.
-fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes>>> {
+fn misdirected<T>(request: &Request<T>, web: &WebPort) -> Option<Response<Full<Bytes>>> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (first, more) = (hosts.next(), hosts.next());
     // Probes of load balancers speak HTTP/1.0, which asks for none.
@@ -526,11 +526,11 @@ fn misdirected<T>(request: &Request<T>, web: &Web) -> Option<Response<Full<Bytes
 
 /// The page that makes a request: exact scheme, host and port are compared. Where something in
 /// front of a port without TLS adds it and does not say so, the browser says https.
-fn page_of<T>(request: &Request<T>, web: &Web, client: Client) -> Page {
+fn page_of<T>(request: &Request<T>, web: &WebPort, client: Client) -> PageToken {
     let mut all = request.headers().get_all(header::ORIGIN).iter();
-    let Some(origin) = all.next() else { return Page::Unnamed };
+    let Some(origin) = all.next() else { return PageToken::Unnamed };
     let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else {
-        return Page::Other;
+        return PageToken::Other;
     };
     let schemes: &[&str] = match client.secure {
         Some(true) => &["https"],
@@ -542,18 +542,18 @@ fn page_of<T>(request: &Request<T>, web: &Web, client: Client) -> Page {
     let is_own = |scheme: &&str| origin.eq_ignore_ascii_case(&format!("{scheme}://{host}"));
     let is_public =
         web.edge().public.as_ref().is_some_and(|p| p.origin.eq_ignore_ascii_case(origin));
-    if is_public || schemes.iter().any(is_own) { Page::Own } else { Page::Other }
+    if is_public || schemes.iter().any(is_own) { PageToken::Own } else { PageToken::Other }
 }
 
 /// The page's own origin, or one on the list. A client without Origin is no browser.
-fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &Web, client: Client) -> bool {
+fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &WebPort, client: Client) -> bool {
     let mut all = request.headers().get_all(header::ORIGIN).iter();
     let origin = all.next().filter(|_| all.next().is_none()).and_then(|o| o.to_str().ok());
     let listed = |origin: &str| {
         let origins = web.origins.lock().unwrap_or_else(PoisonError::into_inner);
         origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
     };
-    page_of(request, web, client) != Page::Other || origin.is_some_and(listed)
+    page_of(request, web, client) != PageToken::Other || origin.is_some_and(listed)
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.
@@ -587,7 +587,7 @@ fn upgrade(
     }
     if !origin_allowed(&request, web, client) {
         let origin = request.headers().get(header::ORIGIN).map(|o| o.as_bytes());
-        log_limit::tell(Level::Warn, Class::new("origins refused", Code::ORIGIN), || {
+        log_limit::tell(Level::Warn, LineClass::new("origins refused", Code::ORIGIN), || {
             let origin = String::from_utf8_lossy(origin.unwrap_or_default());
             format!("the page of {} may not connect from {remote}", brief(&origin))
         });
@@ -596,7 +596,7 @@ fn upgrade(
     // A browser that is let in now would be refused its login, and not all try that again.
     let overloaded = web.gauges.borrow().overloaded.filter(|why| *why != Overloaded::Media);
     if overloaded.is_some() && !web.awaited.has(remote.ip()) {
-        web.refused.tell(Port::Web, Used::Overload, remote.ip());
+        web.refused.tell(RefusedPort::Web, Used::Overload, remote.ip());
         return come_back(Used::Overload);
     }
     let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned() else {
@@ -664,7 +664,7 @@ mod tests {
         let (tell, gauges) = watch::channel(Gauges::default());
         let refused = Arc::new(RefusedConnections::default());
         let inbox = Inbox::new(core);
-        let web = Web::new(inbox, &config, None, gauges, Router::new(), None, refused.clone());
+        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), None, refused.clone());
         let web = Arc::new(web);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("bound");

@@ -13,7 +13,7 @@ mod outstanding;
 use crate::api::events::LoggedEvent;
 use crate::config::Webhook;
 use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use crate::printable::brief;
 use crate::state::spool::Spool;
 use aws_lc_rs::hmac;
@@ -58,25 +58,25 @@ const BROKEN: Duration = Duration::from_secs(30);
 pub struct Counts {
     pub delivered: Counter,
     /// By what they were for.
-    pub failed: Family<Kind, Counter>,
+    pub failed: Family<WebhookKind, Counter>,
     pub dead: Counter,
     /// Neither told nor kept.
     pub lost: Counter,
-    pub took: Family<Kind, Histogram, fn() -> Histogram>,
+    pub took: Family<WebhookKind, Histogram, fn() -> Histogram>,
 }
 
 /// What a webhook is for: `event`, `route` or `auth`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
-pub struct Kind {
+pub struct WebhookKind {
     kind: &'static str,
 }
 
 /// An event is told.
-pub(crate) const EVENT: Kind = Kind { kind: "event" };
+pub(crate) const EVENT: WebhookKind = WebhookKind { kind: "event" };
 /// A route is asked for.
-pub(crate) const ROUTE: Kind = Kind { kind: "route" };
+pub(crate) const ROUTE: WebhookKind = WebhookKind { kind: "route" };
 /// A user is asked for.
-pub(crate) const AUTH: Kind = Kind { kind: "auth" };
+pub(crate) const AUTH: WebhookKind = WebhookKind { kind: "auth" };
 
 impl Default for Counts {
     fn default() -> Counts {
@@ -140,7 +140,7 @@ impl Hook {
 
     async fn post(
         &self,
-        kind: Kind,
+        kind: WebhookKind,
         id: &str,
         body: &str,
         limit: Duration,
@@ -199,7 +199,7 @@ impl Hook {
     /// As [`ask`](Self::ask); what `is_answer` is no sign of a broken target.
     async fn ask_by(
         &self,
-        kind: Kind,
+        kind: WebhookKind,
         id: &str,
         body: &str,
         limit: Duration,
@@ -274,10 +274,10 @@ pub(crate) struct Outbox {
 impl Outbox {
     /// Hands an event over; what finds no room is kept in the file. Neither waits for anything.
     pub(crate) fn tell(&self, event: &Arc<LoggedEvent>) {
-        if event.kind != crate::event::Kind::CallQuality
+        if event.kind != crate::event::EventKind::CallQuality
             && self.events.try_send(event.clone()).is_err()
         {
-            self.dead.keep(Told::Event(event.clone()), "too many events wait");
+            self.dead.keep(WebhookEvent::Event(event.clone()), "too many events wait");
         }
     }
 
@@ -296,23 +296,23 @@ impl Outbox {
 
 /// What is told: an event, or the text of one that an earlier process left.
 #[derive(Clone)]
-enum Told {
+enum WebhookEvent {
     Event(Arc<LoggedEvent>),
     Text(Arc<str>),
 }
 
-impl Told {
+impl WebhookEvent {
     fn text(&self) -> String {
         match self {
-            Told::Event(event) => event.body().to_string(),
-            Told::Text(text) => text.to_string(),
+            WebhookEvent::Event(event) => event.body().to_string(),
+            WebhookEvent::Text(text) => text.to_string(),
         }
     }
 
     fn body(&self) -> serde_json::Value {
         match self {
-            Told::Event(event) => event.body(),
-            Told::Text(text) => serde_json::from_str(text).unwrap_or_default(),
+            WebhookEvent::Event(event) => event.body(),
+            WebhookEvent::Text(text) => serde_json::from_str(text).unwrap_or_default(),
         }
     }
 }
@@ -381,7 +381,7 @@ impl Teller {
         let begin = |event: Arc<LoggedEvent>| {
             let id = format!("msg_{salt:016x}{:08x}", event.id);
             remember(&self.log, &id, &event);
-            let event = Told::Event(event);
+            let event = WebhookEvent::Event(event);
             (self.outstanding.begin(&id, &event), id, event)
         };
         loop {
@@ -416,7 +416,7 @@ impl Teller {
         &self,
         number: u64,
         id: String,
-        event: Told,
+        event: WebhookEvent,
         permit: Option<OwnedSemaphorePermit>,
     ) {
         let first = self.tell(&id, &event).await;
@@ -428,7 +428,7 @@ impl Teller {
     }
 
     /// One try. The event is made JSON for each: between them it is kept as it is, which is small.
-    async fn tell(&self, id: &str, event: &Told) -> Result<String, Failure> {
+    async fn tell(&self, id: &str, event: &WebhookEvent) -> Result<String, Failure> {
         let told = self.hook.post(EVENT, id, &event.text(), EVENT_TIMEOUT).await;
         note(&self.log, id, 1, told.is_ok().then_some(&told));
         if told.is_err() {
@@ -442,7 +442,7 @@ impl Teller {
         &self,
         number: u64,
         id: &str,
-        event: &Told,
+        event: &WebhookEvent,
         first: Result<String, Failure>,
     ) -> Result<String, Failure> {
         let mut told = first;
@@ -457,7 +457,7 @@ impl Teller {
         }
         for pause in PAUSES {
             let Err(why) = &told else { break };
-            let class = Class::new("events that could not be told", Code::FINE);
+            let class = LineClass::new("events that could not be told", Code::FINE);
             log_limit::tell(Level::Info, class, || {
                 format!("webhook {id} is tried again in {} s: {}", pause.as_secs(), brief(&why.why))
             });
@@ -467,7 +467,7 @@ impl Teller {
         match &told {
             Ok(_) => drop(self.hook.counts.delivered.inc()),
             Err(why) => {
-                let class = Class::new("events kept as dead letters", Code::WEBHOOK);
+                let class = LineClass::new("events kept as dead letters", Code::WEBHOOK);
                 log_limit::tell(Level::Warn, class, || {
                     format!("webhook {id} could not be told in an hour: {}", brief(&why.why))
                 });
@@ -587,7 +587,7 @@ mod tests {
             waiting,
         };
         let began = tokio::time::Instant::now();
-        let (one, other) = (Told::Event(event(1)), Told::Event(event(2)));
+        let (one, other) = (WebhookEvent::Event(event(1)), WebhookEvent::Event(event(2)));
         let first = teller.tell("msg_1", &one).await;
         let refused = teller.hook.post(EVENT, "msg_2", "{}", EVENT_TIMEOUT).await;
         let (told, other) = tokio::join!(

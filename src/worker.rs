@@ -15,10 +15,10 @@ pub(crate) mod streams;
 
 use crate::datagrams::local::tell_local;
 use crate::errors::Code;
-use crate::media::dtls::Identity;
-use crate::media::player::Source;
+use crate::media::dtls::DtlsIdentity;
+use crate::media::player::PlaySource;
 use crate::media::session::SessionEvent;
-use crate::media::{LegId, Settings, Statistics};
+use crate::media::{EndpointSettings, LegId, Statistics};
 use crate::refused::RefusedConnections;
 use crate::sdp::offer_answer::Ice;
 pub use kept::Kept;
@@ -45,7 +45,7 @@ pub enum OpenKind {
 
 /// What a call asks of its session. `session` is the call's number.
 #[derive(Debug)]
-pub enum Command {
+pub enum WorkerCommand {
     Open {
         session: u64,
         end: LegId,
@@ -57,7 +57,7 @@ pub enum Command {
     Configure {
         session: u64,
         end: LegId,
-        settings: Box<Settings>,
+        settings: Box<EndpointSettings>,
     },
     Bridge {
         session: u64,
@@ -72,7 +72,7 @@ pub enum Command {
     Play {
         session: u64,
         end: LegId,
-        source: Source,
+        source: PlaySource,
     },
     Echo {
         session: u64,
@@ -130,7 +130,7 @@ pub enum Command {
 
 /// A command as the thread takes it: with the sockets of the end it opens.
 enum WorkerMessage {
-    Command(Command),
+    Command(WorkerCommand),
     Open {
         session: u64,
         end: LegId,
@@ -213,7 +213,7 @@ pub struct Worker {
     ports: Arc<PortRange>,
     /// Something was handed over since the last wake that cannot wait; that can, for a moment.
     behind: Cell<bool>,
-    patient: Cell<bool>,
+    wake_deferred: Cell<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
     pub browser_address: SocketAddr,
     tcp: bool,
@@ -222,14 +222,14 @@ pub struct Worker {
 
 /// What a worker is started with, and started again with.
 #[derive(Clone)]
-pub struct Setup {
+pub struct WorkerSetup {
     /// The thread's name.
     pub name: String,
     /// The browsers' UDP port; port 0 asks the system for one.
     pub browser: SocketAddr,
     pub streamed: Streamed,
     pub ports: Arc<PortRange>,
-    pub identity: Arc<Identity>,
+    pub identity: Arc<DtlsIdentity>,
     pub late: Arc<Lateness>,
     pub load: Arc<LoadGauge>,
     pub(crate) refused: Arc<RefusedConnections>,
@@ -240,16 +240,16 @@ pub struct Setup {
     pub kept: Kept,
 }
 
-impl Setup {
+impl WorkerSetup {
     /// A worker whose lateness and life nobody looks at.
     pub fn new(
         name: impl Into<String>,
         browser: SocketAddr,
         streamed: Streamed,
         ports: Arc<PortRange>,
-        identity: Arc<Identity>,
-    ) -> Setup {
-        Setup {
+        identity: Arc<DtlsIdentity>,
+    ) -> WorkerSetup {
+        WorkerSetup {
             name: name.into(),
             browser,
             streamed,
@@ -266,8 +266,8 @@ impl Setup {
 }
 
 /// What the thread shares with others.
-struct Parts {
-    identity: Arc<Identity>,
+struct WorkerParts {
+    identity: Arc<DtlsIdentity>,
     late: Arc<Lateness>,
     load: Arc<LoadGauge>,
     refused: Arc<RefusedConnections>,
@@ -284,10 +284,13 @@ impl Worker {
     ///
     /// # Errors
     /// The port cannot be bound.
-    pub fn start(setup: Setup, tell: impl Fn(u64, Notice) + Send + 'static) -> io::Result<Worker> {
-        let Setup { name, browser, streamed, ports, identity, late, load, refused, .. } =
+    pub fn start(
+        setup: WorkerSetup,
+        tell: impl Fn(u64, Notice) + Send + 'static,
+    ) -> io::Result<Worker> {
+        let WorkerSetup { name, browser, streamed, ports, identity, late, load, refused, .. } =
             setup.clone();
-        let Setup { pulse, door, kept, .. } = setup;
+        let WorkerSetup { pulse, door, kept, .. } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
         let socket = match kept.browsers() {
@@ -311,7 +314,7 @@ impl Worker {
         let (orders, inbox) = kept.orders().unwrap_or_else(|| sync_channel(QUEUE));
         door.open(orders.clone(), waker.clone());
         let range = ports.clone();
-        let parts = Parts { identity, late, load, refused, pulse, kept };
+        let parts = WorkerParts { identity, late, load, refused, pulse, kept };
         let inbox = (orders.clone(), inbox);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             Running::new(poll, inbox, (socket, listener), range, parts, Box::new(tell)).run()
@@ -322,7 +325,7 @@ impl Worker {
             ports,
             thread: Some(thread),
             behind: Cell::new(false),
-            patient: Cell::new(false),
+            wake_deferred: Cell::new(false),
             browser_address,
             tcp,
             door,
@@ -339,11 +342,14 @@ impl Worker {
     ///
     /// # Errors
     /// The worker is so far behind that it cannot take it.
-    pub fn command(&self, command: Command) -> Result<Option<Notice>, QueueFull> {
-        let Command::Open { session, end, kind, ssrc, cname, seed } = command else {
+    pub fn command(&self, command: WorkerCommand) -> Result<Option<Notice>, QueueFull> {
+        let WorkerCommand::Open { session, end, kind, ssrc, cname, seed } = command else {
             // To wake a thread costs as much as closing a session: it is done with what comes next.
-            let waits =
-                if matches!(command, Command::Close { .. }) { &self.patient } else { &self.behind };
+            let waits = if matches!(command, WorkerCommand::Close { .. }) {
+                &self.wake_deferred
+            } else {
+                &self.behind
+            };
             self.order(WorkerMessage::Command(command))?;
             waits.set(true);
             return Ok(None);
@@ -424,29 +430,29 @@ impl Worker {
     /// Lets the thread see what was handed over; once for all of it.
     pub fn wake(&self) {
         if self.behind.replace(false) {
-            self.patient.set(false);
+            self.wake_deferred.set(false);
             let _ = self.waker.wake();
         }
     }
 
     /// Whether something was handed over that [`wake`](Self::wake) did not wake it for.
     pub(crate) fn is_patient(&self) -> bool {
-        self.patient.get()
+        self.wake_deferred.get()
     }
 
     /// Lets the thread see that too.
     pub fn wake_for_all(&self) {
-        self.behind.set(self.behind.get() || self.patient.get());
+        self.behind.set(self.behind.get() || self.wake_deferred.get());
         self.wake();
     }
 }
 
 /// How a worker is told something: its queue, and what wakes it.
-type Told = (SyncSender<WorkerMessage>, Arc<Waker>);
+type WorkerHandle = (SyncSender<WorkerMessage>, Arc<Waker>);
 
 /// Takes browsers' connections over; one is closed if the worker is too far behind.
 #[derive(Clone, Default)]
-pub struct Streams(Arc<Mutex<Option<Told>>>);
+pub struct Streams(Arc<Mutex<Option<WorkerHandle>>>);
 
 impl Streams {
     /// Hands a connection over.

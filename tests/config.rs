@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 use webtrunk::config::check::{load, parse_embedded};
-use webtrunk::config::{Config, Problem, Problems};
+use webtrunk::config::{Config, ConfigProblem, Problems};
 
 const GOOD: &str = "[server]\ndomain = \"x\"\n[sip]\nudp = \":5060\"\n[user.alice]\npassword = \"long enough\"\ncontext = \"phones\"\n[trunk.far]\nuri = \"sip:192.0.2.1\"\n";
 /// What is given as text has no folder, so nothing is kept.
@@ -16,7 +16,7 @@ fn the_demo_keeps_no_state() {
 
 const PLAN: &str = "country = \"US\"\n[[route]]\nname = \"A\"\nmatch = [\"+1555X.\", \"911\"]\ndo = [{ dial = [\"trunk:far\"] }]\n";
 
-fn problems(config: &str, plan: &str) -> Vec<Problem> {
+fn problems(config: &str, plan: &str) -> Vec<ConfigProblem> {
     let result: Result<(Config, Problems), Problems> = parse_embedded(config, &[("phones", plan)]);
     result.map_or_else(|p| p.0, |(_, warnings)| warnings.0)
 }
@@ -655,7 +655,7 @@ const OUT_OF_RANGE_IN_THE_PLAN: &[Mistake] = &[
 ];
 
 /// Those with this code; the line 0 is that of a problem without a place.
-fn check_mistake(found: &[Problem], &(_, to, code, line, fix): &Mistake) {
+fn check_mistake(found: &[ConfigProblem], &(_, to, code, line, fix): &Mistake) {
     let hit = found
         .iter()
         .find(|p| p.code == code && p.line().unwrap_or(0) == line && p.help.contains(fix))

@@ -1,6 +1,7 @@
 //! The layers hold: a module names only modules above its own in lib.rs, and a machine touches
 //! neither clock, socket, file nor random source.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use webtrunk::{LAYERS, LAYERS_WITHIN};
@@ -214,4 +215,32 @@ fn every_dependency_has_a_word_why() {
         let why = line.rsplit_once(" # ").map(|(_, why)| why.trim()).unwrap_or_default();
         assert!(!why.is_empty() && !why.contains(' '), "{line}");
     }
+}
+
+/// The types a line of source defines; associated types belong to their traits.
+fn defined(line: &str) -> Option<&str> {
+    let indented = line.starts_with(' ');
+    let mut words = line.split_whitespace().skip_while(|w| w.starts_with("pub"));
+    let kind = words.next()?;
+    let named = matches!(kind, "struct" | "enum" | "trait") || kind == "type" && !indented;
+    let name = words.next().filter(|_| named)?;
+    Some(name.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default())
+}
+
+/// Only a part of the configuration's schema may be called as the type that is made of it.
+#[test]
+fn a_type_name_means_one_thing() {
+    let mut owners: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (_, path, text) in sources() {
+        let path = path.to_string_lossy().into_owned();
+        if path.contains("/config/schema") {
+            continue;
+        }
+        for name in text.lines().filter_map(defined) {
+            owners.entry(name.to_owned()).or_default().insert(path.clone());
+        }
+    }
+    let twice: Vec<_> = owners.iter().filter(|(_, files)| files.len() > 1).collect();
+    assert!(twice.is_empty(), "these are defined in several modules: {twice:#?}");
+    assert!(owners.len() > 500, "the definitions are found");
 }

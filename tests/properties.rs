@@ -8,7 +8,7 @@ use webtrunk::media::stun::BindingRequest;
 use webtrunk::recorder::{ladder, mask};
 use webtrunk::rtp::Packet;
 use webtrunk::sdp::Description;
-use webtrunk::sip::build::{Writer, name_addr};
+use webtrunk::sip::build::{MessageWriter, name_addr};
 use webtrunk::sip::parse::{Framing, HeaderName, Index};
 use webtrunk::sip::stream::{Frame, Framer};
 use webtrunk::sip::{Message, Method, Uri};
@@ -84,7 +84,7 @@ proptest! {
 
     #[test]
     fn nothing_is_injected_through_any_field(value in "[\\x00-\\x7f]{0,40}|.{0,20}(\\r\\n|\\n|\\r|\\x00)Evil: 1(\\r\\n)?.{0,10}") {
-        let mut writer = Writer::request(Method::Options, &format!("sip:{value}@x"));
+        let mut writer = MessageWriter::request(Method::Options, &format!("sip:{value}@x"));
         writer.put(HeaderName::Via, "SIP/2.0/UDP a;branch=z9hG4bK1");
         writer.put(HeaderName::From, name_addr(&value, &format!("sip:{value}@x")));
         writer.put(HeaderName::Subject, &value);
@@ -141,7 +141,7 @@ fn every_real_message_is_sound_and_survives_reading_and_writing_its_parts() {
             .unwrap_or_else(|e| panic!("{e}\n{}", String::from_utf8_lossy(&bytes)));
         message.check().unwrap_or_else(|e| panic!("{e}\n{}", String::from_utf8_lossy(&bytes)));
         if message.is_request() {
-            let ok = Writer::response(&message, 200, Some("t")).end();
+            let ok = MessageWriter::response(&message, 200, Some("t")).end();
             let ok = Message::parse(ok.to_vec(), Framing::WebSocket).expect("our response");
             ok.check().expect("sound");
             assert_eq!((ok.call_id(), ok.cseq()), (message.call_id(), message.cseq()));

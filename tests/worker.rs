@@ -6,36 +6,36 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
-use webtrunk::media::dtls::Identity;
+use webtrunk::media::dtls::DtlsIdentity;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, LegId, SessionSnapshot, Settings, Watch};
+use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch, SessionSnapshot};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::crypto::{Keys, LONGEST, Sdes};
+use webtrunk::sdp::crypto::{CryptoKeys, LONGEST, Sdes};
 use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
 use webtrunk::worker::ports::{PortRange, QUARANTINE};
 use webtrunk::worker::{
-    Command, MediaSnapshot, NotResumed, Notice, OpenKind, Setup, Streamed, Worker,
+    MediaSnapshot, NotResumed, Notice, OpenKind, Streamed, Worker, WorkerCommand, WorkerSetup,
 };
 
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
     let (tell, told) = channel();
-    let identity = Arc::new(Identity::generate().expect("a certificate"));
+    let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let tell = std::sync::Mutex::new(tell);
     let browser = SocketAddr::new(ANY, 0);
-    let setup = Setup::new("test", browser, Streamed::Own, ports.clone(), identity);
+    let setup = WorkerSetup::new("test", browser, Streamed::Own, ports.clone(), identity);
     let worker = Worker::start(setup, move |session, notice| {
         let _ = tell.lock().expect("sound").send((session, notice));
     });
     (worker.expect("it starts"), told)
 }
 
-fn open(session: u64) -> Command {
-    Command::Open {
+fn open(session: u64) -> WorkerCommand {
+    WorkerCommand::Open {
         session,
         end: LegId(1),
         kind: OpenKind::Trunk { nat: false },
@@ -71,7 +71,7 @@ fn every_port_comes_back_and_a_full_range_is_told() {
         "the eleventh is refused"
     );
     for session in 0..10 {
-        assert!(matches!(worker.command(Command::Close { session }), Ok(None)));
+        assert!(matches!(worker.command(WorkerCommand::Close { session }), Ok(None)));
         worker.wake_for_all();
         assert!(matches!(next(&told), (_, Notice::Closed { .. })));
     }
@@ -123,7 +123,7 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
     let (_worker, address) = std::iter::repeat_with(|| start(&ports).0)
         .take(10)
         .find_map(|worker| {
-            let opened = worker.command(Command::Open {
+            let opened = worker.command(WorkerCommand::Open {
                 session: 1,
                 end: LegId(0),
                 kind: OpenKind::Browser { ice: ice.clone() },
@@ -181,9 +181,9 @@ fn a_browser_comes_over_tcp_and_a_stranger_is_shown_the_door() {
 fn a_check_is_answered_from_the_address_it_was_sent_to() {
     let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let ports = Arc::new(PortRange::new(everywhere, 24_400..=24_419, 7));
-    let identity = Arc::new(Identity::generate().expect("a certificate"));
+    let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let at = SocketAddr::new(everywhere, 0);
-    let setup = Setup::new("test", at, Streamed::No, ports.clone(), identity);
+    let setup = WorkerSetup::new("test", at, Streamed::No, ports.clone(), identity);
     let (tell, told) = channel();
     let tell = std::sync::Mutex::new(tell);
     let worker = Worker::start(setup, move |session, notice| {
@@ -192,7 +192,7 @@ fn a_check_is_answered_from_the_address_it_was_sent_to() {
     .expect("it starts");
     let ice = Ice { ufrag: "ours".into(), pwd: "ours-password-of-22-chars".into() };
     let (kind, cname) = (OpenKind::Browser { ice: ice.clone() }, "c".to_owned());
-    let open = Command::Open { session: 1, end: LegId(0), kind, ssrc: 1, cname, seed: 1 };
+    let open = WorkerCommand::Open { session: 1, end: LegId(0), kind, ssrc: 1, cname, seed: 1 };
     assert!(matches!(worker.command(open), Ok(Some(Notice::Opened { .. }))));
     let browser = UdpSocket::bind("127.0.0.1:0").expect("a port");
     browser.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
@@ -206,21 +206,27 @@ fn a_check_is_answered_from_the_address_it_was_sent_to() {
     }
     // A trunk's end, told where from.
     let kind = OpenKind::Trunk { nat: false };
-    let open =
-        Command::Open { session: 2, end: LegId(1), kind, ssrc: 1, cname: "c".into(), seed: 1 };
+    let open = WorkerCommand::Open {
+        session: 2,
+        end: LegId(1),
+        kind,
+        ssrc: 1,
+        cname: "c".into(),
+        seed: 1,
+    };
     assert!(matches!(worker.command(open), Ok(Some(Notice::Opened { .. }))));
     let local = Some(IpAddr::from([127, 0, 0, 9]));
-    let source = Command::Source { session: 2, end: LegId(1), local };
+    let source = WorkerCommand::Source { session: 2, end: LegId(1), local };
     assert!(matches!(worker.command(source), Ok(None)));
     for session in [1, 2] {
-        assert!(matches!(worker.command(Command::Close { session }), Ok(None)));
+        assert!(matches!(worker.command(WorkerCommand::Close { session }), Ok(None)));
         worker.wake_for_all();
         while !matches!(next(&told), (_, Notice::Closed { .. })) {}
     }
 }
 
-fn keys(of: u8) -> Keys {
-    Keys::new(Profile::AeadAes128Gcm, &[of; LONGEST])
+fn keys(of: u8) -> CryptoKeys {
+    CryptoKeys::new(Profile::AeadAes128Gcm, &[of; LONGEST])
 }
 
 /// A trunk's end with keys, that hears itself.
@@ -244,17 +250,17 @@ fn echoes(worker: &Worker, peer: SocketAddr) -> u16 {
         ptime_asked: false,
         max_ptime: None,
     };
-    let settings = Settings {
+    let settings = EndpointSettings {
         negotiated,
         complexity: 0,
         digits: Digits::Events,
         continuous: false,
-        watch: Watch::default(),
+        watch: MediaWatch::default(),
     };
     for command in [
-        Command::Configure { session: 7, end: LegId(1), settings: Box::new(settings) },
-        Command::Echo { session: 7, end: LegId(1), delay: Duration::ZERO },
-        Command::Journal { session: 7 },
+        WorkerCommand::Configure { session: 7, end: LegId(1), settings: Box::new(settings) },
+        WorkerCommand::Echo { session: 7, end: LegId(1), delay: Duration::ZERO },
+        WorkerCommand::Journal { session: 7 },
     ] {
         worker.command(command).expect("it keeps up");
     }
@@ -275,7 +281,7 @@ fn snapshot(worker: &Worker, told: &Receiver<(u64, Notice)>) -> MediaSnapshot {
         }
     }
     let number = newest.session.number;
-    worker.command(Command::Confirm { session: 7, number }).expect("it keeps up");
+    worker.command(WorkerCommand::Confirm { session: 7, number }).expect("it keeps up");
     worker.wake();
     newest.as_ref().clone()
 }
@@ -367,7 +373,7 @@ fn a_session_goes_on_in_another_process_at_its_port_once_that_has_a_record_of_it
         worker.restore(8, kept.clone(), true),
         Ok(Some(Notice::NotRestored(NotResumed::TrunkPort { .. })))
     ));
-    worker.command(Command::Close { session: 7 }).expect("it keeps up");
+    worker.command(WorkerCommand::Close { session: 7 }).expect("it keeps up");
     worker.wake_for_all();
     while !matches!(next(&told), (7, Notice::Closed { .. })) {}
     assert_eq!(ports.free(), 2);

@@ -3,7 +3,7 @@
 
 use super::guesses::{Guesses, PasswordGuesses};
 use super::sessions::{Key, LoggedIn, Sessions};
-use super::{Api, Problem};
+use super::{ApiState, Problem};
 use crate::config::{self, ApiToken, Scope};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -25,12 +25,12 @@ pub(crate) struct Visit {
     /// The browser's own connection is encrypted.
     pub secure: bool,
     /// Which page makes it, where a browser says so.
-    pub page: Page,
+    pub page: PageToken,
 }
 
 /// The page that makes a request, by its `Origin`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Page {
+pub(crate) enum PageToken {
     Own,
     Other,
     /// No browser's page, or one that only reads.
@@ -167,16 +167,17 @@ impl Access {
     }
 
     /// By what a request of the web port is let in.
-    fn identify(&self, visit: Option<Visit>, request: &Request) -> Result<Standing, Refusal> {
+    fn identify(&self, visit: Option<Visit>, request: &Request) -> Result<Standing, AccessRefusal> {
         let headers = request.headers();
         let source = visit.map(|v| v.source);
         if headers.contains_key(header::AUTHORIZATION) {
             let bearer = headers[header::AUTHORIZATION].to_str().ok();
-            let bearer = bearer.and_then(|v| v.strip_prefix("Bearer ")).ok_or(Refusal::Unknown)?;
+            let bearer =
+                bearer.and_then(|v| v.strip_prefix("Bearer ")).ok_or(AccessRefusal::Unknown)?;
             if let Some(seconds) = source.and_then(|s| self.braked(s)) {
-                return Err(Refusal::Braked(seconds));
+                return Err(AccessRefusal::Braked(seconds));
             }
-            let token = self.token(bearer.trim(), source).ok_or(Refusal::Unknown)?;
+            let token = self.token(bearer.trim(), source).ok_or(AccessRefusal::Unknown)?;
             return Ok(Standing::Token(token));
         }
         if is_session(request) && request.method() == Method::POST {
@@ -187,12 +188,13 @@ impl Access {
         let mut held = self.held();
         let found = keys.iter().find_map(|key| Some((*key, held.sessions.touch(now, *key)?)));
         let Some((key, who)) = found else {
-            return Err(if keys.is_empty() { Refusal::Unknown } else { Refusal::Over });
+            return Err(if keys.is_empty() { AccessRefusal::Unknown } else { AccessRefusal::Over });
         };
         // A page of a neighbour's would send the cookie along.
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-        let own = visit.is_some_and(|v| v.page == Page::Own || (reads && v.page != Page::Other));
-        if own { Ok(Standing::Session(key, who)) } else { Err(Refusal::OtherPage) }
+        let own = visit
+            .is_some_and(|v| v.page == PageToken::Own || (reads && v.page != PageToken::Other));
+        if own { Ok(Standing::Session(key, who)) } else { Err(AccessRefusal::OtherPage) }
     }
 }
 
@@ -217,7 +219,7 @@ fn is_session(request: &Request) -> bool {
 }
 
 /// Why a request is not let in.
-enum Refusal {
+enum AccessRefusal {
     /// Too many wrong tokens: the seconds to wait.
     Braked(u64),
     /// Neither a token nor a session of ours.
@@ -228,27 +230,27 @@ enum Refusal {
     OtherPage,
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for AccessRefusal {
     fn into_response(self) -> Response {
         let (detail, fix) = match self {
-            Refusal::Braked(seconds) => {
+            AccessRefusal::Braked(seconds) => {
                 let detail = format!("too many wrong tokens from this address: wait {seconds} s");
                 let fix = "use the right token; `webtrunk api-token NAME` makes one";
                 return wait(Problem::new(StatusCode::TOO_MANY_REQUESTS, detail).fix(fix), seconds);
             }
-            Refusal::OtherPage => {
+            AccessRefusal::OtherPage => {
                 let detail =
                     "a session is for the gateway's own page, and this request is none of it";
                 return Problem::new(StatusCode::FORBIDDEN, detail)
                     .fix("programs and other pages use a token: `webtrunk api-token NAME`")
                     .into_response();
             }
-            Refusal::Unknown => (
+            AccessRefusal::Unknown => (
                 "a login or a bearer token is needed here",
                 "log in on the page, or make a token with `webtrunk api-token NAME` and send it as \
                  Authorization: Bearer …",
             ),
-            Refusal::Over => ("this session has ended", "log in again"),
+            AccessRefusal::Over => ("this session has ended", "log in again"),
         };
         let mut response = Problem::new(StatusCode::UNAUTHORIZED, detail).fix(fix).into_response();
         let scheme = HeaderValue::from_static("Bearer realm=\"webtrunk\"");
@@ -292,7 +294,11 @@ fn may_not(standing: &Standing, needed: Scope) -> Problem {
 }
 
 /// Lets a request in, or not.
-pub(crate) async fn guard(State(api): State<Api>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn guard(
+    State(api): State<ApiState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let visit = request.extensions().get::<Visit>().copied();
     let standing = match request.extensions().get::<ByControlSocket>() {
         Some(_) => Standing::Control,

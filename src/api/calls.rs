@@ -1,10 +1,10 @@
 //! `/calls`: what goes on, what went on, and ending it.
 
-use super::{Answer, Api, Problem, listing, pcap, view};
+use super::{ApiResult, ApiState, Problem, listing, pcap, view};
 use crate::call::operator::PartyRole;
 use crate::gateway::Input;
-use crate::gateway::operate::{CallAction, Command};
-use crate::gateway::originate::Wish;
+use crate::gateway::operate::{CallAction, OperatorCommand};
+use crate::gateway::originate::OriginateRequest;
 use crate::recorder::{draw, ladder};
 use crate::sip::status::Refusal;
 use axum::Json;
@@ -21,17 +21,20 @@ pub(crate) type Asked<T> = Result<Query<T>, axum::extract::rejection::QueryRejec
 
 /// GET /calls
 pub(crate) async fn list(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     uri: Uri,
-    query: Asked<listing::Query>,
-) -> Answer<Response> {
+    query: Asked<listing::ListQuery>,
+) -> ApiResult<Response> {
     let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     let (calls, cursor) = listing::calls(&api, query).await?;
     Ok(listing::page(&uri, calls, cursor.as_deref()))
 }
 
 /// GET /calls/{id}
-pub(crate) async fn show(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn show(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Value>> {
     let shown = id.clone();
     let found = api
         .ask(move |gateway, turn| {
@@ -50,7 +53,7 @@ type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Wanted {
+pub(crate) struct OriginateBody {
     /// A user, or a number with a context.
     pub from: String,
     pub to: String,
@@ -63,8 +66,8 @@ pub(crate) struct Wanted {
 #[cfg(any(test, fuzzing))]
 pub(crate) fn bodies(bytes: &[u8]) -> usize {
     [
-        serde_json::from_slice::<Wanted>(bytes).is_ok(),
-        serde_json::from_slice::<Digits>(bytes).is_ok(),
+        serde_json::from_slice::<OriginateBody>(bytes).is_ok(),
+        serde_json::from_slice::<DigitsBody>(bytes).is_ok(),
         serde_json::from_slice::<Handover>(bytes).is_ok(),
     ]
     .iter()
@@ -82,10 +85,10 @@ fn refused(why: &Refusal) -> Problem {
 
 /// POST /calls
 pub(crate) async fn originate(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     headers: HeaderMap,
-    wanted: Body<Wanted>,
-) -> Answer<Response> {
+    wanted: Body<OriginateBody>,
+) -> ApiResult<Response> {
     let Json(wanted) = wanted.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text())
             .fix("send {\"from\": \"alice\", \"to\": \"+12065550123\"}")
@@ -113,7 +116,7 @@ pub(crate) async fn originate(
             if let Some(call) = key.as_ref().and_then(|k| begun.find(turn.now, k)) {
                 return Ok(call);
             }
-            let wish = Wish {
+            let wish = OriginateRequest {
                 from: wanted.from,
                 to: wanted.to,
                 context: wanted.context,
@@ -149,7 +152,7 @@ impl From<Whom> for PartyRole {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Digits {
+pub(crate) struct DigitsBody {
     pub digits: String,
     #[serde(default)]
     pub side: Whom,
@@ -163,7 +166,7 @@ pub(crate) struct Handover {
     pub side: Whom,
 }
 
-async fn deed(api: &Api, id: String, deed: CallAction) -> Answer<Json<Value>> {
+async fn deed(api: &ApiState, id: String, deed: CallAction) -> ApiResult<Json<Value>> {
     let shown = id.clone();
     let done = api
         .ask(move |gateway, turn| {
@@ -189,10 +192,10 @@ async fn deed(api: &Api, id: String, deed: CallAction) -> Answer<Json<Value>> {
 
 /// POST /calls/{id}/dtmf
 pub(crate) async fn dtmf(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(id): Path<String>,
-    body: Body<Digits>,
-) -> Answer<Json<Value>> {
+    body: Body<DigitsBody>,
+) -> ApiResult<Json<Value>> {
     let Json(body) = body.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"digits\": \"1234#\"}")
     })?;
@@ -201,10 +204,10 @@ pub(crate) async fn dtmf(
 
 /// POST /calls/{id}/transfer
 pub(crate) async fn transfer(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(id): Path<String>,
     body: Body<Handover>,
-) -> Answer<Json<Value>> {
+) -> ApiResult<Json<Value>> {
     let Json(body) = body.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"to\": \"+12065550123\"}")
     })?;
@@ -212,28 +215,34 @@ pub(crate) async fn transfer(
 }
 
 /// POST /calls/{id}/hold
-pub(crate) async fn hold(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn hold(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Value>> {
     deed(&api, id, CallAction::Part(true)).await
 }
 
 /// DELETE /calls/{id}/hold
-pub(crate) async fn resume(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn resume(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Value>> {
     deed(&api, id, CallAction::Part(false)).await
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Kick {
+pub(crate) struct KickQuery {
     pub code: Option<u16>,
     pub reason: Option<String>,
 }
 
 /// DELETE /calls/{id}
 pub(crate) async fn hang_up(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(id): Path<String>,
-    kick: Asked<Kick>,
-) -> Answer<Json<Value>> {
+    kick: Asked<KickQuery>,
+) -> ApiResult<Json<Value>> {
     let Query(kick) = kick.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     let status = kick.code.unwrap_or(480);
     if !(400..700).contains(&status) {
@@ -258,7 +267,7 @@ pub(crate) async fn hang_up(
             if lives {
                 gateway.handle(
                     turn.now,
-                    Input::Operate(Command::Kick { call, status, why }),
+                    Input::Operate(OperatorCommand::Kick { call, status, why }),
                     turn.out,
                 );
             }
@@ -287,11 +296,11 @@ pub(crate) struct LadderQuery {
 
 /// GET /calls/{id}/ladder
 pub(crate) async fn ladder(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(id): Path<String>,
     query: Asked<LadderQuery>,
     headers: HeaderMap,
-) -> Answer<Response> {
+) -> ApiResult<Response> {
     let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let format = match query.format.as_deref() {
@@ -344,7 +353,10 @@ pub(crate) async fn ladder(
 }
 
 /// GET /calls/{id}/quality
-pub(crate) async fn quality(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn quality(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Value>> {
     let shown = id.clone();
     let found = api
         .ask(move |gateway, _| {
@@ -360,7 +372,10 @@ pub(crate) async fn quality(State(api): State<Api>, Path(id): Path<String>) -> A
 }
 
 /// GET /calls/{id}/pcap
-pub(crate) async fn pcap(State(api): State<Api>, Path(id): Path<String>) -> Answer<Response> {
+pub(crate) async fn pcap(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+) -> ApiResult<Response> {
     let shown = id.clone();
     let found = api
         .ask(move |gateway, turn| Some((gateway.recorder.find(&id)?.clone(), *turn.clock)))

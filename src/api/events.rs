@@ -1,12 +1,12 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
 use super::access::Standing;
-use super::{Answer, Api, Problem};
+use super::{ApiResult, ApiState, Problem};
 use crate::address::network_of;
-use crate::event::{Data, Event, Kind};
+use crate::event::{Data, Event, EventKind};
 use crate::gateway::Gauges;
 use crate::journal::{WallClock, to_json};
-use crate::log_limit::{Class, LogLimit};
+use crate::log_limit::{LineClass, LogLimit};
 use crate::webhook::Outbox;
 use axum::Extension;
 use axum::body::Body;
@@ -37,17 +37,17 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct LoggedEvent {
     /// Rises by one; begins anew with the process.
     pub id: u64,
-    pub kind: Kind,
+    pub kind: EventKind,
     at: Instant,
     clock: WallClock,
-    data: Told,
+    data: FeedItem,
     /// As it is sent to everybody who listens: written once, when the first does.
     frame: OnceLock<Bytes>,
 }
 
 /// What an event tells. It is made JSON when somebody reads it: most are read by nobody.
 #[derive(Debug)]
-enum Told {
+enum FeedItem {
     Event(Event),
     /// A login refused, and how many more of its source since the last that was told.
     Refused {
@@ -63,13 +63,13 @@ impl LoggedEvent {
     /// `{ type, timestamp, data }`, as in a webhook.
     pub(crate) fn body(&self) -> Value {
         let data = match &self.data {
-            Told::Event(event) => self.data_of(event),
-            Told::Refused { event, more } => {
+            FeedItem::Event(event) => self.data_of(event),
+            FeedItem::Refused { event, more } => {
                 let mut data = self.data_of(event);
                 data["more"] = json!(more);
                 data
             }
-            Told::Drained { calls } => json!({ "calls": calls }),
+            FeedItem::Drained { calls } => json!({ "calls": calls }),
         };
         json!({ "type": self.kind.as_str(), "timestamp": self.clock.format(self.at), "data": data })
     }
@@ -99,10 +99,10 @@ impl LoggedEvent {
     /// One that says little.
     #[cfg(test)]
     pub(crate) fn for_test(id: u64) -> LoggedEvent {
-        let data = Told::Drained { calls: 0 };
+        let data = FeedItem::Drained { calls: 0 };
         LoggedEvent {
             id,
-            kind: Kind::DrainFinished,
+            kind: EventKind::DrainFinished,
             at: Instant::now(),
             clock: WallClock::now(),
             data,
@@ -113,8 +113,8 @@ impl LoggedEvent {
     /// The call it is about.
     pub(crate) fn call(&self) -> Option<String> {
         match &self.data {
-            Told::Event(event) => event.call().map(|call| call.to_string()),
-            Told::Refused { .. } | Told::Drained { .. } => None,
+            FeedItem::Event(event) => event.call().map(|call| call.to_string()),
+            FeedItem::Refused { .. } | FeedItem::Drained { .. } => None,
         }
     }
 }
@@ -145,33 +145,33 @@ impl Feed {
     pub(crate) fn tell(&self, event: Event, now: Instant, clock: &WallClock) {
         let Some(kind) = event.kind() else { return };
         // Only who listens wants figures every few seconds.
-        if kind == Kind::CallQuality && self.live.receiver_count() == 0 {
+        if kind == EventKind::CallQuality && self.live.receiver_count() == 0 {
             return;
         }
         let told = match &event {
             Event::LoginRefused { remote, code, .. } => {
                 let network = network_of(remote.ip()).to_string();
-                let class = Class::of("logins refused", *code, &network);
+                let class = LineClass::of("logins refused", *code, &network);
                 let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
                 let Some(more) = refusals.admit_with_count(now, class) else { return };
-                Told::Refused { event, more }
+                FeedItem::Refused { event, more }
             }
-            _ => Told::Event(event),
+            _ => FeedItem::Event(event),
         };
         self.push(kind, told, now, clock);
     }
 
     /// The last call of a drain has ended.
     pub(crate) fn drained(&self, gauges: &Gauges, now: Instant, clock: &WallClock) {
-        self.push(Kind::DrainFinished, Told::Drained { calls: gauges.calls }, now, clock);
+        self.push(EventKind::DrainFinished, FeedItem::Drained { calls: gauges.calls }, now, clock);
     }
 
-    fn push(&self, kind: Kind, data: Told, now: Instant, clock: &WallClock) {
+    fn push(&self, kind: EventKind, data: FeedItem, now: Instant, clock: &WallClock) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.0 += 1;
         let (id, clock, frame) = (kept.0, *clock, OnceLock::new());
         let event = Arc::new(LoggedEvent { id, kind, at: now, clock, data, frame });
-        if kind != Kind::CallQuality {
+        if kind != EventKind::CallQuality {
             if kept.1.len() == KEPT {
                 kept.1.pop_front();
             }
@@ -206,13 +206,13 @@ impl Feed {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(crate) struct Wanted {
+pub(crate) struct EventFilter {
     /// Kinds, separated by commas; `call.*` is all of calls.
     pub types: Option<String>,
     pub call: Option<String>,
 }
 
-impl Wanted {
+impl EventFilter {
     fn wants(&self, event: &LoggedEvent) -> bool {
         let kind = |pattern: &str| match pattern.strip_suffix('*') {
             Some(start) => event.kind.as_str().starts_with(start),
@@ -228,7 +228,7 @@ impl Wanted {
 struct Listener {
     missed: std::vec::IntoIter<Arc<LoggedEvent>>,
     live: broadcast::Receiver<Arc<LoggedEvent>>,
-    wanted: Wanted,
+    wanted: EventFilter,
 }
 
 impl Listener {
@@ -255,11 +255,11 @@ impl Listener {
 
 /// GET /events
 pub(crate) async fn stream(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Extension(standing): Extension<Standing>,
-    Query(wanted): Query<Wanted>,
+    Query(wanted): Query<EventFilter>,
     headers: HeaderMap,
-) -> Answer<impl IntoResponse> {
+) -> ApiResult<impl IntoResponse> {
     let last = match headers
         .get("last-event-id")
         .map(|v| v.to_str().ok().and_then(|v| v.trim().parse().ok()))
@@ -321,10 +321,10 @@ mod tests {
             (1_491..=1_500).collect::<Vec<_>>()
         );
         assert_eq!(feed.from(Some(0)).0.len(), KEPT);
-        let wanted = Wanted { types: Some("call.*, trunk.up".into()), call: None };
+        let wanted = EventFilter { types: Some("call.*, trunk.up".into()), call: None };
         assert!(
             wanted.wants(&missed[0])
-                && !Wanted { types: Some("call.ended".into()), call: None }.wants(&missed[0])
+                && !EventFilter { types: Some("call.ended".into()), call: None }.wants(&missed[0])
         );
     }
 
@@ -334,7 +334,7 @@ mod tests {
         let mut listeners: Vec<Listener> = (0..1_000)
             .map(|_| {
                 let (missed, live) = feed.from(None);
-                Listener { missed: missed.into_iter(), live, wanted: Wanted::default() }
+                Listener { missed: missed.into_iter(), live, wanted: EventFilter::default() }
             })
             .collect();
         feed.tell(Event::TrunkUp { trunk: "t".into(), after: None }, now, &clock);
@@ -352,7 +352,7 @@ mod tests {
     async fn who_listens_hears_that_the_connection_lives_and_that_it_missed_something() {
         let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
         let (missed, live) = feed.from(None);
-        let wanted = Wanted { types: Some("call.*".into()), call: None };
+        let wanted = EventFilter { types: Some("call.*".into()), call: None };
         let mut listener = Listener { missed: missed.into_iter(), live, wanted };
         feed.tell(Event::TrunkUp { trunk: "t".into(), after: None }, now, &clock);
         let began = tokio::time::Instant::now();

@@ -3,13 +3,13 @@
 //! A page costs what is on it. The core looks at so many calls in one turn at most; a query that
 //! few of them fit takes more turns, between which the gateway works on.
 
-use super::{Answer, Api, Problem, view};
-use crate::cdr::search::{Facts, OUTCOMES, Wanted, normalised};
+use super::{ApiResult, ApiState, Problem, view};
+use crate::cdr::search::{CallFilter, Facts, OUTCOMES, normalised};
 use crate::errors::Code;
 use crate::gateway::Gateway;
 use crate::ids::{CallId, CallKey};
 use crate::journal::WallClock;
-use crate::transport::Turn;
+use crate::transport::WorkTurn;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, http::Uri};
@@ -31,7 +31,7 @@ const SHOWN: usize = 100;
 /// The parameters of a list of calls or records.
 #[derive(Deserialize, Default, Debug)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Query {
+pub(crate) struct ListQuery {
     /// `live`, `ended` or `all`; calls only.
     pub state: Option<String>,
     #[serde(alias = "from")]
@@ -53,7 +53,7 @@ pub(crate) struct Query {
 /// A query that was understood.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Listing {
-    pub wanted: Wanted,
+    pub wanted: CallFilter,
     /// Since 1970; from this moment on, and before that one.
     pub since: Option<Duration>,
     pub until: Option<Duration>,
@@ -65,12 +65,12 @@ fn bad(why: impl Into<String>, fix: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, why).fix(fix)
 }
 
-impl Query {
+impl ListQuery {
     /// Reads the parameters; times that are relative count back from `now`.
     ///
     /// # Errors
     /// One of them cannot be read.
-    pub(crate) fn understood(self, now: Timestamp) -> Answer<Listing> {
+    pub(crate) fn understood(self, now: Timestamp) -> ApiResult<Listing> {
         let plain = |text: Option<String>| text.filter(|t| !t.is_empty());
         let lower = |text: Option<String>| plain(text).map(|t| t.trim().to_lowercase());
         if let Some(odd) = self.outcome.as_deref().filter(|o| !OUTCOMES.contains(o)) {
@@ -102,7 +102,7 @@ impl Query {
             None => Ok(None),
         };
         Ok(Listing {
-            wanted: Wanted {
+            wanted: CallFilter {
                 number: plain(self.number).map(|n| normalised(&n)).filter(|n| !n.is_empty()),
                 name: lower(self.name),
                 user: plain(self.user),
@@ -164,7 +164,7 @@ struct Slice {
 /// `left` have been looked at.
 fn look(
     gateway: &Gateway,
-    turn: &Turn<'_>,
+    turn: &WorkTurn<'_>,
     (listing, states): (&Listing, States),
     mut at: Option<CallKey>,
     room: usize,
@@ -211,7 +211,10 @@ fn key_of(cursor: &str, clock: &WallClock) -> Option<CallKey> {
 }
 
 /// The calls of one page, and where the next begins.
-pub(crate) async fn calls(api: &Api, mut query: Query) -> Answer<(Vec<Value>, Option<String>)> {
+pub(crate) async fn calls(
+    api: &ApiState,
+    mut query: ListQuery,
+) -> ApiResult<(Vec<Value>, Option<String>)> {
     let state = query.state.take();
     let states = match state.as_deref() {
         None | Some("all") => States { live: true, ended: true },
@@ -229,7 +232,7 @@ pub(crate) async fn calls(api: &Api, mut query: Query) -> Answer<(Vec<Value>, Op
     loop {
         // Past a full page, to know whether there is another.
         let (asked, room) = (listing.clone(), (listing.limit - page.len()).max(1));
-        let work = move |gateway: &mut Gateway, turn: &mut Turn<'_>| {
+        let work = move |gateway: &mut Gateway, turn: &mut WorkTurn<'_>| {
             let slice = look(gateway, turn, (&asked, states), at, room, &mut { LOOKED_AT });
             let cursor = slice.at.map(|key| cursor_of(key, turn.clock));
             (slice, cursor)
@@ -249,7 +252,7 @@ pub(crate) async fn calls(api: &Api, mut query: Query) -> Answer<(Vec<Value>, Op
 }
 
 /// Where the first turn begins to look: `None` if nothing can be there, `Some(None)` for the newest.
-fn begin_of(listing: &Listing, clock: &WallClock) -> Answer<Option<Option<CallKey>>> {
+fn begin_of(listing: &Listing, clock: &WallClock) -> ApiResult<Option<Option<CallKey>>> {
     if let Some(cursor) = &listing.cursor {
         let key = key_of(cursor, clock).ok_or_else(|| bad_cursor(cursor))?;
         return Ok(Some(Some(key)));
@@ -264,7 +267,7 @@ fn begin_of(listing: &Listing, clock: &WallClock) -> Answer<Option<Option<CallKe
 #[cfg(any(test, fuzzing))]
 pub(crate) fn listed(query: &str) -> bool {
     let uri = Uri::builder().path_and_query(format!("/calls?{query}")).build();
-    let read = uri.ok().and_then(|uri| axum::extract::Query::<Query>::try_from_uri(&uri).ok());
+    let read = uri.ok().and_then(|uri| axum::extract::Query::<ListQuery>::try_from_uri(&uri).ok());
     read.is_some_and(|read| read.0.understood(Timestamp::UNIX_EPOCH).is_ok())
 }
 
@@ -291,7 +294,7 @@ pub(crate) fn page(uri: &Uri, items: Vec<Value>, cursor: Option<&str>) -> Respon
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::services::Identity;
+    use crate::call::services::NodeIdentity;
     use crate::cdr::{Cdr, Party};
     use crate::config::check::parse_embedded;
     use crate::sip::message::Message;
@@ -304,7 +307,7 @@ mod tests {
                       [recorder]\ncalls = 100000\nmemory = \"1GB\"\n";
         let (config, _) = parse_embedded(config, &[]).unwrap_or_else(|p| panic!("{p}"));
         let begin = Instant::now();
-        let identity = Identity {
+        let identity = NodeIdentity {
             fingerprint: "AB".into(),
             udp_port: 1,
             tcp_port: 1,
@@ -330,11 +333,11 @@ mod tests {
     }
 
     /// A page, and how many calls the core looked at for it.
-    fn page_of(gateway: &Gateway, begin: Instant, query: Query) -> (Vec<String>, usize) {
+    fn page_of(gateway: &Gateway, begin: Instant, query: ListQuery) -> (Vec<String>, usize) {
         let clock = WallClock::now();
         let listing = query.understood(Timestamp::now()).expect("a query");
         let states = States { live: true, ended: true };
-        let turn = Turn { now: begin, clock: &clock, out: &mut Vec::new() };
+        let turn = WorkTurn { now: begin, clock: &clock, out: &mut Vec::new() };
         let mut at = begin_of(&listing, &clock).expect("a cursor").expect("a place");
         let (mut page, mut looked_at) = (Vec::new(), 0);
         loop {
@@ -355,10 +358,11 @@ mod tests {
     fn a_page_costs_the_same_among_n_and_ten_n_calls() {
         let work = |n: u32| {
             let (gateway, begin) = remembering(n);
-            let (page, all) = page_of(&gateway, begin, Query::default());
+            let (page, all) = page_of(&gateway, begin, ListQuery::default());
             assert_eq!(page.len(), USUAL);
             assert_eq!(page[0], format!("{:08x}", n - 1), "the newest first");
-            let ada = || Query { user: Some("ada".into()), limit: Some(10), ..Query::default() };
+            let ada =
+                || ListQuery { user: Some("ada".into()), limit: Some(10), ..ListQuery::default() };
             let (page, of_ada) = page_of(&gateway, begin, ada());
             assert_eq!((page.len(), page[0].clone()), (10, format!("{:08x}", n - 100)));
             let clock = WallClock::now();
@@ -368,7 +372,8 @@ mod tests {
                 Some(at.to_string())
             };
             // Half a second off: two readings of a clock differ by less.
-            let window = Query { since: at(n / 2), until: at(n / 2 + 50), ..Query::default() };
+            let window =
+                ListQuery { since: at(n / 2), until: at(n / 2 + 50), ..ListQuery::default() };
             let (page, in_window) = page_of(&gateway, begin, window);
             assert!((49..=51).contains(&page.len()), "{page:?}");
             (all, of_ada, in_window.clamp(49, 51) == in_window)
@@ -381,7 +386,7 @@ mod tests {
     #[test]
     fn a_page_is_as_long_as_asked_within_its_bound() {
         let limit = |limit| {
-            let query = Query { limit, ..Query::default() };
+            let query = ListQuery { limit, ..ListQuery::default() };
             query.understood(Timestamp::UNIX_EPOCH).expect("understood").limit
         };
         let wanted = [None, Some(1), Some(MOST), Some(MOST + 1), Some(usize::MAX)];

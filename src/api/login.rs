@@ -1,8 +1,8 @@
 //! Logging in to the console and out again: a password for a session, kept by a cookie.
 
-use super::access::{Page, Standing, Visit, cookie_name, wait};
+use super::access::{PageToken, Standing, Visit, cookie_name, wait};
 use super::sessions::{Key, LoggedIn};
-use super::{Answer, Api, Problem};
+use super::{ApiResult, ApiState, Problem};
 use crate::config::ApiUser;
 use crate::config::password::{MAX_PASSWORD, PasswordHash, is_user_name};
 use crate::sip::digest::Secret;
@@ -69,7 +69,7 @@ impl Passwords {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Login {
+pub(crate) struct LoginBody {
     user: String,
     password: String,
 }
@@ -103,18 +103,18 @@ fn with_cookie(secure: bool, value: &str, answer: Value) -> Response {
 
 /// POST /session
 pub(crate) async fn log_in(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     visit: Option<Extension<Visit>>,
-    login: Result<Json<Login>, JsonRejection>,
+    login: Result<Json<LoginBody>, JsonRejection>,
 ) -> Result<Response, Response> {
-    let Json(Login { user: name, password }) = login.map_err(|e| {
+    let Json(LoginBody { user: name, password }) = login.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text())
             .fix("send {\"user\": \"…\", \"password\": \"…\"}")
             .into_response()
     })?;
     let password = Secret::new(password);
     let visit = visit.map(|v| v.0);
-    if visit.is_some_and(|v| v.page == Page::Other) {
+    if visit.is_some_and(|v| v.page == PageToken::Other) {
         let detail = "a page of another origin cannot log anybody in here";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail).into_response());
     }
@@ -160,7 +160,7 @@ pub(crate) async fn log_in(
 }
 
 /// A session of `user`, and what its cookie says; `None` if the password has changed meanwhile.
-fn begin(api: &Api, user: &ApiUser) -> Answer<Option<(Standing, String)>> {
+fn begin(api: &ApiState, user: &ApiUser) -> ApiResult<Option<(Standing, String)>> {
     let mut bytes = [0; 32];
     OsRng.try_fill_bytes(&mut bytes).map_err(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random bytes")
@@ -178,7 +178,7 @@ pub(crate) async fn show(Extension(standing): Extension<Standing>) -> Json<Value
 
 /// DELETE /session
 pub(crate) async fn log_out(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Extension(standing): Extension<Standing>,
     visit: Option<Extension<Visit>>,
 ) -> Response {

@@ -94,7 +94,7 @@ impl TrunkReading {
 }
 
 /// All counters of a node.
-pub struct Metrics {
+pub struct NodeMetrics {
     /// Held by whoever reads: families are emptied and filled again, and half of one is none.
     pub(crate) scrape: tokio::sync::Mutex<()>,
     registry: Registry,
@@ -151,16 +151,16 @@ pub struct Metrics {
     fates: Fates,
 }
 
-impl Default for Metrics {
-    fn default() -> Metrics {
-        Metrics::new()
+impl Default for NodeMetrics {
+    fn default() -> NodeMetrics {
+        NodeMetrics::new()
     }
 }
 
-impl Metrics {
+impl NodeMetrics {
     /// All at nothing.
-    pub(crate) fn new() -> Metrics {
-        let mut metrics = Metrics {
+    pub(crate) fn new() -> NodeMetrics {
+        let mut metrics = NodeMetrics {
             scrape: tokio::sync::Mutex::default(),
             registry: Registry::with_prefix("webtrunk"),
             calls_total: Family::default(),
@@ -610,8 +610,8 @@ impl Metrics {
     }
 
     /// With one series of every family that has none yet, for the reference.
-    pub fn touched() -> Metrics {
-        let metrics = Metrics::new();
+    pub fn touched() -> NodeMetrics {
+        let metrics = NodeMetrics::new();
         let label = vec![("example", String::new())];
         let counters = [
             &metrics.calls_total,

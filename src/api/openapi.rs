@@ -2,13 +2,13 @@
 
 use super::access::cookie_name;
 use super::schemas::{kind, responses};
-use crate::event::Kind;
+use crate::event::EventKind;
 use axum::Json;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
 /// A route: method, path, summary, scope, and its query parameters.
-pub(crate) type Route = (&'static str, &'static str, &'static str, &'static str, Parameters);
+pub(crate) type ApiRoute = (&'static str, &'static str, &'static str, &'static str, Parameters);
 
 /// Query parameters: name, and what it is.
 type Parameters = &'static [(&'static str, &'static str)];
@@ -40,7 +40,7 @@ const LISTED: [(&str, &str); 12] = [
 ];
 
 /// Every route there is; a test asks each of them.
-pub const ROUTES: &[Route] = &[
+pub const ROUTES: &[ApiRoute] = &[
     ("get", "/calls", "List active and remembered calls", "read", CALLS),
     (
         "post",
@@ -245,7 +245,7 @@ fn request(method: &str, path: &str) -> Option<Value> {
     Some(json!({ "required": true, "content": { "application/json": { "schema": schema } } }))
 }
 
-fn operation(&(method, path, summary, scope, query): &Route) -> Value {
+fn operation(&(method, path, summary, scope, query): &ApiRoute) -> Value {
     let text = json!({ "type": "string" });
     let in_path = path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}'));
     let in_path =
@@ -266,7 +266,7 @@ fn operation(&(method, path, summary, scope, query): &Route) -> Value {
     });
     if path == "/events" {
         let kinds: Vec<String> =
-            Kind::ALL.iter().map(|k| format!("{}: {}", k.as_str(), k.when())).collect();
+            EventKind::ALL.iter().map(|k| format!("{}: {}", k.as_str(), k.when())).collect();
         operation["description"] = json!(format!(
             "Each is {{type, timestamp, data}}, as in a webhook. {}",
             kinds.join("; ")

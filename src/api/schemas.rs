@@ -5,7 +5,7 @@ mod config;
 pub(crate) mod responses;
 
 use crate::config::schema::{Dialplan, File, RouteAnswer};
-use crate::event::Kind;
+use crate::event::EventKind;
 use crate::gateway::logins::Answered;
 use schemars::schema_for;
 use serde_json::{Map, Value, json};
@@ -41,6 +41,10 @@ const ATTEMPT: Fields = &[
     ("target", "string", "trunk:NAME or user:NAME"),
     ("code", "integer", "the final SIP status; 0: given up"),
     ("ms", "integer", "how long it took, ms"),
+];
+const INTERRUPTION: Fields = &[
+    ("at", "time", "since when nobody had the call's media"),
+    ("gap_ms", "integer", "for how long, ms"),
 ];
 const VERDICT: Fields = &[
     ("code", "string?", "WT-nnnn, or null if nothing was wrong"),
@@ -96,6 +100,7 @@ const CDR: Fields = &[
     ("to", "TO", "the callee"),
     ("attempts", "ATTEMPT*", "targets tried, in order"),
     ("transfers", "strings", "targets of transfers"),
+    ("interruptions", "INTERRUPTION*", "restarts of the gateway that the call outlived"),
     ("tags", "tags", "tags of the route, the token and the webhook"),
     ("media_problem", "string?", "why media could not begin"),
     ("legs", "LEG*", "the legs"),
@@ -225,7 +230,7 @@ const EVENTS: &[(&str, Fields)] = &[
 /// The shapes that a type may name.
 fn shape(name: &str) -> Option<Value> {
     let events = [("FROM", FROM), ("TO", TO), ("ATTEMPT", ATTEMPT), ("VERDICT", VERDICT)];
-    let all = events.iter().chain(&[("LEG", LEG)]);
+    let all = events.iter().chain(&[("LEG", LEG), ("INTERRUPTION", INTERRUPTION)]);
     let all = all.chain(responses::SHAPES).chain(config::SHAPES);
     let own = all.into_iter().find(|(n, _)| *n == name)?.1;
     let base = responses::EXTENDED.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, f)| f);
@@ -305,7 +310,7 @@ fn event() -> Value {
             .map_or_else(|| object(CDR), |(_, fields)| object(fields))
     };
     json!({
-        "oneOf": Kind::ALL.iter().map(|k| envelope(k.as_str(), k.when(), data(k.as_str()))).collect::<Vec<_>>()
+        "oneOf": EventKind::ALL.iter().map(|k| envelope(k.as_str(), k.when(), data(k.as_str()))).collect::<Vec<_>>()
     })
 }
 
@@ -359,8 +364,8 @@ mod tests {
     fn every_kind_of_event_has_its_fields_and_every_schema_is_one() {
         let described: Vec<&str> = EVENTS.iter().map(|e| e.0).chain(["call.ended"]).collect();
         assert!(
-            Kind::ALL.iter().all(|kind| described.contains(&kind.as_str()))
-                && described.len() == Kind::ALL.len()
+            EventKind::ALL.iter().all(|kind| described.contains(&kind.as_str()))
+                && described.len() == EventKind::ALL.len()
         );
         for (name, _) in NAMES {
             let schema = named(name).expect("a schema");

@@ -4,7 +4,7 @@ use super::access::Standing;
 use super::calls::Asked;
 use super::listing::{self, Listing};
 use super::schemas::{NAMES, named};
-use super::{Answer, Api, Problem, slices};
+use super::{ApiResult, ApiState, Problem, slices};
 use crate::config::check::{Inspected, inspect};
 use crate::config::{ApiUser, Config, Scope, SipSettings, WebTls, Webhook};
 use crate::dialplan::{Attempt, Context};
@@ -12,10 +12,10 @@ use crate::errors::Code;
 use crate::gateway::Input;
 use crate::gateway::credential::{Credential, turn as turn_credentials};
 use crate::gateway::logins::STRAIGHT_LONGEST;
-use crate::gateway::operate::Command;
+use crate::gateway::operate::OperatorCommand;
 use crate::gateway::overload::Overloaded;
 use crate::journal::search::{self, BadCursor, Search};
-use crate::media::Watch;
+use crate::media::MediaWatch;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::Response;
@@ -50,14 +50,14 @@ pub(crate) async fn schemas() -> Json<Value> {
 }
 
 /// GET /schemas/{name}
-pub(crate) async fn schema(Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn schema(Path(name): Path<String>) -> ApiResult<Json<Value>> {
     named(&name)
         .map(Json)
         .ok_or_else(|| Problem::missing("schema", &name).fix("GET /api/v1/schemas lists them"))
 }
 
 /// GET /status
-pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn status(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     let trunks = slices::trunks(&api, |_, turn, (name, state, _)| {
         (name.clone(), json!(state.usable(turn.now).is_ok()))
     });
@@ -86,20 +86,22 @@ pub(crate) async fn status(State(api): State<Api>) -> Answer<Json<Value>> {
 }
 
 /// POST /drain
-pub(crate) async fn drain(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn drain(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     api.ask(|gateway, turn| gateway.handle(turn.now, Input::Drain, turn.out)).await?;
     status(State(api)).await
 }
 
 /// DELETE /drain
-pub(crate) async fn end_drain(State(api): State<Api>) -> Answer<Json<Value>> {
-    api.ask(|gateway, turn| gateway.handle(turn.now, Input::Operate(Command::EndDrain), turn.out))
-        .await?;
+pub(crate) async fn end_drain(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
+    api.ask(|gateway, turn| {
+        gateway.handle(turn.now, Input::Operate(OperatorCommand::EndDrain), turn.out)
+    })
+    .await?;
     status(State(api)).await
 }
 
 /// POST /reload
-pub(crate) async fn reload(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn reload(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     let Some(reload) = api.reload else {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -221,7 +223,7 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
 }
 
 /// What is done about silence, and when.
-fn times(c: &Config) -> (Watch, Duration, Option<Duration>) {
+fn times(c: &Config) -> (MediaWatch, Duration, Option<Duration>) {
     (c.media.watch, c.media.answer_within, c.media.hold_timeout)
 }
 
@@ -260,7 +262,7 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
 
 /// GET /config: what is in force, without secrets.
 #[allow(clippy::too_many_lines, reason = "one object, a key a line")]
-pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn config(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     api.ask(|gateway, _| {
         let c = gateway.config();
         let users = c.users.values().map(|u| {
@@ -393,7 +395,7 @@ pub(crate) async fn config(State(api): State<Api>) -> Answer<Json<Value>> {
     .await
 }
 
-fn mark(problem: &crate::config::Problem) -> Value {
+fn mark(problem: &crate::config::ConfigProblem) -> Value {
     let file = problem.source.as_ref().map(|s| &s.name);
     json!({
         "file": file,
@@ -420,7 +422,9 @@ fn masked(text: &str) -> String {
     text.lines().map(mask).collect::<Vec<_>>().join("\n")
 }
 
-async fn inspected(api: &Api) -> Answer<(Vec<Inspected>, Vec<crate::config::Problem>)> {
+async fn inspected(
+    api: &ApiState,
+) -> ApiResult<(Vec<Inspected>, Vec<crate::config::ConfigProblem>)> {
     let Some(file) = api.file.clone() else {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -434,7 +438,7 @@ async fn inspected(api: &Api) -> Answer<(Vec<Inspected>, Vec<crate::config::Prob
 }
 
 /// GET /config/dialplans
-pub(crate) async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn dialplan_files(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
     let file = |f: &Inspected| {
         json!({
@@ -450,9 +454,9 @@ pub(crate) async fn dialplan_files(State(api): State<Api>) -> Answer<Json<Value>
 }
 
 /// POST /config/check
-pub(crate) async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn check(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     let (files, elsewhere) = inspected(&api).await?;
-    let all: Vec<&crate::config::Problem> =
+    let all: Vec<&crate::config::ConfigProblem> =
         files.iter().flat_map(|f| &f.problems).chain(&elsewhere).collect();
     Ok(Json(json!({
         "sound": all.iter().all(|p| p.warning),
@@ -461,7 +465,7 @@ pub(crate) async fn check(State(api): State<Api>) -> Answer<Json<Value>> {
 }
 
 /// GET /dialplan
-pub(crate) async fn dialplan(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn dialplan(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     api.ask(|gateway, _| {
         let contexts = gateway.config().plan.written().map(|c| {
             json!({
@@ -489,9 +493,9 @@ pub(crate) struct Test {
 
 /// POST /dialplan/test
 pub(crate) async fn dialplan_test(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     test: Result<Json<Test>, axum::extract::rejection::JsonRejection>,
-) -> Answer<Json<Value>> {
+) -> ApiResult<Json<Value>> {
     let Json(test) = test.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text())
             .fix("send {\"number\": \"+1…\", \"as\": \"user:alice\"}")
@@ -567,10 +571,10 @@ fn turn_servers(config: &Config, expires: u64, user: &str) -> Vec<Value> {
 
 /// POST /credentials: for a web application's own server, which hands them to its page.
 pub(crate) async fn credentials(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Extension(standing): Extension<Standing>,
     wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>,
-) -> Answer<Json<Value>> {
+) -> ApiResult<Json<Value>> {
     let Json(wanted) = wanted.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text())
             .fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}")
@@ -639,7 +643,7 @@ pub(crate) async fn credentials(
 }
 
 /// GET /webhooks: the newest deliveries, the newest first.
-pub(crate) async fn webhooks(State(api): State<Api>) -> Json<Value> {
+pub(crate) async fn webhooks(State(api): State<ApiState>) -> Json<Value> {
     let deliveries = api.feed.outbox().map(crate::webhook::Outbox::deliveries).unwrap_or_default();
     let show = |d: crate::webhook::Delivery| {
         json!({
@@ -653,7 +657,10 @@ pub(crate) async fn webhooks(State(api): State<Api>) -> Json<Value> {
 }
 
 /// POST /webhooks/{id}/resend
-pub(crate) async fn resend(State(api): State<Api>, Path(id): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn resend(
+    State(api): State<ApiState>,
+    Path(id): Path<String>,
+) -> ApiResult<Json<Value>> {
     let Some(outbox) = api.feed.outbox() else {
         return Err(Problem::new(StatusCode::CONFLICT, "no webhook is told of events")
             .fix("set [events] webhook = { url = \"…\", secret = … }"));
@@ -681,7 +688,7 @@ pub(crate) async fn errors() -> Json<Value> {
 }
 
 /// GET /errors/{code}
-pub(crate) async fn error(Path(code): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn error(Path(code): Path<String>) -> ApiResult<Json<Value>> {
     code.parse()
         .ok()
         .and_then(error_json)
@@ -694,10 +701,10 @@ const CATCH_UP: Duration = Duration::from_millis(250);
 
 /// GET /cdr: records, the newest first; of the database where there is one, else of the file.
 pub(crate) async fn cdr(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     uri: Uri,
-    query: Asked<listing::Query>,
-) -> Answer<Response> {
+    query: Asked<listing::ListQuery>,
+) -> ApiResult<Response> {
     let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     if query.state.is_some() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "records are of calls that have ended")

@@ -26,7 +26,7 @@ impl Key {
 }
 
 #[derive(Debug)]
-struct Session {
+struct PageSession {
     user: String,
     began: Instant,
     used: Instant,
@@ -46,7 +46,7 @@ pub(crate) struct LoggedIn {
 pub(crate) struct Sessions {
     users: BTreeMap<String, ApiUser>,
     times: SessionTimes,
-    open: HashMap<Key, Session>,
+    open: HashMap<Key, PageSession>,
 }
 
 impl Sessions {
@@ -73,12 +73,12 @@ impl Sessions {
         self.open.retain(|_, s| end_of(s, self.times) > now);
         self.make_room(|s| s.user == user.name, MAX_PER_USER);
         self.make_room(|_| true, MAX_SESSIONS);
-        self.open.insert(key, Session { user: user.name.clone(), began: now, used: now });
+        self.open.insert(key, PageSession { user: user.name.clone(), began: now, used: now });
         self.find(now, key)
     }
 
     /// Ends sessions `of` somebody, unused longest first, until one more is no more than `most`.
-    fn make_room(&mut self, of: impl Fn(&Session) -> bool, most: usize) {
+    fn make_room(&mut self, of: impl Fn(&PageSession) -> bool, most: usize) {
         while self.open.values().filter(|s| of(s)).count() >= most {
             let oldest = self.open.iter().filter(|(_, s)| of(s)).min_by_key(|(_, s)| s.used);
             let Some(key) = oldest.map(|(key, _)| *key) else { return };
@@ -107,7 +107,7 @@ impl Sessions {
     }
 }
 
-fn end_of(session: &Session, times: SessionTimes) -> Instant {
+fn end_of(session: &PageSession, times: SessionTimes) -> Instant {
     (session.used + times.idle).min(session.began + times.longest)
 }
 

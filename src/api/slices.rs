@@ -1,25 +1,25 @@
 //! Whole tables of the core, read some entries a turn: what is read may change meanwhile, and nobody
 //! waits for it.
 
-use super::{Answer, Api};
+use super::{ApiResult, ApiState};
 use crate::call::Call;
 use crate::gateway::Gateway;
 use crate::ids::CallKey;
-use crate::transport::Turn;
+use crate::transport::WorkTurn;
 use crate::trunk::TrunkState;
 
 /// Entries of a table that are read in one turn at most.
 const SLICE: usize = 200;
 
 /// What one turn reads of a table, and the key after which the next goes on, unless it is done.
-type Slice<K, T> = (Vec<T>, Option<K>);
+type WorkSlice<K, T> = (Vec<T>, Option<K>);
 
 /// Takes one slice of entries, and what `pick` makes of each.
 fn slice<E, K, T>(
     mut entries: impl Iterator<Item = E>,
     key: impl Fn(&E) -> K,
     pick: impl Fn(E) -> T,
-) -> Slice<K, T> {
+) -> WorkSlice<K, T> {
     let (mut found, mut last) = (Vec::new(), None);
     for entry in entries.by_ref().take(SLICE) {
         last = Some(key(&entry));
@@ -31,9 +31,9 @@ fn slice<E, K, T>(
 
 /// All slices of a table; `next` takes the one after a key, or the first.
 async fn read<K, T>(
-    api: &Api,
-    next: impl Fn(&Gateway, &Turn<'_>, Option<&K>) -> Slice<K, T> + Clone + Send + 'static,
-) -> Answer<Vec<T>>
+    api: &ApiState,
+    next: impl Fn(&Gateway, &WorkTurn<'_>, Option<&K>) -> WorkSlice<K, T> + Clone + Send + 'static,
+) -> ApiResult<Vec<T>>
 where
     K: Send + 'static,
     T: Send + 'static,
@@ -41,8 +41,9 @@ where
     let (mut all, mut after) = (Vec::new(), None);
     loop {
         let next = next.clone();
-        let work =
-            move |gateway: &mut Gateway, turn: &mut Turn<'_>| next(gateway, turn, after.as_ref());
+        let work = move |gateway: &mut Gateway, turn: &mut WorkTurn<'_>| {
+            next(gateway, turn, after.as_ref())
+        };
         let (found, last) = api.ask(work).await?;
         all.extend(found);
         if last.is_none() {
@@ -54,9 +55,9 @@ where
 
 /// What `pick` makes of every trunk: its name, state and calls.
 pub(crate) async fn trunks<T: Send + 'static>(
-    api: &Api,
-    pick: impl Fn(&Gateway, &Turn<'_>, (&String, &TrunkState, usize)) -> T + Clone + Send + 'static,
-) -> Answer<Vec<T>> {
+    api: &ApiState,
+    pick: impl Fn(&Gateway, &WorkTurn<'_>, (&String, &TrunkState, usize)) -> T + Clone + Send + 'static,
+) -> ApiResult<Vec<T>> {
     read(api, move |gateway, turn, after: Option<&String>| {
         let trunks = gateway.trunk_states_after(after.map(String::as_str));
         slice(trunks, |trunk| trunk.0.clone(), |trunk| pick(gateway, turn, trunk))
@@ -66,9 +67,9 @@ pub(crate) async fn trunks<T: Send + 'static>(
 
 /// What `pick` makes of every registered user.
 pub(crate) async fn users<T: Send + 'static>(
-    api: &Api,
-    pick: impl Fn(&Gateway, &Turn<'_>, &str) -> T + Clone + Send + 'static,
-) -> Answer<Vec<T>> {
+    api: &ApiState,
+    pick: impl Fn(&Gateway, &WorkTurn<'_>, &str) -> T + Clone + Send + 'static,
+) -> ApiResult<Vec<T>> {
     read(api, move |gateway, turn, after: Option<&String>| {
         let users = gateway.registrar().users_after(after.map(String::as_str));
         slice(users, |user| (*user).to_owned(), |user| pick(gateway, turn, user))
@@ -78,9 +79,9 @@ pub(crate) async fn users<T: Send + 'static>(
 
 /// What `pick` makes of every call that lives, the newest first.
 pub(crate) async fn calls<T: Send + 'static>(
-    api: &Api,
+    api: &ApiState,
     pick: impl Fn(&Call) -> T + Clone + Send + 'static,
-) -> Answer<Vec<T>> {
+) -> ApiResult<Vec<T>> {
     read(api, move |gateway, _, before: Option<&CallKey>| {
         let calls = gateway.live_before(before.copied());
         slice(calls, |call| (call.cdr().start, call.id()), &pick)

@@ -4,7 +4,7 @@
 use super::access::ByControlSocket;
 use super::metrics::TrunkReading;
 use super::metrics::plain::plain;
-use super::{Api, slices};
+use super::{ApiState, slices};
 use crate::call::Call;
 use crate::private;
 use anyhow::Context;
@@ -88,7 +88,7 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Serves the API on the control socket until the task is dropped.
-pub(crate) async fn serve(listener: UnixListener, api: Api) {
+pub(crate) async fn serve(listener: UnixListener, api: ApiState) {
     let router = super::router(api).layer(axum::Extension(ByControlSocket));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -100,7 +100,7 @@ pub(crate) async fn serve(listener: UnixListener, api: Api) {
 }
 
 /// Serves `/metrics` until the task is dropped.
-pub(crate) async fn serve_metrics(listener: TcpListener, api: Api) {
+pub(crate) async fn serve_metrics(listener: TcpListener, api: ApiState) {
     let router = Router::new().route("/metrics", get(metrics)).with_state(api);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -137,7 +137,7 @@ fn wants_open_metrics(accept: &str) -> bool {
     open > 0.0 && open >= quality("text/plain").unwrap_or(0.0)
 }
 
-async fn metrics(State(api): State<Api>, headers: HeaderMap) -> impl IntoResponse {
+async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> impl IntoResponse {
     let counted = api.metrics.clone();
     let _scrape = api.metrics.scrape.lock().await;
     // A core that has stopped leaves the last figures.

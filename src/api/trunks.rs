@@ -1,8 +1,8 @@
 //! `/registrations` and `/trunks`.
 
-use super::{Answer, Api, Problem, slices, view};
+use super::{ApiResult, ApiState, Problem, slices, view};
 use crate::gateway::Input;
-use crate::gateway::operate::Command;
+use crate::gateway::operate::OperatorCommand;
 use axum::Json;
 use axum::extract::{Path, State};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use std::time::Duration;
 const PROBE: Duration = Duration::from_secs(4);
 
 /// GET /registrations
-pub(crate) async fn registrations(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn registrations(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     let users = slices::users(&api, |gateway, turn, user| {
         let bindings = gateway.registrar().bindings(turn.now, user);
         bindings.iter().map(|b| view::binding(gateway, user, b, turn.now)).collect::<Vec<_>>()
@@ -22,14 +22,18 @@ pub(crate) async fn registrations(State(api): State<Api>) -> Answer<Json<Value>>
 
 /// DELETE /registrations/{user}
 pub(crate) async fn disconnect(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(user): Path<String>,
-) -> Answer<Json<Value>> {
+) -> ApiResult<Json<Value>> {
     let shown = user.clone();
     let bindings = api
         .ask(move |gateway, turn| {
             let bindings = gateway.registrar().bindings(turn.now, &user).len();
-            gateway.handle(turn.now, Input::Operate(Command::Disconnect { user }), turn.out);
+            gateway.handle(
+                turn.now,
+                Input::Operate(OperatorCommand::Disconnect { user }),
+                turn.out,
+            );
             bindings
         })
         .await?;
@@ -41,7 +45,7 @@ pub(crate) async fn disconnect(
 }
 
 /// GET /trunks
-pub(crate) async fn trunks(State(api): State<Api>) -> Answer<Json<Value>> {
+pub(crate) async fn trunks(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     let metrics = api.metrics.clone();
     let mut list: Vec<Value> = slices::trunks(&api, |gateway, turn, (name, state, calls)| {
         view::trunk(name, state, calls, gateway, turn.now)
@@ -51,7 +55,7 @@ pub(crate) async fn trunks(State(api): State<Api>) -> Answer<Json<Value>> {
     Ok(Json(Value::Array(list)))
 }
 
-async fn look(api: &Api, name: &str) -> Answer<Value> {
+async fn look(api: &ApiState, name: &str) -> ApiResult<Value> {
     let wanted = name.to_owned();
     let found = api
         .ask(move |gateway, turn| {
@@ -66,20 +70,26 @@ async fn look(api: &Api, name: &str) -> Answer<Value> {
 }
 
 /// GET /trunks/{name}
-pub(crate) async fn trunk(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn trunk(
+    State(api): State<ApiState>,
+    Path(name): Path<String>,
+) -> ApiResult<Json<Value>> {
     Ok(Json(look(&api, &name).await?))
 }
 
 /// POST /trunks/{name}/probe: OPTIONS now; answers once it was answered, or has not been for a
 /// while.
-pub(crate) async fn probe(State(api): State<Api>, Path(name): Path<String>) -> Answer<Json<Value>> {
+pub(crate) async fn probe(
+    State(api): State<ApiState>,
+    Path(name): Path<String>,
+) -> ApiResult<Json<Value>> {
     look(&api, &name).await?;
     let trunk = name.clone();
     let seen = api
         .ask(move |gateway, turn| {
             gateway.handle(
                 turn.now,
-                Input::Operate(Command::Probe { trunk: trunk.clone() }),
+                Input::Operate(OperatorCommand::Probe { trunk: trunk.clone() }),
                 turn.out,
             );
             gateway.trunks().get(&trunk).map_or(0, |t| t.probes_ended)
@@ -100,11 +110,15 @@ pub(crate) async fn probe(State(api): State<Api>, Path(name): Path<String>) -> A
     }
 }
 
-async fn switch(api: Api, name: String, enabled: bool) -> Answer<Json<Value>> {
+async fn switch(api: ApiState, name: String, enabled: bool) -> ApiResult<Json<Value>> {
     look(&api, &name).await?;
     let trunk = name.clone();
     api.ask(move |gateway, turn| {
-        gateway.handle(turn.now, Input::Operate(Command::Switch { trunk, enabled }), turn.out)
+        gateway.handle(
+            turn.now,
+            Input::Operate(OperatorCommand::Switch { trunk, enabled }),
+            turn.out,
+        )
     })
     .await?;
     Ok(Json(look(&api, &name).await?))
@@ -112,16 +126,16 @@ async fn switch(api: Api, name: String, enabled: bool) -> Answer<Json<Value>> {
 
 /// POST /trunks/{name}/enable
 pub(crate) async fn enable(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(name): Path<String>,
-) -> Answer<Json<Value>> {
+) -> ApiResult<Json<Value>> {
     switch(api, name, true).await
 }
 
 /// POST /trunks/{name}/disable
 pub(crate) async fn disable(
-    State(api): State<Api>,
+    State(api): State<ApiState>,
     Path(name): Path<String>,
-) -> Answer<Json<Value>> {
+) -> ApiResult<Json<Value>> {
     switch(api, name, false).await
 }

@@ -1,6 +1,6 @@
 //! What the API shows, as JSON, and the lines of text a terminal shows around a ladder.
 
-use crate::call::{Call, CallId, Cdr, Party, State};
+use crate::call::{Call, CallId, CallPhase, Cdr, Party};
 use crate::gateway::Gateway;
 use crate::journal::{WallClock, to_json, verdict_json};
 use crate::media::Statistics;
@@ -48,11 +48,11 @@ fn brief(cdr: &Cdr, state: &str, end: Instant, clock: &WallClock) -> Value {
 pub(crate) fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
     let state = match call.state() {
         _ if call.cdr().answered.is_some() => "talking",
-        State::Opening => "opening",
-        State::Routing if call.cdr().ringing.is_some() => "ringing",
-        State::Routing => "dialling",
-        State::Talking => "talking",
-        State::Over => "ending",
+        CallPhase::Opening => "opening",
+        CallPhase::Routing if call.cdr().ringing.is_some() => "ringing",
+        CallPhase::Routing => "dialling",
+        CallPhase::Talking => "talking",
+        CallPhase::Over => "ending",
     };
     brief(call.cdr(), state, now, clock)
 }

@@ -14,7 +14,7 @@ use super::retries::Retries;
 use super::{CallContext, CallId, CallTimer};
 use crate::cdr::Tried;
 use crate::registrar::Binding;
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::Answering;
@@ -23,12 +23,13 @@ use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Hop};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Instant;
 
 /// Whom a branch tries.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum BranchTarget {
     Trunk {
         name: String,
@@ -80,7 +81,7 @@ pub(crate) struct EarlyDialog {
 }
 
 /// Most early dialogs of one INVITE.
-pub(crate) const MAX_EARLY: usize = 16;
+pub(crate) const MAX_EARLY_DIALOGS: usize = 16;
 /// Most reliable provisional responses of one early dialog that are acknowledged.
 pub(crate) const MAX_RELIABLE: u8 = 100;
 
@@ -112,7 +113,7 @@ pub(crate) struct Branch {
     /// When it first rang, and whether the newest INVITE had a final response.
     pub(super) rang: Option<Instant>,
     pub(super) refused: bool,
-    pub(super) forks: Vec<EarlyDialog>,
+    pub(super) early_dialogs: Vec<EarlyDialog>,
     /// ACKs by the To tag of the 2xx they answer, sent again when it comes again.
     pub(super) acks: HashMap<String, Bytes>,
     /// Other flows of the same phone, tried when this one is dead (RFC 5626 §5.3).
@@ -150,7 +151,7 @@ impl Branch {
             started: now,
             rang: None,
             refused: false,
-            forks: Vec::new(),
+            early_dialogs: Vec::new(),
             acks: HashMap::new(),
             alternates: Vec::new(),
             breadth: 1,
@@ -204,7 +205,7 @@ impl Branch {
     /// CANCEL carries the INVITE's own branch, route and numbers (RFC 3261 §9.1).
     pub(super) fn cancel(&self, cx: &mut CallContext<'_>, why: &Reason) {
         let Ok(invite) = Message::parse(self.invite.to_vec(), Framing::WebSocket) else { return };
-        let mut cancel = Writer::request(Method::Cancel, invite.request_uri());
+        let mut cancel = MessageWriter::request(Method::Cancel, invite.request_uri());
         let via = invite.values(HeaderName::Via).next().unwrap_or_default();
         cancel.put(HeaderName::Via, via);
         invite.all(HeaderName::Route).for_each(|r| cancel.put(HeaderName::Route, r));
@@ -239,6 +240,6 @@ impl Branch {
 
     /// The early dialog with this To tag.
     pub(super) fn fork_mut(&mut self, tag: &str) -> Option<&mut EarlyDialog> {
-        self.forks.iter_mut().find(|f| f.dialog.id.remote_tag == tag)
+        self.early_dialogs.iter_mut().find(|f| f.dialog.id.remote_tag == tag)
     }
 }

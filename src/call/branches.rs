@@ -23,6 +23,11 @@ pub(crate) struct Branches {
 }
 
 impl Branches {
+    /// None of them; the newest id, and what legs that have left were named by, as they were.
+    pub(super) fn restore(last_id: u16, retired: Vec<String>) -> Branches {
+        Branches { last_id, retired, ..Branches::default() }
+    }
+
     /// The id of the next branch.
     pub(super) fn next_id(&mut self) -> u16 {
         self.last_id += 1;
@@ -135,10 +140,10 @@ impl Branches {
 #[cfg(test)]
 mod tests {
     use super::super::branch::BranchState;
-    use super::super::testing::{Bench, CALL};
+    use super::super::testing::{CALL, CallBench};
     use super::*;
 
-    fn add(bench: &mut Bench, branches: &mut Branches, state: BranchState) -> u16 {
+    fn add(bench: &mut CallBench, branches: &mut Branches, state: BranchState) -> u16 {
         let id = branches.next_id();
         branches.push(bench.branch(id, state));
         id
@@ -146,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_id_is_never_given_again() {
-        let (mut bench, mut branches) = (Bench::new(), Branches::default());
+        let (mut bench, mut branches) = (CallBench::new(), Branches::default());
         let first = add(&mut bench, &mut branches, BranchState::Early);
         branches.set_answered(first);
         assert_eq!(branches.take_answered().map(|b| b.id), Some(first));
@@ -157,7 +162,7 @@ mod tests {
 
     #[test]
     fn all_but_the_one_that_answered_are_given_up() {
-        let (mut bench, mut branches) = (Bench::new(), Branches::default());
+        let (mut bench, mut branches) = (CallBench::new(), Branches::default());
         let kept = add(&mut bench, &mut branches, BranchState::Calling);
         let rings = add(&mut bench, &mut branches, BranchState::Calling);
         add(&mut bench, &mut branches, BranchState::Over);
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_branch_that_comes_back_is_the_one_that_answered() {
-        let (mut bench, mut branches) = (Bench::new(), Branches::default());
+        let (mut bench, mut branches) = (CallBench::new(), Branches::default());
         let id = add(&mut bench, &mut branches, BranchState::Answered);
         branches.set_answered(id);
         let parked = branches.take_answered().expect("it answered");

@@ -7,9 +7,9 @@
 
 use super::{CallContext, CallId};
 use crate::media::LegId;
-use crate::media::player::Source;
+use crate::media::player::PlaySource;
 use crate::sdp::Local;
-use crate::worker::{Command, OpenKind};
+use crate::worker::{OpenKind, WorkerCommand};
 
 /// A call's media.
 pub(crate) struct CallMedia {
@@ -22,7 +22,7 @@ pub(crate) struct CallMedia {
     /// A prompt is what the caller hears; the route goes on at its end.
     prompt: bool,
     /// An operator has parted the two.
-    parted: bool,
+    held_by_operator: bool,
 }
 
 impl CallMedia {
@@ -34,8 +34,18 @@ impl CallMedia {
             early_source: None,
             ringback: false,
             prompt: false,
-            parted: false,
+            held_by_operator: false,
         }
+    }
+
+    /// The session of a call of an earlier process, whose two an operator may have parted.
+    pub(super) fn restore(call: CallId, worker: usize, parted: bool) -> CallMedia {
+        CallMedia { held_by_operator: parted, ..CallMedia::new(call, worker) }
+    }
+
+    /// Whether an operator has parted the two.
+    pub(super) fn is_parted(&self) -> bool {
+        self.held_by_operator
     }
 
     /// The worker that has the session.
@@ -52,28 +62,28 @@ impl CallMedia {
     pub(super) fn open(&self, cx: &mut CallContext<'_>, end: LegId, kind: OpenKind, local: &Local) {
         let (session, seed) = (self.session, cx.random_u64());
         let (ssrc, cname) = (local.ssrc, local.cname.clone());
-        cx.media(self.worker, Command::Open { session, end, kind, ssrc, cname, seed });
+        cx.media(self.worker, WorkerCommand::Open { session, end, kind, ssrc, cname, seed });
     }
 
     /// Joins two ends: what was played to them stops.
     pub(super) fn bridge(&mut self, cx: &mut CallContext<'_>, a: LegId, b: LegId) {
         self.ringback = false;
-        cx.media(self.worker, Command::Bridge { session: self.session, a, b });
+        cx.media(self.worker, WorkerCommand::Bridge { session: self.session, a, b });
     }
 
     /// Parts an end from the one it is joined to.
     pub(super) fn part(&self, cx: &mut CallContext<'_>, end: LegId) {
-        cx.media(self.worker, Command::Part { session: self.session, end });
+        cx.media(self.worker, WorkerCommand::Part { session: self.session, end });
     }
 
     /// Closes an end.
     pub(super) fn close_end(&self, cx: &mut CallContext<'_>, end: LegId) {
-        cx.media(self.worker, Command::CloseEnd { session: self.session, end });
+        cx.media(self.worker, WorkerCommand::CloseEnd { session: self.session, end });
     }
 
     /// Closes the session.
     pub(super) fn close(&self, cx: &mut CallContext<'_>) {
-        cx.media(self.worker, Command::Close { session: self.session });
+        cx.media(self.worker, WorkerCommand::Close { session: self.session });
     }
 
     /// Presses a digit towards an end.
@@ -84,7 +94,7 @@ impl CallMedia {
         (event, length): (u8, std::time::Duration),
     ) {
         let session = self.session;
-        cx.media(self.worker, Command::Digit { session, end, event, length });
+        cx.media(self.worker, WorkerCommand::Digit { session, end, event, length });
     }
 
     /// A far end of our own.
@@ -92,17 +102,17 @@ impl CallMedia {
         &self,
         cx: &mut CallContext<'_>,
         end: LegId,
-        command: impl FnOnce(u64, LegId) -> Command,
+        command: impl FnOnce(u64, LegId) -> WorkerCommand,
     ) {
         cx.media(self.worker, command(self.session, end));
     }
 
-    fn play(&self, cx: &mut CallContext<'_>, end: LegId, source: Source) {
-        cx.media(self.worker, Command::Play { session: self.session, end, source });
+    fn play(&self, cx: &mut CallContext<'_>, end: LegId, source: PlaySource) {
+        cx.media(self.worker, WorkerCommand::Play { session: self.session, end, source });
     }
 
     /// Plays a prompt to an end: [`take_prompt_end`](Self::take_prompt_end) hears of its end.
-    pub(super) fn prompt(&mut self, cx: &mut CallContext<'_>, end: LegId, source: Source) {
+    pub(super) fn prompt(&mut self, cx: &mut CallContext<'_>, end: LegId, source: PlaySource) {
         self.prompt = true;
         self.play(cx, end, source);
     }
@@ -116,7 +126,7 @@ impl CallMedia {
     pub(super) fn ringback(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         if self.early_source.is_none() && !self.ringback {
             self.ringback = true;
-            self.play(cx, end, Source::Ringback);
+            self.play(cx, end, PlaySource::Ringback);
         }
     }
 
@@ -157,38 +167,38 @@ impl CallMedia {
 
     /// An operator parts the two ends, who hear a tune, or joins them again.
     pub(super) fn hold(&mut self, cx: &mut CallContext<'_>, (a, b): (LegId, LegId), parted: bool) {
-        if std::mem::replace(&mut self.parted, parted) == parted {
+        if std::mem::replace(&mut self.held_by_operator, parted) == parted {
             return;
         }
         if parted {
-            [a, b].into_iter().for_each(|end| self.play(cx, end, Source::Tune));
+            [a, b].into_iter().for_each(|end| self.play(cx, end, PlaySource::Tune));
         } else {
-            cx.media(self.worker, Command::Bridge { session: self.session, a, b });
+            cx.media(self.worker, WorkerCommand::Bridge { session: self.session, a, b });
         }
     }
 
     /// Who an operator parted is not held any more.
     pub(super) fn forget_hold(&mut self) {
-        self.parted = false;
+        self.held_by_operator = false;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, CALL};
+    use super::super::testing::{CALL, CallBench};
     use super::*;
 
     const A: LegId = LegId(0);
     const B: LegId = LegId(1);
 
-    fn commands(bench: &mut Bench) -> Vec<String> {
-        let name = |c: &Command| format!("{c:?}").split([' ', '{']).next().map(str::to_owned);
+    fn commands(bench: &mut CallBench) -> Vec<String> {
+        let name = |c: &WorkerCommand| format!("{c:?}").split([' ', '{']).next().map(str::to_owned);
         bench.commands().iter().filter_map(name).collect()
     }
 
     #[test]
     fn ringback_begins_once_and_ends_with_a_bridge() {
-        let (mut bench, mut media) = (Bench::new(), CallMedia::new(CALL, 0));
+        let (mut bench, mut media) = (CallBench::new(), CallMedia::new(CALL, 0));
         media.ringback(&mut bench.cx(), A);
         media.ringback(&mut bench.cx(), A);
         media.bridge(&mut bench.cx(), A, B);
@@ -198,7 +208,7 @@ mod tests {
 
     #[test]
     fn one_early_dialog_is_heard() {
-        let (mut bench, mut media) = (Bench::new(), CallMedia::new(CALL, 0));
+        let (mut bench, mut media) = (CallBench::new(), CallMedia::new(CALL, 0));
         assert!(media.may_hear(1, "x") && !media.hears(1, "x"));
         media.hear(1, "x".into());
         assert!(media.hears(1, "x") && !media.may_hear(1, "y") && !media.may_hear(2, "x"));
@@ -212,18 +222,18 @@ mod tests {
 
     #[test]
     fn a_prompt_ends_once() {
-        let (mut bench, mut media) = (Bench::new(), CallMedia::new(CALL, 0));
+        let (mut bench, mut media) = (CallBench::new(), CallMedia::new(CALL, 0));
         assert!(!media.take_prompt_end(), "a tone's end is nobody's");
-        media.prompt(&mut bench.cx(), A, Source::Tune);
+        media.prompt(&mut bench.cx(), A, PlaySource::Tune);
         assert!(media.take_prompt_end() && !media.take_prompt_end());
-        media.prompt(&mut bench.cx(), A, Source::Tune);
+        media.prompt(&mut bench.cx(), A, PlaySource::Tune);
         media.step_over();
         assert!(!media.take_prompt_end(), "the route went on without it");
     }
 
     #[test]
     fn an_operators_hold_is_done_once() {
-        let (mut bench, mut media) = (Bench::new(), CallMedia::new(CALL, 0));
+        let (mut bench, mut media) = (CallBench::new(), CallMedia::new(CALL, 0));
         media.hold(&mut bench.cx(), (A, B), false);
         media.hold(&mut bench.cx(), (A, B), true);
         media.hold(&mut bench.cx(), (A, B), true);

@@ -6,7 +6,7 @@
 use super::Call;
 use crate::cdr::Party;
 use crate::config::{Config, Trunk};
-use crate::sip::build::{Writer, name_addr};
+use crate::sip::build::{MessageWriter, name_addr};
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -205,7 +205,7 @@ impl Caller {
     }
 
     /// P-Asserted-Identity, Privacy, Diversion, History-Info towards a trunk.
-    pub(crate) fn assert(&self, invite: &mut Writer, host: &str, trunk: Option<&Trunk>) {
+    pub(crate) fn assert(&self, invite: &mut MessageWriter, host: &str, trunk: Option<&Trunk>) {
         let Some(trunk) = trunk else { return };
         let host = trunk.identity.from_domain.as_deref().unwrap_or(host);
         let address = |number: &str| format!("sip:{}@{host}", escape_user(number));

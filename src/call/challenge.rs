@@ -2,9 +2,9 @@
 //! (RFC 3261 §22). Only a trunk's are answered, on the way to that trunk, and within a dialog only
 //! for realms that challenged its INVITE: a callee behind a trunk learns nothing (rule A1).
 
-use super::context::{Asked, TransactionUser};
+use super::context::{InDialogRequest, TransactionUser};
 use super::leg::Leg;
-use super::{Call, CallContext, Party, State};
+use super::{Call, CallContext, CallPhase, Party};
 use crate::media::LegId;
 use crate::sip::digest::Answering;
 use crate::sip::message::Message;
@@ -56,12 +56,12 @@ impl Call {
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,
-        asked: Asked,
+        asked: InDialogRequest,
         client: ClientId,
         message: &Message,
         answering: Option<Answering>,
     ) -> bool {
-        let (call, over) = (self.id, self.state == State::Over);
+        let (call, over) = (self.id, self.state == CallPhase::Over);
         let Some(leg) = self.leg_of(end).filter(|_| !over) else { return false };
         let Party::Trunk(trunk) = leg.party.clone() else { return false };
         let answering = answering.unwrap_or_else(|| Answering::for_realms(&leg.proved_realms));
@@ -88,7 +88,7 @@ impl Call {
         let own = self.dialog_of(end).filter(|d| d.id.remote_tag == tag);
         let early = || {
             let branch = self.branches.of_end(end)?;
-            branch.forks.iter().map(|f| &f.dialog).find(|d| d.id.remote_tag == tag)
+            branch.early_dialogs.iter().map(|f| &f.dialog).find(|d| d.id.remote_tag == tag)
         };
         Some(own.or_else(early)?.local_cseq + 1)
     }
@@ -120,7 +120,7 @@ impl Leg {
     pub(super) fn say_goodbye(
         &self,
         cx: &mut CallContext<'_>,
-        mut bye: crate::sip::Writer,
+        mut bye: crate::sip::MessageWriter,
         branch: &str,
         why: &Reason,
     ) {

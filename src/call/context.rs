@@ -1,7 +1,7 @@
 //! The desk a call works at: what it may use of the node while it handles one input.
 
 use super::media_policy::MediaPolicy;
-pub use super::services::{Identity, Services};
+pub use super::services::{NodeIdentity, Services};
 use super::{CallId, EndReason};
 use crate::cdr::Party;
 use crate::config::{Config, JwtSettings, User};
@@ -9,14 +9,14 @@ use crate::event::Event;
 use crate::flow::{FlowKind, account};
 use crate::hex::token;
 use crate::media::LegId;
-use crate::resolver::{Located, Target};
-use crate::sip::build::Writer;
+use crate::resolver::{Located, SrvTarget};
+use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, Method, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transmit};
-use crate::sip::uri::Transport;
-use crate::worker::Command;
+use crate::sip::uri::UriTransport;
+use crate::worker::WorkerCommand;
 use bytes::Bytes;
 use rand_core::RngCore;
 use std::net::{IpAddr, SocketAddr};
@@ -57,7 +57,7 @@ impl CallTimer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
     /// A name's records.
-    Dns(crate::resolver::Query),
+    Dns(crate::resolver::DnsQuery),
     /// The keys of tokens.
     Keys(JwtSettings),
     /// Who a user is, of a web application.
@@ -68,7 +68,7 @@ pub enum Question {
 
 /// What a request of ours within a dialog was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Asked {
+pub enum InDialogRequest {
     /// A re-INVITE or UPDATE that keeps the session alive.
     Refresh,
     /// Whether the peer still knows the dialog.
@@ -86,7 +86,7 @@ pub enum TransactionUser {
     /// The INVITE of a branch.
     Branch(CallId, u16),
     /// A request within a leg's dialog.
-    Leg(CallId, LegId, Asked),
+    Leg(CallId, LegId, InDialogRequest),
     /// A trunk's REGISTER with the registrar of this number, or OPTIONS.
     Trunk { name: String, registrar: Option<usize>, hop: Hop },
     /// A text passed on outside a call, to this trunk or to a user.
@@ -138,7 +138,7 @@ pub enum Output {
     CloseFlow(Flow),
     Media {
         worker: usize,
-        command: Command,
+        command: WorkerCommand,
     },
     Ask(Question),
     Event(Event),
@@ -218,7 +218,7 @@ impl CallContext<'_> {
     }
 
     /// Commands a media worker.
-    pub(crate) fn media(&mut self, worker: usize, command: Command) {
+    pub(crate) fn media(&mut self, worker: usize, command: WorkerCommand) {
         self.out.push(Output::Media { worker, command });
     }
 
@@ -236,14 +236,14 @@ impl CallContext<'_> {
 
     /// Refuses a request within a dialog.
     pub(crate) fn refuse(&mut self, server: ServerId, request: &Message, why: &Refusal) {
-        let response = Writer::refusal(request, why, "", &self.config.domain);
+        let response = MessageWriter::refusal(request, why, "", &self.config.domain);
         self.respond(server, why.status, response.end());
     }
 
     /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028
     /// §6).
     pub(crate) fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
-        let mut response = Writer::refusal(request, why, "", &self.config.domain);
+        let mut response = MessageWriter::refusal(request, why, "", &self.config.domain);
         match why.status {
             415 => response.put(HeaderName::Accept, ACCEPT),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
@@ -289,20 +289,20 @@ impl CallContext<'_> {
         let branch = ["z9hG4bK", &self.token()].concat();
         let domain = &self.config.domain;
         let via = match self.kind_of(hop) {
-            Kind::WebSocket => format!(
+            HopKind::WebSocket => format!(
                 "SIP/2.0/{} {domain};branch={branch}",
                 if self.services.identity.web_secure { "WSS" } else { "WS" }
             ),
-            Kind::Server(Transport::Udp, to) => [
+            HopKind::Server(UriTransport::Udp, to) => [
                 "SIP/2.0/UDP ",
-                &self.sent_by(hop, to, Transport::Udp).to_string(),
+                &self.sent_by(hop, to, UriTransport::Udp).to_string(),
                 ";rport;branch=",
                 &branch,
             ]
             .concat(),
             // RFC 5923 §5: the peer may send its own requests back over our connection.
-            Kind::Server(transport, to) => {
-                let name = if transport == Transport::Tcp { "TCP" } else { "TLS" };
+            HopKind::Server(transport, to) => {
+                let name = if transport == UriTransport::Tcp { "TCP" } else { "TLS" };
                 format!(
                     "SIP/2.0/{name} {};rport;alias;branch={branch}",
                     self.sent_by(hop, to, transport)
@@ -312,16 +312,16 @@ impl CallContext<'_> {
         (branch, via)
     }
 
-    fn kind_of(&self, hop: Hop) -> Kind {
+    fn kind_of(&self, hop: Hop) -> HopKind {
         match hop {
-            Hop::Udp(to) | Hop::UdpFrom(to, _) => Kind::Server(Transport::Udp, to),
-            Hop::Tcp(to) => Kind::Server(Transport::Tcp, to),
-            Hop::Tls(to, _) => Kind::Server(Transport::Tls, to),
-            Hop::Suspended => Kind::WebSocket,
+            Hop::Udp(to) | Hop::UdpFrom(to, _) => HopKind::Server(UriTransport::Udp, to),
+            Hop::Tcp(to) => HopKind::Server(UriTransport::Tcp, to),
+            Hop::Tls(to, _) => HopKind::Server(UriTransport::Tls, to),
+            Hop::Suspended => HopKind::WebSocket,
             Hop::Flow(flow) => match self.services.flows.get(&flow) {
-                Some(f) if f.kind == FlowKind::Tcp => Kind::Server(Transport::Tcp, f.remote),
-                Some(f) if f.kind == FlowKind::Tls => Kind::Server(Transport::Tls, f.remote),
-                _ => Kind::WebSocket,
+                Some(f) if f.kind == FlowKind::Tcp => HopKind::Server(UriTransport::Tcp, f.remote),
+                Some(f) if f.kind == FlowKind::Tls => HopKind::Server(UriTransport::Tls, f.remote),
+                _ => HopKind::WebSocket,
             },
         }
     }
@@ -358,7 +358,7 @@ impl CallContext<'_> {
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
     /// of it.
-    pub(crate) fn locate(&mut self, target: &Target, waiter: DnsWaiter) -> Located {
+    pub(crate) fn locate(&mut self, target: &SrvTarget, waiter: DnsWaiter) -> Located {
         let random = &mut self.services.random;
         let found = self.services.locator.locate(self.now, target, &mut || random.next_u64());
         if let Located::Waiting(query) = &found {
@@ -373,11 +373,11 @@ impl CallContext<'_> {
         found
     }
 
-    fn sent_by(&self, hop: Hop, to: SocketAddr, transport: Transport) -> SocketAddr {
+    fn sent_by(&self, hop: Hop, to: SocketAddr, transport: UriTransport) -> SocketAddr {
         let port = match transport {
-            Transport::Udp => self.services.identity.udp_port,
-            Transport::Tcp => self.services.identity.tcp_port,
-            Transport::Tls => self.services.identity.tls_port,
+            UriTransport::Udp => self.services.identity.udp_port,
+            UriTransport::Tcp => self.services.identity.tcp_port,
+            UriTransport::Tls => self.services.identity.tls_port,
         };
         SocketAddr::new(self.local_ip(hop, to.ip()), port)
     }
@@ -385,12 +385,12 @@ impl CallContext<'_> {
     /// Our Contact towards `hop`; `user` names the call.
     pub(crate) fn contact(&self, hop: Hop, user: &str) -> String {
         match self.kind_of(hop) {
-            Kind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
-            Kind::Server(Transport::Udp, to) => {
-                ["<sip:", user, "@", &self.sent_by(hop, to, Transport::Udp).to_string(), ">"]
+            HopKind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
+            HopKind::Server(UriTransport::Udp, to) => {
+                ["<sip:", user, "@", &self.sent_by(hop, to, UriTransport::Udp).to_string(), ">"]
                     .concat()
             }
-            Kind::Server(transport, to) => format!(
+            HopKind::Server(transport, to) => format!(
                 "<sip:{user}@{};transport={}>",
                 self.sent_by(hop, to, transport),
                 transport.as_str()
@@ -400,7 +400,7 @@ impl CallContext<'_> {
 }
 
 /// What a hop is, for Via and Contact.
-enum Kind {
+enum HopKind {
     WebSocket,
-    Server(Transport, SocketAddr),
+    Server(UriTransport, SocketAddr),
 }

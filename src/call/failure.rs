@@ -3,7 +3,7 @@
 
 use super::branch::{BranchState, BranchTarget};
 use super::route_cursor::AfterTrunk;
-use super::{Call, CallContext, CallTimer, EndReason, HangupBy, State};
+use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::dialplan::Outcome;
 use crate::errors::Code;
 use crate::event::Event;
@@ -40,7 +40,7 @@ impl Call {
         self.cdr.tried.push(tried);
         self.media.unhear(id);
         self.close_branch_end(cx, id);
-        if self.state == State::Routing {
+        if self.state == CallPhase::Routing {
             cx.note(Event::BranchFailed {
                 call,
                 target: party,
@@ -74,7 +74,7 @@ impl Call {
             BranchTarget::User { .. } if why.code == Code::FLOW_DEAD => Outcome::Unregistered,
             _ => Outcome::of_status(why.status),
         };
-        self.route.refused(outcome, why.clone());
+        self.route.on_refused(outcome, why.clone());
         if self.branches.is_any_trying() {
             return;
         }

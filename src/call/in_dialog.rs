@@ -2,11 +2,11 @@
 
 use super::bodies::description;
 use super::branch::BranchState;
-use super::context::Asked;
+use super::context::InDialogRequest;
 use super::leg::Composed;
-use super::{Call, CallContext, EndReason, State, dtmf_info};
+use super::{Call, CallContext, CallPhase, EndReason, dtmf_info};
 use crate::media::{Digits, LegId};
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::cause::reasons;
 use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
@@ -20,7 +20,12 @@ impl Call {
     pub(crate) fn dialog_for(&self, end: LegId, message: &Message) -> Option<&Dialog> {
         let own = self.dialog_of(end).filter(|d| d.matches(message));
         own.or_else(|| {
-            self.branches.of_end(end)?.forks.iter().map(|f| &f.dialog).find(|d| d.matches(message))
+            self.branches
+                .of_end(end)?
+                .early_dialogs
+                .iter()
+                .map(|f| &f.dialog)
+                .find(|d| d.matches(message))
         })
     }
 
@@ -29,7 +34,7 @@ impl Call {
             return self.leg_mut(end)?.dialog.as_mut();
         }
         let branch = self.branches.of_end_mut(end)?;
-        branch.forks.iter_mut().map(|f| &mut f.dialog).find(|d| d.matches(message))
+        branch.early_dialogs.iter_mut().map(|f| &mut f.dialog).find(|d| d.matches(message))
     }
 
     /// A request within one of the call's dialogs.
@@ -55,7 +60,7 @@ impl Call {
         }
         match message.method() {
             Method::Bye => self.bye_received(cx, end, server, message),
-            _ if self.state == State::Over => {
+            _ if self.state == CallPhase::Over => {
                 cx.refuse(server, message, &Refusal::new(481, "the call has ended"))
             }
             Method::Invite => self.reinvite(cx, end, server, message),
@@ -78,7 +83,7 @@ impl Call {
                 &Refusal::new(489, "no event package is served within a call"),
             ),
             Method::Options => {
-                let mut response = Writer::response(message, 200, None);
+                let mut response = MessageWriter::response(message, 200, None);
                 response.put(HeaderName::Allow, ALLOW);
                 response.put(
                     HeaderName::Supported,
@@ -102,7 +107,7 @@ impl Call {
         server: ServerId,
         message: &Message,
     ) {
-        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         if self.on_transferor_gone(cx, end) {
             return;
         }
@@ -115,7 +120,7 @@ impl Call {
                 .iter_mut()
                 .find(|b| b.leg.end == end && b.state != BranchState::Answered)
             {
-                branch.forks.retain(|f| !f.dialog.matches(message));
+                branch.early_dialogs.retain(|f| !f.dialog.matches(message));
             }
             return;
         }
@@ -186,19 +191,19 @@ impl Call {
         }
         if message.body().is_empty() {
             // RFC 2976: an empty INFO is a keep-alive.
-            return cx.respond(server, 200, Writer::response(message, 200, None).end());
+            return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         }
         let Some(digit) = dtmf_info::read(message) else {
             let why = "INFO is taken for digits, or a package the other side asked for";
             let mut response =
-                Writer::refusal(message, &Refusal::new(415, why), "", &cx.config.domain);
+                MessageWriter::refusal(message, &Refusal::new(415, why), "", &cx.config.domain);
             response.put(HeaderName::Accept, dtmf_info::ACCEPTED);
             return cx.respond(server, 415, response.end());
         };
         let Some((event, length)) = digit else {
             return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));
         };
-        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         if let Some(to) = self.opposite(end) {
             self.send_digit(cx, to, event, length);
         }
@@ -219,6 +224,11 @@ impl Call {
         }
         let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
         let bytes = info.end_with(dtmf_info::WRITTEN, dtmf_info::write(event, length).as_bytes());
-        leg.ask(cx, call, Composed { method: Method::Info, branch: &branch, bytes }, Asked::Info);
+        leg.ask(
+            cx,
+            call,
+            Composed { method: Method::Info, branch: &branch, bytes },
+            InDialogRequest::Info,
+        );
     }
 }

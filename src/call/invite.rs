@@ -7,7 +7,7 @@ use super::outgoing::for_length;
 use super::packages::passed;
 use super::{Call, CallContext};
 use crate::config::{Reliable, Trunk};
-use crate::sip::build::{Writer, name_addr};
+use crate::sip::build::{MessageWriter, name_addr};
 use crate::sip::message::Message;
 use crate::sip::multipart::mixed;
 use crate::sip::parse::HeaderName;
@@ -80,7 +80,7 @@ impl Call {
             _ => None,
         };
         let (uri, to) = addressed(cx, &branch.target, trunk);
-        let mut invite = Writer::request(Method::Invite, &uri);
+        let mut invite = MessageWriter::request(Method::Invite, &uri);
         invite.put(HeaderName::Via, via);
         if let BranchTarget::User { path, .. } = &branch.target {
             path.iter().for_each(|p| invite.put(HeaderName::Route, p));
@@ -149,7 +149,7 @@ fn location(invite: &Message) -> Option<&[u8]> {
 
 /// Ends an INVITE with the offer, if any, and the caller's location (RFC 6442 §4.1). No other part
 /// of a caller's body crosses: what ISUP and session metadata say is of another call than ours.
-fn with_location(mut invite: Writer, offer: &[u8], location: &[u8], domain: &str) -> Bytes {
+fn with_location(mut invite: MessageWriter, offer: &[u8], location: &[u8], domain: &str) -> Bytes {
     let id = format!("location@{domain}");
     invite.put(HeaderName::Geolocation, format_args!("<cid:{id}>"));
     let of_location =
@@ -208,7 +208,7 @@ fn request_uri(cx: &CallContext<'_>, trunk: Option<&Trunk>, number: &str) -> (St
     }
 }
 
-fn extensions(invite: &mut Writer, trunk: Option<&Trunk>, session: Option<u32>) {
+fn extensions(invite: &mut MessageWriter, trunk: Option<&Trunk>, session: Option<u32>) {
     let reliable = trunk.map_or(Reliable::Off, |t| t.reliable);
     let mut supported = vec!["replaces", "norefersub"];
     if reliable != Reliable::Off {

@@ -11,15 +11,16 @@ use super::leg::Leg;
 use super::{CallContext, CallId, CallTimer};
 use crate::config::Reliable as Policy;
 use crate::errors::Code;
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::dialog::Dialog;
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
+use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{MIN_SE, TooBrief, grant};
-use crate::sip::status::{ACCEPT, ALLOW, Refusal};
-use crate::sip::transaction::{Hop, ServerId, T1, T1X64};
+use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal};
+use crate::sip::transaction::{Hop, ServerId, T1, T1X64, TransactionEvent};
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -38,7 +39,7 @@ struct Unacknowledged {
 
 /// What a 200 describes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Description {
+pub(super) enum SdpRole {
     /// Our offer: the INVITE had none.
     Offer,
     /// The answer to the caller's offer.
@@ -47,8 +48,37 @@ pub(super) enum Description {
     Settled,
 }
 
+/// What is kept of an INVITE: who called, and what a response to it echoes.
+const KEPT: [HeaderName; 14] = [
+    HeaderName::Via,
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::Contact,
+    HeaderName::RecordRoute,
+    HeaderName::PAssertedIdentity,
+    HeaderName::PPreferredIdentity,
+    HeaderName::RemotePartyId,
+    HeaderName::Privacy,
+    HeaderName::Diversion,
+    HeaderName::HistoryInfo,
+    HeaderName::Supported,
+];
+/// What of it only a response needs.
+const UNTIL_FINISHED: [HeaderName; 3] =
+    [HeaderName::Via, HeaderName::RecordRoute, HeaderName::Supported];
+
+/// The server side of an INVITE as a value that outlives the process.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct InviteSnapshot {
+    invite: String,
+    offerless: bool,
+    finished: bool,
+}
+
 /// The INVITE that began a call, and its transaction.
-pub(crate) struct InviteServer {
+pub(crate) struct CallerInvite {
     invite: Message,
     /// `None` for an INVITE nobody sent.
     transaction: Option<ServerId>,
@@ -69,10 +99,10 @@ pub(crate) struct InviteServer {
     settled: bool,
 }
 
-impl InviteServer {
+impl CallerInvite {
     /// The server side of an INVITE that was received.
-    pub(crate) fn new(invite: Message, transaction: ServerId) -> InviteServer {
-        InviteServer {
+    pub(crate) fn new(invite: Message, transaction: ServerId) -> CallerInvite {
+        CallerInvite {
             invite,
             transaction: Some(transaction),
             offerless: false,
@@ -88,8 +118,47 @@ impl InviteServer {
     }
 
     /// The server side of an INVITE nobody sent: nothing can be said to it.
-    pub(crate) fn of_nobody(invite: Message) -> InviteServer {
-        InviteServer { transaction: None, finished: true, ..InviteServer::new(invite, ServerId(0)) }
+    pub(crate) fn of_nobody(invite: Message) -> CallerInvite {
+        CallerInvite { transaction: None, finished: true, ..CallerInvite::new(invite, ServerId(0)) }
+    }
+
+    /// The server side as a value; what was only said provisionally is not kept.
+    pub(super) fn snapshot(&self) -> InviteSnapshot {
+        let mut text = MessageWriter::request(Method::Invite, self.invite.request_uri());
+        let needed = |name: &&HeaderName| !self.finished || !UNTIL_FINISHED.contains(name);
+        for name in KEPT.iter().filter(needed) {
+            self.invite.all(*name).for_each(|value| text.put(*name, value));
+        }
+        InviteSnapshot {
+            invite: String::from_utf8_lossy(&text.end()).into_owned(),
+            offerless: self.offerless,
+            finished: self.finished,
+        }
+    }
+
+    /// The server side of a value: one without a final response waits for it again, to be sent by
+    /// `hop`. `None` if the INVITE cannot be read.
+    pub(super) fn restore(
+        cx: &mut CallContext<'_>,
+        from: InviteSnapshot,
+        hop: Hop,
+    ) -> Option<CallerInvite> {
+        let invite = Message::parse(from.invite.into_bytes(), Framing::WebSocket).ok()?;
+        let mut events = Vec::new();
+        if !from.finished {
+            let copy = invite.clone();
+            cx.services.transactions.receive(cx.now, hop, copy, &mut Vec::new(), &mut events);
+        }
+        let transaction = events.into_iter().find_map(|event| match event {
+            TransactionEvent::Request { id, .. } => Some(id),
+            _ => None,
+        });
+        Some(CallerInvite {
+            transaction,
+            offerless: from.offerless,
+            finished: transaction.is_none(),
+            ..CallerInvite::new(invite, ServerId(0))
+        })
     }
 
     /// The INVITE.
@@ -120,7 +189,7 @@ impl InviteServer {
     /// Says 100; a trunk's `policy` decides about reliable responses from now on.
     pub(super) fn begin(&mut self, cx: &mut CallContext<'_>, policy: Option<Policy>) {
         self.policy = policy;
-        let trying = Writer::response(&self.invite, 100, None).end();
+        let trying = MessageWriter::response(&self.invite, 100, None).end();
         self.respond(cx, 100, trying);
     }
 
@@ -170,7 +239,7 @@ impl InviteServer {
             }
             return;
         }
-        let mut response = Writer::response(&self.invite, status, Some(&caller.local_tag));
+        let mut response = MessageWriter::response(&self.invite, status, Some(&caller.local_tag));
         self.invite
             .values(HeaderName::RecordRoute)
             .filter(|r| NameAddr::parse(r).is_ok())
@@ -239,7 +308,7 @@ impl InviteServer {
     }
 
     /// The reliable response that was open is acknowledged.
-    pub(super) fn acknowledged(&mut self, cx: &mut CallContext<'_>, call: CallId) {
+    pub(super) fn on_ack(&mut self, cx: &mut CallContext<'_>, call: CallId) {
         self.settled |= self.open.take().is_some_and(|o| o.has_sdp);
         cx.disarm(call, CallTimer::Reliable);
     }
@@ -270,15 +339,15 @@ impl InviteServer {
     }
 
     /// What the 200 describes, or `None` if it must wait for a PRACK: `answered_by` is then kept.
-    pub(super) fn may_accept(&mut self, answered_by: Option<u16>) -> Option<Description> {
+    pub(super) fn may_accept(&mut self, answered_by: Option<u16>) -> Option<SdpRole> {
         if !self.may_answer() {
             self.deferred = Some(answered_by);
             return None;
         }
         Some(match (self.settled, self.offerless) {
-            (true, _) => Description::Settled,
-            (false, true) => Description::Offer,
-            (false, false) => Description::Answer,
+            (true, _) => SdpRole::Settled,
+            (false, true) => SdpRole::Offer,
+            (false, false) => SdpRole::Answer,
         })
     }
 
@@ -304,7 +373,8 @@ impl InviteServer {
         why: &Refusal,
     ) {
         self.finish(cx, call);
-        let mut response = Writer::refusal(&self.invite, why, &caller.local_tag, &cx.config.domain);
+        let mut response =
+            MessageWriter::refusal(&self.invite, why, &caller.local_tag, &cx.config.domain);
         match why.status {
             415 => response.put(HeaderName::Accept, ACCEPT),
             422 => response.put(HeaderName::MinSe, MIN_SE),
@@ -349,21 +419,21 @@ fn rack(message: &Message) -> Option<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, CALL, hop, request};
+    use super::super::testing::{CALL, CallBench, hop, request};
     use super::*;
 
     /// An INVITE that came in with these headers, the caller, and the bench.
-    fn received(headers: &str) -> (Bench, InviteServer, Leg) {
-        let mut bench = Bench::new();
+    fn received(headers: &str) -> (CallBench, CallerInvite, Leg) {
+        let mut bench = CallBench::new();
         let invite = request("INVITE", 7, headers);
         let transaction = bench.receive(&invite);
         let caller = bench.leg();
-        (bench, InviteServer::new(invite, transaction), caller)
+        (bench, CallerInvite::new(invite, transaction), caller)
     }
 
     fn says(
-        bench: &mut Bench,
-        uas: &mut InviteServer,
+        bench: &mut CallBench,
+        uas: &mut CallerInvite,
         caller: &mut Leg,
         what: (u16, Option<&str>),
     ) {
@@ -388,7 +458,7 @@ mod tests {
         assert!(!uas.awaits(&prack(rseq + 1)), "of another response");
         assert!(!uas.awaits(&request("PRACK", 8, &format!("RAck: {rseq} 7 INVITE 1\r\n"))));
         assert!(uas.awaits(&prack(rseq)));
-        uas.acknowledged(&mut bench.cx(), CALL);
+        uas.on_ack(&mut bench.cx(), CALL);
         assert!(!uas.awaits(&prack(rseq)), "acknowledged once");
         let waited: Vec<u16> = std::iter::from_fn(|| uas.take_waiting()).map(|w| w.0).collect();
         assert_eq!(waited, [183, 180], "the same twice in a row is one");
@@ -411,22 +481,22 @@ mod tests {
         says(&mut bench, &mut uas, &mut caller, (183, Some("v=0")));
         assert_eq!(uas.may_accept(Some(3)), None);
         assert_eq!(uas.take_deferred(), None, "the PRACK is not there");
-        uas.acknowledged(&mut bench.cx(), CALL);
+        uas.on_ack(&mut bench.cx(), CALL);
         assert_eq!(uas.take_deferred(), Some(Some(3)));
-        assert_eq!(uas.may_accept(Some(3)), Some(Description::Settled), "it was in the 183");
+        assert_eq!(uas.may_accept(Some(3)), Some(SdpRole::Settled), "it was in the 183");
     }
 
     #[test]
     fn the_200_describes_what_is_still_to_be_described() {
         let (_, mut uas, _) = received("");
-        assert_eq!(uas.may_accept(None), Some(Description::Answer));
+        assert_eq!(uas.may_accept(None), Some(SdpRole::Answer));
         uas.note_offerless();
-        assert_eq!(uas.may_accept(None), Some(Description::Offer));
+        assert_eq!(uas.may_accept(None), Some(SdpRole::Offer));
         assert!(!uas.takes_early_media(), "there is nothing to answer, and no reliable response");
         uas.note_offered();
         assert!(uas.take_offered() && !uas.take_offered(), "one PRACK brings the answer");
         uas.note_settled();
-        assert_eq!(uas.may_accept(None), Some(Description::Settled));
+        assert_eq!(uas.may_accept(None), Some(SdpRole::Settled));
     }
 
     #[test]
@@ -461,8 +531,8 @@ mod tests {
 
     #[test]
     fn nothing_is_said_to_an_invite_nobody_sent() {
-        let mut bench = Bench::new();
-        let mut uas = InviteServer::of_nobody(request("INVITE", 1, ""));
+        let mut bench = CallBench::new();
+        let mut uas = CallerInvite::of_nobody(request("INVITE", 1, ""));
         let mut caller = bench.leg();
         says(&mut bench, &mut uas, &mut caller, (180, None));
         uas.move_to(&mut bench.cx(), hop());

@@ -7,12 +7,12 @@
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::Followup;
 use super::leg::Leg;
-use super::{Call, CallContext, CallId, EndReason, HangupBy, State};
+use super::{Call, CallContext, CallId, CallPhase, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sdp::Direction;
-use crate::sdp::offer_answer::{Events, Negotiated, Remote};
+use crate::sdp::offer_answer::{Negotiated, Remote, TelephoneEvents};
 use crate::sip::transaction::Hop;
 use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -52,7 +52,7 @@ impl Call {
         let mut branch = Branch::new(id, BranchTarget::Joined, leg, cx.now);
         branch.state = BranchState::Answered;
         self.branches.push_answered(branch);
-        self.state = State::Talking;
+        self.state = CallPhase::Talking;
         self.joined = Some(JoinedCall { other, end, codec, theirs: None, open: false });
         self.media.open(cx, end, OpenKind::Trunk { nat: false }, &local);
     }
@@ -86,7 +86,7 @@ impl Call {
             codec,
             send: pt,
             receive: vec![(pt, codec)],
-            events: Events::both_ways(101, codec.clock()),
+            events: TelephoneEvents::both_ways(101, codec.clock()),
             noise: None,
             direction: Direction::SendRecv,
             remote: Remote::Rtp {

@@ -1,6 +1,6 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
-use super::context::{Asked, TransactionUser};
+use super::context::{InDialogRequest, TransactionUser};
 use super::retries::Retries;
 use super::transfer_state::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
@@ -8,11 +8,11 @@ use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
-use crate::media::endpoint::{Digits, Settings};
-use crate::media::{LegId, Watch};
+use crate::media::endpoint::{Digits, EndpointSettings};
+use crate::media::{LegId, MediaWatch};
 use crate::sdp::crypto::{LocalKeys, Policy};
 use crate::sdp::offer_answer::{Ice, LegKind, Local, Negotiated, Negotiation};
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
 use crate::sip::header::NameAddr;
@@ -21,7 +21,7 @@ use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
 use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
-use crate::worker::{Command, OpenKind};
+use crate::worker::{OpenKind, WorkerCommand};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -256,7 +256,7 @@ impl Leg {
     }
 
     /// Media is open at this address; its port goes into our descriptions.
-    pub(crate) fn opened(&mut self, address: SocketAddr, tcp: bool) {
+    pub(crate) fn on_media_opened(&mut self, address: SocketAddr, tcp: bool) {
         let local = &mut self.negotiation.local;
         local.tcp = tcp;
         local.address.set_port(address.port());
@@ -271,7 +271,7 @@ impl Leg {
         worker: usize,
         negotiated: &Negotiated,
     ) {
-        let settings = Settings {
+        let settings = EndpointSettings {
             negotiated: cx.media_policy().with_checked_rtcp(self, negotiated.clone()),
             complexity: cx.config.media.complexity,
             digits: self.dtmf(cx),
@@ -280,21 +280,25 @@ impl Leg {
         };
         cx.media(
             worker,
-            Command::Configure { session: call.0, end: self.end, settings: Box::new(settings) },
+            WorkerCommand::Configure {
+                session: call.0,
+                end: self.end,
+                settings: Box::new(settings),
+            },
         );
     }
 
     /// Tells media that the leg is answered, where it may be learned where its peer sends from.
     pub(super) fn answered(&self, cx: &mut CallContext<'_>, call: CallId, worker: usize) {
         if self.trunk(cx).is_some_and(|t| t.nat || t.nat_signalling) {
-            cx.media(worker, Command::Answered { session: call.0, end: self.end });
+            cx.media(worker, WorkerCommand::Answered { session: call.0, end: self.end });
         }
     }
 
     /// How long its media may be silent; a trunk may have a time of its own.
-    fn watch(&self, cx: &CallContext<'_>) -> Watch {
+    fn watch(&self, cx: &CallContext<'_>) -> MediaWatch {
         let media = &cx.config.media;
-        Watch {
+        MediaWatch {
             stopped: self.trunk(cx).map_or(media.watch.stopped, |t| t.stopped_after),
             again: media.watch.again,
             // Told as soon as one of the two may matter; which one does is the call's to know.
@@ -337,8 +341,8 @@ impl Leg {
         cx: &CallContext<'_>,
         request: &Message,
         granted: Option<&Granted>,
-    ) -> Writer {
-        let mut response = Writer::response(request, 200, Some(&self.local_tag));
+    ) -> MessageWriter {
+        let mut response = MessageWriter::response(request, 200, Some(&self.local_tag));
         if request.method() == Method::Invite {
             request
                 .values(HeaderName::RecordRoute)
@@ -390,7 +394,7 @@ impl Leg {
         &mut self,
         cx: &mut CallContext<'_>,
         method: Method,
-    ) -> Option<(Writer, String, u32)> {
+    ) -> Option<(MessageWriter, String, u32)> {
         if self.flow_lost {
             return None;
         }
@@ -407,7 +411,7 @@ impl Leg {
         cx: &mut CallContext<'_>,
         call: CallId,
         request: Composed<'_>,
-        asked: Asked,
+        asked: InDialogRequest,
     ) -> ClientId {
         let client = cx.request(request.method, request.branch, self.hop, request.bytes);
         cx.services.transaction_users.insert(client, TransactionUser::Leg(call, self.end, asked));

@@ -1,30 +1,43 @@
 //! The signalling of a leg as a value that outlives the process.
 //!
-//! Not here: its negotiation, which its media brings along.
+//! Not here: what its exchanges settled, which its media brings along.
 
 use super::CallContext;
 use super::leg::Leg;
 use crate::cdr::Party;
-use crate::config::User;
+use crate::config::{Config, User};
+use crate::dialplan::Permits;
 use crate::media::LegId;
-use crate::sdp::offer_answer::Negotiation;
+use crate::sdp::offer_answer::{Negotiation, NegotiationSnapshot, Settled};
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::{Dialog, DialogSnapshot, HopSnapshot};
+use crate::sip::digest::Secret;
 use crate::sip::session_timer::SessionTimer;
+use crate::sip::transaction::Hop;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// More requests than a leg makes between two checkpoints.
+const UNKNOWN: u32 = 100;
+
+/// What media knows of the negotiation of an end.
+pub type SettledOf<'a> = &'a dyn Fn(LegId) -> Option<Settled>;
 
 /// A leg in its dialog, with nothing open: neither a request of ours, nor a 2xx without its ACK.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LegSnapshot {
     party: Party,
+    /// Of a user who is not written in the configuration.
+    account: Option<Box<AccountSnapshot>>,
     end: LegId,
     hop: HopSnapshot,
     signalling: Option<IpAddr>,
     local_tag: String,
     dialog: Option<DialogSnapshot>,
+    negotiation: NegotiationSnapshot,
     peer: Capabilities,
     passes: Vec<String>,
     session: Option<SessionTimer>,
@@ -34,17 +47,67 @@ pub(crate) struct LegSnapshot {
     proved_realms: Vec<String>,
 }
 
+/// What a token or a web application said of a user.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct AccountSnapshot {
+    did: Option<String>,
+    numbers: Vec<String>,
+    display_name: Option<String>,
+    context: String,
+    refer: bool,
+    fraud_brake: bool,
+    claims: Vec<String>,
+    tags: BTreeMap<String, String>,
+}
+
+impl AccountSnapshot {
+    fn of(user: &User) -> AccountSnapshot {
+        AccountSnapshot {
+            did: user.did.clone(),
+            numbers: user.numbers.clone(),
+            display_name: user.display_name.clone(),
+            context: user.context.clone(),
+            // Whom it may call is not kept, so it hands the call over to nobody.
+            refer: user.refer && user.permits.callees.is_empty(),
+            fraud_brake: user.fraud_brake,
+            claims: user.permits.claims.clone(),
+            tags: user.tags.clone(),
+        }
+    }
+
+    /// The account, which cannot log in by itself.
+    fn restore(self, name: String) -> User {
+        User {
+            name,
+            password: Secret::new(String::new()),
+            did: self.did,
+            numbers: self.numbers,
+            display_name: self.display_name,
+            context: self.context,
+            max_calls: None,
+            calls_per_second: None,
+            refer: self.refer,
+            fraud_brake: self.fraud_brake,
+            permits: Permits { claims: self.claims, callees: Vec::new() },
+            tags: self.tags,
+        }
+    }
+}
+
 impl Leg {
     /// The leg as a value at `now`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
-    pub(crate) fn snapshot(&self, now: Instant) -> LegSnapshot {
+    pub(crate) fn snapshot(&self, config: &Config, now: Instant) -> LegSnapshot {
+        let own = |user: &&Arc<User>| !config.users.contains_key(&user.name);
+        let account = self.account.as_ref().filter(own);
         LegSnapshot {
             party: self.party.clone(),
+            account: account.map(|user| Box::new(AccountSnapshot::of(user))),
             end: self.end,
             hop: HopSnapshot::of(self.hop),
             signalling: self.signalling,
             local_tag: self.local_tag.clone(),
             dialog: self.dialog.as_ref().map(Dialog::snapshot),
+            negotiation: self.negotiation.snapshot(),
             peer: self.peer.clone(),
             passes: self.passes.clone(),
             session: self.session,
@@ -54,33 +117,44 @@ impl Leg {
         }
     }
 
-    /// The leg of a value, with the account its user has now and what media brought along. One that
-    /// went by a connection waits for its peer; timers are the caller's to arm.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
+    /// The leg of a value of `then`, with the account its user has now and what its media brought
+    /// along. One that went by a connection waits for its peer; timers are the caller's to arm.
     pub(crate) fn restore(
         cx: &mut CallContext<'_>,
         snapshot: LegSnapshot,
-        account: Option<Arc<User>>,
-        negotiation: Negotiation,
+        then: Instant,
+        media: Option<SettledOf<'_>>,
     ) -> Leg {
         let trunk = match &snapshot.party {
             Party::Trunk(name) => cx.config.trunks.get(name).map(|t| t.number),
             Party::User { .. } | Party::Number(_) | Party::Internal(_) => None,
         };
+        let account = match &snapshot.party {
+            Party::User { name, .. } => cx.config.users.get(name).cloned().or_else(|| {
+                snapshot.account.map(|account| Arc::new(account.restore(name.clone())))
+            }),
+            Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => None,
+        };
         let hop = snapshot.hop.restore(trunk);
         let unknown = IpAddr::from([0, 0, 0, 0]);
         let ip = snapshot.signalling.unwrap_or(unknown);
+        let settled = media.and_then(|settled| settled(snapshot.end));
+        let fingerprint = cx.services.identity.fingerprint.clone();
         let mut leg = Leg::new(cx, snapshot.party, snapshot.end, hop, ip);
         leg.account = account;
-        leg.negotiation = negotiation;
+        leg.negotiation = Negotiation::restore(snapshot.negotiation, fingerprint, settled);
         leg.signalling = snapshot.signalling;
         leg.local_tag = snapshot.local_tag;
         leg.dialog = snapshot.dialog.map(|dialog| Dialog::restore(dialog, trunk));
-        leg.flow_lost = hop == crate::sip::transaction::Hop::Suspended;
+        if then < cx.now {
+            // What was asked in the last moment is not in the value, and no number is used twice.
+            leg.dialog.iter_mut().for_each(|dialog| dialog.local_cseq += UNKNOWN);
+        }
+        leg.flow_lost = hop == Hop::Suspended;
         leg.peer = snapshot.peer;
         leg.passes = snapshot.passes;
         leg.session = snapshot.session;
-        leg.session_ends = snapshot.session_left.map(|left| cx.now + left);
+        leg.session_ends = snapshot.session_left.map(|left| then + left);
         leg.owns_call_id = snapshot.owns_call_id;
         leg.proved_realms = snapshot.proved_realms;
         leg
@@ -89,40 +163,66 @@ impl Leg {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, hop, request};
+    use super::super::testing::{CallBench, hop, request};
     use super::*;
     use crate::sip::session_timer::Refresher;
-    use crate::sip::transaction::{Flow, Hop};
+    use crate::sip::transaction::Flow;
 
-    fn restored(bench: &mut Bench, snapshot: &LegSnapshot, negotiation: &Negotiation) -> Leg {
+    fn restored(bench: &mut CallBench, snapshot: &LegSnapshot) -> Leg {
         let text = serde_json::to_string(snapshot).expect("a value");
         let value = serde_json::from_str(&text).expect("the value");
-        Leg::restore(&mut bench.cx(), value, None, negotiation.clone())
+        let now = bench.now;
+        Leg::restore(&mut bench.cx(), value, now, None)
     }
 
     #[test]
     fn a_leg_outlives_the_process_with_its_dialog_and_its_session() {
-        let mut bench = Bench::new();
+        let mut bench = CallBench::new();
         let mut leg = bench.leg();
         leg.dialog = Dialog::uas(&request("INVITE", 7, ""), &leg.local_tag, hop(), 5);
         leg.session = Some(SessionTimer { interval: 1_800, refresher: Refresher::Us });
         leg.session_ends = Some(bench.now + Duration::from_secs(900));
         leg.proved_realms = vec!["realm".into()];
-        let snapshot = leg.snapshot(bench.now);
+        let now = bench.now;
+        let snapshot = leg.snapshot(bench.cx().config, now);
         bench.wait(Duration::from_secs(10_000));
-        let again = restored(&mut bench, &snapshot, &leg.negotiation);
-        assert_eq!(again.snapshot(bench.now), snapshot);
+        let again = restored(&mut bench, &snapshot);
+        let now = bench.now;
+        assert_eq!(again.snapshot(bench.cx().config, now), snapshot);
         assert_eq!((again.hop, again.flow_lost), (hop(), false));
         assert_eq!(again.session_ends, Some(bench.now + Duration::from_secs(900)));
     }
 
     #[test]
     fn a_leg_that_went_by_a_connection_waits_for_its_peer() {
-        let mut bench = Bench::new();
+        let mut bench = CallBench::new();
         let mut leg = bench.leg();
         leg.hop = Hop::Flow(Flow(9));
-        let snapshot = leg.snapshot(bench.now);
-        let again = restored(&mut bench, &snapshot, &leg.negotiation);
+        let now = bench.now;
+        let snapshot = leg.snapshot(bench.cx().config, now);
+        let again = restored(&mut bench, &snapshot);
         assert_eq!((again.hop, again.flow_lost), (Hop::Suspended, true));
+    }
+
+    #[test]
+    fn an_account_of_a_token_outlives_the_process_without_its_password() {
+        let mut bench = CallBench::new();
+        let mut leg = bench.leg();
+        let account = AccountSnapshot {
+            did: Some("+1".into()),
+            numbers: Vec::new(),
+            display_name: None,
+            context: "visitors".into(),
+            refer: true,
+            fraud_brake: true,
+            claims: vec!["vip".into()],
+            tags: BTreeMap::new(),
+        };
+        leg.party = Party::User { name: "visitor".into(), instance: None };
+        leg.account = Some(Arc::new(account.clone().restore("visitor".into())));
+        let now = bench.now;
+        let snapshot = leg.snapshot(bench.cx().config, now);
+        let again = restored(&mut bench, &snapshot).account.expect("an account");
+        assert_eq!((&*again.name, AccountSnapshot::of(&again)), ("visitor", account));
     }
 }

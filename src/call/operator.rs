@@ -2,7 +2,7 @@
 //! while.
 
 use super::transfer_state::{ReferSubscription, Transfer};
-use super::{Call, CallContext, State};
+use super::{Call, CallContext, CallPhase};
 use crate::media::LegId;
 use crate::rtp::event::event_of;
 use crate::sip::status::Refusal;
@@ -32,7 +32,9 @@ impl Call {
     /// 409 with the reason.
     pub(crate) fn talks(&self, side: PartyRole) -> Result<LegId, Refusal> {
         let end = self.end_of(side).filter(|_| {
-            self.state == State::Talking && !self.transfer.is_under_way() && self.joined.is_none()
+            self.state == CallPhase::Talking
+                && !self.transfer.is_under_way()
+                && self.joined.is_none()
         });
         end.ok_or_else(|| {
             Refusal::new(409, "there are no two parties that talk, or a transfer is under way")

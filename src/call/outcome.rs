@@ -3,7 +3,7 @@
 use super::branch::BranchTarget;
 use super::route_cursor::{Diversion, PlannedStep, UNCONDITIONAL, UNKNOWN};
 use super::uac::{BranchOutcome, CallSide};
-use super::{Call, CallContext, CallTimer, State};
+use super::{Call, CallContext, CallPhase, CallTimer};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::dialplan::Attempt;
@@ -15,7 +15,7 @@ use crate::sip::status::{Reason, Refusal};
 impl Call {
     /// A response to a branch's INVITE.
     pub(crate) fn response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
-        let routes = self.state == State::Routing;
+        let routes = self.state == CallPhase::Routing;
         let awaits_answer = routes && self.branches.answered().is_none();
         let Some(branch) = self.branches.get_mut(id) else {
             // Its leg has moved on in a transfer; a 2xx that comes again still wants its ACK.
@@ -126,7 +126,7 @@ impl Call {
     }
 
     pub(super) fn close_branch_end(&mut self, cx: &mut CallContext<'_>, id: u16) {
-        if self.state != State::Over {
+        if self.state != CallPhase::Over {
             let end = self.branches.get(id).map_or(LegId(id), |b| b.leg.end);
             self.media.close_end(cx, end);
         }
@@ -136,7 +136,7 @@ impl Call {
         let call = self.id;
         cx.disarm(call, CallTimer::Ring);
         self.branches.set_answered(id);
-        self.route.answered();
+        self.route.on_answered();
         let why = Reason::new(200, "Call completed elsewhere");
         for lost in self.branches.abandon_trying(cx, call, Some(id), &why) {
             self.media.close_end(cx, lost.leg.end);

@@ -8,11 +8,11 @@ use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::registrar::Binding;
-use crate::resolver::{Located, Target};
+use crate::resolver::{Located, SrvTarget};
 use crate::sip::digest::Answering;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, T1X64};
-use crate::sip::uri::Transport;
+use crate::sip::uri::UriTransport;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl Call {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, None) => Located::Failed(format!("trunk {name} is not registered")),
             (None, Some(uri)) => {
-                let target = Target::of(uri, trunk);
+                let target = SrvTarget::of(uri, trunk);
                 cx.locate(&target, DnsWaiter::Branch(call, id))
             }
         };
@@ -171,7 +171,7 @@ impl Call {
             _ => hop,
         };
         let hop = branch.leg.hop;
-        branch.forks.clear();
+        branch.early_dialogs.clear();
         if !matches!(branch.target, BranchTarget::User { .. })
             && let Some(ip) = cx.remote_ip(hop)
         {
@@ -225,7 +225,7 @@ pub(super) fn for_length(
     let fixed = trunk
         .and_then(|t| cx.config.trunks.get(t))
         .and_then(|t| t.uri.as_ref())
-        .is_none_or(|u| u.transport == Some(Transport::Udp));
+        .is_none_or(|u| u.transport == Some(UriTransport::Udp));
     match hop {
         Hop::Udp(to) | Hop::UdpFrom(to, _)
             if length > MAX_DATAGRAM && !fixed && cx.config.tcp.is_some() =>

@@ -1,12 +1,12 @@
 //! Info packages (RFC 6086): what one side takes is told to the other, and passed on to it.
 //! `trickle-ice` (RFC 8840) ends here, as ICE does.
 
-use super::context::Asked;
+use super::context::InDialogRequest;
 use super::leg::Composed;
 use super::{Call, CallContext, Leg};
 use crate::cdr::Party;
 use crate::media::LegId;
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
@@ -28,7 +28,7 @@ impl Leg {
 
     /// Tells this leg's peer which packages it may send: those of the other side, and candidates
     /// where ICE ends here.
-    pub(crate) fn invite_packages(&self, message: &mut Writer) {
+    pub(crate) fn invite_packages(&self, message: &mut MessageWriter) {
         let own = self.trickles().then_some(TRICKLE);
         let taken: Vec<&str> = self.passes.iter().map(String::as_str).chain(own).collect();
         if !taken.is_empty() {
@@ -62,7 +62,7 @@ impl Call {
             to.as_ref().map(|leg| passed(&leg.peer.info_packages)).unwrap_or_default();
         let kind = message.content_type().unwrap_or_default();
         let Some(leg) = to.filter(|_| known.iter().any(|p| p.eq_ignore_ascii_case(package))) else {
-            let mut response = Writer::refusal(
+            let mut response = MessageWriter::refusal(
                 message,
                 &Refusal::new(469, format!("nobody asked for the info package {package}")),
                 "",
@@ -71,7 +71,7 @@ impl Call {
             response.put(HeaderName::RecvInfo, known.join(", "));
             return cx.respond(server, 469, response.end());
         };
-        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         if let Some((mut info, branch, _)) = leg.begin(cx, Method::Info) {
             info.put(HeaderName::InfoPackage, package);
             let bytes = info.end_with(&kind, message.body());
@@ -79,7 +79,7 @@ impl Call {
                 cx,
                 call,
                 Composed { method: Method::Info, branch: &branch, bytes },
-                Asked::Info,
+                InDialogRequest::Info,
             );
         }
     }
@@ -94,7 +94,7 @@ pub(super) fn passed(packages: &[String]) -> Vec<String> {
 /// send no checks, and the address a browser's own check comes from is the one that counts.
 fn trickled(cx: &mut CallContext<'_>, server: ServerId, message: &Message) {
     if message.body_of(FRAGMENT).is_none() {
-        let mut response = Writer::refusal(
+        let mut response = MessageWriter::refusal(
             message,
             &Refusal::new(415, format!("{TRICKLE} carries {FRAGMENT}")),
             "",
@@ -103,5 +103,5 @@ fn trickled(cx: &mut CallContext<'_>, server: ServerId, message: &Message) {
         response.put(HeaderName::Accept, FRAGMENT);
         return cx.respond(server, 415, response.end());
     }
-    cx.respond(server, 200, Writer::response(message, 200, None).end());
+    cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
 }

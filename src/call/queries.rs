@@ -1,9 +1,9 @@
 //! What others may ask of a call.
 
 use super::branch::{Branch, BranchState};
-use super::invite_server::InviteServer;
+use super::invite_server::CallerInvite;
 use super::leg::Leg;
-use super::{Call, CallId, CallTimer, Cdr, State};
+use super::{Call, CallId, CallPhase, CallTimer, Cdr};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::media::LegId;
@@ -13,7 +13,7 @@ use crate::sip::transaction::Hop;
 impl Call {
     /// Whether nothing of it needs to be remembered any longer.
     pub(crate) fn is_done(&self) -> bool {
-        self.state == State::Over
+        self.state == CallPhase::Over
             && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
     }
 
@@ -23,7 +23,7 @@ impl Call {
     }
 
     /// Where it stands.
-    pub(crate) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> CallPhase {
         self.state
     }
 
@@ -33,7 +33,7 @@ impl Call {
     }
 
     /// The INVITE that began it.
-    pub(crate) fn uas(&self) -> &InviteServer {
+    pub(crate) fn uas(&self) -> &CallerInvite {
         &self.uas
     }
 
@@ -76,7 +76,7 @@ impl Call {
 
     /// Trunks with a leg of this call that is trying or talking, sorted.
     pub(crate) fn trunks_in_use(&self) -> Vec<String> {
-        if self.state == State::Over {
+        if self.state == CallPhase::Over {
             return Vec::new();
         }
         let live = self

@@ -9,7 +9,7 @@ use crate::call::CallContext;
 use crate::config::Config;
 use crate::media::LegId;
 use crate::sip::transaction::Hop;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -149,7 +149,7 @@ impl CallContext<'_> {
         let (worker, session, end) = place;
         let set = self.config.trunks.get(trunk).is_some_and(|t| t.nat_signalling);
         if let Some(signalling) = self.remote_ip(hop).filter(|_| set) {
-            self.media(worker, Command::Natted { session, end, signalling });
+            self.media(worker, WorkerCommand::Natted { session, end, signalling });
         }
     }
 
@@ -162,7 +162,7 @@ impl CallContext<'_> {
     ) {
         let ((worker, session, end), local) = (place, hop.local());
         if local != before {
-            self.media(worker, Command::Source { session, end, local });
+            self.media(worker, WorkerCommand::Source { session, end, local });
         }
     }
 }
@@ -178,8 +178,8 @@ mod tests {
     #[test]
     fn a_peer_is_told_where_it_reaches_us() {
         // Remote; set, reached, chosen; public and whether it is written; told.
-        type Row = (&'static str, [&'static str; 3], &'static str, bool, &'static str);
-        let rows: [Row; 15] = [
+        type RoutingRow = (&'static str, [&'static str; 3], &'static str, bool, &'static str);
+        let rows: [RoutingRow; 15] = [
             // Nothing set: the address the kernel sends from.
             ("10.0.0.20", ["", "", "10.0.0.2"], "203.0.113.7", false, "10.0.0.2"),
             ("198.51.100.9", ["", "", "203.0.113.7"], "203.0.113.7", false, "203.0.113.7"),

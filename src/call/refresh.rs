@@ -1,10 +1,10 @@
 //! Requests of ours within a dialog and what came of them: session refreshes (RFC 4028), glare (RFC
 //! 3261 §14.1), probes, and the end of a call whose peer has forgotten it.
 
-use super::context::Asked;
+use super::context::InDialogRequest;
 use super::leg::{Composed, PendingOffer};
 use super::retries::{Retries, Retry};
-use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State};
+use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Party};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::SignalingState;
@@ -87,7 +87,12 @@ impl Call {
         } else {
             request.end()
         };
-        let client = leg.ask(cx, call, Composed { method, branch: &branch, bytes }, Asked::Refresh);
+        let client = leg.ask(
+            cx,
+            call,
+            Composed { method, branch: &branch, bytes },
+            InDialogRequest::Refresh,
+        );
         leg.open = Some(PendingOffer { method, cseq, offers, client });
     }
 
@@ -107,7 +112,7 @@ impl Call {
                 cx,
                 call,
                 Composed { method: Method::Options, branch: &branch, bytes: request.end() },
-                Asked::Probe,
+                InDialogRequest::Probe,
             );
             leg.probe = Some(asked);
         }
@@ -119,7 +124,7 @@ impl Call {
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,
-        asked: Asked,
+        asked: InDialogRequest,
         client: ClientId,
         message: Option<&Message>,
     ) {
@@ -127,36 +132,38 @@ impl Call {
         if status < 200 {
             return;
         }
-        if self.state == State::Over {
-            if let (200..=299, Asked::Refresh, Some(message)) = (status, asked, message) {
+        if self.state == CallPhase::Over {
+            if let (200..=299, InDialogRequest::Refresh, Some(message)) = (status, asked, message) {
                 self.acknowledge_refresh(cx, end, message);
             }
             return;
         }
-        if asked == Asked::Probe && !self.probe_answered(cx, end, client, message.is_some()) {
+        if asked == InDialogRequest::Probe
+            && !self.probe_answered(cx, end, client, message.is_some())
+        {
             return;
         }
-        if asked == Asked::Probe && matches!(self.party_of(end), Some(Party::Trunk(_))) {
+        if asked == InDialogRequest::Probe && matches!(self.party_of(end), Some(Party::Trunk(_))) {
             return self.trunk_answered_probe(cx, end, message.map(Message::status));
         }
-        if asked == Asked::Refresh && self.refreshed(cx, end, client, message) {
+        if asked == InDialogRequest::Refresh && self.refreshed(cx, end, client, message) {
             return;
         }
-        if asked == Asked::Notify {
+        if asked == InDialogRequest::Notify {
             return self.notify_done(cx, end);
         }
-        if asked == Asked::Info && status >= 300 {
+        if asked == InDialogRequest::Info && status >= 300 {
             self.cdr.digits_refused[usize::from(end != self.caller.end)] += 1;
         }
-        if asked == Asked::Refer {
+        if asked == InDialogRequest::Refer {
             return self.pass_answered(cx, end, status, message);
         }
         // RFC 5057 §5.1: these say that the dialog, not only the request, is gone.
         let gone = match asked {
-            Asked::Prack => false,
+            InDialogRequest::Prack => false,
             _ => {
                 matches!(status, 404 | 410 | 416 | 480 | 481 | 482 | 483 | 484 | 485 | 502 | 604)
-                    || (status == 408 && asked != Asked::Info)
+                    || (status == 408 && asked != InDialogRequest::Info)
             }
         };
         let by = self.hangup_by(end);

@@ -6,7 +6,7 @@
 use super::bodies::description;
 use super::leg::Acceptance;
 use super::media_policy::MediaPolicy;
-use super::{Call, CallContext, EndReason, HangupBy, State, codec_policy};
+use super::{Call, CallContext, CallPhase, EndReason, HangupBy, codec_policy};
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
@@ -27,7 +27,7 @@ impl Call {
         server: ServerId,
         message: &Message,
     ) {
-        let trying = crate::sip::build::Writer::response(message, 100, None).end();
+        let trying = crate::sip::build::MessageWriter::response(message, 100, None).end();
         cx.respond(server, 100, trying);
         if let Err(why) = self.take_reinvite(cx, end, server, message) {
             cx.refuse_with(server, message, &why);
@@ -46,7 +46,7 @@ impl Call {
         } else {
             self.leg_of(end).is_none_or(|l| l.dialog.is_none())
         };
-        if first_open || self.state == State::Over {
+        if first_open || self.state == CallPhase::Over {
             // RFC 3261 §14.2: an offer of ours, or the first INVITE, is still open.
             return Err(Refusal::new(491, "the call's first INVITE is still open"));
         }
@@ -145,7 +145,12 @@ impl Call {
     }
 
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
-    pub(crate) fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
+    pub(crate) fn on_reinvite_ack(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        message: &Message,
+    ) {
         let call = self.id;
         let worker = self.media.worker();
         let Some(leg) = self.leg_mut(end) else { return };

@@ -31,7 +31,7 @@ pub(super) const UNCONDITIONAL: &str = "unconditional";
 pub(super) const UNKNOWN: &str = "unknown";
 
 /// A phone to ring: its user, and its ways, the best first.
-pub(crate) type Phone = (String, Vec<Binding>);
+pub(crate) type RingTarget = (String, Vec<Binding>);
 
 /// A step to come, and the number it is for if that is not the call's.
 pub(crate) type PlannedStep = (Step, Option<String>);
@@ -69,7 +69,7 @@ pub(super) enum AfterTrunk {
 #[derive(PartialEq, Debug)]
 pub(super) enum NextRound {
     /// These phones ring together, each with this share of Max-Breadth.
-    Ring { phones: Vec<Phone>, share: u32 },
+    Ring { phones: Vec<RingTarget>, share: u32 },
     /// Max-Breadth is used up (RFC 5393 §5.3.3).
     TooBroad,
     /// The step has no phone left.
@@ -94,7 +94,7 @@ pub(crate) struct RouteCursor {
     /// How long the current step may ring, if it says so itself.
     step_timeout: Option<Duration>,
     /// Groups of phones still to ring in this step.
-    rounds: VecDeque<Vec<Phone>>,
+    rounds: VecDeque<Vec<RingTarget>>,
     /// A web application is asked for the next steps.
     asking: bool,
     /// `goto` steps taken.
@@ -121,7 +121,6 @@ pub(crate) struct RouteCursorSnapshot {
 
 impl RouteCursor {
     /// The cursor of an answered call as a value.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
     pub(crate) fn snapshot(&self) -> RouteCursorSnapshot {
         let diversions = self.diversions.iter();
         RouteCursorSnapshot {
@@ -134,7 +133,6 @@ impl RouteCursor {
     }
 
     /// The cursor of a value: what bounds a call's walk goes on counting.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the keeping of live calls on disk"))]
     pub(crate) fn restore(snapshot: RouteCursorSnapshot) -> RouteCursor {
         let diversion = |(number, unconditional): (String, bool)| Diversion {
             number,
@@ -250,20 +248,20 @@ impl RouteCursor {
 
     /// A trunk cannot be used now: that is our refusal, which never counts before a callee's.
     pub(super) fn skip_trunk(&mut self, name: &str, code: Code, why: &str) {
-        self.missed(
+        self.on_missed(
             Outcome::Failed,
             Refusal::new(503, format!("trunk {name} is skipped: {why}")).retry_after(10).code(code),
         );
     }
 
     /// Nobody could be asked, or nobody answered in time: `why` counts if nothing better is known.
-    pub(super) fn missed(&mut self, outcome: Outcome, why: Refusal) {
+    pub(super) fn on_missed(&mut self, outcome: Outcome, why: Refusal) {
         self.outcomes.add(outcome);
         self.refusal.get_or_insert(why);
     }
 
     /// Somebody refused.
-    pub(super) fn refused(&mut self, outcome: Outcome, why: Refusal) {
+    pub(super) fn on_refused(&mut self, outcome: Outcome, why: Refusal) {
         self.outcomes.add(outcome);
         if self.refusal.as_ref().is_none_or(|best| rank(why.status) < rank(best.status)) {
             self.refusal = Some(why);
@@ -299,7 +297,7 @@ impl RouteCursor {
     /// Begins a ring step with these rounds. False: there is nobody to ring.
     pub(super) fn begin_ring(
         &mut self,
-        rounds: Vec<Vec<Phone>>,
+        rounds: Vec<Vec<RingTarget>>,
         timeout: Option<Duration>,
         invite: &Message,
     ) -> bool {
@@ -326,7 +324,7 @@ impl RouteCursor {
     }
 
     /// Somebody answered: no other phone of the step is rung.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn on_answered(&mut self) {
         self.rounds.clear();
     }
 
@@ -439,9 +437,9 @@ fn translate_refusal(mut why: Refusal) -> Refusal {
 }
 
 /// Phones of one q ring together, the highest q first (RFC 3261 §16.6 step 5).
-pub(super) fn rounds(mut phones: Vec<(u16, Phone)>) -> Vec<Vec<Phone>> {
+pub(super) fn rounds(mut phones: Vec<(u16, RingTarget)>) -> Vec<Vec<RingTarget>> {
     phones.sort_by_key(|(q, _)| std::cmp::Reverse(*q));
-    let mut rounds: Vec<(u16, Vec<Phone>)> = Vec::new();
+    let mut rounds: Vec<(u16, Vec<RingTarget>)> = Vec::new();
     for (q, phone) in phones {
         match rounds.last_mut() {
             Some((last, round)) if *last == q => round.push(phone),
@@ -452,7 +450,7 @@ pub(super) fn rounds(mut phones: Vec<(u16, Phone)>) -> Vec<Vec<Phone>> {
 }
 
 /// The rounds as the caller wishes them forked (RFC 3841 §9.1), as far as that costs nothing.
-fn as_wished(rounds: Vec<Vec<Phone>>, invite: &Message) -> Vec<Vec<Phone>> {
+fn as_wished(rounds: Vec<Vec<RingTarget>>, invite: &Message) -> Vec<Vec<RingTarget>> {
     let asks = |word: &str| {
         invite.values(HeaderName::RequestDisposition).any(|d| d.eq_ignore_ascii_case(word))
     };
@@ -460,8 +458,8 @@ fn as_wished(rounds: Vec<Vec<Phone>>, invite: &Message) -> Vec<Vec<Phone>> {
     if !no_fork && !sequential && !parallel {
         return rounds;
     }
-    let all: Vec<Phone> = rounds.into_iter().flatten().collect();
-    let rounds: Vec<Vec<Phone>> = match () {
+    let all: Vec<RingTarget> = rounds.into_iter().flatten().collect();
+    let rounds: Vec<Vec<RingTarget>> = match () {
         () if no_fork => all.into_iter().take(1).map(|p| vec![p]).collect(),
         () if sequential => all.into_iter().map(|p| vec![p]).collect(),
         () => vec![all],
@@ -493,7 +491,7 @@ mod tests {
         Message::parse(text.into_bytes(), Framing::WebSocket).expect("a message")
     }
 
-    fn phone(user: &str) -> Phone {
+    fn phone(user: &str) -> RingTarget {
         (user.into(), Vec::new())
     }
 
@@ -513,7 +511,7 @@ mod tests {
             (&[], 480),
         ] {
             let mut cursor = cursor(Vec::new());
-            seen.iter().for_each(|s| cursor.refused(Outcome::of_status(*s), refusal(*s)));
+            seen.iter().for_each(|s| cursor.on_refused(Outcome::of_status(*s), refusal(*s)));
             let NextStep::End(why) = cursor.next_step() else { panic!("an end") };
             assert_eq!(why.status, told, "{seen:?}");
         }
@@ -522,7 +520,7 @@ mod tests {
     #[test]
     fn a_trunk_we_skip_hides_no_refusal_of_a_callee() {
         let mut cursor = cursor(vec![dial()]);
-        cursor.refused(Outcome::Busy, refusal(486));
+        cursor.on_refused(Outcome::Busy, refusal(486));
         cursor.skip_trunk("a", Code::TRUNK_FULL, "it is full");
         assert!(matches!(cursor.next_step(), NextStep::Run(Step::Dial { .. })));
         assert!(matches!(cursor.next_step(), NextStep::End(why) if why.status == 486));
@@ -532,7 +530,7 @@ mod tests {
     fn a_step_is_for_what_came_of_the_last_attempt() {
         let mut cursor = cursor(vec![dial(), on(Outcome::Busy, Step::Answer), Step::Answer]);
         assert!(matches!(cursor.next_step(), NextStep::Run(Step::Dial { .. })));
-        cursor.refused(Outcome::Failed, refusal(503));
+        cursor.on_refused(Outcome::Failed, refusal(503));
         assert!(matches!(cursor.next_step(), NextStep::Skipped { .. }));
         assert_eq!(cursor.next_step(), NextStep::Run(Step::Answer));
     }
@@ -543,9 +541,9 @@ mod tests {
         assert!(matches!(one.next_step(), NextStep::Run(_)));
         one.begin_dial(vec!["a".into(), "b".into()], Some("0{number}".into()), None);
         assert_eq!((one.next_trunk().as_deref(), one.dial_number().as_str()), (Some("a"), "0100"));
-        one.refused(Outcome::Failed, refusal(503));
+        one.on_refused(Outcome::Failed, refusal(503));
         assert_eq!(one.after_trunk(refusal(503)), AfterTrunk::Trunk);
-        one.refused(Outcome::Busy, refusal(486));
+        one.on_refused(Outcome::Busy, refusal(486));
         assert_eq!(one.after_trunk(refusal(486)), AfterTrunk::Step);
         assert_eq!(one.next_trunk(), None, "the step is over");
         assert!(matches!(one.next_step(), NextStep::Run(Step::On { .. })));
@@ -557,7 +555,7 @@ mod tests {
         let mut cursor = cursor(vec![dial()]);
         cursor.begin_dial(vec!["a".into()], None, None);
         assert!(cursor.begin_ring(vec![vec![phone("bob")]], None, &invite("")));
-        cursor.refused(Outcome::Busy, refusal(486));
+        cursor.on_refused(Outcome::Busy, refusal(486));
         cursor.forward(Route::of_steps("next", Vec::new()), "200".into());
         assert_eq!((cursor.next_trunk(), cursor.next_round()), (None, NextRound::Done));
         assert!(matches!(cursor.next_step(), NextStep::End(why) if why.status == 480));

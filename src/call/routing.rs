@@ -1,16 +1,18 @@
 //! The route's steps, one after the other.
 
 use super::route_cursor::{NextRound, NextStep, rounds};
-use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Output, Party, Question, State};
-use crate::dialplan::{Attempt, Order, Outcome, Route, Step, Target};
+use super::{
+    Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Output, Party, Question,
+};
+use crate::dialplan::{Attempt, DialOrder, Outcome, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
-use crate::media::player::{Source, chime};
+use crate::media::player::{PlaySource, chime};
 use crate::registrar::{Binding, phones};
 use crate::sip::preferences::Preferences;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 use serde_json::json;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ impl Call {
     /// Starts the next step, or ends the call with the best refusal seen.
     pub(super) fn next_step(&mut self, cx: &mut CallContext<'_>) {
         cx.disarm(self.id, CallTimer::Ring);
-        if self.state == State::Over {
+        if self.state == CallPhase::Over {
             return;
         }
         match self.route.next_step() {
@@ -46,13 +48,13 @@ impl Call {
             }
             Step::Ring { targets, timeout, order } => self.ring(cx, &targets, timeout, order),
             Step::Play(name) => self.play(cx, &name),
-            Step::Tone(hz) => self.builtin(cx, |session, end| Command::Play {
+            Step::Tone(hz) => self.builtin(cx, |session, end| WorkerCommand::Play {
                 session,
                 end,
-                source: Source::Tone(hz),
+                source: PlaySource::Tone(hz),
             }),
             Step::Echo(delay) => {
-                self.builtin(cx, move |session, end| Command::Echo { session, end, delay })
+                self.builtin(cx, move |session, end| WorkerCommand::Echo { session, end, delay })
             }
             Step::Answer => {
                 self.answer_caller(cx, None);
@@ -104,8 +106,12 @@ impl Call {
 
     /// What it answered: its steps come before what is left of the route; without an answer that
     /// goes on at once.
-    pub(crate) fn routed(&mut self, cx: &mut CallContext<'_>, answer: Result<Box<Route>, String>) {
-        if !self.route.take_question() || self.state == State::Over {
+    pub(crate) fn on_route(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        answer: Result<Box<Route>, String>,
+    ) {
+        if !self.route.take_question() || self.state == CallPhase::Over {
             return;
         }
         match answer {
@@ -189,7 +195,7 @@ impl Call {
         cx: &mut CallContext<'_>,
         targets: &[Target],
         timeout: Option<Duration>,
-        order: Order,
+        order: DialOrder,
     ) {
         let (mut in_turn, mut together) = (Vec::new(), Vec::new());
         let (invite, mut unwanted) = (self.uas.invite().clone(), false);
@@ -206,7 +212,7 @@ impl Call {
             let wanted = phones(bindings, self.route.wanted_instance())
                 .into_iter()
                 .map(|(q, flows)| (q, (user.clone(), flows)));
-            if order == Order::InTurn {
+            if order == DialOrder::InTurn {
                 in_turn.extend(rounds(wanted.collect()));
             } else {
                 together.extend(wanted);
@@ -224,7 +230,7 @@ impl Call {
             cx.note(Event::NobodyThere { call: self.id, why: why.clone() });
             self.cdr.nobody_there.get_or_insert_with(|| why.clone());
             let why = Refusal::new(480, why).code(Code::NOT_REGISTERED);
-            self.route.missed(Outcome::Unregistered, why);
+            self.route.on_missed(Outcome::Unregistered, why);
             return self.next_step(cx);
         }
         self.next_round(cx);
@@ -258,7 +264,7 @@ impl Call {
     }
 
     pub(super) fn ring_timeout(&mut self, cx: &mut CallContext<'_>) {
-        if self.state != State::Routing || self.branches.answered().is_some() {
+        if self.state != CallPhase::Routing || self.branches.answered().is_some() {
             return;
         }
         let why = self.out_of_time();
@@ -268,7 +274,7 @@ impl Call {
             self.cdr.tried.push(branch.tried(cx.now, None));
         }
         self.media.step_over();
-        self.route.missed(Outcome::Timeout, why);
+        self.route.on_missed(Outcome::Timeout, why);
         self.next_round(cx);
     }
 
@@ -288,11 +294,11 @@ impl Call {
     fn builtin(
         &mut self,
         cx: &mut CallContext<'_>,
-        command: impl FnOnce(u64, crate::media::LegId) -> Command,
+        command: impl FnOnce(u64, crate::media::LegId) -> WorkerCommand,
     ) {
         self.answer_caller(cx, None);
-        if self.state != State::Over {
-            self.state = State::Talking;
+        if self.state != CallPhase::Over {
+            self.state = CallPhase::Talking;
             self.media.far_end(cx, self.caller.end, command);
             self.transfer_answered(cx);
         }
@@ -300,10 +306,10 @@ impl Call {
 
     fn play(&mut self, cx: &mut CallContext<'_>, name: &str) {
         let source = match name {
-            "builtin:tune" => Some(Source::Tune),
-            "builtin:chime" => Some(Source::Clip(chime())),
-            "builtin:ringback" => Some(Source::Ringback),
-            _ => cx.config.prompts.get(name).map(|p| Source::Clip(p.clone())),
+            "builtin:tune" => Some(PlaySource::Tune),
+            "builtin:chime" => Some(PlaySource::Clip(chime())),
+            "builtin:ringback" => Some(PlaySource::Ringback),
+            _ => cx.config.prompts.get(name).map(|p| PlaySource::Clip(p.clone())),
         };
         let Some(source) = source else { return self.next_step(cx) };
         if !self.uas.is_finished() {

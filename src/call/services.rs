@@ -9,7 +9,7 @@ use crate::flow::FlowState;
 use crate::ids::IdMap;
 use crate::media::LegId;
 use crate::registrar::Registrar;
-use crate::resolver::{Query, Resolver};
+use crate::resolver::{DnsQuery, Resolver};
 use crate::sip::transaction::{ClientId, Flow, Transactions};
 use crate::timers::Timers;
 use crate::trunk::Trunks;
@@ -20,7 +20,7 @@ use std::time::Instant;
 
 /// What the node is called and where it can be reached.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct NodeIdentity {
     /// `AB:CD:…` of the DTLS certificate.
     pub fingerprint: String,
     /// Port of our UDP and TCP SIP listeners.
@@ -37,7 +37,7 @@ pub struct Identity {
 
 /// The node's parts that a call asks things of.
 pub struct Services {
-    pub identity: Identity,
+    pub identity: NodeIdentity,
     /// When the node started, by the clock of inputs.
     pub started: Instant,
     pub transactions: Transactions,
@@ -55,7 +55,7 @@ pub struct Services {
     pub aliases: HashMap<(String, SocketAddr), Flow>,
     pub locator: Resolver,
     /// Questions to DNS that are open, and who waits for each.
-    pub pending_queries: HashMap<Query, Vec<DnsWaiter>>,
+    pub pending_queries: HashMap<DnsQuery, Vec<DnsWaiter>>,
     /// Local tag of every dialog, to its call and leg.
     pub dialogs: HashMap<String, (CallId, LegId)>,
     /// Call-IDs of our own INVITEs, to know one that comes back (RFC 5393).
@@ -66,7 +66,12 @@ pub struct Services {
 
 impl Services {
     /// The parts of a node that begins now, with all the chance it will have.
-    pub fn new(now: Instant, config: &Config, identity: Identity, random: ChaCha20Rng) -> Services {
+    pub fn new(
+        now: Instant,
+        config: &Config,
+        identity: NodeIdentity,
+        random: ChaCha20Rng,
+    ) -> Services {
         Services {
             identity,
             started: now,

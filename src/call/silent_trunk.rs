@@ -1,7 +1,7 @@
 //! A trunk that dies in mid-call is noticed: when its media stops, or its OPTIONS fail, it is asked
 //! within the dialog whether it still knows the call. A browser proves the same by ICE consent.
 
-use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Party, State};
+use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Party};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::LegId;
@@ -26,7 +26,7 @@ impl Call {
     pub(super) fn on_unheard(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let talked = self.cdr.answered.map(|at| cx.now.saturating_duration_since(at));
         let judged = talked.is_some_and(|talked| talked >= HEARD_BY) && !self.is_held();
-        if self.state != State::Talking || !judged {
+        if self.state != CallPhase::Talking || !judged {
             return;
         }
         let Some(leg) = self.leg_mut(end) else { return };
@@ -43,7 +43,7 @@ impl Call {
         let media = &cx.config.media;
         let (held, seconds) = (self.is_held(), since.as_secs());
         let most = if held { media.hold_timeout } else { media.watch.silent };
-        if self.state != State::Talking || most.is_none_or(|most| since < most) {
+        if self.state != CallPhase::Talking || most.is_none_or(|most| since < most) {
             return;
         }
         let why = if held {
@@ -79,7 +79,7 @@ impl Call {
         let asks = self.leg_of(end).is_some_and(|l| {
             matches!(l.party, Party::Trunk(_)) && l.dialog.is_some() && l.probe.is_none()
         });
-        if self.state == State::Over || !talks || !asks {
+        if self.state == CallPhase::Over || !talks || !asks {
             return;
         }
         self.probe(cx, end);

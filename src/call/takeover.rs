@@ -3,7 +3,7 @@
 
 use super::branch::{Branch, BranchState};
 use super::leg::Leg;
-use super::{Call, CallContext, CallTimer, EndReason, HangupBy, State};
+use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
@@ -200,9 +200,9 @@ impl Call {
 
     /// A browser that rang is back: it rings on, or is told that it need not any more.
     fn ring_again(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
-        let over = self.state == State::Over;
+        let over = self.state == CallPhase::Over;
         let Some(branch) = self.branches.of_end_mut(end) else { return };
-        branch.forks.iter_mut().for_each(|f| f.dialog.hop = hop);
+        branch.early_dialogs.iter_mut().for_each(|f| f.dialog.hop = hop);
         let Some(client) = branch.client.filter(|c| cx.services.transactions.awaits_final(*c))
         else {
             return;

@@ -4,7 +4,7 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::leg::Leg;
-use super::services::{Identity, Services};
+use super::services::{NodeIdentity, Services};
 use super::{CALLER_LEG, CallContext, CallId, Output};
 use crate::cdr::Party;
 use crate::config::Config;
@@ -13,7 +13,7 @@ use crate::media::LegId;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::transaction::{Hop, ServerId, TransactionEvent};
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use std::net::SocketAddr;
@@ -26,17 +26,17 @@ const CONFIG: &str = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n\
 pub(super) const CALL: CallId = CallId(1);
 
 /// Services, a clock, and what was sent.
-pub(super) struct Bench {
+pub(super) struct CallBench {
     pub(super) now: Instant,
     config: Config,
     services: Services,
     out: Vec<Output>,
 }
 
-impl Bench {
+impl CallBench {
     /// A node with one trunk, `peer`.
-    pub(super) fn new() -> Bench {
-        let identity = Identity {
+    pub(super) fn new() -> CallBench {
+        let identity = NodeIdentity {
             fingerprint: "AA".into(),
             udp_port: 5060,
             tcp_port: 5060,
@@ -49,7 +49,7 @@ impl Bench {
         let now = Instant::now();
         let (config, _) = parse_embedded(CONFIG, &[]).unwrap_or_else(|p| panic!("{p}"));
         let services = Services::new(now, &config, identity, ChaCha20Rng::from_seed([7; 32]));
-        Bench { now, config, services, out: Vec::new() }
+        CallBench { now, config, services, out: Vec::new() }
     }
 
     /// The context of a turn at the present time.
@@ -83,7 +83,7 @@ impl Bench {
     }
 
     /// What media workers were told since the last call.
-    pub(super) fn commands(&mut self) -> Vec<Command> {
+    pub(super) fn commands(&mut self) -> Vec<WorkerCommand> {
         let commands = self.out.drain(..).filter_map(|o| match o {
             Output::Media { command, .. } => Some(command),
             _ => None,

@@ -1,12 +1,12 @@
 //! Texts (MESSAGE): how long and how frequent they may be, and how they cross within a call.
 
-use super::context::Asked;
+use super::context::InDialogRequest;
 use super::leg::Composed;
 use super::{Call, CallContext};
 use crate::brakes::Source;
 use crate::cdr::Party;
 use crate::media::LegId;
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
@@ -53,14 +53,14 @@ impl Call {
         let Some(leg) = other else {
             return cx.refuse(server, message, &Refusal::new(405, "the other side takes no texts"));
         };
-        cx.respond(server, 202, Writer::response(message, 202, None).end());
+        cx.respond(server, 202, MessageWriter::response(message, 202, None).end());
         if let Some((text, branch, _)) = leg.begin(cx, Method::Message) {
             let bytes = text.end_with(&kind, message.body());
             leg.ask(
                 cx,
                 call,
                 Composed { method: Method::Message, branch: &branch, bytes },
-                Asked::Info,
+                InDialogRequest::Info,
             );
         }
     }

@@ -4,7 +4,7 @@
 //! takes the route any call of its own would. Until then the caller is a leg without a peer, and
 //! without media.
 
-use super::{Call, CallContext, State};
+use super::{Call, CallContext, CallPhase};
 use crate::config::User;
 use crate::dialplan::Route;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Call {
 
     /// Begins to ring the first party.
     pub(crate) fn originate(&mut self, cx: &mut CallContext<'_>) {
-        self.state = State::Routing;
+        self.state = CallPhase::Routing;
         cx.arm(self.id, super::CallTimer::MaxDuration, cx.config.limits.max_duration);
         self.next_step(cx);
     }
@@ -61,7 +61,7 @@ impl Call {
         self.cdr.route = Some(route.name.clone());
         self.cdr.tags.extend(route.tags.clone());
         self.route.begin(*route, number);
-        self.state = State::Routing;
+        self.state = CallPhase::Routing;
         self.next_step(cx);
         true
     }

@@ -11,16 +11,16 @@
 //! by `joined.rs`.
 
 use super::branch::{BranchState, BranchTarget};
-use super::context::{Asked, Followup, Join};
+use super::context::{Followup, InDialogRequest, Join};
 use super::leg::{Composed, Leg};
 use super::transfer_state::{ReferSubscription, Replaces, Transfer};
-use super::{Call, CallContext, CallId, CallTimer, EndReason, HangupBy, State};
+use super::{Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
 use crate::event::Event;
 use crate::media::LegId;
-use crate::sip::build::{Writer, name_addr};
+use crate::sip::build::{MessageWriter, name_addr};
 use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -54,9 +54,11 @@ impl Call {
         cx: &CallContext<'_>,
         end: LegId,
         message: &Message,
-    ) -> Result<Wish, Refusal> {
+    ) -> Result<TransferTarget, Refusal> {
         let other = self.opposite(end).filter(|_| {
-            self.state == State::Talking && self.uas.is_finished() && !self.transfer.is_under_way()
+            self.state == CallPhase::Talking
+                && self.uas.is_finished()
+                && !self.transfer.is_under_way()
         });
         let Some(other) = other else {
             return Err(Refusal::new(
@@ -116,7 +118,7 @@ impl Call {
             .transpose()?;
         let number = target.uri.number();
         let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
-        Ok(Wish { number, replaces, passes })
+        Ok(TransferTarget { number, replaces, passes })
     }
 
     fn take_refer(
@@ -125,7 +127,7 @@ impl Call {
         end: LegId,
         server: ServerId,
         message: &Message,
-        wish: Wish,
+        wish: TransferTarget,
     ) {
         let wanted = !message
             .header(HeaderName::ReferSub)
@@ -190,7 +192,7 @@ impl Call {
         self.notify_transferor(cx, 100);
         self.cdr.context = context;
         self.route.forward(route, number);
-        self.state = State::Routing;
+        self.state = CallPhase::Routing;
         self.next_step(cx);
     }
 
@@ -201,7 +203,7 @@ impl Call {
         message: &Message,
         wanted: bool,
     ) {
-        let mut response = Writer::response(message, 202, None);
+        let mut response = MessageWriter::response(message, 202, None);
         if !wanted {
             response.put(HeaderName::ReferSub, "false");
         }
@@ -270,7 +272,7 @@ impl Call {
     }
 
     fn close_end(&self, cx: &mut CallContext<'_>, end: LegId) {
-        if self.state != State::Over {
+        if self.state != CallPhase::Over {
             self.media.close_end(cx, end);
         }
     }
@@ -312,7 +314,7 @@ impl Call {
 
     /// The new party answered: the referrer is done.
     pub(super) fn transfer_answered(&mut self, cx: &mut CallContext<'_>) {
-        if !self.transfer.is_under_way() || self.state == State::Over {
+        if !self.transfer.is_under_way() || self.state == CallPhase::Over {
             return;
         }
         self.notify_transferor(cx, 200);
@@ -338,7 +340,7 @@ impl Call {
         transferor.state = BranchState::Answered;
         let end = transferor.leg.end;
         self.branches.push_answered(transferor);
-        self.state = State::Talking;
+        self.state = CallPhase::Talking;
         self.media.step_over();
         self.media.bridge(cx, self.caller.end, end);
     }
@@ -384,7 +386,7 @@ impl Call {
             cx,
             call,
             Composed { method: Method::Refer, branch: &branch, bytes: refer.end() },
-            Asked::Refer,
+            InDialogRequest::Refer,
         );
         self.notify_transferor(cx, 100);
     }
@@ -423,7 +425,7 @@ impl Call {
                 &Refusal::new(status, "there is no such subscription"),
             );
         }
-        cx.respond(server, 200, Writer::response(message, 200, None).end());
+        cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         let said = message.body_of("message/sipfrag").and_then(sipfrag_status);
         let ended = message
             .header(HeaderName::SubscriptionState)
@@ -440,7 +442,7 @@ impl Call {
     }
 
     /// The gateway joined this call with another, or could not.
-    pub(crate) fn joined(&mut self, cx: &mut CallContext<'_>, outcome: Result<CallId, Refusal>) {
+    pub(crate) fn on_joined(&mut self, cx: &mut CallContext<'_>, outcome: Result<CallId, Refusal>) {
         match outcome {
             Ok(other) => {
                 self.cdr.transfers.push(format!("joined with call {other}"));
@@ -480,14 +482,14 @@ impl super::Leg {
                 branch: &branch,
                 bytes: notify.end_with("message/sipfrag;version=2.0", body.as_bytes()),
             },
-            Asked::Notify,
+            InDialogRequest::Notify,
         );
         self.notifying = true;
     }
 }
 
 /// What a REFER asks for.
-struct Wish {
+struct TransferTarget {
     number: String,
     replaces: Option<Replaces>,
     passes: bool,

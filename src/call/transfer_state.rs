@@ -202,7 +202,7 @@ impl TransferState {
 #[cfg(test)]
 mod tests {
     use super::super::branch::BranchState;
-    use super::super::testing::Bench;
+    use super::super::testing::CallBench;
     use super::*;
 
     fn watcher(wanted: bool) -> ReferSubscription {
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn who_is_parked_leaves_or_comes_back() {
-        let (mut bench, mut state) = (Bench::new(), TransferState::default());
+        let (mut bench, mut state) = (CallBench::new(), TransferState::default());
         let mut parked = || bench.branch(1, BranchState::Answered);
         state.park(parked(), None, Some("100".into()));
         assert!(state.take_transferor_at(LegId(2)).is_none(), "another leg");

@@ -4,9 +4,11 @@
 //! A branch sees to its own dialogs, acknowledgements and negotiation; what is left for its call to
 //! decide is the [`BranchOutcome`].
 
-use super::branch::{Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY, MAX_RELIABLE};
+use super::branch::{
+    Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY_DIALOGS, MAX_RELIABLE,
+};
 use super::call_media::CallMedia;
-use super::context::{Asked, TransactionUser};
+use super::context::{InDialogRequest, TransactionUser};
 use super::leg::Leg;
 use super::packages::passed;
 use super::retries::Retry;
@@ -204,11 +206,12 @@ impl Branch {
             return true;
         }
         if self.fork_mut(&tag).is_none() {
-            let Some(dialog) = dialog_of(self, message).filter(|_| self.forks.len() < MAX_EARLY)
+            let Some(dialog) =
+                dialog_of(self, message).filter(|_| self.early_dialogs.len() < MAX_EARLY_DIALOGS)
             else {
                 return false;
             };
-            self.forks.push(EarlyDialog {
+            self.early_dialogs.push(EarlyDialog {
                 dialog,
                 rseq: None,
                 reliable: 0,
@@ -246,7 +249,7 @@ impl Branch {
         prack.put(HeaderName::RAck, format_args!("{rseq} {cseq} INVITE"));
         let bytes = prack.end_described(answer.as_deref());
         let client = cx.request(Method::Prack, &via_branch, hop, bytes);
-        let user = TransactionUser::Leg(call, end, Asked::Prack);
+        let user = TransactionUser::Leg(call, end, InDialogRequest::Prack);
         cx.services.transaction_users.insert(client, user);
     }
 
@@ -344,7 +347,7 @@ impl Branch {
         self.leg.enter(cx, call, dialog);
         self.leg.answered(cx, call, side.media.worker());
         self.state = BranchState::Answered;
-        self.forks.clear();
+        self.early_dialogs.clear();
         self.leg.run_session(cx, call, SessionTimer::from_response(message));
         match settled {
             Ok(()) => BranchOutcome::Answered,
@@ -407,7 +410,7 @@ impl Branch {
             return false;
         }
         self.leg.proved_realms = self.answering.realms();
-        self.forks.clear();
+        self.early_dialogs.clear();
         true
     }
 
@@ -422,7 +425,7 @@ impl Branch {
             && self.retries.allow(Retry::TooBrief);
         if may {
             self.session_wish = Some(asked);
-            self.forks.clear();
+            self.early_dialogs.clear();
         }
         may
     }
@@ -437,7 +440,7 @@ impl Branch {
         let known = caller.negotiation.offered_codecs();
         let codecs = codec_policy::offer(cx.config, &caller.party, &self.leg.party, &known);
         self.offer = self.leg.negotiation.offer(&codecs);
-        self.forks.clear();
+        self.early_dialogs.clear();
         true
     }
 
@@ -565,23 +568,23 @@ fn code_of(status: u16, trunk: bool, proved: bool) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, CALL, response};
+    use super::super::testing::{CALL, CallBench, response};
     use super::*;
 
-    struct Tried {
-        bench: Bench,
+    struct BranchBench {
+        bench: CallBench,
         branch: Branch,
         caller: Leg,
         media: CallMedia,
     }
 
-    impl Tried {
+    impl BranchBench {
         /// A branch whose INVITE was sent.
-        fn new() -> Tried {
-            let mut bench = Bench::new();
+        fn new() -> BranchBench {
+            let mut bench = CallBench::new();
             let branch = bench.branch(1, BranchState::Calling);
             let caller = bench.leg();
-            Tried { bench, branch, caller, media: CallMedia::new(CALL, 0) }
+            BranchBench { bench, branch, caller, media: CallMedia::new(CALL, 0) }
         }
 
         fn takes(&mut self, status: u16, headers: &str, awaits_answer: bool) -> BranchOutcome {
@@ -602,7 +605,7 @@ mod tests {
 
     #[test]
     fn few_targets_of_one_redirection_are_looked_at() {
-        let mut tried = Tried::new();
+        let mut tried = BranchBench::new();
         let contacts: String = (0..100).map(|n| format!("Contact: <sip:{n}@x>\r\n")).collect();
         let BranchOutcome::Redirected { numbers, .. } = tried.takes(302, &contacts, true) else {
             panic!("it is a redirection");
@@ -612,7 +615,7 @@ mod tests {
 
     #[test]
     fn ringing_is_progress_while_the_route_is_taken() {
-        let mut tried = Tried::new();
+        let mut tried = BranchBench::new();
         let tag = "callee".to_owned();
         assert_eq!(
             tried.takes(180, "", true),
@@ -624,9 +627,9 @@ mod tests {
 
     #[test]
     fn an_answer_nobody_waits_for_is_acknowledged_and_hung_up_once() {
-        let mut tried = Tried::new();
+        let mut tried = BranchBench::new();
         assert_eq!(tried.takes(200, "", false), BranchOutcome::Late);
-        let methods = |bench: &mut Bench| -> Vec<String> {
+        let methods = |bench: &mut CallBench| -> Vec<String> {
             let first = |text: &String| text.split(' ').next().map(str::to_owned);
             bench.sent().iter().filter_map(first).collect()
         };
@@ -637,7 +640,7 @@ mod tests {
 
     #[test]
     fn an_answer_without_a_description_is_a_failure_of_an_answered_branch() {
-        let mut tried = Tried::new();
+        let mut tried = BranchBench::new();
         let outcome = tried.takes(200, "", true);
         assert!(matches!(outcome, BranchOutcome::Failed(why) if why.code == Code::NO_CODEC));
         assert_eq!(tried.branch.state, BranchState::Answered, "so it is hung up");
@@ -652,7 +655,7 @@ mod tests {
             (407, "", 407, Code::CREDENTIALS),
             (422, "", 422, Code::TARGET_FAILED),
         ] {
-            let outcome = Tried::new().takes(status, reason, true);
+            let outcome = BranchBench::new().takes(status, reason, true);
             let BranchOutcome::Failed(why) = outcome else { panic!("{status}: {outcome:?}") };
             assert_eq!((why.status, why.code), (told, code), "{status}");
         }
@@ -660,9 +663,9 @@ mod tests {
 
     #[test]
     fn a_longer_session_is_granted_a_few_times() {
-        let mut tried = Tried::new();
+        let mut tried = BranchBench::new();
         let longer =
-            |tried: &mut Tried, n: u32| tried.takes(422, &format!("Min-SE: {n}\r\n"), true);
+            |tried: &mut BranchBench, n: u32| tried.takes(422, &format!("Min-SE: {n}\r\n"), true);
         assert_eq!(longer(&mut tried, 100), BranchOutcome::SendAgain);
         assert!(matches!(longer(&mut tried, 100), BranchOutcome::Failed(_)), "no longer than that");
         assert!(matches!(longer(&mut tried, 86_401), BranchOutcome::Failed(_)));
@@ -673,7 +676,7 @@ mod tests {
     #[test]
     fn a_redirection_names_the_best_first() {
         let contacts = "Contact: <sip:1@a>;q=0.5, <sip:2@a>\r\n";
-        let outcome = Tried::new().takes(302, contacts, true);
+        let outcome = BranchBench::new().takes(302, contacts, true);
         let BranchOutcome::Redirected { status: 302, numbers, otherwise } = outcome else {
             panic!("{outcome:?}")
         };
@@ -682,7 +685,7 @@ mod tests {
 
     #[test]
     fn who_says_nothing_is_followed_by_the_next_address() {
-        let mut tried = Tried::new();
+        let mut tried = BranchBench::new();
         tried.branch.hops.push_back(super::super::testing::hop());
         let outcome = tried.branch.on_silence(&mut tried.bench.cx(), CALL);
         assert_eq!(outcome, BranchOutcome::NextHop);

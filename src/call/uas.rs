@@ -5,9 +5,9 @@
 //! 200 while an open one carries SDP (§3).
 
 use super::bodies::description;
-use super::invite_server::Description;
+use super::invite_server::SdpRole;
 use super::leg::Acceptance;
-use super::{Call, CallContext, EndReason, HangupBy, State};
+use super::{Call, CallContext, CallPhase, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::errors::Code;
@@ -66,7 +66,7 @@ impl Call {
             Ok(sdp) => sdp,
             Err(why) => return cx.refuse(server, message, &why),
         };
-        self.uas.acknowledged(cx, self.id);
+        self.uas.on_ack(cx, self.id);
         let response = self.caller.success(cx, message, None);
         cx.respond(server, 200, response.end_described(sdp.as_deref()));
         if let Some((status, sdp)) = self.uas.take_waiting() {
@@ -155,7 +155,7 @@ impl Call {
     /// 200 to the caller: with the answer, or with our offer where the INVITE had none.
     pub(super) fn answer_caller(&mut self, cx: &mut CallContext<'_>, branch: Option<u16>) {
         if branch.is_some() {
-            self.state = State::Talking;
+            self.state = CallPhase::Talking;
         }
         if self.uas.is_finished() {
             // Who was rung first has answered long ago; now there is somebody to talk to.
@@ -167,12 +167,12 @@ impl Call {
         let Some(description) = self.uas.may_accept(branch) else { return };
         let other = branch.and_then(|id| self.settled_with(id));
         let sdp = match description {
-            Description::Offer => {
+            SdpRole::Offer => {
                 let codecs = self.caller.codecs_beside(cx, other);
                 Ok(Some(self.caller.negotiation.offer(&codecs)))
             }
-            Description::Settled => Ok(None),
-            Description::Answer => self.answer_caller_sdp(cx, other).map(Some),
+            SdpRole::Settled => Ok(None),
+            SdpRole::Answer => self.answer_caller_sdp(cx, other).map(Some),
         };
         let sdp = match sdp {
             Ok(sdp) => sdp,
@@ -187,7 +187,7 @@ impl Call {
         let granted = self.grant(cx, &self.caller, &invite).unwrap_or_default();
         let with = Acceptance {
             sdp: sdp.as_deref(),
-            expects_answer: description == Description::Offer,
+            expects_answer: description == SdpRole::Offer,
             granted,
         };
         self.caller.accept(cx, call, server, &invite, with);

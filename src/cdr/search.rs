@@ -11,7 +11,7 @@ pub const OUTCOMES: [&str; 6] =
 
 /// What a call has to be like; what is left out does not matter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct Wanted {
+pub(crate) struct CallFilter {
     /// Part of a number of the caller or the callee, as [`normalised`] writes it.
     pub number: Option<String>,
     /// Part of the caller's name, in lower case.
@@ -124,7 +124,7 @@ impl<'a> Facts<'a> {
     }
 }
 
-impl Wanted {
+impl CallFilter {
     /// Whether a call is one that is asked for.
     pub(crate) fn fits(&self, call: &Facts<'_>) -> bool {
         let is = |wanted: &Option<String>, found: &dyn Fn(&str) -> bool| {
@@ -136,7 +136,7 @@ impl Wanted {
             && is(&self.trunk, &|t| call.parties().any(|p| p == t || trunk_of(p) == Some(t)))
             && is(&self.number, &|n| call.has_number(n))
             && is(&self.name, &|n| call.has_name(n))
-            && is(&self.search, &|s| Wanted::found(call, s))
+            && is(&self.search, &|s| CallFilter::found(call, s))
     }
 
     fn found(call: &Facts<'_>, part: &str) -> bool {
@@ -162,29 +162,33 @@ mod tests {
             "to": { "dialled": "(206) 555-0123", "number": "+12065550123" },
             "attempts": [{ "target": "user:alice" }, { "target": "trunk:second" }],
         });
-        let fits = |wanted: Wanted| wanted.fits(&Facts::of_record(&record));
+        let fits = |wanted: CallFilter| wanted.fits(&Facts::of_record(&record));
         let some = |text: &str| Some(text.to_owned());
         for number in ["+4930", "12345", "55501", "03012345", "2065550123"] {
-            assert!(fits(Wanted { number: some(number), ..Wanted::default() }), "{number}");
+            assert!(fits(CallFilter { number: some(number), ..CallFilter::default() }), "{number}");
         }
         for user in ["alice", "bob"] {
-            assert!(fits(Wanted { user: some(user), ..Wanted::default() }), "{user}");
+            assert!(fits(CallFilter { user: some(user), ..CallFilter::default() }), "{user}");
         }
         for trunk in ["carrier", "second"] {
-            assert!(fits(Wanted { trunk: some(trunk), ..Wanted::default() }), "{trunk}");
+            assert!(fits(CallFilter { trunk: some(trunk), ..CallFilter::default() }), "{trunk}");
         }
         for text in ["7f3a", "müll", "wt-3105", "555-01", "second", "success"] {
-            assert!(fits(Wanted { search: some(text), ..Wanted::default() }), "{text}");
+            assert!(fits(CallFilter { search: some(text), ..CallFilter::default() }), "{text}");
         }
-        assert!(fits(Wanted { name: some("müller"), code: some("WT-3105"), ..Wanted::default() }));
+        assert!(fits(CallFilter {
+            name: some("müller"),
+            code: some("WT-3105"),
+            ..CallFilter::default()
+        }));
         for wrong in [
-            Wanted { number: some("999"), ..Wanted::default() },
-            Wanted { name: some("grace"), ..Wanted::default() },
-            Wanted { user: some("carrier"), ..Wanted::default() },
-            Wanted { trunk: some("alice"), ..Wanted::default() },
-            Wanted { outcome: some("busy"), ..Wanted::default() },
-            Wanted { code: some("WT-1104"), ..Wanted::default() },
-            Wanted { search: some("nobody"), ..Wanted::default() },
+            CallFilter { number: some("999"), ..CallFilter::default() },
+            CallFilter { name: some("grace"), ..CallFilter::default() },
+            CallFilter { user: some("carrier"), ..CallFilter::default() },
+            CallFilter { trunk: some("alice"), ..CallFilter::default() },
+            CallFilter { outcome: some("busy"), ..CallFilter::default() },
+            CallFilter { code: some("WT-1104"), ..CallFilter::default() },
+            CallFilter { search: some("nobody"), ..CallFilter::default() },
         ] {
             assert!(!fits(wrong.clone()), "{wrong:?}");
         }

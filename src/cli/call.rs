@@ -9,12 +9,12 @@ mod sdp;
 mod sip;
 mod speech;
 
-use super::client::{Client, Stream, encrypt};
+use super::client::{ApiClient, Stream, encrypt};
 use super::{hex, print, random};
 use anyhow::{Context, anyhow};
 use hyper::Method as Http;
-use media::{Figures, Media, Network, Voice};
-use phone::{Outcome, Phone};
+use media::{Figures, Network, PhoneMedia, Voice};
+use phone::{Phone, PhoneOutcome};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ const EXIT_CALL_FAILED: u8 = 5;
 const EXIT_BELOW_MOS: u8 = 6;
 
 #[derive(clap::Args)]
-pub(crate) struct Call {
+pub(crate) struct CallArgs {
     /// The number, or a user
     target: String,
     /// Call as this user [default: the first user of the configuration]
@@ -81,7 +81,7 @@ pub(crate) struct Call {
     #[arg(long)]
     min_mos: Option<f32>,
     #[arg(long, short, value_enum, default_value_t)]
-    output: print::Output,
+    output: print::OutputFormat,
 }
 
 /// Who we are to the gateway.
@@ -96,7 +96,7 @@ struct Login {
     ws: String,
 }
 
-async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
+async fn login(client: &ApiClient, args: &CallArgs) -> anyhow::Result<Login> {
     let status = client.get("/status").await;
     let secret = args.password.clone().or_else(|| args.jwt.as_ref().map(|_| String::new()));
     if let (Some(ws), Some(user), Some(password)) = (&args.ws, &args.user, &secret) {
@@ -159,7 +159,7 @@ async fn login(client: &Client, args: &Call) -> anyhow::Result<Login> {
 }
 
 /// Makes the call, and prints how it was.
-pub(crate) async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCode> {
+pub(crate) async fn call(client: &ApiClient, args: &CallArgs) -> anyhow::Result<ExitCode> {
     let login = login(client, args).await?;
     let voice = match &args.play {
         Some(path) => Voice::File {
@@ -171,8 +171,9 @@ pub(crate) async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCod
     };
     let (socket, gateway) = open(&login.ws).await?;
     let network = Network { loss: args.loss / 100.0, jitter: args.jitter };
-    let media = Media::new(gateway, voice, network, args.record.is_some() || args.speech).await?;
-    let quiet = args.output != print::Output::Table;
+    let media =
+        PhoneMedia::new(gateway, voice, network, args.record.is_some() || args.speech).await?;
+    let quiet = args.output != print::OutputFormat::Table;
     let mut phone = Phone::new(socket, login, media, args, quiet)?;
     if !quiet {
         print::line(&format!("call {} as {}", args.target, phone.login.user));
@@ -200,7 +201,7 @@ pub(crate) async fn call(client: &Client, args: &Call) -> anyhow::Result<ExitCod
 }
 
 /// A call that nobody answered, or on which one of the two heard nothing, has failed.
-fn exit_code(outcome: &Outcome, figures: &Figures, leg: &Value, min_mos: Option<f32>) -> u8 {
+fn exit_code(outcome: &PhoneOutcome, figures: &Figures, leg: &Value, min_mos: Option<f32>) -> u8 {
     let good_enough = |min: f32| {
         figures.mos_in.is_some_and(|m| m >= min) && figures.mos_out.is_none_or(|m| m >= min)
     };
@@ -213,7 +214,7 @@ fn exit_code(outcome: &Outcome, figures: &Figures, leg: &Value, min_mos: Option<
 }
 
 /// The gateway's record of the call, where it can be asked; nothing else may be taken for it.
-async fn gateway_saw(client: &Client, call_id: &str) -> Value {
+async fn gateway_saw(client: &ApiClient, call_id: &str) -> Value {
     for _ in 0..20 {
         let Ok(calls) = client.get("/calls?limit=20").await else { return Value::Null };
         for call in calls.as_array().into_iter().flatten().filter_map(|c| c["call"].as_str()) {

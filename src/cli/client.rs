@@ -15,7 +15,7 @@ use webtrunk::api::socket;
 
 /// The gateway that a command is for.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub(crate) struct Reach {
+pub(crate) struct ApiAddress {
     /// The control socket of a gateway on this machine
     #[arg(long, global = true, env = "WEBTRUNK_CONTROL", value_name = "PATH")]
     pub control: Option<PathBuf>,
@@ -47,14 +47,14 @@ impl std::error::Error for NotReachable {}
 
 /// An answer other than success: RFC 9457's words.
 #[derive(Debug)]
-pub(crate) struct Refused {
+pub(crate) struct ApiRefusal {
     pub status: StatusCode,
     detail: String,
     code: Option<String>,
     fix: Option<String>,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for ApiRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let code = self.code.as_ref().map(|c| format!("{c}  ")).unwrap_or_default();
         write!(f, "{code}{}", self.detail.trim_end())?;
@@ -62,11 +62,11 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for ApiRefusal {}
 
 /// A way to a gateway.
-pub(crate) struct Client {
-    reach: Reach,
+pub(crate) struct ApiClient {
+    reach: ApiAddress,
 }
 
 /// A connection, encrypted or not.
@@ -91,10 +91,10 @@ pub(crate) async fn encrypt(
     Ok(Box::new(tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
 }
 
-impl Client {
+impl ApiClient {
     /// A client for `reach`; it connects with each request.
-    pub(crate) fn new(reach: &Reach) -> Client {
-        Client { reach: reach.clone() }
+    pub(crate) fn new(reach: &ApiAddress) -> ApiClient {
+        ApiClient { reach: reach.clone() }
     }
 
     async fn connect(&self) -> anyhow::Result<(Box<dyn Stream>, String)> {
@@ -163,7 +163,7 @@ impl Client {
         let text = |key: &str| problem[key].as_str().map(str::to_owned);
         let detail = text("detail")
             .unwrap_or_else(|| format!("{status}: {}", String::from_utf8_lossy(&bytes)));
-        Err(Refused { status, detail, code: text("code"), fix: text("fix") }.into())
+        Err(ApiRefusal { status, detail, code: text("code"), fix: text("fix") }.into())
     }
 
     /// The JSON at `path`.

@@ -40,7 +40,7 @@ pub(crate) struct Ports {
     #[arg(long, conflicts_with = "ufw")]
     nft: bool,
     #[arg(long, short, value_enum, default_value_t)]
-    output: print::Output,
+    output: print::OutputFormat,
 }
 
 pub(crate) fn ports(config: &Config, args: &Ports) -> ExitCode {
@@ -94,7 +94,7 @@ pub(crate) fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
 }
 
 /// The JSON Schema called `name`, or their names.
-pub(crate) fn schema(name: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn schema(name: Option<&str>, output: print::OutputFormat) -> anyhow::Result<ExitCode> {
     let Some(name) = name else {
         let all = NAMES.iter().map(|(name, what)| json!({ "name": name, "of": what })).collect();
         print::list(
@@ -117,9 +117,9 @@ pub(crate) fn schema(name: Option<&str>, output: print::Output) -> anyhow::Resul
 }
 
 /// What a code of the registry means.
-pub(crate) fn explain(code: Option<&str>, output: print::Output) -> anyhow::Result<ExitCode> {
+pub(crate) fn explain(code: Option<&str>, output: print::OutputFormat) -> anyhow::Result<ExitCode> {
     let Some(code) = code else {
-        let one = |(code, entry): (Code, &webtrunk::errors::Entry)| json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix });
+        let one = |(code, entry): (Code, &webtrunk::errors::ErrorEntry)| json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix });
         print::list(
             &Code::all().map(one).collect(),
             output,

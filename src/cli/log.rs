@@ -99,9 +99,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct KeptLine(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Kept {
+    impl Write for KeptLine {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("no panic").write(bytes)
         }
@@ -113,7 +113,7 @@ mod tests {
 
     /// What a line comes to in text or JSON, at the lowest level.
     fn logged(json: bool, say: impl Fn()) -> String {
-        let kept = Kept::default();
+        let kept = KeptLine::default();
         let make = {
             let kept = kept.clone();
             move || kept.clone()

@@ -1,7 +1,7 @@
 //! Commands that look at a running gateway: calls, trunks, registrations, traces, events.
 
-use super::client::{Client, escape, given};
-use super::print::{self, Column, Output, clock, text};
+use super::client::{ApiClient, escape, given};
+use super::print::{self, Column, OutputFormat, clock, text};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -153,13 +153,13 @@ pub(crate) struct Calls {
     #[arg(long, short)]
     watch: bool,
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: OutputFormat,
 }
 
 const NO_CALL: &str = "no active call fits; `webtrunk calls --all` also lists ended ones";
 const NO_CALL_AT_ALL: &str = "no call that is remembered fits; `webtrunk cdr tail` has the records";
 
-pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitCode> {
+pub(crate) async fn calls(client: &ApiClient, args: &Calls) -> anyhow::Result<ExitCode> {
     let all = args.all || args.filter.wants_an_end();
     let (state, empty) = if all { ("all", NO_CALL_AT_ALL) } else { ("live", NO_CALL) };
     let limit = args.limit.map(|n| n as usize);
@@ -174,14 +174,14 @@ pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitC
         let mut calls = Vec::new();
         let cut = client
             .pages(&query, most, |page| match args.output {
-                Output::Jsonl => page.iter().for_each(|call| print::line(&call.to_string())),
-                Output::Json | Output::Table => calls.extend(page),
+                OutputFormat::Jsonl => page.iter().for_each(|call| print::line(&call.to_string())),
+                OutputFormat::Json | OutputFormat::Table => calls.extend(page),
             })
             .await?;
         if args.watch {
             print::clear();
         }
-        if args.output != Output::Jsonl {
+        if args.output != OutputFormat::Jsonl {
             print::list(&Value::Array(calls), args.output, &call_columns(), empty);
         }
         if cut {
@@ -194,7 +194,10 @@ pub(crate) async fn calls(client: &Client, args: &Calls) -> anyhow::Result<ExitC
     }
 }
 
-pub(crate) async fn registrations(client: &Client, output: Output) -> anyhow::Result<ExitCode> {
+pub(crate) async fn registrations(
+    client: &ApiClient,
+    output: OutputFormat,
+) -> anyhow::Result<ExitCode> {
     let columns = [
         Column::new("USER", |r| text(r, "user")),
         Column::new("REMOTE", |r| text(r, "remote")),
@@ -213,7 +216,7 @@ pub(crate) async fn registrations(client: &Client, output: Output) -> anyhow::Re
 }
 
 #[derive(clap::Subcommand)]
-pub(crate) enum Trunks {
+pub(crate) enum TrunksCommand {
     /// List their state (the default)
     Status,
     /// Send OPTIONS now and wait for the answer
@@ -262,12 +265,12 @@ fn last_failure(trunk: &Value) -> String {
 }
 
 pub(crate) async fn trunks(
-    client: &Client,
-    what: Option<&Trunks>,
-    output: Output,
+    client: &ApiClient,
+    what: Option<&TrunksCommand>,
+    output: OutputFormat,
 ) -> anyhow::Result<ExitCode> {
     let (name, verb) = match what {
-        None | Some(Trunks::Status) => {
+        None | Some(TrunksCommand::Status) => {
             print::list(
                 &client.get("/trunks").await?,
                 output,
@@ -276,13 +279,13 @@ pub(crate) async fn trunks(
             );
             return Ok(ExitCode::SUCCESS);
         }
-        Some(Trunks::Probe { name }) => (name, "probe"),
-        Some(Trunks::Disable { name }) => (name, "disable"),
-        Some(Trunks::Enable { name }) => (name, "enable"),
+        Some(TrunksCommand::Probe { name }) => (name, "probe"),
+        Some(TrunksCommand::Disable { name }) => (name, "disable"),
+        Some(TrunksCommand::Enable { name }) => (name, "enable"),
     };
     let trunk =
         client.call(hyper::Method::POST, &format!("/trunks/{}/{verb}", escape(name)), None).await?;
-    if output != Output::Table {
+    if output != OutputFormat::Table {
         print::object(&trunk);
     } else if verb == "probe" {
         match trunk["answered"].as_bool() {
@@ -332,10 +335,10 @@ pub(crate) struct Trace {
     #[arg(long, value_name = "A,B")]
     diff: Option<String>,
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: OutputFormat,
 }
 
-pub(crate) async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitCode> {
+pub(crate) async fn trace(client: &ApiClient, args: &Trace) -> anyhow::Result<ExitCode> {
     if args.follow {
         return follow(client, args.full).await;
     }
@@ -360,7 +363,7 @@ pub(crate) async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitC
     if args.pcap.is_some() || args.svg.is_some() {
         return Ok(ExitCode::SUCCESS);
     }
-    if args.output != Output::Table {
+    if args.output != OutputFormat::Table {
         print::object(&client.get(&format!("/calls/{call}/ladder")).await?);
         return Ok(ExitCode::SUCCESS);
     }
@@ -371,7 +374,7 @@ pub(crate) async fn trace(client: &Client, args: &Trace) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-async fn follow(client: &Client, full: bool) -> anyhow::Result<ExitCode> {
+async fn follow(client: &ApiClient, full: bool) -> anyhow::Result<ExitCode> {
     let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel();
     let drawing = async {
         while let Some(call) = ended.recv().await {
@@ -391,7 +394,7 @@ async fn follow(client: &Client, full: bool) -> anyhow::Result<ExitCode> {
 }
 
 /// The lines of two messages that differ; messages are numbered from 1 in the order of the ladder.
-async fn diff(client: &Client, call: &str, pair: &str) -> anyhow::Result<ExitCode> {
+async fn diff(client: &ApiClient, call: &str, pair: &str) -> anyhow::Result<ExitCode> {
     let ladder = client.get(&format!("/calls/{call}/ladder")).await?;
     let none = Vec::new();
     let messages: Vec<&Value> = ladder["rows"]
@@ -424,7 +427,7 @@ async fn diff(client: &Client, call: &str, pair: &str) -> anyhow::Result<ExitCod
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Events {
+pub(crate) struct EventsArgs {
     /// Only these kinds, separated by commas; `call.*` is every kind about calls
     #[arg(long = "type")]
     types: Option<String>,
@@ -433,7 +436,7 @@ pub(crate) struct Events {
     call: Option<String>,
 }
 
-pub(crate) async fn events(client: &Client, args: &Events) -> anyhow::Result<ExitCode> {
+pub(crate) async fn events(client: &ApiClient, args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let query = format!(
         "/events?{}",
         given(&[("types", &args.types), ("call", &args.call)]).trim_start_matches('&')
@@ -448,7 +451,7 @@ pub(crate) async fn events(client: &Client, args: &Events) -> anyhow::Result<Exi
 }
 
 /// The log lines of one call, from its recorder.
-pub(crate) async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode> {
+pub(crate) async fn logs(client: &ApiClient, call: &str) -> anyhow::Result<ExitCode> {
     let ladder = client.get(&format!("/calls/{}/ladder", escape(call))).await?;
     for row in ladder["rows"].as_array().into_iter().flatten().filter(|r| r["kind"] == "event") {
         let code = row["code"].as_str().map(|c| format!("  {c}")).unwrap_or_default();
@@ -462,7 +465,7 @@ pub(crate) async fn logs(client: &Client, call: &str) -> anyhow::Result<ExitCode
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Cdr {
+pub(crate) struct CdrArgs {
     #[command(subcommand)]
     what: CdrWhat,
 }
@@ -477,7 +480,7 @@ enum CdrWhat {
         #[command(flatten)]
         filter: Filter,
         #[arg(long, short, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
     /// Export records as CSV or JSON lines, the newest first
     Export {
@@ -489,9 +492,9 @@ enum CdrWhat {
 }
 
 /// A field of a record, as a column of a spreadsheet.
-type Field = (&'static str, fn(&Value) -> String);
+type RecordField = (&'static str, fn(&Value) -> String);
 
-const FIELDS: [Field; 12] = [
+const FIELDS: [RecordField; 12] = [
     ("start", |r| text(r, "start")),
     ("call", |r| text(r, "call")),
     ("from", |r| text(&r["from"], "user")),
@@ -547,7 +550,7 @@ fn record_columns() -> Vec<Column> {
     ]
 }
 
-pub(crate) async fn cdr(client: &Client, args: &Cdr) -> anyhow::Result<ExitCode> {
+pub(crate) async fn cdr(client: &ApiClient, args: &CdrArgs) -> anyhow::Result<ExitCode> {
     match &args.what {
         CdrWhat::Tail { n, filter, output } => {
             let query = format!("/cdr?limit={}{}", (*n).clamp(1, 1_000), filter.query());

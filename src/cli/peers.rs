@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 /// Peers whose half is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(crate) enum Peer {
+pub(crate) enum PeerFiles {
     Asterisk,
     Freeswitch,
     Twilio,
@@ -20,7 +20,7 @@ pub(crate) enum Peer {
 pub(crate) struct Init {
     /// The kind of trunk
     #[arg(long, value_enum, default_value = "generic")]
-    trunk: Peer,
+    trunk: PeerFiles,
     /// Its host [default: the carrier's]
     #[arg(long)]
     host: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct Init {
     port: u16,
 }
 
-struct Kind {
+struct PeerKind {
     name: &'static str,
     /// Lines of `[trunk.…]`, with HOST.
     trunk: &'static str,
@@ -108,37 +108,37 @@ const FREESWITCH_NEXT: &str =
       fs_cli -x \"sofia profile external rescan reloadxml\"
       and here";
 
-fn kind(peer: Peer) -> Kind {
+fn kind(peer: PeerFiles) -> PeerKind {
     match peer {
-        Peer::Asterisk => Kind {
+        PeerFiles::Asterisk => PeerKind {
             name: "asterisk",
             trunk: "uri     = \"sip:HOST:5060\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\n",
             host: "10.0.0.20",
             half: &[("asterisk-pjsip.conf", ASTERISK)],
             next: "append asterisk-pjsip.conf to Asterisk's pjsip.conf and reload it there",
         },
-        Peer::Freeswitch => Kind {
+        PeerFiles::Freeswitch => PeerKind {
             name: "freeswitch",
             trunk: "uri     = \"sip:HOST:5080\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\nrefer   = \"execute\"          # its transfers (deflect) are made here\n",
             host: "10.0.0.20",
             half: FREESWITCH,
             next: FREESWITCH_NEXT,
         },
-        Peer::Twilio => Kind {
+        PeerFiles::Twilio => PeerKind {
             name: "twilio",
             trunk: "uri      = \"sip:HOST;transport=tls\"   # Elastic SIP Trunking → Termination → your domain\nusername = \"webtrunk\"                  # Termination → Authentication → Credential Lists\npassword = { env = \"TWILIO_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"54.172.60.0/30\", \"54.244.51.0/30\", \"35.156.191.128/30\", \"54.171.127.192/30\"]\ncontext  = \"from-trunk\"\n",
             host: "example.pstn.twilio.com",
             half: &[],
             next: "in Twilio's console: Termination domain and credential list as in the file; Origination URI sip:YOUR-ADDRESS:5060",
         },
-        Peer::Telnyx => Kind {
+        PeerFiles::Telnyx => PeerKind {
             name: "telnyx",
             trunk: "uri      = \"sip:HOST;transport=tls\"\nusername = \"acme42\"                   # SIP Trunking → Authentication → Credentials\npassword = { env = \"TELNYX_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"192.76.120.10\", \"64.16.250.10\"]\ncontext  = \"from-trunk\"\nprobe    = \"30s\"\n",
             host: "sip.telnyx.com",
             half: &[],
             next: "in Telnyx's portal: a SIP connection with these credentials, and your number assigned to it",
         },
-        Peer::Generic => Kind {
+        PeerFiles::Generic => PeerKind {
             name: "carrier",
             trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # if the carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
             host: "192.0.2.10",

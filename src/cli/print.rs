@@ -9,7 +9,7 @@ use webtrunk::printable;
 
 /// How a list is printed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
-pub(crate) enum Output {
+pub(crate) enum OutputFormat {
     #[default]
     Table,
     Json,
@@ -44,14 +44,14 @@ impl Column {
 }
 
 /// Prints a list; `empty` teaches where there is nothing.
-pub(crate) fn list(items: &Value, output: Output, columns: &[Column], empty: &str) {
+pub(crate) fn list(items: &Value, output: OutputFormat, columns: &[Column], empty: &str) {
     let none = Vec::new();
     let all = items.as_array().unwrap_or(&none);
     match output {
-        Output::Json => object(items),
-        Output::Jsonl => all.iter().for_each(|item| json(&item.to_string())),
-        Output::Table if all.is_empty() => note(empty),
-        Output::Table => line(&table(all, columns, terminal().map(|(columns, _)| columns))),
+        OutputFormat::Json => object(items),
+        OutputFormat::Jsonl => all.iter().for_each(|item| json(&item.to_string())),
+        OutputFormat::Table if all.is_empty() => note(empty),
+        OutputFormat::Table => line(&table(all, columns, terminal().map(|(columns, _)| columns))),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Commands that change a running gateway: kick, drain, reload.
 
-use super::client::{Client, escape};
+use super::client::{ApiClient, escape};
 use super::print::{self, clock};
 use hyper::Method;
 use std::io::IsTerminal;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 #[derive(clap::Args)]
-pub(crate) struct Kick {
+pub(crate) struct KickArgs {
     /// A call as `webtrunk calls` shows it, or user:NAME to close that user's connections
     what: String,
     /// The SIP status for a caller whose call is not answered yet
@@ -20,7 +20,7 @@ pub(crate) struct Kick {
     reason: Option<String>,
 }
 
-pub(crate) async fn kick(client: &Client, args: &Kick) -> anyhow::Result<ExitCode> {
+pub(crate) async fn kick(client: &ApiClient, args: &KickArgs) -> anyhow::Result<ExitCode> {
     if let Some(user) = args.what.strip_prefix("user:") {
         let closed =
             client.call(Method::DELETE, &format!("/registrations/{}", escape(user)), None).await?;
@@ -52,7 +52,7 @@ pub(crate) struct Drain {
     cancel: bool,
 }
 
-pub(crate) async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitCode> {
+pub(crate) async fn drain(client: &ApiClient, args: &Drain) -> anyhow::Result<ExitCode> {
     if args.cancel {
         client.call(Method::DELETE, "/drain", None).await?;
         print::line("new calls are accepted again");
@@ -92,7 +92,7 @@ pub(crate) async fn drain(client: &Client, args: &Drain) -> anyhow::Result<ExitC
     }
 }
 
-pub(crate) async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
+pub(crate) async fn reload(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let changes = client.call(Method::POST, "/reload", None).await?;
     let list = |key: &str| {
         changes[key]
@@ -119,7 +119,7 @@ pub(crate) async fn reload(client: &Client) -> anyhow::Result<ExitCode> {
 }
 
 /// Exits with 0 if the gateway accepts calls.
-pub(crate) async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
+pub(crate) async fn readyz(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let status = client.get("/status").await?;
     let draining = status["draining"] == true;
     print::line(match (draining, status["overloaded"].is_string()) {
@@ -132,7 +132,7 @@ pub(crate) async fn readyz(client: &Client) -> anyhow::Result<ExitCode> {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Token {
+pub(crate) struct TokenArgs {
     /// The user; with --context, any name
     user: String,
     /// How long the credentials are valid
@@ -144,7 +144,7 @@ pub(crate) struct Token {
 }
 
 /// Credentials for a browser.
-pub(crate) async fn token(client: &Client, args: &Token) -> anyhow::Result<ExitCode> {
+pub(crate) async fn token(client: &ApiClient, args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let mut wanted = serde_json::json!({ "user": args.user, "ttl": args.ttl });
     if let Some(context) = &args.context {
         wanted["context"] = context.clone().into();

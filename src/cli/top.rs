@@ -1,7 +1,7 @@
 //! `webtrunk top`: calls and trunks as they change, in a terminal; Enter on a call draws its
 //! ladder. Keys are sngrep's.
 
-use super::client::{Client, given};
+use super::client::{ApiClient, given};
 use super::look::{began, caller, happened, state, today, with};
 use super::print::{clock, text};
 use ratatui::Frame;
@@ -50,7 +50,7 @@ struct Ladder {
 
 /// What a key asks for besides another picture.
 #[derive(Debug, PartialEq, Eq)]
-enum Wish {
+enum TopAction {
     Nothing,
     Quit,
     Draw { call: String, full: bool },
@@ -79,9 +79,9 @@ impl View {
         self.calls.get(self.position()).map(|c| text(c, "call"))
     }
 
-    fn key(&mut self, key: KeyEvent) -> Wish {
+    fn key(&mut self, key: KeyEvent) -> TopAction {
         if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
-            return Wish::Quit;
+            return TopAction::Quit;
         }
         if self.typing {
             match key.code {
@@ -91,7 +91,7 @@ impl View {
                 KeyCode::Char(c) => self.filter.push(c),
                 _ => {}
             }
-            return Wish::Nothing;
+            return TopAction::Nothing;
         }
         if let Some(ladder) = &mut self.ladder {
             match key.code {
@@ -105,15 +105,15 @@ impl View {
                     ladder.scroll = ladder.scroll.saturating_add(20)
                 }
                 KeyCode::Char('F' | 'f') => {
-                    return Wish::Draw { call: ladder.call.clone(), full: !ladder.full };
+                    return TopAction::Draw { call: ladder.call.clone(), full: !ladder.full };
                 }
-                KeyCode::Char('x') => return Wish::HangUp(ladder.call.clone()),
+                KeyCode::Char('x') => return TopAction::HangUp(ladder.call.clone()),
                 _ => {}
             }
-            return Wish::Nothing;
+            return TopAction::Nothing;
         }
         match key.code {
-            KeyCode::Esc | KeyCode::Char('q') => return Wish::Quit,
+            KeyCode::Esc | KeyCode::Char('q') => return TopAction::Quit,
             KeyCode::Up | KeyCode::Char('k') => self.choose(-1),
             KeyCode::Down | KeyCode::Char('j') => self.choose(1),
             KeyCode::PageUp => self.choose(-20),
@@ -123,12 +123,14 @@ impl View {
             KeyCode::Enter => {
                 return self
                     .current()
-                    .map_or(Wish::Nothing, |call| Wish::Draw { call, full: false });
+                    .map_or(TopAction::Nothing, |call| TopAction::Draw { call, full: false });
             }
-            KeyCode::Char('x') => return self.current().map_or(Wish::Nothing, Wish::HangUp),
+            KeyCode::Char('x') => {
+                return self.current().map_or(TopAction::Nothing, TopAction::HangUp);
+            }
             _ => {}
         }
-        Wish::Nothing
+        TopAction::Nothing
     }
 
     /// The whole picture.
@@ -257,7 +259,7 @@ impl View {
     }
 }
 
-async fn refresh(client: &Client, view: &mut View) -> anyhow::Result<()> {
+async fn refresh(client: &ApiClient, view: &mut View) -> anyhow::Result<()> {
     let list = |value: Value| value.as_array().cloned().unwrap_or_default();
     view.status = client.get("/status").await?;
     view.trunks = list(client.get("/trunks").await?);
@@ -266,7 +268,7 @@ async fn refresh(client: &Client, view: &mut View) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ladder(client: &Client, call: String, full: bool) -> anyhow::Result<Ladder> {
+async fn ladder(client: &ApiClient, call: String, full: bool) -> anyhow::Result<Ladder> {
     let drawn = client.bytes(&format!("/calls/{call}/ladder?format=text&full={full}")).await?;
     Ok(Ladder {
         call,
@@ -277,7 +279,7 @@ async fn ladder(client: &Client, call: String, full: bool) -> anyhow::Result<Lad
 }
 
 /// Runs until it is quit.
-pub(crate) async fn top(client: &Client) -> anyhow::Result<ExitCode> {
+pub(crate) async fn top(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let mut view = View::default();
     // Whether there is a gateway is told in words, not in a picture.
     refresh(client, &mut view).await?;
@@ -288,7 +290,7 @@ pub(crate) async fn top(client: &Client) -> anyhow::Result<ExitCode> {
 }
 
 async fn watch(
-    client: &Client,
+    client: &ApiClient,
     view: &mut View,
     terminal: &mut ratatui::DefaultTerminal,
 ) -> anyhow::Result<()> {
@@ -313,13 +315,13 @@ async fn watch(
                 next = Instant::now();
             }
             match wish {
-                Wish::Quit => return Ok(()),
-                Wish::Nothing => {}
-                Wish::Draw { call, full } => match ladder(client, call, full).await {
+                TopAction::Quit => return Ok(()),
+                TopAction::Nothing => {}
+                TopAction::Draw { call, full } => match ladder(client, call, full).await {
                     Ok(drawn) => view.ladder = Some(drawn),
                     Err(e) => view.told = e.to_string(),
                 },
-                Wish::HangUp(call) => {
+                TopAction::HangUp(call) => {
                     let ended =
                         client.call(hyper::Method::DELETE, &format!("/calls/{call}"), None).await;
                     view.told =
@@ -342,7 +344,7 @@ mod tests {
     use ratatui::backend::TestBackend;
     use serde_json::json;
 
-    fn press(view: &mut View, code: KeyCode) -> Wish {
+    fn press(view: &mut View, code: KeyCode) -> TopAction {
         view.key(KeyEvent::new(code, KeyModifiers::NONE))
     }
 
@@ -388,13 +390,13 @@ mod tests {
         }
         assert_eq!(
             press(&mut view, KeyCode::Enter),
-            Wish::Draw { call: "aaaa1111".into(), full: false }
+            TopAction::Draw { call: "aaaa1111".into(), full: false }
         );
         press(&mut view, KeyCode::Down);
         press(&mut view, KeyCode::Down);
         assert_eq!(
             press(&mut view, KeyCode::Char('x')),
-            Wish::HangUp("bbbb2222".into()),
+            TopAction::HangUp("bbbb2222".into()),
             "it stops at the last"
         );
         press(&mut view, KeyCode::Char('/'));
@@ -402,7 +404,7 @@ mod tests {
         assert!(picture(&view).contains("filter: alice"));
         assert_eq!(view.path(), "/calls?limit=200&search=alice", "the gateway searches");
         press(&mut view, KeyCode::Enter);
-        assert_eq!(press(&mut view, KeyCode::Char('q')), Wish::Quit);
+        assert_eq!(press(&mut view, KeyCode::Char('q')), TopAction::Quit);
     }
 
     #[test]
@@ -432,7 +434,7 @@ mod tests {
         assert!(!picture(&view).contains("row 0\n") && picture(&view).contains("row 20"));
         assert_eq!(
             press(&mut view, KeyCode::Char('f')),
-            Wish::Draw { call: "aaaa1111".into(), full: true }
+            TopAction::Draw { call: "aaaa1111".into(), full: true }
         );
         press(&mut view, KeyCode::Esc);
         assert!(picture(&view).contains("aaaa1111"));

@@ -1,7 +1,7 @@
 //! `user`: who may log in to the page's views, in the configuration file and in the gateway that
 //! runs by it.
 
-use super::client::{Client, NotReachable, Reach};
+use super::client::{ApiAddress, ApiClient, NotReachable};
 use super::{print, random};
 use anyhow::{Context, anyhow, bail};
 use base64::Engine as _;
@@ -18,7 +18,7 @@ use webtrunk::config::password::{MIN_PASSWORD, PasswordHash, is_user_name};
 use webtrunk::config::{Config, Problems, check};
 
 #[derive(clap::Args)]
-pub(crate) struct User {
+pub(crate) struct UserCommand {
     #[command(subcommand)]
     what: What,
     /// The configuration file, which is changed
@@ -46,7 +46,7 @@ enum What {
     #[command(after_help = "Examples:\n  webtrunk user list\n  webtrunk user list -o json")]
     List {
         #[arg(long, short, value_enum, default_value_t)]
-        output: print::Output,
+        output: print::OutputFormat,
     },
     /// Change a password; ends the sessions of that user
     #[command(
@@ -112,7 +112,7 @@ fn password(name: &str, generate: bool) -> anyhow::Result<(String, bool)> {
 }
 
 /// Does what the command says.
-pub(crate) async fn user(args: &User, reach: &Reach) -> anyhow::Result<ExitCode> {
+pub(crate) async fn user(args: &UserCommand, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
     let mut file = File::read(&args.config)?;
     let (done, made) = match &args.what {
         What::List { output } => {
@@ -172,7 +172,7 @@ fn nobody(name: &str) -> String {
     format!("there is no [api.user.{name}]\n  fix: `webtrunk user list` shows who there is")
 }
 
-fn list(users: &dyn TableLike, output: print::Output) {
+fn list(users: &dyn TableLike, output: print::OutputFormat) {
     let one = |(name, user): (&str, &Item)| {
         let scope = user.get("scope").and_then(Item::as_str).unwrap_or("read");
         json!({ "name": name, "scope": scope })
@@ -189,10 +189,10 @@ fn list(users: &dyn TableLike, output: print::Output) {
 }
 
 /// Has the gateway that runs on this machine read the file again.
-async fn reload(reach: &Reach, config: Option<&Config>) -> anyhow::Result<ExitCode> {
+async fn reload(reach: &ApiAddress, config: Option<&Config>) -> anyhow::Result<ExitCode> {
     let control = reach.control.clone().or_else(|| config.and_then(|c| c.api.control.clone()));
-    let here = Reach { control, ..Reach::default() };
-    match Client::new(&here).call(Method::POST, "/reload", None).await {
+    let here = ApiAddress { control, ..ApiAddress::default() };
+    match ApiClient::new(&here).call(Method::POST, "/reload", None).await {
         Ok(_) => print::note("the running gateway has read the file"),
         Err(e) if e.downcast_ref::<NotReachable>().is_some() => {
             print::note("no gateway runs here; it is read at the next start");

@@ -32,19 +32,19 @@ fn sample_rate(rate: u32) -> SampleRate {
 }
 
 /// Opus to mono PCM.
-pub struct Decoder {
+pub struct MonoDecoder {
     inner: OpusDecoder,
     /// Samples of 2.5 ms: what libopus conceals in steps of.
     step: usize,
 }
 
-impl Decoder {
+impl MonoDecoder {
     /// A fresh decoder to PCM of `rate`.
-    pub fn new(rate: u32) -> Decoder {
+    pub fn new(rate: u32) -> MonoDecoder {
         // libopus fails here only for arguments it does not know, or without memory.
         let inner =
             OpusDecoder::new(sample_rate(rate), Channels::Mono).expect("a rate it knows, mono");
-        Decoder { inner, step: rate as usize / 400 }
+        MonoDecoder { inner, step: rate as usize / 400 }
     }
 
     /// Decodes one packet; returns samples.
@@ -78,7 +78,7 @@ impl Decoder {
 }
 
 /// Mono PCM to Opus.
-pub(crate) struct Encoder {
+pub(crate) struct MonoEncoder {
     inner: OpusEncoder,
     rate: u32,
     silence: Silence,
@@ -124,9 +124,9 @@ impl Silence {
     }
 }
 
-impl Encoder {
+impl MonoEncoder {
     /// An encoder for speech at `complexity` 0 to 10 with in-band FEC, of [`bits`] a second.
-    pub(crate) fn new(rate: u32, complexity: u8) -> Encoder {
+    pub(crate) fn new(rate: u32, complexity: u8) -> MonoEncoder {
         let mut encoder = OpusEncoder::new(sample_rate(rate), Channels::Mono, Application::Voip)
             .expect("a rate it knows, mono");
         // Each setter fails only on values out of range.
@@ -135,7 +135,7 @@ impl Encoder {
             .and_then(|()| encoder.set_signal(Signal::Voice))
             .and_then(|()| encoder.set_inband_fec(true));
         debug_assert!(set.is_ok());
-        let mut encoder = Encoder { inner: encoder, rate, silence: Silence::default() };
+        let mut encoder = MonoEncoder { inner: encoder, rate, silence: Silence::default() };
         encoder.limit_bits(None);
         encoder.expect_loss(0);
         encoder

@@ -54,7 +54,7 @@ impl Goertzel {
 
 /// What a detector has heard begin or end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Heard {
+pub enum ToneEvent {
     /// A digit's event number.
     Pressed(u8),
     Released(u8),
@@ -94,7 +94,7 @@ impl Detector {
     }
 
     /// Takes samples; `heard` is told what began and what ended.
-    pub fn push(&mut self, pcm: &[i16], mut heard: impl FnMut(Heard)) {
+    pub fn push(&mut self, pcm: &[i16], mut heard: impl FnMut(ToneEvent)) {
         let mut rest = pcm;
         while !rest.is_empty() {
             let (now, later) = rest.split_at((self.block - self.samples).min(rest.len()));
@@ -127,7 +127,7 @@ impl Detector {
         (pure && high <= low * TWIST && low <= high * REVERSE_TWIST).then_some(KEYS[row][column])
     }
 
-    fn step(&mut self, digit: Option<u8>, heard: &mut impl FnMut(Heard)) {
+    fn step(&mut self, digit: Option<u8>, heard: &mut impl FnMut(ToneEvent)) {
         self.run = if digit == self.candidate { self.run.saturating_add(1) } else { 1 };
         self.candidate = digit;
         if digit == self.pressed {
@@ -135,11 +135,11 @@ impl Detector {
         }
         if self.run >= if digit.is_some() { BEGINS } else { ENDS } {
             if let Some(old) = self.pressed.take() {
-                heard(Heard::Released(old));
+                heard(ToneEvent::Released(old));
             }
             self.pressed = digit;
             if let Some(new) = digit {
-                heard(Heard::Pressed(new));
+                heard(ToneEvent::Pressed(new));
             }
         }
     }
@@ -176,7 +176,7 @@ pub fn make(event: u8, from: usize, rate: u32, pcm: &mut [i16]) {
 mod tests {
     use super::*;
 
-    fn detect(rate: u32, pcm: &[i16]) -> Vec<Heard> {
+    fn detect(rate: u32, pcm: &[i16]) -> Vec<ToneEvent> {
         let (mut detector, mut heard) = (Detector::new(rate), Vec::new());
         pcm.chunks(rate as usize / 50).for_each(|frame| detector.push(frame, |h| heard.push(h)));
         heard
@@ -200,8 +200,8 @@ mod tests {
                     pcm.extend_from_slice(&tone);
                     pcm.resize(pcm.len() + rate as usize * 45 / 1_000, 0);
                 }
-                let wanted: Vec<Heard> =
-                    (0..16).flat_map(|e| [Heard::Pressed(e), Heard::Released(e)]).collect();
+                let wanted: Vec<ToneEvent> =
+                    (0..16).flat_map(|e| [ToneEvent::Pressed(e), ToneEvent::Released(e)]).collect();
                 assert_eq!(detect(rate, &pcm), wanted, "{rate} Hz, {offset}");
             }
         }
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn tolerances_are_those_of_q24() {
         let digit = |low, high| detect(8_000, &[pair(low, high, 800), vec![0; 400]].concat());
-        let one = vec![Heard::Pressed(1), Heard::Released(1)];
+        let one = vec![ToneEvent::Pressed(1), ToneEvent::Released(1)];
         for off in [-0.015, 0.015] {
             assert_eq!(
                 digit((697.0 * (1.0 + off), 4_000.0), (1_209.0 * (1.0 - off), 4_000.0)),

@@ -12,18 +12,18 @@ mod trunks;
 mod values;
 
 pub use self::around::{WITHOUT_STATE, unusable};
-use super::problem::{Problem, Problems, Source};
+use super::problem::{ConfigProblem, Problems, SourceFile};
 use super::schema;
 use super::{Config, FraudLimits, Limits, Media, Trunk, TrunkTable, User, Users, WebTls};
 use crate::codec::{Codec, opus};
 use crate::config::schema::Spanned;
 use crate::dialplan::{Context, Permits, Plan, Route, is_country};
-use crate::media::Watch;
+use crate::media::MediaWatch;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
-use crate::sip::uri::Transport;
+use crate::sip::uri::UriTransport;
 use ipnet::IpNet;
-use names::{Known, Names, suggestion, told};
+use names::{KnownNames, Names, suggestion, told};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
     let text = std::fs::read_to_string(path).map_err(|e| {
         let help = "write one with `webtrunk init`, or name another file with -c FILE";
         Problems(vec![
-            Problem::plain("config::read", format!("{} cannot be read: {e}", path.display()))
+            ConfigProblem::plain("config::read", format!("{} cannot be read: {e}", path.display()))
                 .help(help),
         ])
     })?;
@@ -77,11 +77,11 @@ pub fn parse_embedded(
 pub(crate) struct Inspected {
     pub name: String,
     pub text: String,
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ConfigProblem>,
 }
 
 /// The dialplans beside `path` as they are now, checked with it; and what is wrong elsewhere.
-pub(crate) fn inspect(path: &Path) -> (Vec<Inspected>, Vec<Problem>) {
+pub(crate) fn inspect(path: &Path) -> (Vec<Inspected>, Vec<ConfigProblem>) {
     let mut problems = match load(path) {
         Ok((_, warnings)) => warnings.0,
         Err(problems) => problems.0,
@@ -127,8 +127,8 @@ pub fn steps_of(answer: &str, config: &Config) -> Result<Route, String> {
     let text = toml::to_string(&document).map_err(|e| format!("its answer: {e}"))?;
     let mut check = Check::new(PathBuf::from("."));
     let names = Names {
-        users: Known::Users(config.users.clone()),
-        trunks: Known::Trunks(config.trunks.clone()),
+        users: KnownNames::Users(config.users.clone()),
+        trunks: KnownNames::Trunks(config.trunks.clone()),
     };
     let context = check.dialplan("webhook", "the answer", &text, Some(&names));
     check.check_gotos(&config.plan);
@@ -145,11 +145,11 @@ const PROXIES: &str = "name the proxies alone: whoever is believed can be anybod
 struct Check {
     embedded: Option<Vec<(String, String)>>,
     folder: PathBuf,
-    source: Source,
-    problems: Vec<Problem>,
+    source: SourceFile,
+    problems: Vec<ConfigProblem>,
     prompts: BTreeMap<String, Arc<[i16]>>,
     /// Where a `goto` leads, to be looked at once all contexts are known.
-    gotos: Vec<(Source, String, Spanned<String>)>,
+    gotos: Vec<(SourceFile, String, Spanned<String>)>,
     /// The context whose file is read.
     context: String,
     /// Routes that were compared with one another: it grows as the plan does.
@@ -158,7 +158,7 @@ struct Check {
 
 impl Check {
     fn new(folder: PathBuf) -> Check {
-        let source = Source { name: String::new(), text: "".into() };
+        let source = SourceFile { name: String::new(), text: "".into() };
         Check {
             embedded: None,
             folder,
@@ -178,11 +178,11 @@ impl Check {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        self.problems.push(Problem::at(&self.source, at.span(), code, message).help(help));
+        self.problems.push(ConfigProblem::at(&self.source, at.span(), code, message).help(help));
     }
 
     fn file(&mut self, name: &str, text: &str) -> Result<(Config, Problems), Problems> {
-        self.source = Source { name: name.to_owned(), text: text.into() };
+        self.source = SourceFile { name: name.to_owned(), text: text.into() };
         let source = self.source.clone();
         let file: Option<schema::File> = self.read(text);
         let names = file.as_ref().map(Names::of);
@@ -240,7 +240,8 @@ impl Check {
         let users = self.accounts(f.user, &plan);
         let trunks = self.trunks(f.trunk, &plan, media.watch.stopped);
         plan.extend(trunks.keys().map(|t| Context::direct_to_trunk(t)));
-        let listeners = [(Transport::Udp, udp), (Transport::Tcp, tcp), (Transport::Tls, sip.tls)];
+        let listeners =
+            [(UriTransport::Udp, udp), (UriTransport::Tcp, tcp), (UriTransport::Tls, sip.tls)];
         self.trunk_listeners(trunks.values(), listeners);
         self.digests(&f.sip);
         Some(Config {
@@ -308,8 +309,9 @@ impl Check {
         let Some(domain) = domain else {
             let help =
                 "add [server] domain = \"calls.example.com\": the SIP domain users register in";
-            self.problems
-                .push(Problem::plain("config::domain", "server.domain is missing").help(help));
+            self.problems.push(
+                ConfigProblem::plain("config::domain", "server.domain is missing").help(help),
+            );
             return String::new();
         };
         domain.into_inner()
@@ -319,12 +321,12 @@ impl Check {
     fn trunk_listeners<'a>(
         &mut self,
         trunks: impl Iterator<Item = &'a Trunk>,
-        listeners: [(Transport, Option<SocketAddr>); 3],
+        listeners: [(UriTransport, Option<SocketAddr>); 3],
     ) {
         for trunk in trunks {
             // A TLS connection of ours needs no listener; requests of the peer come back over it.
-            let wanted = trunk.uri.as_ref().and_then(|u| u.transport).unwrap_or(Transport::Udp);
-            if wanted != Transport::Tls
+            let wanted = trunk.uri.as_ref().and_then(|u| u.transport).unwrap_or(UriTransport::Udp);
+            if wanted != UriTransport::Tls
                 && listeners.iter().any(|(t, at)| *t == wanted && at.is_none())
             {
                 let kind = wanted.as_str();
@@ -333,7 +335,7 @@ impl Check {
                     trunk.name
                 );
                 self.problems.push(
-                    Problem::plain("config::listener", message)
+                    ConfigProblem::plain("config::listener", message)
                         .help(format!("add [sip] {kind} = \":5060\"")),
                 );
             }
@@ -343,7 +345,7 @@ impl Check {
     fn digests(&mut self, sip: &schema::Sip) {
         if sip.md5 == Some(false) && sip.sha256 == Some(false) {
             self.problems.push(
-                Problem::plain(
+                ConfigProblem::plain(
                     "config::digest",
                     "sip.md5 and sip.sha256 are both false, so nobody can log in",
                 )
@@ -441,7 +443,7 @@ impl Check {
             workers: m.workers.map_or(cores.min(8), Spanned::into_inner).clamp(1, 64),
             codecs: self.codecs(&m.codecs, &Codec::BROWSERS),
             complexity: m.complexity.map_or(opus::COMPLEXITY, Spanned::into_inner),
-            watch: Watch {
+            watch: MediaWatch {
                 stopped: self.stopped_after(m.stopped_after.as_ref(), "media.stopped_after"),
                 again: self.time(m.ask_every.as_ref(), "media.ask_every", ASK_EVERY),
                 silent: self.time_or_off(m.timeout.as_ref(), "media.timeout", TIMEOUT),
@@ -477,7 +479,7 @@ impl Check {
             let message = format!(
                 "the media ports are enough for {room} trunk calls, but limits.calls is {calls}"
             );
-            let problem = Problem::at(&self.source, at.span(), "config::ports", message);
+            let problem = ConfigProblem::at(&self.source, at.span(), "config::ports", message);
             self.problems.push(
                 problem.help(format!("set media.ports = \"{}-{high}\"", media.ports.0)).warning(),
             );
@@ -579,9 +581,14 @@ impl Check {
             let message =
                 format!("user {name} has no context, and there is no dialplans/default.toml");
             self.problems.push(
-                Problem::at(&self.source, span.start..span.start + 1, "config::context", message)
-                    .help("add context = \"…\" here, or write dialplans/default.toml")
-                    .warning(),
+                ConfigProblem::at(
+                    &self.source,
+                    span.start..span.start + 1,
+                    "config::context",
+                    message,
+                )
+                .help("add context = \"…\" here, or write dialplans/default.toml")
+                .warning(),
             );
         }
         let password = self.secret(&user.password);
@@ -647,12 +654,12 @@ impl Check {
 }
 
 /// serde's words in ours: what is unknown, what was meant, what there is.
-fn explain(source: &Source, span: std::ops::Range<usize>, message: &str) -> Problem {
+fn explain(source: &SourceFile, span: std::ops::Range<usize>, message: &str) -> ConfigProblem {
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), quoted.as_slice())
     {
         let help = format!("{}all keys here: {}", suggestion(unknown, known), known.join(", "));
-        return Problem::at(source, span, "config::key", format!("unknown key `{unknown}`"))
+        return ConfigProblem::at(source, span, "config::key", format!("unknown key `{unknown}`"))
             .help(help);
     }
     let help = if message.starts_with("missing field") {
@@ -660,8 +667,13 @@ fn explain(source: &Source, span: std::ops::Range<usize>, message: &str) -> Prob
     } else {
         "`webtrunk schema config` prints what each key takes; /docs has an example"
     };
-    Problem::at(source, span, "config::syntax", message.lines().collect::<Vec<_>>().join("; "))
-        .help(help)
+    ConfigProblem::at(
+        source,
+        span,
+        "config::syntax",
+        message.lines().collect::<Vec<_>>().join("; "),
+    )
+    .help(help)
 }
 
 /// The address the default route leaves by; no packet is sent to find it.

@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 /// A file as read.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct SourceFile {
     pub name: String,
     pub text: Arc<str>,
 }
 
 /// One problem.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct ConfigProblem {
     pub code: &'static str,
     pub message: String,
-    pub source: Option<Source>,
+    pub source: Option<SourceFile>,
     pub span: Option<(Range<usize>, String)>,
     /// Another place it has to do with.
     pub also: Option<(Range<usize>, String)>,
@@ -25,7 +25,7 @@ pub struct Problem {
     pub warning: bool,
 }
 
-impl Problem {
+impl ConfigProblem {
     /// Whether it is about this place.
     pub(super) fn is_at(&self, place: &Range<usize>) -> bool {
         self.span.as_ref().is_some_and(|(span, _)| span == place)
@@ -33,12 +33,12 @@ impl Problem {
 
     /// An error at a place.
     pub(crate) fn at(
-        source: &Source,
+        source: &SourceFile,
         span: Range<usize>,
         code: &'static str,
         message: impl Into<String>,
-    ) -> Problem {
-        Problem {
+    ) -> ConfigProblem {
+        ConfigProblem {
             code,
             message: message.into(),
             source: Some(source.clone()),
@@ -50,8 +50,8 @@ impl Problem {
     }
 
     /// An error without a place, such as a file that cannot be read.
-    pub(crate) fn plain(code: &'static str, message: impl Into<String>) -> Problem {
-        Problem {
+    pub(crate) fn plain(code: &'static str, message: impl Into<String>) -> ConfigProblem {
+        ConfigProblem {
             code,
             message: message.into(),
             source: None,
@@ -63,13 +63,13 @@ impl Problem {
     }
 
     /// Adds the fix.
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Problem {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> ConfigProblem {
         self.help = help.into();
         self
     }
 
     /// What the place shows.
-    pub(crate) fn label(mut self, label: impl Into<String>) -> Problem {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> ConfigProblem {
         if let Some(span) = &mut self.span {
             span.1 = label.into();
         }
@@ -77,13 +77,13 @@ impl Problem {
     }
 
     /// Shows another place of the same file too.
-    pub(crate) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Problem {
+    pub(crate) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> ConfigProblem {
         self.also = Some((span, label.into()));
         self
     }
 
     /// Makes it a warning: it is printed, nothing stops.
-    pub(crate) fn warning(mut self) -> Problem {
+    pub(crate) fn warning(mut self) -> ConfigProblem {
         self.warning = true;
         self
     }
@@ -122,7 +122,7 @@ const SHOWN: usize = 100;
 
 /// All problems found, in one go.
 #[derive(Clone, Debug, Default)]
-pub struct Problems(pub Vec<Problem>);
+pub struct Problems(pub Vec<ConfigProblem>);
 
 impl Problems {
     /// Whether any is more than a warning.
@@ -133,7 +133,7 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown: Vec<&Problem> = self.0.iter().collect();
+        let mut shown: Vec<&ConfigProblem> = self.0.iter().collect();
         if shown.len() > SHOWN {
             shown.sort_by_key(|p| p.warning);
         }
@@ -151,9 +151,9 @@ mod tests {
 
     #[test]
     fn of_many_problems_the_errors_are_shown_and_the_rest_is_counted() {
-        let warnings = (0..SHOWN).map(|n| Problem::plain("x", format!("odd {n}")).warning());
-        let problems: Vec<Problem> =
-            warnings.chain([Problem::plain("x", "this is wrong")]).collect();
+        let warnings = (0..SHOWN).map(|n| ConfigProblem::plain("x", format!("odd {n}")).warning());
+        let problems: Vec<ConfigProblem> =
+            warnings.chain([ConfigProblem::plain("x", "this is wrong")]).collect();
         let few = Problems(problems[..2].to_vec()).to_string();
         assert!(few.contains("odd 0") && !few.contains("more"), "{few}");
         let many = Problems(problems).to_string();

@@ -37,7 +37,7 @@ pub(crate) struct File {
     /// Records, webhooks and captures: what is reported, and to whom.
     pub events: Events,
     /// The flight recorder: calls remembered in memory.
-    pub recorder: Recorder,
+    pub recorder: RecorderSettings,
     /// The local control socket, and tokens for the API on the web port.
     pub api: Api,
     /// Logins for users who are not in this file.
@@ -70,9 +70,9 @@ pub(crate) struct Server {
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
     pub drain_timeout: Option<Text>,
-    /// The folder of what must outlive the process: checkpoints of calls, the DTLS certificate, and
-    /// records that could not be written yet. Made (mode 0700) where there is none. Default:
-    /// "state" beside this file.
+    /// The folder of what must outlive the process: active calls, which go on when it is started
+    /// again within 20 s, the DTLS certificate, and records that could not be written yet. It holds
+    /// keys. Made (mode 0700) where there is none. Default: "state" beside this file.
     pub state_dir: Option<Text>,
 }
 
@@ -242,7 +242,7 @@ pub(crate) struct Fraud {
 /// The flight recorder: calls remembered in memory.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Recorder {
+pub(crate) struct RecorderSettings {
     /// Ended calls to keep; 0 turns the recorder off. Default: 1000.
     pub calls: Option<Spanned<usize>>,
     /// Memory for all of them, such as "512kB". Default: "64MB".
@@ -258,7 +258,7 @@ pub(crate) struct Api {
     /// The path of the local control socket. Default: the system's folder for such files.
     pub control: Option<Text>,
     /// Bearer tokens, by name. `webtrunk api-token NAME` makes one.
-    pub token: BTreeMap<String, Spanned<Token>>,
+    pub token: BTreeMap<String, Spanned<ApiToken>>,
     /// People who log in to the page's views of calls, trunks and settings, by name. `webtrunk user
     /// add NAME` makes one. They have no telephone: that is `[user.…]`.
     pub user: BTreeMap<String, Spanned<ApiUser>>,
@@ -281,7 +281,7 @@ pub(crate) struct ApiUser {
 /// A bearer token; only its hash is stored.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Token {
+pub(crate) struct ApiToken {
     /// SHA-256 of the token, 64 hexadecimal digits.
     pub sha256: Text,
     /// "read" (the default), "write" (also starts and ends calls and makes credentials) or "admin"
@@ -296,7 +296,7 @@ pub(crate) struct Auth {
     /// JSON Web Tokens in an Authorization header of the Bearer scheme (RFC 8898).
     pub jwt: Option<Jwt>,
     /// A web application that is asked for users who are not in this file.
-    pub webhook: Option<Webhook>,
+    pub webhook: Option<WebhookSettings>,
 }
 
 /// JSON Web Tokens, and who may sign them.
@@ -328,13 +328,13 @@ pub(crate) struct Credentials {
     pub longest: Option<Text>,
     /// A TURN server with time-limited credentials (coturn's use-auth-secret), which the page
     /// receives too.
-    pub turn: Option<Turn>,
+    pub turn: Option<TurnServer>,
 }
 
 /// A TURN server.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Turn {
+pub(crate) struct TurnServer {
     /// Its URIs, such as "turn:turn.example.com:3478?transport=udp".
     pub uris: Vec<Text>,
     /// Its static-auth-secret.
@@ -363,9 +363,9 @@ pub(crate) struct Telemetry {
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
     /// Call records: one per call, however it ended.
-    pub cdr: Option<Spanned<Cdr>>,
+    pub cdr: Option<Spanned<CdrSettings>>,
     /// A web application that receives every event.
-    pub webhook: Option<Webhook>,
+    pub webhook: Option<WebhookSettings>,
     /// A collector of HEP3, such as Homer: "udp:10.0.0.9:9060". Default: none.
     pub hep: Option<Text>,
 }
@@ -374,7 +374,7 @@ pub struct Events {
 /// Webhooks scheme.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Webhook {
+pub struct WebhookSettings {
     /// Its https URL.
     pub url: Text,
     /// The key of the signature, at least 16 characters.
@@ -387,7 +387,7 @@ pub struct Webhook {
 /// The place of call records: a file of lines, a database, or both.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
-pub struct Cdr {
+pub struct CdrSettings {
     /// A file of one JSON object per line, relative to this file.
     pub file: Option<String>,
     /// A SQLite database, which can be searched, relative to this file.

@@ -44,15 +44,15 @@ pub(super) fn named(message: &ControlMessageOwned) -> Option<IpAddr> {
 
 /// An address of ours to send from, as the kernel is told it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
+pub(crate) struct LocalSource {
     control: [u8; CONTROL],
     length: usize,
 }
 
-impl Source {
+impl LocalSource {
     /// `local` as the source of what a wildcard socket sends; `ipv6`: the socket is of that family
     /// and serves both.
-    pub(crate) fn new(local: IpAddr, ipv6: bool) -> Source {
+    pub(crate) fn new(local: IpAddr, ipv6: bool) -> LocalSource {
         let (level, kind, mut info, size) = match local {
             IpAddr::V4(v4) if !ipv6 => {
                 let mut info = [0; 20];
@@ -74,7 +74,7 @@ impl Source {
         control[WORD..WORD + 4].copy_from_slice(&level.to_ne_bytes());
         control[WORD + 4..WORD + 8].copy_from_slice(&kind.to_ne_bytes());
         control[HEADER..HEADER + size].copy_from_slice(info);
-        Source { control, length: HEADER + size.next_multiple_of(WORD) }
+        LocalSource { control, length: HEADER + size.next_multiple_of(WORD) }
     }
 
     /// Sends a datagram from this address; `to` is of the socket's family.
@@ -126,7 +126,7 @@ const FRESH: Duration = Duration::from_secs(10);
 const REMEMBERED: usize = 1_024;
 
 /// What the kernel would choose, remembered for a while.
-pub(crate) struct Routes {
+pub(crate) struct KernelRoutes {
     own: Vec<IpAddr>,
     looked: Option<Instant>,
     towards: HashMap<IpAddr, (Option<IpAddr>, Instant), foldhash::quality::RandomState>,
@@ -134,19 +134,25 @@ pub(crate) struct Routes {
     source: fn(IpAddr) -> Option<IpAddr>,
 }
 
-impl Default for Routes {
-    fn default() -> Routes {
-        Routes::new(own_addresses, source_towards)
+impl Default for KernelRoutes {
+    fn default() -> KernelRoutes {
+        KernelRoutes::new(own_addresses, source_towards)
     }
 }
 
-impl Routes {
+impl KernelRoutes {
     /// Routes as these functions tell them.
     pub(crate) fn new(
         addresses: fn() -> Vec<IpAddr>,
         source: fn(IpAddr) -> Option<IpAddr>,
-    ) -> Routes {
-        Routes { own: Vec::new(), looked: None, towards: HashMap::default(), addresses, source }
+    ) -> KernelRoutes {
+        KernelRoutes {
+            own: Vec::new(),
+            looked: None,
+            towards: HashMap::default(),
+            addresses,
+            source,
+        }
     }
 
     /// The addresses of this machine.
@@ -237,7 +243,7 @@ mod tests {
         } else {
             from
         };
-        let sent = Source::new(ip(local), bound.is_ipv6()).send(&ours, b"back", from);
+        let sent = LocalSource::new(ip(local), bound.is_ipv6()).send(&ours, b"back", from);
         assert_eq!(sent.expect("sent"), 4);
         assert_eq!(peer.recv_from(&mut [0; 8]).expect("an answer"), (4, to));
     }
@@ -277,13 +283,13 @@ mod tests {
             panic!("the kernel is asked although there is nothing to choose")
         }
         let now = Instant::now();
-        let mut routes = Routes::new(two, towards);
+        let mut routes = KernelRoutes::new(two, towards);
         let mut of = |remote: &str, local: &str| routes.exception(now, ip(remote), ip(local));
         assert_eq!(of("10.0.0.20", "10.0.0.2"), None);
         assert_eq!(of("10.0.0.20", "203.0.113.7"), Some(ip("203.0.113.7")));
         assert_eq!(of("198.51.100.1", "203.0.113.7"), None);
         assert_eq!(of("198.51.100.1", "10.0.0.2"), Some(ip("10.0.0.2")));
-        let mut routes = Routes::new(one, unasked);
+        let mut routes = KernelRoutes::new(one, unasked);
         assert_eq!(routes.exception(now, ip("198.51.100.1"), ip("203.0.113.7")), None);
     }
 
@@ -294,7 +300,7 @@ mod tests {
             static ASKED: AtomicU8 = AtomicU8::new(0);
             Some(IpAddr::from([10, 0, 0, ASKED.fetch_add(1, Ordering::Relaxed)]))
         }
-        let (now, mut routes) = (Instant::now(), Routes::new(Vec::new, towards));
+        let (now, mut routes) = (Instant::now(), KernelRoutes::new(Vec::new, towards));
         let first = routes.towards(now, ip("192.0.2.1"));
         assert_eq!(routes.towards(now, ip("192.0.2.1")), first);
         assert_ne!(routes.towards(now + FRESH, ip("192.0.2.1")), first, "routes change");

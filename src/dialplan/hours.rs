@@ -11,7 +11,7 @@ const MINUTES: u16 = 24 * 60;
 /// Days of the week, a bit each from Monday, and minutes of the day; `to` before `from` goes past
 /// midnight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Span {
+struct HoursSpan {
     days: u8,
     from: u16,
     to: u16,
@@ -22,7 +22,7 @@ struct Span {
 pub struct Hours {
     pub name: String,
     zone: TimeZone,
-    open: Vec<Span>,
+    open: Vec<HoursSpan>,
     /// Year, month, day.
     closed: Vec<(i16, i8, i8)>,
 }
@@ -103,10 +103,10 @@ fn date(text: &str) -> Option<(i16, i8, i8)> {
     Some((date.year(), date.month(), date.day()))
 }
 
-fn span(text: &str) -> Option<Span> {
+fn span(text: &str) -> Option<HoursSpan> {
     let (days, hours) = text.trim().split_once(char::is_whitespace)?;
     let (from, to) = hours.trim().split_once('-')?;
-    let span = Span { days: weekdays(days)?, from: minute(from)?, to: minute(to)? };
+    let span = HoursSpan { days: weekdays(days)?, from: minute(from)?, to: minute(to)? };
     (span.from != span.to && span.from < MINUTES).then_some(span)
 }
 

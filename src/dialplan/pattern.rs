@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Piece {
+enum PatternPiece {
     Literal(char),
     Range(char, char),
     Set(Vec<(char, char)>),
@@ -13,35 +13,35 @@ enum Piece {
     Rest,
 }
 
-impl Piece {
+impl PatternPiece {
     fn takes(&self, c: char) -> bool {
         match self {
-            Piece::Literal(l) => *l == c,
-            Piece::Range(from, to) => (*from..=*to).contains(&c),
-            Piece::Set(set) => set.iter().any(|(from, to)| (*from..=*to).contains(&c)),
-            Piece::Rest => is_dialled(c),
+            PatternPiece::Literal(l) => *l == c,
+            PatternPiece::Range(from, to) => (*from..=*to).contains(&c),
+            PatternPiece::Set(set) => set.iter().any(|(from, to)| (*from..=*to).contains(&c)),
+            PatternPiece::Rest => is_dialled(c),
         }
     }
 
     /// Every character it takes.
     fn characters(&self) -> Vec<char> {
         match self {
-            Piece::Literal(l) => vec![*l],
-            Piece::Range(from, to) => (*from..=*to).collect(),
-            Piece::Set(set) => set.iter().flat_map(|(from, to)| *from..=*to).collect(),
-            Piece::Rest => ('0'..='9').chain("+*#".chars()).collect(),
+            PatternPiece::Literal(l) => vec![*l],
+            PatternPiece::Range(from, to) => (*from..=*to).collect(),
+            PatternPiece::Set(set) => set.iter().flat_map(|(from, to)| *from..=*to).collect(),
+            PatternPiece::Rest => ('0'..='9').chain("+*#".chars()).collect(),
         }
     }
 
     fn describe(&self) -> String {
         match self {
-            Piece::Literal(l) => l.to_string(),
-            Piece::Range(from, to) => format!("{from}-{to}"),
-            Piece::Set(set) => set
+            PatternPiece::Literal(l) => l.to_string(),
+            PatternPiece::Range(from, to) => format!("{from}-{to}"),
+            PatternPiece::Set(set) => set
                 .iter()
                 .map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") })
                 .collect(),
-            Piece::Rest => "a digit, +, * or #".into(),
+            PatternPiece::Rest => "a digit, +, * or #".into(),
         }
     }
 }
@@ -56,7 +56,7 @@ fn is_dialled(c: char) -> bool {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pattern {
     text: String,
-    pieces: Vec<Piece>,
+    pieces: Vec<PatternPiece>,
 }
 
 impl Pattern {
@@ -69,18 +69,18 @@ impl Pattern {
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
             pieces.push(match c {
-                'X' => Piece::Range('0', '9'),
-                'Z' => Piece::Range('1', '9'),
-                'N' => Piece::Range('2', '9'),
-                '.' if chars.peek().is_none() => Piece::Rest,
+                'X' => PatternPiece::Range('0', '9'),
+                'Z' => PatternPiece::Range('1', '9'),
+                'N' => PatternPiece::Range('2', '9'),
+                '.' if chars.peek().is_none() => PatternPiece::Rest,
                 '.' => return Err("a \".\" may stand only at the end".into()),
-                '[' => Piece::Set(set(&mut chars)?),
+                '[' => PatternPiece::Set(set(&mut chars)?),
                 ' ' | '(' | ')' => {
                     return Err(format!(
                         "{c:?} cannot match: numbers are compared without separators"
                     ));
                 }
-                c => Piece::Literal(c),
+                c => PatternPiece::Literal(c),
             });
         }
         if pieces.is_empty() {
@@ -101,7 +101,7 @@ impl Pattern {
                         self.pieces.len()
                     ));
                 }
-                Some(_) if *piece == Piece::Rest => {
+                Some(_) if *piece == PatternPiece::Rest => {
                     let other = chars.iter().enumerate().skip(at).find(|(_, c)| !is_dialled(**c));
                     return other.map(|(at, c)| {
                         format!("character {} is {c}, not {}", at + 1, piece.describe())
@@ -170,8 +170,8 @@ impl Pattern {
     }
 
     /// What the character at `at` must be; a "." goes on for ever.
-    fn piece_at(&self, at: usize) -> Option<&Piece> {
-        self.pieces.get(at).or_else(|| self.pieces.last().filter(|p| **p == Piece::Rest))
+    fn piece_at(&self, at: usize) -> Option<&PatternPiece> {
+        self.pieces.get(at).or_else(|| self.pieces.last().filter(|p| **p == PatternPiece::Rest))
     }
 }
 

@@ -1,10 +1,10 @@
 //! The table of events: each row is all that is said of one.
 
-use super::{CallerIdentity, Counted, Data, Kind, Level, LostBy, UnregisterReason};
+use super::{CallerIdentity, Counted, Data, EventKind, Level, LostBy, UnregisterReason};
 use crate::cdr::{Cdr, HangupBy, Party};
 use crate::errors::Code;
 use crate::ids::CallId;
-use crate::log_limit::Class;
+use crate::log_limit::LineClass;
 use crate::media::Statistics;
 use crate::printable::brief;
 use serde_json::json;
@@ -58,12 +58,12 @@ macro_rules! events {
 
             /// Returns what it is one of, where somebody outside can cause it again and again: such
             /// a line is written once in ten seconds. `None` for what is told each time.
-            pub(crate) fn class(&self) -> Option<Class> {
+            pub(crate) fn class(&self) -> Option<LineClass> {
                 match self { $( Event::$name { $($field),* } => $class, )* }
             }
 
             /// Returns what the API calls it, or `None` if it is for the log alone.
-            pub(crate) fn kind(&self) -> Option<Kind> {
+            pub(crate) fn kind(&self) -> Option<EventKind> {
                 match self {
                     $( Event::$name { $($field),* } => [$($kind)?].into_iter().next(), )*
                 }
@@ -100,9 +100,9 @@ macro_rules! events {
 events! {
     Registered { user: String, flows: usize, user_agent: String } {
         call: None, level: Info, code: Code::FINE,
-        class: Some(Class::of("registered", Code::FINE, user)),
+        class: Some(LineClass::of("registered", Code::FINE, user)),
         api: {
-            Kind::RegistrationAdded => Data::Json(json!({
+            EventKind::RegistrationAdded => Data::Json(json!({
                 "user": user, "flows": flows, "user_agent": user_agent
             }))
         },
@@ -112,9 +112,9 @@ events! {
 
     Unregistered { user: String, why: UnregisterReason } {
         call: None, level: Info, code: Code::FINE,
-        class: Some(Class::of("unregistered", Code::FINE, user)),
+        class: Some(LineClass::of("unregistered", Code::FINE, user)),
         api: {
-            Kind::RegistrationRemoved => Data::Json(json!({ "user": user, "why": why.as_str() }))
+            EventKind::RegistrationRemoved => Data::Json(json!({ "user": user, "why": why.as_str() }))
         },
         counted: match why {
             UnregisterReason::Closed => Counted::FlowLost(LostBy::Closed),
@@ -127,7 +127,7 @@ events! {
     /// Nobody could say whether a login is right.
     LoginUnchecked { what: &'static str, why: String } {
         call: None, level: Warn, code: Code::LOGIN_UNCHECKED,
-        class: Some(Class::new("logins not checked", Code::LOGIN_UNCHECKED)),
+        class: Some(LineClass::new("logins not checked", Code::LOGIN_UNCHECKED)),
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "logins cannot be checked: {what}: {}", brief(why)),
@@ -135,9 +135,9 @@ events! {
 
     LoginRefused { user: String, remote: SocketAddr, code: Code, why: String } {
         call: None, level: Warn, code: *code,
-        class: Some(Class::new("logins refused", *code)),
+        class: Some(LineClass::new("logins refused", *code)),
         api: {
-            Kind::LoginRefused => Data::Json(json!({
+            EventKind::LoginRefused => Data::Json(json!({
                 "user": user, "remote": remote.to_string(), "code": code.to_string(), "why": why
             }))
         },
@@ -150,9 +150,9 @@ events! {
     /// The brake on toll fraud holds a user; once an hour.
     FraudBraked { user: String, why: String } {
         call: None, level: Warn, code: Code::FRAUD,
-        class: Some(Class::of("users braked", Code::FRAUD, user)),
+        class: Some(LineClass::of("users braked", Code::FRAUD, user)),
         api: {
-            Kind::FraudBraked => Data::Json(json!({
+            EventKind::FraudBraked => Data::Json(json!({
                 "user": user, "code": Code::FRAUD.to_string(), "why": why
             }))
         },
@@ -170,7 +170,7 @@ events! {
         call: Some(*call), level: Info, code: Code::FINE,
         class: None,
         api: {
-            Kind::CallStarted => Data::Json(json!({
+            EventKind::CallStarted => Data::Json(json!({
                 "call": call.to_string(), "from": from.to_string(), "from_number": caller.number,
                 "from_name": caller.name, "to": number, "route": route
             }))
@@ -192,9 +192,9 @@ events! {
         why: String,
     } {
         call: Some(*call), level: Warn, code: code.or(Code::REFUSED),
-        class: Some(Class::of("calls refused", code.or(Code::REFUSED), &from.as_caller())),
+        class: Some(LineClass::of("calls refused", code.or(Code::REFUSED), &from.as_caller())),
         api: {
-            Kind::CallRefused => Data::Json(json!({
+            EventKind::CallRefused => Data::Json(json!({
                 "call": call.to_string(), "from": from.to_string(), "from_number": caller.number,
                 "from_name": caller.name, "to": to, "sip_code": status,
                 "code": code.or(Code::REFUSED).to_string(), "why": why
@@ -210,7 +210,7 @@ events! {
     CallRinging { call: CallId } {
         call: Some(*call), level: Debug, code: Code::FINE,
         class: None,
-        api: { Kind::CallRinging => Data::Json(json!({ "call": call.to_string() })) },
+        api: { EventKind::CallRinging => Data::Json(json!({ "call": call.to_string() })) },
         counted: Counted::Nothing,
         text(f): write!(f, "rings"),
     }
@@ -220,7 +220,7 @@ events! {
         call: Some(*call), level: Debug, code: Code::FINE,
         class: None,
         api: {
-            Kind::CallQuality => Data::Json(json!({
+            EventKind::CallQuality => Data::Json(json!({
                 "call": call.to_string(),
                 "leg": leg,
                 "codec": figures.codec,
@@ -250,7 +250,7 @@ events! {
         call: Some(*call), level: Info, code: Code::FINE,
         class: None,
         api: {
-            Kind::CallAnswered => Data::Json(json!({
+            EventKind::CallAnswered => Data::Json(json!({
                 "call": call.to_string(), "by": answerer(by.as_ref()),
                 "after_ms": after.as_millis() as u64, "codecs": [codecs.0, codecs.1]
             }))
@@ -266,7 +266,7 @@ events! {
         call: Some(cdr.call), level: Info,
         code: cdr.fault().map_or(Code::FINE, |verdict| verdict.code),
         class: None,
-        api: { Kind::CallEnded => Data::Record(cdr) },
+        api: { EventKind::CallEnded => Data::Record(cdr) },
         counted: Counted::CallEnded(cdr),
         text(f): ended(cdr, f),
     }
@@ -275,7 +275,7 @@ events! {
     BranchFailed { call: CallId, target: Party, status: u16, code: Code, why: String } {
         call: Some(*call), level: Info, code: code.or(Code::TARGET_FAILED),
         class: None,
-        api: { Kind::CallWarning => Data::Warning },
+        api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(
             f, "{} failed with {status}: {}", target.as_callee(), brief(why)
@@ -301,7 +301,7 @@ events! {
     TransferFailed { call: CallId, status: u16, why: String } {
         call: Some(*call), level: Info, code: Code::TRANSFER_FAILED,
         class: None,
-        api: { Kind::CallWarning => Data::Warning },
+        api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(
             f, "transfer failed with {status}, the call goes on: {}", brief(why)
@@ -312,7 +312,7 @@ events! {
     TrunkUp { trunk: String, after: Option<Duration> } {
         call: None, level: Info, code: Code::FINE,
         class: None,
-        api: { Kind::TrunkUp => Data::Json(json!({ "trunk": trunk })) },
+        api: { EventKind::TrunkUp => Data::Json(json!({ "trunk": trunk })) },
         counted: Counted::Nothing,
         text(f): match after {
             None => write!(f, "trunk {trunk} up"),
@@ -324,7 +324,7 @@ events! {
         call: None, level: Warn, code: Code::TRUNK_DOWN,
         class: None,
         api: {
-            Kind::TrunkDown => Data::Json(json!({
+            EventKind::TrunkDown => Data::Json(json!({
                 "trunk": trunk, "why": why, "code": Code::TRUNK_DOWN.to_string()
             }))
         },
@@ -336,7 +336,7 @@ events! {
         call: None, level: Info, code: Code::FINE,
         class: None,
         api: {
-            if *enabled { Kind::TrunkUp } else { Kind::TrunkDown } => Data::Json(json!({
+            if *enabled { EventKind::TrunkUp } else { EventKind::TrunkDown } => Data::Json(json!({
                 "trunk": trunk, "by": "operator"
             }))
         },
@@ -370,7 +370,7 @@ events! {
     /// A trunk registered here; `expires` is in seconds.
     TrunkArrived { trunk: String, remote: SocketAddr, expires: u32 } {
         call: None, level: Info, code: Code::FINE,
-        class: Some(Class::of("registered", Code::FINE, trunk)),
+        class: Some(LineClass::of("registered", Code::FINE, trunk)),
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "trunk {trunk} registered here from {remote} for {expires} s"),
@@ -379,7 +379,7 @@ events! {
     /// The registration of a trunk here ended.
     TrunkGone { trunk: String } {
         call: None, level: Info, code: Code::FINE,
-        class: Some(Class::of("unregistered", Code::FINE, trunk)),
+        class: Some(LineClass::of("unregistered", Code::FINE, trunk)),
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "trunk {trunk} unregistered"),
@@ -401,7 +401,7 @@ events! {
     TrunkFull { call: CallId, trunk: String, limit: usize } {
         call: Some(*call), level: Warn, code: Code::TRUNK_FULL,
         class: None,
-        api: { Kind::CallWarning => Data::Warning },
+        api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(f, "skips trunk {trunk}: it has its {limit} calls"),
     }
@@ -418,7 +418,7 @@ events! {
     /// A message of a peer that was not used.
     Unreadable { call: CallId, why: String } {
         call: Some(*call), level: Warn, code: Code::UNREADABLE,
-        class: Some(Class::new("messages dropped", Code::UNREADABLE)),
+        class: Some(LineClass::new("messages dropped", Code::UNREADABLE)),
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "dropped: {}", brief(why)),
@@ -448,7 +448,7 @@ events! {
     WebhookFailed { call: CallId, why: String } {
         call: Some(*call), level: Warn, code: Code::WEBHOOK,
         class: None,
-        api: { Kind::CallWarning => Data::Warning },
+        api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(
             f, "the webhook did not route it, the next step does: {}", brief(why)
@@ -459,7 +459,7 @@ events! {
     OneWay { call: CallId, who: Party } {
         call: Some(*call), level: Warn, code: Code::TRUNK_SILENT,
         class: None,
-        api: { Kind::CallWarning => Data::Warning },
+        api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::OneWay { trunk: who.trunk().is_some() },
         text(f): write!(
             f, "one-way audio: nothing has come from {}, though the other side sends",
@@ -479,7 +479,7 @@ events! {
     MediaPanicked { call: CallId } {
         call: Some(*call), level: Error, code: Code::MEDIA_BUG,
         class: None,
-        api: { Kind::CallWarning => Data::Warning },
+        api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(f, "lost its media to a bug; other calls go on"),
     }
@@ -487,16 +487,25 @@ events! {
     CallPanicked { call: CallId } {
         call: Some(*call), level: Error, code: Code::CALL_BUG,
         class: None,
-        api: { Kind::CallWarning => Data::Warning },
+        api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(f, "was ended by a bug; other calls go on"),
+    }
+
+    /// The gateway was started again, and the call goes on after a `gap` without media.
+    CallInterrupted { call: CallId, gap: Duration } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "gateway restarted; {:.1} s without media", gap.as_secs_f32()),
     }
 
     /// `calls` are in progress.
     Draining { calls: usize } {
         call: None, level: Info, code: Code::FINE,
         class: None,
-        api: { Kind::DrainStarted => Data::Json(json!({ "calls": calls })) },
+        api: { EventKind::DrainStarted => Data::Json(json!({ "calls": calls })) },
         counted: Counted::Nothing,
         text(f): write!(f, "draining: no new calls, {calls} in progress"),
     }
@@ -505,7 +514,7 @@ events! {
     DrainEnded {} {
         call: None, level: Info, code: Code::FINE,
         class: None,
-        api: { Kind::DrainFinished => Data::Json(json!({ "cancelled": true })) },
+        api: { EventKind::DrainFinished => Data::Json(json!({ "cancelled": true })) },
         counted: Counted::Nothing,
         text(f): write!(f, "draining is over: new calls are taken again"),
     }
@@ -513,7 +522,7 @@ events! {
     Reloaded { changes: String } {
         call: None, level: Info, code: Code::FINE,
         class: None,
-        api: { Kind::ConfigReloaded => Data::Json(json!({ "changes": changes })) },
+        api: { EventKind::ConfigReloaded => Data::Json(json!({ "changes": changes })) },
         counted: Counted::Nothing,
         text(f): write!(f, "configuration reloaded: {changes}"),
     }
@@ -523,7 +532,7 @@ events! {
         call: None, level: Info, code: Code::FINE,
         class: None,
         api: {
-            Kind::AddressesChanged => Data::Json(json!({
+            EventKind::AddressesChanged => Data::Json(json!({
                 "before": before, "now": now, "found_by": why
             }))
         },

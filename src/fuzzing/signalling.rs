@@ -4,7 +4,7 @@ use crate::codec::Codec;
 use crate::sdp::crypto::{Crypto, LocalKeys, Policy};
 use crate::sdp::offer_answer::{LegKind, Local, Negotiation};
 use crate::sdp::{Description, Direction};
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::digest::{Algorithm, Answering, Authenticator, Secret};
 use crate::sip::header::{NameAddr, Via, comma_list, delta_seconds};
 use crate::sip::multipart::{is_optional, media_type, parts};
@@ -39,7 +39,7 @@ pub(super) fn sip(bytes: &[u8]) {
         black_box(remarks(&message));
         black_box(message.to_bytes());
         if message.check().is_ok() && message.is_request() {
-            let response = Writer::response(&message, 200, Some("t")).end();
+            let response = MessageWriter::response(&message, 200, Some("t")).end();
             let back =
                 Message::parse(response.to_vec(), Framing::WebSocket).expect("ours is sound");
             assert_eq!(back.call_id(), message.call_id());
@@ -90,7 +90,7 @@ pub(super) fn via(bytes: &[u8]) {
         let message = message.with_source(([192, 0, 2, 1], 5060).into());
         black_box(message.response_vias().count());
         if message.check().is_ok() {
-            let response = Writer::response(&message, 200, Some("t")).end();
+            let response = MessageWriter::response(&message, 200, Some("t")).end();
             Message::parse(response.to_vec(), Framing::Datagram).expect("ours is sound");
         }
     }

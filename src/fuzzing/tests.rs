@@ -1,4 +1,4 @@
-use super::{TARGETS, Target};
+use super::{FuzzTarget, TARGETS};
 use crate::chance::Chance;
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,7 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// What a target begins with: its own seeds, and the corpora of the formats it reads.
-fn seeds(target: Target) -> Vec<Vec<u8>> {
+fn seeds(target: FuzzTarget) -> Vec<Vec<u8>> {
     let mut paths = vec![folder("fuzz/seeds").join(target.name)];
     if target.name == "sip" {
         paths.push(folder("torture/rfc4475"));

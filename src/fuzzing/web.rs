@@ -5,7 +5,7 @@ use crate::config::check::{parse_embedded, steps_of};
 use crate::config::grant::Grant;
 use crate::config::{Config, JwtSettings, KeySet};
 use crate::dialplan::Pattern;
-use crate::gateway::token::Keys;
+use crate::gateway::token::TokenKeys;
 use crate::sip::digest::Secret;
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -70,7 +70,7 @@ pub(super) fn token(bytes: &[u8]) {
         allow_private: false,
     };
     for set in [set, KEY] {
-        if let Ok(keys) = Keys::parse(set) {
+        if let Ok(keys) = TokenKeys::parse(set) {
             black_box(keys.verify(token, &settings, 1_700_000_000).is_ok());
         }
     }

@@ -1,6 +1,6 @@
 //! What comes to media ports.
 
-use crate::media::dtls::{Handshake, Identity};
+use crate::media::dtls::{DtlsIdentity, Handshake};
 use crate::media::session::SessionEvent;
 use crate::media::stun::BindingRequest;
 use crate::media::{Port, Session, SessionSnapshot, Sink};
@@ -59,8 +59,8 @@ pub(super) fn framing(bytes: &[u8]) {
     assert!(total <= bytes.len(), "more comes out than came in");
 }
 
-static IDENTITY: LazyLock<Arc<Identity>> =
-    LazyLock::new(|| Arc::new(Identity::generate().expect("a certificate")));
+static IDENTITY: LazyLock<Arc<DtlsIdentity>> =
+    LazyLock::new(|| Arc::new(DtlsIdentity::generate().expect("a certificate")));
 
 /// Datagrams of a DTLS client, each behind two bytes of length, to an end that nobody spoke to.
 pub(super) fn dtls(bytes: &[u8]) {

@@ -3,7 +3,7 @@
 
 use crate::address::network_of;
 use crate::errors::Code;
-use crate::sip::digest::{Algorithm, Authenticator, Refused, Secret};
+use crate::sip::digest::{Algorithm, Authenticator, DigestError, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Refusal;
 use std::cell::Cell;
@@ -33,7 +33,7 @@ pub(crate) enum Admitted {
 
 /// What is known of a name.
 #[derive(Debug)]
-pub(crate) enum Known {
+pub(crate) enum KnownCredentials {
     Password(Secret),
     Nobody,
     /// It must be asked for.
@@ -141,7 +141,7 @@ impl Admission {
         source: IpAddr,
         proved: bool,
         request: &Message,
-        known: impl Fn(&str) -> Known,
+        known: impl Fn(&str) -> KnownCredentials,
     ) -> Admitted {
         let user = claimed_user(request);
         // Who gives no password guesses none: it is told what to give.
@@ -151,9 +151,9 @@ impl Admission {
         }
         let (seconds, unasked) = (self.seconds(now), Cell::new(false));
         let secret_of = |name: &str| match known(name) {
-            Known::Password(secret) => Some(secret),
-            Known::Nobody => None,
-            Known::Unasked => {
+            KnownCredentials::Password(secret) => Some(secret),
+            KnownCredentials::Nobody => None,
+            KnownCredentials::Unasked => {
                 unasked.set(true);
                 None
             }
@@ -163,15 +163,15 @@ impl Admission {
                 self.right(source, &user);
                 Admitted::User(user)
             }
-            Err(Refused::Missing) => Admitted::Challenge { stale: false },
-            Err(Refused::Stale) => Admitted::Challenge { stale: true },
+            Err(DigestError::Missing) => Admitted::Challenge { stale: false },
+            Err(DigestError::Stale) => Admitted::Challenge { stale: true },
             // The nonce is ours and fresh, so this is somebody who listens to us.
-            Err(Refused::Wrong) if unasked.get() => Admitted::Unasked(user),
-            Err(Refused::OtherUri) => Admitted::Refused(
+            Err(DigestError::Wrong) if unasked.get() => Admitted::Unasked(user),
+            Err(DigestError::OtherUri) => Admitted::Refused(
                 Refusal::new(400, "the uri of the credentials is not the Request-URI")
                     .code(Code::LOGIN_REFUSED),
             ),
-            Err(Refused::Wrong) => {
+            Err(DigestError::Wrong) => {
                 self.wrong(source, &user);
                 Admitted::Refused(
                     Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED),

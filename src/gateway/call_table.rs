@@ -9,7 +9,7 @@
 
 use crate::call::leg::Leg;
 use crate::call::services::Services;
-use crate::call::{Call, CallId, Cdr, State};
+use crate::call::{Call, CallId, CallPhase, Cdr};
 use crate::cdr::Party;
 use crate::ids::{CallKey, IdMap, before, looked_at};
 use crate::sip::header::NameAddr;
@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, Hash};
 use std::time::Instant;
 
 /// A call, and how far its end has come.
-pub(super) struct Live {
+pub(super) struct LiveCall {
     pub(super) call: Call,
     pub(super) media_closed: bool,
     pub(super) recorded: bool,
@@ -32,17 +32,17 @@ pub(super) struct Live {
     /// The user whose calls it counts among.
     user: Option<String>,
     /// Where its legs are filed, in their order.
-    places: Vec<Place>,
+    places: Vec<CallPlace>,
 }
 
 /// Where a leg is found: by the flow its messages go by, and by whose it is.
 #[derive(PartialEq, Eq, Debug)]
-struct Place {
+struct CallPlace {
     flow: Option<Flow>,
     user: Option<String>,
 }
 
-impl Place {
+impl CallPlace {
     fn flow_of(leg: &Leg) -> Option<Flow> {
         if let Hop::Flow(flow) = leg.hop { Some(flow) } else { None }
     }
@@ -52,11 +52,14 @@ impl Place {
     }
 
     fn is_of(&self, leg: &Leg) -> bool {
-        self.flow == Place::flow_of(leg) && self.user.as_deref() == Place::user_of(leg)
+        self.flow == CallPlace::flow_of(leg) && self.user.as_deref() == CallPlace::user_of(leg)
     }
 
-    fn of(leg: &Leg) -> Place {
-        Place { flow: Place::flow_of(leg), user: Place::user_of(leg).map(str::to_owned) }
+    fn of(leg: &Leg) -> CallPlace {
+        CallPlace {
+            flow: CallPlace::flow_of(leg),
+            user: CallPlace::user_of(leg).map(str::to_owned),
+        }
     }
 }
 
@@ -64,7 +67,7 @@ impl Place {
 #[derive(Default)]
 pub(super) struct CallTable {
     /// Boxed, for they are large, and maps move what they hold.
-    calls: IdMap<CallId, Box<Live>>,
+    calls: IdMap<CallId, Box<LiveCall>>,
     /// Those without a record, by when they began.
     by_start: BTreeSet<CallKey>,
     by_transaction: IdMap<ServerId, CallId>,
@@ -84,6 +87,8 @@ pub(super) struct CallTable {
     recorded: usize,
     /// Calls something happened to in this turn.
     touched: Vec<CallId>,
+    /// Likewise since they were last asked for, where somebody keeps calls.
+    changed: Option<BTreeSet<CallId>>,
 }
 
 impl CallTable {
@@ -92,8 +97,9 @@ impl CallTable {
         self.live += 1;
         user.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
         let id = call.id();
+        self.note_change(id);
         self.by_start.insert((call.cdr().start, id));
-        let live = Live {
+        let live = LiveCall {
             call,
             media_closed: false,
             recorded: false,
@@ -146,10 +152,45 @@ impl CallTable {
 
     /// Returns a call to do something to, with how far its end has come: whether it has come to its
     /// end is looked at when the turn is over.
-    pub(super) fn touch(&mut self, id: CallId) -> Option<&mut Live> {
-        let live = self.calls.get_mut(&id)?;
-        self.touched.push(id);
-        Some(live)
+    pub(super) fn touch(&mut self, id: CallId) -> Option<&mut LiveCall> {
+        if self.calls.contains_key(&id) {
+            self.touched.push(id);
+            self.note_change(id);
+        }
+        self.calls.get_mut(&id).map(|live| &mut **live)
+    }
+
+    fn note_change(&mut self, id: CallId) {
+        if let Some(changed) = &mut self.changed {
+            changed.insert(id);
+        }
+    }
+
+    /// Notes which calls change from now on.
+    pub(super) fn keep(&mut self) {
+        self.changed.get_or_insert_default();
+    }
+
+    /// Whether this call has changed.
+    pub(super) fn is_changed(&self, id: CallId) -> bool {
+        self.changed.as_ref().is_some_and(|changed| changed.contains(&id))
+    }
+
+    /// What happened to this call changed nothing that is kept of it.
+    pub(super) fn unchanged(&mut self, id: CallId) {
+        if let Some(changed) = &mut self.changed {
+            changed.remove(&id);
+        }
+    }
+
+    /// Whether a call has changed.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed.as_ref().is_some_and(|changed| !changed.is_empty())
+    }
+
+    /// Takes the calls that have changed.
+    pub(super) fn take_changed(&mut self) -> BTreeSet<CallId> {
+        self.changed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Returns the call whose INVITE is this transaction.
@@ -160,7 +201,7 @@ impl CallTable {
     /// Whether this INVITE began a call that goes on: it came by another path before.
     pub(super) fn is_handling(&self, invite: &Message) -> bool {
         let known = self.by_invite.get(&invite_key(invite));
-        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state() != State::Over)
+        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state() != CallPhase::Over)
     }
 
     /// Returns the calls that count among a trunk's.
@@ -236,7 +277,7 @@ impl CallTable {
         if same && filed.next().is_none() {
             return;
         }
-        let places = live.call.legs().map(Place::of).collect();
+        let places = live.call.legs().map(CallPlace::of).collect();
         for place in std::mem::replace(&mut live.places, places) {
             place.flow.iter().for_each(|flow| unfile(&mut self.by_flow, flow, id));
             place.user.iter().for_each(|user| unfile(&mut self.by_party, user, id));
@@ -298,7 +339,7 @@ impl CallTable {
     }
 
     /// Removes a call and all that leads to it.
-    pub(super) fn remove(&mut self, id: CallId, services: &mut Services) -> Option<Box<Live>> {
+    pub(super) fn remove(&mut self, id: CallId, services: &mut Services) -> Option<Box<LiveCall>> {
         if !self.ending.remove(&id) {
             self.uncount(id);
         }

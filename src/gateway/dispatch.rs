@@ -2,7 +2,7 @@
 
 use super::challenges::opened;
 use super::out_of_dialog::is_of_foreign_scheme;
-use super::turn::{Screening, Sender};
+use super::turn::{RequestSource, Screening};
 use super::{FlowKind, Gateway, Turn};
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
@@ -10,7 +10,7 @@ use crate::errors::Code;
 use crate::event::Event;
 use crate::hex::token;
 use crate::registrar::MIN_EXPIRES;
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -145,7 +145,7 @@ impl Gateway {
             return self.refuse_unproved(hop, message, why, out);
         }
         let tag = token::<8>(&mut self.services.random);
-        let response = Writer::refusal(message, why, &tag, &self.config.domain);
+        let response = MessageWriter::refusal(message, why, &tag, &self.config.domain);
         out.push(Output::Send(Transmit { hop, bytes: response.end() }));
     }
 
@@ -245,7 +245,7 @@ impl Gateway {
         why: &Refusal,
     ) {
         let tag = token::<16>(&mut self.services.random);
-        let mut response = Writer::refusal(message, why, &tag, &self.config.domain);
+        let mut response = MessageWriter::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {
                 let unknown: Vec<&str> =
@@ -266,7 +266,7 @@ impl Gateway {
         turn: &mut Turn<'_>,
         id: ServerId,
         status: u16,
-        response: Writer,
+        response: MessageWriter,
     ) {
         let mut sends = Vec::new();
         self.services.transactions.respond(turn.now, id, status, response.end(), &mut sends);
@@ -307,11 +307,11 @@ impl Gateway {
         let Some(sender) = self.sender(hop) else {
             return self.refuse(turn, id, &message, &Refusal::new(403, "unknown sender"));
         };
-        if let Sender::Trunk(name) = &sender {
+        if let RequestSource::Trunk(name) = &sender {
             self.note_alias(name, hop, &message);
         }
         match (message.method(), sender) {
-            (Method::Register, Sender::User(user, flow)) => {
+            (Method::Register, RequestSource::User(user, flow)) => {
                 self.register(turn, id, &message, &user, flow)
             }
             (Method::Invite, sender) => self.invite(turn, id, hop, message, sender),
@@ -320,7 +320,7 @@ impl Gateway {
     }
 
     fn note_probe(&mut self, hop: Hop, message: &Message) {
-        if let Some(Sender::Trunk(name)) = self.sender(hop) {
+        if let Some(RequestSource::Trunk(name)) = self.sender(hop) {
             self.note_alias(&name, hop, message);
         }
     }
@@ -349,17 +349,19 @@ impl Gateway {
         }
     }
 
-    pub(super) fn sender(&self, hop: Hop) -> Option<Sender> {
+    pub(super) fn sender(&self, hop: Hop) -> Option<RequestSource> {
         match hop {
             Hop::Flow(flow) => {
                 let state = self.services.flows.get(&flow)?;
                 match state.kind {
-                    FlowKind::WebSocket => Some(Sender::User(state.user.clone()?, flow)),
-                    FlowKind::Tcp | FlowKind::Tls => self.trunk_of(state.remote).map(Sender::Trunk),
+                    FlowKind::WebSocket => Some(RequestSource::User(state.user.clone()?, flow)),
+                    FlowKind::Tcp | FlowKind::Tls => {
+                        self.trunk_of(state.remote).map(RequestSource::Trunk)
+                    }
                 }
             }
             Hop::Udp(remote) | Hop::UdpFrom(remote, _) | Hop::Tcp(remote) | Hop::Tls(remote, _) => {
-                self.trunk_of(remote).map(Sender::Trunk)
+                self.trunk_of(remote).map(RequestSource::Trunk)
             }
             Hop::Suspended => None,
         }
@@ -388,7 +390,7 @@ impl Gateway {
         // RFC 3261 §9.2: the 200 carries the same To tag as the INVITE's responses.
         let tag =
             self.calls.get(call).map(|call| call.caller().local_tag.clone()).unwrap_or_default();
-        self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
+        self.respond(turn, id, 200, MessageWriter::response(message, 200, Some(&tag)));
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
         let why = said.text.unwrap_or_else(|| "the caller hung up before the answer".into());
@@ -398,7 +400,7 @@ impl Gateway {
 
     fn ack(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) {
         if let Some((call, end)) = self.find_dialog(turn, hop, message) {
-            self.with_call(turn, call, |call, cx| call.acknowledged(cx, end, message));
+            self.with_call(turn, call, |call, cx| call.on_reinvite_ack(cx, end, message));
         }
     }
 

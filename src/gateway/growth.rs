@@ -9,7 +9,7 @@ use crate::ids::LOOKED_AT;
 use crate::sip::digest;
 use crate::sip::parse::Framing;
 use crate::sip::status::Method;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 struct World {
     gateway: Gateway,
@@ -40,7 +40,7 @@ impl World {
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
         let (config, _) =
             parse_embedded(&config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity {
+        let identity = NodeIdentity {
             fingerprint: "AB".into(),
             udp_port: 1,
             tcp_port: 1,
@@ -72,11 +72,11 @@ impl World {
         let answers: Vec<(u64, Notice)> = out
             .iter()
             .filter_map(|output| match output {
-                Output::Media { command: Command::Open { session, end, .. }, .. } => {
+                Output::Media { command: WorkerCommand::Open { session, end, .. }, .. } => {
                     let address = SocketAddr::from(([0, 0, 0, 0], 20_000));
                     Some((*session, Notice::Opened { end: *end, address, tcp: false }))
                 }
-                Output::Media { command: Command::Close { session }, .. } => {
+                Output::Media { command: WorkerCommand::Close { session }, .. } => {
                     Some((*session, Notice::Closed { statistics: Vec::new() }))
                 }
                 _ => None,

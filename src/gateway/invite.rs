@@ -2,11 +2,11 @@
 
 use super::registering::TEMPORARY;
 use super::turn::Incoming;
-use super::turn::Sender;
+use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::call::caller_id::Caller;
 use crate::call::context::Output;
-use crate::call::invite_server::InviteServer;
+use crate::call::invite_server::CallerInvite;
 use crate::call::leg::Leg;
 use crate::call::route_cursor::RouteCursor;
 use crate::call::transfer_state::Replaces;
@@ -41,7 +41,7 @@ impl Gateway {
         id: ServerId,
         hop: Hop,
         message: Message,
-        sender: Sender,
+        sender: RequestSource,
     ) {
         let party = self.party_of(turn.now, &sender);
         let call_id = CallId(self.services.random.next_u64());
@@ -96,26 +96,26 @@ impl Gateway {
         account(&self.services.flows, &self.config, user, Some(flow))
     }
 
-    pub(super) fn account_of(&self, sender: &Sender) -> Option<Arc<User>> {
+    pub(super) fn account_of(&self, sender: &RequestSource) -> Option<Arc<User>> {
         match sender {
-            Sender::User(user, flow) => self.user(user, *flow),
-            Sender::Trunk(_) => None,
+            RequestSource::User(user, flow) => self.user(user, *flow),
+            RequestSource::Trunk(_) => None,
         }
     }
 
     pub(super) fn context_of(
         &self,
-        sender: &Sender,
+        sender: &RequestSource,
         account: Option<&Arc<User>>,
     ) -> Result<String, Refusal> {
         match sender {
-            Sender::User(..) => {
+            RequestSource::User(..) => {
                 let context = account.map(|u| u.context.clone());
                 context.ok_or_else(|| {
                     Refusal::new(403, "the user is not configured any more").code(Code::NOT_ALLOWED)
                 })
             }
-            Sender::Trunk(name) => {
+            RequestSource::Trunk(name) => {
                 let context = self.config.trunks.get(name).and_then(|t| t.context.clone());
                 context.ok_or_else(|| {
                     Refusal::new(403, format!("trunk {name} has no context for incoming calls"))
@@ -131,7 +131,7 @@ impl Gateway {
         now: Instant,
         id: CallId,
         incoming: &Incoming<'_>,
-        sender: &Sender,
+        sender: &RequestSource,
         party: &Party,
     ) -> Result<(Call, String), Refusal> {
         let message = incoming.message;
@@ -142,7 +142,7 @@ impl Gateway {
         if message.contact().is_none() {
             return Err(Refusal::new(400, "an INVITE needs a Contact").code(Code::MALFORMED));
         }
-        self.merged(message)?;
+        self.check_merged_request(message)?;
         let max_breadth = message
             .header(HeaderName::MaxBreadth)
             .and_then(delta_seconds)
@@ -180,7 +180,7 @@ impl Gateway {
         }
         self.within_limits(now, party, account.as_ref(), ignore)?;
         self.within_route(now, party, route.as_ref())?;
-        let uas = InviteServer::new(message.clone(), incoming.id);
+        let uas = CallerInvite::new(message.clone(), incoming.id);
         let mut call = self.new_call(now, id, uas, incoming.hop, party.clone());
         call.take_offer(&self.config, &self.services.identity.reach)?;
         call.check_session()?;
@@ -236,7 +236,7 @@ impl Gateway {
     }
 
     /// RFC 3261 §8.2.2.2: the same request by two paths; RFC 5393: our own request, come back.
-    fn merged(&self, message: &Message) -> Result<(), Refusal> {
+    fn check_merged_request(&self, message: &Message) -> Result<(), Refusal> {
         if self.calls.is_handling(message) {
             return Err(Refusal::new(
                 482,
@@ -384,9 +384,9 @@ impl Gateway {
         self.services.brakes.emergency(now, &who)
     }
 
-    fn party_of(&self, now: Instant, sender: &Sender) -> Party {
+    fn party_of(&self, now: Instant, sender: &RequestSource) -> Party {
         match sender {
-            Sender::User(user, flow) => {
+            RequestSource::User(user, flow) => {
                 let bindings = self.services.registrar.bindings(now, user);
                 let instance = bindings
                     .into_iter()
@@ -395,7 +395,7 @@ impl Gateway {
                     .map(|i| i.0);
                 Party::User { name: user.clone(), instance }
             }
-            Sender::Trunk(name) => Party::Trunk(name.clone()),
+            RequestSource::Trunk(name) => Party::Trunk(name.clone()),
         }
     }
 
@@ -403,7 +403,7 @@ impl Gateway {
         &mut self,
         now: Instant,
         id: CallId,
-        uas: InviteServer,
+        uas: CallerInvite,
         hop: Hop,
         party: Party,
     ) -> Call {

@@ -3,7 +3,7 @@
 use super::{Gateway, Turn};
 use crate::call::context::{Followup, Join};
 use crate::call::transfer_state::Replaces;
-use crate::call::{EndReason, HangupBy, State};
+use crate::call::{CallPhase, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::Refer;
@@ -47,39 +47,39 @@ impl Gateway {
         match self.may_join(join) {
             Err(why) => {
                 self.with_call(turn, here, |call, cx| {
-                    call.joined(cx, Err(why.clone()));
+                    call.on_joined(cx, Err(why.clone()));
                     if drop_here.is_none() {
                         call.finish(cx, EndReason::refused(HangupBy::Us, why));
                     }
                 });
             }
-            Ok(Plan::Pass { number, replaces }) => {
+            Ok(JoinPlan::Pass { number, replaces }) => {
                 let Some(referrer) = drop_here else { return };
                 self.with_call(turn, here, |call, cx| {
                     call.pass_refer(cx, referrer, &number, Some(&replaces))
                 });
             }
-            Ok(Plan::Join { codec }) => {
+            Ok(JoinPlan::Join { codec }) => {
                 self.with_call(turn, there, |call, cx| {
                     call.link(cx, here, codec, Some(drop_there), true)
                 });
                 self.with_call(turn, here, |call, cx| {
                     call.link(cx, there, codec, drop_here, false);
-                    call.joined(cx, Ok(there));
+                    call.on_joined(cx, Ok(there));
                 });
             }
         }
     }
 
     /// Only a dialog of the same party may be taken over, and only where two parties talk.
-    fn may_join(&self, join: &Join) -> Result<Plan, Refusal> {
+    fn may_join(&self, join: &Join) -> Result<JoinPlan, Refusal> {
         let Join { here, drop_here, there, drop_there, ref replaces } = *join;
         let missing = || Refusal::new(481, "Replaces names no call that goes on here");
         let (a, b) =
             (self.calls.get(here).ok_or_else(missing)?, self.calls.get(there).ok_or_else(missing)?);
         b.dialog_of(drop_there).filter(|d| names(d, replaces)).ok_or_else(missing)?;
-        if a.state() != State::Talking
-            || b.state() != State::Talking
+        if a.state() != CallPhase::Talking
+            || b.state() != CallPhase::Talking
             || !b.uas().is_finished()
             || here == there
             || a.has_transferor()
@@ -103,7 +103,7 @@ impl Gateway {
             return Ok(plan);
         }
         let codec = if codecs == (Codec::Opus, Codec::Opus) { Codec::Opus } else { Codec::Pcmu };
-        Ok(Plan::Join { codec })
+        Ok(JoinPlan::Join { codec })
     }
 
     /// Both parties that stay are behind one trunk that does transfers itself.
@@ -113,7 +113,7 @@ impl Gateway {
         drop_here: Option<LegId>,
         b: &crate::call::Call,
         drop_there: LegId,
-    ) -> Option<Plan> {
+    ) -> Option<JoinPlan> {
         let (kept_a, kept_b) = (a.opposite(drop_here?)?, b.opposite(drop_there)?);
         let (Party::Trunk(one), Party::Trunk(two)) = (a.party_of(kept_a)?, b.party_of(kept_b)?)
         else {
@@ -131,11 +131,11 @@ impl Gateway {
             from_tag: id.local_tag.clone(),
             early_only: false,
         };
-        Some(Plan::Pass { number: b.number().to_owned(), replaces })
+        Some(JoinPlan::Pass { number: b.number().to_owned(), replaces })
     }
 }
 
-enum Plan {
+enum JoinPlan {
     Join { codec: Codec },
     Pass { number: String, replaces: Replaces },
 }

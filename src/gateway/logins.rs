@@ -2,9 +2,9 @@
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
-use super::admission::{Admitted, Known, claimed_user};
+use super::admission::{Admitted, KnownCredentials, claimed_user};
 use super::credential::Credential;
-use super::token::{CLOCK_SKEW, Keys, Refused};
+use super::token::{CLOCK_SKEW, TokenError, TokenKeys};
 use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::context::{Output, Question};
@@ -65,7 +65,7 @@ enum Awaited {
 }
 
 /// A request that waits.
-struct Held {
+struct HeldRequest {
     flow: Flow,
     remote: SocketAddr,
     message: Message,
@@ -93,12 +93,12 @@ pub(super) type Remembered = HashMap<String, (Option<Arc<User>>, Instant)>;
 /// What is known of logins beyond the configuration.
 #[derive(Default)]
 pub(super) struct Logins {
-    keys: Option<Arc<Keys>>,
+    keys: Option<Arc<TokenKeys>>,
     /// When the key set is to be read again; nothing: it is being read, or no tokens are taken.
     keys_due: Option<Instant>,
     keys_asked: Option<Instant>,
     remembered: Remembered,
-    held: HashMap<Awaited, Vec<Held>>,
+    held: HashMap<Awaited, Vec<HeldRequest>>,
 }
 
 impl Logins {
@@ -221,17 +221,17 @@ impl Gateway {
         let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c)))
         {
             Some((secret, credential)) => match credential_fits(&config, &credential, unix) {
-                Ok(()) => Known::Password(credential.password(&secret)),
-                Err(_) => Known::Nobody,
+                Ok(()) => KnownCredentials::Password(credential.password(&secret)),
+                Err(_) => KnownCredentials::Nobody,
             },
             None => match (config.users.get(name), logins.user(turn.now, name)) {
                 (Some(user), _) | (None, Some(Some(user))) => {
-                    Known::Password(user.password.clone())
+                    KnownCredentials::Password(user.password.clone())
                 }
                 (None, None) if config.auth.webhook.is_some() && Credential::is_name(name) => {
-                    Known::Unasked
+                    KnownCredentials::Unasked
                 }
-                _ => Known::Nobody,
+                _ => KnownCredentials::Nobody,
             },
         };
         match self.admission.judge(turn.now, remote.ip(), proved && own, message, known) {
@@ -239,9 +239,11 @@ impl Gateway {
                 Ok(proved) => self.prove(flow, claimed, proved),
                 Err(why) => Screening::Refuse(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
-            Admitted::Unasked(name) => {
-                self.hold_for_user(turn, name, Held { flow, remote, message: message.clone() })
-            }
+            Admitted::Unasked(name) => self.hold_for_user(
+                turn,
+                name,
+                HeldRequest { flow, remote, message: message.clone() },
+            ),
             Admitted::Refused(why) => {
                 let name = claimed_user(message);
                 // Their time is no secret, and the only thing a page can do something about.
@@ -318,7 +320,7 @@ impl Gateway {
             }));
             return Screening::Refuse(braked);
         }
-        let held = || Held { flow, remote, message: message.clone() };
+        let held = || HeldRequest { flow, remote, message: message.clone() };
         let Some(keys) = self.logins.keys.clone() else {
             return if self.logins.keys_due.is_some() && !self.logins.may_ask_keys(turn.now) {
                 Screening::Refuse(unchecked())
@@ -354,10 +356,10 @@ impl Gateway {
                     Err(why) => why,
                 }
             }
-            Err(Refused::UnknownKey(_)) if self.logins.may_ask_keys(turn.now) => {
+            Err(TokenError::UnknownKey(_)) if self.logins.may_ask_keys(turn.now) => {
                 return self.hold_for_keys(turn, held());
             }
-            Err(Refused::UnknownKey(why) | Refused::Wrong(why)) => why,
+            Err(TokenError::UnknownKey(why) | TokenError::Wrong(why)) => why,
         };
         self.admission.wrong(remote.ip(), claimed);
         let user = claimed.chars().take(64).collect();
@@ -377,7 +379,7 @@ impl Gateway {
         &mut self,
         awaited: Awaited,
         question: Option<Question>,
-        held: Held,
+        held: HeldRequest,
         out: &mut Vec<Output>,
     ) -> Screening {
         if self.logins.held.values().map(Vec::len).sum::<usize>() >= MAX_HELD {
@@ -392,7 +394,7 @@ impl Gateway {
     }
 
     /// Keeps a request until the web application has said who its user is.
-    fn hold_for_user(&mut self, turn: &mut Turn<'_>, name: String, held: Held) -> Screening {
+    fn hold_for_user(&mut self, turn: &mut Turn<'_>, name: String, held: HeldRequest) -> Screening {
         let id = self.services.random.next_u64();
         let data = json!({
             "user": name,
@@ -406,7 +408,7 @@ impl Gateway {
         self.hold(Awaited::User(name), question, held, turn.out)
     }
 
-    fn hold_for_keys(&mut self, turn: &mut Turn<'_>, held: Held) -> Screening {
+    fn hold_for_keys(&mut self, turn: &mut Turn<'_>, held: HeldRequest) -> Screening {
         self.ask_keys(turn);
         self.hold(Awaited::Keys, None, held, turn.out)
     }
@@ -427,7 +429,11 @@ impl Gateway {
     }
 
     /// The key set is there, or is not to be had.
-    pub(super) fn keys_answered(&mut self, turn: &mut Turn<'_>, answer: Result<Arc<Keys>, String>) {
+    pub(super) fn keys_answered(
+        &mut self,
+        turn: &mut Turn<'_>,
+        answer: Result<Arc<TokenKeys>, String>,
+    ) {
         let again = match answer {
             Ok(keys) => {
                 self.logins.keys = Some(keys);

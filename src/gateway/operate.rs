@@ -4,7 +4,7 @@ use super::credential::Credential;
 use super::logins::Remembered;
 use super::{Gateway, Turn};
 use crate::call::operator::PartyRole;
-use crate::call::{Call, CallId, EndReason, HangupBy, Output, State};
+use crate::call::{Call, CallId, CallPhase, EndReason, HangupBy, Output};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
@@ -21,7 +21,7 @@ use std::time::Instant;
 
 /// An operator's command; each is an [`Input`](super::Input) like any other.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Command {
+pub enum OperatorCommand {
     /// End a call with BYE, or refuse it with `status`.
     Kick { call: CallId, status: u16, why: String },
     /// Close every connection of a user; its calls wait for it as for any lost connection.
@@ -100,9 +100,9 @@ impl Gateway {
         done
     }
 
-    pub(super) fn operate(&mut self, turn: &mut Turn<'_>, command: Command) {
+    pub(super) fn operate(&mut self, turn: &mut Turn<'_>, command: OperatorCommand) {
         match command {
-            Command::Kick { call, status, why } => {
+            OperatorCommand::Kick { call, status, why } => {
                 if !self.goes_on(call) {
                     return;
                 }
@@ -112,7 +112,7 @@ impl Gateway {
                     call.finish(cx, EndReason::refused(HangupBy::Us, why))
                 });
             }
-            Command::Disconnect { user } => {
+            OperatorCommand::Disconnect { user } => {
                 let flows =
                     self.services.registrar.bindings(turn.now, &user).into_iter().map(|b| b.flow);
                 let proved = self
@@ -126,18 +126,18 @@ impl Gateway {
                 all.dedup();
                 turn.out.extend(all.into_iter().map(Output::CloseFlow));
             }
-            Command::EndDrain => {
+            OperatorCommand::EndDrain => {
                 if std::mem::take(&mut self.draining) {
                     turn.push(Output::Event(Event::DrainEnded {}));
                 }
             }
-            Command::Switch { trunk, enabled } => {
+            OperatorCommand::Switch { trunk, enabled } => {
                 let Some(state) = self.services.trunks.get_mut(&trunk) else { return };
                 if std::mem::replace(&mut state.disabled, !enabled) == enabled {
                     turn.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
                 }
             }
-            Command::Probe { trunk } => {
+            OperatorCommand::Probe { trunk } => {
                 if let Some(state) = self.services.trunks.get_mut(&trunk) {
                     state.probe_now(turn.now);
                 }
@@ -203,7 +203,7 @@ impl Gateway {
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
     pub(crate) fn goes_on(&self, call: CallId) -> bool {
-        self.live_call(call).is_some_and(|call| call.state() != State::Over)
+        self.live_call(call).is_some_and(|call| call.state() != CallPhase::Over)
     }
 
     /// Who is registered, and where.

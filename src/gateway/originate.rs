@@ -3,11 +3,11 @@
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::call::context::Output;
-use crate::call::invite_server::InviteServer;
+use crate::call::invite_server::CallerInvite;
 use crate::call::third_party::ThirdPartyCall;
 use crate::cdr::Party;
 use crate::config::User;
-use crate::dialplan::{Attempt, Order, Permits, Route, Step, Target};
+use crate::dialplan::{Attempt, DialOrder, Permits, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::{CallerIdentity, Event};
 use crate::hex::token;
@@ -27,7 +27,7 @@ const RING_FIRST: Duration = Duration::from_secs(30);
 
 /// What is asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Wish {
+pub struct OriginateRequest {
     /// A user, who is rung on all its phones; or a number, which needs a context.
     pub from: String,
     pub to: String,
@@ -56,7 +56,11 @@ impl Gateway {
     ///
     /// # Errors
     /// The refusal a caller would get.
-    pub fn plan_call(&mut self, now: Instant, wish: &Wish) -> Result<PlannedCall, Refusal> {
+    pub fn plan_call(
+        &mut self,
+        now: Instant,
+        wish: &OriginateRequest,
+    ) -> Result<PlannedCall, Refusal> {
         let name = wish.from.strip_prefix("user:").unwrap_or(&wish.from);
         let user = self.registered(now, name).or_else(|| self.config.users.get(name).cloned());
         let context = user.as_ref().map(|u| u.context.clone()).or_else(|| wish.context.clone());
@@ -131,7 +135,7 @@ impl Gateway {
         let invite = self.as_if_dialled(&plan);
         self.recorder.open(turn.now, call_id, &plan.from, &plan.number, invite.call_id());
         let hop = Hop::Udp(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let (party, uas) = (Party::Internal(call_id), InviteServer::of_nobody(invite));
+        let (party, uas) = (Party::Internal(call_id), CallerInvite::of_nobody(invite));
         let mut call = self.new_call(turn.now, call_id, uas, hop, party);
         let cdr = call.cdr_mut();
         cdr.from = plan.party.clone();
@@ -177,7 +181,7 @@ fn ring(user: &str) -> Route {
     let step = Step::Ring {
         targets: vec![Target::User(user.to_owned())],
         timeout: Some(RING_FIRST),
-        order: Order::Together,
+        order: DialOrder::Together,
     };
     Route::of_steps(format!("first {user}"), vec![step])
 }

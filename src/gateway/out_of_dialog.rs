@@ -1,12 +1,12 @@
 //! Requests outside calls: OPTIONS, and subscriptions to one's own registration and voice mail (RFC
 //! 6665, RFC 3680, RFC 3842). Texts are in `texts`.
 
-use super::turn::Sender;
+use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
 use crate::hex::token;
 use crate::ids::IdMap;
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::dialog::Dialog;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
@@ -40,7 +40,7 @@ struct Subscription {
 
 /// Everything outside calls that takes more than one message.
 #[derive(Default)]
-pub(super) struct Outside {
+pub(super) struct OutOfDialog {
     subscriptions: HashMap<u64, Subscription>,
     by_tag: HashMap<String, u64>,
     /// Those of each user.
@@ -51,7 +51,7 @@ pub(super) struct Outside {
     summaries: HashMap<String, String>,
 }
 
-impl Outside {
+impl OutOfDialog {
     /// Subscriptions that live.
     pub(super) fn subscriptions(&self) -> usize {
         self.subscriptions.len()
@@ -85,7 +85,7 @@ impl Gateway {
         turn: &mut Turn<'_>,
         id: ServerId,
         message: Message,
-        sender: Sender,
+        sender: RequestSource,
     ) {
         let refusal = match (message.method(), &sender) {
             _ if is_of_foreign_scheme(&message) => {
@@ -93,11 +93,13 @@ impl Gateway {
             }
             (Method::Options, _) => return self.options(turn, id, &message),
             (Method::Message, _) => return self.text(turn, id, message, sender),
-            (Method::Subscribe, Sender::User(user, flow)) => {
+            (Method::Subscribe, RequestSource::User(user, flow)) => {
                 let (user, hop) = (user.clone(), Hop::Flow(*flow));
                 return self.subscribe(turn, id, hop, &message, &user);
             }
-            (Method::Notify, Sender::Trunk(_)) => return self.unsolicited(turn, id, &message),
+            (Method::Notify, RequestSource::Trunk(_)) => {
+                return self.on_unsolicited_notify(turn, id, &message);
+            }
             (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
                 Refusal::new(481, "there is no such call")
             }
@@ -115,9 +117,9 @@ impl Gateway {
         self.respond(turn, id, 200, response);
     }
 
-    pub(super) fn options_response(&mut self, message: &Message) -> Writer {
+    pub(super) fn options_response(&mut self, message: &Message) -> MessageWriter {
         let tag = token::<8>(&mut self.services.random);
-        let mut response = Writer::response(message, 200, Some(&tag));
+        let mut response = MessageWriter::response(message, 200, Some(&tag));
         response.put(HeaderName::Allow, ALLOW);
         response.put(HeaderName::Accept, ACCEPT);
         response.put(HeaderName::Supported, SUPPORTED);
@@ -206,7 +208,7 @@ impl Gateway {
         self.outside.timers.set(number, subscription.expires);
         let (hop, tag) = (subscription.hop, subscription.dialog.id.local_tag.clone());
         let cx = self.context(turn);
-        let mut response = Writer::response(message, 200, Some(&tag));
+        let mut response = MessageWriter::response(message, 200, Some(&tag));
         response.put(HeaderName::Contact, cx.contact(hop, "watch"));
         response.put(HeaderName::Expires, expires);
         self.respond(turn, id, 200, response);
@@ -383,7 +385,7 @@ impl Gateway {
 
     /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it): passed to
     /// who watches.
-    fn unsolicited(&mut self, turn: &mut Turn<'_>, id: ServerId, message: &Message) {
+    fn on_unsolicited_notify(&mut self, turn: &mut Turn<'_>, id: ServerId, message: &Message) {
         let summary = message
             .header(HeaderName::Event)
             .is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
@@ -406,7 +408,7 @@ impl Gateway {
             body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
         self.outside.summaries.insert(user.clone(), clean);
         let tag = token::<8>(&mut self.services.random);
-        self.respond(turn, id, 200, Writer::response(message, 200, Some(&tag)));
+        self.respond(turn, id, 200, MessageWriter::response(message, 200, Some(&tag)));
         let watching: Vec<u64> = self
             .outside
             .of_user(&user)

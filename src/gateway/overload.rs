@@ -16,7 +16,7 @@ pub(super) use units::Units;
 const RATED: f32 = 0.7;
 /// The share while a queue is late. Never nothing: where refusing alone is too much for the core,
 /// the queue stands however much is refused, and somebody must get through.
-const LATE_SHARE: f32 = 0.35;
+const LATE_SHARE: f32 = 0.1;
 /// What a late queue lets in, it lets in this much at once.
 const GRAIN: f32 = 0.01;
 /// Time that may be spent in advance of the share, and time that may be owed: one long turn is
@@ -60,7 +60,7 @@ impl Overloaded {
 
 /// What the core reads from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Queue {
+pub enum QueueKind {
     /// Connections, workers, the API.
     Arrivals,
     /// The UDP socket.
@@ -111,7 +111,7 @@ impl Delay {
 /// A turn of the core: when it began, and how much of it went to refusals, which are charged to
 /// nobody.
 #[derive(Clone, Copy, Debug)]
-struct Turn {
+struct CoreTurn {
     began: Instant,
     /// When the input that is being handled was taken.
     mark: Instant,
@@ -119,9 +119,9 @@ struct Turn {
     refused: Duration,
 }
 
-impl Turn {
-    fn new(now: Instant) -> Turn {
-        Turn { began: now, mark: now, refusing: false, refused: Duration::ZERO }
+impl CoreTurn {
+    fn new(now: Instant) -> CoreTurn {
+        CoreTurn { began: now, mark: now, refusing: false, refused: Duration::ZERO }
     }
 
     fn next(&mut self, now: Instant) {
@@ -144,7 +144,7 @@ pub(super) struct Overload {
     /// Seconds of work that may be let in now; negative: owed.
     credit: f32,
     now: Instant,
-    turn: Turn,
+    turn: CoreTurn,
     queues: [Delay; 2],
     pub(super) units: Units,
     shed: Shed,
@@ -159,7 +159,7 @@ impl Overload {
         Overload {
             credit: BURST,
             now,
-            turn: Turn::new(now),
+            turn: CoreTurn::new(now),
             queues: [Delay::default(); 2],
             units: Units::new(workers),
             shed: Shed::default(),
@@ -171,7 +171,7 @@ impl Overload {
     /// A turn of the core begins.
     pub(super) fn turn_began(&mut self, now: Instant) {
         self.earn(now);
-        self.turn = Turn::new(now);
+        self.turn = CoreTurn::new(now);
     }
 
     /// It has ended, and took `worked` of a processor: the core waits for what comes.
@@ -195,7 +195,14 @@ impl Overload {
     }
 
     /// An input has waited in a queue, in which so many still wait.
-    pub(super) fn waited(&mut self, now: Instant, queue: Queue, waited: Duration, backlog: usize) {
+    pub(super) fn waited(
+        &mut self,
+        now: Instant,
+        queue: QueueKind,
+        waited: Duration,
+        backlog: usize,
+    ) {
+        self.earn(now);
         let queue = &mut self.queues[queue as usize];
         let before = queue.late;
         queue.waited(now, waited, backlog);
@@ -278,7 +285,7 @@ mod tests {
     const SETTLE: u64 = 5;
 
     #[derive(Clone, Copy)]
-    enum Job {
+    enum QueuedJob {
         Invite,
         /// So many messages of that call are to come.
         Later(u64),
@@ -309,14 +316,14 @@ mod tests {
                     break;
                 }
                 let job = match later.front() {
-                    Some((at, left)) if *at == next => Job::Later(*left),
-                    _ => Job::Invite,
+                    Some((at, left)) if *at == next => QueuedJob::Later(*left),
+                    _ => QueuedJob::Invite,
                 };
-                overload.waited(now, Queue::Arrivals, now - next, BACKLOG);
+                overload.waited(now, QueueKind::Arrivals, now - next, BACKLOG);
                 overload.input(now);
                 turn += 1;
                 match job {
-                    Job::Invite => {
+                    QueuedJob::Invite => {
                         invites += between;
                         if overload.of_calls().is_some() {
                             overload.refused(NewWork::Call);
@@ -327,7 +334,7 @@ mod tests {
                             later.push_back((now + Duration::from_millis(500), MESSAGES));
                         }
                     }
-                    Job::Later(left) => {
+                    QueuedJob::Later(left) => {
                         later.pop_front();
                         let settled = next > start + Duration::from_secs(SETTLE);
                         waits.extend(settled.then(|| now - next));
@@ -410,7 +417,7 @@ mod tests {
         let (mut overload, start) = fresh();
         let at = |ms| start + Duration::from_millis(ms);
         let waited = |overload: &mut Overload, ms: u64, waited: u64| {
-            overload.waited(at(ms), Queue::Arrivals, Duration::from_millis(waited), BACKLOG);
+            overload.waited(at(ms), QueueKind::Arrivals, Duration::from_millis(waited), BACKLOG);
             overload.input(at(ms));
             overload.of_core()
         };
@@ -427,15 +434,15 @@ mod tests {
         overload.input(at(400) + FRESH);
         assert_eq!(overload.of_core(), None);
         // However long it stands, something is let in.
-        for ms in (3_000..4_000).step_by(100) {
+        for ms in (3_000..5_000).step_by(100) {
             waited(&mut overload, ms, 200);
         }
-        overload.input(at(4_000));
+        overload.input(at(5_000));
         assert_eq!((overload.is_late(), overload.of_core()), (true, None));
         // A few that wait long wait for the processor.
         for ms in [6_000, 6_200, 6_400] {
             let few = BACKLOG - 1;
-            overload.waited(at(ms), Queue::Arrivals, Duration::from_millis(300), few);
+            overload.waited(at(ms), QueueKind::Arrivals, Duration::from_millis(300), few);
             overload.input(at(ms));
             assert_eq!(overload.of_core(), None);
         }

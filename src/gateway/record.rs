@@ -19,13 +19,13 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 /// What of an input may belong to a call's story.
-pub(super) enum Heard {
+pub(super) enum RecordedInput {
     Message(Hop, Message),
     Media(CallId, SessionEvent),
 }
 
 /// Copies the reference of what is worth telling; a REGISTER or a probe belongs to no call.
-pub(super) fn heard(input: &Input) -> Option<Heard> {
+pub(super) fn recorded_input(input: &Input) -> Option<RecordedInput> {
     match input {
         Input::Received { hop, message, .. } => {
             let outside = matches!(
@@ -36,11 +36,11 @@ pub(super) fn heard(input: &Input) -> Option<Heard> {
                     | Method::Subscribe
                     | Method::Publish
             );
-            (!outside).then(|| Heard::Message(*hop, message.clone()))
+            (!outside).then(|| RecordedInput::Message(*hop, message.clone()))
         }
         Input::Media { notice: Notice::Media(SessionEvent::Quality { .. }), .. } => None,
         Input::Media { session, notice: Notice::Media(event) } => {
-            Some(Heard::Media(CallId(*session), event.clone()))
+            Some(RecordedInput::Media(CallId(*session), event.clone()))
         }
         _ => None,
     }
@@ -80,10 +80,10 @@ impl Gateway {
         }
     }
 
-    pub(super) fn take_down(&mut self, now: Instant, heard: Option<Heard>, out: &[Output]) {
+    pub(super) fn take_down(&mut self, now: Instant, heard: Option<RecordedInput>, out: &[Output]) {
         match heard {
-            Some(Heard::Message(hop, message)) => self.hear(now, hop, &message),
-            Some(Heard::Media(call, event)) => {
+            Some(RecordedInput::Message(hop, message)) => self.hear(now, hop, &message),
+            Some(RecordedInput::Media(call, event)) => {
                 self.recorder.add(now, call, TraceEvent::Media(event))
             }
             None => {}
@@ -149,7 +149,7 @@ impl Gateway {
             return;
         }
         if let Some(call) = note.call() {
-            self.recorder.said(now, call, note);
+            self.recorder.record_event(now, call, note);
         }
     }
 

@@ -1,6 +1,6 @@
 //! REGISTER: browsers over their flows, and trunks that come to us from addresses we cannot know.
 
-use super::admission::{Admitted, Known};
+use super::admission::{Admitted, KnownCredentials};
 use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::Output;
@@ -8,14 +8,14 @@ use crate::errors::Code;
 use crate::event::Event;
 use crate::hex::token;
 use crate::registrar::{Binding, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES, RegisterContext};
-use crate::sip::build::{Writer, quoted};
+use crate::sip::build::{MessageWriter, quoted};
 use crate::sip::digest::Algorithm;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId, Transmit};
-use crate::trunk::Bound;
+use crate::trunk::TrunkBinding;
 use rand_core::RngCore;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ impl Gateway {
             Err(why) => return self.refuse(turn, id, message, &why),
         };
         let tag = token::<8>(&mut self.services.random);
-        let mut response = Writer::response(message, 200, Some(&tag));
+        let mut response = MessageWriter::response(message, 200, Some(&tag));
         let gruu = message.lists(HeaderName::Supported, "gruu");
         for binding in &done.bindings {
             response.put(HeaderName::Contact, self.contact_value(turn.now, user, binding, gruu));
@@ -135,7 +135,7 @@ impl Gateway {
         let secret = |name: &str| config.trunks.of_login(name).and_then(|t| t.password.clone());
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
         match self.admission.judge(turn.now, remote.ip(), false, message, |name: &str| {
-            secret(name).map_or(Known::Nobody, Known::Password)
+            secret(name).map_or(KnownCredentials::Nobody, KnownCredentials::Password)
         }) {
             Admitted::User(user) if user == claimed => Screening::Proceed,
             Admitted::User(user) => Screening::Refuse(Refusal::new(
@@ -175,7 +175,7 @@ impl Gateway {
         stale: bool,
     ) -> bytes::Bytes {
         let random = self.services.random.next_u64();
-        let mut response = Writer::response(message, 401, Some(&format!("{random:016x}")));
+        let mut response = MessageWriter::response(message, 401, Some(&format!("{random:016x}")));
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
         let confused =
             MD5_ONLY.iter().any(|known| agent.starts_with(known)) && self.config.allow_md5;
@@ -197,7 +197,7 @@ impl Gateway {
     /// A 401 that says what is wrong with a token (RFC 8898 section 2.1.3, RFC 6750 section 3.1).
     pub(super) fn token_challenge(&mut self, message: &Message, why: &str) -> bytes::Bytes {
         let tag = token::<8>(&mut self.services.random);
-        let mut response = Writer::refusal(
+        let mut response = MessageWriter::refusal(
             message,
             &Refusal::new(401, format!("token: {why}")).code(Code::TOKEN),
             &tag,
@@ -257,7 +257,8 @@ impl Gateway {
         match contact.map(|c| c.uri.text.to_owned()) {
             Some(contact) if granted > 0 && !star => {
                 let expires = turn.now + Duration::from_secs(u64::from(granted));
-                if self.services.trunks.bind(&name, Bound { hop, remote, contact, expires }) {
+                if self.services.trunks.bind(&name, TrunkBinding { hop, remote, contact, expires })
+                {
                     turn.push(Output::Event(Event::TrunkArrived {
                         trunk: name.clone(),
                         remote,
@@ -273,7 +274,7 @@ impl Gateway {
             }
         }
         let tag = token::<8>(&mut self.services.random);
-        let mut response = Writer::response(message, 200, Some(&tag));
+        let mut response = MessageWriter::response(message, 200, Some(&tag));
         if let Some(bound) = self.services.trunks.get(&name).and_then(|t| t.bound.as_ref()) {
             let left = bound.expires.saturating_duration_since(turn.now).as_secs();
             response.put(HeaderName::Contact, format_args!("<{}>;expires={left}", bound.contact));

@@ -1,7 +1,7 @@
 //! What is refused when too little is left: new calls, logins and texts, before they cost anything.
 //! Never what belongs to a call in progress, nor an emergency call, nor who is logged in.
 
-use super::overload::{NewWork, Overloaded, Queue, Shed};
+use super::overload::{NewWork, Overloaded, QueueKind, Shed};
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::errors::Code;
@@ -30,7 +30,7 @@ impl Gateway {
     }
 
     /// The next input has waited so long for the core, and so many wait behind it.
-    pub fn waited(&mut self, now: Instant, queue: Queue, waited: Duration, backlog: usize) {
+    pub fn waited(&mut self, now: Instant, queue: QueueKind, waited: Duration, backlog: usize) {
         self.overload.waited(now, queue, waited, backlog);
     }
 

@@ -1,7 +1,7 @@
 //! Texts outside calls (RFC 3428): they go where a call of the same sender would go, and no
 //! further.
 
-use super::turn::Sender;
+use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::brakes::Source;
 use crate::call::context::TransactionUser;
@@ -10,7 +10,7 @@ use crate::dialplan::{Attempt, Outcome, Outcomes, Permits, Route, Step, Target};
 use crate::errors::Code;
 use crate::hex::token;
 use crate::registrar::phones;
-use crate::sip::build::{Writer, name_addr};
+use crate::sip::build::{MessageWriter, name_addr};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal, reason_phrase};
@@ -112,7 +112,7 @@ impl Gateway {
         turn: &mut Turn<'_>,
         id: ServerId,
         message: Message,
-        sender: Sender,
+        sender: RequestSource,
     ) {
         let targets = match self.text_targets(turn, &message, &sender) {
             Ok(targets) => targets,
@@ -120,8 +120,8 @@ impl Gateway {
         };
         let Some(from) = self.text_from(&message, &sender) else { return };
         let sender = match sender {
-            Sender::User(user, _) => user,
-            Sender::Trunk(name) => format!("trunk {name}"),
+            RequestSource::User(user, _) => user,
+            RequestSource::Trunk(name) => format!("trunk {name}"),
         };
         let bytes = message.to_bytes().len() * (1 + targets.len());
         if let Err(why) = self.texts.admits(&sender, bytes) {
@@ -135,14 +135,14 @@ impl Gateway {
         }
     }
 
-    fn text_from(&self, message: &Message, sender: &Sender) -> Option<From> {
+    fn text_from(&self, message: &Message, sender: &RequestSource) -> Option<From> {
         match sender {
-            Sender::User(user, flow) => self.user(user, *flow).map(|u| From {
+            RequestSource::User(user, flow) => self.user(user, *flow).map(|u| From {
                 display: u.display_name.clone().unwrap_or_default(),
                 name: u.name.clone(),
                 did: u.did.clone(),
             }),
-            Sender::Trunk(_) => message.from().map(|f| From {
+            RequestSource::Trunk(_) => message.from().map(|f| From {
                 display: f.display_name().into_owned(),
                 name: f.uri.number(),
                 did: None,
@@ -161,7 +161,7 @@ impl Gateway {
         let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
         let mut cx = self.context(turn);
         let (branch, via) = cx.via(target.hop);
-        let mut text = Writer::request(Method::Message, &target.uri);
+        let mut text = MessageWriter::request(Method::Message, &target.uri);
         let shown = from.did.as_ref().filter(|_| target.trunk.is_some()).unwrap_or(&from.name);
         text.put(HeaderName::Via, via);
         target.path.iter().for_each(|p| text.put(HeaderName::Route, p));
@@ -183,7 +183,7 @@ impl Gateway {
         &mut self,
         turn: &mut Turn<'_>,
         message: &Message,
-        sender: &Sender,
+        sender: &RequestSource,
     ) -> Result<Vec<TextTarget>, Refusal> {
         if message.max_forwards() == 0 {
             return Err(Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
@@ -191,15 +191,15 @@ impl Gateway {
         let uri =
             Uri::parse(message.request_uri()).map_err(|e| Refusal::new(400, e.to_string()))?;
         let (user, source) = match sender {
-            Sender::User(name, flow) => {
+            RequestSource::User(name, flow) => {
                 let flow = self.services.flows.get(flow);
                 let flow = flow.ok_or_else(|| Refusal::new(403, "its connection is closed"))?;
                 (Some(name.as_str()), Source::Address(flow.remote.ip()))
             }
-            Sender::Trunk(name) => (None, Source::Trunk(name.clone())),
+            RequestSource::Trunk(name) => (None, Source::Trunk(name.clone())),
         };
         self.context(turn).may_text(user, source, message.body().len())?;
-        if let Sender::Trunk(name) = sender
+        if let RequestSource::Trunk(name) = sender
             && !self.config.trunks.get(name).is_some_and(|t| t.messages)
         {
             let why = format!("trunk {name} sends no texts: messages = true allows them");
@@ -214,7 +214,7 @@ impl Gateway {
     fn text_route(
         &self,
         now: Instant,
-        sender: &Sender,
+        sender: &RequestSource,
         dialled: &str,
     ) -> Result<(Route, String), Refusal> {
         let account = self.account_of(sender);
@@ -327,7 +327,11 @@ impl Gateway {
             self.services.trunks.get(&trunk.name).and_then(|t| t.bound.as_ref()).map(|b| b.hop);
         let host = trunk.uri.as_ref().map_or(self.config.domain.clone(), |u| u.address());
         let located = trunk.uri.as_ref().map(|uri| {
-            self.services.locator.locate(now, &crate::resolver::Target::of(uri, trunk), &mut || 0)
+            self.services.locator.locate(
+                now,
+                &crate::resolver::SrvTarget::of(uri, trunk),
+                &mut || 0,
+            )
         });
         let hop = match (bound, located) {
             (Some(hop), _) => hop,
@@ -373,9 +377,9 @@ impl Gateway {
             };
             let tag = token::<8>(&mut self.services.random);
             let response = if status == 200 {
-                Writer::response(&relay.request, 200, Some(&tag))
+                MessageWriter::response(&relay.request, 200, Some(&tag))
             } else {
-                Writer::refusal(
+                MessageWriter::refusal(
                     &relay.request,
                     &Refusal::new(status, reason_phrase(status)),
                     &tag,

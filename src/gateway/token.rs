@@ -17,7 +17,7 @@ const MAX_KEYS: usize = 100;
 
 /// The keys tokens are verified by (RFC 7517).
 #[derive(Debug)]
-pub struct Keys(Vec<(Option<String>, Vec<Algorithm>, DecodingKey)>);
+pub struct TokenKeys(Vec<(Option<String>, Vec<Algorithm>, DecodingKey)>);
 
 /// What a token says.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
@@ -32,18 +32,18 @@ pub(crate) struct Claims {
 
 /// Why a token is not accepted.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum TokenError {
     /// A newer set may hold the key it names.
     UnknownKey(String),
     Wrong(String),
 }
 
-impl Keys {
+impl TokenKeys {
     /// Reads a key set; keys of kinds that sign nothing we verify are passed over.
     ///
     /// # Errors
     /// It cannot be read, or holds no usable key.
-    pub fn parse(text: &str) -> Result<Keys, String> {
+    pub fn parse(text: &str) -> Result<TokenKeys, String> {
         let set: JwkSet =
             serde_json::from_str(text).map_err(|e| format!("it is no JWK set: {e}"))?;
         let usable = set.keys.iter().take(MAX_KEYS).filter_map(|k| {
@@ -54,7 +54,7 @@ impl Keys {
             Err("it holds no public key of a kind that is accepted (RSA, P-256, P-384, Ed25519)"
                 .to_owned())
         } else {
-            Ok(Keys(keys))
+            Ok(TokenKeys(keys))
         }
     }
 
@@ -67,8 +67,8 @@ impl Keys {
         token: &str,
         settings: &JwtSettings,
         unix: u64,
-    ) -> Result<Claims, Refused> {
-        let wrong = |why: &str| Refused::Wrong(why.to_owned());
+    ) -> Result<Claims, TokenError> {
+        let wrong = |why: &str| TokenError::Wrong(why.to_owned());
         let header = decode_header(token).map_err(|_| wrong("it is no JSON Web Token"))?;
         if is_critical(token) {
             return Err(wrong("its header names extensions (crit), and none is known here"));
@@ -87,7 +87,7 @@ impl Keys {
                 .filter(|c| !c.is_control())
                 .take(40)
                 .collect();
-            return Err(Refused::UnknownKey(format!(
+            return Err(TokenError::UnknownKey(format!(
                 "no key {kid:?} for {:?} is in the key set",
                 header.alg
             )));
@@ -107,7 +107,7 @@ impl Keys {
             match decode::<Claims>(token, key, &validation) {
                 Ok(data) => return timely(data.claims, unix),
                 Err(e) if *e.kind() == ErrorKind::InvalidSignature => {}
-                Err(e) => why = Refused::Wrong(sentence(e.kind(), settings)),
+                Err(e) => why = TokenError::Wrong(sentence(e.kind(), settings)),
             }
         }
         Err(why)
@@ -121,12 +121,12 @@ fn is_critical(token: &str) -> bool {
     header.is_none_or(|header| header.get("crit").is_some())
 }
 
-fn timely(claims: Claims, unix: u64) -> Result<Claims, Refused> {
+fn timely(claims: Claims, unix: u64) -> Result<Claims, TokenError> {
     if unix >= claims.exp.saturating_add(CLOCK_SKEW) {
-        return Err(Refused::Wrong(format!("it expired {} s ago", unix - claims.exp)));
+        return Err(TokenError::Wrong(format!("it expired {} s ago", unix - claims.exp)));
     }
     match claims.nbf.filter(|nbf| *nbf > unix + CLOCK_SKEW) {
-        Some(nbf) => Err(Refused::Wrong(format!(
+        Some(nbf) => Err(TokenError::Wrong(format!(
             "it is valid in {} s only: do the clocks differ?",
             nbf - unix
         ))),

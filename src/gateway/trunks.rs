@@ -6,15 +6,15 @@ use crate::call::Output;
 use crate::call::context::{DnsWaiter, TransactionUser};
 use crate::config::Trunk;
 use crate::event::Event;
-use crate::resolver::{Answer, Located, Query, Target};
-use crate::sip::build::Writer;
+use crate::resolver::{DnsAnswer, DnsQuery, Located, SrvTarget};
+use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ALLOW, Method};
 use crate::sip::transaction::Hop;
 use crate::sip::uri::{escape_user, host_of};
-use crate::trunk::registration::Next;
-use crate::trunk::{Change, Due};
+use crate::trunk::registration::NextRegistration;
+use crate::trunk::{Due, TrunkChange};
 use rand_core::RngCore;
 use std::time::Instant;
 
@@ -51,7 +51,7 @@ impl Gateway {
         let found = match (bound, uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
-                let target = Target::of(&uri, &trunk);
+                let target = SrvTarget::of(&uri, &trunk);
                 self.context(turn).locate(&target, DnsWaiter::Trunk(due.clone()))
             }
             // It has not registered: nothing to probe yet.
@@ -84,7 +84,7 @@ impl Gateway {
         let host = trunk.uri.as_ref().map_or(cx.config.domain.clone(), |u| u.address());
         let own =
             cx.remote_ip(hop).map_or(cx.config.domain.clone(), |ip| host_of(cx.local_ip(hop, ip)));
-        let mut options = Writer::request(Method::Options, &format!("sip:{host}"));
+        let mut options = MessageWriter::request(Method::Options, &format!("sip:{host}"));
         options.put(HeaderName::Via, via);
         options.put(HeaderName::MaxForwards, 70);
         options.put(HeaderName::From, format_args!("<sip:webtrunk@{own}>;tag={}", cx.token()));
@@ -130,7 +130,7 @@ impl Gateway {
             .clone()
             .unwrap_or_else(|| registration.registrar.host_port());
         let aor = format!("<sip:{}@{own_domain}>", escape_user(user));
-        let mut request = Writer::request(Method::Register, &uri);
+        let mut request = MessageWriter::request(Method::Register, &uri);
         request.put(HeaderName::Via, via);
         request.put(HeaderName::MaxForwards, 70);
         request.put(HeaderName::From, format_args!("{aor};tag={tag}"));
@@ -196,8 +196,8 @@ impl Gateway {
 
     /// A trunk answered something.
     pub(super) fn trunk_lives(&mut self, turn: &mut Turn<'_>, name: &str) {
-        if let Some(Change::Up { was_down_for }) =
-            self.services.trunks.get_mut(name).and_then(|t| t.answered(turn.now))
+        if let Some(TrunkChange::Up { was_down_for }) =
+            self.services.trunks.get_mut(name).and_then(|t| t.on_probe_answered(turn.now))
         {
             turn.push(Output::Event(Event::TrunkUp {
                 trunk: name.to_owned(),
@@ -207,8 +207,8 @@ impl Gateway {
     }
 
     fn probe_missed(&mut self, turn: &mut Turn<'_>, name: &str, why: String) {
-        if let Some(Change::Down { why }) =
-            self.services.trunks.get_mut(name).and_then(|t| t.missed(turn.now, why))
+        if let Some(TrunkChange::Down { why }) =
+            self.services.trunks.get_mut(name).and_then(|t| t.on_probe_missed(turn.now, why))
         {
             turn.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
             self.ask_calls_of(turn, name);
@@ -251,21 +251,23 @@ impl Gateway {
         };
         let host = registration.registrar.host.clone();
         match registration.answered(turn.now, message, &contact, chance) {
-            Next::Nothing => {}
-            Next::Again => self.send_register(turn, &trunk, n, hop),
-            Next::Registered { expires, first: true } => {
+            NextRegistration::Nothing => {}
+            NextRegistration::Again => self.send_register(turn, &trunk, n, hop),
+            NextRegistration::Registered { expires, first: true } => {
                 turn.push(Output::Event(Event::TrunkRegistered {
                     trunk: name.to_owned(),
                     registrar: host,
                     expires,
                 }));
             }
-            Next::Registered { .. } => {}
-            Next::Failed { why, again_in } => turn.push(Output::Event(Event::TrunkNotRegistered {
-                trunk: name.to_owned(),
-                why,
-                again_in,
-            })),
+            NextRegistration::Registered { .. } => {}
+            NextRegistration::Failed { why, again_in } => {
+                turn.push(Output::Event(Event::TrunkNotRegistered {
+                    trunk: name.to_owned(),
+                    why,
+                    again_in,
+                }))
+            }
         }
     }
 
@@ -276,8 +278,8 @@ impl Gateway {
             .trunks
             .get_mut(name)
             .and_then(|t| t.registrations.get_mut(n))
-            .map(|r| r.failed(turn.now, why, chance));
-        if let Some(Next::Failed { why, again_in }) = failed {
+            .map(|r| r.on_failure(turn.now, why, chance));
+        if let Some(NextRegistration::Failed { why, again_in }) = failed {
             turn.push(Output::Event(Event::TrunkNotRegistered {
                 trunk: name.to_owned(),
                 why,
@@ -287,7 +289,7 @@ impl Gateway {
     }
 
     /// DNS answered: everyone who waits for the name goes on.
-    pub(super) fn dns_answered(&mut self, turn: &mut Turn<'_>, query: Query, answer: Answer) {
+    pub(super) fn dns_answered(&mut self, turn: &mut Turn<'_>, query: DnsQuery, answer: DnsAnswer) {
         let waiting = self.services.pending_queries.remove(&query).unwrap_or_default();
         self.services.locator.answered(turn.now, query, answer);
         for waiter in waiting {

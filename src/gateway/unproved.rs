@@ -5,7 +5,7 @@ use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::event::Event;
 use crate::hex::token;
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
@@ -36,7 +36,7 @@ impl Gateway {
         }
         let random = self.services.random.next_u64();
         let tag = URL_SAFE_NO_PAD.encode((random as u32).to_be_bytes());
-        let mut short = Writer::terse(message, 401, &tag);
+        let mut short = MessageWriter::terse(message, 401, &tag);
         let value = self.admission.short_challenge(turn.now, random, stale);
         short.put_tight(HeaderName::WwwAuthenticate, value);
         self.send_within(hop, came, short.end_datagram(), turn.out);
@@ -52,11 +52,11 @@ impl Gateway {
     ) {
         let came = message.to_bytes().len();
         let tag = token::<8>(&mut self.services.random);
-        let full = Writer::refusal(message, why, &tag, &self.config.domain).end();
+        let full = MessageWriter::refusal(message, why, &tag, &self.config.domain).end();
         if full.len() <= came {
             return out.push(Output::Send(Transmit { hop, bytes: full }));
         }
-        let mut short = Writer::terse(message, why.status, &tag);
+        let mut short = MessageWriter::terse(message, why.status, &tag);
         if let Some(seconds) = why.retry_after {
             short.put(HeaderName::RetryAfter, seconds);
         }

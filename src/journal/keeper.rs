@@ -27,7 +27,7 @@ const STUCK: Duration = Duration::from_secs(2);
 const LAST: Duration = Duration::from_secs(5);
 
 /// Where records go. One thread calls it, and may be held up by it for as long as it likes.
-pub(super) trait Sink: Send + 'static {
+pub(super) trait RecordSink: Send + 'static {
     /// Writes records, or none of them. One that was written before, by its id, is not doubled.
     fn write(&mut self, records: &[Item]) -> anyhow::Result<()>;
 
@@ -47,20 +47,20 @@ pub(super) trait Handed: Send + Sync + 'static {
 
 /// What is counted of a place.
 #[derive(Clone, Default)]
-pub(super) struct Counts {
+pub(super) struct KeeperCounts {
     pub(super) waiting: Gauge,
     pub(super) dropped: Counter,
 }
 
 /// A record in memory. What keeps it elsewhere goes with the last of these.
 #[derive(Clone)]
-struct Kept {
+struct KeptRecord {
     number: u64,
     handed: Arc<dyn Handed>,
     spooled: bool,
 }
 
-impl Kept {
+impl KeptRecord {
     fn item(&self) -> Item {
         Item { number: self.number, id: self.handed.id(), text: self.handed.text() }
     }
@@ -80,11 +80,11 @@ impl Handed for Item {
 struct Pending {
     next: u64,
     /// With the writer.
-    in_hand: Vec<Kept>,
-    front: VecDeque<Kept>,
+    in_hand: Vec<KeptRecord>,
+    front: VecDeque<KeptRecord>,
     /// Only in the spool, between `front` and `tail`.
     between: usize,
-    tail: VecDeque<Kept>,
+    tail: VecDeque<KeptRecord>,
     failing: bool,
     /// Since when the writer has had what is in hand.
     since: Option<Instant>,
@@ -105,7 +105,7 @@ impl Pending {
 
     fn push(&mut self, handed: Arc<dyn Handed>, bound: usize) -> bool {
         self.next += 1;
-        let kept = Kept { number: self.next, handed, spooled: false };
+        let kept = KeptRecord { number: self.next, handed, spooled: false };
         let straight = self.between == 0 && self.tail.is_empty() && self.front.len() < MEMORY;
         if straight {
             self.front.push_back(kept);
@@ -118,13 +118,13 @@ impl Pending {
         true
     }
 
-    fn in_memory(&self) -> impl Iterator<Item = &Kept> {
+    fn in_memory(&self) -> impl Iterator<Item = &KeptRecord> {
         self.in_hand.iter().chain(&self.front).chain(&self.tail)
     }
 
     /// What belongs in the spool: everything while the place fails, else what memory is too small
     /// for.
-    fn to_spool(&self) -> Vec<Kept> {
+    fn to_spool(&self) -> Vec<KeptRecord> {
         let all = self.failing || self.last;
         let from = if all { 0 } else { self.in_hand.len() + self.front.len() };
         self.in_memory().skip(from).filter(|k| !k.spooled).take(BATCH).cloned().collect()
@@ -132,7 +132,7 @@ impl Pending {
 
     /// Marks what was spooled; returns the numbers that were written meanwhile.
     fn spooled(&mut self, numbers: &[u64]) -> Vec<u64> {
-        let is_among = |k: &Kept| numbers.binary_search(&k.number).is_ok();
+        let is_among = |k: &KeptRecord| numbers.binary_search(&k.number).is_ok();
         let mut gone = numbers.to_vec();
         for kept in self.in_hand.iter_mut().chain(&mut self.front).chain(&mut self.tail) {
             if is_among(kept) {
@@ -166,7 +166,7 @@ impl Progress {
     }
 }
 
-struct Shared {
+struct KeeperShared {
     progress: Arc<Progress>,
     name: &'static str,
     place: String,
@@ -175,10 +175,10 @@ struct Shared {
     wake: Condvar,
     wake_spooler: Condvar,
     spool: Option<Arc<Spool>>,
-    counts: Counts,
+    counts: KeeperCounts,
 }
 
-impl Shared {
+impl KeeperShared {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         // Sound after every statement, so a panic elsewhere does not spoil it.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
@@ -211,7 +211,7 @@ impl Shared {
 
 /// The records of one place. Dropping it writes what waits, or spools it.
 pub(super) struct Keeper {
-    shared: Arc<Shared>,
+    shared: Arc<KeeperShared>,
     writer: Receiver<()>,
     spooler: Option<Receiver<()>>,
 }
@@ -221,9 +221,9 @@ impl Keeper {
     pub(super) fn start(
         name: &'static str,
         place: String,
-        sink: impl Sink,
+        sink: impl RecordSink,
         spool: Option<Arc<Spool>>,
-        counts: Counts,
+        counts: KeeperCounts,
     ) -> anyhow::Result<Keeper> {
         let mut pending = Pending::default();
         if let Some(spool) = &spool {
@@ -242,7 +242,8 @@ impl Keeper {
         let pending = Mutex::new(pending);
         let (wake, wake_spooler) = (Condvar::new(), Condvar::new());
         let progress = Arc::default();
-        let shared = Shared { progress, name, place, pending, wake, wake_spooler, spool, counts };
+        let shared =
+            KeeperShared { progress, name, place, pending, wake, wake_spooler, spool, counts };
         let shared = Arc::new(shared);
         let (told, writer) = channel();
         let of_writer = shared.clone();
@@ -334,13 +335,13 @@ impl Drop for Keeper {
 }
 
 /// Writes until it is over and nothing more can be written.
-fn write(shared: &Shared, mut sink: impl Sink) {
+fn write(shared: &KeeperShared, mut sink: impl RecordSink) {
     loop {
         let Some(batch) = next(shared, &mut sink) else { return };
         if batch.is_empty() {
             continue;
         }
-        let items: Vec<Item> = batch.iter().map(Kept::item).collect();
+        let items: Vec<Item> = batch.iter().map(KeptRecord::item).collect();
         let written = sink.write(&items);
         let mut pending = shared.pending();
         let batch = std::mem::take(&mut pending.in_hand);
@@ -370,7 +371,7 @@ fn write(shared: &Shared, mut sink: impl Sink) {
     }
 }
 
-fn written_now(shared: &Shared, batch: &[Kept], recovered: bool, lost: usize) {
+fn written_now(shared: &KeeperShared, batch: &[KeptRecord], recovered: bool, lost: usize) {
     shared.counts.waiting.dec_by(batch.len() as i64);
     if recovered {
         tracing::info!("call records are written to {} again", shared.place);
@@ -392,7 +393,7 @@ fn written_now(shared: &Shared, batch: &[Kept], recovered: bool, lost: usize) {
 }
 
 /// The next batch, now in hand; empty: look again. `None`: it is over.
-fn next(shared: &Shared, sink: &mut impl Sink) -> Option<Vec<Kept>> {
+fn next(shared: &KeeperShared, sink: &mut impl RecordSink) -> Option<Vec<KeptRecord>> {
     let empty = |p: &mut Pending| p.front.is_empty() && p.between == 0 && p.tail.is_empty();
     let mut pending = shared.pending();
     if empty(&mut pending) && !pending.over && !pending.reopen {
@@ -423,7 +424,7 @@ fn next(shared: &Shared, sink: &mut impl Sink) -> Option<Vec<Kept>> {
 }
 
 /// Takes the oldest of the spool into memory.
-fn load(shared: &Shared, waiting: usize, done: u64) -> Option<Vec<Kept>> {
+fn load(shared: &KeeperShared, waiting: usize, done: u64) -> Option<Vec<KeptRecord>> {
     let Some(spool) = &shared.spool else { return Some(Vec::new()) };
     let found = spool.from(shared.name, done + 1, BATCH.min(waiting));
     let mut pending = shared.pending();
@@ -436,8 +437,11 @@ fn load(shared: &Shared, waiting: usize, done: u64) -> Option<Vec<Kept>> {
         }
         Ok(items) => {
             pending.between = pending.between.saturating_sub(items.len());
-            let kept =
-                |item: Item| Kept { number: item.number, handed: Arc::new(item), spooled: true };
+            let kept = |item: Item| KeptRecord {
+                number: item.number,
+                handed: Arc::new(item),
+                spooled: true,
+            };
             pending.front.extend(items.into_iter().map(kept));
         }
         Err(e) => {
@@ -452,7 +456,7 @@ fn load(shared: &Shared, waiting: usize, done: u64) -> Option<Vec<Kept>> {
 }
 
 /// Spools what should not be in memory only, until it is over and the writer has given up.
-fn keep(shared: &Shared, spool: &Spool) {
+fn keep(shared: &KeeperShared, spool: &Spool) {
     let mut reported = false;
     loop {
         let idle = |p: &mut Pending| p.to_spool().is_empty() && !p.last;
@@ -463,7 +467,7 @@ fn keep(shared: &Shared, spool: &Spool) {
         if batch.is_empty() && over {
             return;
         }
-        let items: Vec<Item> = batch.iter().map(Kept::item).collect();
+        let items: Vec<Item> = batch.iter().map(KeptRecord::item).collect();
         match spool.append(shared.name, &items) {
             Ok(()) => {
                 reported = false;

@@ -1,8 +1,8 @@
 //! Records in a file: one JSON object a line.
 
-use super::keeper::Sink;
+use super::keeper::RecordSink;
 use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use crate::private;
 use crate::state::spool::Item;
 use anyhow::Context;
@@ -20,14 +20,14 @@ const SYNC: Duration = Duration::from_millis(100);
 const TAIL: u64 = 4 << 20;
 
 /// A file that may be renamed, deleted or full.
-pub(super) struct Lines {
+pub(super) struct LinesFile {
     path: PathBuf,
-    open: Option<Open>,
+    open: Option<OpenFile>,
     /// What an earlier process wrote, by id: it may have ended before the spool was told.
     before: HashSet<String>,
 }
 
-struct Open {
+struct OpenFile {
     file: File,
     identity: (u64, u64),
     synced: Instant,
@@ -38,19 +38,19 @@ fn identity(of: &std::fs::Metadata) -> (u64, u64) {
     (of.dev(), of.ino())
 }
 
-impl Lines {
-    pub(super) fn new(path: &Path) -> Lines {
+impl LinesFile {
+    pub(super) fn new(path: &Path) -> LinesFile {
         let before = last_ids(path).unwrap_or_default();
-        Lines { path: path.to_owned(), open: None, before }
+        LinesFile { path: path.to_owned(), open: None, before }
     }
 
     /// The file at the path: another one once it was renamed or deleted.
-    fn file(&mut self) -> anyhow::Result<&mut Open> {
+    fn file(&mut self) -> anyhow::Result<&mut OpenFile> {
         let there = self.path.metadata().ok().map(|m| identity(&m));
         let open = self.open.take().filter(|open| Some(open.identity) == there);
         let open = match open {
             Some(open) => open,
-            None => Open::new(&self.path)
+            None => OpenFile::new(&self.path)
                 .with_context(|| format!("{} cannot be opened", self.path.display()))?,
         };
         Ok(self.open.insert(open))
@@ -68,8 +68,8 @@ impl Lines {
     }
 }
 
-impl Open {
-    fn new(path: &Path) -> std::io::Result<Open> {
+impl OpenFile {
+    fn new(path: &Path) -> std::io::Result<OpenFile> {
         let mut file = private::append_and_read(path)?;
         let found = file.metadata()?;
         if found.is_file() && found.len() > 0 {
@@ -81,11 +81,11 @@ impl Open {
                 file.write_all(b"\n")?;
             }
         }
-        Ok(Open { file, identity: identity(&found), synced: Instant::now(), unsynced: false })
+        Ok(OpenFile { file, identity: identity(&found), synced: Instant::now(), unsynced: false })
     }
 }
 
-impl Sink for Lines {
+impl RecordSink for LinesFile {
     fn write(&mut self, records: &[Item]) -> anyhow::Result<()> {
         let fresh: Vec<&Item> = records.iter().filter(|r| !self.before.contains(&r.id)).collect();
         let open = self.file()?;
@@ -106,7 +106,7 @@ impl Sink for Lines {
 
     fn rest(&mut self) {
         if let Err(e) = self.sync() {
-            let class = Class::new("call records not kept", Code::RECORDS);
+            let class = LineClass::new("call records not kept", Code::RECORDS);
             log_limit::tell(Level::Warn, class, || {
                 format!("the disk does not keep {}: {e}", self.path.display())
             });

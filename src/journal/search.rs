@@ -4,7 +4,7 @@
 //! looks at a bounded number of them; one that few fit is short, and leads on to the next.
 
 use super::sqlite;
-use crate::cdr::search::{Facts, Wanted};
+use crate::cdr::search::{CallFilter, Facts};
 use anyhow::Context;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,7 +20,7 @@ const BLOCK: u64 = 1 << 18;
 
 /// Where records are searched.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub(crate) enum RecordPlace {
     Lines(PathBuf),
     Database(PathBuf),
 }
@@ -28,7 +28,7 @@ pub(crate) enum Place {
 /// Which records are wanted, how many, and from where on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Search {
-    pub wanted: Wanted,
+    pub wanted: CallFilter,
     /// Calls that began then or later, and before, since 1970.
     pub since: Option<Duration>,
     pub until: Option<Duration>,
@@ -199,22 +199,22 @@ fn of_database(path: &Path, search: &Search) -> anyhow::Result<Page> {
 ///
 /// # Errors
 /// [`BadCursor`], or they cannot be read.
-pub(crate) fn page(place: &Place, search: &Search) -> anyhow::Result<Page> {
-    let (Place::Lines(path) | Place::Database(path)) = place;
+pub(crate) fn page(place: &RecordPlace, search: &Search) -> anyhow::Result<Page> {
+    let (RecordPlace::Lines(path) | RecordPlace::Database(path)) = place;
     // It is made when the first record is written.
     if matches!(path.try_exists(), Ok(false)) {
         return Ok(Page::default());
     }
     let (path, found) = match place {
-        Place::Lines(path) => (path, of_lines(path, search)),
-        Place::Database(path) => (path, of_database(path, search)),
+        RecordPlace::Lines(path) => (path, of_lines(path, search)),
+        RecordPlace::Database(path) => (path, of_database(path, search)),
     };
     found.with_context(|| format!("{} cannot be read", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::keeper::Sink;
+    use super::super::keeper::RecordSink;
     use super::*;
     use crate::state::spool::Item;
     use std::io::Write;
@@ -227,7 +227,7 @@ mod tests {
     }
 
     /// A file and a database of the same records: one in a thousand was busy.
-    fn places(name: &str) -> [Place; 2] {
+    fn places(name: &str) -> [RecordPlace; 2] {
         let base = std::env::temp_dir().join(format!("webtrunk-{name}-{}", std::process::id()));
         let (lines, database) = (base.with_extension("jsonl"), base.with_extension("db"));
         let _ = (std::fs::remove_file(&lines), std::fs::remove_file(&database));
@@ -246,18 +246,18 @@ mod tests {
         drop(file);
         let items: Vec<Item> = records.iter().map(item).collect();
         sqlite::Rows::new(&database).write(&items).expect("written");
-        [Place::Lines(lines), Place::Database(database)]
+        [RecordPlace::Lines(lines), RecordPlace::Database(database)]
     }
 
-    fn remove(places: [Place; 2]) {
+    fn remove(places: [RecordPlace; 2]) {
         for place in places {
-            let (Place::Lines(path) | Place::Database(path)) = place;
+            let (RecordPlace::Lines(path) | RecordPlace::Database(path)) = place;
             let _ = std::fs::remove_file(path);
         }
     }
 
     /// All that is found, page after page, and how many records were looked at.
-    fn all(place: &Place, mut search: Search) -> (Vec<usize>, usize) {
+    fn all(place: &RecordPlace, mut search: Search) -> (Vec<usize>, usize) {
         let (mut calls, mut looked_at) = (Vec::new(), 0);
         loop {
             let found = page(place, &search).expect("read");
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn before_the_first_record_there_are_none() {
         let base = std::env::temp_dir().join(format!("webtrunk-none-{}", std::process::id()));
-        for place in [Place::Lines(base.clone()), Place::Database(base)] {
+        for place in [RecordPlace::Lines(base.clone()), RecordPlace::Database(base)] {
             let found = page(&place, &Search { limit: 10, ..Search::default() }).expect("read");
             assert!(found.records.is_empty() && found.next.is_none());
         }
@@ -298,8 +298,8 @@ mod tests {
     #[test]
     fn records_are_found_by_what_they_are_and_by_when() {
         let places = places("filters");
-        let busy = Wanted { outcome: Some("busy".into()), ..Wanted::default() };
-        let number = Wanted { number: Some("0012345".into()), ..Wanted::default() };
+        let busy = CallFilter { outcome: Some("busy".into()), ..CallFilter::default() };
+        let number = CallFilter { number: Some("0012345".into()), ..CallFilter::default() };
         let at = |text: &str| {
             let at: Timestamp = text.parse().expect("a time");
             Duration::try_from(at.as_duration()).ok()

@@ -1,9 +1,9 @@
 //! Records in a SQLite database: the record as JSON, and beside it what is searched for.
 
-use super::keeper::Sink;
+use super::keeper::RecordSink;
 use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
-use crate::state::database::{Database, Settings, is_corrupt};
+use crate::log_limit::{self, Level, LineClass};
+use crate::state::database::{Database, DatabaseSettings, is_corrupt};
 use crate::state::move_aside;
 use crate::state::spool::Item;
 use rusqlite::{Connection, OpenFlags, params, params_from_iter};
@@ -23,7 +23,7 @@ CREATE INDEX IF NOT EXISTS cdr_caller ON cdr (caller, start);
 CREATE INDEX IF NOT EXISTS cdr_number ON cdr (number, start);
 ";
 
-const SETTINGS: Settings = Settings {
+const SETTINGS: DatabaseSettings = DatabaseSettings {
     schema: SCHEMA,
     synced: true,
     shared: true,
@@ -58,7 +58,7 @@ impl Rows {
     }
 
     fn report_corrupt(&self, aside: &Path) {
-        let class = Class::new("databases moved aside", Code::RECORDS_CORRUPT);
+        let class = LineClass::new("databases moved aside", Code::RECORDS_CORRUPT);
         log_limit::tell(Level::Warn, class, || {
             let (path, aside) = (self.path.display(), aside.display());
             format!("{path} is corrupt; it was moved to {aside}, and records go to a new one")
@@ -66,7 +66,7 @@ impl Rows {
     }
 }
 
-impl Sink for Rows {
+impl RecordSink for Rows {
     fn write(&mut self, records: &[Item]) -> anyhow::Result<()> {
         let mut written = insert(&mut self.database()?.connection, records);
         if written.as_ref().is_err_and(is_corrupt) {

@@ -1,6 +1,6 @@
 //! Files and databases that are full, locked, renamed, deleted and corrupt.
 
-use super::keeper::Sink;
+use super::keeper::RecordSink;
 use super::*;
 use crate::state::Directory;
 use crate::state::spool::Item;
@@ -32,8 +32,8 @@ fn spool(folder: &Path) -> Arc<Spool> {
     Arc::new(Spool::new(Arc::new(Directory::open(folder).expect("a directory"))))
 }
 
-fn start(sink: impl Sink, spool: Option<&Arc<Spool>>) -> (Keeper, Counts) {
-    let counts = Counts::default();
+fn start(sink: impl RecordSink, spool: Option<&Arc<Spool>>) -> (Keeper, KeeperCounts) {
+    let counts = KeeperCounts::default();
     let keeper = Keeper::start("test", "it".into(), sink, spool.cloned(), counts.clone());
     (keeper.expect("threads"), counts)
 }
@@ -84,7 +84,7 @@ fn a_full_disk_costs_no_record() {
     }
     let scratch = Scratch::new("full-journal");
     let (file, db) = (scratch.0.join("cdr.jsonl"), scratch.0.join("cdr.db"));
-    let (in_lines, counts) = start(Lines::new(&file), None);
+    let (in_lines, counts) = start(LinesFile::new(&file), None);
     let (in_rows, of_rows) = start(Rows::new(&db), None);
     for n in 0..1_000 {
         in_lines.take(record(n));
@@ -108,13 +108,13 @@ fn a_full_disk_costs_no_record() {
 #[test]
 fn a_device_that_is_always_full_leaves_records_in_the_spool() {
     let scratch = Scratch::new("dev-full");
-    let (kept, counts) = start(Lines::new(Path::new("/dev/full")), Some(&spool(&scratch.0)));
+    let (kept, counts) = start(LinesFile::new(Path::new("/dev/full")), Some(&spool(&scratch.0)));
     (0..10).for_each(|n| kept.take(record(n)));
     drop(kept);
     assert_eq!((counts.waiting.get(), counts.dropped.get()), (10, 0));
     let file = scratch.0.join("cdr.jsonl");
     let spooled = spool(&scratch.0);
-    let (kept, _) = start(Lines::new(&file), Some(&spooled));
+    let (kept, _) = start(LinesFile::new(&file), Some(&spooled));
     drop(kept);
     assert_eq!(lines(&file), calls(0..10));
     assert_eq!(spooled.waiting("test").expect("read").0, 0);
@@ -124,7 +124,7 @@ fn a_device_that_is_always_full_leaves_records_in_the_spool() {
 fn a_file_that_is_renamed_or_deleted_is_begun_again() {
     let scratch = Scratch::new("renamed");
     let (file, old) = (scratch.0.join("cdr.jsonl"), scratch.0.join("cdr.jsonl.1"));
-    let (kept, counts) = start(Lines::new(&file), None);
+    let (kept, counts) = start(LinesFile::new(&file), None);
     let take = |n: usize| {
         kept.take(record(n));
         until("written", || counts.waiting.get() == 0);
@@ -151,7 +151,7 @@ fn half_a_line_of_a_host_that_died_spoils_no_other() {
     let scratch = Scratch::new("half");
     let file = scratch.0.join("cdr.jsonl");
     std::fs::write(&file, "{\"call\":\"c0\"}\n{\"call\":\"c1\",\"st").expect("written");
-    let (kept, _) = start(Lines::new(&file), None);
+    let (kept, _) = start(LinesFile::new(&file), None);
     kept.take(record(2));
     drop(kept);
     let text = std::fs::read_to_string(&file).expect("read");
@@ -166,11 +166,11 @@ fn what_was_written_is_not_doubled_by_the_next_process() {
     let (file, db) = (scratch.0.join("cdr.jsonl"), scratch.0.join("cdr.db"));
     let items: Vec<Item> =
         (0..4).map(|n| Item { number: n as u64 + 1, ..(*record(n)).clone() }).collect();
-    Lines::new(&file).write(&items[..2]).expect("written");
+    LinesFile::new(&file).write(&items[..2]).expect("written");
     Rows::new(&db).write(&items[..2]).expect("written");
     let spool = spool(&scratch.0);
     spool.append("test", &items).expect("spooled");
-    drop(start(Lines::new(&file), Some(&spool)));
+    drop(start(LinesFile::new(&file), Some(&spool)));
     assert_eq!(lines(&file), calls(0..4));
     spool.append("test", &items).expect("spooled");
     drop(start(Rows::new(&db), Some(&spool)));
@@ -246,7 +246,7 @@ fn a_database_that_is_deleted_is_begun_again() {
 fn a_place_that_cannot_be_opened_yet_costs_no_record() {
     let scratch = Scratch::new("not-yet");
     let folder = scratch.0.join("later");
-    let (in_lines, counts) = start(Lines::new(&folder.join("cdr.jsonl")), None);
+    let (in_lines, counts) = start(LinesFile::new(&folder.join("cdr.jsonl")), None);
     let (in_rows, of_rows) = start(Rows::new(&folder.join("cdr.db")), None);
     in_lines.take(record(0));
     in_rows.take(record(0));

@@ -61,7 +61,7 @@ const SUITES: [CipherSuiteId; 4] = [
 ];
 
 /// The node's certificate and configurations, shared by all handshakes.
-pub struct Identity {
+pub struct DtlsIdentity {
     /// One for each of [`PROFILES`]: the crate's own choice would be the client's.
     servers: Vec<Arc<HandshakeConfig>>,
     client: Arc<HandshakeConfig>,
@@ -69,28 +69,28 @@ pub struct Identity {
     pub fingerprint: String,
 }
 
-impl Identity {
+impl DtlsIdentity {
     /// A fresh ECDSA P-256 certificate.
     ///
     /// # Errors
     /// The crypto library refuses.
-    pub fn generate() -> Result<Identity, rtc_shared::error::Error> {
-        Identity::from_pem(&new_certificate()?)
+    pub fn generate() -> Result<DtlsIdentity, rtc_shared::error::Error> {
+        DtlsIdentity::from_pem(&new_certificate()?)
     }
 
     /// Of a certificate that [`new_certificate`] made.
     ///
     /// # Errors
     /// It is none.
-    pub fn from_pem(pem: &str) -> Result<Identity, rtc_shared::error::Error> {
-        Identity::offering(pem, PROFILES.iter().map(|(_, name, _)| *name).collect())
+    pub fn from_pem(pem: &str) -> Result<DtlsIdentity, rtc_shared::error::Error> {
+        DtlsIdentity::offering(pem, PROFILES.iter().map(|(_, name, _)| *name).collect())
     }
 
     /// As client it offers `profiles`, best first.
     fn offering(
         pem: &str,
         profiles: Vec<SrtpProtectionProfile>,
-    ) -> Result<Identity, rtc_shared::error::Error> {
+    ) -> Result<DtlsIdentity, rtc_shared::error::Error> {
         let provider = provider()?;
         let certificate = Certificate::from_pem(pem, provider.crypto())?;
         let hash = digest::digest(&digest::SHA256, certificate.certificate[0].as_ref());
@@ -111,7 +111,7 @@ impl Identity {
         };
         let servers: Result<Vec<_>, _> =
             PROFILES.iter().map(|(_, name, _)| build(false, vec![*name])).collect();
-        Ok(Identity { servers: servers?, client: build(true, profiles)?, fingerprint })
+        Ok(DtlsIdentity { servers: servers?, client: build(true, profiles)?, fingerprint })
     }
 }
 
@@ -147,13 +147,13 @@ impl Failed {
 }
 
 /// The keys of a finished handshake.
-pub struct Keys {
+pub struct DtlsKeys {
     pub profile: Profile,
     pub protect: Protect,
     pub unprotect: Unprotect,
 }
 
-enum State {
+enum DtlsState {
     /// Server: collecting the ClientHello.
     Listening(Hello),
     Running(Box<Endpoint>),
@@ -163,8 +163,8 @@ enum State {
 
 /// The handshake machine of one end.
 pub struct Handshake {
-    identity: Arc<Identity>,
-    state: State,
+    identity: Arc<DtlsIdentity>,
+    state: DtlsState,
     fingerprints: Vec<Fingerprint>,
     second_hello: Hello,
     flight: Vec<BytesMut>,
@@ -187,10 +187,10 @@ fn peer() -> SocketAddr {
 impl Handshake {
     /// Waits for a ClientHello (`active: false`) or will send one (`active: true`, see
     /// [`start`](Self::start)).
-    pub fn new(identity: Arc<Identity>, fingerprints: Vec<Fingerprint>) -> Handshake {
+    pub fn new(identity: Arc<DtlsIdentity>, fingerprints: Vec<Fingerprint>) -> Handshake {
         Handshake {
             identity,
-            state: State::Listening(Hello::default()),
+            state: DtlsState::Listening(Hello::default()),
             fingerprints,
             second_hello: Hello::default(),
             flight: Vec::new(),
@@ -206,12 +206,15 @@ impl Handshake {
 
     /// One that has given its keys to a process before this one: what it said is said, and the
     /// peer's further datagrams, which nobody can read any more, change nothing.
-    pub(super) fn finished(identity: Arc<Identity>, fingerprints: Vec<Fingerprint>) -> Handshake {
-        Handshake { state: State::Over, done: true, ..Handshake::new(identity, fingerprints) }
+    pub(super) fn finished(
+        identity: Arc<DtlsIdentity>,
+        fingerprints: Vec<Fingerprint>,
+    ) -> Handshake {
+        Handshake { state: DtlsState::Over, done: true, ..Handshake::new(identity, fingerprints) }
     }
 
     /// The fingerprint of the certificate that the peer showed last.
-    pub(super) fn shown(&self) -> Option<Fingerprint> {
+    pub(super) fn peer_fingerprint(&self) -> Option<Fingerprint> {
         self.shown
     }
 
@@ -226,7 +229,7 @@ impl Handshake {
     /// are not those of this one (RFC 8842 §5.5); keys that were handed out serve until then. As
     /// client we begin only where the certificate that was shown does not serve.
     pub(crate) fn describe(&mut self, fingerprints: &[Fingerprint], active: bool, other: bool) {
-        let begun = !matches!(self.state, State::Listening(_));
+        let begun = !matches!(self.state, DtlsState::Listening(_));
         let among = |f: &Fingerprint| fingerprints.contains(f);
         let same = fingerprints.len() == self.fingerprints.len()
             && self.fingerprints.iter().all(among)
@@ -246,7 +249,7 @@ impl Handshake {
 
     /// Starts as client.
     pub fn start(&mut self, now: Instant, send: &mut impl FnMut(&[u8])) {
-        if !matches!(self.state, State::Listening(_)) {
+        if !matches!(self.state, DtlsState::Listening(_)) {
             return;
         }
         let mut endpoint = Endpoint::new(peer(), TransportProtocol::UDP, None);
@@ -254,7 +257,7 @@ impl Handshake {
         debug_assert!(started.is_ok());
         self.deadline = Some(now + BUDGET);
         self.is_client = true;
-        self.state = State::Running(Box::new(endpoint));
+        self.state = DtlsState::Running(Box::new(endpoint));
         self.transmit(now, send);
     }
 
@@ -267,8 +270,8 @@ impl Handshake {
         now: Instant,
         datagram: &[u8],
         send: &mut impl FnMut(&[u8]),
-    ) -> Result<Option<Keys>, Failed> {
-        if let State::Listening(hello) = &mut self.state {
+    ) -> Result<Option<DtlsKeys>, Failed> {
+        if let DtlsState::Listening(hello) = &mut self.state {
             // A peer that has no fingerprint yet cannot be checked; its hello is repeated anyway.
             if self.fingerprints.is_empty() {
                 return Ok(None);
@@ -282,7 +285,7 @@ impl Handshake {
             let config = self.identity.servers[best].clone();
             let record = whole.record();
             self.deadline.get_or_insert(now + BUDGET);
-            self.state = State::Running(Box::new(Endpoint::new(
+            self.state = DtlsState::Running(Box::new(Endpoint::new(
                 peer(),
                 TransportProtocol::UDP,
                 Some(config),
@@ -329,8 +332,8 @@ impl Handshake {
         now: Instant,
         datagram: &[u8],
         send: &mut impl FnMut(&[u8]),
-    ) -> Result<Option<Keys>, Failed> {
-        let State::Running(endpoint) = &mut self.state else { return Ok(None) };
+    ) -> Result<Option<DtlsKeys>, Failed> {
+        let DtlsState::Running(endpoint) = &mut self.state else { return Ok(None) };
         let result = endpoint.read(now, peer(), None, BytesMut::from(datagram));
         self.transmit(now, send);
         let events = match result {
@@ -349,15 +352,15 @@ impl Handshake {
         Ok(None)
     }
 
-    fn fail(&mut self, why: Failed) -> Result<Option<Keys>, Failed> {
-        self.state = State::Over;
+    fn fail(&mut self, why: Failed) -> Result<Option<DtlsKeys>, Failed> {
+        self.state = DtlsState::Over;
         self.retry_at = None;
         self.deadline = None;
         Err(why)
     }
 
-    fn finish(&mut self, now: Instant) -> Result<Option<Keys>, Failed> {
-        let State::Running(endpoint) = &self.state else { return Ok(None) };
+    fn finish(&mut self, now: Instant) -> Result<Option<DtlsKeys>, Failed> {
+        let DtlsState::Running(endpoint) = &self.state else { return Ok(None) };
         let Some(state) = endpoint.get_connection_state(peer()) else {
             return self.fail(Failed::Closed);
         };
@@ -388,7 +391,7 @@ impl Handshake {
         self.shown = shown;
         self.retry_at = None;
         self.deadline = Some(now + LINGER);
-        Ok(Some(Keys {
+        Ok(Some(DtlsKeys {
             profile,
             protect: Protect::new(profile, ours.0, ours.1),
             unprotect: Unprotect::new(profile, theirs.0, theirs.1),
@@ -396,7 +399,7 @@ impl Handshake {
     }
 
     fn transmit(&mut self, now: Instant, send: &mut impl FnMut(&[u8])) {
-        let State::Running(endpoint) = &mut self.state else { return };
+        let DtlsState::Running(endpoint) = &mut self.state else { return };
         let mut fresh = Vec::new();
         while let Some(out) = endpoint.poll_transmit() {
             send(&out.message);
@@ -417,7 +420,7 @@ impl Handshake {
         if self.deadline.is_some_and(|at| now >= at) {
             self.deadline = None;
             self.retry_at = None;
-            self.state = State::Over;
+            self.state = DtlsState::Over;
             self.flight = Vec::new();
             return if self.done { Ok(()) } else { Err(Failed::TimedOut) };
         }
@@ -441,7 +444,7 @@ impl Handshake {
 
     /// Whether the handshake's memory is already given back.
     pub fn is_freed(&self) -> bool {
-        matches!(self.state, State::Over)
+        matches!(self.state, DtlsState::Over)
     }
 }
 
@@ -569,10 +572,10 @@ mod tests {
     }
 
     fn served(name: SrtpProtectionProfile, profile: Profile) {
-        let server = Arc::new(Identity::generate().expect("a certificate"));
+        let server = Arc::new(DtlsIdentity::generate().expect("a certificate"));
         let pem = new_certificate().expect("a certificate");
-        let client = Arc::new(Identity::offering(&pem, vec![name]).expect("a certificate"));
-        let print = |i: &Identity| -> Fingerprint {
+        let client = Arc::new(DtlsIdentity::offering(&pem, vec![name]).expect("a certificate"));
+        let print = |i: &DtlsIdentity| -> Fingerprint {
             let bytes: Vec<u8> =
                 i.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
             bytes.try_into().expect("sha-256")

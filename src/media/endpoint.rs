@@ -2,7 +2,7 @@
 
 use super::budget::PacketBudget;
 use super::continuity::Continuity;
-use super::dtls::{Handshake, Identity, Keys};
+use super::dtls::{DtlsIdentity, DtlsKeys, Handshake};
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
 use super::latching::Latching;
@@ -18,7 +18,7 @@ use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::{ENOUGH, Impairment};
 use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
-use crate::rtp::srtp::{Profile, Protect, Refused, Unprotect};
+use crate::rtp::srtp::{Profile, Protect, SrtpError, Unprotect};
 use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
 use serde::{Deserialize, Serialize};
@@ -45,9 +45,9 @@ pub enum Port {
 }
 
 /// How an end reaches its peer.
-pub enum Kind {
+pub enum EndpointKind {
     Browser {
-        identity: Arc<Identity>,
+        identity: Arc<DtlsIdentity>,
         ice: Ice,
     },
     /// `nat`: learn the peer's port, within its announced address only.
@@ -69,19 +69,19 @@ pub enum Digits {
 
 /// What an exchange settled, with what media alone needs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Settings {
+pub struct EndpointSettings {
     pub negotiated: Negotiated,
     /// libopus complexity for frames we encode towards this end.
     pub complexity: u8,
     pub digits: Digits,
     /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
     pub continuous: bool,
-    pub watch: Watch,
+    pub watch: MediaWatch,
 }
 
 /// How long silence lasts before the call is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Watch {
+pub struct MediaWatch {
     /// Of an end that sent. Senders that pause send RTCP meanwhile, every 5 s on average (RFC 3550
     /// §6.2), and a question too many costs one OPTIONS.
     pub stopped: Option<Duration>,
@@ -91,14 +91,14 @@ pub struct Watch {
     pub silent: Option<Duration>,
 }
 
-impl Default for Watch {
-    fn default() -> Watch {
+impl Default for MediaWatch {
+    fn default() -> MediaWatch {
         let (stopped, again) = (Duration::from_secs(5), Duration::from_secs(30));
-        Watch { stopped: Some(stopped), again, silent: Some(again) }
+        MediaWatch { stopped: Some(stopped), again, silent: Some(again) }
     }
 }
 
-impl Settings {
+impl EndpointSettings {
     /// How a digit gets to the peer: as sound where it knows no events.
     pub(crate) fn sends_digits(&self) -> Digits {
         if self.digits == Digits::Events && self.negotiated.events.send.is_none() {
@@ -122,7 +122,7 @@ pub(super) struct ComfortNoise {
 const OVERLAP: Duration = Duration::from_secs(5);
 
 /// What opens a packet.
-type Open = fn(&mut Unprotect, &mut [u8]) -> Result<usize, Refused>;
+type Opener = fn(&mut Unprotect, &mut [u8]) -> Result<usize, SrtpError>;
 
 /// Opens a packet that came under the keys there are, or for a while under those before.
 pub(super) fn open(
@@ -130,15 +130,15 @@ pub(super) fn open(
     srtp: &mut Srtp,
     before: &mut Option<(Box<Srtp>, Instant)>,
     packet: &mut [u8],
-    opens: Open,
-) -> Result<usize, Refused> {
+    opens: Opener,
+) -> Result<usize, SrtpError> {
     if before.as_ref().is_some_and(|(_, until)| now >= *until) {
         *before = None;
     }
     let Some((before, _)) = before else { return opens(&mut srtp.unprotect, packet) };
     let mut copy = packet.to_vec();
     match opens(&mut srtp.unprotect, packet) {
-        Err(why @ Refused::BadTag) => {
+        Err(why @ SrtpError::BadTag) => {
             let len = opens(&mut before.unprotect, &mut copy).map_err(|_| why)?;
             packet.copy_from_slice(&copy);
             Ok(len)
@@ -147,11 +147,11 @@ pub(super) fn open(
     }
 }
 
-impl Transport {
+impl MediaTransport {
     /// DTLS gave keys: they serve from now on, and those before for a while.
-    pub(super) fn secured(&mut self, now: Instant, keys: Keys) {
-        if let Transport::Browser { srtp, before, .. } = self {
-            let Keys { profile, protect, unprotect } = keys;
+    pub(super) fn on_keys(&mut self, now: Instant, keys: DtlsKeys) {
+        if let MediaTransport::Browser { srtp, before, .. } = self {
+            let DtlsKeys { profile, protect, unprotect } = keys;
             let old = srtp.replace(Box::new(Srtp { profile, protect, unprotect }));
             *before = old.map(|old| (old, now + OVERLAP));
         }
@@ -165,7 +165,7 @@ pub(super) struct Srtp {
     pub unprotect: Unprotect,
 }
 
-pub(super) enum Transport {
+pub(super) enum MediaTransport {
     Browser {
         ice: Box<IceLiteAgent>,
         dtls: Box<Handshake>,
@@ -181,27 +181,27 @@ pub(super) enum Transport {
     },
 }
 
-impl Transport {
+impl MediaTransport {
     /// The socket of its RTP.
     pub(super) fn port(&self, id: LegId) -> Port {
         match self {
-            Transport::Browser { .. } => Port::Browser,
-            Transport::Trunk { .. } => Port::Rtp(id),
+            MediaTransport::Browser { .. } => Port::Browser,
+            MediaTransport::Trunk { .. } => Port::Rtp(id),
         }
     }
 
     /// A packet was sent to its peer.
-    pub(super) fn sent(&mut self) {
-        if let Transport::Trunk { latching, .. } = self {
-            latching.sent();
+    pub(super) fn on_sent(&mut self) {
+        if let MediaTransport::Trunk { latching, .. } = self {
+            latching.on_sent();
         }
     }
 
     /// What is protected with keys on its way out.
     pub(super) fn sealing(&self) -> Option<&Protect> {
         match self {
-            Transport::Browser { srtp, .. } => srtp.as_ref().map(|srtp| &srtp.protect),
-            Transport::Trunk { sdes, .. } => sdes.as_ref().map(|keyed| &keyed.srtp.protect),
+            MediaTransport::Browser { srtp, .. } => srtp.as_ref().map(|srtp| &srtp.protect),
+            MediaTransport::Trunk { sdes, .. } => sdes.as_ref().map(|keyed| &keyed.srtp.protect),
         }
     }
 
@@ -209,8 +209,8 @@ impl Transport {
     /// were exchanged.
     pub(super) fn srtp(&mut self) -> Option<&mut Srtp> {
         match self {
-            Transport::Browser { srtp, .. } => srtp.as_deref_mut(),
-            Transport::Trunk { sdes, .. } => sdes.as_mut().map(|keyed| &mut keyed.srtp),
+            MediaTransport::Browser { srtp, .. } => srtp.as_deref_mut(),
+            MediaTransport::Trunk { sdes, .. } => sdes.as_mut().map(|keyed| &mut keyed.srtp),
         }
     }
 }
@@ -382,8 +382,8 @@ impl Transcoding {
 /// One end.
 pub struct Endpoint {
     pub id: LegId,
-    pub(super) transport: Transport,
-    pub(super) settings: Option<Settings>,
+    pub(super) transport: MediaTransport,
+    pub(super) settings: Option<EndpointSettings>,
     pub(super) outbound: OutboundStream,
     /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one
     /// stream.
@@ -429,7 +429,7 @@ impl Endpoint {
     /// One of which nothing has come and nothing is agreed; `seed` spreads its reports.
     pub(super) fn new(
         id: LegId,
-        transport: Transport,
+        transport: MediaTransport,
         outbound: OutboundStream,
         cname: String,
         seed: u64,
@@ -480,9 +480,9 @@ impl Endpoint {
     /// Where RTP of this end goes, once known and allowed.
     pub(super) fn rtp_target(&self) -> Option<SocketAddr> {
         match &self.transport {
-            Transport::Browser { ice, srtp: Some(_), .. } => ice.selected(),
-            Transport::Browser { .. } => None,
-            Transport::Trunk { rtp, latching, .. } => {
+            MediaTransport::Browser { ice, srtp: Some(_), .. } => ice.selected(),
+            MediaTransport::Browser { .. } => None,
+            MediaTransport::Trunk { rtp, latching, .. } => {
                 rtp.filter(is_usable).filter(|_| latching.may_send())
             }
         }
@@ -563,13 +563,13 @@ impl Endpoint {
     pub(super) fn configure(
         &mut self,
         now: Instant,
-        settings: Settings,
+        settings: EndpointSettings,
         send: &mut impl FnMut(&[u8]),
     ) {
         self.path_times[0].get_or_insert(now);
         match (&mut self.transport, &settings.negotiated.remote) {
             (
-                Transport::Browser { ice, dtls, .. },
+                MediaTransport::Browser { ice, dtls, .. },
                 Remote::Dtls { ice: remote, local_ice, fingerprints, active, tls_id },
             ) => {
                 ice.set(local_ice, remote);
@@ -585,7 +585,7 @@ impl Endpoint {
                 }
             }
             (
-                Transport::Trunk { rtp, rtcp, latching, sdes },
+                MediaTransport::Trunk { rtp, rtcp, latching, sdes },
                 Remote::Rtp { rtp: new_rtp, rtcp: new_rtcp, sdes: keys },
             ) => {
                 // Only signalling moves or unlocks a trunk's address.
@@ -594,7 +594,7 @@ impl Endpoint {
                 if moved {
                     (*rtp, *rtcp) = (Some(*new_rtp), Some(*new_rtcp));
                     *sdes = keys.as_ref().map(|keys| SdesSrtp::renew(sdes.take(), keys));
-                    latching.described(now, *new_rtp);
+                    latching.on_description(now, *new_rtp);
                 }
             }
             _ => {}
@@ -602,7 +602,7 @@ impl Endpoint {
         if let Some(encoder) = &mut self.encoder {
             encoder.limit_bits(settings.negotiated.max_average_bitrate);
         }
-        let received = |s: &Settings| s.negotiated.direction.receives();
+        let received = |s: &EndpointSettings| s.negotiated.direction.receives();
         if let Some(reception) = &mut self.reception {
             reception.pause(!received(&settings));
         }
@@ -620,7 +620,7 @@ impl Endpoint {
     }
 
     /// What the network did to what the peer sends; nothing before it has sent enough.
-    pub(super) fn heard(&self) -> Option<Impairment> {
+    pub(super) fn inbound_impairment(&self) -> Option<Impairment> {
         let reception = self.reception.as_ref().filter(|_| self.received >= ENOUGH)?;
         let codec = self.settings.as_ref()?.negotiated.codec;
         let lost = self.disorder().lost;
@@ -697,19 +697,19 @@ impl Endpoint {
             round_trip: self.feedback.and_then(|f| f.round_trip),
             reported_loss: self.feedback.map(|f| f.fraction_lost),
             srtp: match &self.transport {
-                Transport::Browser { srtp, .. } => srtp.as_ref().map(|s| s.profile),
-                Transport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),
+                MediaTransport::Browser { srtp, .. } => srtp.as_ref().map(|s| s.profile),
+                MediaTransport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),
             },
             // Our own description may be answered by checks before the peer's arrives.
             ice: between(described.or(connected), connected),
             dtls: between(connected, secured),
             dropped: self.dropped,
-            browser: matches!(self.transport, Transport::Browser { .. }),
+            browser: matches!(self.transport, MediaTransport::Browser { .. }),
             checks: self.checks,
             reports: self.reports,
             announced: match &self.transport {
-                Transport::Trunk { rtp, .. } => *rtp,
-                Transport::Browser { .. } => None,
+                MediaTransport::Trunk { rtp, .. } => *rtp,
+                MediaTransport::Browser { .. } => None,
             },
             unexpected_source: self.unexpected_source,
             non_silent_packets: self.non_silent_packets,
@@ -717,7 +717,7 @@ impl Endpoint {
             may_speak: self.settings.as_ref().is_some_and(|s| s.negotiated.direction.receives()),
             may_hear: self.settings.as_ref().is_some_and(|s| s.negotiated.direction.sends()),
             series: Vec::new(),
-            mos: (self.heard().map(|i| i.mos()), self.spoken().map(|i| i.mos())),
+            mos: (self.inbound_impairment().map(|i| i.mos()), self.spoken().map(|i| i.mos())),
         }
     }
 }

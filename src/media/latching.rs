@@ -21,7 +21,7 @@ const LEARN_AFTER: u8 = 3;
 const UNPROVED: u8 = 5;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum LatchState {
     /// The default: the announced address and nothing else.
     Strict,
     /// `run` packets in a row came from `from`.
@@ -30,12 +30,12 @@ enum State {
     Locked,
 }
 
-const OPEN: State = State::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
+const OPEN: LatchState = LatchState::Open { from: None, ssrc: 0, sequence: 0, run: 0 };
 
 /// Address learning of one trunk end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Latching {
-    state: State,
+    state: LatchState,
     announced: Option<SocketAddr>,
     /// Where a peer behind NAT may send from too.
     signalling: Option<IpAddr>,
@@ -65,22 +65,22 @@ enum StateSnapshot {
 impl Latching {
     /// `nat`: a port within the announced IP may be learned.
     pub(super) fn new(nat: bool) -> Latching {
-        let state = if nat { OPEN } else { State::Strict };
+        let state = if nat { OPEN } else { LatchState::Strict };
         Latching { state, announced: None, signalling: None, until: None, left: None }
     }
 
     /// The peer's media may come from where its signalling does, too.
     pub(super) fn behind_nat(&mut self, signalling: IpAddr) {
         self.signalling = Some(signalling.to_canonical());
-        if self.state == State::Strict {
+        if self.state == LatchState::Strict {
             self.state = OPEN;
         }
     }
 
     /// A description names `announced`.
-    pub(super) fn described(&mut self, now: Instant, announced: SocketAddr) {
+    pub(super) fn on_description(&mut self, now: Instant, announced: SocketAddr) {
         self.announced = Some(announced);
-        if self.state == State::Strict {
+        if self.state == LatchState::Strict {
             return;
         }
         self.state = OPEN;
@@ -92,8 +92,8 @@ impl Latching {
     }
 
     /// The dialog is answered: many send nothing before.
-    pub(super) fn answered(&mut self, now: Instant) {
-        if matches!(self.state, State::Open { .. }) {
+    pub(super) fn on_answer(&mut self, now: Instant) {
+        if matches!(self.state, LatchState::Open { .. }) {
             self.until = Some(now + WINDOW);
         }
     }
@@ -105,7 +105,7 @@ impl Latching {
         }
         let near = self.announced.is_some_and(|a| a.ip() == from.ip())
             || self.signalling == Some(from.ip());
-        let open = matches!(self.state, State::Open { .. });
+        let open = matches!(self.state, LatchState::Open { .. });
         open && near && self.until.is_some_and(|until| now < until)
     }
 
@@ -118,13 +118,13 @@ impl Latching {
         packet: &Packet,
     ) -> bool {
         if self.is_announced(from) || from == target {
-            if self.state != State::Strict {
-                self.state = State::Locked;
+            if self.state != LatchState::Strict {
+                self.state = LatchState::Locked;
             }
             self.left = None;
             return true;
         }
-        let State::Open { from: candidate, ssrc, sequence, run } = &mut self.state else {
+        let LatchState::Open { from: candidate, ssrc, sequence, run } = &mut self.state else {
             return false;
         };
         let rising = (packet.sequence.wrapping_sub(*sequence) as i16) > 0;
@@ -133,7 +133,7 @@ impl Latching {
         (*candidate, *ssrc, *sequence) = (Some(from), packet.ssrc, packet.sequence);
         let learned = *run >= LEARN_AFTER;
         if learned {
-            self.state = State::Locked;
+            self.state = LatchState::Locked;
             self.left = None;
         }
         learned
@@ -150,16 +150,16 @@ impl Latching {
     }
 
     /// A packet was sent.
-    pub(super) fn sent(&mut self) {
+    pub(super) fn on_sent(&mut self) {
         self.left = self.left.map(|left| left.saturating_sub(1));
     }
 
     pub(super) fn snapshot(&self, taken: Instant) -> LatchingSnapshot {
         LatchingSnapshot {
             state: match self.state {
-                State::Strict => StateSnapshot::Strict,
-                State::Open { .. } => StateSnapshot::Open,
-                State::Locked => StateSnapshot::Locked,
+                LatchState::Strict => StateSnapshot::Strict,
+                LatchState::Open { .. } => StateSnapshot::Open,
+                LatchState::Locked => StateSnapshot::Locked,
             },
             announced: self.announced,
             signalling: self.signalling,
@@ -171,9 +171,9 @@ impl Latching {
     pub(super) fn resume(from: LatchingSnapshot, times: Resumed) -> Latching {
         Latching {
             state: match from.state {
-                StateSnapshot::Strict => State::Strict,
+                StateSnapshot::Strict => LatchState::Strict,
                 StateSnapshot::Open => OPEN,
-                StateSnapshot::Locked => State::Locked,
+                StateSnapshot::Locked => LatchState::Locked,
             },
             announced: from.announced,
             signalling: from.signalling,

@@ -8,7 +8,7 @@ pub(crate) const FRAME: usize = 160;
 
 /// What to play.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum PlaySource {
     /// A sine of this frequency at -10 dBFS, without end.
     Tone(u32),
     /// A short melody, again and again.
@@ -23,7 +23,7 @@ pub enum Source {
 /// A source being played.
 #[derive(Clone, Debug)]
 pub(crate) struct Player {
-    source: Source,
+    source: PlaySource,
     at: usize,
 }
 
@@ -55,17 +55,17 @@ fn sine(hz: u32, at: usize, amplitude: f32) -> i16 {
 
 impl Player {
     /// Starts `source`.
-    pub(crate) fn new(source: Source) -> Player {
+    pub(crate) fn new(source: PlaySource) -> Player {
         Player { source, at: 0 }
     }
 
     /// What is played, and the sample it has come to.
-    pub(super) fn position(&self) -> (&Source, usize) {
+    pub(super) fn position(&self) -> (&PlaySource, usize) {
         (&self.source, self.at)
     }
 
     /// Goes on from a sample.
-    pub(super) fn resume(source: Source, at: usize) -> Player {
+    pub(super) fn resume(source: PlaySource, at: usize) -> Player {
         Player { source, at }
     }
 
@@ -76,21 +76,21 @@ impl Player {
         }
         self.at += FRAME;
         match &self.source {
-            Source::Clip(samples) => self.at < samples.len() + FRAME,
+            PlaySource::Clip(samples) => self.at < samples.len() + FRAME,
             _ => true,
         }
     }
 
     fn sample(&self, at: usize) -> i16 {
         match &self.source {
-            Source::Tone(hz) => sine(*hz, at, 10_362.0),
-            Source::Clip(samples) => samples.get(at).copied().unwrap_or(0),
-            Source::Silence => 0,
-            Source::Ringback if at % 48_000 < 16_000 => {
+            PlaySource::Tone(hz) => sine(*hz, at, 10_362.0),
+            PlaySource::Clip(samples) => samples.get(at).copied().unwrap_or(0),
+            PlaySource::Silence => 0,
+            PlaySource::Ringback if at % 48_000 < 16_000 => {
                 sine(440, at, 3_000.0) + sine(480, at, 3_000.0)
             }
-            Source::Ringback => 0,
-            Source::Tune => {
+            PlaySource::Ringback => 0,
+            PlaySource::Tune => {
                 let eighth = NARROW as usize / 8;
                 let total: usize = TUNE.iter().map(|(_, n)| n * eighth).sum();
                 let mut within = at % total;
@@ -110,7 +110,7 @@ impl Player {
 
 /// The tune's first four bars, once.
 pub(crate) fn chime() -> Arc<[i16]> {
-    let mut player = Player::new(Source::Tune);
+    let mut player = Player::new(PlaySource::Tune);
     let mut samples = Vec::new();
     let mut frame = [0; FRAME];
     for _ in 0..4 * 50 {

@@ -7,7 +7,7 @@ use crate::rtp::report::WINDOW;
 const RESTART: u64 = 1_000;
 
 /// One packet that waits.
-struct Held {
+struct HeldPacket {
     extended: u64,
     packet: Packet,
     bytes: Vec<u8>,
@@ -25,7 +25,7 @@ pub(crate) enum Ordered<'a> {
 pub(crate) struct Reorder {
     unwrapper: Unwrapper,
     expected: Option<u64>,
-    held: Vec<Held>,
+    held: Vec<HeldPacket>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -59,7 +59,7 @@ impl Reorder {
         copy.clear();
         copy.extend_from_slice(bytes);
         let at = self.held.partition_point(|h| h.extended < extended);
-        self.held.insert(at, Held { extended, packet, bytes: copy });
+        self.held.insert(at, HeldPacket { extended, packet, bytes: copy });
         if self.held.len() > WINDOW {
             let next = self.held[0].extended;
             deliver(Ordered::Gap(next - expected));

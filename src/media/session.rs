@@ -18,20 +18,20 @@ mod stopped;
 
 use super::dtls::{self, Handshake};
 use super::endpoint::{
-    AudioSource, Digits, Dropped, Endpoint, Kind, LegId, Path, Port, Settings, Statistics,
-    Transcoding, Transport, open,
+    AudioSource, Digits, Dropped, Endpoint, EndpointKind, EndpointSettings, LegId, MediaTransport,
+    Path, Port, Statistics, Transcoding, open,
 };
 use super::ice::{Checked, IceLiteAgent};
 use super::latching::Latching;
 use super::outbound_stream::OutboundStream;
-use super::player::{Player, Source};
+use super::player::{PlaySource, Player};
 use super::reorder::Reorder;
 use super::stun::BindingRequest;
 use super::transcoder::{Transcoder, frame_ms};
 use crate::codec::Codec;
-use crate::rtp::packet::{Kind as PacketKind, Packet};
+use crate::rtp::packet::{DatagramKind as PacketKind, Packet};
 use crate::rtp::report::read;
-use crate::rtp::srtp::{Profile, Refused, Unprotect};
+use crate::rtp::srtp::{Profile, SrtpError, Unprotect};
 use crate::sdp::offer_answer::{Content, Remote};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -111,7 +111,7 @@ pub struct Session {
     one_way_again: Duration,
     complexity: u8,
     /// Snapshots are kept for a successor of this process.
-    journal: Option<journal::Journal>,
+    journal: Option<journal::SessionJournal>,
 }
 
 impl Session {
@@ -148,39 +148,42 @@ impl Session {
     }
 
     /// Adds an end; `seed` numbers its stream.
-    pub fn open(&mut self, id: LegId, kind: Kind, ssrc: u32, cname: &str, seed: u64) {
+    pub fn open(&mut self, id: LegId, kind: EndpointKind, ssrc: u32, cname: &str, seed: u64) {
         let transport = match kind {
-            Kind::Browser { identity, ice } => Transport::Browser {
+            EndpointKind::Browser { identity, ice } => MediaTransport::Browser {
                 ice: Box::new(IceLiteAgent::new(ice)),
                 dtls: Box::new(Handshake::new(identity, Vec::new())),
                 srtp: None,
                 before: None,
             },
-            Kind::Trunk { nat } => {
-                Transport::Trunk { rtp: None, rtcp: None, latching: Latching::new(nat), sdes: None }
-            }
+            EndpointKind::Trunk { nat } => MediaTransport::Trunk {
+                rtp: None,
+                rtcp: None,
+                latching: Latching::new(nat),
+                sdes: None,
+            },
         };
         let outbound = OutboundStream::new(ssrc, seed as u16, (seed >> 16) as u32);
         let end = Endpoint::new(id, transport, outbound, cname.to_owned(), seed);
         self.ends.push(Endpoint { complexity: self.complexity, ..end });
-        self.changed();
+        self.mark_changed();
     }
 
     /// A trunk's peer is behind NAT: within 3 s of an exchange of descriptions, or of the answer,
     /// its media may come from `signalling` too, and stays there. The announced address wins while
     /// it sends.
-    pub fn natted(&mut self, id: LegId, signalling: IpAddr) {
+    pub fn mark_behind_nat(&mut self, id: LegId, signalling: IpAddr) {
         let Some(at) = self.index(id) else { return };
-        if let Transport::Trunk { latching, .. } = &mut self.ends[at].transport {
+        if let MediaTransport::Trunk { latching, .. } = &mut self.ends[at].transport {
             latching.behind_nat(signalling);
         }
     }
 
     /// A trunk's peer has answered, or was answered: what it sends from shows now.
-    pub fn answered(&mut self, now: Instant, id: LegId) {
+    pub fn on_answered(&mut self, now: Instant, id: LegId) {
         let Some(at) = self.index(id) else { return };
-        if let Transport::Trunk { latching, .. } = &mut self.ends[at].transport {
-            latching.answered(now);
+        if let MediaTransport::Trunk { latching, .. } = &mut self.ends[at].transport {
+            latching.on_answer(now);
         }
     }
 
@@ -188,7 +191,7 @@ impl Session {
     pub fn close_end(&mut self, id: LegId) -> Option<Statistics> {
         let at = self.index(id)?;
         let end = self.ends.remove(at);
-        self.changed();
+        self.mark_changed();
         for other in &mut self.ends {
             if matches!(other.join, AudioSource::Bridge(peer) if peer == id) {
                 (other.join, other.quiet) = (AudioSource::Nothing, None);
@@ -203,7 +206,13 @@ impl Session {
     }
 
     /// Applies what an exchange settled for an end.
-    pub fn configure(&mut self, now: Instant, id: LegId, settings: Settings, sink: &mut impl Sink) {
+    pub fn configure(
+        &mut self,
+        now: Instant,
+        id: LegId,
+        settings: EndpointSettings,
+        sink: &mut impl Sink,
+    ) {
         let Some(at) = self.index(id) else { return };
         let target = self.ends[at].rtp_target().or(self.selected(at));
         self.ends[at].configure(now, settings, &mut |bytes| {
@@ -215,14 +224,14 @@ impl Session {
         self.ends[at].next_report.get_or_insert(now + first);
         self.alive(now);
         (self.ends[at].last_sign, self.ends[at].stopped) = (Some(now), None);
-        self.changed();
+        self.mark_changed();
         (0..self.ends.len()).for_each(|n| self.plan(n));
     }
 
     fn selected(&self, at: usize) -> Option<SocketAddr> {
         match &self.ends[at].transport {
-            Transport::Browser { ice, .. } => ice.selected(),
-            Transport::Trunk { .. } => None,
+            MediaTransport::Browser { ice, .. } => ice.selected(),
+            MediaTransport::Trunk { .. } => None,
         }
     }
 
@@ -237,7 +246,7 @@ impl Session {
 
     /// Leaves an end alone: nothing is sent to it, and nothing of it goes anywhere.
     pub fn part(&mut self, id: LegId) {
-        self.changed();
+        self.mark_changed();
         for end in &mut self.ends {
             if end.id == id || matches!(end.join, AudioSource::Bridge(peer) if peer == id) {
                 (end.join, end.quiet) = (AudioSource::Nothing, None);
@@ -247,7 +256,7 @@ impl Session {
 
     /// Joins an end to what it hears from now on; what filled its source's silence is over.
     fn join(&mut self, id: LegId, join: AudioSource) {
-        self.changed();
+        self.mark_changed();
         if let Some(at) = self.index(id) {
             (self.ends[at].join, self.ends[at].quiet) = (join, None);
             self.ends[at].outbound.restart_mapping();
@@ -260,7 +269,7 @@ impl Session {
     }
 
     /// Plays to an end.
-    pub fn play(&mut self, now: Instant, id: LegId, source: Source) {
+    pub fn play(&mut self, now: Instant, id: LegId, source: PlaySource) {
         self.join(id, AudioSource::Play { player: Player::new(source), next: now });
     }
 
@@ -343,7 +352,7 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, srtp, .. } = &mut end.transport else { return };
+        let MediaTransport::Browser { ice, srtp, .. } = &mut end.transport else { return };
         let Some(request) = BindingRequest::parse(datagram) else {
             end.dropped.malformed += 1;
             return;
@@ -357,7 +366,7 @@ impl Session {
         sink.send(Port::Browser, from, &bytes);
         self.alive(now);
         let end = &mut self.ends[at];
-        let Transport::Browser { dtls, .. } = &mut end.transport else { return };
+        let MediaTransport::Browser { dtls, .. } = &mut end.transport else { return };
         if !selected {
             return;
         }
@@ -372,7 +381,7 @@ impl Session {
         if active {
             dtls.start(now, &mut |bytes| sink.send(Port::Browser, from, bytes));
         }
-        self.changed();
+        self.mark_changed();
     }
 
     fn browser(
@@ -385,7 +394,9 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, dtls, srtp, before } = &mut end.transport else { return };
+        let MediaTransport::Browser { ice, dtls, srtp, before } = &mut end.transport else {
+            return;
+        };
         if !ice.is_validated(from) {
             end.dropped.unknown_source += 1;
             return;
@@ -396,10 +407,10 @@ impl Session {
             {
                 Ok(Some(keys)) => {
                     let profile = keys.profile;
-                    end.transport.secured(now, keys);
+                    end.transport.on_keys(now, keys);
                     end.path_times[2].get_or_insert(now);
                     sink.event(SessionEvent::Secured { end: end.id, profile });
-                    self.changed();
+                    self.mark_changed();
                 }
                 Ok(None) => {}
                 Err(why) => sink.event(SessionEvent::DtlsFailed { end: end.id, why }),
@@ -409,7 +420,7 @@ impl Session {
                 match open(now, srtp, before, datagram, Unprotect::rtp) {
                     Ok(len) => {
                         if ice.on_media(now, from) {
-                            self.changed();
+                            self.mark_changed();
                         }
                         self.rtp(now, at, &datagram[..len], sink);
                     }
@@ -421,7 +432,7 @@ impl Session {
                 match open(now, srtp, before, datagram, Unprotect::rtcp) {
                     Ok(len) => {
                         if ice.on_media(now, from) {
-                            self.changed();
+                            self.mark_changed();
                         }
                         self.rtcp(now, at, &datagram[..len], sink);
                     }
@@ -441,7 +452,9 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Trunk { rtp, rtcp, latching, sdes } = &mut end.transport else { return };
+        let MediaTransport::Trunk { rtp, rtcp, latching, sdes } = &mut end.transport else {
+            return;
+        };
         let Some(target) = rtp.filter(|target| latching.admits(now, *target, from)) else {
             end.dropped.unknown_source += 1;
             end.unexpected_source = Some(from);
@@ -465,7 +478,7 @@ impl Session {
             *rtcp = rtcp.filter(|rtcp| *rtcp == target).map(|_| from);
         }
         if rtp.replace(from) != Some(from) {
-            self.changed();
+            self.mark_changed();
         }
         self.rtp(now, at, datagram, sink);
     }
@@ -479,7 +492,9 @@ impl Session {
         sink: &mut impl Sink,
     ) {
         let end = &mut self.ends[at];
-        let Transport::Trunk { rtp, rtcp, sdes, latching } = &mut end.transport else { return };
+        let MediaTransport::Trunk { rtp, rtcp, sdes, latching } = &mut end.transport else {
+            return;
+        };
         if ![*rtp, *rtcp].into_iter().flatten().any(|a| a.ip() == from.ip()) {
             end.dropped.unknown_source += 1;
             return;
@@ -558,7 +573,7 @@ impl Session {
         }
         if !std::mem::replace(&mut end.flowing, true) {
             sink.event(SessionEvent::Flowing { end: end.id });
-            self.changed();
+            self.mark_changed();
             self.watch_silence(now);
         }
         if !receives {
@@ -579,7 +594,7 @@ impl Session {
     /// Whether media of an end comes from `address` at this time.
     pub(crate) fn holds(&self, now: Instant, id: LegId, address: SocketAddr) -> bool {
         match self.index(id).map(|at| &self.ends[at].transport) {
-            Some(Transport::Browser { ice, .. }) => ice.holds(now, address),
+            Some(MediaTransport::Browser { ice, .. }) => ice.holds(now, address),
             _ => false,
         }
     }
@@ -587,7 +602,7 @@ impl Session {
     /// The ufrags and validated addresses of an end, for the worker's demultiplexer.
     pub(crate) fn routes(&self, id: LegId) -> (Vec<String>, Vec<SocketAddr>) {
         match self.index(id).map(|at| &self.ends[at].transport) {
-            Some(Transport::Browser { ice, .. }) => {
+            Some(MediaTransport::Browser { ice, .. }) => {
                 (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect())
             }
             _ => (Vec::new(), Vec::new()),
@@ -642,10 +657,10 @@ fn is_sounding(codec: Codec, payload: &[u8]) -> bool {
     }
 }
 
-fn count(dropped: &mut Dropped, why: Refused) {
+fn count(dropped: &mut Dropped, why: SrtpError) {
     match why {
-        Refused::Malformed => dropped.malformed += 1,
-        Refused::BadTag | Refused::TooManySources => dropped.bad_tag += 1,
-        Refused::Replayed => dropped.replayed += 1,
+        SrtpError::Malformed => dropped.malformed += 1,
+        SrtpError::BadTag | SrtpError::TooManySources => dropped.bad_tag += 1,
+        SrtpError::Replayed => dropped.replayed += 1,
     }
 }

@@ -6,14 +6,15 @@
 //!
 //! A snapshot holds keys. Who stores one seals it.
 
-use super::endpoint::{Dropped, LegId, Settings};
+use super::endpoint::{Dropped, EndpointSettings, LegId};
 use super::latching::LatchingSnapshot;
 use super::series::{Sample, Totals};
 use crate::rtp::report::{RemoteReport, SequenceStats};
 use crate::rtp::reserve::LEASE;
-use crate::rtp::srtp::{MasterKey, Received, Reserved};
+use crate::rtp::srtp::{MasterKey, ReceivedState, Reserved};
+use crate::sdp::crypto::{CryptoKeys, Sdes};
 use crate::sdp::description::Fingerprint;
-use crate::sdp::offer_answer::Ice;
+use crate::sdp::offer_answer::{Ice, Remote, Settled};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -66,17 +67,17 @@ pub struct SessionSnapshot {
     pub taken: Clocks,
     /// NTP time of when it was taken.
     pub(super) ntp: u64,
-    pub(super) legs: Vec<LegSnapshot>,
+    pub(super) legs: Vec<MediaLegSnapshot>,
 }
 
 /// One end.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub(super) struct LegSnapshot {
+pub(super) struct MediaLegSnapshot {
     pub id: LegId,
     pub cname: String,
     pub transport: TransportSnapshot,
     /// Without SDES keys, which are the transport's.
-    pub settings: Option<Settings>,
+    pub settings: Option<EndpointSettings>,
     pub outbound: StreamSnapshot,
     pub join: JoinSnapshot,
     pub counters: Counters,
@@ -125,7 +126,7 @@ pub(super) struct SrtpSnapshot {
     /// Nothing: no packet may be sent under that key.
     pub reserved: Option<Reserved>,
     pub receive: MasterKey,
-    pub received: Received,
+    pub received: ReceivedState,
     /// The peer's key's identifier, and ours (trunk's ends).
     pub mki: [Vec<u8>; 2],
 }
@@ -185,8 +186,27 @@ impl SessionSnapshot {
     /// Its browsers' ends.
     pub fn browsers(&self) -> impl Iterator<Item = LegId> {
         let browser =
-            |leg: &&LegSnapshot| matches!(leg.transport, TransportSnapshot::Browser { .. });
+            |leg: &&MediaLegSnapshot| matches!(leg.transport, TransportSnapshot::Browser { .. });
         self.legs.iter().filter(browser).map(|leg| leg.id)
+    }
+
+    /// What it knows of an end's negotiation.
+    pub(crate) fn settled(&self, end: LegId) -> Option<Settled> {
+        let leg = self.legs.iter().find(|leg| leg.id == end)?;
+        let mut negotiated = leg.settings.as_ref().map(|s| s.negotiated.clone());
+        let mut ice = None;
+        match (negotiated.as_mut().map(|n| &mut n.remote), &leg.transport) {
+            (Some(Remote::Dtls { local_ice, .. }), _) => ice = Some(local_ice.clone()),
+            (Some(Remote::Rtp { sdes, .. }), TransportSnapshot::Trunk { srtp: Some(srtp), .. }) => {
+                let [theirs, ours] = srtp.mki.clone();
+                *sdes = Some(Box::new(Sdes {
+                    ours: CryptoKeys { master: srtp.send.clone(), mki: ours },
+                    theirs: CryptoKeys { master: srtp.receive.clone(), mki: theirs },
+                }));
+            }
+            _ => {}
+        }
+        Some(Settled { negotiated, ice, ssrc: leg.outbound.ssrc, cname: leg.cname.clone() })
     }
 
     /// How long ago it was taken.

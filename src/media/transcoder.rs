@@ -1,7 +1,7 @@
 //! One direction of a bridge from packets to PCM frames of the other side's length: decoded, gaps
 //! concealed, re-cut.
 
-use crate::codec::tones::{Detector, Heard};
+use crate::codec::tones::{Detector, ToneEvent};
 use crate::codec::{Codec, Decoder, MAX_FRAME, noise};
 
 /// Longest gap that is concealed, packets; a longer one is a new start.
@@ -32,7 +32,7 @@ pub(crate) trait Frames {
     /// A frame of PCM, with the silence before it in samples.
     fn frame(&mut self, silence: u32, pcm: &[i16]);
     /// A digit heard in band.
-    fn digit(&mut self, heard: Heard);
+    fn digit(&mut self, heard: ToneEvent);
 }
 
 /// Packets of one codec to PCM frames for another.

@@ -1,36 +1,40 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
 use super::Starter;
+use super::kept::KeptCalls;
 use crate::api::events::Feed;
-use crate::api::metrics::Metrics;
+use crate::api::metrics::NodeMetrics;
 use crate::call::CallId;
+use crate::call::call_snapshot::SettledOf;
 use crate::call::context::{Output, Question};
 use crate::config::Webhook;
 use crate::config::check::steps_of;
-use crate::datagrams::local::{Routes, Source};
+use crate::datagrams::local::{KernelRoutes, LocalSource};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
-use crate::gateway::overload::{NewWork, Overloaded, Queue};
+use crate::gateway::overload::{NewWork, Overloaded, QueueKind};
+use crate::gateway::restore::FoundCall;
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use crate::state::State;
-use crate::telemetry::Telemetry;
+use crate::state::checkpoints::{CheckpointEntry, Slot};
+use crate::telemetry::Exporter;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{
-    Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, Turn, for_socket, tcp, udp,
+    Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, WorkTurn, for_socket, tcp, udp,
 };
-use crate::web::{Awaited, Web};
+use crate::web::{AwaitedPhones, WebPort};
 use crate::webhook::{Hook, keys};
 use crate::worker::load::thread_time;
 use crate::worker::pulse::{BEAT, Pulse};
-use crate::worker::{Command, Notice, QueueFull, Worker};
+use crate::worker::{Notice, QueueFull, Worker, WorkerCommand};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -69,30 +73,32 @@ pub(super) struct Core {
     pub(super) udp: Option<Arc<UdpSocket>>,
     pub(super) udp_is_ipv6: bool,
     /// What the kernel would choose to answer from.
-    pub(super) routes: Routes,
+    pub(super) routes: KernelRoutes,
     pub(super) flows: IdMap<Flow, mpsc::Sender<Bytes>>,
     pub(super) connections: HashMap<Hop, mpsc::Sender<Bytes>>,
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
     pub(super) dns: Dns,
     pub(super) journal: Option<Journal>,
     /// Held for as long as the core runs: no other process may have the directory meanwhile.
-    pub(super) _state: State,
+    pub(super) state: State,
+    /// Live calls, on disk where there is such a directory.
+    pub(super) kept: KeptCalls,
     pub(super) clock: WallClock,
     pub(super) feed: Arc<Feed>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<NodeMetrics>,
     /// No drain waits for its last call.
     pub(super) drained: bool,
     /// Web applications that are asked for routes, by URL.
     pub(super) hooks: HashMap<String, Arc<Hook>>,
     pub(super) hep: Option<Hep>,
-    pub(super) telemetry: Option<Telemetry>,
+    pub(super) telemetry: Option<Exporter>,
     pub(super) tell_gauges: watch::Sender<Gauges>,
     pub(super) malformed: u64,
     /// Since when the UDP socket has never been empty.
     pub(super) standing: Option<Instant>,
     pub(super) shed: Told,
-    pub(super) web: Arc<Web>,
-    pub(super) awaited: Arc<Awaited>,
+    pub(super) web: Arc<WebPort>,
+    pub(super) awaited: Arc<AwaitedPhones>,
 }
 
 /// What begins a turn.
@@ -132,6 +138,7 @@ impl Core {
             let patient = self.workers.iter().any(Worker::is_patient);
             patient_since = patient_since.or_else(|| Some(Instant::now())).filter(|_| patient);
             let due = due.into_iter().chain(patient_since.map(|since| since + TIMER_SLACK)).min();
+            let due = due.into_iter().chain(self.kept.due(&self.gateway)).min();
             let due = due.map_or(looked + BEAT, |due| due.min(looked + BEAT));
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
@@ -163,12 +170,45 @@ impl Core {
                 self.take_queued(arrival, arrivals.len(), &mut out);
             }
             self.take_datagrams(socket.as_deref(), &mut out);
+            self.kept.put(&self.state.checkpoints, &mut self.gateway, &self.workers);
             self.workers.iter().for_each(Worker::wake);
             let worked = thread_time().saturating_sub(spent);
             self.gateway.turn_ended(Instant::now(), worked);
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
+        }
+    }
+
+    /// Takes up the calls an earlier process left, before anything arrives.
+    pub(super) fn take_up(&mut self, found: Vec<CheckpointEntry>) {
+        if self.state.directory.is_none() {
+            return;
+        }
+        self.gateway.keep_calls();
+        let checkpoints = &self.state.checkpoints;
+        let journal = self.journal.as_ref();
+        let taken_up = self.kept.take_up(checkpoints, found, &self.workers, journal);
+        let now = Instant::now();
+        let died = checkpoints.died().and_then(|ago| now.checked_sub(ago));
+        let (mut out, all) = (Vec::new(), taken_up.len());
+        for (age, call, media) in &taken_up {
+            let since = died.or_else(|| now.checked_sub(*age)).unwrap_or(now);
+            let settled = |end| media.as_ref().ok()?.session.settled(end);
+            let media = media.as_ref().map(|_| &settled as SettledOf<'_>).map_err(String::clone);
+            let found = FoundCall { call: call.clone(), age: *age, silent_since: since, media };
+            let (id, worker) = (call.id(), call.worker());
+            self.gateway.restore(now, found, &mut out);
+            self.perform_all(&mut out);
+            if !self.gateway.knows_call(id) {
+                self.kept.forget(id);
+                let command = WorkerCommand::Close { session: id.0 };
+                let _ = self.workers.get(worker).map(|w| w.command(command));
+            }
+        }
+        if all > 0 {
+            let goes_on = taken_up.iter().filter(|(.., media)| media.is_ok()).count();
+            tracing::info!("restarted: {goes_on} of {all} calls go on");
         }
     }
 
@@ -208,7 +248,7 @@ impl Core {
         }
         let [calls, logins, texts] = std::array::from_fn(|n| shed[n] - told.of[n]);
         (told.at, told.of) = (Some(now), shed);
-        let class = Class::new("requests refused for overload", Code::OVERLOADED);
+        let class = LineClass::new("requests refused for overload", Code::OVERLOADED);
         let why = self.gateway.overloaded().map_or("it is over now", Overloaded::as_str);
         log_limit::tell(Level::Warn, class, || {
             format!("overload: {calls} calls, {logins} logins and {texts} texts refused: {why}")
@@ -233,7 +273,7 @@ impl Core {
             self.standing = (count == BATCH).then(|| self.standing.unwrap_or(now));
             let waited =
                 self.standing.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
-            self.gateway.waited(now, Queue::Datagrams, waited, count);
+            self.gateway.waited(now, QueueKind::Datagrams, waited, count);
             for n in 0..count {
                 let local = inbound.local(n);
                 let Some((datagram, remote)) = inbound.datagram(n) else { continue };
@@ -249,17 +289,20 @@ impl Core {
     fn take_queued(&mut self, queued: Queued, backlog: usize, out: &mut Vec<Output>) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(queued.since);
-        self.gateway.waited(now, Queue::Arrivals, waited, backlog);
+        self.gateway.waited(now, QueueKind::Arrivals, waited, backlog);
         self.take(queued.arrival, out);
     }
 
     fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
         let input = match arrival {
+            Arrival::Input(Input::Media { session, notice: Notice::Snapshot(media) }) => {
+                return self.kept.put_media(CallId(session), &media);
+            }
             Arrival::Input(input) => input,
             Arrival::Work(work) => {
                 work.0(
                     &mut self.gateway,
-                    &mut Turn { now: Instant::now(), clock: &self.clock, out },
+                    &mut WorkTurn { now: Instant::now(), clock: &self.clock, out },
                 );
                 return self.perform_all(out);
             }
@@ -322,7 +365,7 @@ impl Core {
             // Dropping the sender ends the connection's task once what waits is written.
             Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
             Output::Media { worker, command } => {
-                let opens = if let Command::Open { session, end, .. } = &command {
+                let opens = if let WorkerCommand::Open { session, end, .. } = &command {
                     Some((*session, *end))
                 } else {
                     None
@@ -331,7 +374,7 @@ impl Core {
                     Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
                     Some(Err(QueueFull)) => {
                         let class =
-                            Class::new("commands to a media worker lost", Code::WORKER_BEHIND);
+                            LineClass::new("commands to a media worker lost", Code::WORKER_BEHIND);
                         let line = || format!("media worker {worker} does not keep up");
                         log_limit::tell(Level::Error, class, line);
                         return opens.map(|(session, end)| {
@@ -375,8 +418,12 @@ impl Core {
                 }
                 let now = Instant::now();
                 // The record first: who is told that a call has ended may look for it.
-                if let (Event::CallEnded { cdr }, Some(journal)) = (&note, &self.journal) {
-                    journal.record(cdr, &self.clock, None);
+                if let Event::CallEnded { cdr } = &note {
+                    let kept = self.kept.ended(cdr, &self.clock);
+                    match (&self.journal, kept) {
+                        (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
+                        (None, kept) => kept.iter().for_each(Slot::remove),
+                    }
                 }
                 if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
                     telemetry.tell(cdr, &self.clock);
@@ -453,7 +500,8 @@ impl Core {
             }
             Hop::UdpFrom(to, local) => {
                 if let Some(socket) = &self.udp {
-                    let (source, ipv6) = (Source::new(local, self.udp_is_ipv6), self.udp_is_ipv6);
+                    let (source, ipv6) =
+                        (LocalSource::new(local, self.udp_is_ipv6), self.udp_is_ipv6);
                     let _ = socket.try_io(Interest::WRITABLE, || {
                         source.send(socket, &bytes, for_socket(ipv6, to))
                     });

@@ -4,7 +4,7 @@ use crate::address::is_public;
 use crate::call::reach::Routing;
 use crate::config::Config;
 use crate::config::check::own_address;
-use crate::datagrams::local::Routes;
+use crate::datagrams::local::KernelRoutes;
 use crate::errors::Code;
 use crate::gateway::Input;
 use crate::transport::{Inbox, stun};
@@ -21,7 +21,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The system's routing, as media's sockets see it.
 pub(super) struct System {
-    routes: Mutex<Routes>,
+    routes: Mutex<KernelRoutes>,
     /// The only addresses of SIP over UDP and of media.
     sip: Option<IpAddr>,
     bind: Option<IpAddr>,
@@ -40,7 +40,7 @@ impl System {
         }
     }
 
-    fn routes(&self) -> std::sync::MutexGuard<'_, Routes> {
+    fn routes(&self) -> std::sync::MutexGuard<'_, KernelRoutes> {
         self.routes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,12 +3,12 @@
 //! other.
 
 use super::tls_trunks;
-use crate::api::Api;
+use crate::api::ApiState;
 use crate::api::server::{Changes, Reload, compare};
 use crate::config::{self, Config};
 use crate::gateway::operate::Revised;
 use crate::transport::{Arrival, Reloaded};
-use crate::web::Web;
+use crate::web::WebPort;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 /// What `POST /reload` and SIGHUP do. One is done after the other, and to its end even where nobody
 /// waits for it any more.
-pub(super) fn reloader(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Reload {
+pub(super) fn reloader(file: PathBuf, api: ApiState, web: Arc<OnceLock<Arc<WebPort>>>) -> Reload {
     let one = Arc::new(Mutex::new(()));
     Arc::new(move || {
         let (file, api, web, one) = (file.clone(), api.clone(), web.clone(), one.clone());
@@ -29,7 +29,11 @@ pub(super) fn reloader(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) ->
     })
 }
 
-async fn reload(file: PathBuf, api: Api, web: Arc<OnceLock<Arc<Web>>>) -> Result<Changes, String> {
+async fn reload(
+    file: PathBuf,
+    api: ApiState,
+    web: Arc<OnceLock<Arc<WebPort>>>,
+) -> Result<Changes, String> {
     let loaded = spawn_blocking(move || config::load(&file)).await.map_err(|e| e.to_string())?;
     let (fresh, warnings) = loaded.map_err(|problems| problems.to_string())?;
     let before = api.ask(|gateway, _| gateway.config().clone()).await.map_err(|p| p.detail)?;

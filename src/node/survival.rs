@@ -1,11 +1,12 @@
 //! What is left when a thread of the node dies.
 
+use super::kept::{Checkpointer, encoded};
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
 use crate::state::tests::Scratch;
 use crate::transport::Work;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -42,6 +43,32 @@ async fn the_next_start_shows_the_same_certificate() {
     );
     node.stop().await;
     assert!(kept() == first, "it was taken up, not made again");
+}
+
+/// A process that was killed between the end of a call and the writing of its record; and what it
+/// left that cannot be read.
+#[tokio::test]
+async fn a_record_that_waited_is_written_once_and_what_is_unreadable_is_forgotten() {
+    let scratch = Scratch::new("left-record");
+    let (folder, file) = (scratch.0.join("state"), scratch.0.join("cdr.jsonl"));
+    let config = || Config {
+        state_dir: Some(folder.clone()),
+        cdr_file: Some(file.clone()),
+        ..echo_config()
+    };
+    let state = || State::open(Some(&folder), RECORDS, Default::default());
+    let left = state();
+    let ended = encoded(&Checkpointer::Ended { record: "{\"call\":\"00000007\"}".to_owned() });
+    left.checkpoints.slot("00000007").put(ended, BOUND);
+    left.checkpoints.slot("00000009").put(b"junk".to_vec(), BOUND);
+    left.checkpoints.slot("00000009.media").put(b"junk".to_vec(), BOUND);
+    drop(left);
+    for _ in 0..2 {
+        Node::start(config()).await.expect("it starts").stop().await;
+        let records = std::fs::read_to_string(&file).expect("a file");
+        assert_eq!(records, "{\"call\":\"00000007\"}\n");
+        assert_eq!(state().found, []);
+    }
 }
 
 #[tokio::test]
@@ -116,7 +143,7 @@ async fn is_echoed(media: &UdpSocket, to: SocketAddr, sequence: &mut u16) {
 
 async fn kill_worker(node: &Node) {
     let kill = Work(Box::new(|_, turn| {
-        turn.out.push(Output::Media { worker: 0, command: Command::Panic });
+        turn.out.push(Output::Media { worker: 0, command: WorkerCommand::Panic });
     }));
     node.inbox.give(Arrival::Work(kill)).await;
 }

@@ -18,16 +18,16 @@ const LATE: Duration = Duration::from_secs(2);
 pub(super) type Watched = Vec<(String, Arc<Pulse>)>;
 
 /// Judges pulses; it has no clock.
-struct Watch {
+struct PulseWatch {
     watched: Watched,
     looked: Instant,
     /// Silence before this moment is not counted.
     since: Instant,
 }
 
-impl Watch {
-    fn new(watched: Watched, now: Instant) -> Watch {
-        Watch { watched, looked: now, since: now }
+impl PulseWatch {
+    fn new(watched: Watched, now: Instant) -> PulseWatch {
+        PulseWatch { watched, looked: now, since: now }
     }
 
     /// The name of a thread that stands still, if one does.
@@ -56,7 +56,7 @@ impl Watchdog {
         let ended = Arc::new(AtomicBool::new(false));
         let end = ended.clone();
         std::thread::Builder::new().name("watchdog".into()).spawn(move || {
-            let mut watch = Watch::new(watched, Instant::now());
+            let mut watch = PulseWatch::new(watched, Instant::now());
             while !end.load(Ordering::Relaxed) {
                 std::thread::park_timeout(LOOK);
                 match watch.look(Instant::now()) {
@@ -79,11 +79,11 @@ impl Drop for Watchdog {
 mod tests {
     use super::*;
 
-    fn world() -> (Watch, Arc<Pulse>, Arc<Pulse>, Instant) {
+    fn world() -> (PulseWatch, Arc<Pulse>, Arc<Pulse>, Instant) {
         let now = Instant::now();
         let (core, media) = (Arc::new(Pulse::new(now)), Arc::new(Pulse::new(now)));
         let watched = vec![("core".into(), core.clone()), ("media-0".into(), media.clone())];
-        (Watch::new(watched, now), core, media, now)
+        (PulseWatch::new(watched, now), core, media, now)
     }
 
     #[test]

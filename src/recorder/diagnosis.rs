@@ -65,7 +65,12 @@ fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
     let nobody = cdr.nobody_there.as_deref()?;
     let ended_otherwise = matches!(
         cdr.code,
-        Code::MEDIA_BUG | Code::SESSION_BUG | Code::CALL_BUG | Code::KICKED | Code::DRAINING
+        Code::MEDIA_BUG
+            | Code::SESSION_BUG
+            | Code::CALL_BUG
+            | Code::KICKED
+            | Code::DRAINING
+            | Code::RESTARTED
     );
     if cdr.answered_by.is_some() || cdr.ringing.is_some() || ended_otherwise {
         return None;
@@ -121,6 +126,7 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         | Code::TOO_LONG
         | Code::CREDENTIALS
         | Code::REGION
+        | Code::RESTARTED
         | Code::NOT_PERMITTED
         | Code::DEAR
         | Code::LOOP => Blame::Gateway,

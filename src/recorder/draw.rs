@@ -2,7 +2,7 @@
 //! out unescaped.
 
 use super::ladder::{Row, RowKind};
-use super::sdp_rules::Rule;
+use super::sdp_rules::LineRule;
 use crate::printable::{self, markup};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -91,7 +91,7 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
 }
 
 /// A message's text, with the rule behind each line of a description we made.
-fn full_text(out: &mut String, text: &str, rules: &[Rule]) {
+fn full_text(out: &mut String, text: &str, rules: &[LineRule]) {
     let mut sent = rules.iter().filter(|r| r.line.is_some()).peekable();
     for line in text.lines() {
         match sent.next_if(|r| r.line.as_deref() == Some(line)) {

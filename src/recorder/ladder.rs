@@ -3,7 +3,7 @@
 //! [`rows`] makes them, `draw` prints them as text, Mermaid or SVG.
 
 use super::mask::{readable, readable_body, readable_message, shown};
-use super::sdp_rules::{Rule, rules};
+use super::sdp_rules::{LineRule, rules};
 use super::{CallTrace, TraceEvent};
 use crate::call::CallTimer;
 use crate::media::LegId;
@@ -32,7 +32,7 @@ pub enum RowKind {
         summary: String,
         repeated: bool,
         text: String,
-        rules: Vec<Rule>,
+        rules: Vec<LineRule>,
     },
     /// A route that was looked at; `why_not` where it did not take the call.
     Route { route: String, pattern: String, why_not: Option<String> },
@@ -188,7 +188,7 @@ fn of_message(
     sent: bool,
     message: &Message,
     seen: &mut HashSet<Vec<u8>>,
-    rules: Vec<Rule>,
+    rules: Vec<LineRule>,
 ) -> RowKind {
     let repeated = !seen.insert(message.to_bytes());
     RowKind::Message {

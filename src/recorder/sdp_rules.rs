@@ -6,7 +6,7 @@
 
 /// One line's fate.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rule {
+pub struct LineRule {
     /// The line that was sent; nothing where one of the source was left out.
     pub line: Option<String>,
     /// The line of the other side it stands for, where it is another.
@@ -105,7 +105,7 @@ fn why_dropped(key: &str) -> &'static str {
 }
 
 /// The rules by which `sent` was made of `source`, both as readable text.
-pub(crate) fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
+pub(crate) fn rules(source: Option<&str>, sent: &str) -> Vec<LineRule> {
     let theirs: Vec<&str> = source.unwrap_or_default().lines().collect();
     let mut taken = vec![false; theirs.len()];
     let ours: Vec<&str> = sent.lines().collect();
@@ -126,7 +126,7 @@ pub(crate) fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
             None if codec.is_some() => "a format this side may speak",
             _ => why_sent(own, found.is_some()),
         };
-        out.push(Rule { line: Some((*line).to_owned()), from, why });
+        out.push(LineRule { line: Some((*line).to_owned()), from, why });
     }
     let left = theirs
         .iter()
@@ -136,7 +136,11 @@ pub(crate) fn rules(source: Option<&str>, sent: &str) -> Vec<Rule> {
     let why = |line: &str| {
         if is_digits(codec_of(line, &theirs).as_ref()) { DIGITS } else { why_dropped(key(line)) }
     };
-    out.extend(left.map(|line| Rule { line: None, from: Some(line.to_owned()), why: why(line) }));
+    out.extend(left.map(|line| LineRule {
+        line: None,
+        from: Some(line.to_owned()),
+        why: why(line),
+    }));
     out
 }
 

@@ -85,7 +85,7 @@ pub fn write_header(
 
 /// What a datagram on a media port is (RFC 7983, RFC 5761).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub enum DatagramKind {
     Stun,
     Dtls,
     Rtp,
@@ -93,15 +93,15 @@ pub enum Kind {
     Unknown,
 }
 
-impl Kind {
+impl DatagramKind {
     /// Judged by the first two bytes.
-    pub fn of(bytes: &[u8]) -> Kind {
+    pub fn of(bytes: &[u8]) -> DatagramKind {
         match bytes {
-            [0..=3, ..] => Kind::Stun,
-            [20..=63, ..] => Kind::Dtls,
-            [128..=191, 192..=223, ..] => Kind::Rtcp,
-            [128..=191, _, ..] => Kind::Rtp,
-            _ => Kind::Unknown,
+            [0..=3, ..] => DatagramKind::Stun,
+            [20..=63, ..] => DatagramKind::Dtls,
+            [128..=191, 192..=223, ..] => DatagramKind::Rtcp,
+            [128..=191, _, ..] => DatagramKind::Rtp,
+            _ => DatagramKind::Unknown,
         }
     }
 }

@@ -28,7 +28,7 @@ const MOST: usize = 8;
 
 /// A record that a successor may find.
 #[derive(Clone, Copy, Debug)]
-struct Record {
+struct Reservation {
     number: u64,
     /// The first index that is the successor's.
     until: u64,
@@ -41,7 +41,7 @@ pub(crate) struct Reserve {
     /// Indices are used below this.
     next: u64,
     /// Oldest first: neither `until` nor `taken` ever goes back.
-    records: SmallVec<[Record; 2]>,
+    records: SmallVec<[Reservation; 2]>,
     /// When the newest record was made, and what was next then.
     made: Option<(Instant, u64)>,
     /// Nothing was used since it was gone on from a record.
@@ -52,7 +52,7 @@ impl Reserve {
     /// What a successor goes on with from a record of this number, taken then: until it has made one
     /// of its own, the next successor could find the same.
     pub(crate) fn resume(number: u64, taken: Instant, next: u64) -> Reserve {
-        let record = Record { number, until: next, taken };
+        let record = Reservation { number, until: next, taken };
         Reserve { next, records: smallvec![record], made: None, idle: true }
     }
 
@@ -79,12 +79,12 @@ impl Reserve {
         let newest = self.records.last().map_or(0, |r| r.until);
         let until = newest.max(self.next + self.size(now));
         self.made = Some((now, self.next));
-        let record = Record { number, until, taken: now };
+        let record = Reservation { number, until, taken: now };
         let full = self.records.len() == MOST;
         match self.records.last_mut() {
             // The older reserve with the newer name and lease promises less, so it holds for both.
             Some(last) if until - last.until <= SLACK || full => {
-                *last = Record { until: last.until, ..record };
+                *last = Reservation { until: last.until, ..record };
                 last.until
             }
             _ => {

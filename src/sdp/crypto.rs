@@ -22,7 +22,7 @@ const LONGEST_MKI: usize = 128;
 pub(crate) const MOST: usize = 8;
 
 /// What of a trunk's media is encrypted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default, Serialize, Deserialize)]
 pub enum Policy {
     #[default]
     Off,
@@ -34,16 +34,16 @@ pub enum Policy {
 
 /// A master key and salt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Keys {
+pub struct CryptoKeys {
     pub master: MasterKey,
     /// The identifier in each packet that is protected with them, if any (RFC 4568 §6.1).
     pub mki: Vec<u8>,
 }
 
-impl Keys {
+impl CryptoKeys {
     /// Takes what `profile` needs of `bytes`.
-    pub fn new(profile: Profile, bytes: &[u8; LONGEST]) -> Keys {
-        Keys { master: MasterKey::from_bytes(profile, bytes), mki: Vec::new() }
+    pub fn new(profile: Profile, bytes: &[u8; LONGEST]) -> CryptoKeys {
+        CryptoKeys { master: MasterKey::from_bytes(profile, bytes), mki: Vec::new() }
     }
     /// What they protect with.
     pub fn profile(&self) -> Profile {
@@ -63,8 +63,8 @@ impl Keys {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sdes {
     /// What we send is protected with.
-    pub ours: Keys,
-    pub theirs: Keys,
+    pub ours: CryptoKeys,
+    pub theirs: CryptoKeys,
 }
 
 /// One a=crypto line.
@@ -73,7 +73,7 @@ pub struct Crypto {
     pub tag: u32,
     /// The suite's name: an answer repeats the one that was offered.
     pub suite: &'static str,
-    pub keys: Keys,
+    pub keys: CryptoKeys,
 }
 
 /// What we offer, best first; the others are taken where a peer has no better.
@@ -124,7 +124,7 @@ impl Crypto {
         }
         let (key, salt) = decoded.split_at(profile.key_len());
         let master = MasterKey::new(profile, key, salt);
-        Some(Crypto { tag: tag.parse().ok()?, suite, keys: Keys { master, mki } })
+        Some(Crypto { tag: tag.parse().ok()?, suite, keys: CryptoKeys { master, mki } })
     }
 }
 
@@ -162,8 +162,22 @@ fn place(profile: Profile) -> Option<usize> {
 }
 
 /// Our keys for a leg: random bytes of their own for each suite, so that no key serves two.
-#[derive(Clone, Default)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Vec<Vec<u8>>", into = "Vec<Vec<u8>>")]
 pub struct LocalKeys(Vec<[u8; LONGEST]>);
+
+impl From<LocalKeys> for Vec<Vec<u8>> {
+    fn from(keys: LocalKeys) -> Self {
+        keys.0.iter().map(|key| key.to_vec()).collect()
+    }
+}
+
+impl From<Vec<Vec<u8>>> for LocalKeys {
+    /// What is no key is left out: then a suite is not offered.
+    fn from(bytes: Vec<Vec<u8>>) -> LocalKeys {
+        LocalKeys(bytes.iter().map_while(|key| key.as_slice().try_into().ok()).collect())
+    }
+}
 
 impl fmt::Debug for LocalKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,8 +199,8 @@ impl LocalKeys {
     }
 
     /// Ours for `profile`.
-    pub(crate) fn of(&self, profile: Profile) -> Option<Keys> {
-        self.0.get(place(profile)?).map(|bytes| Keys::new(profile, bytes))
+    pub(crate) fn of(&self, profile: Profile) -> Option<CryptoKeys> {
+        self.0.get(place(profile)?).map(|bytes| CryptoKeys::new(profile, bytes))
     }
 
     /// The lines of our offer.

@@ -39,18 +39,18 @@ pub struct EventFormat {
 
 /// telephone-events as agreed, each direction on its own.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Events {
+pub struct TelephoneEvents {
     /// What our digits go out as; nothing where the peer knows none.
     pub send: Option<EventFormat>,
     /// All the peer may send: which one it takes for a codec is its own choice.
     pub receive: Vec<EventFormat>,
 }
 
-impl Events {
+impl TelephoneEvents {
     /// One format, both ways.
-    pub fn both_ways(payload_type: u8, clock: u32) -> Events {
+    pub fn both_ways(payload_type: u8, clock: u32) -> TelephoneEvents {
         let format = EventFormat { payload_type, clock };
-        Events { send: Some(format), receive: vec![format] }
+        TelephoneEvents { send: Some(format), receive: vec![format] }
     }
 
     /// The one of `formats` to send beside a codec of `clock`: of that clock (RFC 4733 §2.1), else
@@ -69,7 +69,7 @@ pub struct Negotiated {
     pub send: u8,
     /// Payload types the peer may send.
     pub receive: Vec<(u8, Codec)>,
-    pub events: Events,
+    pub events: TelephoneEvents,
     /// Payload type of comfort noise (RFC 3389), both ways.
     pub noise: Option<u8>,
     /// Ours: whether we send, whether we receive.
@@ -87,7 +87,7 @@ pub struct Negotiated {
 }
 
 /// What the packets of a payload type hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Content {
     Audio(Codec),
     /// Telephone-events, whose durations count in this clock.

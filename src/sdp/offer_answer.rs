@@ -8,17 +8,22 @@
 //! ```
 //! Not here: the other leg. What it can do arrives as an ordered list of codecs.
 
+mod snapshot;
+
 use super::crypto::{Crypto, LocalKeys, Policy};
 use super::description::{Description, Direction, Format, MediaDescription, SdpError, Setup};
-pub use super::negotiated::{Content, EventFormat, Events, Ice, Negotiated, Remote};
+pub use super::negotiated::{Content, EventFormat, Ice, Negotiated, Remote, TelephoneEvents};
 use super::payload_types::{PayloadTypes, keep_receiving, received};
 use super::print::{Audio, Section, is_token, print};
 use super::section::{Chosen, named, no_common, preferred};
 use crate::codec::{Codec, opus};
+use serde::{Deserialize, Serialize};
+pub(crate) use snapshot::NegotiationSnapshot;
+pub use snapshot::Settled;
 use std::net::SocketAddr;
 
 /// Which world a leg faces.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum LegKind {
     Browser,
     Trunk,
@@ -227,11 +232,11 @@ impl Negotiation {
 
     /// The events an answer beside `codec` leaves: we send as it numbers them, and receive what
     /// either side named, for some peers send by the numbers of their own answer (RFC 3264 §6.1).
-    fn answered_events(&self, audio: &MediaDescription, codec: Codec) -> Events {
+    fn answered_events(&self, audio: &MediaDescription, codec: Codec) -> TelephoneEvents {
         let offered = event_formats(self.offered.iter());
         let mut answered = event_formats(audio.formats.iter());
         answered.retain(|f| offered.iter().any(|o| o.clock == f.clock));
-        let send = Events::best(&answered, codec.clock());
+        let send = TelephoneEvents::best(&answered, codec.clock());
         let is_accepted = |o: &EventFormat| answered.iter().any(|f| f.clock == o.clock);
         let mut receive: Vec<EventFormat> = offered.iter().copied().filter(is_accepted).collect();
         for f in answered.iter().chain(offered.iter().filter(|_| !answered.is_empty())) {
@@ -239,7 +244,7 @@ impl Negotiation {
                 receive.push(*f);
             }
         }
-        Events { send, receive }
+        TelephoneEvents { send, receive }
     }
 
     /// The peer's offer; its audio is checked, nothing is settled yet.
@@ -345,8 +350,8 @@ impl Negotiation {
             codec,
             send: format.payload_type,
             receive: vec![(format.payload_type, codec)],
-            events: Events {
-                send: Events::best(&offered, codec.clock()),
+            events: TelephoneEvents {
+                send: TelephoneEvents::best(&offered, codec.clock()),
                 receive: offered.clone(),
             },
             noise,

@@ -3,12 +3,13 @@
 use super::description::Format;
 use super::negotiated::{Content, EventFormat, Negotiated};
 use crate::codec::Codec;
+use serde::{Deserialize, Serialize};
 
 /// Dynamic payload types (RFC 3551 §6), the ones nobody prefers last.
 const DYNAMIC: std::ops::RangeInclusive<u8> = 96..=127;
 
 /// Numbers that have a meaning already.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct PayloadTypes(Vec<(u8, Content)>);
 
 impl PayloadTypes {

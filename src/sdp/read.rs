@@ -17,13 +17,13 @@ fn refused(why: impl Into<String>) -> SdpError {
 }
 
 /// One line: its letter and its value.
-type Line<'a> = (u8, &'a str);
+type RawLine<'a> = (u8, &'a str);
 
 /// The lines of a session or of a section.
 #[derive(Clone, Copy)]
-struct Lines<'a>(&'a [Line<'a>]);
+struct LineIter<'a>(&'a [RawLine<'a>]);
 
-impl<'a> Lines<'a> {
+impl<'a> LineIter<'a> {
     fn of(self, letter: u8) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(l, _)| *l == letter).map(|(_, value)| *value)
     }
@@ -69,8 +69,8 @@ pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
     let lines = lines(text.trim_start_matches('\u{feff}'))?;
     let end = lines.iter().position(|(l, _)| *l == b'm').unwrap_or(lines.len());
     let (session, sections) = lines.split_at(end);
-    let session = Lines(session);
-    let sections: Vec<&[Line<'_>]> = sections.chunk_by(|_, (next, _)| *next != b'm').collect();
+    let session = LineIter(session);
+    let sections: Vec<&[RawLine<'_>]> = sections.chunk_by(|_, (next, _)| *next != b'm').collect();
     if sections.len() > MAX_MEDIA {
         return Err(refused("the SDP has more than 64 media descriptions"));
     }
@@ -79,14 +79,14 @@ pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
     let mut description = Description {
         session_id,
         version,
-        media: sections.into_iter().map(|s| section(Lines(s), session)).collect(),
+        media: sections.into_iter().map(|s| section(LineIter(s), session)).collect(),
         bundle: group.split_whitespace().map(str::to_owned).collect(),
     };
     share_transport(&mut description);
     Ok(description)
 }
 
-fn lines(text: &str) -> Result<Vec<Line<'_>>, SdpError> {
+fn lines(text: &str) -> Result<Vec<RawLine<'_>>, SdpError> {
     let lines: Vec<&str> = text
         .split('\n')
         .map(|l| l.strip_suffix('\r').unwrap_or(l))
@@ -98,7 +98,7 @@ fn lines(text: &str) -> Result<Vec<Line<'_>>, SdpError> {
     if lines.iter().any(|l| memchr::memchr2(b'\0', b'\r', l.as_bytes()).is_some()) {
         return Err(refused("the SDP holds a NUL or a lone CR"));
     }
-    let lines: Vec<Line<'_>> = lines
+    let lines: Vec<RawLine<'_>> = lines
         .into_iter()
         .filter_map(|line| match line.as_bytes() {
             [letter, b'=', ..] => Some((*letter, line[2..].trim())),
@@ -123,7 +123,7 @@ fn origin(line: &str) -> (String, String) {
 /// Longest name of a DTLS association (RFC 8842 §4).
 const MAX_TLS_ID: usize = 255;
 
-fn section(own: Lines<'_>, session: Lines<'_>) -> MediaDescription {
+fn section(own: LineIter<'_>, session: LineIter<'_>) -> MediaDescription {
     let mut words = own.of(b'm').next().unwrap_or_default().split_ascii_whitespace();
     let kind = words.next().unwrap_or_default().to_owned();
     // A number of ports may follow (RFC 8866 §5.14): the first is meant.
@@ -197,7 +197,7 @@ fn setup(value: &str) -> Option<Setup> {
 }
 
 /// Milliseconds a packet is to last, no more than `maxptime`; and that.
-fn packet_times(own: Lines<'_>) -> (Option<u32>, Option<u32>) {
+fn packet_times(own: LineIter<'_>) -> (Option<u32>, Option<u32>) {
     let ms = |name: &str| {
         let whole = own.first(name)?.split('.').next()?;
         whole.parse::<u32>().ok().filter(|ms| *ms > 0)
@@ -208,7 +208,7 @@ fn packet_times(own: Lines<'_>) -> (Option<u32>, Option<u32>) {
     (wanted.map(|wanted| wanted.min(most.unwrap_or(wanted))), most)
 }
 
-fn formats(fmt: &[String], own: Lines<'_>) -> Vec<Format> {
+fn formats(fmt: &[String], own: LineIter<'_>) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for payload_type in fmt.iter().filter_map(|f| f.parse::<u8>().ok()).filter(|pt| *pt < 128) {
         if formats.iter().all(|f| f.payload_type != payload_type) {
@@ -218,7 +218,7 @@ fn formats(fmt: &[String], own: Lines<'_>) -> Vec<Format> {
     formats
 }
 
-fn format(payload_type: u8, own: Lines<'_>) -> Format {
+fn format(payload_type: u8, own: LineIter<'_>) -> Format {
     let value_of = |name: &str| {
         own.all(name).find_map(|v| {
             let (number, rest) = v.split_once(char::is_whitespace)?;

@@ -12,7 +12,7 @@ use std::fmt::{self, Display, Write as _};
 
 /// A message under construction.
 #[derive(Debug)]
-pub struct Writer {
+pub struct MessageWriter {
     buf: String,
 }
 
@@ -30,10 +30,10 @@ impl fmt::Write for Sieve<'_> {
     }
 }
 
-impl Writer {
+impl MessageWriter {
     /// Starts a request.
-    pub fn request(method: Method, uri: &str) -> Writer {
-        let mut writer = Writer { buf: String::with_capacity(1024) };
+    pub fn request(method: Method, uri: &str) -> MessageWriter {
+        let mut writer = MessageWriter { buf: String::with_capacity(1024) };
         writer.buf.push_str(method.as_str());
         writer.buf.push(' ');
         let _ = Sieve(&mut writer.buf).write_str(&uri.replace(' ', "%20"));
@@ -43,8 +43,8 @@ impl Writer {
 
     /// Starts a response to `request`: Via, From, To (with `tag` where it has none), Call-ID, CSeq
     /// (RFC 3261 §8.2.6.2).
-    pub fn response(request: &Message, status: u16, tag: Option<&str>) -> Writer {
-        let mut writer = Writer { buf: String::with_capacity(768) };
+    pub fn response(request: &Message, status: u16, tag: Option<&str>) -> MessageWriter {
+        let mut writer = MessageWriter { buf: String::with_capacity(768) };
         let _ = write!(writer.buf, "SIP/2.0 {status} {}\r\n", reason_phrase(status));
         for via in request.response_vias() {
             writer.put(HeaderName::Via, via);
@@ -72,8 +72,13 @@ impl Writer {
 
     /// The whole response for a refusal: reason, Retry-After, Warning (RFC 3326, RFC 3261 §20.33,
     /// §20.43).
-    pub(crate) fn refusal(request: &Message, reject: &Refusal, tag: &str, host: &str) -> Writer {
-        let mut writer = Writer::response(request, reject.status, Some(tag));
+    pub(crate) fn refusal(
+        request: &Message,
+        reject: &Refusal,
+        tag: &str,
+        host: &str,
+    ) -> MessageWriter {
+        let mut writer = MessageWriter::response(request, reject.status, Some(tag));
         writer.reason(&reject.reason());
         if let Some(seconds) = reject.retry_after {
             writer.put(HeaderName::RetryAfter, seconds);
@@ -102,8 +107,8 @@ impl Writer {
 
     /// Starts the shortest response to `request` that RFC 3261 allows: compact names (§7.3.3) and
     /// no reason phrase.
-    pub(crate) fn terse(request: &Message, status: u16, tag: &str) -> Writer {
-        let mut writer = Writer { buf: format!("SIP/2.0 {status} \r\n") };
+    pub(crate) fn terse(request: &Message, status: u16, tag: &str) -> MessageWriter {
+        let mut writer = MessageWriter { buf: format!("SIP/2.0 {status} \r\n") };
         for via in request.response_vias() {
             writer.line("v:", via);
         }

@@ -2,7 +2,7 @@
 //!
 //! Not here: which call it serves, what travels in it, when its 2xx is acknowledged.
 
-use super::build::Writer;
+use super::build::MessageWriter;
 use super::header::NameAddr;
 use super::message::Message;
 use super::parse::HeaderName;
@@ -226,13 +226,13 @@ impl Dialog {
     }
 
     /// Starts an in-dialog request with a new CSeq; the caller adds Contact and ends it.
-    pub(crate) fn request(&mut self, method: Method, via: &str) -> Writer {
+    pub(crate) fn request(&mut self, method: Method, via: &str) -> MessageWriter {
         self.local_cseq += 1;
         self.request_with(method, self.local_cseq, via)
     }
 
     /// Starts an in-dialog request with the CSeq of an earlier one (ACK for a 2xx).
-    pub(crate) fn request_with(&self, method: Method, cseq: u32, via: &str) -> Writer {
+    pub(crate) fn request_with(&self, method: Method, cseq: u32, via: &str) -> MessageWriter {
         // A strict router's URI leads the route set; §12.2.1.1 then swaps it with the target.
         let strict = self
             .route_set
@@ -240,7 +240,7 @@ impl Dialog {
             .and_then(|r| NameAddr::parse(r).ok())
             .filter(|r| !r.uri.params.has("lr"));
         let target = strict.map_or(self.remote_target.as_str(), |r| r.uri.text);
-        let mut request = Writer::request(method, target);
+        let mut request = MessageWriter::request(method, target);
         request.put(HeaderName::Via, via);
         self.route_set
             .iter()

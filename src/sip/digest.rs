@@ -90,7 +90,7 @@ impl std::fmt::Debug for Secret {
 
 /// Why credentials were not accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Refused {
+pub(crate) enum DigestError {
     /// No usable credentials for our realm.
     Missing,
     /// The nonce is too old, from another node, or its count was used: ask again, `stale=true`.
@@ -225,41 +225,43 @@ impl Authenticator {
         now: u64,
         request: &'m Message,
         secret_of: impl Fn(&str) -> Option<Secret>,
-    ) -> Result<&'m str, Refused> {
+    ) -> Result<&'m str, DigestError> {
         let ours = |d: &DigestParams<'_>| d.get("realm") == Some(self.realm.as_str());
         let credentials =
             request.all(HeaderName::Authorization).filter_map(DigestParams::parse).find(ours);
-        let d = credentials.ok_or(Refused::Missing)?;
+        let d = credentials.ok_or(DigestError::Missing)?;
         let algorithm =
             Algorithm::from_token(d.get("algorithm")).filter(|a| self.algorithms.contains(a));
-        let algorithm = algorithm.ok_or(Refused::Missing)?;
-        let (nonce, user) =
-            (d.get("nonce").ok_or(Refused::Missing)?, d.get("username").ok_or(Refused::Missing)?);
+        let algorithm = algorithm.ok_or(DigestError::Missing)?;
+        let (nonce, user) = (
+            d.get("nonce").ok_or(DigestError::Missing)?,
+            d.get("username").ok_or(DigestError::Missing)?,
+        );
         if d.get("qop") != Some("auth") {
-            return Err(Refused::Missing);
+            return Err(DigestError::Missing);
         }
         let count =
             d.get("nc").filter(|n| n.len() == 8).and_then(|n| u32::from_str_radix(n, 16).ok());
-        let count = count.ok_or(Refused::Missing)?;
-        let (issued, random) = self.issued(nonce).ok_or(Refused::Stale)?;
+        let count = count.ok_or(DigestError::Missing)?;
+        let (issued, random) = self.issued(nonce).ok_or(DigestError::Stale)?;
         if now.saturating_sub(issued) > NONCE_TTL || issued < self.floor {
-            return Err(Refused::Stale);
+            return Err(DigestError::Stale);
         }
         let secret = secret_of(user);
         let password = secret.as_ref().map_or("", Secret::reveal);
         let ha1 = algorithm.hash(&[user, &self.realm, password]);
         let expected =
-            response(algorithm, &ha1, request.method_token(), &d).ok_or(Refused::Missing)?;
+            response(algorithm, &ha1, request.method_token(), &d).ok_or(DigestError::Missing)?;
         let given = d.get("response").unwrap_or_default().to_ascii_lowercase();
         let same: bool = expected.as_bytes().ct_eq(given.as_bytes()).into();
         if !same || secret.is_none() {
-            return Err(Refused::Wrong);
+            return Err(DigestError::Wrong);
         }
         if !d.get("uri").is_some_and(|uri| is_for(uri, request)) {
-            return Err(Refused::OtherUri);
+            return Err(DigestError::OtherUri);
         }
         if !self.count_is_new(random, issued, count, now) {
-            return Err(Refused::Stale);
+            return Err(DigestError::Stale);
         }
         Ok(user)
     }

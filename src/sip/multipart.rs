@@ -89,7 +89,7 @@ fn read(content_type: &str, body: &[u8], depth: usize, counts: bool, out: &mut V
         if out.len() == MAX_PARTS {
             return;
         }
-        let part = Section::read(section);
+        let part = RawPart::read(section);
         if part.content_type.to_ascii_lowercase().starts_with("multipart/") {
             read(&part.content_type, part.body, depth - 1, counts && !alternative, out);
             continue;
@@ -137,16 +137,16 @@ fn before_delimiter(part: &[u8]) -> &[u8] {
 
 /// A part's headers, as far as they matter, and what follows them.
 #[derive(Default)]
-struct Section<'a> {
+struct RawPart<'a> {
     content_type: String,
     disposition: String,
     encoding: String,
     body: &'a [u8],
 }
 
-impl<'a> Section<'a> {
-    fn read(bytes: &'a [u8]) -> Section<'a> {
-        let mut section = Section { body: &[], ..Section::default() };
+impl<'a> RawPart<'a> {
+    fn read(bytes: &'a [u8]) -> RawPart<'a> {
+        let mut section = RawPart { body: &[], ..RawPart::default() };
         let mut lines: Vec<String> = Vec::new();
         let mut at = 0;
         while at < bytes.len() {

@@ -40,18 +40,22 @@ pub(crate) fn features_of(contact: &NameAddr<'_>) -> String {
 }
 
 /// One value: features that belong together.
-struct Wish<'a> {
+struct PreferredFeatures<'a> {
     params: Params<'a>,
     require: bool,
     explicit: bool,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> PreferredFeatures<'a> {
     /// `*;audio;require`; none where it cannot be read.
-    fn parse(text: &'a str) -> Option<Wish<'a>> {
+    fn parse(text: &'a str) -> Option<PreferredFeatures<'a>> {
         let (star, params) = cut(text, b';')?;
         let params = Params::parse(params).ok().filter(|_| star.trim_ascii() == "*")?;
-        Some(Wish { params, require: params.has("require"), explicit: params.has("explicit") })
+        Some(PreferredFeatures {
+            params,
+            require: params.has("require"),
+            explicit: params.has("explicit"),
+        })
     }
 
     fn features(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
@@ -91,14 +95,16 @@ fn matches(wanted: Option<&str>, has: Option<&str>) -> bool {
 
 /// A request's wishes.
 pub(crate) struct Preferences<'a> {
-    accept: Vec<Wish<'a>>,
-    reject: Vec<Wish<'a>>,
+    accept: Vec<PreferredFeatures<'a>>,
+    reject: Vec<PreferredFeatures<'a>>,
 }
 
 impl<'a> Preferences<'a> {
     /// Reads them; values that cannot be read wish nothing.
     pub(crate) fn of(request: &'a Message) -> Preferences<'a> {
-        let read = |name| request.values(name).take(MAX_WISHES).filter_map(Wish::parse).collect();
+        let read = |name| {
+            request.values(name).take(MAX_WISHES).filter_map(PreferredFeatures::parse).collect()
+        };
         Preferences {
             accept: read(HeaderName::AcceptContact),
             reject: read(HeaderName::RejectContact),
@@ -108,9 +114,10 @@ impl<'a> Preferences<'a> {
     /// Whether a phone with these features may be rung.
     pub(crate) fn allow(&self, features: &str) -> bool {
         let phone = Params::parse(features).unwrap_or_default();
-        let rejected = |w: &Wish<'_>| w.is_covered(phone) && w.agrees(phone);
-        let accepted =
-            |w: &Wish<'_>| !w.require || (w.agrees(phone) && (!w.explicit || w.is_covered(phone)));
+        let rejected = |w: &PreferredFeatures<'_>| w.is_covered(phone) && w.agrees(phone);
+        let accepted = |w: &PreferredFeatures<'_>| {
+            !w.require || (w.agrees(phone) && (!w.explicit || w.is_covered(phone)))
+        };
         !self.reject.iter().any(rejected) && self.accept.iter().all(accepted)
     }
 }

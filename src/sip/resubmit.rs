@@ -1,6 +1,6 @@
 //! A request of ours, sent once more with credentials (RFC 3261 §8.1.3.5, §22.2).
 
-use super::build::Writer;
+use super::build::MessageWriter;
 use super::message::Message;
 use super::parse::{Framing, HeaderName};
 use bytes::Bytes;
@@ -18,7 +18,7 @@ pub(crate) fn resubmit(
     if !sent.is_request() {
         return None;
     }
-    let mut request = Writer::request(sent.method(), sent.request_uri());
+    let mut request = MessageWriter::request(sent.method(), sent.request_uri());
     for (name, _, value) in sent.headers() {
         match name {
             H::Via => request.put(name, via),

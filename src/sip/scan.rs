@@ -5,14 +5,14 @@
 
 /// A set of characters: one bit of [`CLASSES`].
 #[derive(Clone, Copy)]
-pub(crate) struct Class(u8);
+pub(crate) struct ByteClass(u8);
 
 /// `token`.
-pub(crate) const TOKEN: Class = Class(1);
+pub(crate) const TOKEN: ByteClass = ByteClass(1);
 /// A host name's characters (and `_`, which the field uses).
-pub(crate) const HOST: Class = Class(2);
+pub(crate) const HOST: ByteClass = ByteClass(2);
 /// What no URI holds: control characters, space, `<`, `>`, `"`.
-pub(crate) const NOT_URI: Class = Class(4);
+pub(crate) const NOT_URI: ByteClass = ByteClass(4);
 
 const CLASSES: [u8; 256] = {
     let mut classes = [0u8; 256];
@@ -30,7 +30,7 @@ const CLASSES: [u8; 256] = {
     classes
 };
 
-impl Class {
+impl ByteClass {
     /// Whether `b` is one of these.
     pub(crate) fn has(self, b: u8) -> bool {
         CLASSES[b as usize] & self.0 != 0

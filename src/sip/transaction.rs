@@ -184,12 +184,12 @@ pub struct Transmit {
 
 enum Machine {
     InviteClient(invite_client::InviteClient),
-    Client(client::Client),
+    Client(client::ClientTransaction),
     InviteServer(invite_server::InviteServer),
-    Server(server::Server),
+    Server(server::ServerTransaction),
 }
 
-struct Entry {
+struct TransactionEntry {
     machine: Machine,
     hop: Hop,
     key: Arc<str>,
@@ -203,7 +203,7 @@ const MAX_TRANSACTIONS: usize = 200_000;
 /// All transactions of a node.
 #[derive(Default)]
 pub struct Transactions {
-    entries: IdMap<u64, Entry>,
+    entries: IdMap<u64, TransactionEntry>,
     /// Those by each hop, in the order they began.
     by_hop: HashMap<Hop, BTreeSet<u64>>,
     keys: HashMap<Arc<str>, u64>,
@@ -233,7 +233,7 @@ impl Transactions {
                 reliable,
                 &mut effects,
             )),
-            _ => Machine::Client(client::Client::start(bytes, reliable, &mut effects)),
+            _ => Machine::Client(client::ClientTransaction::start(bytes, reliable, &mut effects)),
         };
         let key = ["c", branch, " ", method.as_str()].concat();
         let id = self.insert(key.into(), machine, hop);
@@ -245,7 +245,7 @@ impl Transactions {
         let id = self.next;
         self.next += 1;
         self.keys.insert(key.clone(), id);
-        self.entries.insert(id, Entry { machine, hop, key, timers: 0 });
+        self.entries.insert(id, TransactionEntry { machine, hop, key, timers: 0 });
         self.by_hop.entry(hop).or_default().insert(id);
         id
     }
@@ -371,7 +371,7 @@ impl Transactions {
         let target = (method == Method::Cancel).then(|| self.cancelled_by(&message)).flatten();
         let machine = match method {
             Method::Invite => Machine::InviteServer(invite_server::InviteServer::start()),
-            _ => Machine::Server(server::Server::start()),
+            _ => Machine::Server(server::ServerTransaction::start()),
         };
         let id = self.insert(key, machine, hop);
         events.push(TransactionEvent::Request { id: ServerId(id), hop, message, target });

@@ -20,16 +20,16 @@ pub enum Scheme {
 
 /// What carries a request to a server (RFC 3261 §18, RFC 3263 §4.1).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Transport {
+pub enum UriTransport {
     Udp,
     Tcp,
     Tls,
 }
 
-impl Transport {
+impl UriTransport {
     /// The transport a URI's parameter names.
-    pub(crate) fn from_param(text: &str) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp, Transport::Tls]
+    pub(crate) fn from_param(text: &str) -> Option<UriTransport> {
+        [UriTransport::Udp, UriTransport::Tcp, UriTransport::Tls]
             .into_iter()
             .find(|t| t.as_str().eq_ignore_ascii_case(text))
     }
@@ -37,15 +37,15 @@ impl Transport {
     /// Its name in a URI.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Transport::Udp => "udp",
-            Transport::Tcp => "tcp",
-            Transport::Tls => "tls",
+            UriTransport::Udp => "udp",
+            UriTransport::Tcp => "tcp",
+            UriTransport::Tls => "tls",
         }
     }
 
     /// The port where a URI names none (RFC 3261 §19.1.2).
     pub(crate) fn default_port(self) -> u16 {
-        if self == Transport::Tls { 5061 } else { 5060 }
+        if self == UriTransport::Tls { 5061 } else { 5060 }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::seal::Sealer;
 use super::{Directory, move_aside, replace};
 use crate::errors::Code;
-use crate::media::dtls::{self, Identity};
+use crate::media::dtls::{self, DtlsIdentity};
 use anyhow::Context;
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +21,7 @@ pub(crate) fn load(
     directory: &Directory,
     in_use: bool,
     now: SystemTime,
-) -> anyhow::Result<Identity> {
+) -> anyhow::Result<DtlsIdentity> {
     let path = directory.file(FILE);
     if path.exists() {
         match read(directory) {
@@ -43,7 +43,7 @@ pub(crate) fn load(
         }
     }
     let pem = dtls::new_certificate().context("no DTLS certificate could be made")?;
-    let identity = Identity::from_pem(&pem).context("no DTLS certificate could be made")?;
+    let identity = DtlsIdentity::from_pem(&pem).context("no DTLS certificate could be made")?;
     if let Err(e) = keep(directory, &pem, now) {
         tracing::warn!(
             code = %Code::STATE,
@@ -54,14 +54,14 @@ pub(crate) fn load(
     Ok(identity)
 }
 
-fn read(directory: &Directory) -> anyhow::Result<(Identity, SystemTime)> {
+fn read(directory: &Directory) -> anyhow::Result<(DtlsIdentity, SystemTime)> {
     let sealed = std::fs::read(directory.file(FILE))?;
     let plain = Sealer::new(directory.key)?
         .open(FILE, &sealed)
         .context("it is not intact, or sealed under another key")?;
     let (made, pem) = plain.split_first_chunk::<8>().context("it is too short")?;
     let made = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from_be_bytes(*made));
-    Ok((Identity::from_pem(std::str::from_utf8(pem)?)?, made))
+    Ok((DtlsIdentity::from_pem(std::str::from_utf8(pem)?)?, made))
 }
 
 fn keep(directory: &Directory, pem: &str, now: SystemTime) -> anyhow::Result<()> {

@@ -8,7 +8,7 @@
 //! may be older than what was sent under its values, so a value of another boot is never
 //! [`Fresh`](Record::Fresh).
 
-use super::database::{self, Database, Settings};
+use super::database::{self, Database, DatabaseSettings};
 use super::seal::Sealer;
 use super::{Directory, move_aside};
 use crate::errors::Code;
@@ -16,6 +16,8 @@ use nix::time::{ClockId, clock_gettime};
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::params;
 use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -23,7 +25,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 const FILE: &str = "checkpoints.db";
-const SETTINGS: Settings = Settings {
+/// When this process lived last, while it has checkpoints: by the boot, and its clock.
+const ALIVE: &str = "alive";
+/// Between two times that this is written.
+const BEAT: Duration = Duration::from_millis(100);
+const SETTINGS: DatabaseSettings = DatabaseSettings {
     schema: "CREATE TABLE IF NOT EXISTS checkpoint (name TEXT PRIMARY KEY, sealed BLOB NOT NULL)",
     synced: false,
     shared: false,
@@ -52,7 +58,7 @@ pub enum Record {
 
 /// A record with its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Entry {
+pub struct CheckpointEntry {
     pub name: String,
     pub record: Record,
 }
@@ -69,22 +75,22 @@ struct Value {
     queued: bool,
 }
 
-struct Named {
+struct NamedSlot {
     name: String,
     value: Mutex<Value>,
     written: AtomicU64,
     written_until: AtomicU64,
 }
 
-struct Shared {
-    slots: Mutex<HashMap<String, Arc<Named>>>,
+struct CheckpointShared {
+    slots: Mutex<HashMap<String, Arc<NamedSlot>>>,
     queue: Mutex<Queue>,
     wake: Condvar,
 }
 
 #[derive(Default)]
 struct Queue {
-    changed: Vec<Arc<Named>>,
+    changed: Vec<Arc<NamedSlot>>,
     over: bool,
 }
 
@@ -93,11 +99,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Milliseconds since the host started, its sleep among them: a clock that goes on across
-/// processes and that nobody sets.
-fn boot_clock() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
-    now.as_millis() as u64
+/// Time since the host started, its sleep among it: a clock that goes on across processes and that
+/// nobody sets.
+pub(crate) fn boot_clock() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
+fn boot_millis() -> u64 {
+    boot_clock().as_millis() as u64
 }
 
 /// Tells one boot of the host from another.
@@ -109,26 +118,27 @@ fn boot() -> [u8; 16] {
 
 /// The checkpoints of this process.
 pub struct Checkpoints {
-    shared: Arc<Shared>,
+    shared: Arc<CheckpointShared>,
     done: Option<Receiver<()>>,
+    died: Option<Duration>,
 }
 
 /// The place of one name's value. Dropping it leaves the value where it is.
 #[derive(Clone)]
 pub struct Slot {
-    named: Arc<Named>,
-    shared: Arc<Shared>,
+    named: Arc<NamedSlot>,
+    shared: Arc<CheckpointShared>,
 }
 
 impl Checkpoints {
     /// Values are kept in memory only.
     pub fn in_memory() -> Checkpoints {
-        let shared = Shared {
+        let shared = CheckpointShared {
             slots: Mutex::default(),
             queue: Mutex::new(Queue { over: true, ..Queue::default() }),
             wake: Condvar::new(),
         };
-        Checkpoints { shared: Arc::new(shared), done: None }
+        Checkpoints { shared: Arc::new(shared), done: None, died: None }
     }
 
     /// Opens the checkpoints of a directory, and returns what an earlier process left. `version` is
@@ -137,7 +147,11 @@ impl Checkpoints {
     ///
     /// It never fails: what cannot be read is reported and lost, and what cannot be written is
     /// tried again.
-    pub fn open(directory: &Directory, version: u16, failed: Counter) -> (Checkpoints, Vec<Entry>) {
+    pub fn open(
+        directory: &Directory,
+        version: u16,
+        failed: Counter,
+    ) -> (Checkpoints, Vec<CheckpointEntry>) {
         let path = directory.file(FILE);
         let mut memory = Checkpoints::in_memory();
         let sealer = match Sealer::new(directory.key) {
@@ -147,8 +161,10 @@ impl Checkpoints {
                 return (memory, Vec::new());
             }
         };
-        let mut writer = Writer {
+        let mut writer = CheckpointWriter {
             path,
+            alive: directory.file(ALIVE),
+            beat: None,
             sealer,
             version,
             boot: boot(),
@@ -159,8 +175,9 @@ impl Checkpoints {
             retry: Instant::now(),
             shared: memory.shared.clone(),
         };
+        memory.died = writer.last_beat();
         let entries = writer.load();
-        for Entry { name, record } in &entries {
+        for CheckpointEntry { name, record } in &entries {
             let (Record::Fresh(bytes) | Record::Stale(bytes)) = record else { continue };
             locked(&locked_slot(&memory.shared, name).value).bytes = Some(bytes.as_slice().into());
         }
@@ -175,6 +192,11 @@ impl Checkpoints {
             }
         }
         (memory, entries)
+    }
+
+    /// How long ago the earlier process was alive; `None` where it left nothing, or in another boot.
+    pub(crate) fn died(&self) -> Option<Duration> {
+        self.died
     }
 
     /// The slot of `name`; of an earlier process's value too.
@@ -194,12 +216,12 @@ impl Drop for Checkpoints {
     }
 }
 
-fn locked_slot(shared: &Shared, name: &str) -> Arc<Named> {
+fn locked_slot(shared: &CheckpointShared, name: &str) -> Arc<NamedSlot> {
     let mut slots = locked(&shared.slots);
     if let Some(known) = slots.get(name) {
         return known.clone();
     }
-    let fresh = Arc::new(Named {
+    let fresh = Arc::new(NamedSlot {
         name: name.to_owned(),
         value: Mutex::default(),
         written: AtomicU64::new(0),
@@ -215,7 +237,7 @@ impl Slot {
     /// After `good_for` it is no longer [`Fresh`](Record::Fresh), unless it is put again: what the
     /// value reserves must last that long.
     pub fn put(&self, bytes: impl Into<Arc<[u8]>>, good_for: Duration) -> u64 {
-        let until = boot_clock().saturating_add(good_for.as_millis() as u64);
+        let until = boot_millis().saturating_add(good_for.as_millis() as u64);
         self.change(Some(bytes.into()), until)
     }
 
@@ -260,7 +282,7 @@ impl Slot {
     pub fn written(&self) -> u64 {
         let number = self.named.written.load(Ordering::Acquire);
         let until = self.named.written_until.load(Ordering::Acquire);
-        if number == 0 || boot_clock() > until { 0 } else { number }
+        if number == 0 || boot_millis() > until { 0 } else { number }
     }
 
     /// The newest value, whether it is on disk or not.
@@ -271,14 +293,14 @@ impl Slot {
 
 /// What is written next of a slot.
 struct Change {
-    named: Arc<Named>,
+    named: Arc<NamedSlot>,
     sequence: u64,
     bytes: Option<Arc<[u8]>>,
     good_until: u64,
 }
 
 impl Change {
-    fn of(named: Arc<Named>) -> Change {
+    fn of(named: Arc<NamedSlot>) -> Change {
         let mut value = locked(&named.value);
         value.queued = false;
         let (sequence, good_until) = (value.sequence, value.good_until);
@@ -289,8 +311,10 @@ impl Change {
 }
 
 /// The thread that writes.
-struct Writer {
+struct CheckpointWriter {
     path: PathBuf,
+    alive: PathBuf,
+    beat: Option<File>,
     sealer: Sealer,
     version: u16,
     boot: [u8; 16],
@@ -300,12 +324,12 @@ struct Writer {
     failing: bool,
     pause: Duration,
     retry: Instant,
-    shared: Arc<Shared>,
+    shared: Arc<CheckpointShared>,
 }
 
-impl Writer {
+impl CheckpointWriter {
     /// What is in the file; one that cannot be read is moved aside.
-    fn load(&mut self) -> Vec<Entry> {
+    fn load(&mut self) -> Vec<CheckpointEntry> {
         let read = Database::open_or_begin(&self.path, &SETTINGS).and_then(|(database, aside)| {
             self.database = Some(database);
             match (aside, self.read()) {
@@ -339,19 +363,19 @@ impl Writer {
         }
     }
 
-    fn read(&mut self) -> rusqlite::Result<Vec<Entry>> {
+    fn read(&mut self) -> rusqlite::Result<Vec<CheckpointEntry>> {
         let Some(database) = &self.database else { return Ok(Vec::new()) };
         let mut statement = database.connection.prepare("SELECT name, sealed FROM checkpoint")?;
         let rows: Vec<(String, Vec<u8>)> = statement
             .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
         drop(statement);
-        let now = boot_clock();
+        let now = boot_millis();
         let (mut entries, mut lost) = (Vec::new(), Vec::new());
         for (name, sealed) in rows {
             let plain = self.sealer.open(&name, &sealed);
             match plain.and_then(|plain| record(&plain, self.version, &self.boot, now)) {
-                Some(record) => entries.push(Entry { name, record }),
+                Some(record) => entries.push(CheckpointEntry { name, record }),
                 None => lost.push(name),
             }
         }
@@ -371,10 +395,28 @@ impl Writer {
         Ok(entries)
     }
 
+    fn last_beat(&self) -> Option<Duration> {
+        let bytes = std::fs::read(&self.alive).ok()?;
+        let (boot, at) = bytes.split_first_chunk::<16>()?;
+        let at = Duration::from_millis(u64::from_be_bytes(at.try_into().ok()?));
+        boot_clock().checked_sub(at).filter(|_| *boot == self.boot)
+    }
+
+    /// Notes that this process lives. Where that cannot be, its end looks older than it is.
+    fn note_life(&mut self) {
+        let fresh = || super::private().open(&self.alive).ok();
+        self.beat = self.beat.take().or_else(fresh);
+        let bytes = [&self.boot[..], &boot_millis().to_be_bytes()].concat();
+        if let Some(file) = &self.beat {
+            let _ = file.write_all_at(&bytes, 0);
+        }
+    }
+
     fn run(mut self, done: Sender<()>) {
         let mut last = Instant::now();
         loop {
             let (changed, over) = self.wait();
+            self.note_life();
             let failing = self.database.is_none();
             if failing && Instant::now() >= self.retry {
                 // Everything that is alive: what was written before is gone.
@@ -402,10 +444,14 @@ impl Writer {
     }
 
     /// Waits until something has changed, a retry is due, or it is over.
-    fn wait(&self) -> (Vec<Arc<Named>>, bool) {
+    fn wait(&self) -> (Vec<Arc<NamedSlot>>, bool) {
+        let beats = !locked(&self.shared.slots).is_empty();
         let queue = locked(&self.shared.queue);
         let idle = |q: &mut Queue| q.changed.is_empty() && !q.over;
-        let mut queue = if self.database.is_some() {
+        let mut queue = if self.database.is_some() && beats {
+            let waited = self.shared.wake.wait_timeout_while(queue, BEAT, idle);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        } else if self.database.is_some() {
             self.shared.wake.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner)
         } else {
             let rest = self.retry.saturating_duration_since(Instant::now());
@@ -415,7 +461,7 @@ impl Writer {
         (std::mem::take(&mut queue.changed), queue.over)
     }
 
-    fn write(&mut self, changed: Vec<Arc<Named>>) {
+    fn write(&mut self, changed: Vec<Arc<NamedSlot>>) {
         let changes: Vec<Change> = changed.into_iter().map(Change::of).collect();
         match self.commit(&changes) {
             Ok(()) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// How a database is kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct DatabaseSettings {
     pub(crate) schema: &'static str,
     /// Whether a commit is on the disk when it returns. Without, it survives the process, but not
     /// the host.
@@ -42,7 +42,7 @@ impl Database {
     ///
     /// # Errors
     /// It cannot be opened, is locked, or is none.
-    pub(crate) fn open(path: &Path, settings: &Settings) -> rusqlite::Result<Database> {
+    pub(crate) fn open(path: &Path, settings: &DatabaseSettings) -> rusqlite::Result<Database> {
         // SQLite would make it for everybody to read; the files beside it get its rights. What is
         // wrong with the place, SQLite itself says.
         if settings.shared {
@@ -71,7 +71,7 @@ impl Database {
     /// It cannot be opened, or is locked.
     pub(crate) fn open_or_begin(
         path: &Path,
-        settings: &Settings,
+        settings: &DatabaseSettings,
     ) -> anyhow::Result<(Database, Option<PathBuf>)> {
         match Database::open(path, settings) {
             Ok(database) => Ok((database, None)),

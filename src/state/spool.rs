@@ -1,7 +1,7 @@
 //! The spool: what could not be delivered yet, in order, until it is.
 
 use super::Directory;
-use super::database::{Database, Settings, is_corrupt};
+use super::database::{Database, DatabaseSettings, is_corrupt};
 use super::move_aside;
 use crate::errors::Code;
 use rusqlite::{Connection, params};
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 const FILE: &str = "spool.db";
-const SETTINGS: Settings = Settings {
+const SETTINGS: DatabaseSettings = DatabaseSettings {
     schema: "CREATE TABLE IF NOT EXISTS spool (sink TEXT NOT NULL, number INTEGER NOT NULL, \
              id TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (sink, number))",
     synced: true,

@@ -1,6 +1,6 @@
 //! DNS for the core: one query, one answer, never later than two seconds. The core has the cache.
 
-use crate::resolver::{Answer, Naptr, Query, Records, Srv};
+use crate::resolver::{DnsAnswer, DnsQuery, Naptr, Records, Srv};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl Dns {
     ///
     /// # Errors
     /// The text says which name, and why; a name without such records is an empty answer.
-    pub(crate) async fn ask(&self, query: &Query) -> Answer {
+    pub(crate) async fn ask(&self, query: &DnsQuery) -> DnsAnswer {
         let name = query.name().to_owned();
         match timeout(PATIENCE, self.look_up(query)).await {
             Ok(answer) => answer,
@@ -42,15 +42,15 @@ impl Dns {
         }
     }
 
-    async fn look_up(&self, query: &Query) -> Answer {
+    async fn look_up(&self, query: &DnsQuery) -> DnsAnswer {
         let Some(resolver) = &self.resolver else {
             return Err("the system names no DNS server (/etc/resolv.conf)".into());
         };
         // A trailing dot: the name as it is, no search list.
         let full = format!("{}.", query.name().trim_end_matches('.'));
         match query {
-            Query::Address(name) => self.addresses(name, &full).await,
-            Query::Srv(_) => {
+            DnsQuery::Address(name) => self.addresses(name, &full).await,
+            DnsQuery::Srv(_) => {
                 let (found, ttl) = records(resolver, &full, RecordType::SRV, |data| match data {
                     RData::SRV(srv) => Some(Srv {
                         priority: srv.priority,
@@ -63,7 +63,7 @@ impl Dns {
                 .await?;
                 Ok((Records::Srv(found), ttl))
             }
-            Query::Naptr(_) => {
+            DnsQuery::Naptr(_) => {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
                 let (found, ttl) = records(resolver, &full, RecordType::NAPTR, |data| match data {
                     RData::NAPTR(naptr) => Some(Naptr {
@@ -82,7 +82,7 @@ impl Dns {
     }
 
     /// A and AAAA, both; a short name (`pbx`) goes by the hosts file and search list.
-    async fn addresses(&self, name: &str, full: &str) -> Answer {
+    async fn addresses(&self, name: &str, full: &str) -> DnsAnswer {
         let Some(resolver) = &self.resolver else {
             return Err(format!("{name} cannot be resolved"));
         };

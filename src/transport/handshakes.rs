@@ -7,7 +7,7 @@
 
 use super::budget::Budget;
 use crate::address::network_of;
-use crate::refused::{Full, Port, RefusedConnections};
+use crate::refused::{Full, RefusedConnections, RefusedPort};
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
@@ -34,20 +34,20 @@ pub(crate) struct Handshakes {
     processors: Semaphore,
     room: Semaphore,
     budget: Mutex<Budget>,
-    sources: Mutex<HashMap<IpAddr, Waiting>>,
-    port: Port,
+    sources: Mutex<HashMap<IpAddr, WaitingHandshakes>>,
+    port: RefusedPort,
     refused: Arc<RefusedConnections>,
 }
 
 /// Those of one source: one at a time, in order.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingHandshakes {
     turn: Arc<Semaphore>,
     holders: usize,
 }
 
 /// A source's place in the table; the entry goes with its last holder.
-struct Turn<'a> {
+struct HandshakeTurn<'a> {
     handshakes: &'a Handshakes,
     source: IpAddr,
     turn: Arc<Semaphore>,
@@ -55,7 +55,7 @@ struct Turn<'a> {
 
 impl Handshakes {
     /// As many at once as there are processors.
-    pub(crate) fn new(port: Port, refused: Arc<RefusedConnections>) -> Handshakes {
+    pub(crate) fn new(port: RefusedPort, refused: Arc<RefusedConnections>) -> Handshakes {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Handshakes {
             processors: Semaphore::new(processors),
@@ -135,20 +135,20 @@ impl Handshakes {
     }
 
     /// A place among those of a source; `None` if it has too many waiting.
-    fn turn(&self, source: IpAddr) -> Option<Turn<'_>> {
+    fn turn(&self, source: IpAddr) -> Option<HandshakeTurn<'_>> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = sources
             .entry(source)
-            .or_insert_with(|| Waiting { turn: Arc::new(Semaphore::new(1)), holders: 0 });
+            .or_insert_with(|| WaitingHandshakes { turn: Arc::new(Semaphore::new(1)), holders: 0 });
         if waiting.holders >= MOST_WAITING_OF_SOURCE {
             return None;
         }
         waiting.holders += 1;
-        Some(Turn { handshakes: self, source, turn: waiting.turn.clone() })
+        Some(HandshakeTurn { handshakes: self, source, turn: waiting.turn.clone() })
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for HandshakeTurn<'_> {
     fn drop(&mut self) {
         let mut sources = self.handshakes.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(waiting) = sources.get_mut(&self.source) {
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_port_waits_where_too_many_handshakes_do() {
-        let handshakes = Handshakes::new(Port::Web, Arc::default());
+        let handshakes = Handshakes::new(RefusedPort::Web, Arc::default());
         let room = || timeout(Duration::from_secs(1), handshakes.has_room());
         assert!(room().await.is_ok());
         let waiting = handshakes.room.acquire_many(MOST_WAITING as u32).await.expect("open");
@@ -212,7 +212,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_source_has_so_many_handshakes_waiting_and_no_more() {
         let (acceptor, client) = parties();
-        let handshakes = Arc::new(Handshakes::new(Port::Web, Arc::default()));
+        let handshakes = Arc::new(Handshakes::new(RefusedPort::Web, Arc::default()));
         // Much is owed: nothing is answered before the deadline.
         handshakes.budget().spent(Duration::from_secs(3_600));
         let mut waiting = Vec::new();
@@ -238,7 +238,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn handshakes_nobody_finishes_delay_nobody() {
         let (acceptor, client) = parties();
-        let handshakes = Arc::new(Handshakes::new(Port::Web, Arc::default()));
+        let handshakes = Arc::new(Handshakes::new(RefusedPort::Web, Arc::default()));
         let mut strangers = Vec::new();
         for n in 0..200u8 {
             let (far, near) = silent(&client, n % 2 == 0).await;

@@ -2,7 +2,7 @@
 //! another's outage.
 
 use crate::address::network_of;
-use crate::refused::{Full, Port, RefusedConnections};
+use crate::refused::{Full, RefusedConnections, RefusedPort};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,14 +21,14 @@ const MOST_STANDING_OF_SOURCE: usize = 32;
 pub(crate) struct Seats {
     most: AtomicUsize,
     per_source: AtomicUsize,
-    port: Port,
+    port: RefusedPort,
     refused: Arc<RefusedConnections>,
     /// Seated, and standing.
-    held: [Mutex<Held>; 2],
+    held: [Mutex<HeldSeats>; 2],
 }
 
 #[derive(Default, Debug)]
-struct Held {
+struct HeldSeats {
     all: usize,
     by_source: HashMap<IpAddr, usize>,
 }
@@ -42,7 +42,7 @@ pub(crate) struct Seat {
     pub(crate) stands: Option<Full>,
 }
 
-impl Held {
+impl HeldSeats {
     fn take(&mut self, source: IpAddr, most: usize, per_source: usize) -> Result<(), Full> {
         let own = self.by_source.get(&source).copied().unwrap_or(0);
         if self.all >= most {
@@ -62,7 +62,7 @@ impl Seats {
     /// may hold `per_source`. This machine itself has no share of its own: a proxy in front of us
     /// is one address.
     pub(crate) fn new(
-        port: Port,
+        port: RefusedPort,
         (most, per_source): (usize, usize),
         refused: Arc<RefusedConnections>,
     ) -> Arc<Seats> {
@@ -120,7 +120,7 @@ impl Seats {
         self.lock(false).all
     }
 
-    fn lock(&self, standing: bool) -> std::sync::MutexGuard<'_, Held> {
+    fn lock(&self, standing: bool) -> std::sync::MutexGuard<'_, HeldSeats> {
         // The counts are sound after every statement, so a panic elsewhere does not spoil them.
         self.held[usize::from(standing)].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     fn seats(most: usize, per_source: usize) -> Arc<Seats> {
-        Seats::new(Port::Web, (most, per_source), Arc::default())
+        Seats::new(RefusedPort::Web, (most, per_source), Arc::default())
     }
 
     fn v6(interface: u16, network: u16) -> IpAddr {

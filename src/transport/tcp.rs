@@ -7,9 +7,9 @@ use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL, tune};
 use crate::errors::Code;
 use crate::flow::FlowKind;
 use crate::gateway::Input;
-use crate::log_limit::{self, Class, Level};
-use crate::refused::{Port, RefusedConnections};
-use crate::sip::build::Writer;
+use crate::log_limit::{self, Level, LineClass};
+use crate::refused::{RefusedConnections, RefusedPort};
+use crate::sip::build::MessageWriter;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
 use crate::sip::stream::{Frame, Framer};
@@ -44,8 +44,8 @@ pub(crate) async fn serve(
     inbox: Inbox,
     refused: Arc<RefusedConnections>,
 ) {
-    let handshakes = Arc::new(Handshakes::new(Port::Sip, refused.clone()));
-    let seats = Seats::new(Port::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused);
+    let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone()));
+    let seats = Seats::new(RefusedPort::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused);
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             // Out of descriptors: wait for some to come back.
@@ -151,7 +151,7 @@ pub(crate) fn connect(
             (Err(_), _) => Some((Code::UNREACHABLE, format!("no connection to {to} within 5 s"))),
         };
         if let Some((code, why)) = &failed {
-            let class = Class::new("connections to trunks that failed", *code);
+            let class = LineClass::new("connections to trunks that failed", *code);
             log_limit::tell(Level::Warn, class, || why.clone());
         }
         let (code, why) = failed.unwrap_or_default();
@@ -215,7 +215,8 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                         .filter(|h| h.is_request() && h.header(HeaderName::Via).is_some())
                     {
                         let reject = crate::sip::Refusal::new(why.status, why.to_string());
-                        let response = Writer::refusal(head, &reject, "framing", "webtrunk").end();
+                        let response =
+                            MessageWriter::refusal(head, &reject, "framing", "webtrunk").end();
                         let _ = timeout(WRITE_STALL, async {
                             write.write_all(&response).await?;
                             write.flush().await

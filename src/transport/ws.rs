@@ -91,14 +91,14 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     return close(&mut socket, Some(CloseCode::Policy)).await;
                 }
                 match receive(incoming, flow, remote, inbox).await {
-                    Next::Nothing => continue,
-                    Next::Reply(frame) => frame,
-                    Next::Farewell => {
+                    NextFrame::Nothing => continue,
+                    NextFrame::Reply(frame) => frame,
+                    NextFrame::Farewell => {
                         // tungstenite has the answer ready (RFC 6455 §5.5.1).
                         let _ = timeout(WRITE_STALL, socket.flush()).await;
                         return;
                     }
-                    Next::Stop => return,
+                    NextFrame::Stop => return,
                 }
             }
         };
@@ -149,7 +149,7 @@ pub(crate) fn messages(bytes: &[u8]) -> Vec<Message> {
     all.now_or_never().expect("it waits for nobody")
 }
 
-enum Next {
+enum NextFrame {
     Nothing,
     Reply(Frame),
     /// The peer closes, and gets its close frame back.
@@ -157,19 +157,19 @@ enum Next {
     Stop,
 }
 
-async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox) -> Next {
+async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox) -> NextFrame {
     let bytes = match &incoming {
         Frame::Text(text) => text.as_bytes(),
         Frame::Binary(bytes) => bytes,
-        Frame::Close(_) => return Next::Farewell,
+        Frame::Close(_) => return NextFrame::Farewell,
         // tungstenite answers pings by itself.
-        _ => return Next::Nothing,
+        _ => return NextFrame::Nothing,
     };
     match bytes {
         // RFC 5626 §3.5.1 over WebSocket (RFC 7118 §6): a double CRLF asks, a single one answers.
-        b"\r\n\r\n" => return Next::Reply(Frame::text("\r\n")),
+        b"\r\n\r\n" => return NextFrame::Reply(Frame::text("\r\n")),
         keep_alive if keep_alive.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) => {
-            return Next::Nothing;
+            return NextFrame::Nothing;
         }
         _ => {}
     }
@@ -178,7 +178,7 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
         // A bad message costs itself, not the connection.
         Err(why) => Arrival::Malformed { remote, why, rest: salvage(bytes) },
     };
-    if inbox.give(arrival).await { Next::Nothing } else { Next::Stop }
+    if inbox.give(arrival).await { NextFrame::Nothing } else { NextFrame::Stop }
 }
 
 /// Text where it is UTF-8, as browsers expect; else binary.

@@ -29,7 +29,7 @@ const MAX_TOO_BRIEF: u8 = 3;
 
 /// Where it stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum State {
+pub(crate) enum RegistrationState {
     Idle,
     Trying,
     Registered { until: Instant },
@@ -40,7 +40,7 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub registrar: TrunkUri,
-    pub state: State,
+    pub state: RegistrationState,
     expires: u32,
     next: Option<Instant>,
     failures: u32,
@@ -56,7 +56,7 @@ pub(crate) struct Registration {
 
 /// What a response asks for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Next {
+pub(crate) enum NextRegistration {
     /// Nothing until it falls due again.
     Nothing,
     /// Send again at once: with credentials, or a longer time.
@@ -77,7 +77,7 @@ impl Registration {
         let answering = Answering::default();
         Registration {
             registrar,
-            state: State::Idle,
+            state: RegistrationState::Idle,
             expires,
             next: Some(now),
             failures: 0,
@@ -105,8 +105,8 @@ impl Registration {
 
     /// A REGISTER is about to be sent: its CSeq and the seconds asked for.
     pub(crate) fn sending(&mut self) -> (u32, u32) {
-        if !matches!(self.state, State::Registered { .. }) {
-            self.state = State::Trying;
+        if !matches!(self.state, RegistrationState::Registered { .. }) {
+            self.state = RegistrationState::Trying;
         }
         self.cseq += 1;
         (self.cseq, self.expires)
@@ -119,11 +119,11 @@ impl Registration {
         response: &Message,
         contact: &str,
         chance: u8,
-    ) -> Next {
+    ) -> NextRegistration {
         match response.status() {
-            100..=199 => Next::Nothing,
-            200..=299 => self.registered(now, response, contact, chance),
-            401 | 407 if self.answering.take(response) => Next::Again,
+            100..=199 => NextRegistration::Nothing,
+            200..=299 => self.on_registered(now, response, contact, chance),
+            401 | 407 if self.answering.take(response) => NextRegistration::Again,
             401 | 403 | 407 => self.fail(
                 now,
                 format!("{} refuses our credentials ({})", self.registrar.host, response.status()),
@@ -138,9 +138,9 @@ impl Registration {
                 match longer.filter(|_| self.too_brief <= MAX_TOO_BRIEF) {
                     Some(longer) => {
                         self.expires = longer;
-                        Next::Again
+                        NextRegistration::Again
                     }
-                    None => self.failed(now, "423 without a usable Min-Expires".into(), chance),
+                    None => self.on_failure(now, "423 without a usable Min-Expires".into(), chance),
                 }
             }
             status => {
@@ -157,14 +157,14 @@ impl Registration {
                         self.failures += 1;
                         self.fail(now, why, asked.max(least))
                     }
-                    None => self.failed(now, why, chance),
+                    None => self.on_failure(now, why, chance),
                 }
             }
         }
     }
 
     /// Nothing came back, or nothing could be sent.
-    pub(crate) fn failed(&mut self, now: Instant, why: String, chance: u8) -> Next {
+    pub(crate) fn on_failure(&mut self, now: Instant, why: String, chance: u8) -> NextRegistration {
         let longest = (BACK_OFF * 2u32.saturating_pow(self.failures.min(8))).min(LONGEST_BACK_OFF);
         self.failures += 1;
         // RFC 5626 §4.5: between half and the whole of it, so that a fleet does not come back
@@ -172,15 +172,21 @@ impl Registration {
         self.fail(now, why, longest / 2 + longest / 2 * u32::from(chance) / 255)
     }
 
-    fn fail(&mut self, now: Instant, why: String, again_in: Duration) -> Next {
+    fn fail(&mut self, now: Instant, why: String, again_in: Duration) -> NextRegistration {
         self.answering.forget();
         self.next = Some(now + again_in);
         self.service_route.clear();
-        self.state = State::Waiting { why: why.clone() };
-        Next::Failed { why, again_in }
+        self.state = RegistrationState::Waiting { why: why.clone() };
+        NextRegistration::Failed { why, again_in }
     }
 
-    fn registered(&mut self, now: Instant, response: &Message, contact: &str, chance: u8) -> Next {
+    fn on_registered(
+        &mut self,
+        now: Instant,
+        response: &Message,
+        contact: &str,
+        chance: u8,
+    ) -> NextRegistration {
         let ours = |value: &&str| match (NameAddr::parse(value), Uri::parse(contact)) {
             (Ok(said), Ok(ours)) => {
                 said.uri.user == ours.user
@@ -196,17 +202,18 @@ impl Registration {
             .or_else(|| response.header(HeaderName::Expires).and_then(delta_seconds))
             .unwrap_or(self.expires)
             .max(SHORTEST);
-        let first = !matches!(self.state, State::Registered { .. });
+        let first = !matches!(self.state, RegistrationState::Registered { .. });
         (self.failures, self.too_brief) = (0, 0);
         self.answering.accepted();
-        self.state = State::Registered { until: now + Duration::from_secs(u64::from(granted)) };
+        self.state =
+            RegistrationState::Registered { until: now + Duration::from_secs(u64::from(granted)) };
         self.service_route =
             response.values(HeaderName::ServiceRoute).take(8).map(str::to_owned).collect();
         // Between 80 and 90 % of the time, and never later than 5 s before its end.
         let after = granted * 8 / 10 + granted / 10 * u32::from(chance) / 255;
         self.next =
             Some(now + Duration::from_secs(u64::from(after.min(granted.saturating_sub(5)).max(5))));
-        Next::Registered { expires: granted, first }
+        NextRegistration::Registered { expires: granted, first }
     }
 }
 
@@ -214,9 +221,11 @@ impl fmt::Display for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = &self.registrar.host;
         match &self.state {
-            State::Idle | State::Trying => write!(f, "registering with {host}"),
-            State::Registered { .. } => write!(f, "registered with {host}"),
-            State::Waiting { why } => write!(f, "not registered with {host}: {why}"),
+            RegistrationState::Idle | RegistrationState::Trying => {
+                write!(f, "registering with {host}")
+            }
+            RegistrationState::Registered { .. } => write!(f, "registered with {host}"),
+            RegistrationState::Waiting { why } => write!(f, "not registered with {host}: {why}"),
         }
     }
 }

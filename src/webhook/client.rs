@@ -32,9 +32,9 @@ impl fmt::Display for Failure {
 }
 
 /// Names that lead out of this network only (SSRF).
-struct Outside;
+struct PublicResolver;
 
-impl Resolve for Outside {
+impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0))
@@ -63,7 +63,7 @@ pub(crate) fn client(allow_private: bool) -> anyhow::Result<Client> {
         .no_proxy()
         .user_agent(concat!("webtrunk/", env!("CARGO_PKG_VERSION")));
     if !allow_private {
-        builder = builder.dns_resolver(Arc::new(Outside));
+        builder = builder.dns_resolver(Arc::new(PublicResolver));
     }
     Ok(builder.build()?)
 }
@@ -138,7 +138,7 @@ mod tests {
     #[tokio::test]
     async fn no_name_leads_into_this_network() {
         let name: Name = "localhost".parse().expect("a name");
-        let Err(why) = Outside.resolve(name).await else { panic!("it resolved") };
+        let Err(why) = PublicResolver.resolve(name).await else { panic!("it resolved") };
         assert!(why.to_string().contains("allow_private"), "{why}");
     }
 }

@@ -1,9 +1,9 @@
 //! Events that could not be told, kept in a file by a thread of its own: who hands one over waits
 //! for no disk.
 
-use super::{Counts, Told};
+use super::{Counts, WebhookEvent};
 use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use crate::private;
 use serde_json::json;
 use std::io::{self, Write};
@@ -20,17 +20,17 @@ const MAX_FILE: u64 = 32 << 20;
 pub(super) struct DeadLetters(Arc<Inner>);
 
 struct Inner {
-    letters: Option<SyncSender<Message>>,
+    letters: Option<SyncSender<LetterCommand>>,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Counts>,
 }
 
 struct Letter {
     why: String,
-    event: Told,
+    event: WebhookEvent,
 }
 
-enum Message {
+enum LetterCommand {
     Keep(Letter),
     /// Answered once everything before it is written.
     Flush(SyncSender<()>),
@@ -54,8 +54,8 @@ impl DeadLetters {
     }
 
     /// Hands a letter over.
-    pub(super) fn keep(&self, event: Told, why: &str) {
-        let letter = Message::Keep(Letter { why: why.to_owned(), event });
+    pub(super) fn keep(&self, event: WebhookEvent, why: &str) {
+        let letter = LetterCommand::Keep(Letter { why: why.to_owned(), event });
         let sent = self.0.letters.as_ref().map(|letters| letters.try_send(letter).is_ok());
         if sent != Some(true) {
             lost(&self.0.counts, "its file is too slow");
@@ -63,15 +63,15 @@ impl DeadLetters {
     }
 
     /// Hands letters over, and waits until they are written: for the end of the process.
-    pub(super) fn keep_at_the_end(&self, events: Vec<Told>, why: &str) {
+    pub(super) fn keep_at_the_end(&self, events: Vec<WebhookEvent>, why: &str) {
         let Some(letters) = &self.0.letters else { return };
         for event in events {
-            if letters.send(Message::Keep(Letter { why: why.to_owned(), event })).is_err() {
+            if letters.send(LetterCommand::Keep(Letter { why: why.to_owned(), event })).is_err() {
                 lost(&self.0.counts, "nobody writes its file");
             }
         }
         let (written, done) = sync_channel(1);
-        if letters.send(Message::Flush(written)).is_ok() {
+        if letters.send(LetterCommand::Flush(written)).is_ok() {
             let _ = done.recv();
         }
     }
@@ -88,18 +88,18 @@ impl Drop for Inner {
 
 fn lost(counts: &Counts, why: &str) {
     counts.lost.inc();
-    log_limit::tell(Level::Warn, Class::new("events lost", Code::WEBHOOK), || {
+    log_limit::tell(Level::Warn, LineClass::new("events lost", Code::WEBHOOK), || {
         format!("an event could neither be told nor kept: {why}")
     });
 }
 
-fn write_all(file: &Path, inbox: &Receiver<Message>, counts: &Counts) {
+fn write_all(file: &Path, inbox: &Receiver<LetterCommand>, counts: &Counts) {
     while let Ok(first) = inbox.recv() {
         let batch = std::iter::once(first).chain(inbox.try_iter().take(DeadLetters::QUEUE));
         for message in batch {
             let letter = match message {
-                Message::Keep(letter) => letter,
-                Message::Flush(written) => {
+                LetterCommand::Keep(letter) => letter,
+                LetterCommand::Flush(written) => {
                     let _ = written.send(());
                     continue;
                 }

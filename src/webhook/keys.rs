@@ -2,7 +2,7 @@
 
 use super::client::{allowed, client, send};
 use crate::config::{JwtSettings, KeySet};
-use crate::gateway::token::Keys;
+use crate::gateway::token::TokenKeys;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// It is not to be had, or holds nothing usable.
-pub(crate) async fn read(settings: &JwtSettings) -> Result<Arc<Keys>, String> {
+pub(crate) async fn read(settings: &JwtSettings) -> Result<Arc<TokenKeys>, String> {
     let text = match &settings.jwks {
         KeySet::File(path) => std::fs::read_to_string(path)
             .map_err(|e| format!("{} cannot be read: {e}", path.display()))?,
@@ -29,5 +29,5 @@ pub(crate) async fn read(settings: &JwtSettings) -> Result<Arc<Keys>, String> {
             .map_err(|e| e.why)?
         }
     };
-    Keys::parse(&text).map(Arc::new)
+    TokenKeys::parse(&text).map(Arc::new)
 }

@@ -1,9 +1,9 @@
 //! Events that are not told yet: what a stop, or the next start, must know of.
 
-use super::Told;
+use super::WebhookEvent;
 use super::dead_letters::DeadLetters;
 use crate::errors::Code;
-use crate::log_limit::{self, Class, Level};
+use crate::log_limit::{self, Level, LineClass};
 use crate::state::spool::{Item, MOST, Spool};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,24 +19,24 @@ const LAST: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub(super) struct Outstanding {
     spool: Option<Arc<Spool>>,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<WaitingEvents>,
     settled: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingEvents {
     next: u64,
-    items: BTreeMap<u64, Entry>,
+    items: BTreeMap<u64, OutstandingEvent>,
 }
 
-struct Entry {
+struct OutstandingEvent {
     id: String,
-    event: Told,
+    event: WebhookEvent,
     /// Whether the spool has it.
     spooled: bool,
 }
 
-impl Entry {
+impl OutstandingEvent {
     /// Its text is made only for the spool: the event itself is small.
     fn item(&self, number: u64) -> Item {
         Item { number, id: self.id.clone(), text: self.event.text() }
@@ -48,12 +48,12 @@ impl Outstanding {
         Arc::new(Outstanding { spool, ..Outstanding::default() })
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+    fn waiting(&self) -> MutexGuard<'_, WaitingEvents> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What an earlier process could not tell.
-    pub(super) async fn left(self: &Arc<Self>) -> Vec<(u64, String, Told)> {
+    pub(super) async fn left(self: &Arc<Self>) -> Vec<(u64, String, WebhookEvent)> {
         let this = self.clone();
         let read = tokio::task::spawn_blocking(move || {
             let Some(spool) = &this.spool else { return Vec::new() };
@@ -63,15 +63,19 @@ impl Outstanding {
                 if n == 0 { Ok(Vec::new()) } else { spool.from(SINK, 0, MOST) }
             });
             let items = items.unwrap_or_else(|e| {
-                log_limit::tell(Level::Warn, Class::new("events not read", Code::STATE), || {
-                    format!("events that wait cannot be read: {e:#}")
-                });
+                log_limit::tell(
+                    Level::Warn,
+                    LineClass::new("events not read", Code::STATE),
+                    || format!("events that wait cannot be read: {e:#}"),
+                );
                 Vec::new()
             });
-            let left: Vec<_> =
-                items.into_iter().map(|i| (i.number, i.id, Told::Text(i.text.into()))).collect();
+            let left: Vec<_> = items
+                .into_iter()
+                .map(|i| (i.number, i.id, WebhookEvent::Text(i.text.into())))
+                .collect();
             let kept = left.iter().map(|(number, id, event)| {
-                (*number, Entry { id: id.clone(), event: event.clone(), spooled: true })
+                (*number, OutstandingEvent { id: id.clone(), event: event.clone(), spooled: true })
             });
             this.waiting().items.extend(kept);
             left
@@ -80,11 +84,11 @@ impl Outstanding {
     }
 
     /// An event to be told; returns its number.
-    pub(super) fn begin(&self, id: &str, event: &Told) -> u64 {
+    pub(super) fn begin(&self, id: &str, event: &WebhookEvent) -> u64 {
         let mut waiting = self.waiting();
         waiting.next += 1;
         let number = waiting.next;
-        let entry = Entry { id: id.to_owned(), event: event.clone(), spooled: false };
+        let entry = OutstandingEvent { id: id.to_owned(), event: event.clone(), spooled: false };
         waiting.items.insert(number, entry);
         number
     }
@@ -127,7 +131,7 @@ impl Outstanding {
         let _ = tokio::time::timeout(LAST, settled).await;
         let (spool, dead, this) = (self.spool.clone(), dead.clone(), self.clone());
         let kept = tokio::task::spawn_blocking(move || {
-            let (items, events): (Vec<Item>, Vec<Told>) = {
+            let (items, events): (Vec<Item>, Vec<WebhookEvent>) = {
                 let waiting = this.waiting();
                 let left = waiting.items.iter().filter(|(_, entry)| !entry.spooled);
                 left.map(|(number, entry)| (entry.item(*number), entry.event.clone())).unzip()
@@ -137,7 +141,7 @@ impl Outstanding {
             if spooled && n > 0 {
                 tracing::info!("{n} event(s) are told at the next start");
             } else if !spooled {
-                let class = Class::new("events kept as dead letters at the end", Code::WEBHOOK);
+                let class = LineClass::new("events kept as dead letters at the end", Code::WEBHOOK);
                 log_limit::tell(Level::Warn, class, || {
                     format!("{n} event(s) could not be told before the end: they are dead letters")
                 });

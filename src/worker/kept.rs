@@ -23,7 +23,7 @@ pub(super) struct KeptSession {
 pub(super) type Orders = (SyncSender<WorkerMessage>, Receiver<WorkerMessage>);
 
 #[derive(Default)]
-struct State {
+struct KeptState {
     browsers: Option<UdpSocket>,
     orders: Option<Orders>,
     sessions: IdMap<u64, KeptSession>,
@@ -35,10 +35,10 @@ struct State {
 
 /// What a worker's next thread goes on with.
 #[derive(Clone, Default)]
-pub struct Kept(Arc<Mutex<State>>);
+pub struct Kept(Arc<Mutex<KeptState>>);
 
 impl Kept {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, KeptState> {
         // The state is sound after every statement, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -101,7 +101,7 @@ impl Load {
 
     /// Work was done for `busy` until `now`, with so many datagrams. True: what encoders may spend
     /// has changed.
-    pub(super) fn worked(
+    pub(super) fn on_work(
         &mut self,
         now: Instant,
         (busy, datagrams): (Duration, u32),
@@ -147,7 +147,7 @@ mod tests {
             for _ in 0..100 {
                 now += Duration::from_millis(10);
                 let busy = Duration::from_millis(10).mul_f32(share);
-                load.worked(now, (busy, 3), 7, (&gauge, || Duration::ZERO));
+                load.on_work(now, (busy, 3), 7, (&gauge, || Duration::ZERO));
             }
             load.complexity()
         };
@@ -160,7 +160,7 @@ mod tests {
             load.late(Duration::from_millis(3));
             load.late(Duration::from_millis(9));
         }
-        load.worked(now + EVERY, (EVERY, 200), 9, (&gauge, || EVERY / 4));
+        load.on_work(now + EVERY, (EVERY, 200), 9, (&gauge, || EVERY / 4));
         let last =
             WorkerLoad { share: 0.25, datagrams: 200, sessions: 9, late: Duration::from_millis(6) };
         assert_eq!(gauge.read(), last);

@@ -30,7 +30,7 @@ pub struct Pair {
     pub rtcp: UdpSocket,
 }
 
-struct State {
+struct PortState {
     /// Ports with no socket.
     closed: Vec<u16>,
     /// Rested pairs with their sockets.
@@ -46,7 +46,7 @@ struct State {
 pub struct PortRange {
     ip: IpAddr,
     pairs: usize,
-    state: Mutex<State>,
+    state: Mutex<PortState>,
 }
 
 impl PortRange {
@@ -55,7 +55,7 @@ impl PortRange {
         let closed: Vec<u16> =
             (ports.start().next_multiple_of(2)..*ports.end()).step_by(2).collect();
         let pairs = closed.len();
-        let state = State {
+        let state = PortState {
             closed,
             open: Vec::new(),
             resting: VecDeque::new(),
@@ -65,7 +65,7 @@ impl PortRange {
         PortRange { ip, pairs, state: Mutex::new(state) }
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, PortState> {
         // The state is sound after every statement, so a panic elsewhere does not spoil it.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -165,7 +165,7 @@ enum Picked {
     Closed(u16),
 }
 
-impl State {
+impl PortState {
     /// Takes the pair of this port out, unless a call has it.
     fn find(&mut self, port: u16) -> Option<Picked> {
         if let Some(at) = self.open.iter().position(|pair| pair.port == port) {

@@ -9,19 +9,19 @@ use super::load::{Load, LoadGauge, thread_time};
 use super::ports::{Pair, PortRange};
 use super::pulse::{BEAT, Pulse};
 use super::sources::Sources;
-use super::streams::{self, Streams};
-use super::{Command, Notice, OpenedSockets, Parts, WorkerMessage};
-use crate::datagrams::local::{Routes as LocalRoutes, Source};
+use super::streams::{self, StreamTable};
+use super::{Notice, OpenedSockets, WorkerCommand, WorkerMessage, WorkerParts};
+use crate::datagrams::local::{KernelRoutes as LocalRoutes, LocalSource};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::errors::Code;
 use crate::ids::IdMap;
-use crate::log_limit::{self, Class, Level};
-use crate::media::dtls::Identity;
-use crate::media::endpoint::Kind;
+use crate::log_limit::{self, Level, LineClass};
+use crate::media::dtls::DtlsIdentity;
+use crate::media::endpoint::EndpointKind;
 use crate::media::session::SessionEvent;
 use crate::media::stun::BindingRequest;
 use crate::media::{LegId, Port, Session, Sink};
-use crate::rtp::packet::Kind as PacketKind;
+use crate::rtp::packet::DatagramKind as PacketKind;
 use crate::timers::Timers;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
@@ -57,7 +57,7 @@ const LIGHT: Duration = Duration::from_micros(20);
 const LINE_BATCH: usize = 4;
 
 /// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
-type Routes<K> = HashMap<K, (u64, LegId), foldhash::quality::RandomState>;
+type SessionRoutes<K> = HashMap<K, (u64, LegId), foldhash::quality::RandomState>;
 
 /// A trunk end's sockets and their tokens.
 struct TrunkSockets {
@@ -65,12 +65,12 @@ struct TrunkSockets {
     pair: Pair,
     tokens: [usize; 2],
     /// What it sends leaves by this address; nothing: the kernel's choice.
-    source: Option<Source>,
+    source: Option<LocalSource>,
     local: Option<IpAddr>,
 }
 
 /// A session with all that leads to it.
-struct Live {
+struct LiveSession {
     session: Session,
     lines: Vec<TrunkSockets>,
     ufrags: Vec<(LegId, String)>,
@@ -87,23 +87,23 @@ pub(super) struct Running {
     browsers: UdpSocket,
     /// The same port over TCP, where it is ours, and who came by it.
     listener: Option<TcpListener>,
-    streams: Streams,
+    streams: StreamTable,
     /// Where browsers reached us at another address than we would answer from.
     sources: Sources,
     /// Who is being answered, and from where.
-    answering: Option<(SocketAddr, Source)>,
+    answering: Option<(SocketAddr, LocalSource)>,
     /// That one was sent something: what came from there was authentic.
     answered: bool,
     /// Our sockets serve both families: IPv4 addresses are told to them as mapped ones.
     ipv6: bool,
     /// Whose socket a token names.
     tokens: Slab<(u64, Port)>,
-    sessions: IdMap<u64, Live>,
-    by_address: Routes<SocketAddr>,
-    by_ufrag: Routes<String>,
+    sessions: IdMap<u64, LiveSession>,
+    by_address: SessionRoutes<SocketAddr>,
+    by_ufrag: SessionRoutes<String>,
     timers: Timers<u64>,
     ports: Arc<PortRange>,
-    identity: Arc<Identity>,
+    identity: Arc<DtlsIdentity>,
     late: Arc<Lateness>,
     pulse: Arc<Pulse>,
     kept: Kept,
@@ -117,9 +117,9 @@ pub(super) struct Running {
 
 struct SessionSink<'a> {
     browsers: &'a UdpSocket,
-    streams: &'a mut Streams,
+    streams: &'a mut StreamTable,
     sources: &'a Sources,
-    answering: Option<(SocketAddr, Source)>,
+    answering: Option<(SocketAddr, LocalSource)>,
     answered: bool,
     ipv6: bool,
     lines: &'a [TrunkSockets],
@@ -161,7 +161,7 @@ impl Sink for SessionSink<'_> {
 
 fn send(
     socket: &UdpSocket,
-    source: Option<&Source>,
+    source: Option<&LocalSource>,
     datagram: &[u8],
     to: SocketAddr,
 ) -> io::Result<usize> {
@@ -178,7 +178,7 @@ pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> i
 
 /// Forgets routes of a session's ends, but where one leads to another end by now, as a browser's
 /// address may.
-fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(LegId, K)>) {
+fn drop_of<K: Hash + Eq>(routes: &mut SessionRoutes<K>, id: u64, gone: Vec<(LegId, K)>) {
     for (end, key) in gone {
         if routes.get(&key) == Some(&(id, end)) {
             routes.remove(&key);
@@ -186,9 +186,9 @@ fn drop_of<K: Hash + Eq>(routes: &mut Routes<K>, id: u64, gone: Vec<(LegId, K)>)
     }
 }
 
-impl Live {
-    fn new(session: Session) -> Live {
-        Live {
+impl LiveSession {
+    fn new(session: Session) -> LiveSession {
+        LiveSession {
             session,
             lines: Vec::new(),
             ufrags: Vec::new(),
@@ -208,7 +208,7 @@ fn hear(
     let tokens = [Port::Rtp(end), Port::Rtcp(end)].map(|port| tokens.insert((id, port)));
     for (socket, token) in [&pair.rtp, &pair.rtcp].into_iter().zip(tokens) {
         if let Err(e) = listen(registry, socket, Token(token)) {
-            let class = Class::new("ports of media not polled", Code::SESSION_BUG);
+            let class = LineClass::new("ports of media not polled", Code::SESSION_BUG);
             log_limit::tell(Level::Error, class, || {
                 format!("media worker cannot poll a port of its own: {e}")
             });
@@ -223,7 +223,7 @@ impl Running {
         orders: Orders,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        Parts { identity, late, load, refused, pulse, kept }: Parts,
+        WorkerParts { identity, late, load, refused, pulse, kept }: WorkerParts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -232,15 +232,15 @@ impl Running {
             orders: Some(orders),
             browsers,
             listener,
-            streams: Streams::new(refused),
+            streams: StreamTable::new(refused),
             sources: Sources::new(ipv6, LocalRoutes::default()),
             answering: None,
             answered: false,
             ipv6,
             tokens: Slab::new(),
             sessions: IdMap::default(),
-            by_address: Routes::default(),
-            by_ufrag: Routes::default(),
+            by_address: SessionRoutes::default(),
+            by_ufrag: SessionRoutes::default(),
             timers: Timers::default(),
             ports,
             identity,
@@ -267,7 +267,7 @@ impl Running {
             let worked = now.saturating_duration_since(woken);
             let datagrams = std::mem::take(&mut self.datagrams);
             let work = (worked, datagrams);
-            if self.load.worked(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
+            if self.load.on_work(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
                 let complexity = self.load.complexity();
                 self.sessions
                     .values_mut()
@@ -348,52 +348,54 @@ impl Running {
         false
     }
 
-    fn command(&mut self, now: Instant, command: Command) {
+    fn command(&mut self, now: Instant, command: WorkerCommand) {
         match command {
-            Command::Configure { session, end, settings } => {
+            WorkerCommand::Configure { session, end, settings } => {
                 self.on_session(session, now, |s, now, sink| {
                     s.configure(now, end, *settings, sink)
                 });
                 self.refresh_routes(now, session, end);
             }
-            Command::Bridge { session, a, b } => {
+            WorkerCommand::Bridge { session, a, b } => {
                 self.on_session(session, now, |s, now, _| s.bridge(now, a, b))
             }
             #[cfg(test)]
-            Command::Panic => panic!("a bug outside any session"),
-            Command::Part { session, end } => self.on_session(session, now, |s, _, _| s.part(end)),
-            Command::Play { session, end, source } => {
+            WorkerCommand::Panic => panic!("a bug outside any session"),
+            WorkerCommand::Part { session, end } => {
+                self.on_session(session, now, |s, _, _| s.part(end))
+            }
+            WorkerCommand::Play { session, end, source } => {
                 self.on_session(session, now, |s, now, _| s.play(now, end, source))
             }
-            Command::Echo { session, end, delay } => {
+            WorkerCommand::Echo { session, end, delay } => {
                 self.on_session(session, now, |s, _, _| s.echo(end, delay))
             }
-            Command::Digit { session, end, event, length } => {
+            WorkerCommand::Digit { session, end, event, length } => {
                 self.on_session(session, now, |s, _, _| s.digit(end, event, length))
             }
-            Command::Natted { session, end, signalling } => {
-                self.on_session(session, now, |s, _, _| s.natted(end, signalling))
+            WorkerCommand::Natted { session, end, signalling } => {
+                self.on_session(session, now, |s, _, _| s.mark_behind_nat(end, signalling))
             }
-            Command::Answered { session, end } => {
-                self.on_session(session, now, |s, now, _| s.answered(now, end))
+            WorkerCommand::Answered { session, end } => {
+                self.on_session(session, now, |s, now, _| s.on_answered(now, end))
             }
-            Command::Source { session, end, local } => self.source(session, end, local),
-            Command::Journal { session } => {
+            WorkerCommand::Source { session, end, local } => self.source(session, end, local),
+            WorkerCommand::Journal { session } => {
                 if let Some(live) = self.sessions.get_mut(&session) {
                     live.journalled = true;
                 }
                 self.on_session(session, now, |s, now, _| s.keep(now))
             }
-            Command::Confirm { session, number } => {
+            WorkerCommand::Confirm { session, number } => {
                 self.on_session(session, now, |s, _, _| s.confirm(number))
             }
-            Command::Forgotten { session } => {
+            WorkerCommand::Forgotten { session } => {
                 self.on_session(session, now, |s, _, _| s.forgotten())
             }
-            Command::CloseEnd { session, end } => self.close_end(session, end),
-            Command::Close { session } => self.close(session),
+            WorkerCommand::CloseEnd { session, end } => self.close_end(session, end),
+            WorkerCommand::Close { session } => self.close(session),
             // Opened by `Worker::command`, which has the sockets.
-            Command::Open { .. } => {}
+            WorkerCommand::Open { .. } => {}
         }
     }
 
@@ -413,16 +415,16 @@ impl Running {
             let mut session = Session::new(now, unix);
             session.limit_complexity(complexity);
             session.keep_at_leisure(now);
-            Live::new(session)
+            LiveSession::new(session)
         });
         let kind = match kind {
             OpenedSockets::Browser { ice } => {
-                Kind::Browser { identity: self.identity.clone(), ice }
+                EndpointKind::Browser { identity: self.identity.clone(), ice }
             }
             OpenedSockets::Trunk { nat, pair } => {
                 let tokens = hear(self.poll.registry(), &mut self.tokens, (id, end), &pair);
                 live.lines.push(TrunkSockets { end, pair, tokens, source: None, local: None });
-                Kind::Trunk { nat }
+                EndpointKind::Trunk { nat }
             }
         };
         live.session.open(end, kind, ssrc, cname, seed);
@@ -432,7 +434,7 @@ impl Running {
     fn source(&mut self, id: u64, end: LegId, local: Option<IpAddr>) {
         let lines = self.sessions.get_mut(&id).into_iter().flat_map(|live| &mut live.lines);
         for line in lines.filter(|l| l.end == end) {
-            line.source = local.map(|local| Source::new(local, self.ipv6));
+            line.source = local.map(|local| LocalSource::new(local, self.ipv6));
             line.local = local;
         }
     }

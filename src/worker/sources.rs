@@ -1,6 +1,6 @@
 //! Which of our addresses a browser reached us at, where the kernel would answer from another.
 
-use crate::datagrams::local::{Routes, Source};
+use crate::datagrams::local::{KernelRoutes, LocalSource};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -8,31 +8,31 @@ use std::time::Instant;
 /// The exceptions of a worker's browsers: as many as there are routes of sessions.
 pub(super) struct Sources {
     ipv6: bool,
-    routes: Routes,
-    by_remote: HashMap<SocketAddr, Source, foldhash::quality::RandomState>,
+    routes: KernelRoutes,
+    by_remote: HashMap<SocketAddr, LocalSource, foldhash::quality::RandomState>,
 }
 
 impl Sources {
     /// None yet. `ipv6`: the socket is of that family and serves both.
-    pub(super) fn new(ipv6: bool, routes: Routes) -> Sources {
+    pub(super) fn new(ipv6: bool, routes: KernelRoutes) -> Sources {
         Sources { ipv6, routes, by_remote: HashMap::default() }
     }
 
     /// `local` as the source of an answer.
-    pub(super) fn answer(&self, local: IpAddr) -> Source {
-        Source::new(local, self.ipv6)
+    pub(super) fn answer(&self, local: IpAddr) -> LocalSource {
+        LocalSource::new(local, self.ipv6)
     }
 
     /// What is sent to `remote` leaves by `local` from now on.
     pub(super) fn learn(&mut self, now: Instant, remote: SocketAddr, local: IpAddr) {
         match self.routes.exception(now, remote.ip(), local) {
-            Some(local) => drop(self.by_remote.insert(remote, Source::new(local, self.ipv6))),
+            Some(local) => drop(self.by_remote.insert(remote, LocalSource::new(local, self.ipv6))),
             None => drop(self.by_remote.remove(&remote)),
         }
     }
 
     /// The source of what is sent to `remote`; nothing where the kernel chooses it.
-    pub(super) fn of(&self, remote: SocketAddr) -> Option<&Source> {
+    pub(super) fn of(&self, remote: SocketAddr) -> Option<&LocalSource> {
         if self.by_remote.is_empty() { None } else { self.by_remote.get(&remote) }
     }
 
@@ -52,13 +52,13 @@ mod tests {
 
     #[test]
     fn a_source_is_kept_where_the_kernel_would_choose_another() {
-        let routes = Routes::new(|| vec![ip(1), ip(2)], |_| Some(ip(1)));
+        let routes = KernelRoutes::new(|| vec![ip(1), ip(2)], |_| Some(ip(1)));
         let (mut sources, now) = (Sources::new(false, routes), Instant::now());
         let browser = SocketAddr::new(ip(9), 4_000);
         sources.learn(now, browser, ip(1));
         assert_eq!(sources.of(browser), None);
         sources.learn(now, browser, ip(2));
-        assert_eq!(sources.of(browser), Some(&Source::new(ip(2), false)));
+        assert_eq!(sources.of(browser), Some(&LocalSource::new(ip(2), false)));
         sources.learn(now, browser, ip(1));
         assert_eq!(sources.of(browser), None, "it nominated the other path");
         sources.learn(now, browser, ip(2));

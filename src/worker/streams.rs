@@ -6,7 +6,7 @@
 //! nothing is queued for it.
 
 use crate::address::network_of;
-use crate::refused::{Full, Port, RefusedConnections};
+use crate::refused::{Full, RefusedConnections, RefusedPort};
 use crate::timers::Timers;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
@@ -40,7 +40,7 @@ const PENDING: usize = 64 * 1_024;
 const BYTES: usize = 8_192;
 const FRAMES: usize = 32;
 
-struct Stream {
+struct MediaStream {
     socket: TcpStream,
     remote: SocketAddr,
     inbound: Vec<u8>,
@@ -60,8 +60,8 @@ struct Share {
 
 /// All connections of a worker.
 #[derive(Default)]
-pub(super) struct Streams {
-    all: Slab<Stream>,
+pub(super) struct StreamTable {
+    all: Slab<MediaStream>,
     by_address: HashMap<SocketAddr, usize, foldhash::quality::RandomState>,
     by_source: HashMap<IpAddr, Share, foldhash::quality::RandomState>,
     /// Unproved connections, oldest first; some have been proved or closed since.
@@ -73,10 +73,10 @@ pub(super) struct Streams {
     refused: Arc<RefusedConnections>,
 }
 
-impl Streams {
+impl StreamTable {
     /// None yet; whoever is refused is counted there.
-    pub(super) fn new(refused: Arc<RefusedConnections>) -> Streams {
-        Streams { refused, ..Streams::default() }
+    pub(super) fn new(refused: Arc<RefusedConnections>) -> StreamTable {
+        StreamTable { refused, ..StreamTable::default() }
     }
 
     /// Takes a connection over, unless its source or everybody together holds too many.
@@ -88,7 +88,7 @@ impl Streams {
         let of_source = share.is_some_and(own).then_some(Full::OfSource);
         let full = of_source.or((self.all.len() >= MOST).then_some(Full::Everywhere));
         if let Some(full) = full {
-            return self.refused.tell(Port::Media, full, remote.ip());
+            return self.refused.tell(RefusedPort::Media, full, remote.ip());
         }
         if self.unproved_now >= MOST_UNPROVED {
             self.close_oldest_unproved(registry);
@@ -102,7 +102,7 @@ impl Streams {
         {
             return;
         }
-        entry.insert(Stream {
+        entry.insert(MediaStream {
             socket,
             remote,
             inbound: Vec::new(),
@@ -222,12 +222,12 @@ impl Streams {
     }
 
     /// Takes a turn's worth of what waits on a connection, to be looked through and given back.
-    pub(super) fn take(&mut self, key: usize, now: Instant) -> Option<Waiting> {
+    pub(super) fn take(&mut self, key: usize, now: Instant) -> Option<WaitingStream> {
         let stream = self.all.get_mut(key)?;
         stream.flush();
         let state = stream.fill();
         stream.heard = now;
-        Some(Waiting {
+        Some(WaitingStream {
             remote: stream.remote,
             bytes: std::mem::take(&mut stream.inbound),
             at: 0,
@@ -239,16 +239,22 @@ impl Streams {
 
     /// Gives back what was not looked through, and queues the connection if it has more; closes it
     /// if it is over, or nobody's.
-    pub(super) fn give_back(&mut self, registry: &Registry, key: usize, mut waiting: Waiting) {
+    pub(super) fn give_back(
+        &mut self,
+        registry: &Registry,
+        key: usize,
+        mut waiting: WaitingStream,
+    ) {
         waiting.bytes.drain(..waiting.at);
         if waiting.proved {
             self.prove(key);
         }
-        let Some(stream) = self.all.get_mut(key).filter(|_| waiting.state != State::Over) else {
+        let Some(stream) = self.all.get_mut(key).filter(|_| waiting.state != StreamState::Over)
+        else {
             return self.close(registry, key);
         };
         stream.inbound = waiting.bytes;
-        if waiting.state == State::More && !std::mem::replace(&mut stream.queued, true) {
+        if waiting.state == StreamState::More && !std::mem::replace(&mut stream.queued, true) {
             self.queue.push_back(key);
         }
     }
@@ -256,7 +262,7 @@ impl Streams {
 
 /// How reading a connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum StreamState {
     /// Nothing more is there now.
     Empty,
     More,
@@ -265,29 +271,29 @@ enum State {
 }
 
 /// What a connection has sent.
-pub(super) struct Waiting {
+pub(super) struct WaitingStream {
     pub remote: SocketAddr,
     bytes: Vec<u8>,
     at: usize,
     /// Frames looked at in this turn.
     frames: usize,
     proved: bool,
-    state: State,
+    state: StreamState,
 }
 
-impl Waiting {
+impl WaitingStream {
     /// The next whole frame's datagram, as long as this turn lasts.
     pub(super) fn next(&mut self) -> Option<&mut [u8]> {
         let length = frame(self.bytes.get(self.at..)?)?;
         if self.frames == FRAMES {
-            if self.state == State::Empty {
-                self.state = State::More;
+            if self.state == StreamState::Empty {
+                self.state = StreamState::More;
             }
             return None;
         }
         self.frames += 1;
         if length > LONGEST {
-            self.state = State::Over;
+            self.state = StreamState::Over;
             return None;
         }
         let from = self.at + 2;
@@ -300,7 +306,7 @@ impl Waiting {
     pub(super) fn judge(&mut self, known: bool) -> bool {
         self.proved |= known;
         if !self.proved {
-            self.state = State::Over;
+            self.state = StreamState::Over;
         }
         self.proved
     }
@@ -317,35 +323,35 @@ pub(crate) fn datagrams(bytes: &[u8]) -> Vec<Vec<u8>> {
     let remote = SocketAddr::from(([192, 0, 2, 1], 1));
     let (mut all, mut at) = (Vec::new(), 0);
     loop {
-        let (bytes, state) = (bytes[at..].to_vec(), State::Empty);
-        let mut turn = Waiting { remote, bytes, at: 0, frames: 0, proved: true, state };
+        let (bytes, state) = (bytes[at..].to_vec(), StreamState::Empty);
+        let mut turn = WaitingStream { remote, bytes, at: 0, frames: 0, proved: true, state };
         while let Some(datagram) = turn.next() {
             all.push(datagram.to_vec());
         }
         at += turn.at;
-        if turn.state != State::More {
+        if turn.state != StreamState::More {
             return all;
         }
     }
 }
 
-impl Stream {
+impl MediaStream {
     /// Reads a turn's worth. What an earlier turn has left is looked through first.
-    fn fill(&mut self) -> State {
+    fn fill(&mut self) -> StreamState {
         if self.inbound.len() >= BYTES {
-            return State::More;
+            return StreamState::More;
         }
         let mut buf = [0; BYTES];
         loop {
             return match self.socket.read(&mut buf) {
-                Ok(0) => State::Over,
+                Ok(0) => StreamState::Over,
                 Ok(n) => {
                     self.inbound.extend_from_slice(&buf[..n]);
-                    State::More
+                    StreamState::More
                 }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => State::Empty,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => StreamState::Empty,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => State::Over,
+                Err(_) => StreamState::Over,
             };
         }
     }
@@ -369,7 +375,7 @@ mod tests {
 
     /// Connects from `source` and hands the accepted side over; returns the connecting side.
     fn connect(
-        streams: &mut Streams,
+        streams: &mut StreamTable,
         poll: &Poll,
         listener: &TcpListener,
         source: [u8; 4],
@@ -386,9 +392,9 @@ mod tests {
         socket.into()
     }
 
-    fn world() -> (Streams, Poll, TcpListener, Instant) {
+    fn world() -> (StreamTable, Poll, TcpListener, Instant) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        (Streams::default(), Poll::new().expect("a poll"), listener, Instant::now())
+        (StreamTable::default(), Poll::new().expect("a poll"), listener, Instant::now())
     }
 
     #[test]

@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Encoder, NARROW};
-use webtrunk::media::endpoint::Kind;
+use webtrunk::media::endpoint::EndpointKind;
 use webtrunk::media::session::SessionEvent;
-use webtrunk::media::{Clocks, Digits, LegId, Port, Session, Settings, Sink, Watch};
+use webtrunk::media::{Clocks, Digits, EndpointSettings, LegId, MediaWatch, Port, Session, Sink};
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect};
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::crypto::{Keys, LONGEST, Sdes};
+use webtrunk::sdp::crypto::{CryptoKeys, LONGEST, Sdes};
 use webtrunk::sdp::offer_answer::{Negotiated, Remote};
 
 struct Counting;
@@ -56,7 +56,7 @@ fn addr(n: u8) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, n], 4_000))
 }
 
-fn settings(codec: Codec, n: u8) -> Settings {
+fn settings(codec: Codec, n: u8) -> EndpointSettings {
     let pt = codec.default_payload_type();
     let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n), sdes: None };
     let negotiated = Negotiated {
@@ -73,12 +73,12 @@ fn settings(codec: Codec, n: u8) -> Settings {
         ptime_asked: false,
         max_ptime: None,
     };
-    Settings {
+    EndpointSettings {
         negotiated,
         complexity: COMPLEXITY,
         digits: Digits::Events,
         continuous: false,
-        watch: Watch::default(),
+        watch: MediaWatch::default(),
     }
 }
 
@@ -88,7 +88,7 @@ fn run(name: &str, from: Codec, to: Codec, packets: u32) {
     let mut session = Session::new(now, Duration::from_secs(1));
     let mut sink = Count::default();
     for (n, codec) in [(1u16, from), (2, to)] {
-        session.open(LegId(n), Kind::Trunk { nat: false }, u32::from(n), "c", 1);
+        session.open(LegId(n), EndpointKind::Trunk { nat: false }, u32::from(n), "c", 1);
         session.configure(now, LegId(n), settings(codec, n as u8), &mut sink);
     }
     session.bridge(now, LegId(1), LegId(2));
@@ -147,10 +147,10 @@ fn checkpoint(rounds: u32) {
     let now = Instant::now();
     let mut session = Session::new(now, Duration::from_secs(1));
     let mut sink = Count::default();
-    let keys = |of| Keys::new(Profile::AeadAes128Gcm, &[of; LONGEST]);
+    let keys = |of| CryptoKeys::new(Profile::AeadAes128Gcm, &[of; LONGEST]);
     for n in [1u8, 2] {
         let id = LegId(n.into());
-        session.open(id, Kind::Trunk { nat: false }, n.into(), "0123456789abcdef", 1);
+        session.open(id, EndpointKind::Trunk { nat: false }, n.into(), "0123456789abcdef", 1);
         let mut settings = settings(Codec::Pcmu, n);
         if let Remote::Rtp { sdes, .. } = &mut settings.negotiated.remote {
             *sdes = Some(Box::new(Sdes { ours: keys(n), theirs: keys(n + 2) }));

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::call::Output;
-use webtrunk::call::context::Identity;
+use webtrunk::call::context::NodeIdentity;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{Gateway, Input};
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, Index};
 use webtrunk::sip::transaction::Hop;
-use webtrunk::worker::{Command, Notice};
+use webtrunk::worker::{Notice, WorkerCommand};
 
 const REGISTER: &[u8] = include_bytes!("../corpus/jssip-asterisk/003_c2s_REGISTER.sip");
 
@@ -55,7 +55,7 @@ impl Calls {
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
         let (config, _) =
             parse_embedded(&config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity {
+        let identity = NodeIdentity {
             fingerprint: "AB".into(),
             udp_port: 5060,
             tcp_port: 5060,
@@ -92,7 +92,7 @@ impl Calls {
         let answers: Vec<(u64, Notice)> = self.out[from..]
             .iter()
             .filter_map(|o| match o {
-                Output::Media { command: Command::Open { session, end, .. }, .. } => Some((
+                Output::Media { command: WorkerCommand::Open { session, end, .. }, .. } => Some((
                     *session,
                     Notice::Opened {
                         end: *end,
@@ -100,7 +100,7 @@ impl Calls {
                         tcp: false,
                     },
                 )),
-                Output::Media { command: Command::Close { session }, .. } => {
+                Output::Media { command: WorkerCommand::Close { session }, .. } => {
                     Some((*session, Notice::Closed { statistics: Vec::new() }))
                 }
                 _ => None,

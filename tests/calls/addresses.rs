@@ -7,7 +7,7 @@ use std::time::Duration;
 use webtrunk::resolver::Records;
 use webtrunk::sdp::offer_answer::Remote;
 use webtrunk::sip::transaction::Hop;
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
 const TABLE: &str = include_str!("../corpus/addresses.txt");
 
@@ -28,7 +28,7 @@ fn is_unspecified(text: &str) -> bool {
 fn targets(lab: &Lab) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for command in &lab.media {
-        if let Command::Configure { settings, .. } = command
+        if let WorkerCommand::Configure { settings, .. } = command
             && let Remote::Rtp { rtp, rtcp, .. } = &settings.negotiated.remote
         {
             found.extend([*rtp, *rtcp]);

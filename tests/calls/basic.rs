@@ -328,7 +328,11 @@ fn an_announcement_is_early_media_and_then_the_route_hangs_up() {
     lab.invite(ALICE, "9198", OFFER);
     lab.take(ALICE, "183");
     let session = lab.media.iter().find_map(|c| {
-        if let webtrunk::worker::Command::Play { session, .. } = c { Some(*session) } else { None }
+        if let webtrunk::worker::WorkerCommand::Play { session, .. } = c {
+            Some(*session)
+        } else {
+            None
+        }
     });
     let end = webtrunk::call::CALLER_LEG;
     let played = webtrunk::worker::Notice::Media(webtrunk::media::SessionEvent::Played { end });
@@ -348,7 +352,11 @@ fn a_bug_in_media_costs_this_call_only() {
     let ok = lab.take(BOB, "200");
     lab.ack(BOB, &ok);
     let session = lab.media.iter().find_map(|c| {
-        if let webtrunk::worker::Command::Open { session, .. } = c { Some(*session) } else { None }
+        if let webtrunk::worker::WorkerCommand::Open { session, .. } = c {
+            Some(*session)
+        } else {
+            None
+        }
     });
     let session = session.expect("alice's call came first");
     lab.handle(webtrunk::gateway::Input::Media {
@@ -378,7 +386,7 @@ fn a_caller_answered_first_is_bridged_when_the_trunk_answers() {
     lab.reply(T1, &invite, 200, TRUNK_SDP);
     lab.take(T1, "ACK");
     assert!(!lab.got(T1, "BYE") && !lab.got(ALICE, "200"), "{}", lab.picture());
-    assert!(lab.media.iter().any(|c| matches!(c, webtrunk::worker::Command::Bridge { .. })));
+    assert!(lab.media.iter().any(|c| matches!(c, webtrunk::worker::WorkerCommand::Bridge { .. })));
     let hold = OFFER.replace("a=sendrecv", "a=sendonly").replacen(" 2 IN IP4", " 3 IN IP4", 1);
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &hold);
     lab.says(ALICE, &text);

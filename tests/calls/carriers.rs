@@ -7,10 +7,10 @@ use std::time::Duration;
 use webtrunk::event::Event;
 use webtrunk::gateway::{FlowKind, Input};
 use webtrunk::media::session::SessionEvent;
-use webtrunk::resolver::{Answer, Query, Records, Srv};
+use webtrunk::resolver::{DnsAnswer, DnsQuery, Records, Srv};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{HeaderName, Message};
-use webtrunk::worker::{Command, Notice};
+use webtrunk::worker::{Notice, WorkerCommand};
 
 const REALM: &str = "realm = \"carrier\"";
 
@@ -255,12 +255,12 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
     assert_eq!(says(&lab, "TrunkGone"), 1);
 }
 
-fn zone(query: &Query) -> Answer {
+fn zone(query: &DnsQuery) -> DnsAnswer {
     let srv =
         |priority, port, target: &str| Srv { priority, weight: 1, port, target: target.into() };
     Ok(match query {
-        Query::Naptr(_) => (Records::Naptr(Vec::new()), 60),
-        Query::Srv(name) if name == "_sip._udp.carrier.example" => (
+        DnsQuery::Naptr(_) => (Records::Naptr(Vec::new()), 60),
+        DnsQuery::Srv(name) if name == "_sip._udp.carrier.example" => (
             Records::Srv(vec![
                 srv(1, 5060, "a.carrier.example"),
                 srv(2, 5060, "b.carrier.example"),
@@ -268,8 +268,8 @@ fn zone(query: &Query) -> Answer {
             ]),
             60,
         ),
-        Query::Srv(_) => (Records::Srv(Vec::new()), 60),
-        Query::Address(name) => {
+        DnsQuery::Srv(_) => (Records::Srv(Vec::new()), 60),
+        DnsQuery::Address(name) => {
             let last = match name.as_str() {
                 "a.carrier.example" => 10,
                 "b.carrier.example" => 11,
@@ -317,12 +317,12 @@ fn a_dead_server_is_passed_over_within_one_transactions_time_and_remembered_as_d
 fn dns_that_answers_late_never_or_with_nothing_fails_the_call_with_a_reason() {
     let mut lab = Lab::changed(&[BY_NAME], "");
     lab.invite(ALICE, "+12065550123", OFFER);
-    assert_eq!(lab.asked, [Query::Naptr("carrier.example".into())]);
+    assert_eq!(lab.asked, [DnsQuery::Naptr("carrier.example".into())]);
     lab.invite(ALICE, "+12065550124", OFFER);
     assert_eq!(lab.asked.len(), 1, "one question for both calls");
     while let Some(query) = lab.asked.pop() {
         let answer = match &query {
-            Query::Address(name) => Err(format!("{name} cannot be resolved: SERVFAIL")),
+            DnsQuery::Address(name) => Err(format!("{name} cannot be resolved: SERVFAIL")),
             _ => Err("timeout".to_owned()),
         };
         lab.handle(Input::Dns { query, answer });
@@ -331,7 +331,7 @@ fn dns_that_answers_late_never_or_with_nothing_fails_the_call_with_a_reason() {
         assert!(Lab::header(&lab.take(ALICE, "500"), HeaderName::Reason).contains("SERVFAIL"));
     }
     lab.handle(Input::Dns {
-        query: Query::Naptr("nobody.asked".into()),
+        query: DnsQuery::Naptr("nobody.asked".into()),
         answer: Ok((Records::Naptr(Vec::new()), 1)),
     });
     lab.expect_idle();
@@ -344,7 +344,7 @@ fn a_caller_who_hangs_up_while_dns_is_asked_leaves_nothing() {
     lab.cancel(ALICE, &text);
     lab.take(ALICE, "487");
     lab.handle(Input::Dns {
-        query: Query::Naptr("carrier.example".into()),
+        query: DnsQuery::Naptr("carrier.example".into()),
         answer: Err("late".into()),
     });
     assert!(!lab.got(T1, "INVITE"));
@@ -622,14 +622,14 @@ fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way()
     lab.reply(T1, &invite, 200, TRUNK_SDP);
     let ok = lab.take(ALICE, "200");
     lab.ack(ALICE, &ok);
-    let tones = lab.media.iter().any(|c| matches!(c, Command::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Tones));
+    let tones = lab.media.iter().any(|c| matches!(c, WorkerCommand::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Tones));
     assert!(tones, "media sends tones, and listens for them");
     let text = lab
         .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\nDuration=100\r\n")
         .replace("application/sdp", "application/dtmf-relay");
     lab.says(ALICE, &text);
     lab.take(ALICE, "200 INFO");
-    assert!(lab.media.iter().any(|c| matches!(c, Command::Digit { event: 5, .. })));
+    assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Digit { event: 5, .. })));
     assert!(!lab.inbox.iter().any(|(h, m)| *h == T1.hop() && m.method_token() == "INFO"));
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
     lab.says(ALICE, &bye);
@@ -676,8 +676,8 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     assert_eq!(ok.header(HeaderName::RecvInfo), Some("weather, trickle-ice"));
     assert!(ok.lists(HeaderName::Supported, "trickle-ice"));
     lab.ack(ALICE, &ok);
-    let signalled = |c: &Command| {
-        matches!(c, Command::Configure { settings, .. }
+    let signalled = |c: &WorkerCommand| {
+        matches!(c, WorkerCommand::Configure { settings, .. }
             if settings.digits == webtrunk::media::Digits::Signalled)
     };
     let told = lab.media.iter().any(signalled);
@@ -685,7 +685,9 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     let session = lab
         .media
         .iter()
-        .find_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None })
+        .find_map(
+            |c| if let WorkerCommand::Open { session, .. } = c { Some(*session) } else { None },
+        )
         .unwrap();
     let event = SessionEvent::Digit {
         end: webtrunk::media::LegId(1),

@@ -5,7 +5,7 @@ use crate::lab::*;
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::offer_answer::{Negotiated, Remote};
 use webtrunk::sip::HeaderName;
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
 fn body(message: &webtrunk::sip::Message) -> String {
     String::from_utf8_lossy(message.body()).into_owned()
@@ -37,7 +37,7 @@ fn lab(name: &str) -> Lab {
 /// What media was told of trunk ends, in order.
 fn settled(lab: &Lab) -> Vec<Negotiated> {
     let told = lab.media.iter().filter_map(|c| match c {
-        Command::Configure { settings, .. } => Some(settings.negotiated.clone()),
+        WorkerCommand::Configure { settings, .. } => Some(settings.negotiated.clone()),
         _ => None,
     });
     told.filter(|n| matches!(n.remote, Remote::Rtp { .. })).collect()

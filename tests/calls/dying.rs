@@ -203,8 +203,8 @@ fn media_is_told_of_the_times_that_are_set() {
         let changes = [("[limits]", media.as_str()), ("realm = \"carrier\"", trunk.as_str())];
         let mut lab = Lab::changed(&changes, "");
         lab.talk("+12065550123");
-        let of = |c: &webtrunk::worker::Command| match c {
-            webtrunk::worker::Command::Configure { end, settings, .. } => {
+        let of = |c: &webtrunk::worker::WorkerCommand| match c {
+            webtrunk::worker::WorkerCommand::Configure { end, settings, .. } => {
                 Some((*end, settings.watch))
             }
             _ => None,

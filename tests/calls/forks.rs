@@ -4,15 +4,15 @@
 use crate::lab::*;
 use std::time::Duration;
 use webtrunk::sip::HeaderName;
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
 fn body(message: &webtrunk::sip::Message) -> Vec<u8> {
     message.body().to_vec()
 }
 
 fn target_of_last_configure(lab: &Lab, end: u16) -> String {
-    let of = |c: &Command| match c {
-        Command::Configure { end: e, settings, .. } if e.0 == end => {
+    let of = |c: &WorkerCommand| match c {
+        WorkerCommand::Configure { end: e, settings, .. } if e.0 == end => {
             Some(format!("{:?}", settings.negotiated.remote))
         }
         _ => None,

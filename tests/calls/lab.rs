@@ -1,21 +1,27 @@
 //! The laboratory: a gateway in virtual time, scripted peers, and the ladder of all that was said.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use webtrunk::call::context::{Identity, Output};
+use webtrunk::call::CallId;
+use webtrunk::call::call_snapshot::CallSnapshot;
+use webtrunk::call::context::{NodeIdentity, Output};
+use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
+use webtrunk::gateway::restore::FoundCall;
 use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
-use webtrunk::resolver::{Answer, Query};
+use webtrunk::media::LegId;
+use webtrunk::resolver::{DnsAnswer, DnsQuery};
+use webtrunk::sdp::offer_answer::{Remote, Settled};
 use webtrunk::sip::digest;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{Message, Method};
-use webtrunk::worker::{Command, Notice, OpenKind};
+use webtrunk::worker::{Notice, OpenKind, WorkerCommand};
 
 pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
 pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
@@ -135,12 +141,12 @@ pub(crate) struct Lab {
     ladder: String,
     /// Sent by the gateway and not yet taken by a script.
     pub inbox: VecDeque<(Hop, Message)>,
-    pub media: Vec<Command>,
+    pub media: Vec<WorkerCommand>,
     pub notes: Vec<Event>,
     pub closed_flows: Vec<Flow>,
     /// Questions to DNS nobody has answered, where there is no zone.
-    pub asked: Vec<Query>,
-    pub zone: Option<fn(&Query) -> Answer>,
+    pub asked: Vec<DnsQuery>,
+    pub zone: Option<fn(&DnsQuery) -> DnsAnswer>,
     /// What web applications were asked.
     pub keys_asked: usize,
     pub logins_asked: Vec<(String, String)>,
@@ -154,6 +160,22 @@ pub(crate) struct Lab {
     pub ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
     pub(crate) quiet: bool,
+    config: Arc<Config>,
+    /// What of each call is on disk.
+    pub kept: BTreeMap<CallId, Vec<u8>>,
+}
+
+fn identity() -> NodeIdentity {
+    NodeIdentity {
+        fingerprint: "AB:CD".into(),
+        udp_port: 5060,
+        tcp_port: 5060,
+        tls_port: 5061,
+        web_secure: false,
+        workers: 1,
+        reach: Default::default(),
+        unix: 1_700_000_000,
+    }
 }
 
 impl Lab {
@@ -169,17 +191,9 @@ impl Lab {
         let (config, _) = parse_embedded(config, &[("phones", phones), ("incoming", INCOMING)])
             .unwrap_or_else(|p| panic!("{p}"));
         let now = Instant::now();
-        let identity = Identity {
-            fingerprint: "AB:CD".into(),
-            udp_port: 5060,
-            tcp_port: 5060,
-            tls_port: 5061,
-            web_secure: false,
-            workers: 1,
-            reach: Default::default(),
-            unix: 1_700_000_000,
-        };
-        let gateway = Gateway::new(now, Arc::new(config), identity, [7; 32]);
+        let config = Arc::new(config);
+        let mut gateway = Gateway::new(now, config.clone(), identity(), [7; 32]);
+        gateway.keep_calls();
         let mut lab = Lab {
             gateway,
             start: now,
@@ -201,6 +215,8 @@ impl Lab {
             ends: Vec::new(),
             next: 0,
             quiet: false,
+            config,
+            kept: BTreeMap::new(),
         };
         // Past the first second, so that counters of "this second" start clean.
         lab.advance(Duration::from_secs(2));
@@ -301,23 +317,25 @@ impl Lab {
         }
     }
 
-    fn media_answer(&mut self, command: &Command) -> Vec<(u64, Notice)> {
+    fn media_answer(&mut self, command: &WorkerCommand) -> Vec<(u64, Notice)> {
         match command {
-            Command::Open { session, end, kind: OpenKind::Trunk { .. }, .. } if self.no_ports => {
+            WorkerCommand::Open { session, end, kind: OpenKind::Trunk { .. }, .. }
+                if self.no_ports =>
+            {
                 let why = "no media port: all of media.ports are in use".to_owned();
                 vec![(*session, Notice::OpenFailed { end: *end, code: Code::PORTS, why })]
             }
-            Command::Open { session, end, .. } => {
+            WorkerCommand::Open { session, end, .. } => {
                 self.ports += 2;
                 self.ends.push((*session, *end));
                 let address = SocketAddr::from(([0, 0, 0, 0], self.ports));
                 vec![(*session, Notice::Opened { end: *end, address, tcp: false })]
             }
-            Command::CloseEnd { session, end } => {
+            WorkerCommand::CloseEnd { session, end } => {
                 self.ends.retain(|e| *e != (*session, *end));
                 vec![(*session, Notice::EndClosed { end: *end, statistics: Box::default() })]
             }
-            Command::Close { session } => {
+            WorkerCommand::Close { session } => {
                 self.ends.retain(|e| e.0 != *session);
                 vec![(*session, Notice::Closed { statistics: Vec::new() })]
             }
@@ -355,6 +373,74 @@ impl Lab {
         let at = self.now.duration_since(self.start).as_secs_f32();
         let arrow = if received { "→" } else { "←" };
         let _ = writeln!(self.ladder, "{at:5.1}s {name} {arrow} {what}{sdp}");
+    }
+
+    /// Puts what changed on disk.
+    pub(crate) fn flush(&mut self) {
+        for (id, call) in self.gateway.changed_calls(self.now) {
+            match call {
+                Some(call) => {
+                    self.kept.insert(id, postcard::to_stdvec(&call).expect("a value"));
+                }
+                None => drop(self.kept.remove(&id)),
+            }
+        }
+    }
+
+    /// The calls that are on disk.
+    pub(crate) fn on_disk(&mut self) -> Vec<CallSnapshot> {
+        self.flush();
+        self.kept.values().map(|bytes| postcard::from_bytes(bytes).expect("the value")).collect()
+    }
+
+    /// What media knows of an end: as it was told.
+    fn settled(&self, call: CallId, end: LegId) -> Option<Settled> {
+        let told = self.media.iter().rev().find_map(|command| match command {
+            WorkerCommand::Configure { session, end: at, settings }
+                if (*session, *at) == (call.0, end) =>
+            {
+                Some(settings.negotiated.clone())
+            }
+            _ => None,
+        })?;
+        let ice = match &told.remote {
+            Remote::Dtls { local_ice, .. } => Some(local_ice.clone()),
+            Remote::Rtp { .. } => None,
+        };
+        Some(Settled { negotiated: Some(told), ice, ssrc: 1, cname: "c".into() })
+    }
+
+    /// The process is killed, and started again after a while; its media goes on.
+    pub(crate) fn restart(&mut self, away: Duration) {
+        for session in self.start_again(away, Ok(())) {
+            self.handle(Input::Media { session, notice: Notice::Restored { age: away } });
+        }
+    }
+
+    /// The process is killed, and started again after a while. Returns the sessions that media, if
+    /// there is any, goes on with.
+    pub(crate) fn start_again(&mut self, away: Duration, media: Result<(), String>) -> Vec<u64> {
+        let (calls, died) = (self.on_disk(), self.now);
+        self.now += away;
+        // Chance of its own, as each process has it.
+        let mut seed = [8; 32];
+        seed[..8].copy_from_slice(&self.token().to_be_bytes());
+        self.gateway = Gateway::new(self.now, self.config.clone(), identity(), seed);
+        self.gateway.keep_calls();
+        let settled: Vec<u64> = calls.iter().filter(|c| c.is_settled()).map(|c| c.id().0).collect();
+        for call in calls {
+            let id = call.id();
+            let ends = (0..100).map(LegId);
+            let known: Vec<(LegId, Settled)> =
+                ends.filter_map(|end| Some((end, self.settled(id, end)?))).collect();
+            let of = |end| known.iter().find(|(at, _)| *at == end).map(|(_, s)| s.clone());
+            let media = media.clone().map(|()| &of as _);
+            let found = FoundCall { call, age: away, silent_since: died, media };
+            let mut out = Vec::new();
+            self.gateway.restore(self.now, found, &mut out);
+            self.perform(out);
+        }
+        settled
     }
 
     /// Lets virtual time pass, timer by timer.

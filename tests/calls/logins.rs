@@ -14,7 +14,7 @@ use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
 use webtrunk::gateway::logins::Answered;
-use webtrunk::gateway::token::Keys;
+use webtrunk::gateway::token::TokenKeys;
 use webtrunk::gateway::{FlowKind, Input};
 use webtrunk::sip::HeaderName;
 use webtrunk::sip::transaction::Flow;
@@ -37,11 +37,11 @@ fn key() -> EncodingKey {
     EncodingKey::from_ec_der(pkcs8.as_ref())
 }
 
-fn keys(named: &str, key: &EncodingKey) -> Arc<Keys> {
+fn keys(named: &str, key: &EncodingKey) -> Arc<TokenKeys> {
     let mut jwk = Jwk::from_encoding_key(key, Algorithm::ES256).expect("a public key");
     jwk.common.key_id = Some(named.to_owned());
     let set = serde_json::to_string(&JwkSet { keys: vec![jwk] }).expect("JSON");
-    Arc::new(Keys::parse(&set).expect("a key set"))
+    Arc::new(TokenKeys::parse(&set).expect("a key set"))
 }
 
 fn token(kid: &str, key: &EncodingKey, changes: &Value) -> String {

@@ -20,6 +20,7 @@ mod refusals;
 mod registration;
 mod reliable;
 mod renegotiation;
+mod restart;
 mod routes;
 mod sessions;
 mod texts;

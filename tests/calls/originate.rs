@@ -8,13 +8,13 @@ use webtrunk::call::operator::PartyRole;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
 use webtrunk::gateway::operate::CallAction;
-use webtrunk::gateway::originate::Wish;
+use webtrunk::gateway::originate::OriginateRequest;
 use webtrunk::sip::status::Refusal;
 use webtrunk::sip::{HeaderName, Message};
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
-fn wish(from: &str, to: &str) -> Wish {
-    Wish {
+fn wish(from: &str, to: &str) -> OriginateRequest {
+    OriginateRequest {
         from: from.into(),
         to: to.into(),
         context: None,
@@ -22,7 +22,7 @@ fn wish(from: &str, to: &str) -> Wish {
     }
 }
 
-fn plan(lab: &mut Lab, wish: &Wish) -> Result<CallId, Refusal> {
+fn plan(lab: &mut Lab, wish: &OriginateRequest) -> Result<CallId, Refusal> {
     let plan = lab.gateway.plan_call(lab.now, wish)?;
     let call = plan.call;
     lab.handle(Input::Originate(Box::new(plan)));
@@ -32,7 +32,9 @@ fn plan(lab: &mut Lab, wish: &Wish) -> Result<CallId, Refusal> {
 fn bridges(lab: &Lab) -> Vec<(u16, u16)> {
     lab.media
         .iter()
-        .filter_map(|c| if let Command::Bridge { a, b, .. } = c { Some((a.0, b.0)) } else { None })
+        .filter_map(|c| {
+            if let WorkerCommand::Bridge { a, b, .. } = c { Some((a.0, b.0)) } else { None }
+        })
         .collect()
 }
 
@@ -71,7 +73,7 @@ fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
     );
     lab.reply(T1, &second, 180, "");
     assert!(
-        matches!(lab.media.last(), Some(Command::Play { end, .. }) if end.0 == 1),
+        matches!(lab.media.last(), Some(WorkerCommand::Play { end, .. }) if end.0 == 1),
         "alice hears ringing: {:?}",
         lab.media.last()
     );
@@ -145,7 +147,7 @@ fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
     let mut lab = Lab::with_phones();
     let (_, first) = alice_answers(&mut lab, "9196");
     assert!(
-        lab.media.iter().any(|c| matches!(c, Command::Echo { end, .. } if end.0 == 1)),
+        lab.media.iter().any(|c| matches!(c, WorkerCommand::Echo { end, .. } if end.0 == 1)),
         "{:?}",
         lab.media
     );
@@ -156,7 +158,8 @@ fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
     lab.expect_idle();
 
     let mut lab = Lab::with_phones();
-    let by_number = Wish { context: Some("phones".into()), ..wish("+12065550100", "201") };
+    let by_number =
+        OriginateRequest { context: Some("phones".into()), ..wish("+12065550100", "201") };
     plan(&mut lab, &by_number).expect("it may begin");
     let first = lab.take(T1, "INVITE");
     lab.reply(T1, &first, 200, TRUNK_SDP);
@@ -184,8 +187,11 @@ fn what_no_caller_may_do_nobody_may_have_done() {
         ("+12065550100", "9196", Some("@t1"), 404, Code::NO_ROUTE),
         ("5555", "9196", Some("phones"), 404, Code::NO_ROUTE),
     ] {
-        let why = plan(&mut lab, &Wish { context: context.map(str::to_owned), ..wish(from, to) })
-            .expect_err(from);
+        let why = plan(
+            &mut lab,
+            &OriginateRequest { context: context.map(str::to_owned), ..wish(from, to) },
+        )
+        .expect_err(from);
         assert_eq!((why.status, why.code), (status, code), "{from} {to}: {why:?}");
     }
     for _ in 0..4 {
@@ -214,7 +220,7 @@ fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
         .media
         .iter()
         .filter_map(|c| {
-            if let Command::Digit { end, event, .. } = c {
+            if let WorkerCommand::Digit { end, event, .. } = c {
                 (end.0 == 2).then_some(*event)
             } else {
                 None
@@ -229,7 +235,7 @@ fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
         400
     );
     deed(&mut lab, CallAction::Part(true)).expect("parted");
-    let playing = lab.media.iter().filter(|c| matches!(c, Command::Play { .. })).count();
+    let playing = lab.media.iter().filter(|c| matches!(c, WorkerCommand::Play { .. })).count();
     assert_eq!(playing, 2, "both hear a tune");
     deed(&mut lab, CallAction::Part(false)).expect("joined");
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
-use webtrunk::gateway::overload::{Overloaded, Queue};
+use webtrunk::gateway::overload::{Overloaded, QueueKind};
 use webtrunk::sip::{HeaderName, Message};
 
 const EMERGENCY: &str = "[[route]]\nname = \"Emergency\"\nmatch = \"911\"\n\
@@ -15,16 +15,16 @@ const EMERGENCY: &str = "[[route]]\nname = \"Emergency\"\nmatch = \"911\"\n\
 /// What waits for the core waits too long, for as long as it must to be believed.
 fn overload(lab: &mut Lab) {
     calm(lab);
-    lab.gateway.waited(lab.now, Queue::Arrivals, Duration::from_millis(200), 100);
+    lab.gateway.waited(lab.now, QueueKind::Arrivals, Duration::from_millis(200), 100);
     lab.now += Duration::from_millis(100);
-    lab.gateway.waited(lab.now, Queue::Arrivals, Duration::from_millis(200), 100);
+    lab.gateway.waited(lab.now, QueueKind::Arrivals, Duration::from_millis(200), 100);
     lab.handle(webtrunk::gateway::Input::Tick);
     assert_eq!(lab.gateway.overloaded(), Some(Overloaded::Queue));
     assert_eq!(lab.gateway.calls_left(), 0);
 }
 
 fn calm(lab: &mut Lab) {
-    lab.gateway.waited(lab.now, Queue::Arrivals, Duration::ZERO, 0);
+    lab.gateway.waited(lab.now, QueueKind::Arrivals, Duration::ZERO, 0);
     assert_eq!(lab.gateway.overloaded(), None);
 }
 

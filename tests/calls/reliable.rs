@@ -4,7 +4,7 @@
 use crate::lab::*;
 use std::time::Duration;
 use webtrunk::sip::HeaderName;
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
 const REQUIRED: &str = "Require: 100rel\r\nSupported: 100rel\r\n";
 
@@ -181,7 +181,11 @@ fn a_caller_without_an_offer_hears_early_media_by_an_offer_in_the_183_and_an_ans
     let rack = format!("{} {number} INVITE", rseq(&r183));
     prack(&mut lab, &r183, 900, &rack, TRUNK_SDP);
     lab.take(T1, "200 PRACK");
-    assert!(matches!(lab.media.last(), Some(Command::Bridge { .. })), "{:?}", lab.media.last());
+    assert!(
+        matches!(lab.media.last(), Some(WorkerCommand::Bridge { .. })),
+        "{:?}",
+        lab.media.last()
+    );
     lab.reply(ALICE, &ringing, 200, ANSWER);
     let ok = lab.take(T1, "200 INVITE");
     assert!(ok.body().is_empty());
@@ -231,7 +235,7 @@ fn a_trunk_that_wants_delayed_offers_gets_its_answer_in_the_ack_or_in_the_prack(
         assert_eq!(ack.body_of("application/sdp").is_some(), !reliable);
         let ok = lab.take(ALICE, "200");
         lab.ack(ALICE, &ok);
-        assert!(lab.media.iter().any(|c| matches!(c, Command::Bridge { .. })));
+        assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Bridge { .. })));
         let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
         lab.says(ALICE, &bye);
         lab.expect_idle();

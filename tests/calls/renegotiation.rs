@@ -4,7 +4,7 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::offer_answer::Remote;
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
 fn body(message: &webtrunk::sip::Message) -> String {
     String::from_utf8_lossy(message.body()).into_owned()
@@ -14,7 +14,7 @@ fn directions(lab: &Lab) -> Vec<Direction> {
     lab.media
         .iter()
         .filter_map(|c| {
-            if let Command::Configure { settings, .. } = c {
+            if let WorkerCommand::Configure { settings, .. } = c {
                 Some(settings.negotiated.direction)
             } else {
                 None
@@ -204,7 +204,11 @@ fn a_trunk_without_an_offer_gets_ours_in_the_200_and_answers_in_the_ack() {
     let cseq = ok.cseq().unwrap().number;
     let ack = lab.in_dialog(T1, &ok, "ACK", cseq, "", TRUNK_SDP);
     lab.says(T1, &ack);
-    assert!(matches!(lab.media.last(), Some(Command::Bridge { .. })), "{:?}", lab.media.last());
+    assert!(
+        matches!(lab.media.last(), Some(WorkerCommand::Bridge { .. })),
+        "{:?}",
+        lab.media.last()
+    );
     let bye = lab.in_dialog(T1, &ok, "BYE", 90, "", "");
     lab.says(T1, &bye);
     lab.expect_idle();
@@ -248,8 +252,8 @@ fn an_ice_restart_gets_new_credentials() {
 #[test]
 fn a_reoffer_with_another_certificate_or_tls_id_reaches_media_and_no_other_leg() {
     let agreed = |lab: &Lab| {
-        let of = |c: &Command| match c {
-            Command::Configure { settings, .. } => Some(settings.negotiated.remote.clone()),
+        let of = |c: &WorkerCommand| match c {
+            WorkerCommand::Configure { settings, .. } => Some(settings.negotiated.remote.clone()),
             _ => None,
         };
         lab.media.iter().rev().find_map(of).expect("it was settled")

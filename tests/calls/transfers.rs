@@ -4,7 +4,7 @@
 use crate::lab::*;
 use std::time::Duration;
 use webtrunk::sip::{HeaderName, Message};
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
 /// What a NOTIFY of a transfer says.
 fn progress(message: &Message) -> String {
@@ -30,7 +30,7 @@ fn bridges(lab: &Lab) -> Vec<(u64, u16, u16)> {
     lab.media
         .iter()
         .filter_map(|c| {
-            if let Command::Bridge { session, a, b } = c {
+            if let WorkerCommand::Bridge { session, a, b } = c {
                 Some((*session, a.0, b.0))
             } else {
                 None
@@ -56,7 +56,7 @@ fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
     lab.reply(BOB, &invite, 180, "");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 180 Ringing");
     assert!(
-        matches!(lab.media.last(), Some(Command::Play { .. })),
+        matches!(lab.media.last(), Some(WorkerCommand::Play { .. })),
         "who waits hears ringing: {:?}",
         lab.media.last()
     );
@@ -297,7 +297,9 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     let opened: Vec<u64> = lab
         .media
         .iter()
-        .filter_map(|c| if let Command::Open { session, .. } = c { Some(*session) } else { None })
+        .filter_map(
+            |c| if let WorkerCommand::Open { session, .. } = c { Some(*session) } else { None },
+        )
         .collect();
     assert_eq!(opened.len(), 2);
     let joined = bridges(&lab);
@@ -449,7 +451,7 @@ fn the_third_party_may_be_a_built_in_one_and_be_transferred_to_again() {
     lab.take(ALICE, "202");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
-    assert!(lab.media.iter().any(|c| matches!(c, Command::Echo { .. })));
+    assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Echo { .. })));
     let bye = lab.in_dialog(T1, &first, "BYE", 2, "peer", "");
     lab.says(T1, &bye);
     lab.take(ALICE, "BYE");

@@ -6,14 +6,14 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use webtrunk::call::context::{Identity, Output};
+use webtrunk::call::context::{NodeIdentity, Output};
 use webtrunk::config::check::parse_embedded;
 use webtrunk::event::Event;
 use webtrunk::gateway::{Gateway, Input};
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::Framing;
 use webtrunk::sip::transaction::Hop;
-use webtrunk::worker::{Command, Notice};
+use webtrunk::worker::{Notice, WorkerCommand};
 
 /// `west` takes calls from a silent PBX at .1 and dials `east` at .3; `east` echoes, rings nobody,
 /// or hangs up.
@@ -59,7 +59,7 @@ impl Wire {
         let node = |config: &str, plan: &str, last: u8| {
             let (config, _) =
                 parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-            let identity = Identity {
+            let identity = NodeIdentity {
                 fingerprint: "AB".into(),
                 udp_port: 5060,
                 tcp_port: 5060,
@@ -111,10 +111,10 @@ impl Wire {
         }
     }
 
-    fn media(&mut self, n: usize, command: Command) {
+    fn media(&mut self, n: usize, command: WorkerCommand) {
         let node = &mut self.nodes[n];
         let (session, notice) = match command {
-            Command::Open { session, end, .. } => {
+            WorkerCommand::Open { session, end, .. } => {
                 (node.ports, node.ends) = (node.ports + 2, node.ends + 1);
                 (
                     session,
@@ -125,11 +125,13 @@ impl Wire {
                     },
                 )
             }
-            Command::CloseEnd { session, end } => {
+            WorkerCommand::CloseEnd { session, end } => {
                 (session, Notice::EndClosed { end, statistics: Default::default() })
             }
-            Command::Close { session } => (session, Notice::Closed { statistics: Vec::new() }),
-            Command::Play { session, end, .. } => {
+            WorkerCommand::Close { session } => {
+                (session, Notice::Closed { statistics: Vec::new() })
+            }
+            WorkerCommand::Play { session, end, .. } => {
                 (session, Notice::Media(webtrunk::media::session::SessionEvent::Played { end }))
             }
             _ => return,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, HeaderName};
-use webtrunk::worker::Command;
+use webtrunk::worker::WorkerCommand;
 
 const REALM: &str = "realm = \"carrier\"";
 
@@ -241,7 +241,7 @@ fn the_description_in_a_multipart_body_counts_wherever_a_body_is_read() {
         assert!(lab.inbox.len() > before);
         assert!(lab.take(ALICE, &status.to_string()).body_of("application/sdp").is_some());
     }
-    assert!(lab.media.iter().any(|c| matches!(c, Command::Bridge { .. })));
+    assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Bridge { .. })));
     lab.take(T1, "ACK");
     lab.gateway_hangs_up();
     lab.expect_idle();
@@ -347,7 +347,8 @@ fn multipart_is_read_in_the_prack_the_ack_and_the_info() {
         let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", extra, "");
         lab.says(T1, &text);
         let ringing = lab.take(ALICE, "INVITE");
-        let bridged = |lab: &Lab| lab.media.iter().any(|c| matches!(c, Command::Bridge { .. }));
+        let bridged =
+            |lab: &Lab| lab.media.iter().any(|c| matches!(c, WorkerCommand::Bridge { .. }));
         if reliable {
             lab.reply(ALICE, &ringing, 183, ANSWER);
             let r183 = lab.take(T1, "183");
@@ -371,7 +372,7 @@ fn multipart_is_read_in_the_prack_the_ack_and_the_info() {
         lab.media.clear();
         lab.says(T1, &info);
         lab.take(T1, "200 INFO");
-        let digit = |c: &Command| matches!(c, Command::Digit { event: 5, .. });
+        let digit = |c: &WorkerCommand| matches!(c, WorkerCommand::Digit { event: 5, .. });
         assert!(lab.media.iter().any(digit), "{:?}", lab.media);
         let bye = lab.in_dialog(T1, &ok, "BYE", 950, "", "");
         lab.says(T1, &bye);
@@ -960,8 +961,10 @@ fn digits_by_info_are_read_in_every_dress() {
             lab.in_dialog_with(ALICE, &ok, "INFO", cseq, "", body).replace("application/sdp", kind);
         lab.says(ALICE, &text);
         lab.take(ALICE, "200 INFO");
-        let pressed =
-            lab.media.iter().any(|c| matches!(c, Command::Digit { event: e, .. } if *e == event));
+        let pressed = lab
+            .media
+            .iter()
+            .any(|c| matches!(c, WorkerCommand::Digit { event: e, .. } if *e == event));
         assert!(pressed, "{kind} {body:?}");
     }
     lab.gateway_hangs_up();

@@ -6,9 +6,9 @@ use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
-use webtrunk::api::{metrics::Metrics, openapi::ROUTES, schemas};
+use webtrunk::api::{metrics::NodeMetrics, openapi::ROUTES, schemas};
 use webtrunk::errors::Code;
-use webtrunk::event::Kind;
+use webtrunk::event::EventKind;
 
 const MADE: &str = "<!-- Made by tests/docs/reference.rs of what the program says of itself: WEBTRUNK_BLESS=1 cargo test --test docs -->\n\n";
 
@@ -176,7 +176,7 @@ fn events() -> String {
         "# Events, records, webhooks\n\n{MADE}Every event is `{{\"type\", \"timestamp\", \"data\"}}`, in the stream (`GET /api/v1/events`, `webtrunk events`) and in the webhook of `[events]`. Webhooks are signed by the Standard Webhooks scheme: `webhook-id`, `webhook-timestamp`, `webhook-signature`.\n\n"
     );
     let event = schemas::named("event").expect("a schema");
-    for (kind, when) in Kind::ALL.iter().map(|k| (k.as_str(), k.when())) {
+    for (kind, when) in EventKind::ALL.iter().map(|k| (k.as_str(), k.when())) {
         let _ = writeln!(out, "## {kind}\n\n{when}\n");
         let shape = event["oneOf"]
             .as_array()
@@ -234,7 +234,7 @@ fn metrics() -> String {
     let mut out = format!(
         "# Metrics\n\n{MADE}Served as OpenMetrics at `[metrics] listen`, path `/metrics`. Labels are bounded: directions, outcomes, codes, methods, and trunks of the configuration.\n\n| metric | type | what |\n| --- | --- | --- |\n"
     );
-    let text = Metrics::touched().text();
+    let text = NodeMetrics::touched().text();
     let mut help = "";
     for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# HELP ") {

@@ -4,7 +4,7 @@ use crate::lab::*;
 use std::net::SocketAddr;
 use std::time::Duration;
 use webtrunk::codec::Codec;
-use webtrunk::media::endpoint::Kind;
+use webtrunk::media::endpoint::EndpointKind;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::media::{Digits, Port};
 use webtrunk::sdp::offer_answer::Remote;
@@ -23,7 +23,7 @@ fn l8_two_hundred_calls_under_a_spray_bleed_nothing_and_take_nothing_in() {
         let nat = call % 2 == 1;
         if nat {
             // The first side is behind NAT: a port within its address is learned once.
-            line.reopen(0, Kind::Trunk { nat: true });
+            line.reopen(0, EndpointKind::Trunk { nat: true });
         }
         let (announced, moved) = (addr(40, 6_000), addr(40, 6_777));
         let mine = if nat { moved } else { announced };
@@ -206,8 +206,8 @@ fn a_peer_behind_nat_is_heard_from_its_signallings_address_and_no_other() {
     let begin = || {
         let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
         line.session.close_end(SIDES[0]);
-        line.session.open(SIDES[0], Kind::Trunk { nat: true }, 7, "us", 78);
-        line.session.natted(SIDES[0], outside.ip());
+        line.session.open(SIDES[0], EndpointKind::Trunk { nat: true }, 7, "us", 78);
+        line.session.mark_behind_nat(SIDES[0], outside.ip());
         let mut settings = line.settings[0].clone();
         settings.negotiated.remote = Remote::Rtp { rtp: inner, rtcp: inner, sdes: None };
         line.session.configure(line.now, SIDES[0], settings.clone(), &mut line.log);
@@ -252,7 +252,7 @@ fn a_peer_behind_nat_is_heard_from_its_signallings_address_and_no_other() {
     (0..50).for_each(|n| from(&mut line, outside, n));
     assert!(sent_to(&mut line).is_empty());
     // Unless the answer comes later than its description did.
-    line.session.answered(line.now, SIDES[0]);
+    line.session.on_answered(line.now, SIDES[0]);
     (50..60).for_each(|n| from(&mut line, outside, n));
     assert!(sent_to(&mut line).ends_with(&[outside]));
     // Who is at the announced address wins.
@@ -271,7 +271,7 @@ struct Behind {
 impl Behind {
     fn new() -> Behind {
         let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
-        line.reopen(0, Kind::Trunk { nat: true });
+        line.reopen(0, EndpointKind::Trunk { nat: true });
         Behind { line, announced: addr(40, 6_000) }
     }
 
@@ -341,7 +341,7 @@ fn nothing_is_learned_after_three_seconds() {
         // Many send nothing before the answer.
         let mut side = Behind::new();
         side.line.pass(Duration::from_secs(20));
-        side.line.session.answered(side.line.now, SIDES[0]);
+        side.line.session.on_answered(side.line.now, SIDES[0]);
         side.line.pass(Duration::from_millis(waited));
         let sent: Vec<SocketAddr> = (0..4).flat_map(|n| side.round(Some(other), n)).collect();
         assert_eq!(sent.contains(&other), learned, "{waited} ms after the answer: {sent:?}");

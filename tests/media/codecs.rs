@@ -198,19 +198,19 @@ fn g722_is_bit_exact_with_another_implementation() {
     let encoded: &[u8] = include_bytes!("../corpus/g722/encoded.g722");
     let decoded = samples(include_bytes!("../corpus/g722/decoded.s16le"));
     let mut codes = vec![0u8; signal.len() / 2];
-    let n = g722::Encoder::new(true).encode(&signal, &mut codes);
+    let n = g722::G722Encoder::new(true).encode(&signal, &mut codes);
     assert_eq!((n, differs(&codes, encoded)), (encoded.len(), None), "encoded");
     let mut pcm = vec![0i16; 2 * codes.len()];
-    let n = g722::Decoder::new(true).decode(encoded, &mut pcm);
+    let n = g722::G722Decoder::new(true).decode(encoded, &mut pcm);
     assert_eq!((n, differs(&pcm, &decoded)), (decoded.len(), None), "decoded");
 }
 
 #[test]
 fn the_narrow_half_of_g722_is_the_low_half_of_the_wide_one() {
     let mut codes = [0u8; 8_000];
-    g722::Encoder::new(true).encode(&sine(WIDE, 700.0, 0, 16_000), &mut codes);
+    g722::G722Encoder::new(true).encode(&sine(WIDE, 700.0, 0, 16_000), &mut codes);
     let mut pcm = [0i16; 8_000];
-    assert_eq!(g722::Decoder::new(false).decode(&codes, &mut pcm), 8_000);
+    assert_eq!(g722::G722Decoder::new(false).decode(&codes, &mut pcm), 8_000);
     let (share, level) = tone(NARROW, &pcm[800..], 700.0);
     assert!(share > 0.98 && (level - SINE_LEVEL).abs() < 0.5, "{share} {level}");
 }

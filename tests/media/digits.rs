@@ -2,7 +2,7 @@
 
 use crate::lab::*;
 use std::time::Duration;
-use webtrunk::codec::tones::{self, Detector, Heard};
+use webtrunk::codec::tones::{self, Detector, ToneEvent};
 use webtrunk::codec::{Codec, Encoder, NARROW, g711::Law};
 use webtrunk::media::Digits;
 use webtrunk::media::session::SessionEvent;
@@ -109,7 +109,7 @@ impl Ear {
         let mut pcm = vec![0i16; missing as usize + payload.len()];
         Law::Mu.decode(payload, &mut pcm[missing as usize..]);
         self.detector.push(&pcm, |heard| {
-            if let Heard::Pressed(digit) = heard {
+            if let ToneEvent::Pressed(digit) = heard {
                 self.digits.push(digit);
             }
         });

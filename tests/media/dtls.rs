@@ -5,8 +5,8 @@ use std::mem::take;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
-use webtrunk::media::dtls::{Failed, Handshake, Identity, Keys};
-use webtrunk::media::{Port, SessionEvent, Settings};
+use webtrunk::media::dtls::{DtlsIdentity, DtlsKeys, Failed, Handshake};
+use webtrunk::media::{EndpointSettings, Port, SessionEvent};
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::Profile;
 use webtrunk::sdp::offer_answer::Remote;
@@ -20,7 +20,7 @@ fn shake(
     client: &mut Handshake,
     server: &mut Handshake,
     mut lost: impl FnMut() -> bool,
-) -> (Option<Keys>, Option<Keys>, Option<Failed>) {
+) -> (Option<DtlsKeys>, Option<DtlsKeys>, Option<Failed>) {
     let mut now = Instant::now();
     let mut wire = Wire { datagrams: Vec::new() };
     client.start(now, &mut |d| wire.datagrams.push((true, d.to_vec())));
@@ -280,7 +280,7 @@ fn dtls_junk_changes_nothing() {
 }
 
 /// What a browser that rolled its certificate announces, and its own side of the handshake.
-fn rolled(active: bool, tls_id: Option<&str>, certificate: &Identity) -> Settings {
+fn rolled(active: bool, tls_id: Option<&str>, certificate: &DtlsIdentity) -> EndpointSettings {
     let mut settings = settings(Codec::Pcmu, dtls_remote());
     let Remote::Dtls { fingerprints, active: role, tls_id: name, .. } =
         &mut settings.negotiated.remote
@@ -307,7 +307,7 @@ fn is_heard(call: &mut Call, n: u32) -> bool {
 /// serve until the new ones are there, and those of packets on the way for a while.
 #[test]
 fn a_new_certificate_begins_a_new_association_and_the_old_keys_serve_until_it_is_there() {
-    let newer = Arc::new(Identity::generate().expect("a certificate"));
+    let newer = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let same = identities().1.clone();
     for (certificate, tls_id) in [(&newer, None), (&same, Some("another-association-1"))] {
         let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
@@ -330,7 +330,7 @@ fn a_new_certificate_begins_a_new_association_and_the_old_keys_serve_until_it_is
 #[test]
 fn keys_of_an_association_that_was_replaced_open_nothing_after_a_while() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
-    let newer = Arc::new(Identity::generate().expect("a certificate"));
+    let newer = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let settings = rolled(false, None, &newer);
     call.session.configure(call.now, BROWSER, settings, &mut call.log);
     call.client = Handshake::new(newer, vec![fingerprint(&identities().0)]);
@@ -348,10 +348,10 @@ fn keys_of_an_association_that_was_replaced_open_nothing_after_a_while() {
 fn another_certificate_without_a_description_of_it_gets_no_keys() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     let (newer, other) = (
-        Arc::new(Identity::generate().expect("a certificate")),
-        Arc::new(Identity::generate().expect("a certificate")),
+        Arc::new(DtlsIdentity::generate().expect("a certificate")),
+        Arc::new(DtlsIdentity::generate().expect("a certificate")),
     );
-    let attempt = |call: &mut Call, certificate: &Arc<Identity>| {
+    let attempt = |call: &mut Call, certificate: &Arc<DtlsIdentity>| {
         let mut client = Handshake::new(certificate.clone(), vec![fingerprint(&identities().0)]);
         let (mut up, mut done) = (Vec::new(), false);
         client.start(call.now, &mut |d| up.push(d.to_vec()));

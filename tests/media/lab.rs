@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 pub(crate) use webtrunk::chance::Chance;
 use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Decoder, MAX_FRAME};
-use webtrunk::media::dtls::{Handshake, Identity, Keys};
-use webtrunk::media::endpoint::Kind;
+use webtrunk::media::dtls::{DtlsIdentity, DtlsKeys, Handshake};
+use webtrunk::media::endpoint::EndpointKind;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, LegId, Port, Session, Settings, Sink, Watch};
+use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch, Port, Session, Sink};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::offer_answer::{Events, Ice, Negotiated, Remote};
+use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote, TelephoneEvents};
 
 pub(crate) const BROWSER: LegId = LegId(0);
 pub(crate) const TRUNK: LegId = LegId(1);
 
-pub(crate) fn identities() -> &'static (Arc<Identity>, Arc<Identity>) {
-    static BOTH: OnceLock<(Arc<Identity>, Arc<Identity>)> = OnceLock::new();
+pub(crate) fn identities() -> &'static (Arc<DtlsIdentity>, Arc<DtlsIdentity>) {
+    static BOTH: OnceLock<(Arc<DtlsIdentity>, Arc<DtlsIdentity>)> = OnceLock::new();
     BOTH.get_or_init(|| {
-        let make = || Arc::new(Identity::generate().expect("a certificate"));
+        let make = || Arc::new(DtlsIdentity::generate().expect("a certificate"));
         (make(), make())
     })
 }
 
-pub(crate) fn fingerprint(identity: &Identity) -> [u8; 32] {
+pub(crate) fn fingerprint(identity: &DtlsIdentity) -> [u8; 32] {
     let bytes: Vec<u8> =
         identity.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
     bytes.try_into().expect("sha-256")
@@ -58,7 +58,7 @@ pub(crate) fn ice(name: &str) -> Ice {
 
 pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
     let opus = codec == Codec::Opus;
-    let events = Events::both_ways(if opus { 110 } else { 101 }, codec.clock());
+    let events = TelephoneEvents::both_ways(if opus { 110 } else { 101 }, codec.clock());
     let pt = codec.default_payload_type();
     Negotiated {
         codec,
@@ -76,13 +76,13 @@ pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
     }
 }
 
-pub(crate) fn settings(codec: Codec, remote: Remote) -> Settings {
-    Settings {
+pub(crate) fn settings(codec: Codec, remote: Remote) -> EndpointSettings {
+    EndpointSettings {
         negotiated: negotiated(codec, remote),
         complexity: COMPLEXITY,
         digits: Digits::Events,
         continuous: false,
-        watch: Watch::default(),
+        watch: MediaWatch::default(),
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) struct Call {
     pub log: Log,
     pub now: Instant,
     pub browser: SocketAddr,
-    pub keys: Option<Keys>,
+    pub keys: Option<DtlsKeys>,
     pub client: Handshake,
     pub sequence: u16,
 }
@@ -142,12 +142,12 @@ impl Call {
         let mut log = Log::default();
         session.open(
             BROWSER,
-            Kind::Browser { identity: ours.clone(), ice: ice("ours") },
+            EndpointKind::Browser { identity: ours.clone(), ice: ice("ours") },
             0x1111,
             "us",
             seeds[0],
         );
-        session.open(TRUNK, Kind::Trunk { nat }, 0x2222, "us", seeds[1]);
+        session.open(TRUNK, EndpointKind::Trunk { nat }, 0x2222, "us", seeds[1]);
         session.configure(now, BROWSER, settings(browser_codec, dtls_remote()), &mut log);
         session.configure(now, TRUNK, settings(trunk_codec, trunk_remote()), &mut log);
         session.bridge(now, BROWSER, TRUNK);
@@ -251,7 +251,8 @@ impl Call {
         let mut out = Vec::new();
         for (port, _, mut datagram) in sent {
             if port == Port::Browser
-                && webtrunk::rtp::packet::Kind::of(&datagram) == webtrunk::rtp::packet::Kind::Rtp
+                && webtrunk::rtp::packet::DatagramKind::of(&datagram)
+                    == webtrunk::rtp::packet::DatagramKind::Rtp
             {
                 let len = self
                     .keys
@@ -336,7 +337,7 @@ pub(crate) struct Line {
     pub start: Instant,
     /// Sequence number of each side's next packet.
     pub sequence: [u16; 2],
-    pub(crate) settings: [Settings; 2],
+    pub(crate) settings: [EndpointSettings; 2],
 }
 
 pub(crate) const SIDES: [LegId; 2] = [LegId(1), LegId(2)];
@@ -349,7 +350,7 @@ impl Line {
     /// As [`new`](Self::new), with what was settled for a side changed.
     pub(crate) fn changed(
         ends: [(Codec, Digits); 2],
-        change: impl Fn(usize, &mut Settings),
+        change: impl Fn(usize, &mut EndpointSettings),
     ) -> Line {
         let line = Line::new(ends);
         Line::with([0, 1].map(|side| {
@@ -360,7 +361,7 @@ impl Line {
     }
 
     /// What was settled for a side.
-    pub(crate) fn settings(&self, side: usize) -> Settings {
+    pub(crate) fn settings(&self, side: usize) -> EndpointSettings {
         self.settings[side].clone()
     }
 
@@ -373,23 +374,23 @@ impl Line {
         };
         let settings = [0, 1].map(|side| {
             let (codec, digits) = ends[side];
-            Settings {
+            EndpointSettings {
                 negotiated: negotiated(codec, remote(side)),
                 complexity: 0,
                 digits,
                 continuous: false,
-                watch: Watch::default(),
+                watch: MediaWatch::default(),
             }
         });
         Line::with(settings)
     }
 
-    pub(crate) fn with(settings: [Settings; 2]) -> Line {
+    pub(crate) fn with(settings: [EndpointSettings; 2]) -> Line {
         let now = Instant::now();
         let (mut session, mut log) =
             (Session::new(now, Duration::from_secs(1_700_000_000)), Log::default());
         for (id, settings) in SIDES.into_iter().zip(settings.clone()) {
-            session.open(id, Kind::Trunk { nat: false }, u32::from(id.0), "us", 77);
+            session.open(id, EndpointKind::Trunk { nat: false }, u32::from(id.0), "us", 77);
             session.configure(now, id, settings, &mut log);
         }
         session.bridge(now, SIDES[0], SIDES[1]);
@@ -397,7 +398,7 @@ impl Line {
     }
 
     /// Opens a side anew, as `kind`.
-    pub(crate) fn reopen(&mut self, side: usize, kind: Kind) {
+    pub(crate) fn reopen(&mut self, side: usize, kind: EndpointKind) {
         self.session.close_end(SIDES[side]);
         self.session.open(SIDES[side], kind, 7, "us", 78);
         self.session.configure(self.now, SIDES[side], self.settings[side].clone(), &mut self.log);

@@ -18,7 +18,7 @@ use std::time::Duration;
 use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
 use webtrunk::media::Port;
 use webtrunk::media::dtls::Handshake;
-use webtrunk::media::player::Source;
+use webtrunk::media::player::PlaySource;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
 use webtrunk::rtp::event::TelephoneEvent;
@@ -531,7 +531,7 @@ fn a_browser_without_consent_for_thirty_seconds_is_reported_once() {
 #[test]
 fn a_tone_is_played_at_its_frequency_without_end_and_an_echo_comes_back_later() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
-    call.session.play(call.now, TRUNK, Source::Tone(1_000));
+    call.session.play(call.now, TRUNK, PlaySource::Tone(1_000));
     let mut pcm = Vec::new();
     for _ in 0..100 {
         call.now += Duration::from_millis(20);

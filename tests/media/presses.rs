@@ -2,12 +2,12 @@
 
 use crate::lab::*;
 use std::time::Duration;
-use webtrunk::codec::tones::{Detector, Heard};
+use webtrunk::codec::tones::{Detector, ToneEvent};
 use webtrunk::codec::{Codec, NARROW, g711::Law};
 use webtrunk::media::Digits;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::rtp::event::TelephoneEvent;
-use webtrunk::sdp::offer_answer::{EventFormat, Events};
+use webtrunk::sdp::offer_answer::{EventFormat, TelephoneEvents};
 
 /// One packet of a device: milliseconds since the last one, marker, timestamp, key, end, duration.
 type Sent = (u64, bool, u32, u8, bool, u16);
@@ -40,8 +40,8 @@ fn heard(line: &mut Line, way: Digits) -> Vec<u8> {
     keys
 }
 
-fn pressed(heard: Heard) -> Option<u8> {
-    if let Heard::Pressed(key) = heard { Some(key) } else { None }
+fn pressed(heard: ToneEvent) -> Option<u8> {
+    if let ToneEvent::Pressed(key) = heard { Some(key) } else { None }
 }
 
 /// Plays what a device sends into every way out; `(sequence, packet)`.
@@ -206,7 +206,7 @@ fn a_press_longer_than_its_count_is_one_press() {
 fn every_accepted_format_of_events_is_heard_in_its_own_clock() {
     // Chromium sends its digits at 8000 beside Opus, whatever else was agreed.
     let formats = [(110, 48_000), (101, 8_000), (113, 16_000)];
-    let events = Events {
+    let events = TelephoneEvents {
         send: Some(EventFormat { payload_type: 110, clock: 48_000 }),
         receive: formats.map(|(payload_type, clock)| EventFormat { payload_type, clock }).to_vec(),
     };
@@ -238,7 +238,7 @@ fn a_digit_beside_a_codec_of_another_clock_counts_in_its_own_and_holds_the_strea
     let ends = [(Codec::Pcmu, Digits::Events), (Codec::Opus, Digits::Events)];
     let mut line = Line::changed(ends, |side, settings| {
         if side == 1 {
-            settings.negotiated.events = Events::both_ways(101, 8_000);
+            settings.negotiated.events = TelephoneEvents::both_ways(101, 8_000);
         }
     });
     let mut out = Vec::new();
@@ -268,7 +268,7 @@ fn a_long_digit_in_a_clock_that_is_not_the_codecs_is_one_event() {
     let ends = [(Codec::Pcmu, Digits::Events), (Codec::Pcmu, Digits::Events)];
     let mut line = Line::changed(ends, |side, settings| {
         if side == 1 {
-            settings.negotiated.events = Events::both_ways(110, 48_000);
+            settings.negotiated.events = TelephoneEvents::both_ways(110, 48_000);
         }
     });
     line.session.digit(SIDES[1], 2, Duration::from_secs(5));

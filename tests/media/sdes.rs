@@ -5,7 +5,7 @@ use std::time::Duration;
 use webtrunk::codec::Codec;
 use webtrunk::media::{Digits, Port};
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
-use webtrunk::sdp::crypto::{Keys, LONGEST, Sdes};
+use webtrunk::sdp::crypto::{CryptoKeys, LONGEST, Sdes};
 use webtrunk::sdp::offer_answer::Remote;
 
 const PROFILES: [Profile; 8] = [
@@ -20,12 +20,17 @@ const PROFILES: [Profile; 8] = [
 ];
 
 /// A line whose first side has keys, ours made of `ours` and theirs of `theirs`.
-fn settings(line: &Line, profile: Profile, ours: u8, theirs: u8) -> webtrunk::media::Settings {
+fn settings(
+    line: &Line,
+    profile: Profile,
+    ours: u8,
+    theirs: u8,
+) -> webtrunk::media::EndpointSettings {
     let mut settings = line.settings(0);
     if let Remote::Rtp { sdes, .. } = &mut settings.negotiated.remote {
         *sdes = Some(Box::new(Sdes {
-            ours: Keys::new(profile, &[ours; LONGEST]),
-            theirs: Keys::new(profile, &[theirs; LONGEST]),
+            ours: CryptoKeys::new(profile, &[ours; LONGEST]),
+            theirs: CryptoKeys::new(profile, &[theirs; LONGEST]),
         }));
     }
     settings
@@ -33,7 +38,7 @@ fn settings(line: &Line, profile: Profile, ours: u8, theirs: u8) -> webtrunk::me
 
 fn peer(profile: Profile, ours: u8, theirs: u8) -> (Protect, Unprotect) {
     let (ours, theirs) =
-        (Keys::new(profile, &[ours; LONGEST]), Keys::new(profile, &[theirs; LONGEST]));
+        (CryptoKeys::new(profile, &[ours; LONGEST]), CryptoKeys::new(profile, &[theirs; LONGEST]));
     (
         Protect::new(profile, theirs.key(), theirs.salt()),
         Unprotect::new(profile, ours.key(), ours.salt()),

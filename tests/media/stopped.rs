@@ -3,7 +3,7 @@
 use crate::lab::*;
 use std::time::Duration;
 use webtrunk::codec::Codec;
-use webtrunk::media::{Port, SessionEvent, Watch};
+use webtrunk::media::{MediaWatch, Port, SessionEvent};
 use webtrunk::sdp::Direction;
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -73,9 +73,9 @@ fn rtcp_alone_is_a_sign_of_life_of_both_and_a_hold_is_no_stop() {
 }
 
 /// Changes what is watched of both ends.
-fn watch(call: &mut Call, watch: Watch) {
+fn watch(call: &mut Call, watch: MediaWatch) {
     for (end, remote) in [(BROWSER, dtls_remote()), (TRUNK, trunk_remote())] {
-        let settings = webtrunk::media::Settings { watch, ..settings(Codec::Pcmu, remote) };
+        let settings = webtrunk::media::EndpointSettings { watch, ..settings(Codec::Pcmu, remote) };
         call.session.configure(call.now, end, settings, &mut call.log);
     }
 }
@@ -92,7 +92,7 @@ fn silences(call: &Call) -> Vec<u64> {
 fn how_long_silence_may_last_is_a_setting() {
     let secs = Duration::from_secs;
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
-    watch(&mut call, Watch { stopped: Some(secs(2)), again: secs(7), silent: Some(secs(11)) });
+    watch(&mut call, MediaWatch { stopped: Some(secs(2)), again: secs(7), silent: Some(secs(11)) });
     spoken(&mut call, 0, 50);
     call.pass(Duration::from_millis(1_900));
     assert!(told(&call).is_empty());
@@ -105,7 +105,7 @@ fn how_long_silence_may_last_is_a_setting() {
     assert_eq!(silences(&call), [11, 22]);
 
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
-    watch(&mut call, Watch { stopped: None, again: secs(7), silent: None });
+    watch(&mut call, MediaWatch { stopped: None, again: secs(7), silent: None });
     spoken(&mut call, 0, 50);
     call.pass(secs(3_600));
     assert!(told(&call).is_empty() && silences(&call).is_empty());

@@ -9,18 +9,18 @@ use webtrunk::media::dtls::Handshake;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::media::snapshot::Unreadable;
 use webtrunk::media::{Clocks, NotRestored, Port, Session, SessionSnapshot};
-use webtrunk::rtp::packet::Kind;
+use webtrunk::rtp::packet::DatagramKind;
 use webtrunk::rtp::reserve::{LEASE, RESERVE};
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::crypto::{Keys, LONGEST, Sdes};
+use webtrunk::sdp::crypto::{CryptoKeys, LONGEST, Sdes};
 use webtrunk::sdp::offer_answer::Remote;
 
 const FRAME: Duration = Duration::from_millis(20);
 const PROFILE: Profile = Profile::AeadAes128Gcm;
 
-fn keys(of: u8) -> Keys {
-    Keys::new(PROFILE, &[of; LONGEST])
+fn keys(of: u8) -> CryptoKeys {
+    CryptoKeys::new(PROFILE, &[of; LONGEST])
 }
 
 fn keyed_remote() -> Remote {
@@ -151,8 +151,8 @@ impl World {
             0 => &mut self.call.keys.as_mut().expect("secured").unprotect,
             _ => &mut self.trunk.1,
         };
-        match Kind::of(&datagram) {
-            Kind::Rtp => {
+        match DatagramKind::of(&datagram) {
+            DatagramKind::Rtp => {
                 let len = open.rtp(&mut datagram).expect("the receiver takes every packet");
                 let packet = webtrunk::rtp::Packet::parse(&datagram[..len], true).expect("RTP");
                 let highest = self
@@ -174,7 +174,7 @@ impl World {
                 let payload = datagram[12..len].to_vec();
                 self.heard[side].push((packet.sequence, packet.timestamp, payload));
             }
-            Kind::Rtcp => {
+            DatagramKind::Rtcp => {
                 let word = *datagram.last_chunk::<4>().expect("an index");
                 let ssrc = u32::from_be_bytes(*datagram[4..].first_chunk().expect("an SSRC"));
                 open.rtcp(&mut datagram).expect("the receiver takes every report");

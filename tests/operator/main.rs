@@ -11,6 +11,7 @@ mod openmetrics;
 mod phone;
 mod proxies;
 mod records;
+mod restart;
 mod server;
 
 use server::{Server, Trunk};
@@ -880,7 +881,7 @@ fn systemd_is_told_and_what_we_ship_for_operators_is_true() {
         read("grafana/alerts.yml"),
         read("systemd/webtrunk.service"),
     );
-    let exposition = webtrunk::api::metrics::Metrics::touched().text();
+    let exposition = webtrunk::api::metrics::NodeMetrics::touched().text();
     let registered: Vec<&str> = exposition
         .lines()
         .filter_map(|l| l.strip_prefix("# TYPE ")?.split_once(' '))

@@ -5,7 +5,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use webtrunk::sip::build::Writer;
+use webtrunk::sip::build::MessageWriter;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::{Message, Method, digest};
 
@@ -125,7 +125,7 @@ impl Phone {
             "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE {mid}\r\nm=audio 9 UDP/TLS/RTP/SAVPF {opus}\r\nc=IN IP4 0.0.0.0\r\na=mid:{mid}\r\n\
              a=rtpmap:{opus} opus/48000/2\r\na=ice-ufrag:them\r\na=ice-pwd:their-password-of-24-chars\r\na=fingerprint:sha-256 {fingerprint}\r\na=setup:active\r\na=rtcp-mux\r\na=sendrecv\r\n"
         );
-        let mut response = Writer::response(invite, 200, Some("phone"));
+        let mut response = MessageWriter::response(invite, 200, Some("phone"));
         response.put(HeaderName::Contact, "<sip:alice@phone.invalid;transport=ws>");
         let bytes = response.end_with("application/sdp", sdp.as_bytes());
         self.say(&bytes);
@@ -133,7 +133,7 @@ impl Phone {
 
     /// Answers a request without a body.
     pub(crate) fn reply(&mut self, request: &Message, status: u16) {
-        let response = Writer::response(request, status, Some("phone")).end();
+        let response = MessageWriter::response(request, status, Some("phone")).end();
         self.say(&response);
     }
 }
@@ -145,7 +145,7 @@ fn register(
     cseq: u32,
     credentials: Option<(HeaderName, String)>,
 ) -> bytes::Bytes {
-    let mut request = Writer::request(Method::Register, &format!("sip:{domain}"));
+    let mut request = MessageWriter::request(Method::Register, &format!("sip:{domain}"));
     let branch = format_args!("SIP/2.0/WS phone.invalid;branch=z9hG4bK{cseq}{user}");
     request.put(HeaderName::Via, branch);
     request.put(HeaderName::MaxForwards, 70);

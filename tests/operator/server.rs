@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZero;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -35,6 +35,17 @@ pub(crate) fn folder(name: &str) -> PathBuf {
 
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
+}
+
+fn serve(config: &Path, log: std::fs::File, env: &[(&str, &std::ffi::OsStr)]) -> Child {
+    Command::new(BINARY)
+        .args(["serve", "--log", "text", "-c"])
+        .arg(config)
+        .envs(env.iter().copied())
+        .stderr(log)
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("it starts")
 }
 
 pub(crate) struct Server {
@@ -118,6 +129,22 @@ impl Server {
         server
     }
 
+    /// As [`start`](Self::start), with more routes; browsers' media comes to the same port at each
+    /// start.
+    pub(crate) fn start_at_one_port(routes: &str) -> Server {
+        let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port");
+        let one = format!("browser_port = {}", port.port());
+        Server::started("", "", routes, &[], &[("browser_port = 0", &one)])
+    }
+
+    /// Starts it again, after it was killed.
+    pub(crate) fn start_again(&mut self) {
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder.join("log"));
+        self.child = serve(&self.config(), log.expect("a log"), &[]);
+        let ready = || UnixStream::connect(self.socket()).is_ok();
+        self.until(ready);
+    }
+
     /// Kills it without a word.
     pub(crate) fn kill(&mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("killed");
@@ -197,14 +224,7 @@ impl Server {
             file.finalize().expect("written");
         }
         let log = std::fs::File::create(folder.join("log")).expect("a log");
-        let child = Command::new(BINARY)
-            .args(["serve", "--log", "text", "-c"])
-            .arg(folder.join("webtrunk.toml"))
-            .envs(env.iter().copied())
-            .stderr(log)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("it starts");
+        let child = serve(&folder.join("webtrunk.toml"), log, env);
         let server = Server {
             wanted_error: None,
             child,
@@ -727,6 +747,37 @@ impl Trunk {
         }
     }
 
+    /// Makes a call with media at this port; the 200.
+    pub(crate) fn call_with_media(&mut self, number: &str, port: u16) -> String {
+        self.call = "op-media".to_owned();
+        self.from = format!("<sip:+4930@{}>", self.own);
+        self.send(&self.request("INVITE", number, 1, &sdp(port)));
+        let ok = self.expect("SIP/2.0 200");
+        let to = ok.lines().find_map(|l| l.strip_prefix("To: ")?.split_once(";tag="));
+        self.to = to.map(|(_, tag)| format!(";tag={tag}")).expect("a tag");
+        self.send(&self.request("ACK", number, 1, ""));
+        ok
+    }
+
+    /// Answers the next call, with media at this port; its INVITE.
+    pub(crate) fn answer_with_media(&mut self, port: u16) -> String {
+        let invite = self.expect("INVITE");
+        self.send(&accepted(&invite, self.own, &sdp(port)));
+        self.expect("ACK");
+        invite
+    }
+
+    /// Whether anything has come that is not a question whether the trunk lives.
+    pub(crate) fn was_told_something(&self) -> bool {
+        let mut buf = [0; 65_536];
+        self.socket.set_nonblocking(true).expect("set");
+        let told =
+            std::iter::from_fn(|| self.socket.recv(&mut buf).ok().map(|n| buf[..n].to_vec()))
+                .any(|message| !message.starts_with(b"OPTIONS"));
+        self.socket.set_nonblocking(false).expect("set");
+        told
+    }
+
     pub(crate) fn call(&mut self, number: &str) {
         assert_eq!(self.invite(number), 200);
     }
@@ -748,14 +799,7 @@ impl Trunk {
     pub(crate) fn take_silently(self) -> std::thread::JoinHandle<()> {
         std::thread::spawn(move || {
             let invite = self.expect("INVITE");
-            let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
-            let head = reply(&invite).replace(to, &format!("{to};tag=silent"));
-            let body = format!(
-                "Contact: <sip:peer@{}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{SDP}",
-                self.own,
-                SDP.len()
-            );
-            self.send(&head.replace("Content-Length: 0\r\n\r\n", &body));
+            self.send(&accepted(&invite, self.own, SDP));
             self.expect("BYE");
         })
     }
@@ -775,6 +819,25 @@ impl Trunk {
             }
         })
     }
+}
+
+/// A description with media at this port.
+fn sdp(port: u16) -> String {
+    format!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+         m=audio {port} RTP/AVP 0\r\n"
+    )
+}
+
+/// 200 to an INVITE, with this description.
+fn accepted(invite: &str, own: SocketAddr, sdp: &str) -> String {
+    let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
+    let head = reply(invite).replace(to, &format!("{to};tag=silent"));
+    let body = format!(
+        "Contact: <sip:peer@{own}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+        sdp.len()
+    );
+    head.replace("Content-Length: 0\r\n\r\n", &body)
 }
 
 /// 200 to a request.

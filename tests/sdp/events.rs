@@ -4,7 +4,9 @@
 use super::local;
 use webtrunk::codec::Codec;
 use webtrunk::sdp::Direction;
-use webtrunk::sdp::offer_answer::{Content, EventFormat, Events, LegKind, Negotiated, Negotiation};
+use webtrunk::sdp::offer_answer::{
+    Content, EventFormat, LegKind, Negotiated, Negotiation, TelephoneEvents,
+};
 
 /// A browser's description of these formats.
 fn browser(formats: &str, maps: &[&str]) -> String {
@@ -21,7 +23,7 @@ fn browser(formats: &str, maps: &[&str]) -> String {
 /// A payload type, and its clock.
 type Pair = (u8, u32);
 
-fn pairs(events: &Events) -> (Option<Pair>, Vec<Pair>) {
+fn pairs(events: &TelephoneEvents) -> (Option<Pair>, Vec<Pair>) {
     let pair = |f: &EventFormat| (f.payload_type, f.clock);
     (events.send.as_ref().map(pair), events.receive.iter().map(pair).collect())
 }
@@ -50,7 +52,7 @@ fn a_browser_that_is_called_may_send_its_digits_in_any_clock_it_accepted() {
     let narrow = answered("0 110 101", &["110 telephone-event/48000", "101 telephone-event/8000"]);
     assert_eq!(narrow.events.send, Some(EventFormat { payload_type: 101, clock: 8_000 }));
     let without = answered("0", &[]);
-    assert_eq!(without.events, Events::default());
+    assert_eq!(without.events, TelephoneEvents::default());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Bounds of what one message may hold (`src/bounds.toml`), at the bound and one beyond it.
 
-use webtrunk::gateway::token::Keys;
+use webtrunk::gateway::token::TokenKeys;
 use webtrunk::sdp::Description;
 use webtrunk::sip::Message;
 use webtrunk::sip::digest;
@@ -60,7 +60,7 @@ fn of_a_key_set_a_hundred_keys_are_read() {
         let other = r#"{"kty":"oct","k":"c2VjcmV0"},"#.repeat(before);
         let good =
             r#"{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
-        Keys::parse(&format!("{{\"keys\":[{other}{good}]}}")).is_ok()
+        TokenKeys::parse(&format!("{{\"keys\":[{other}{good}]}}")).is_ok()
     };
     assert!(usable(99));
     assert!(!usable(100));

@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
-use webtrunk::call::context::{Identity, Output};
+use webtrunk::call::context::{NodeIdentity, Output};
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{Gateway, Input};
 use webtrunk::sip::Message;
@@ -63,7 +63,7 @@ impl Peer {
                       [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\nmedia = [\"192.0.2.0/24\"]\n";
         let plan = "[[route]]\nname = \"all\"\nmatch = [\".\", \"user\"]\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity {
+        let identity = NodeIdentity {
             fingerprint: "AB".into(),
             udp_port: 5060,
             tcp_port: 5060,

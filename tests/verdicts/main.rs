@@ -306,7 +306,7 @@ fn kicked() -> Diagnosis {
     world.talk();
     world.pass(secs(5));
     let call = world.lab.gateway.recorder.find("last").expect("it is there").call;
-    let command = webtrunk::gateway::operate::Command::Kick {
+    let command = webtrunk::gateway::operate::OperatorCommand::Kick {
         call,
         status: 480,
         why: "ended by an operator".into(),

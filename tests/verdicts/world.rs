@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::gateway::Input;
-use webtrunk::media::dtls::{Handshake, Keys};
-use webtrunk::media::endpoint::Kind;
+use webtrunk::media::dtls::{DtlsKeys, Handshake};
+use webtrunk::media::endpoint::EndpointKind;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::media::stun::binding_request;
 use webtrunk::media::{LegId, Port, Session, Sink};
 use webtrunk::sip::Message;
-use webtrunk::worker::{Command, Notice, OpenKind};
+use webtrunk::worker::{Notice, OpenKind, WorkerCommand};
 
 /// What a side of a call sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,7 +79,7 @@ pub(crate) struct World {
     trunk_end: Option<LegId>,
     client: Handshake,
     started: bool,
-    keys: Option<Keys>,
+    keys: Option<DtlsKeys>,
     /// Our ICE credentials, from our answer.
     ours: Option<(String, String)>,
     encoders: (Encoder, Encoder),
@@ -142,39 +142,39 @@ impl World {
         }
     }
 
-    fn command(&mut self, command: Command) {
+    fn command(&mut self, command: WorkerCommand) {
         let (now, mut out) = (self.lab.now, Out::default());
         let mut told = Vec::new();
         let of = match &command {
-            Command::Open { session, .. }
-            | Command::Configure { session, .. }
-            | Command::Bridge { session, .. }
-            | Command::Part { session, .. }
-            | Command::Source { session, .. }
-            | Command::Natted { session, .. }
-            | Command::Answered { session, .. }
-            | Command::Play { session, .. }
-            | Command::Echo { session, .. }
-            | Command::Digit { session, .. }
-            | Command::CloseEnd { session, .. }
-            | Command::Confirm { session, .. }
-            | Command::Journal { session }
-            | Command::Forgotten { session }
-            | Command::Close { session } => *session,
+            WorkerCommand::Open { session, .. }
+            | WorkerCommand::Configure { session, .. }
+            | WorkerCommand::Bridge { session, .. }
+            | WorkerCommand::Part { session, .. }
+            | WorkerCommand::Source { session, .. }
+            | WorkerCommand::Natted { session, .. }
+            | WorkerCommand::Answered { session, .. }
+            | WorkerCommand::Play { session, .. }
+            | WorkerCommand::Echo { session, .. }
+            | WorkerCommand::Digit { session, .. }
+            | WorkerCommand::CloseEnd { session, .. }
+            | WorkerCommand::Confirm { session, .. }
+            | WorkerCommand::Journal { session }
+            | WorkerCommand::Forgotten { session }
+            | WorkerCommand::Close { session } => *session,
         };
         let session = self
             .sessions
             .entry(of)
             .or_insert_with(|| Session::new(now, Duration::from_secs(1_700_000_000)));
         match command {
-            Command::Open { end, kind, ssrc, cname, seed, .. } => {
+            WorkerCommand::Open { end, kind, ssrc, cname, seed, .. } => {
                 let kind = match kind {
                     OpenKind::Browser { ice } => {
-                        Kind::Browser { identity: identities().0.clone(), ice }
+                        EndpointKind::Browser { identity: identities().0.clone(), ice }
                     }
                     OpenKind::Trunk { nat } => {
                         self.trunk_end = Some(end);
-                        Kind::Trunk { nat }
+                        EndpointKind::Trunk { nat }
                     }
                 };
                 session.open(end, kind, ssrc, &cname, seed);
@@ -184,26 +184,30 @@ impl World {
                     tcp: false,
                 });
             }
-            Command::Configure { end, settings, .. } => {
+            WorkerCommand::Configure { end, settings, .. } => {
                 session.configure(now, end, *settings, &mut out)
             }
-            Command::Bridge { a, b, .. } => session.bridge(now, a, b),
-            Command::Part { end, .. } => session.part(end),
+            WorkerCommand::Bridge { a, b, .. } => session.bridge(now, a, b),
+            WorkerCommand::Part { end, .. } => session.part(end),
             // The lab's packets have no source of ours.
-            Command::Source { .. } => {}
-            Command::Answered { end, .. } => session.answered(now, end),
-            Command::Natted { end, signalling, .. } => session.natted(end, signalling),
-            Command::Play { end, source, .. } => session.play(now, end, source),
-            Command::Echo { end, delay, .. } => session.echo(end, delay),
-            Command::Digit { end, event, length, .. } => session.digit(end, event, length),
+            WorkerCommand::Source { .. } => {}
+            WorkerCommand::Answered { end, .. } => session.on_answered(now, end),
+            WorkerCommand::Natted { end, signalling, .. } => {
+                session.mark_behind_nat(end, signalling)
+            }
+            WorkerCommand::Play { end, source, .. } => session.play(now, end, source),
+            WorkerCommand::Echo { end, delay, .. } => session.echo(end, delay),
+            WorkerCommand::Digit { end, event, length, .. } => session.digit(end, event, length),
             // The lab's process does not end.
-            Command::Journal { .. } | Command::Confirm { .. } | Command::Forgotten { .. } => {}
-            Command::CloseEnd { end, .. } => told.extend(
+            WorkerCommand::Journal { .. }
+            | WorkerCommand::Confirm { .. }
+            | WorkerCommand::Forgotten { .. } => {}
+            WorkerCommand::CloseEnd { end, .. } => told.extend(
                 session
                     .close_end(end)
                     .map(|statistics| Notice::EndClosed { end, statistics: Box::new(statistics) }),
             ),
-            Command::Close { .. } => {
+            WorkerCommand::Close { .. } => {
                 let statistics = session.ends().iter().map(|e| (e.id, e.statistics())).collect();
                 told.push(Notice::Closed { statistics });
                 self.sessions.remove(&of);

@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 /// The series of one leg.
-struct Leg {
+struct LegMetrics {
     received: Counter,
     sent: Counter,
     lost: Counter,
@@ -29,7 +29,7 @@ pub(super) struct Legs {
     overdue: Family<Label, Counter>,
     jitter: Times,
     round_trip: Times,
-    legs: [Leg; 2],
+    legs: [LegMetrics; 2],
 }
 
 impl Default for Legs {
@@ -50,7 +50,7 @@ impl Default for Legs {
             };
             let one = |family: &Family<Label, Counter>| family.get_or_create(&of_leg).clone();
             let times = |family: &Times| family.get_or_create(&of_leg).clone();
-            Leg {
+            LegMetrics {
                 received: by("in"),
                 sent: by("out"),
                 lost: one(&lost),
@@ -114,7 +114,7 @@ impl Legs {
     }
 }
 
-impl Leg {
+impl LegMetrics {
     fn count(&self, figures: &Statistics) {
         self.received.inc_by(figures.received);
         self.sent.inc_by(u64::from(figures.sent));

@@ -7,11 +7,11 @@
 
 mod overload;
 
-use super::phone::{Outcome, Phone};
-use super::{Call, Login, media};
+use super::phone::{Phone, PhoneOutcome};
+use super::{CallArgs, Login, media};
 use crate::cli::{hex, print, random};
 use anyhow::{Context, anyhow};
-use media::{Figures, Media, Network, Voice};
+use media::{Figures, Network, PhoneMedia, Voice};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -40,7 +40,7 @@ pub(crate) struct Bench {
     #[arg(long, conflicts_with = "against")]
     overload: bool,
     #[arg(long, short, value_enum, default_value_t)]
-    output: print::Output,
+    output: print::OutputFormat,
 }
 
 /// Losses, late answers and scores beyond which a step is the knee.
@@ -170,16 +170,16 @@ async fn try_own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
 }
 
 /// One call, start to end.
-async fn one(login: Login, args: Call) -> anyhow::Result<(Outcome, Figures)> {
+async fn one(login: Login, args: CallArgs) -> anyhow::Result<(PhoneOutcome, Figures)> {
     let (socket, gateway) = super::open(&login.ws).await?;
-    let media = Media::new(gateway, Voice::Speech, Network::default(), false).await?;
+    let media = PhoneMedia::new(gateway, Voice::Speech, Network::default(), false).await?;
     let mut phone = Phone::new(socket, login, media, &args, true)?;
     let outcome = phone.run().await?;
     Ok((outcome, phone.media.figures()))
 }
 
-fn call_of(target: &str, length: Duration, codec: &str) -> Call {
-    Call {
+fn call_of(target: &str, length: Duration, codec: &str) -> CallArgs {
+    CallArgs {
         target: target.to_owned(),
         user: None,
         password: None,
@@ -197,13 +197,13 @@ fn call_of(target: &str, length: Duration, codec: &str) -> Call {
         via: None,
         jwt: None,
         min_mos: None,
-        output: print::Output::Json,
+        output: print::OutputFormat::Json,
     }
 }
 
 /// What one step came to.
 #[derive(Debug, Default)]
-struct Step {
+struct BenchStep {
     calls: usize,
     answered: usize,
     setup: Vec<Duration>,
@@ -216,15 +216,15 @@ struct Step {
     why: Option<String>,
 }
 
-impl Step {
+impl BenchStep {
     fn percentile<T: Copy>(sorted: &[T], p: usize) -> Option<T> {
         sorted.get((sorted.len() * p / 100).min(sorted.len().saturating_sub(1))).copied()
     }
 
     /// Why it is the knee.
     fn suffers(&self) -> Option<String> {
-        let late = Step::percentile(&self.setup, 95).filter(|s| *s > LATEST_ANSWER);
-        let poor = Step::percentile(&self.mos, 5).filter(|m| *m < LEAST_MOS);
+        let late = BenchStep::percentile(&self.setup, 95).filter(|s| *s > LATEST_ANSWER);
+        let poor = BenchStep::percentile(&self.mos, 5).filter(|m| *m < LEAST_MOS);
         match (late, poor) {
             _ if self.answered < self.calls => Some(format!(
                 "{} of {} calls were not answered: {}",
@@ -253,8 +253,8 @@ impl Step {
     fn json(&self) -> Value {
         let ms = |d: Option<Duration>| d.map(|d| d.as_secs_f64() * 1e3);
         json!({
-            "calls": self.calls, "answered": self.answered, "setup_ms_p50": ms(Step::percentile(&self.setup, 50)), "setup_ms_p95": ms(Step::percentile(&self.setup, 95)),
-            "loss": self.loss, "jitter_ms": self.jitter.as_secs_f64() * 1e3, "mos_p5_estimated": Step::percentile(&self.mos, 5), "cpu_ms_per_call_second": self.cpu_ms(),
+            "calls": self.calls, "answered": self.answered, "setup_ms_p50": ms(BenchStep::percentile(&self.setup, 50)), "setup_ms_p95": ms(BenchStep::percentile(&self.setup, 95)),
+            "loss": self.loss, "jitter_ms": self.jitter.as_secs_f64() * 1e3, "mos_p5_estimated": BenchStep::percentile(&self.mos, 5), "cpu_ms_per_call_second": self.cpu_ms(),
             "calls_per_core": self.cpu_ms().map(|ms| (1_000.0 / ms) as u64), "memory_kb": self.memory_kb, "suffers": self.suffers(),
         })
     }
@@ -264,11 +264,11 @@ impl Step {
             |d: Option<Duration>| d.map_or("-".into(), |d| format!("{:.0}", d.as_secs_f64() * 1e3));
         let setup = format!(
             "{} / {}",
-            ms(Step::percentile(&self.setup, 50)),
-            ms(Step::percentile(&self.setup, 95))
+            ms(BenchStep::percentile(&self.setup, 50)),
+            ms(BenchStep::percentile(&self.setup, 95))
         );
         let (mos, cpu) = (
-            Step::percentile(&self.mos, 5).map_or("-".into(), |m| format!("{m:.2}")),
+            BenchStep::percentile(&self.mos, 5).map_or("-".into(), |m| format!("{m:.2}")),
             self.cpu_ms(),
         );
         format!(
@@ -289,7 +289,7 @@ async fn step(
     login: &Login,
     target: &str,
     gateway: Option<&Served>,
-) -> anyhow::Result<Step> {
+) -> anyhow::Result<BenchStep> {
     let before = gateway.and_then(Served::cpu);
     let mut running = JoinSet::new();
     let mut pace = tokio::time::interval(Duration::from_secs_f64(1.0 / args.rate.max(0.1)));
@@ -298,7 +298,7 @@ async fn step(
         let (login, call) = (login.clone(), call_of(target, args.length, &args.codec));
         running.spawn_local(one(login, call));
     }
-    let mut step = Step { calls, ..Step::default() };
+    let mut step = BenchStep { calls, ..BenchStep::default() };
     let (mut lost, mut expected) = (0u64, 0u64);
     while let Some(done) = running.join_next().await {
         match done? {
@@ -331,7 +331,7 @@ pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     if args.overload {
         return overload::overload(args.output).await;
     }
-    let table = args.output == print::Output::Table;
+    let table = args.output == print::OutputFormat::Table;
     let (served, login, target) = match args.against.as_deref() {
         Some([ws, user, password, number]) => {
             let host =

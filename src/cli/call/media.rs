@@ -1,7 +1,7 @@
 //! The media of a test call: a controlling ICE agent with one candidate, DTLS-SRTP, and a sound
 //! both ways.
 
-use super::sdp::{Answer, Format, Offered};
+use super::sdp::{Offered, SdpAnswer, SdpFormat};
 use super::speech;
 use crate::cli::{hex, random};
 use anyhow::{Context, anyhow};
@@ -14,10 +14,10 @@ use tokio::net::UdpSocket;
 use webtrunk::chance::Chance;
 use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Decoder, Encoder, MAX_FRAME, NARROW};
-use webtrunk::media::dtls::{Handshake, Identity, Keys};
+use webtrunk::media::dtls::{DtlsIdentity, DtlsKeys, Handshake};
 use webtrunk::media::stun::binding_request;
 use webtrunk::rtp::event::{TelephoneEvent, event_of};
-use webtrunk::rtp::packet::{Kind, Packet, write_header};
+use webtrunk::rtp::packet::{DatagramKind, Packet, write_header};
 use webtrunk::rtp::quality::{ENOUGH, Impairment};
 use webtrunk::rtp::report::{ReceiverStats, RemoteReport, SenderStats, compose, read};
 
@@ -59,7 +59,7 @@ impl Voice {
 }
 
 /// What the answer settled.
-struct Peer {
+struct MediaPeer {
     address: SocketAddr,
     username: String,
     password: String,
@@ -110,15 +110,15 @@ impl Figures {
     }
 }
 
-pub(super) struct Media {
+pub(super) struct PhoneMedia {
     socket: UdpSocket,
     local: SocketAddr,
     ufrag: String,
     password: String,
-    identity: Arc<Identity>,
+    identity: Arc<DtlsIdentity>,
     handshake: Option<Handshake>,
-    peer: Option<Peer>,
-    keys: Option<Keys>,
+    peer: Option<MediaPeer>,
+    keys: Option<DtlsKeys>,
     pub connected: Option<Instant>,
     pub secured: Option<Instant>,
     next_check: Instant,
@@ -153,7 +153,7 @@ pub(super) struct Media {
     pub failed: Option<String>,
 }
 
-impl Media {
+impl PhoneMedia {
     /// A socket towards `gateway` and everything unconnected.
     ///
     /// # Errors
@@ -163,18 +163,18 @@ impl Media {
         voice: Voice,
         network: Network,
         keep: bool,
-    ) -> anyhow::Result<Media> {
+    ) -> anyhow::Result<PhoneMedia> {
         let socket = UdpSocket::bind(SocketAddr::new(local_address(gateway)?, 0)).await?;
         let now = Instant::now();
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seed = u64::from_be_bytes(random()?);
         let sent = SenderStats { ssrc: seed as u32 | 1, packets: 0, octets: 0, timestamp: 0 };
-        Ok(Media {
+        Ok(PhoneMedia {
             local: socket.local_addr()?,
             socket,
             ufrag: hex(&random::<4>()?),
             password: hex(&random::<12>()?),
-            identity: Arc::new(Identity::generate().context("no certificate")?),
+            identity: Arc::new(DtlsIdentity::generate().context("no certificate")?),
             handshake: None,
             peer: None,
             keys: None,
@@ -217,13 +217,13 @@ impl Media {
         let events = EVENTS
             .into_iter()
             .filter(|(_, clock)| *clock == 8_000 || chosen.iter().any(|c| c.clock() == *clock));
-        let codecs = chosen.iter().map(|c| Format {
+        let codecs = chosen.iter().map(|c| SdpFormat {
             payload_type: c.default_payload_type(),
             name: c.name().to_owned(),
             clock: c.clock(),
             channels: c.channels() as u16,
         });
-        let events = events.map(|(payload_type, clock)| Format {
+        let events = events.map(|(payload_type, clock)| SdpFormat {
             payload_type,
             name: "telephone-event".to_owned(),
             clock,
@@ -246,8 +246,8 @@ impl Media {
     /// # Errors
     /// What it lacks.
     pub(super) fn answer(&mut self, sdp: &str) -> anyhow::Result<()> {
-        let answer = Answer::parse(sdp)?;
-        let ours = |f: &Format| {
+        let answer = SdpAnswer::parse(sdp)?;
+        let ours = |f: &SdpFormat| {
             let codec = Codec::from_name(&f.name).filter(|c| c.clock() == f.clock);
             Some((f.payload_type, codec.filter(|c| Codec::BROWSERS.contains(c))?))
         };
@@ -256,7 +256,8 @@ impl Media {
             .iter()
             .find_map(ours)
             .ok_or_else(|| anyhow!("the answer has no codec of ours"))?;
-        let is_events = |f: &&Format| f.name.eq_ignore_ascii_case("telephone-event") && f.clock > 0;
+        let is_events =
+            |f: &&SdpFormat| f.name.eq_ignore_ascii_case("telephone-event") && f.clock > 0;
         let events = answer.formats.iter().filter(is_events);
         // RFC 4733 §2.1: of the clock of the sound, if there is one.
         let events =
@@ -273,7 +274,7 @@ impl Media {
         }
         self.handshake = Some(Handshake::new(self.identity.clone(), answer.fingerprints));
         let username = format!("{ufrag}:{}", self.ufrag);
-        self.peer = Some(Peer { address, username, password, codec, payload_type, events });
+        self.peer = Some(MediaPeer { address, username, password, codec, payload_type, events });
         self.next_check = Instant::now();
         Ok(())
     }
@@ -320,8 +321,8 @@ impl Media {
             return;
         }
         let now = Instant::now();
-        match Kind::of(datagram) {
-            Kind::Stun => {
+        match DatagramKind::of(datagram) {
+            DatagramKind::Stun => {
                 // Only a success response to our own check; the gateway is ICE-lite and sends none
                 // itself.
                 if datagram.starts_with(&[1, 1]) && self.connected.is_none() {
@@ -332,19 +333,19 @@ impl Media {
                     });
                 }
             }
-            Kind::Dtls => {
+            DatagramKind::Dtls => {
                 let datagram = datagram.to_vec();
                 self.shake(|handshake, mut send| {
                     handshake.receive(now, &datagram, &mut send).map_err(|e| e.to_string())
                 });
             }
-            Kind::Rtp => {
+            DatagramKind::Rtp => {
                 let opened = self.keys.as_mut().map(|k| k.unprotect.rtp(datagram));
                 if let Some(Ok(len)) = opened {
                     self.hear(now, &datagram[..len]);
                 }
             }
-            Kind::Rtcp => {
+            DatagramKind::Rtcp => {
                 let ntp = self.ntp(now);
                 if let Some(Ok(len)) = self.keys.as_mut().map(|k| k.unprotect.rtcp(datagram)) {
                     self.feedback =
@@ -352,7 +353,7 @@ impl Media {
                             .or(self.feedback);
                 }
             }
-            Kind::Unknown => {}
+            DatagramKind::Unknown => {}
         }
     }
 
@@ -364,7 +365,7 @@ impl Media {
 
     fn shake(
         &mut self,
-        work: impl FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<Keys>, String>,
+        work: impl FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<DtlsKeys>, String>,
     ) {
         let Some(mut handshake) = self.handshake.take() else { return };
         let mut out = Vec::new();
@@ -545,7 +546,7 @@ impl Media {
     }
 
     /// Our own speech in what was heard, where both sides were kept.
-    pub(super) fn echo(&self) -> Option<speech::Echo> {
+    pub(super) fn echo(&self) -> Option<speech::SpeechEcho> {
         let (_, them) = self.record.as_ref()?;
         let late = self.heard_at?.saturating_duration_since(self.said_at?);
         speech::echo(self.said, them, late)

@@ -1,14 +1,15 @@
 //! The SIP half of a test call: its INVITE, what comes back, and the goodbye.
 
-use super::media::{FRAME, Media};
-use super::sip::{self, Received};
-use super::{Call, Login, token};
+use super::media::{FRAME, PhoneMedia};
+use super::sip::{self, ReceivedMessage};
+use super::{CallArgs, Login, open, token};
 use crate::cli::client::{Stream, escape};
 use crate::cli::print;
 use anyhow::{Context, anyhow};
 use futures_util::{SinkExt, StreamExt};
 use rsip::{Header, Headers, Method};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
@@ -16,13 +17,30 @@ use webtrunk::codec::Codec;
 
 /// What a call came to.
 #[derive(Default)]
-pub(super) struct Outcome {
+pub(super) struct PhoneOutcome {
     pub(super) status: u16,
     pub(super) why: String,
     pub(super) rang: Option<Duration>,
     pub(super) answered: Option<Duration>,
     pub(super) ended_by: &'static str,
     pub(super) talked: Duration,
+}
+
+type Socket = WebSocketStream<Box<dyn Stream>>;
+
+/// Between two tries to open a connection again that was lost in mid-call.
+const AGAIN: Duration = Duration::from_millis(250);
+/// How long that is tried.
+const TRIED: Duration = Duration::from_secs(60);
+/// How long a goodbye waits for its answer.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Until the connection is open again: `None` if it could not be; for ever where it is not lost.
+async fn reopened(reopening: &mut Option<oneshot::Receiver<Socket>>) -> Option<Socket> {
+    match reopening {
+        Some(reopening) => reopening.await.ok(),
+        None => std::future::pending().await,
+    }
 }
 
 /// Until then; for ever where there is nothing to wait for.
@@ -35,10 +53,12 @@ async fn until(due: Option<Instant>) {
 
 /// A call from the other side of the gateway's WebSocket.
 pub(super) struct Phone<'a> {
-    socket: WebSocketStream<Box<dyn Stream>>,
+    socket: Socket,
+    /// The connection is lost; this brings the next one.
+    reopening: Option<oneshot::Receiver<Socket>>,
     pub(super) login: Login,
-    pub(super) media: Media,
-    pub(super) args: &'a Call,
+    pub(super) media: PhoneMedia,
+    pub(super) args: &'a CallArgs,
     quiet: bool,
     pub(super) call_id: String,
     tag: String,
@@ -55,14 +75,15 @@ pub(super) struct Phone<'a> {
 impl<'a> Phone<'a> {
     /// One that has not dialled yet.
     pub(super) fn new(
-        socket: WebSocketStream<Box<dyn Stream>>,
+        socket: Socket,
         login: Login,
-        media: Media,
-        args: &'a Call,
+        media: PhoneMedia,
+        args: &'a CallArgs,
         quiet: bool,
     ) -> anyhow::Result<Phone<'a>> {
         Ok(Phone {
             socket,
+            reopening: None,
             login,
             media,
             args,
@@ -133,8 +154,8 @@ impl<'a> Phone<'a> {
     }
 
     /// Makes the call, speaks and listens, and hangs up when it is time.
-    pub(super) async fn run(&mut self) -> anyhow::Result<Outcome> {
-        let mut outcome = Outcome { ended_by: "us", ..Outcome::default() };
+    pub(super) async fn run(&mut self) -> anyhow::Result<PhoneOutcome> {
+        let mut outcome = PhoneOutcome { ended_by: "us", ..PhoneOutcome::default() };
         let first = self.invite(None)?;
         self.send(first).await?;
         let mut pace = interval(FRAME);
@@ -154,7 +175,16 @@ impl<'a> Phone<'a> {
                     }
                     continue;
                 }
-                frame = self.socket.next() => {
+                socket = reopened(&mut self.reopening) => {
+                    self.socket = socket.ok_or_else(closed)?;
+                    self.reopening = None;
+                    continue;
+                }
+                frame = self.socket.next(), if self.reopening.is_none() => {
+                    if since.is_some() && !matches!(frame, Some(Ok(_))) {
+                        self.reopen();
+                        continue;
+                    }
                     let Some(message) = message_of(frame)? else { continue };
                     if self.heard(&message, &mut outcome).await? {
                         outcome.talked = since.map(|s| s.elapsed()).unwrap_or_default();
@@ -176,7 +206,7 @@ impl<'a> Phone<'a> {
     async fn go_on(
         &mut self,
         since: Option<Instant>,
-        outcome: &mut Outcome,
+        outcome: &mut PhoneOutcome,
     ) -> anyhow::Result<bool> {
         self.tell_of_media();
         let talked = since.map(|s| s.elapsed());
@@ -198,6 +228,23 @@ impl<'a> Phone<'a> {
         Ok(false)
     }
 
+    /// Opens the connection again. A call is not its connection: it goes on meanwhile.
+    fn reopen(&mut self) {
+        let (tell, reopening) = oneshot::channel();
+        let ws = self.login.ws.clone();
+        tokio::spawn(async move {
+            let began = Instant::now();
+            while began.elapsed() < TRIED {
+                if let Ok((socket, _)) = open(&ws).await {
+                    let _ = tell.send(socket);
+                    return;
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+        self.reopening = Some(reopening);
+    }
+
     fn tell_of_media(&mut self) {
         if !self.media_told
             && let (Some(secured), Some(codec)) = (self.media.secured, self.media.codec())
@@ -217,7 +264,11 @@ impl<'a> Phone<'a> {
     }
 
     /// A message of the gateway; true: the call is over.
-    async fn heard(&mut self, message: &Received, outcome: &mut Outcome) -> anyhow::Result<bool> {
+    async fn heard(
+        &mut self,
+        message: &ReceivedMessage,
+        outcome: &mut PhoneOutcome,
+    ) -> anyhow::Result<bool> {
         if let Some(method) = message.method() {
             self.send(message.ok()).await?;
             if method == Method::Bye {
@@ -258,8 +309,8 @@ impl<'a> Phone<'a> {
 
     async fn answered(
         &mut self,
-        ok: &Received,
-        outcome: &mut Outcome,
+        ok: &ReceivedMessage,
+        outcome: &mut PhoneOutcome,
         after: Duration,
     ) -> anyhow::Result<()> {
         self.to = ok.to();
@@ -274,11 +325,11 @@ impl<'a> Phone<'a> {
     }
 
     /// Answers the challenge, once.
-    async fn log_in(&mut self, challenge: &Received) -> anyhow::Result<()> {
+    async fn log_in(&mut self, challenge: &ReceivedMessage) -> anyhow::Result<()> {
         self.acknowledge_refusal(challenge).await?;
         let Login { name, password, .. } = &self.login;
         let credentials = challenge
-            .credentials((name, password), &self.uri(), &token()?)
+            .credentials(Method::Invite, (name, password), &self.uri(), &token()?)
             .filter(|_| self.cseq == 1 && self.login.jwt.is_none())
             .ok_or_else(|| anyhow!("the gateway does not accept the credentials"))?;
         self.cseq += 1;
@@ -286,30 +337,48 @@ impl<'a> Phone<'a> {
         self.send(again).await
     }
 
-    async fn acknowledge_refusal(&mut self, refusal: &Received) -> anyhow::Result<()> {
+    async fn acknowledge_refusal(&mut self, refusal: &ReceivedMessage) -> anyhow::Result<()> {
         let ack = refusal.ack(&self.uri(), self.cseq)?;
         self.send(ack).await
     }
 
     async fn hang_up(&mut self) -> anyhow::Result<()> {
-        let bye = self.request(Method::Bye, self.cseq + 1)?;
-        self.send(bye).await?;
-        let answered = timeout(Duration::from_secs(5), async {
-            while let Some(Ok(frame)) = self.socket.next().await {
-                if let Frame::Text(text) = frame
-                    && text.contains("BYE")
-                {
-                    return;
-                }
-            }
-        });
-        let done = answered.await.is_ok();
+        if self.reopening.is_some()
+            && let Ok(socket) = timeout(GOODBYE, reopened(&mut self.reopening)).await
+        {
+            (self.socket, self.reopening) = (socket.ok_or_else(closed)?, None);
+        }
+        let done = matches!(timeout(GOODBYE, self.say_goodbye()).await, Ok(Ok(())));
         self.say(if done {
             "  ✓ hung up       by this side"
         } else {
             "  ✗ hung up       by this side; the BYE was not answered"
         });
         Ok(())
+    }
+
+    /// BYE until it is answered; by a connection the gateway does not know yet it is challenged.
+    async fn say_goodbye(&mut self) -> anyhow::Result<()> {
+        let bye = self.request(Method::Bye, self.cseq + 1)?;
+        self.send(bye).await?;
+        loop {
+            let Some(message) = message_of(self.socket.next().await)? else { continue };
+            if message.answers(Method::Bye, self.cseq + 2) {
+                return Ok(());
+            }
+            if !message.answers(Method::Bye, self.cseq + 1) {
+                continue;
+            }
+            let uri = self.target.clone().unwrap_or_else(|| self.uri());
+            let Login { name, password, .. } = &self.login;
+            let login = (name.as_str(), password.as_str());
+            let credentials = message.credentials(Method::Bye, login, &uri, &token()?);
+            let Some(credentials) = credentials else { return Ok(()) };
+            let mut headers = self.headers(Method::Bye, self.cseq + 2)?;
+            headers.push(credentials);
+            let again = sip::request(Method::Bye, &uri, headers, None)?;
+            self.send(again).await?;
+        }
     }
 
     /// Closing the connection would do; saying goodbye is better.
@@ -320,12 +389,16 @@ impl<'a> Phone<'a> {
     }
 }
 
+fn closed() -> anyhow::Error {
+    anyhow!("the gateway has closed the connection")
+}
+
 /// The SIP message in a frame; none where it holds something else.
-fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<Received>> {
+fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<ReceivedMessage>> {
     let text = match frame {
         Some(Ok(Frame::Text(text))) => text,
         Some(Ok(_)) => return Ok(None),
-        _ => return Err(anyhow!("the gateway has closed the connection")),
+        _ => return Err(closed()),
     };
-    Received::parse(&text).map(Some)
+    ReceivedMessage::parse(&text).map(Some)
 }

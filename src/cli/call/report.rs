@@ -1,7 +1,7 @@
 //! What a test call tells who made it: as lines, and as JSON.
 
 use super::media::Figures;
-use super::phone::{Outcome, Phone};
+use super::phone::{Phone, PhoneOutcome};
 use crate::cli::print;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn word(mos: f32) -> &'static str {
 }
 
 /// Prints how it sounded.
-pub(super) fn print(phone: &Phone<'_>, outcome: &Outcome, f: &Figures) {
+pub(super) fn print(phone: &Phone<'_>, outcome: &PhoneOutcome, f: &Figures) {
     if outcome.answered.is_none() {
         return;
     }
@@ -90,7 +90,12 @@ pub(super) fn print_verdict(seen: &Value) {
 }
 
 /// All of it, for a program.
-pub(super) fn as_json(phone: &Phone<'_>, outcome: &Outcome, f: &Figures, seen: &Value) -> Value {
+pub(super) fn as_json(
+    phone: &Phone<'_>,
+    outcome: &PhoneOutcome,
+    f: &Figures,
+    seen: &Value,
+) -> Value {
     let ms = |d: Option<Duration>| d.map(|d| d.as_millis() as u64);
     let exact = |d: Duration| d.as_secs_f64() * 1e3;
     let echo = phone.media.echo();

@@ -18,12 +18,12 @@ pub(super) struct Offered<'a> {
     /// By SHA-256, in upper-case hexadecimal with colons.
     pub(super) fingerprint: &'a str,
     /// In the order of preference.
-    pub(super) formats: Vec<Format>,
+    pub(super) formats: Vec<SdpFormat>,
 }
 
 /// A payload type and its rtpmap.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Format {
+pub(super) struct SdpFormat {
     pub(super) payload_type: u8,
     pub(super) name: String,
     /// In hertz.
@@ -33,8 +33,8 @@ pub(super) struct Format {
 
 /// What an answer says of the gateway.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) formats: Vec<Format>,
+pub(super) struct SdpAnswer {
+    pub(super) formats: Vec<SdpFormat>,
     /// Host candidates over UDP, in their order.
     pub(super) candidates: Vec<SocketAddr>,
     pub(super) ufrag: Option<String>,
@@ -97,12 +97,12 @@ impl Offered<'_> {
     }
 }
 
-impl Answer {
+impl SdpAnswer {
     /// Reads the audio section of an answer.
     ///
     /// # Errors
     /// If the crate cannot read it, or it has no audio.
-    pub(super) fn parse(text: &str) -> anyhow::Result<Answer> {
+    pub(super) fn parse(text: &str) -> anyhow::Result<SdpAnswer> {
         let answer = SessionDescription::unmarshal(&mut Cursor::new(text))
             .map_err(|e| anyhow!("the gateway's SDP cannot be read: {e}"))?;
         let is_audio =
@@ -116,7 +116,7 @@ impl Answer {
             all.filter_map(|a| a.value.as_deref())
         };
         let formats = audio.media_name.formats.iter();
-        Ok(Answer {
+        Ok(SdpAnswer {
             formats: formats.filter_map(|f| format(f, all("rtpmap"))).collect(),
             candidates: all("candidate").filter_map(candidate).collect(),
             ufrag: own("ice-ufrag"),
@@ -127,7 +127,7 @@ impl Answer {
 }
 
 /// The format of a payload type by its rtpmap; the static types of RFC 3551 need none.
-fn format<'a>(payload_type: &str, mut maps: impl Iterator<Item = &'a str>) -> Option<Format> {
+fn format<'a>(payload_type: &str, mut maps: impl Iterator<Item = &'a str>) -> Option<SdpFormat> {
     let map = maps.find_map(|m| m.split_once(' ').filter(|(pt, _)| *pt == payload_type));
     let payload_type: u8 = payload_type.parse().ok()?;
     let map = match (map, payload_type) {
@@ -138,7 +138,7 @@ fn format<'a>(payload_type: &str, mut maps: impl Iterator<Item = &'a str>) -> Op
         _ => return None,
     };
     let mut parts = map.trim().split('/');
-    Some(Format {
+    Some(SdpFormat {
         payload_type,
         name: parts.next()?.to_owned(),
         clock: parts.next()?.parse().ok()?,
@@ -164,8 +164,8 @@ fn fingerprint(value: &str) -> Option<[u8; 32]> {
 mod tests {
     use super::*;
 
-    fn opus() -> Format {
-        Format { payload_type: 111, name: "opus".into(), clock: 48_000, channels: 2 }
+    fn opus() -> SdpFormat {
+        SdpFormat { payload_type: 111, name: "opus".into(), clock: 48_000, channels: 2 }
     }
 
     #[test]
@@ -183,7 +183,7 @@ mod tests {
         assert!(text.starts_with("v=0\r\no=- 7 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"), "{text}");
         assert!(text.contains("\r\nm=audio 4000 UDP/TLS/RTP/SAVPF 111\r\n"), "{text}");
         assert!(text.contains("\r\na=rtpmap:111 opus/48000/2\r\n"), "{text}");
-        let read = Answer::parse(&text).expect("readable");
+        let read = SdpAnswer::parse(&text).expect("readable");
         assert_eq!(read.formats, [opus()]);
         assert_eq!(read.candidates, [SocketAddr::from(([127, 0, 0, 1], 4000))]);
         assert_eq!((read.ufrag.as_deref(), read.password.as_deref()), (Some("u"), Some("p")));
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn an_answer_with_port_0_refuses_audio() {
         let text = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=audio 0 RTP/AVP 0\r\n";
-        let why = Answer::parse(text).expect_err("refused").to_string();
+        let why = SdpAnswer::parse(text).expect_err("refused").to_string();
         assert_eq!(why, "the answer refuses audio");
     }
 }

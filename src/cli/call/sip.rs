@@ -9,22 +9,22 @@ use rsip::services::DigestGenerator;
 use rsip::{Header, Headers, Method, SipMessage, Uri, Version};
 
 /// A message of the gateway.
-pub(super) struct Received {
+pub(super) struct ReceivedMessage {
     message: SipMessage,
     /// The reason phrase as sent; `rsip` keeps the standard one of the status.
     phrase: String,
 }
 
-impl Received {
+impl ReceivedMessage {
     /// Reads one WebSocket frame.
     ///
     /// # Errors
     /// If `rsip` cannot read it.
-    pub(super) fn parse(text: &str) -> anyhow::Result<Received> {
+    pub(super) fn parse(text: &str) -> anyhow::Result<ReceivedMessage> {
         let message = SipMessage::try_from(text.as_bytes())
             .map_err(|e| anyhow!("the gateway sent a message that cannot be read: {e}"))?;
         let phrase = text.lines().next().unwrap_or_default().splitn(3, ' ').nth(2);
-        Ok(Received { phrase: phrase.unwrap_or_default().to_owned(), message })
+        Ok(ReceivedMessage { phrase: phrase.unwrap_or_default().to_owned(), message })
     }
 
     fn headers(&self) -> &Headers {
@@ -128,22 +128,32 @@ impl Received {
     /// What answers this challenge; `None` if it holds none that this phone knows.
     pub(super) fn credentials(
         &self,
+        method: Method,
         (user, password): (&str, &str),
         uri: &str,
         cnonce: &str,
     ) -> Option<Header> {
+        let digest = |challenge| digest(challenge, method, (user, password), uri, cnonce);
         self.headers().iter().find_map(|h| match h {
-            Header::WwwAuthenticate(c) => digest(c.value(), user, password, uri, cnonce)
-                .map(|value| Header::Authorization(value.into())),
-            Header::ProxyAuthenticate(c) => digest(c.value(), user, password, uri, cnonce)
-                .map(|value| Header::ProxyAuthorization(value.into())),
+            Header::WwwAuthenticate(c) => {
+                digest(c.value()).map(|value| Header::Authorization(value.into()))
+            }
+            Header::ProxyAuthenticate(c) => {
+                digest(c.value()).map(|value| Header::ProxyAuthorization(value.into()))
+            }
             _ => None,
         })
     }
 }
 
-/// The digest of an INVITE to `uri` (RFC 8760). `rsip` knows SHA-256 by a spelling of its own.
-fn digest(challenge: &str, user: &str, password: &str, uri: &str, cnonce: &str) -> Option<String> {
+/// The digest of a request to `uri` (RFC 8760). `rsip` knows SHA-256 by a spelling of its own.
+fn digest(
+    challenge: &str,
+    method: Method,
+    (user, password): (&str, &str),
+    uri: &str,
+    cnonce: &str,
+) -> Option<String> {
     let spelt = challenge.replace("SHA-256", "SHA256");
     let challenge =
         typed::WwwAuthenticate::try_from(rsip::headers::untyped::WwwAuthenticate::new(spelt))
@@ -160,7 +170,7 @@ fn digest(challenge: &str, user: &str, password: &str, uri: &str, cnonce: &str) 
         nonce: &challenge.nonce,
         uri: &target,
         realm: &challenge.realm,
-        method: &Method::Invite,
+        method: &method,
         qop: qop.as_ref(),
         algorithm,
     }
@@ -213,11 +223,12 @@ mod tests {
 
     #[test]
     fn a_challenge_by_sha_256_is_answered() {
-        let challenge = Received::parse(CHALLENGE).expect("readable");
+        let challenge = ReceivedMessage::parse(CHALLENGE).expect("readable");
         assert_eq!(challenge.status(), 401);
         assert!(challenge.answers(Method::Invite, 1) && !challenge.answers(Method::Invite, 2));
         assert_eq!(challenge.reason(), "no login");
-        let answer = challenge.credentials(("alice", "pa\"ss"), "sip:bob@example.org", "c");
+        let answer =
+            challenge.credentials(Method::Invite, ("alice", "pa\"ss"), "sip:bob@example.org", "c");
         let Some(Header::Authorization(value)) = answer else { panic!("{answer:?}") };
         assert_eq!(
             value.value(),
@@ -229,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_ack_of_a_refusal_has_the_invites_own_numbers() {
-        let refusal = Received::parse(CHALLENGE).expect("readable");
+        let refusal = ReceivedMessage::parse(CHALLENGE).expect("readable");
         let ack = refusal.ack("sip:bob@example.org", 1).expect("an address");
         assert!(ack.starts_with("ACK sip:bob@example.org SIP/2.0\r\nVia: SIP/2.0/WS x;"), "{ack}");
         assert!(ack.contains("\r\nTo: <sip:bob@example.org>;tag=b\r\n"), "{ack}");
@@ -241,7 +252,7 @@ mod tests {
         let with = |kind: &str| {
             let text = CHALLENGE.replace("Content-Length: 0\r\n\r\n", "");
             let text = format!("{text}Content-Type: {kind}\r\nContent-Length: 3\r\n\r\nv=0");
-            Received::parse(&text).expect("readable").sdp()
+            ReceivedMessage::parse(&text).expect("readable").sdp()
         };
         assert_eq!(with("application/sdp").as_deref(), Some("v=0"));
         assert_eq!(with("text/plain"), None);

@@ -40,7 +40,7 @@ pub(super) fn sample(at: usize) -> i16 {
 
 /// What was heard of our own speech.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(super) struct Echo {
+pub(super) struct SpeechEcho {
     /// From mouth to ear and back.
     pub delay: Duration,
     /// How like it is to what was said, 0 to 1.
@@ -52,7 +52,7 @@ pub(super) struct Echo {
 
 /// Looks for what was said in what was heard; nothing where it is not there. `heard_late`: how much
 /// later than the first sample of `said` the first of `heard` came.
-pub(super) fn echo(said: usize, heard: &[i16], heard_late: Duration) -> Option<Echo> {
+pub(super) fn echo(said: usize, heard: &[i16], heard_late: Duration) -> Option<SpeechEcho> {
     let offset = (heard_late.as_secs_f64() * RATE as f64) as usize;
     let sweep: Vec<f64> = (0..SWEEP).map(|n| f64::from(sample(n))).collect();
     let energy: f64 = sweep.iter().map(|s| s * s).sum();
@@ -88,7 +88,7 @@ pub(super) fn echo(said: usize, heard: &[i16], heard_late: Duration) -> Option<E
     let agreeing: Vec<&(f64, usize)> =
         found.iter().filter(|(_, lag)| lag.abs_diff(median) < RATE / 50).collect();
     let likeness = agreeing.iter().map(|(l, _)| l).sum::<f64>() / agreeing.len().max(1) as f64;
-    Some(Echo {
+    Some(SpeechEcho {
         delay: Duration::from_secs_f64(median as f64 / RATE as f64),
         likeness,
         came_back: agreeing.len(),

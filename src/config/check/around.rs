@@ -1,7 +1,7 @@
 //! What `serve`, or the first call, would stumble over: names, ports, folders, numbers.
 
 use super::Check;
-use crate::config::problem::Problem;
+use crate::config::problem::ConfigProblem;
 use crate::config::schema::{self, Spanned};
 use ipnet::IpNet;
 use nix::unistd::{AccessFlags, eaccess};
@@ -32,7 +32,7 @@ pub fn unusable(path: &Path) -> Option<String> {
 }
 
 /// A place where the gateway listens.
-struct Listener {
+struct NamedListener {
     key: &'static str,
     /// UDP, or TCP.
     udp: bool,
@@ -49,8 +49,8 @@ pub(super) fn is_domain(text: &str) -> bool {
         || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name))
 }
 
-impl Listener {
-    fn clashes(&self, other: &Listener) -> bool {
+impl NamedListener {
+    fn clashes(&self, other: &NamedListener) -> bool {
         let both = self.ip == other.ip || self.ip.is_unspecified() || other.ip.is_unspecified();
         self.udp == other.udp
             && both
@@ -91,7 +91,7 @@ impl Check {
         message: impl Into<String>,
         help: impl Into<String>,
     ) {
-        let problem = Problem::at(&self.source, at, code, message);
+        let problem = ConfigProblem::at(&self.source, at, code, message);
         self.problems.push(problem.help(help).warning());
     }
 
@@ -105,8 +105,10 @@ impl Check {
             let message = format!("server.state_dir: {why}; {WITHOUT_STATE}");
             let help = "let the user the gateway runs as write there, or name another folder";
             let problem = match at {
-                Some(at) => Problem::at(&self.source, at.span(), "config::state_dir", message),
-                None => Problem::plain("config::state_dir", message),
+                Some(at) => {
+                    ConfigProblem::at(&self.source, at.span(), "config::state_dir", message)
+                }
+                None => ConfigProblem::plain("config::state_dir", message),
             };
             self.problems.push(problem.help(help).warning());
         }
@@ -160,12 +162,12 @@ impl Check {
         key: &'static str,
         udp: bool,
         at: Option<&Spanned<String>>,
-    ) -> Option<Listener> {
+    ) -> Option<NamedListener> {
         let text = at?.as_ref();
         let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
         let address: SocketAddr = full.parse().ok()?;
         let ports = (address.port(), address.port());
-        (address.port() > 0).then(|| Listener {
+        (address.port() > 0).then(|| NamedListener {
             key,
             udp,
             ip: address.ip(),
@@ -177,9 +179,14 @@ impl Check {
     /// No two of them want the same port of the same address.
     fn listeners(&mut self, f: &schema::File) {
         let any = IpAddr::from([0, 0, 0, 0]);
-        let web_default =
-            Listener { key: "web.listen", udp: false, ip: any, ports: (8_088, 8_088), at: None };
-        let media = |key, udp, ports, at| Listener { key, udp, ip: any, ports, at };
+        let web_default = NamedListener {
+            key: "web.listen",
+            udp: false,
+            ip: any,
+            ports: (8_088, 8_088),
+            at: None,
+        };
+        let media = |key, udp, ports, at| NamedListener { key, udp, ip: any, ports, at };
         let browser = f.media.browser_port.as_ref().map_or(8_088, |at| *at.as_ref());
         let workers = f.media.workers.as_ref().map_or(1, |at| *at.as_ref()).clamp(1, 64);
         let last = browser.saturating_add(workers as u16 - 1);
@@ -201,7 +208,7 @@ impl Check {
         // The page's port and the browsers' media over TCP share one where they are the same.
         let over_tcp =
             f.media.ice_tcp.unwrap_or(true) && web.as_ref().is_none_or(|w| w.ports.0 != browser);
-        let all: Vec<Listener> = [
+        let all: Vec<NamedListener> = [
             self.listener("sip.udp", true, f.sip.udp.as_ref()),
             self.listener("sip.tcp", false, f.sip.tcp.as_ref()),
             self.listener("sip.tls", false, f.sip.tls.as_ref()),
@@ -225,19 +232,19 @@ impl Check {
         }
     }
 
-    fn clash(&mut self, one: &Listener, other: &Listener) {
+    fn clash(&mut self, one: &NamedListener, other: &NamedListener) {
         let port = one.ports.0.max(other.ports.0);
         let protocol = if one.udp { "UDP" } else { "TCP" };
         let message = format!("{} and {} both want {protocol} port {port}", one.key, other.key);
         let help = format!("give {} another port", other.key);
         let at = other.at.clone().or_else(|| one.at.clone());
         self.problems.push(match at {
-            Some(at) => Problem::at(&self.source, at, "config::port", message).help(help),
-            None => Problem::plain("config::port", message).help(help),
+            Some(at) => ConfigProblem::at(&self.source, at, "config::port", message).help(help),
+            None => ConfigProblem::plain("config::port", message).help(help),
         });
     }
 
-    fn own_address(&mut self, listener: &Listener) {
+    fn own_address(&mut self, listener: &NamedListener) {
         let Some(at) = listener.at.clone().filter(|_| !listener.ip.is_unspecified()) else {
             return;
         };
@@ -258,8 +265,9 @@ impl Check {
                 match owners.get(number) {
                     Some((owner, place)) if *owner != name.as_str() => {
                         let message = format!("{number} belongs to {owner} and to {name}");
-                        let problem = Problem::at(&self.source, at.span(), "config::did", message)
-                            .also(place.clone(), format!("{owner} has it"));
+                        let problem =
+                            ConfigProblem::at(&self.source, at.span(), "config::did", message)
+                                .also(place.clone(), format!("{owner} has it"));
                         self.problems.push(
                             problem.help("a number reaches one user: take it from one of the two"),
                         );
@@ -308,7 +316,7 @@ impl Check {
                         let message = format!(
                             "calls from {net} may be trunk {owner}'s or trunk {name}'s: both allow it"
                         );
-                        let problem = Problem::at(&self.source, at, "config::allow", message)
+                        let problem = ConfigProblem::at(&self.source, at, "config::allow", message)
                             .also(place.clone(), format!("{owner} allows it here"))
                             .help("give each trunk addresses of its own")
                             .warning();

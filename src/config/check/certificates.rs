@@ -116,7 +116,7 @@ impl Check {
         let help = "get one for server.domain, unless browsers reach this gateway by another name";
         let span = at.span();
         self.problems.push(
-            crate::config::Problem::at(&self.source, span, "config::tls", message)
+            crate::config::ConfigProblem::at(&self.source, span, "config::tls", message)
                 .help(help)
                 .warning(),
         );

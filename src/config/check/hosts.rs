@@ -1,7 +1,7 @@
 //! Addresses of this machine, as bound and as told.
 
 use super::{Check, own_address};
-use crate::config::problem::Problem;
+use crate::config::problem::ConfigProblem;
 use crate::config::schema::Spanned;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -82,7 +82,7 @@ impl Check {
         let text = at.as_ref().strip_prefix("stun:").unwrap_or(at.as_ref());
         if !auto {
             self.problems.push(
-                Problem::at(
+                ConfigProblem::at(
                     &self.source,
                     at.span(),
                     "config::stun",

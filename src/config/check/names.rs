@@ -10,13 +10,13 @@ const COMPARED: usize = 2_000;
 
 /// The users and trunks there are.
 pub(super) struct Names {
-    pub(super) users: Known,
-    pub(super) trunks: Known,
+    pub(super) users: KnownNames,
+    pub(super) trunks: KnownNames,
 }
 
 /// The names of one kind: of a file that is being read, or of a configuration in force, of which
 /// nothing is copied.
-pub(super) enum Known {
+pub(super) enum KnownNames {
     Read(BTreeSet<String>),
     Users(Users),
     Trunks(TrunkTable),
@@ -25,27 +25,29 @@ pub(super) enum Known {
 impl Names {
     pub(super) fn of(file: &schema::File) -> Names {
         Names {
-            users: Known::Read(file.user.keys().cloned().collect()),
-            trunks: Known::Read(file.trunk.keys().cloned().collect()),
+            users: KnownNames::Read(file.user.keys().cloned().collect()),
+            trunks: KnownNames::Read(file.trunk.keys().cloned().collect()),
         }
     }
 }
 
-impl Known {
+impl KnownNames {
     pub(super) fn contains(&self, name: &str) -> bool {
         match self {
-            Known::Read(names) => names.contains(name),
-            Known::Users(users) => users.contains_key(name),
-            Known::Trunks(trunks) => trunks.contains_key(name),
+            KnownNames::Read(names) => names.contains(name),
+            KnownNames::Users(users) => users.contains_key(name),
+            KnownNames::Trunks(trunks) => trunks.contains_key(name),
         }
     }
 
     /// The first names, as many as are compared with one that was not found.
     pub(super) fn first(&self) -> Vec<&str> {
         match self {
-            Known::Read(names) => names.iter().take(COMPARED).map(String::as_str).collect(),
-            Known::Users(users) => users.keys().take(COMPARED).map(String::as_str).collect(),
-            Known::Trunks(trunks) => trunks.keys().take(COMPARED).map(String::as_str).collect(),
+            KnownNames::Read(names) => names.iter().take(COMPARED).map(String::as_str).collect(),
+            KnownNames::Users(users) => users.keys().take(COMPARED).map(String::as_str).collect(),
+            KnownNames::Trunks(trunks) => {
+                trunks.keys().take(COMPARED).map(String::as_str).collect()
+            }
         }
     }
 }
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn a_mistake_among_many_names_is_compared_with_some_and_told_few() {
         let all: BTreeSet<String> = (0..100_000).map(|n| format!("u{n:06}")).collect();
-        let known = Known::Read(all);
+        let known = KnownNames::Read(all);
         assert!(known.contains("u099999") && !known.contains("u1"));
         let first = known.first();
         assert_eq!(first.len(), COMPARED);

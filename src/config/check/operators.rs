@@ -3,11 +3,11 @@
 use super::Check;
 use super::times::{SESSION_IDLE, SESSION_LONGEST};
 use crate::config::password::{PasswordHash, is_user_name};
-use crate::config::problem::Problem;
+use crate::config::problem::ConfigProblem;
 use crate::config::schema::Spanned;
 use crate::config::{
     Api, ApiToken, ApiUser, Auth, Credentials, JwtSettings, KeySet, RecorderLimits, Scope,
-    SessionTimes, Turn, Webhook, schema,
+    SessionTimes, TurnServer, Webhook, schema,
 };
 use crate::dialplan::Plan;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use std::time::Duration;
 const SHORTEST_SECRET: usize = 16;
 
 impl Check {
-    pub(super) fn recorder(&mut self, r: &schema::Recorder) -> RecorderLimits {
+    pub(super) fn recorder(&mut self, r: &schema::RecorderSettings) -> RecorderLimits {
         let default = RecorderLimits::default();
         let memory = r.memory.as_ref().and_then(|at| {
             let size = size(at.as_ref()).filter(|size| (64_000..=64_000_000_000).contains(size));
@@ -71,7 +71,7 @@ impl Check {
     /// Files of records: lines, a database.
     pub(super) fn cdr(
         &mut self,
-        at: Option<&Spanned<schema::Cdr>>,
+        at: Option<&Spanned<schema::CdrSettings>>,
     ) -> (Option<PathBuf>, Option<PathBuf>) {
         let Some(at) = at else { return (None, None) };
         let cdr = at.as_ref();
@@ -202,7 +202,7 @@ impl Check {
                         "write \"turn:turn.example.com:3478?transport=udp\"",
                     );
                 }
-                Turn {
+                TurnServer {
                     uris: t.uris.into_iter().map(Spanned::into_inner).collect(),
                     secret: self.secret(&t.secret),
                 }
@@ -265,7 +265,7 @@ impl Check {
             let help = "use letters, digits and - _ . + @, at most 64";
             let message = format!("api.user: {name:?} cannot be a name here");
             let problem =
-                Problem::at(&self.source, at.start..at.start + 1, "config::user", message);
+                ConfigProblem::at(&self.source, at.start..at.start + 1, "config::user", message);
             self.problems.push(problem.help(help));
             return None;
         }

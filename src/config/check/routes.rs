@@ -1,14 +1,14 @@
 //! The dialplan files: routes, steps, cases.
 
 use super::Check;
-use super::names::{Known, Names, suggestion, told};
+use super::names::{KnownNames, Names, suggestion, told};
 use super::rivals::Rivals;
-use crate::config::problem::{Problem, Source};
+use crate::config::problem::{ConfigProblem, SourceFile};
 use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
 use crate::dialplan::{
-    Attempt, Context, Hours, NextOn, Order, Outcome, Pattern, Permits, Plan, Route, Step, Target,
-    Tariff, default_next_on, is_country, region,
+    Attempt, Context, DialOrder, Hours, NextOn, Outcome, Pattern, Permits, Plan, Route, Step,
+    Target, Tariff, default_next_on, is_country, region,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -97,7 +97,7 @@ impl Check {
                 Ok(text) => {
                     plan.extend(self.dialplan(&name, &path.display().to_string(), &text, names))
                 }
-                Err(e) => self.problems.push(Problem::plain(
+                Err(e) => self.problems.push(ConfigProblem::plain(
                     "dialplan::read",
                     format!("{} cannot be read: {e}", path.display()),
                 )),
@@ -113,7 +113,7 @@ impl Check {
         text: &str,
         names: Option<&Names>,
     ) -> Option<Context> {
-        self.source = Source { name: file.to_owned(), text: text.into() };
+        self.source = SourceFile { name: file.to_owned(), text: text.into() };
         name.clone_into(&mut self.context);
         let parsed: schema::Dialplan = self.read(text)?;
         let country = parsed.country.and_then(|at| {
@@ -189,7 +189,7 @@ impl Check {
                 "route {:?} also matches Jamaica, the Dominican Republic and twenty more countries, which +1 contains",
                 route.name
             );
-            let problem = Problem::at(&self.source, span, "dialplan::region", message);
+            let problem = ConfigProblem::at(&self.source, span, "dialplan::region", message);
             self.problems.push(problem.help("add region = [\"US\", \"CA\"]").warning());
         }
     }
@@ -223,7 +223,7 @@ impl Check {
             let message = format!(
                 "{file}: no route matches {help}, although this dialplan reaches the telephone network"
             );
-            self.problems.push(Problem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the address")).warning());
+            self.problems.push(ConfigProblem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the address")).warning());
         }
     }
 
@@ -233,7 +233,8 @@ impl Check {
         let circle = circle_of(gotos.iter().map(|(_, from, to)| (from.as_str(), to.as_ref())));
         for (source, from, at) in &gotos {
             let to = at.as_ref();
-            let place = |message: String| Problem::at(source, at.span(), "dialplan::goto", message);
+            let place =
+                |message: String| ConfigProblem::at(source, at.span(), "dialplan::goto", message);
             let problem = if plan.context(to).is_none() && from != to {
                 let names: Vec<&str> = plan.written().map(|c| c.name.as_str()).collect();
                 let known = told(&names);
@@ -292,8 +293,9 @@ impl Check {
                 "route {:?} can never be reached for {pattern}: {all} {take} these calls first",
                 route.name
             );
-            let problem = Problem::at(&self.source, span.clone(), "dialplan::unreachable", message)
-                .label("never tried");
+            let problem =
+                ConfigProblem::at(&self.source, span.clone(), "dialplan::unreachable", message)
+                    .label("never tried");
             let problem = problem
                 .also(places[*first].clone(), format!("{} takes these calls first", names[0]));
             self.problems.push(
@@ -636,14 +638,14 @@ impl Check {
         Some(Step::Answer)
     }
 
-    fn order(&mut self, order: Option<&Spanned<String>>) -> Order {
+    fn order(&mut self, order: Option<&Spanned<String>>) -> DialOrder {
         match order.map(|at| (at, at.as_ref().as_str())) {
-            None | Some((_, "together")) => Order::Together,
-            Some((_, "in-turn")) => Order::InTurn,
+            None | Some((_, "together")) => DialOrder::Together,
+            Some((_, "in-turn")) => DialOrder::InTurn,
             Some((at, other)) => {
                 let message = format!("order = {other:?} is not known");
                 self.error(at, "dialplan::order", message, "use \"together\" or \"in-turn\"");
-                Order::Together
+                DialOrder::Together
             }
         }
     }
@@ -725,7 +727,7 @@ impl Check {
         at: &Spanned<String>,
         prefix: &str,
         route: &str,
-        known: Option<&Known>,
+        known: Option<&KnownNames>,
     ) -> Option<String> {
         let Some(name) = at.as_ref().strip_prefix(prefix) else {
             let message = format!("{:?} is not a {}", at.as_ref(), prefix.trim_end_matches(':'));
@@ -739,7 +741,7 @@ impl Check {
         let kind = prefix.trim_end_matches(':');
         let names = known.first();
         let message = format!("route {route:?} names a {kind} that does not exist");
-        let problem = Problem::at(
+        let problem = ConfigProblem::at(
             &self.source,
             at.span(),
             if kind == "trunk" { "dialplan::trunk" } else { "dialplan::user" },

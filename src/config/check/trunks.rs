@@ -2,17 +2,17 @@
 
 use super::Check;
 use crate::codec::Codec;
-use crate::config::problem::Problem;
+use crate::config::problem::ConfigProblem;
 use crate::config::schema::Spanned;
 use crate::config::{
-    Identity, Prefer, Refer, Reliable, SipSettings, Trunk, TrunkTls, TrunkUri, schema,
+    CallerIdPolicy, Prefer, Refer, Reliable, SipSettings, Trunk, TrunkTls, TrunkUri, schema,
 };
 use crate::dialplan::Plan;
 use crate::media::Digits;
 use crate::sdp::crypto::Policy;
 use crate::sip::session_timer::MIN_SE;
 use crate::sip::transaction::TrunkNumber;
-use crate::sip::uri::{Scheme, Transport, Uri};
+use crate::sip::uri::{Scheme, Uri, UriTransport};
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -157,7 +157,7 @@ impl Check {
             probe: self.duration(t.probe.as_ref()).map(|p| p.max(Duration::from_secs(1))),
             calls_per_second: t.calls_per_second.map(Spanned::into_inner),
             trusted: t.trusted,
-            identity: Identity {
+            identity: CallerIdPolicy {
                 asserted: t.asserted_identity.unwrap_or(true),
                 from_user: t.from_user.map(Spanned::into_inner),
                 from_domain: t.from_domain.map(Spanned::into_inner),
@@ -278,9 +278,9 @@ impl Check {
             "srtp",
             &[("off", Policy::Off), ("optional", Policy::Optional), ("required", Policy::Required)],
         );
-        let readable = uri.is_some_and(|u| !u.secure && u.transport != Some(Transport::Tls));
+        let readable = uri.is_some_and(|u| !u.secure && u.transport != Some(UriTransport::Tls));
         if let Some(at) = text.filter(|_| policy != Policy::Off && readable) {
-            let problem = Problem::at(
+            let problem = ConfigProblem::at(
                 &self.source,
                 at.span(),
                 "config::srtp",
@@ -348,11 +348,11 @@ impl Check {
             return None;
         };
         let named = uri.params.get("transport");
-        let transport = named.and_then(Transport::from_param);
+        let transport = named.and_then(UriTransport::from_param);
         let secure = uri.scheme == Scheme::Sips;
         let fits = matches!(uri.scheme, Scheme::Sip | Scheme::Sips)
             && named.is_some() == transport.is_some()
-            && !(secure && transport == Some(Transport::Udp));
+            && !(secure && transport == Some(UriTransport::Udp));
         if !fits {
             self.error(
                 at,
@@ -362,7 +362,7 @@ impl Check {
             );
             return None;
         }
-        let transport = if secure { Some(Transport::Tls) } else { transport };
+        let transport = if secure { Some(UriTransport::Tls) } else { transport };
         Some(TrunkUri { host: uri.host.to_owned(), port: uri.port, transport, secure })
     }
 }

@@ -3,7 +3,7 @@
 
 use super::Check;
 use crate::codec::Codec;
-use crate::config::problem::Problem;
+use crate::config::problem::ConfigProblem;
 use crate::config::schema::{self, Spanned};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -120,7 +120,7 @@ impl Check {
             if !sound {
                 let message = format!("{name:?} is not a name of a {kind}");
                 let place = span.start..span.start + 1;
-                let problem = Problem::at(&self.source, place, "config::name", message);
+                let problem = ConfigProblem::at(&self.source, place, "config::name", message);
                 self.problems.push(
                     problem.help("use 1 to 64 letters, digits and - _ . + @, without spaces"),
                 );

@@ -23,7 +23,7 @@ struct Place {
     written: Arc<Mutex<Vec<String>>>,
 }
 
-impl Sink for Place {
+impl RecordSink for Place {
     fn write(&mut self, records: &[Item]) -> anyhow::Result<()> {
         anyhow::ensure!(!self.fails.load(Ordering::SeqCst), "it fails");
         let mut written = self.written.lock().expect("sound");
@@ -39,8 +39,8 @@ impl Place {
         place
     }
 
-    fn start(&self, spool: Option<&Arc<Spool>>) -> (Keeper, Counts) {
-        let counts = Counts::default();
+    fn start(&self, spool: Option<&Arc<Spool>>) -> (Keeper, KeeperCounts) {
+        let counts = KeeperCounts::default();
         let (place, sink) = ("a place".to_owned(), self.clone());
         let keeper = Keeper::start("test", place, sink, spool.cloned(), counts.clone());
         (keeper.expect("threads"), counts)
@@ -118,7 +118,7 @@ fn what_there_is_no_room_for_is_counted() {
 #[test]
 fn a_place_that_hangs_holds_nobody_up() {
     struct Hangs(Receiver<()>);
-    impl Sink for Hangs {
+    impl RecordSink for Hangs {
         fn write(&mut self, _: &[Item]) -> anyhow::Result<()> {
             let _ = self.0.recv();
             Ok(())
@@ -126,7 +126,7 @@ fn a_place_that_hangs_holds_nobody_up() {
     }
     let (let_go, hangs) = channel();
     let scratch = Scratch::new("hangs");
-    let (spool, counts) = (spool(&scratch), Counts::default());
+    let (spool, counts) = (spool(&scratch), KeeperCounts::default());
     let keeper = Keeper::start("test", "it".into(), Hangs(hangs), Some(spool.clone()), counts);
     let keeper = keeper.expect("threads");
     let began = Instant::now();

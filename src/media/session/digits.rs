@@ -5,7 +5,7 @@
 //! clock.
 
 use super::{Session, SessionEvent, Sink, TICK, following, units_of};
-use crate::codec::tones::{self, Heard};
+use crate::codec::tones::{self, ToneEvent};
 use crate::media::endpoint::{AudioSource, Digits, OutboundEvent, Started};
 use crate::media::inbound_event::{InboundEvent, Relation, SEGMENT};
 use crate::rtp::event::TelephoneEvent;
@@ -91,16 +91,16 @@ impl Session {
         &mut self,
         now: Instant,
         at: usize,
-        heard: Heard,
+        heard: ToneEvent,
         sink: &mut impl Sink,
     ) {
         match heard {
-            Heard::Pressed(event) => {
+            ToneEvent::Pressed(event) => {
                 let pressed = InboundEvent::heard(now, event);
                 self.ends[at].pressed = Some(pressed);
                 self.press(now, at, event, sink);
             }
-            Heard::Released(_) => {
+            ToneEvent::Released(_) => {
                 if let Some(pressed) = self.ends[at].pressed {
                     self.released(
                         now,

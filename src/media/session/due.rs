@@ -3,7 +3,7 @@
 use super::{Session, SessionEvent, Sink, TICK, following};
 use crate::codec::NARROW;
 use crate::media::dtls::Failed;
-use crate::media::endpoint::{AudioSource, Endpoint, Port, Transport, is_usable};
+use crate::media::endpoint::{AudioSource, Endpoint, MediaTransport, Port, is_usable};
 use crate::media::player::FRAME;
 use crate::rtp::packet::Packet;
 use crate::rtp::report::compose;
@@ -74,7 +74,7 @@ impl Session {
 
     fn fire_handshake(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, dtls, .. } = &mut end.transport else { return };
+        let MediaTransport::Browser { ice, dtls, .. } = &mut end.transport else { return };
         let to = ice.selected();
         let result = dtls.fire(now, &mut |bytes| {
             if let Some(to) = to {
@@ -91,7 +91,7 @@ impl Session {
 
     fn fire_consent(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         let end = &mut self.ends[at];
-        let Transport::Browser { ice, .. } = &mut end.transport else { return };
+        let MediaTransport::Browser { ice, .. } = &mut end.transport else { return };
         if end.connected && ice.consent_ends().is_some_and(|ends| now >= ends) {
             end.connected = false;
             sink.event(SessionEvent::ConsentLost { end: end.id });
@@ -110,7 +110,7 @@ impl Session {
         }
         let clock = end.clock();
         let metrics = end.settings.as_ref().is_some_and(|s| s.negotiated.voip_metrics);
-        let heard = end.heard().filter(|_| metrics).map(|heard| (heard, clock));
+        let heard = end.inbound_impairment().filter(|_| metrics).map(|heard| (heard, clock));
         let bytes = compose(
             now,
             ntp,
@@ -120,20 +120,20 @@ impl Session {
             heard,
         );
         match &mut end.transport {
-            Transport::Browser { ice, srtp: Some(srtp), .. } => {
+            MediaTransport::Browser { ice, srtp: Some(srtp), .. } => {
                 if let Some((to, sealed)) = ice.selected().zip(srtp.protect.rtcp(&bytes)) {
                     sink.send(Port::Browser, to, &sealed);
                 }
             }
-            Transport::Browser { .. } => {}
-            Transport::Trunk { rtp, rtcp, sdes, latching } => {
+            MediaTransport::Browser { .. } => {}
+            MediaTransport::Trunk { rtp, rtcp, sdes, latching } => {
                 if let Some(to) = rtcp.filter(is_usable).filter(|_| latching.may_send()) {
                     let sealed = match sdes {
                         Some(sdes) => sdes.srtp.protect.rtcp(&bytes),
                         None => Some(bytes),
                     };
                     let Some(bytes) = sealed else { return };
-                    latching.sent();
+                    latching.on_sent();
                     // One port for both where the peer wanted that (RFC 5761).
                     let port =
                         if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };
@@ -163,7 +163,7 @@ impl Session {
                     *next = following(now, *next, TICK);
                     if !self.play_frame(now, at, sink) {
                         self.ends[at].join = AudioSource::Nothing;
-                        self.changed();
+                        self.mark_changed();
                         sink.event(SessionEvent::Played { end: self.ends[at].id });
                         return;
                     }
@@ -191,10 +191,10 @@ impl Session {
     pub fn next_timeout(&self) -> Option<Instant> {
         let of_end = |end: &Endpoint| {
             let (handshake, consent) = match &end.transport {
-                Transport::Browser { ice, dtls, .. } => {
+                MediaTransport::Browser { ice, dtls, .. } => {
                     (dtls.next_timeout(), ice.consent_ends().filter(|_| end.connected))
                 }
-                Transport::Trunk { .. } => (None, None),
+                MediaTransport::Trunk { .. } => (None, None),
             };
             let join = match &end.join {
                 AudioSource::Echo { line, .. } => line.front().map(|(due, _)| *due),

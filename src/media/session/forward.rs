@@ -2,7 +2,7 @@
 
 use super::{MAX_DATAGRAM, Session, Sink};
 use crate::codec::Codec;
-use crate::codec::tones::Heard;
+use crate::codec::tones::ToneEvent;
 use crate::media::endpoint::{AudioSource, ECHO_LINE, Path};
 use crate::media::outbound_stream::RtpNumbers;
 use crate::media::reorder::Ordered;
@@ -50,7 +50,7 @@ impl<S: Sink> Frames for Outlet<'_, S> {
         self.session.say(self.now, self.to, Some(timestamp), marker, pcm, self.sink);
     }
 
-    fn digit(&mut self, heard: Heard) {
+    fn digit(&mut self, heard: ToneEvent) {
         self.session.hear_tone(self.now, self.from, heard, self.sink);
     }
 }
@@ -235,7 +235,7 @@ impl Session {
             return;
         };
         end.outbound.count(payload.len());
-        end.transport.sent();
+        end.transport.on_sent();
         sink.send(port, target, &buf[..len]);
         self.note_reserve(to);
     }

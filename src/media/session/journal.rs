@@ -4,21 +4,21 @@
 //! successor must know, every few seconds, and long before what it reserved is used up.
 
 use super::{Session, SessionEvent, Sink};
-use crate::media::dtls::{Handshake, Identity};
-use crate::media::endpoint::{AudioSource, Endpoint, SdesSrtp, Srtp, Transport};
+use crate::media::dtls::{DtlsIdentity, Handshake};
+use crate::media::endpoint::{AudioSource, Endpoint, MediaTransport, SdesSrtp, Srtp};
 use crate::media::ice::IceLiteAgent;
 use crate::media::latching::Latching;
 use crate::media::outbound_stream::OutboundStream;
-use crate::media::player::{Player, Source};
+use crate::media::player::{PlaySource, Player};
 use crate::media::series::Series;
 use crate::media::snapshot::{
-    Clocks, Counters, JoinSnapshot, LegSnapshot, NotRestored, Resumed, SessionSnapshot, Sound,
+    Clocks, Counters, JoinSnapshot, MediaLegSnapshot, NotRestored, Resumed, SessionSnapshot, Sound,
     SrtpSnapshot, TransportSnapshot, offset,
 };
 use crate::rtp::reserve::RESERVE;
 use crate::rtp::srtp::{Protect, Reserved, Unprotect};
-use crate::sdp::crypto::{Keys, Sdes};
-use crate::sdp::offer_answer::{Events, Remote};
+use crate::sdp::crypto::{CryptoKeys, Sdes};
+use crate::sdp::offer_answer::{Remote, TelephoneEvents};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ const LEISURE: Duration = Duration::from_secs(1);
 
 /// A session's snapshots are kept.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Journal {
+pub(super) struct SessionJournal {
     /// Of the next snapshot.
     number: u64,
     /// When one is asked for.
@@ -42,11 +42,11 @@ pub(super) struct Journal {
     asked: bool,
 }
 
-impl Journal {
+impl SessionJournal {
     /// The snapshot of this number is asked for at `due`.
-    fn new(number: u64, due: Instant) -> Journal {
+    fn new(number: u64, due: Instant) -> SessionJournal {
         let (changed, not_before) = (false, None);
-        Journal { number, due, changed, not_before, low: false, asked: false }
+        SessionJournal { number, due, changed, not_before, low: false, asked: false }
     }
 
     /// When a snapshot is asked for; nothing: at once.
@@ -75,19 +75,19 @@ enum Reserving {
 impl Session {
     /// Snapshots are kept from now on: [`SessionEvent::Checkpoint`] asks for each.
     pub fn keep(&mut self, now: Instant) {
-        let journal = self.journal.get_or_insert(Journal::new(1, now));
+        let journal = self.journal.get_or_insert(SessionJournal::new(1, now));
         (journal.changed, journal.not_before) = (true, None);
     }
 
     /// The same for a successor within this process. Its threads die of bugs only, so what changes
     /// waits for a second, and short calls cost nothing.
     pub fn keep_at_leisure(&mut self, now: Instant) {
-        let journal = self.journal.get_or_insert(Journal::new(1, now + LEISURE));
+        let journal = self.journal.get_or_insert(SessionJournal::new(1, now + LEISURE));
         (journal.changed, journal.not_before) = (true, Some(now + LEISURE));
     }
 
     /// Something changed that a successor must know.
-    pub(super) fn changed(&mut self) {
+    pub(super) fn mark_changed(&mut self) {
         self.journal.iter_mut().for_each(|journal| journal.changed = true);
     }
 
@@ -125,7 +125,7 @@ impl Session {
     /// beyond that is sent until a newer one is [confirmed](Self::confirm), or this one is too old
     /// to go on from.
     pub fn checkpoint(&mut self, now: Instant, clocks: Clocks) -> SessionSnapshot {
-        let journal = self.journal.get_or_insert(Journal::new(1, now + INTERVAL));
+        let journal = self.journal.get_or_insert(SessionJournal::new(1, now + INTERVAL));
         let number = journal.number;
         (journal.number, journal.asked) = (number.saturating_add(1), false);
         self.snapshot(now, clocks, Reserving::Ahead { now, number })
@@ -169,7 +169,7 @@ impl Session {
         from: SessionSnapshot,
         now: Instant,
         clocks: Clocks,
-        identity: &Arc<Identity>,
+        identity: &Arc<DtlsIdentity>,
     ) -> Result<Session, NotRestored> {
         let age = from.check(clocks)?;
         sound(&from)?;
@@ -187,7 +187,7 @@ impl Session {
             complexity: super::COMPLEXITY,
             journal: None,
         };
-        session.journal = Some(Journal::new(from.number.saturating_add(1), now));
+        session.journal = Some(SessionJournal::new(from.number.saturating_add(1), now));
         for at in 0..session.ends.len() {
             let first = session.ends[at].report_interval();
             session.ends[at].next_report = session.ends[at].settings.is_some().then(|| now + first);
@@ -198,16 +198,16 @@ impl Session {
 }
 
 /// What each end keeps to, and what is said of one that does not.
-type Rule<'a> = (&'static str, &'a dyn Fn(&LegSnapshot) -> bool);
+type Invariant<'a> = (&'static str, &'a dyn Fn(&MediaLegSnapshot) -> bool);
 
 /// Whether what a snapshot says can be.
 fn sound(from: &SessionSnapshot) -> Result<(), NotRestored> {
-    let all = |holds: &dyn Fn(&LegSnapshot) -> bool| from.legs.iter().all(holds);
-    let settled = |leg: &LegSnapshot, holds: &dyn Fn(&Remote, &Events) -> bool| {
+    let all = |holds: &dyn Fn(&MediaLegSnapshot) -> bool| from.legs.iter().all(holds);
+    let settled = |leg: &MediaLegSnapshot, holds: &dyn Fn(&Remote, &TelephoneEvents) -> bool| {
         let agreed = leg.settings.as_ref().map(|s| &s.negotiated);
         agreed.is_none_or(|n| holds(&n.remote, &n.events))
     };
-    let rules: [Rule<'_>; 5] = [
+    let rules: [Invariant<'_>; 5] = [
         ("two ends of one name", &|leg| from.legs().filter(|id| *id == leg.id).count() == 1),
         ("an end joined to none", &|leg| match leg.join {
             JoinSnapshot::Bridge(peer) => from.legs().any(|id| id == peer),
@@ -265,7 +265,7 @@ impl Srtp {
 }
 
 impl Endpoint {
-    fn snapshot(&mut self, taken: Instant, reserving: Reserving) -> LegSnapshot {
+    fn snapshot(&mut self, taken: Instant, reserving: Reserving) -> MediaLegSnapshot {
         let at = |at: Option<Instant>| at.map(|at| offset(taken, at));
         let sequence = self.outbound.next();
         let transport = self.transport.snapshot(taken, reserving, sequence);
@@ -280,7 +280,7 @@ impl Endpoint {
         {
             *sdes = None;
         }
-        LegSnapshot {
+        MediaLegSnapshot {
             id: self.id,
             cname: self.cname.clone(),
             transport,
@@ -313,7 +313,7 @@ impl Endpoint {
     }
 }
 
-impl Transport {
+impl MediaTransport {
     fn snapshot(
         &mut self,
         taken: Instant,
@@ -321,13 +321,13 @@ impl Transport {
         sequence: u16,
     ) -> TransportSnapshot {
         match self {
-            Transport::Browser { ice, dtls, srtp, .. } => TransportSnapshot::Browser {
+            MediaTransport::Browser { ice, dtls, srtp, .. } => TransportSnapshot::Browser {
                 ice: ice.snapshot(taken),
                 secured: dtls.is_done(),
-                shown: dtls.shown(),
+                shown: dtls.peer_fingerprint(),
                 srtp: srtp.as_mut().map(|srtp| srtp.snapshot(reserving, sequence)),
             },
-            Transport::Trunk { rtp, rtcp, latching, sdes } => TransportSnapshot::Trunk {
+            MediaTransport::Trunk { rtp, rtcp, latching, sdes } => TransportSnapshot::Trunk {
                 rtp: *rtp,
                 rtcp: *rtcp,
                 latching: latching.snapshot(taken),
@@ -349,11 +349,11 @@ impl From<&AudioSource> for JoinSnapshot {
             AudioSource::Play { player, .. } => {
                 let (source, at) = player.position();
                 let sound = match source {
-                    Source::Tone(hz) => Sound::Tone(*hz),
-                    Source::Tune => Sound::Tune,
-                    Source::Ringback => Sound::Ringback,
-                    Source::Silence => Sound::Silence,
-                    Source::Clip(_) => Sound::Clip,
+                    PlaySource::Tone(hz) => Sound::Tone(*hz),
+                    PlaySource::Tune => Sound::Tune,
+                    PlaySource::Ringback => Sound::Ringback,
+                    PlaySource::Silence => Sound::Silence,
+                    PlaySource::Clip(_) => Sound::Clip,
                 };
                 JoinSnapshot::Play(sound, at)
             }
@@ -369,11 +369,11 @@ impl JoinSnapshot {
             JoinSnapshot::Echo(delay) => AudioSource::Echo { delay, line: Default::default() },
             JoinSnapshot::Play(sound, at) => {
                 let source = match sound {
-                    Sound::Tone(hz) => Source::Tone(hz),
-                    Sound::Tune => Source::Tune,
-                    Sound::Ringback => Source::Ringback,
-                    Sound::Silence => Source::Silence,
-                    Sound::Clip => Source::Clip(Arc::new([])),
+                    Sound::Tone(hz) => PlaySource::Tone(hz),
+                    Sound::Tune => PlaySource::Tune,
+                    Sound::Ringback => PlaySource::Ringback,
+                    Sound::Silence => PlaySource::Silence,
+                    Sound::Clip => PlaySource::Clip(Arc::new([])),
                 };
                 AudioSource::Play { player: Player::resume(source, at), next: now }
             }
@@ -381,8 +381,8 @@ impl JoinSnapshot {
     }
 }
 
-impl LegSnapshot {
-    fn resume(self, times: Resumed, number: u64, identity: &Arc<Identity>) -> Endpoint {
+impl MediaLegSnapshot {
+    fn resume(self, times: Resumed, number: u64, identity: &Arc<DtlsIdentity>) -> Endpoint {
         let at = |offset: Option<i64>| offset.map(|offset| times.at(offset));
         let clock = self.settings.as_ref().map_or(8_000, |s| s.negotiated.codec.clock());
         let mut settings = self.settings;
@@ -393,7 +393,7 @@ impl LegSnapshot {
                     _ => Vec::new(),
                 };
                 let start = if secured { Handshake::finished } else { Handshake::new };
-                Transport::Browser {
+                MediaTransport::Browser {
                     ice: Box::new(IceLiteAgent::resume(ice, times)),
                     dtls: Box::new(start(identity.clone(), fingerprints).has_shown(shown)),
                     srtp: srtp.map(|srtp| Box::new(Srtp::resume(srtp, number, times.taken))),
@@ -408,7 +408,12 @@ impl LegSnapshot {
                 {
                     *agreed = sdes.as_ref().map(|sdes| Box::new(sdes.keys.clone()));
                 }
-                Transport::Trunk { rtp, rtcp, latching: Latching::resume(latching, times), sdes }
+                MediaTransport::Trunk {
+                    rtp,
+                    rtcp,
+                    latching: Latching::resume(latching, times),
+                    sdes,
+                }
             }
         };
         let outbound = OutboundStream::resume(self.outbound, times, clock);
@@ -442,8 +447,8 @@ impl SdesSrtp {
     fn resume(mut from: SrtpSnapshot, number: u64, taken: Instant) -> Box<SdesSrtp> {
         let [theirs, ours] = std::mem::take(&mut from.mki);
         let keys = Sdes {
-            ours: Keys { master: from.send.clone(), mki: ours },
-            theirs: Keys { master: from.receive.clone(), mki: theirs },
+            ours: CryptoKeys { master: from.send.clone(), mki: ours },
+            theirs: CryptoKeys { master: from.receive.clone(), mki: theirs },
         };
         let mut srtp = Srtp::resume(from, number, taken);
         srtp.unprotect = srtp.unprotect.with_mki(&keys.theirs.mki);

@@ -20,7 +20,7 @@ const ENOUGH: u64 = 100;
 const A_FEW: u64 = 10;
 
 /// One end of a call that was answered.
-struct Heard<'a> {
+struct HeardLeg<'a> {
     figures: &'a Statistics,
     side: Blame,
     who: &'a str,
@@ -36,14 +36,14 @@ pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
         (&cdr.a, Blame::Caller, caller.as_str(), cdr.remotes[0]),
         (&cdr.b, Blame::Callee, callee.as_str(), cdr.remotes[1]),
     ];
-    let ends: Vec<Heard<'_>> = sides
+    let ends: Vec<HeardLeg<'_>> = sides
         .into_iter()
         .filter_map(|(figures, side, who, remote)| {
-            Some(Heard { figures: figures.as_ref()?, side, who, remote })
+            Some(HeardLeg { figures: figures.as_ref()?, side, who, remote })
         })
         .collect();
     // The nearer to the root first, over both legs: an ICE failure silences the other leg too.
-    let of = |look: &dyn Fn(&Heard<'_>) -> Option<Diagnosis>| ends.iter().find_map(look);
+    let of = |look: &dyn Fn(&HeardLeg<'_>) -> Option<Diagnosis>| ends.iter().find_map(look);
     let why = cdr.media_problem.as_ref();
     let ended_by_media = matches!(cdr.code, Code::BROWSER_GONE | Code::MEDIA_STOPPED);
     of(&|end| path(end, &cdr.offered, talked))
@@ -58,8 +58,8 @@ pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
 }
 
 /// ICE never succeeded.
-fn path(end: &Heard<'_>, offered: &[IpAddr], talked: Duration) -> Option<Diagnosis> {
-    let Heard { figures: s, who, remote, .. } = *end;
+fn path(end: &HeardLeg<'_>, offered: &[IpAddr], talked: Duration) -> Option<Diagnosis> {
+    let HeardLeg { figures: s, who, remote, .. } = *end;
     if !s.browser || s.checks > 0 || talked < TOO_SHORT {
         return None;
     }
@@ -81,8 +81,8 @@ fn path(end: &Heard<'_>, offered: &[IpAddr], talked: Duration) -> Option<Diagnos
 }
 
 /// ICE succeeded, keys did not.
-fn keys(end: &Heard<'_>, why: Option<&dtls::Failed>, talked: Duration) -> Option<Diagnosis> {
-    let Heard { figures: s, side, who, .. } = *end;
+fn keys(end: &HeardLeg<'_>, why: Option<&dtls::Failed>, talked: Duration) -> Option<Diagnosis> {
+    let HeardLeg { figures: s, side, who, .. } = *end;
     if s.browser && s.srtp.is_none() && s.checks > 0 {
         if let Some(why @ dtls::Failed::Fingerprint) = why {
             return Some(Diagnosis::new(
@@ -113,8 +113,8 @@ fn keys(end: &Heard<'_>, why: Option<&dtls::Failed>, talked: Duration) -> Option
 }
 
 /// Packets came, but none that mean anything.
-fn content(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
-    let Heard { figures: s, side, who, .. } = *end;
+fn content(end: &HeardLeg<'_>, talked: Duration) -> Option<Diagnosis> {
+    let HeardLeg { figures: s, side, who, .. } = *end;
     if s.received == 0 && s.dropped.unknown_payload >= A_FEW {
         let number = s.unexpected_payload_type.map_or("?".to_owned(), |n| n.to_string());
         let sentence = format!(
@@ -139,8 +139,8 @@ fn content(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
 }
 
 /// Nothing came from an end that should have sent.
-fn silence(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
-    let Heard { figures: s, side, who, remote } = *end;
+fn silence(end: &HeardLeg<'_>, talked: Duration) -> Option<Diagnosis> {
+    let HeardLeg { figures: s, side, who, remote } = *end;
     if s.received > 0 || !s.may_speak {
         return None;
     }
@@ -185,8 +185,8 @@ fn silence(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
 }
 
 /// Nothing came, of a call too short to say why.
-fn in_a_moment(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
-    let Heard { figures: s, side, who, .. } = *end;
+fn in_a_moment(end: &HeardLeg<'_>, talked: Duration) -> Option<Diagnosis> {
+    let HeardLeg { figures: s, side, who, .. } = *end;
     if s.received > 0 || !s.may_speak || talked >= TOO_SHORT {
         return None;
     }
@@ -205,7 +205,7 @@ fn in_a_moment(end: &Heard<'_>, talked: Duration) -> Option<Diagnosis> {
 }
 
 /// One party spoke, could be sent to, and the other was sent nothing.
-fn not_passed_on(ends: &[Heard<'_>]) -> Option<Diagnosis> {
+fn not_passed_on(ends: &[HeardLeg<'_>]) -> Option<Diagnosis> {
     let [a, b] = ends else { return None };
     [(a, b), (b, a)].into_iter().find_map(|(from, to)| {
         let unheard = to.figures.sent == 0 && to.figures.may_hear;
@@ -220,8 +220,8 @@ fn not_passed_on(ends: &[Heard<'_>]) -> Option<Diagnosis> {
 }
 
 /// A party that was heard stopped sending, and was not on hold.
-fn stopped(end: &Heard<'_>, over: Option<Instant>) -> Option<Diagnosis> {
-    let Heard { figures: s, side, who, .. } = *end;
+fn stopped(end: &HeardLeg<'_>, over: Option<Instant>) -> Option<Diagnosis> {
+    let HeardLeg { figures: s, side, who, .. } = *end;
     let silent = s.fell_silent(over)?;
     let sentence = format!(
         "{who} stopped sending: {} packets came, and none in the last {} s of the call",

@@ -5,21 +5,25 @@
 const WINDOW: u64 = 1024;
 
 #[derive(Clone)]
-pub(super) struct Window {
+pub(super) struct ReplayWindow {
     highest: Option<u64>,
     bits: [u64; (WINDOW / 64) as usize],
     /// What came between the highest and the next one is not known, so it counts as seen.
     blind: bool,
 }
 
-impl Window {
-    pub(super) fn new() -> Window {
-        Window { highest: None, bits: [0; (WINDOW / 64) as usize], blind: false }
+impl ReplayWindow {
+    pub(super) fn new() -> ReplayWindow {
+        ReplayWindow { highest: None, bits: [0; (WINDOW / 64) as usize], blind: false }
     }
 
     /// Everything up to `highest` was seen, and then it is not known what.
-    pub(super) fn used_up_to(highest: u64) -> Window {
-        Window { highest: Some(highest), bits: [u64::MAX; (WINDOW / 64) as usize], blind: true }
+    pub(super) fn used_up_to(highest: u64) -> ReplayWindow {
+        ReplayWindow {
+            highest: Some(highest),
+            bits: [u64::MAX; (WINDOW / 64) as usize],
+            blind: true,
+        }
     }
 
     /// The highest index seen.
@@ -38,7 +42,7 @@ impl Window {
         let highest = self.highest.unwrap_or(0);
         if index > highest {
             if std::mem::take(&mut self.blind) {
-                *self = Window { blind: false, ..Window::used_up_to(index) };
+                *self = ReplayWindow { blind: false, ..ReplayWindow::used_up_to(index) };
                 // Those after it in its word are still to come.
                 self.bits[(index / 64 % (WINDOW / 64)) as usize] = u64::MAX >> (63 - index % 64);
                 return;
@@ -60,7 +64,7 @@ mod tests {
     #[test]
     fn what_came_while_nobody_looked_counts_as_seen() {
         for (highest, first) in [(100, 101), (100, 164), (127, 128), (70_000, 90_000), (0, 1)] {
-            let mut window = Window::used_up_to(highest);
+            let mut window = ReplayWindow::used_up_to(highest);
             assert!(!window.is_new(highest) && window.is_new(highest + 1));
             window.record(first);
             assert!((first.saturating_sub(2_000)..=first).all(|n| !window.is_new(n)));
@@ -74,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_window_that_goes_on_takes_what_is_late_after_the_first() {
-        let mut window = Window::used_up_to(500);
+        let mut window = ReplayWindow::used_up_to(500);
         window.record(700);
         window.record(703);
         assert!(window.is_new(701) && window.is_new(702) && !window.is_new(700));

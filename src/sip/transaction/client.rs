@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum ClientState {
     Trying,
     Proceeding,
     Completed,
@@ -19,22 +19,26 @@ enum State {
 
 /// One non-INVITE request of ours.
 #[derive(Debug)]
-pub(crate) struct Client {
-    state: State,
+pub(crate) struct ClientTransaction {
+    state: ClientState,
     request: Bytes,
     reliable: bool,
     interval: Duration,
 }
 
-impl Client {
+impl ClientTransaction {
     /// Sends `request` and enters Trying.
-    pub(crate) fn start(request: Bytes, reliable: bool, out: &mut Vec<Effect>) -> Client {
+    pub(crate) fn start(
+        request: Bytes,
+        reliable: bool,
+        out: &mut Vec<Effect>,
+    ) -> ClientTransaction {
         out.push(Effect::Send(request.clone()));
         if !reliable {
             out.push(Effect::Set(Timer::E, T1));
         }
         out.push(Effect::Set(Timer::F, T1X64));
-        Client { state: State::Trying, request, reliable, interval: T1 }
+        ClientTransaction { state: ClientState::Trying, request, reliable, interval: T1 }
     }
 
     /// The request as it was sent.
@@ -44,19 +48,19 @@ impl Client {
 
     /// Whether no final response has come.
     pub(crate) fn is_pending(&self) -> bool {
-        self.state != State::Completed
+        self.state != ClientState::Completed
     }
 
     /// A response matched to this transaction.
     pub(crate) fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
         match (self.state, message.status()) {
-            (State::Completed, _) => {}
+            (ClientState::Completed, _) => {}
             (_, 100..=199) => {
-                self.state = State::Proceeding;
+                self.state = ClientState::Proceeding;
                 out.push(Effect::Deliver(message));
             }
             (_, _) => {
-                self.state = State::Completed;
+                self.state = ClientState::Completed;
                 let wait = if self.reliable { Duration::ZERO } else { T4 };
                 out.extend([
                     Effect::Clear(Timer::E),
@@ -71,18 +75,21 @@ impl Client {
     /// A timer fired.
     pub(crate) fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match (self.state, timer) {
-            (State::Trying | State::Proceeding, Timer::E) => {
-                self.interval =
-                    if self.state == State::Proceeding { T2 } else { (self.interval * 2).min(T2) };
+            (ClientState::Trying | ClientState::Proceeding, Timer::E) => {
+                self.interval = if self.state == ClientState::Proceeding {
+                    T2
+                } else {
+                    (self.interval * 2).min(T2)
+                };
                 out.extend([
                     Effect::Send(self.request.clone()),
                     Effect::Set(Timer::E, self.interval),
                 ]);
             }
-            (State::Trying | State::Proceeding, Timer::F) => {
+            (ClientState::Trying | ClientState::Proceeding, Timer::F) => {
                 out.extend([Effect::TimedOut, Effect::Done])
             }
-            (State::Completed, Timer::K) => out.push(Effect::Done),
+            (ClientState::Completed, Timer::K) => out.push(Effect::Done),
             _ => {}
         }
     }

@@ -9,7 +9,7 @@
 //! ```
 
 use super::{Effect, T1, T1X64, TIMER_C, TIMER_D, Timer};
-use crate::sip::build::Writer;
+use crate::sip::build::MessageWriter;
 use crate::sip::header::Via;
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum InviteClientState {
     Calling,
     Proceeding,
     Accepted,
@@ -28,7 +28,7 @@ enum State {
 /// One INVITE of ours.
 #[derive(Debug)]
 pub(crate) struct InviteClient {
-    state: State,
+    state: InviteClientState,
     request: Bytes,
     ack: Option<Bytes>,
     reliable: bool,
@@ -45,7 +45,7 @@ impl InviteClient {
         }
         out.push(Effect::Set(Timer::B, T1X64));
         InviteClient {
-            state: State::Calling,
+            state: InviteClientState::Calling,
             request,
             ack: None,
             reliable,
@@ -61,7 +61,7 @@ impl InviteClient {
 
     /// Whether no final response has come.
     pub(crate) fn is_pending(&self) -> bool {
-        matches!(self.state, State::Calling | State::Proceeding)
+        matches!(self.state, InviteClientState::Calling | InviteClientState::Proceeding)
     }
 
     /// CANCEL was sent: the final response is awaited for 64*T1, no longer (§9.1).
@@ -75,18 +75,18 @@ impl InviteClient {
     /// A response matched to this transaction.
     pub(crate) fn receive(&mut self, message: Message, out: &mut Vec<Effect>) {
         match (self.state, message.status()) {
-            (State::Calling | State::Proceeding, 100..=199) => {
-                if self.state == State::Calling {
+            (InviteClientState::Calling | InviteClientState::Proceeding, 100..=199) => {
+                if self.state == InviteClientState::Calling {
                     out.extend([Effect::Clear(Timer::A), Effect::Clear(Timer::B)]);
                 }
-                self.state = State::Proceeding;
+                self.state = InviteClientState::Proceeding;
                 if !self.cancelled {
                     out.push(Effect::Set(Timer::C, TIMER_C));
                 }
                 out.push(Effect::Deliver(message));
             }
-            (State::Calling | State::Proceeding, 200..=299) => {
-                self.state = State::Accepted;
+            (InviteClientState::Calling | InviteClientState::Proceeding, 200..=299) => {
+                self.state = InviteClientState::Accepted;
                 out.extend([
                     Effect::Clear(Timer::A),
                     Effect::Clear(Timer::B),
@@ -94,10 +94,10 @@ impl InviteClient {
                 ]);
                 out.extend([Effect::Set(Timer::M, T1X64), Effect::Deliver(message)]);
             }
-            (State::Accepted, 200..=299) => out.push(Effect::Deliver(message)),
-            (State::Calling | State::Proceeding, 300..=699) => {
+            (InviteClientState::Accepted, 200..=299) => out.push(Effect::Deliver(message)),
+            (InviteClientState::Calling | InviteClientState::Proceeding, 300..=699) => {
                 let ack = self.ack_for(&message);
-                self.state = State::Completed;
+                self.state = InviteClientState::Completed;
                 self.ack = Some(ack.clone());
                 out.extend([
                     Effect::Clear(Timer::A),
@@ -108,7 +108,9 @@ impl InviteClient {
                 let wait = if self.reliable { Duration::ZERO } else { TIMER_D };
                 out.push(Effect::Set(Timer::D, wait));
             }
-            (State::Completed, 300..=699) => out.extend(self.ack.clone().map(Effect::Send)),
+            (InviteClientState::Completed, 300..=699) => {
+                out.extend(self.ack.clone().map(Effect::Send))
+            }
             _ => {}
         }
     }
@@ -119,7 +121,7 @@ impl InviteClient {
         let Ok(invite) = Message::parse(self.request.to_vec(), Framing::WebSocket) else {
             return Bytes::new();
         };
-        let mut ack = Writer::request(Method::Ack, invite.request_uri());
+        let mut ack = MessageWriter::request(Method::Ack, invite.request_uri());
         let via = invite.values(HeaderName::Via).next().unwrap_or_default();
         debug_assert!(Via::parse(via).is_ok());
         ack.put(HeaderName::Via, via);
@@ -136,22 +138,22 @@ impl InviteClient {
     /// A timer fired.
     pub(crate) fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match (self.state, timer) {
-            (State::Calling, Timer::A) => {
+            (InviteClientState::Calling, Timer::A) => {
                 self.interval *= 2;
                 out.extend([
                     Effect::Send(self.request.clone()),
                     Effect::Set(Timer::A, self.interval),
                 ]);
             }
-            (State::Calling, Timer::B) => out.extend([Effect::TimedOut, Effect::Done]),
+            (InviteClientState::Calling, Timer::B) => out.extend([Effect::TimedOut, Effect::Done]),
             // The user cancels on this; the transaction stays for the 487 (§16.8).
-            (State::Proceeding, Timer::C) => {
+            (InviteClientState::Proceeding, Timer::C) => {
                 out.extend([Effect::TimedOut, Effect::Set(Timer::M, T1X64)])
             }
-            (State::Calling | State::Proceeding, Timer::M) => {
+            (InviteClientState::Calling | InviteClientState::Proceeding, Timer::M) => {
                 out.extend([Effect::TimedOut, Effect::Done])
             }
-            (_, Timer::M) | (State::Completed, Timer::D) => out.push(Effect::Done),
+            (_, Timer::M) | (InviteClientState::Completed, Timer::D) => out.push(Effect::Done),
             _ => {}
         }
     }

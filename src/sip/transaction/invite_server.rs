@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum InviteServerState {
     Proceeding,
     Accepted,
     Completed,
@@ -21,7 +21,7 @@ enum State {
 /// One INVITE received.
 #[derive(Debug)]
 pub(crate) struct InviteServer {
-    state: State,
+    state: InviteServerState,
     last: Option<Bytes>,
     interval: Duration,
 }
@@ -29,7 +29,7 @@ pub(crate) struct InviteServer {
 impl InviteServer {
     /// Enters Proceeding; the user sends the 100.
     pub(crate) fn start() -> InviteServer {
-        InviteServer { state: State::Proceeding, last: None, interval: T1 }
+        InviteServer { state: InviteServerState::Proceeding, last: None, interval: T1 }
     }
 
     /// The user responds.
@@ -41,18 +41,18 @@ impl InviteServer {
         out: &mut Vec<Effect>,
     ) {
         match (self.state, status) {
-            (State::Proceeding, 100..=199) => {
+            (InviteServerState::Proceeding, 100..=199) => {
                 self.last = Some(bytes.clone());
                 out.push(Effect::Send(bytes));
             }
-            (State::Proceeding, 200..=299) => {
-                self.state = State::Accepted;
+            (InviteServerState::Proceeding, 200..=299) => {
+                self.state = InviteServerState::Accepted;
                 self.last = None;
                 out.extend([Effect::Send(bytes), Effect::Set(Timer::L, T1X64)]);
             }
-            (State::Accepted, 200..=299) => out.push(Effect::Send(bytes)),
-            (State::Proceeding, 300..=699) => {
-                self.state = State::Completed;
+            (InviteServerState::Accepted, 200..=299) => out.push(Effect::Send(bytes)),
+            (InviteServerState::Proceeding, 300..=699) => {
+                self.state = InviteServerState::Completed;
                 self.last = Some(bytes.clone());
                 out.extend([Effect::Send(bytes), Effect::Set(Timer::H, T1X64)]);
                 if !reliable {
@@ -66,7 +66,7 @@ impl InviteServer {
     /// The INVITE came again. Always taken.
     pub(crate) fn receive_again(&mut self, out: &mut Vec<Effect>) -> bool {
         // RFC 6026 §7.1: in Accepted a retransmitted INVITE is absorbed without a response.
-        if matches!(self.state, State::Proceeding | State::Completed) {
+        if matches!(self.state, InviteServerState::Proceeding | InviteServerState::Completed) {
             out.extend(self.last.clone().map(Effect::Send));
         }
         true
@@ -74,21 +74,21 @@ impl InviteServer {
 
     /// An ACK with this branch. Not taken in Accepted: it belongs to the 2xx, so to the user.
     pub(crate) fn receive_ack(&mut self, out: &mut Vec<Effect>) -> bool {
-        if self.state == State::Completed {
-            self.state = State::Confirmed;
+        if self.state == InviteServerState::Completed {
+            self.state = InviteServerState::Confirmed;
             out.extend([
                 Effect::Clear(Timer::G),
                 Effect::Clear(Timer::H),
                 Effect::Set(Timer::I, T4),
             ]);
         }
-        self.state != State::Accepted
+        self.state != InviteServerState::Accepted
     }
 
     /// A timer fired.
     pub(crate) fn fire(&mut self, timer: Timer, out: &mut Vec<Effect>) {
         match (self.state, timer) {
-            (State::Completed, Timer::G) => {
+            (InviteServerState::Completed, Timer::G) => {
                 self.interval = (self.interval * 2).min(T2);
                 out.extend(self.last.clone().map(Effect::Send));
                 out.push(Effect::Set(Timer::G, self.interval));

@@ -11,14 +11,14 @@ use std::time::Duration;
 
 /// One non-INVITE request received.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct ServerTransaction {
     response: Option<Bytes>,
 }
 
-impl Server {
+impl ServerTransaction {
     /// Enters Trying.
-    pub(crate) fn start() -> Server {
-        Server { response: None }
+    pub(crate) fn start() -> ServerTransaction {
+        ServerTransaction { response: None }
     }
 
     /// The user responds; only the first final response counts.

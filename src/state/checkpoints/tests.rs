@@ -7,7 +7,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// In the environment of a test that runs in a process of its own.
 const CHILD: &str = "WEBTRUNK_STATE_CHILD";
 
-fn open(folder: &Path) -> (Checkpoints, Vec<Entry>, Counter) {
+fn open(folder: &Path) -> (Checkpoints, Vec<CheckpointEntry>, Counter) {
     let (directory, failed) = (Directory::open(folder).expect("a directory"), Counter::default());
     let (checkpoints, mut entries) = Checkpoints::open(&directory, 1, failed.clone());
     entries.sort_by(|a, b| a.name.cmp(&b.name));
@@ -23,8 +23,8 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-fn fresh(name: &str, bytes: &[u8]) -> Entry {
-    Entry { name: name.into(), record: Record::Fresh(bytes.to_vec()) }
+fn fresh(name: &str, bytes: &[u8]) -> CheckpointEntry {
+    CheckpointEntry { name: name.into(), record: Record::Fresh(bytes.to_vec()) }
 }
 
 /// Runs a test of this module again in a process with these limits of the shell.
@@ -113,9 +113,11 @@ fn a_value_is_good_for_its_time_and_its_boot_only() {
     assert_eq!(writer.load()[0].record, Record::Stale(b"y".to_vec()));
 }
 
-fn writer_of(directory: &Directory, boot: [u8; 16]) -> Writer {
-    Writer {
+fn writer_of(directory: &Directory, boot: [u8; 16]) -> CheckpointWriter {
+    CheckpointWriter {
         path: directory.file(FILE),
+        alive: std::path::PathBuf::from("/dev/null"),
+        beat: None,
         sealer: Sealer::new(directory.key).expect("a key"),
         version: 1,
         boot,
@@ -153,7 +155,7 @@ fn a_value_of_another_version_is_reported_as_such() {
     newer.slot("a").put(*b"x", LONG);
     drop(newer);
     let (_older, entries) = Checkpoints::open(&directory, 1, Counter::default());
-    assert_eq!(entries, [Entry { name: "a".into(), record: Record::UnknownVersion(2) }]);
+    assert_eq!(entries, [CheckpointEntry { name: "a".into(), record: Record::UnknownVersion(2) }]);
 }
 
 #[test]

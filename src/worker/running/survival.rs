@@ -1,7 +1,7 @@
 //! Sessions that outlive their thread, and their process.
 
-use super::{Live, Running, TrunkSockets, hear};
-use crate::datagrams::local::Source;
+use super::{LiveSession, Running, TrunkSockets, hear};
+use crate::datagrams::local::LocalSource;
 use crate::media::{LegId, Session};
 use crate::worker::kept::KeptSession;
 use crate::worker::snapshot::clocks;
@@ -72,10 +72,10 @@ impl Running {
 
     fn go_on(&mut self, now: Instant, session: Session, restored: Restored) {
         let Restored { id, snapshot, pairs, journalled } = restored;
-        let mut live = Live { journalled, ..Live::new(session) };
+        let mut live = LiveSession { journalled, ..LiveSession::new(session) };
         for (pair, ports) in pairs.into_iter().zip(&snapshot.trunks) {
             let tokens = hear(self.poll.registry(), &mut self.tokens, (id, ports.end), &pair);
-            let source = ports.local.map(|local| Source::new(local, self.ipv6));
+            let source = ports.local.map(|local| LocalSource::new(local, self.ipv6));
             let (end, local) = (ports.end, ports.local);
             live.lines.push(TrunkSockets { end, pair, tokens, source, local });
         }

@@ -8,7 +8,7 @@ use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 use webtrunk::rtp::Packet;
-use webtrunk::rtp::packet::{HEADER, Kind, write_header};
+use webtrunk::rtp::packet::{DatagramKind, HEADER, write_header};
 
 const TICK: Duration = Duration::from_millis(20);
 /// Packets at the start of a call whose delay is not counted: handshakes and first decoders are
@@ -197,7 +197,7 @@ pub(crate) fn drive(calls: &mut [Wired], time: Duration, driver: &mut impl Drive
             let call = &mut calls[n];
             let mut buf = [0u8; 2_048];
             while let Ok(len) = if browser { &call.browser } else { &call.trunk }.recv(&mut buf) {
-                if Kind::of(&buf[..len]) == Kind::Rtp {
+                if DatagramKind::of(&buf[..len]) == DatagramKind::Rtp {
                     driver.heard(n, call, browser, &mut buf[..len]);
                 }
             }

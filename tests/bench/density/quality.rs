@@ -117,7 +117,7 @@ fn phone(track: Track) -> Vec<i16> {
 
 /// A page: Opus, what is missing taken from the next packet's redundancy or concealed.
 fn page(track: Track) -> Vec<i16> {
-    let (mut pcm, mut decoder) = (Vec::new(), opus::Decoder::new(NARROW));
+    let (mut pcm, mut decoder) = (Vec::new(), opus::MonoDecoder::new(NARROW));
     let mut buf = [0i16; MAX_FRAME];
     for (at, payload) in in_order(track, 6) {
         while pcm.len() + FRAME / 2 < at {

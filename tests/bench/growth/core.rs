@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::call::Output;
-use webtrunk::call::context::Identity;
+use webtrunk::call::context::NodeIdentity;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{FlowKind, Gateway, Input};
 use webtrunk::sip::parse::Framing;
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{Message, Method, digest};
-use webtrunk::worker::{Command, Notice};
+use webtrunk::worker::{Notice, WorkerCommand};
 
 pub(super) const SERVER: &str = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n\
      [limits]\nnew_calls_per_second = 1000000\ncalls = 20000\n[media]\nports = \"10000-60000\"\n[recorder]\ncalls = 0\n\
@@ -71,7 +71,7 @@ impl World {
     fn new(rest: &str) -> World {
         let (config, _) = parse_embedded(&format!("{SERVER}{rest}"), &[("in", PLAN)])
             .unwrap_or_else(|p| panic!("{p}"));
-        let identity = Identity {
+        let identity = NodeIdentity {
             fingerprint: "AB".into(),
             udp_port: 5060,
             tcp_port: 5060,
@@ -191,11 +191,13 @@ impl World {
 fn answer(output: &Output) -> Option<(u64, Notice)> {
     let Output::Media { command, .. } = output else { return None };
     match command {
-        Command::Open { session, end, .. } => {
+        WorkerCommand::Open { session, end, .. } => {
             let address = SocketAddr::from(([0, 0, 0, 0], 20_000));
             Some((*session, Notice::Opened { end: *end, address, tcp: false }))
         }
-        Command::Close { session } => Some((*session, Notice::Closed { statistics: Vec::new() })),
+        WorkerCommand::Close { session } => {
+            Some((*session, Notice::Closed { statistics: Vec::new() }))
+        }
         _ => None,
     }
 }

@@ -44,7 +44,7 @@ struct Open {
 }
 
 #[derive(Default)]
-struct Load {
+struct LoadCounts {
     offered: f64,
     begun: usize,
     ended: usize,
@@ -54,13 +54,13 @@ struct Load {
     bye: Vec<Duration>,
 }
 
-impl Load {
+impl LoadCounts {
     fn seconds() -> f64 {
         (RUN - SETTLE).as_secs_f64()
     }
 
     fn goodput(&self) -> f64 {
-        self.ended as f64 / Load::seconds()
+        self.ended as f64 / LoadCounts::seconds()
     }
 
     fn p99(times: &[Duration]) -> f64 {
@@ -72,7 +72,7 @@ impl Load {
         json!({
             "offered_per_s": self.offered, "goodput_per_s": self.goodput(),
             "begun": self.begun, "refused": self.refused, "lost": self.lost,
-            "setup_ms_p99": Load::p99(&self.setup), "bye_ms_p99": Load::p99(&self.bye),
+            "setup_ms_p99": LoadCounts::p99(&self.setup), "bye_ms_p99": LoadCounts::p99(&self.bye),
         })
     }
 
@@ -83,14 +83,14 @@ impl Load {
             self.goodput(),
             self.refused,
             self.lost,
-            Load::p99(&self.setup),
-            Load::p99(&self.bye)
+            LoadCounts::p99(&self.setup),
+            LoadCounts::p99(&self.bye)
         )
     }
 }
 
 /// The caller.
-struct Trunk {
+struct LoadTrunk {
     socket: UdpSocket,
     to: SocketAddr,
     own: SocketAddr,
@@ -105,13 +105,13 @@ fn header<'a>(message: &'a str, name: &str) -> Option<&'a str> {
     message.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": "))
 }
 
-impl Trunk {
-    fn new(to: SocketAddr) -> io::Result<Trunk> {
+impl LoadTrunk {
+    fn new(to: SocketAddr) -> io::Result<LoadTrunk> {
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(8 << 20);
         socket.set_nonblocking(true)?;
         let own = socket.local_addr()?;
-        Ok(Trunk { socket, to, own, next: 0, open: HashMap::new(), due: VecDeque::new() })
+        Ok(LoadTrunk { socket, to, own, next: 0, open: HashMap::new(), due: VecDeque::new() })
     }
 
     fn send(&self, text: &str) {
@@ -154,7 +154,7 @@ impl Trunk {
         &mut self,
         now: Instant,
         text: &str,
-        load: &mut Load,
+        load: &mut LoadCounts,
         counts: impl Fn(Instant) -> bool,
     ) {
         let Some(n) = header(text, "Call-ID").and_then(|v| v.trim().parse::<u64>().ok()) else {
@@ -203,7 +203,7 @@ impl Trunk {
         }
     }
 
-    fn repeat(&mut self, now: Instant, load: &mut Load) {
+    fn repeat(&mut self, now: Instant, load: &mut LoadCounts) {
         while self.due.front().is_some_and(|(at, ..)| *at <= now) {
             let Some((_, n, waits)) = self.due.pop_front() else { break };
             let Some(open) = self.open.get_mut(&n).filter(|open| open.waits == waits) else {
@@ -225,8 +225,8 @@ impl Trunk {
     }
 
     /// `offered` new calls a second.
-    fn run(&mut self, offered: f64) -> Load {
-        let mut load = Load { offered, ..Load::default() };
+    fn run(&mut self, offered: f64) -> LoadCounts {
+        let mut load = LoadCounts { offered, ..LoadCounts::default() };
         let (start, between) = (Instant::now(), Duration::from_secs_f64(1.0 / offered));
         let counts = |at: Instant| at >= start + SETTLE && at < start + RUN;
         let (mut next, mut buffer) = (start, [0; 8_192]);
@@ -278,14 +278,14 @@ async fn gateway() -> anyhow::Result<(Served, SocketAddr)> {
 }
 
 /// Finds the capacity, and asks for ten times that.
-pub(super) async fn overload(output: print::Output) -> anyhow::Result<ExitCode> {
-    let table = output == print::Output::Table;
+pub(super) async fn overload(output: print::OutputFormat) -> anyhow::Result<ExitCode> {
+    let table = output == print::OutputFormat::Table;
     let (_gateway, at) = gateway().await?;
-    let mut trunk = Trunk::new(at)?;
+    let mut trunk = LoadTrunk::new(at)?;
     if table {
         print::line("offered/s  goodput/s   refused    lost  setup p99 ms  BYE p99 ms");
     }
-    let (mut loads, mut offered) = (Vec::<Load>::new(), FIRST);
+    let (mut loads, mut offered) = (Vec::<LoadCounts>::new(), FIRST);
     let capacity = loop {
         let load = trunk.run(offered);
         if table {
@@ -293,7 +293,7 @@ pub(super) async fn overload(output: print::Output) -> anyhow::Result<ExitCode> 
         }
         let enough = load.refused * 20 > load.begun || load.goodput() < 0.8 * offered;
         loads.push(load);
-        let most = loads.iter().map(Load::goodput).fold(0.0, f64::max);
+        let most = loads.iter().map(LoadCounts::goodput).fold(0.0, f64::max);
         if enough || offered > 50_000.0 {
             break most;
         }
@@ -313,7 +313,7 @@ pub(super) async fn overload(output: print::Output) -> anyhow::Result<ExitCode> 
             flood.goodput()
         ));
     } else {
-        let steps: Vec<Value> = loads.iter().map(Load::json).collect();
+        let steps: Vec<Value> = loads.iter().map(LoadCounts::json).collect();
         print::object(&json!({
             "steps": steps, "capacity_per_s": capacity, "flood": flood.json(),
             "afterwards": calm.json(), "ratio": ratio,

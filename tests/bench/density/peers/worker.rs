@@ -7,14 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
-use webtrunk::media::dtls::{Handshake, Identity, Keys};
+use webtrunk::media::dtls::{DtlsIdentity, DtlsKeys, Handshake};
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, LegId, Settings, Watch};
+use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch};
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::description::Fingerprint;
 use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
 use webtrunk::worker::ports::PortRange;
-use webtrunk::worker::{Command, Notice, OpenKind, Setup, Streamed, Worker};
+use webtrunk::worker::{Notice, OpenKind, Streamed, Worker, WorkerCommand, WorkerSetup};
 
 const BROWSER: LegId = LegId(0);
 const TRUNK: LegId = LegId(1);
@@ -32,7 +32,7 @@ fn fingerprint(text: &str) -> Fingerprint {
     bytes.try_into().expect("sha-256")
 }
 
-fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
+fn settings(codec: Codec, remote: Remote) -> Box<EndpointSettings> {
     let pt = codec.default_payload_type();
     let negotiated = Negotiated {
         codec,
@@ -51,22 +51,22 @@ fn settings(codec: Codec, remote: Remote) -> Box<Settings> {
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
         .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
-    Box::new(Settings {
+    Box::new(EndpointSettings {
         negotiated,
         complexity,
         digits: Digits::Events,
         continuous: false,
-        watch: Watch::default(),
+        watch: MediaWatch::default(),
     })
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`
 /// out.
 pub(crate) fn serve() {
-    let identity = Arc::new(Identity::generate().expect("a certificate"));
+    let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let ports = Arc::new(PortRange::new(LOCAL, 40_000..=49_999, 7));
     let browser = SocketAddr::new(LOCAL, 0);
-    let setup = Setup::new("media-0", browser, Streamed::No, ports, identity.clone());
+    let setup = WorkerSetup::new("media-0", browser, Streamed::No, ports, identity.clone());
     let worker = Worker::start(setup, |_, _| {}).expect("a worker");
     for line in std::io::stdin().lines() {
         let line = line.expect("a line");
@@ -74,7 +74,7 @@ pub(crate) fn serve() {
         let [transcoded, session, trunk, theirs] = words.as_slice() else { return };
         let session: u64 = session.parse().expect("a number");
         let open = |end, kind| {
-            let opened = worker.command(Command::Open {
+            let opened = worker.command(WorkerCommand::Open {
                 session,
                 end,
                 kind,
@@ -98,8 +98,8 @@ pub(crate) fn serve() {
         };
         let codec = if *transcoded == "1" { Codec::Opus } else { Codec::Pcmu };
         let commands = [
-            Command::Configure { session, end: BROWSER, settings: settings(codec, remote) },
-            Command::Configure {
+            WorkerCommand::Configure { session, end: BROWSER, settings: settings(codec, remote) },
+            WorkerCommand::Configure {
                 session,
                 end: TRUNK,
                 settings: settings(
@@ -107,7 +107,7 @@ pub(crate) fn serve() {
                     Remote::Rtp { rtp: trunk, rtcp: SocketAddr::new(LOCAL, 9), sdes: None },
                 ),
             },
-            Command::Bridge { session, a: BROWSER, b: TRUNK },
+            WorkerCommand::Bridge { session, a: BROWSER, b: TRUNK },
         ];
         commands.into_iter().for_each(|c| drop(worker.command(c).expect("it keeps up")));
         worker.wake();
@@ -118,14 +118,14 @@ pub(crate) fn serve() {
 /// The child in the driver's hands.
 pub(crate) struct Node {
     child: Own,
-    identity: Arc<Identity>,
+    identity: Arc<DtlsIdentity>,
 }
 
 impl Node {
     pub(crate) fn start() -> Node {
         Node {
             child: Own::start(WORKER),
-            identity: Arc::new(Identity::generate().expect("a certificate")),
+            identity: Arc::new(DtlsIdentity::generate().expect("a certificate")),
         }
     }
 }
@@ -212,7 +212,7 @@ struct Shaking {
     /// A check that comes before the worker knows the call is lost, as any may be.
     next_check: Instant,
     started: bool,
-    keys: Option<Keys>,
+    keys: Option<DtlsKeys>,
 }
 
 impl Shaking {

@@ -1,0 +1,202 @@
+//! A call as a value that outlives the process, and a call from one.
+//!
+//! One in which two parties talk, or one talks to a far end of ours, goes on. Any other is ended:
+//! what its peers must be told is in the value too.
+
+use super::branch_snapshot::BranchSnapshot;
+use super::branches::Branches;
+use super::call_media::CallMedia;
+use super::invite_server::{CallerInvite, InviteSnapshot};
+use super::leg::Leg;
+use super::leg_snapshot::LegSnapshot;
+pub use super::leg_snapshot::SettledOf;
+use super::route_cursor::{RouteCursor, RouteCursorSnapshot};
+use super::transfer_state::TransferState;
+use super::{Branch, Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
+use crate::cdr::{Cdr, CdrSnapshot, Interruption};
+use crate::config::Config;
+use crate::errors::Code;
+use crate::event::Event;
+use crate::media::LegId;
+use crate::sip::status::Refusal;
+use serde::{Deserialize, Serialize};
+use std::time::{Duration, Instant};
+
+/// A call.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CallSnapshot {
+    id: CallId,
+    worker: u16,
+    /// It can go on; else it is to be ended.
+    settled: bool,
+    caller: LegSnapshot,
+    uas: InviteSnapshot,
+    /// Those whose peers know of them; after one that answered, one that is parked.
+    branches: Vec<BranchSnapshot>,
+    answered: bool,
+    last_branch: u16,
+    retired: Vec<String>,
+    route: RouteCursorSnapshot,
+    presented_number: Option<String>,
+    referred_by: Option<String>,
+    parted: bool,
+    /// How long the call may still last.
+    left: Option<Duration>,
+    /// When each leg's session is to be refreshed, or is over.
+    sessions: Vec<(u16, Duration)>,
+    cdr: CdrSnapshot,
+}
+
+impl CallSnapshot {
+    /// Its number.
+    pub fn id(&self) -> CallId {
+        self.id
+    }
+
+    /// The worker that has its media.
+    pub(crate) fn worker(&self) -> usize {
+        usize::from(self.worker)
+    }
+
+    /// Whether it can go on; else it is to be ended.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+}
+
+/// What a call is restored with.
+pub(crate) struct Resumption<'a> {
+    /// How long ago the value was taken.
+    pub(crate) age: Duration,
+    /// Since when nobody had its media.
+    pub(crate) silent_since: Instant,
+    /// Its media, where that goes on.
+    pub(crate) media: Option<SettledOf<'a>>,
+}
+
+impl Call {
+    /// Whether it stands where it could stand for an hour: nothing is routed, handed over or joined.
+    fn is_settled(&self) -> bool {
+        self.state == CallPhase::Talking
+            && self.joined.is_none()
+            && !self.transfer.is_under_way()
+            && self.transfer.transferor().is_none()
+            && !self.branches.is_any_trying()
+            && self.uas.is_finished()
+    }
+
+    /// The call as a value at `now`; `None` once it is over. `timer`: how long until one fires.
+    pub(crate) fn snapshot(
+        &self,
+        config: &Config,
+        now: Instant,
+        timer: impl Fn(CallTimer) -> Option<Duration>,
+    ) -> Option<CallSnapshot> {
+        if self.state == CallPhase::Over {
+            return None;
+        }
+        let branches = self
+            .branches
+            .answered()
+            .into_iter()
+            .chain(self.branches.iter().filter(|b| !self.branches.has_answered(b)));
+        let branches = branches.chain(self.transfer.transferor());
+        let session = |leg: &Leg| Some((leg.end.0, timer(CallTimer::Session(leg.end))?));
+        Some(CallSnapshot {
+            id: self.id,
+            worker: self.media.worker() as u16,
+            settled: self.is_settled(),
+            caller: self.caller.snapshot(config, now),
+            uas: self.uas.snapshot(),
+            branches: branches.filter_map(|b| b.snapshot(config, now)).collect(),
+            answered: self.branches.answered().is_some(),
+            last_branch: self.branches.last_id(),
+            retired: self.branches.retired().cloned().collect(),
+            route: self.route.snapshot(),
+            presented_number: self.transfer.presented_number().map(str::to_owned),
+            referred_by: self.transfer.referred_by().map(|user| user.name.clone()),
+            parted: self.media.is_parted(),
+            left: timer(CallTimer::MaxDuration),
+            sessions: self.legs().filter_map(session).collect(),
+            cdr: self.cdr.snapshot(now),
+        })
+    }
+
+    /// The call of a value. One that cannot go on is to be [ended](Self::cut_off).
+    pub(crate) fn restore(
+        cx: &mut CallContext<'_>,
+        from: CallSnapshot,
+        with: &Resumption<'_>,
+    ) -> Option<Call> {
+        let (id, media) = (from.id, with.media);
+        let then = cx.now.checked_sub(with.age).unwrap_or(cx.now);
+        let caller = Leg::restore(cx, from.caller, then, media);
+        let uas = CallerInvite::restore(cx, from.uas, caller.hop)?;
+        let mut branches = Branches::restore(from.last_branch, from.retired);
+        for (n, branch) in from.branches.into_iter().enumerate() {
+            let branch = Branch::restore(cx, id, branch, then, media);
+            if n == 0 && from.answered {
+                branches.push_answered(branch);
+            } else {
+                branches.push(branch);
+            }
+        }
+        let mut transfer = TransferState::default();
+        let user = from.referred_by.and_then(|name| cx.config.users.get(&name).cloned());
+        transfer.on_behalf_of(user, from.presented_number);
+        let state = if from.settled { CallPhase::Talking } else { CallPhase::Routing };
+        let call = Call {
+            id,
+            state,
+            caller,
+            uas,
+            branches,
+            route: RouteCursor::restore(from.route),
+            transfer,
+            joined: None,
+            third_party: None,
+            media: CallMedia::restore(id, usize::from(from.worker), from.parted),
+            cdr: Cdr::restore(from.cdr, then),
+            silent_since: Some(with.silent_since),
+        };
+        call.enter(cx);
+        let timers = from.sessions.into_iter();
+        let timers = timers.map(|(end, left)| (CallTimer::Session(LegId(end)), left));
+        let longest = from.left.map(|left| (CallTimer::MaxDuration, left));
+        for (timer, left) in timers.chain(longest) {
+            cx.services.timers.set((id, timer), then + left);
+        }
+        Some(call)
+    }
+
+    /// All that leads to it leads to it again, and who is away is waited for.
+    fn enter(&self, cx: &mut CallContext<'_>) {
+        let (id, grace) = (self.id, cx.config.sip.flow_grace);
+        for leg in self.legs() {
+            if leg.dialog.is_some() {
+                cx.services.dialogs.insert(leg.local_tag.clone(), (id, leg.end));
+            }
+            if leg.flow_lost {
+                cx.arm(id, CallTimer::FlowGrace(leg.end), grace);
+            }
+        }
+        for branch in self.branches.iter() {
+            cx.services.own_call_ids.insert(branch.call_id().to_owned(), id);
+        }
+    }
+
+    /// Ends a call that cannot go on in this process.
+    pub(crate) fn cut_off(&mut self, cx: &mut CallContext<'_>, why: &str) {
+        let why = Refusal::new(503, format!("the gateway was restarted: {why}"));
+        let why = why.code(Code::RESTARTED).retry_after(1);
+        self.finish(cx, EndReason::refused(HangupBy::Us, why));
+    }
+
+    /// Its media goes on.
+    pub(super) fn media_restored(&mut self, cx: &mut CallContext<'_>) {
+        let Some(since) = self.silent_since.take() else { return };
+        let gap = cx.now.saturating_duration_since(since);
+        self.cdr.interruptions.push(Interruption { at: since, gap });
+        cx.note(Event::CallInterrupted { call: self.id, gap });
+    }
+}

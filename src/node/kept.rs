@@ -1,0 +1,309 @@
+//! Live calls on disk: what changed is put into its checkpoint, and an earlier process's calls are
+//! taken up again at the start. Nothing waits for the disk.
+//!
+//! A call has two checkpoints: its signalling, and its media, which is good for as long as what it
+//! reserves lasts. Between its end and the writing of its record, the first holds the record.
+
+use crate::call::CallId;
+use crate::call::call_snapshot::CallSnapshot;
+use crate::cdr::Cdr;
+use crate::errors::Code;
+use crate::gateway::Gateway;
+use crate::ids::IdMap;
+use crate::journal::{Journal, WallClock, to_json};
+use crate::rtp::reserve::LEASE;
+use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, boot_clock};
+use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// Between two times that changes are put: what changes again meanwhile is put once.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks whether the disk has taken what was put: nothing is sent before it has, in a
+/// call that was taken up.
+const LOOK: Duration = Duration::from_millis(10);
+/// Longest between two looks at a disk that does not take what is put.
+const SLOWEST: Duration = Duration::from_secs(1);
+/// How long a call's signalling is worth something: as long as its peers may know of it.
+const SIGNALLING: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the start waits for a worker to take all of its calls.
+const TAKING: Duration = Duration::from_secs(1);
+/// After the name of a call: its media.
+const MEDIA: &str = ".media";
+
+/// What the first checkpoint of a call holds.
+#[derive(Serialize, Deserialize)]
+pub(super) enum Checkpointer {
+    /// `taken`: by the clock of the boot, and since 1970.
+    Live { taken: (Duration, Duration), call: Box<CallSnapshot> },
+    /// It ended with this record.
+    Ended { record: String },
+}
+
+/// A call's checkpoints.
+struct Slots {
+    signalling: Slot,
+    media: Slot,
+    worker: usize,
+    /// Its media is asked for.
+    journalled: bool,
+    /// The media snapshot that is on its way to the disk, by the number of its put and its own.
+    unconfirmed: Option<(u64, u64)>,
+}
+
+impl Slots {
+    fn of(checkpoints: &Checkpoints, id: CallId, worker: usize) -> Slots {
+        Slots {
+            signalling: checkpoints.slot(&id.to_string()),
+            media: checkpoints.slot(&format!("{id}{MEDIA}")),
+            worker,
+            journalled: false,
+            unconfirmed: None,
+        }
+    }
+}
+
+/// The checkpoints of all calls.
+pub(super) struct KeptCalls {
+    calls: IdMap<CallId, Slots>,
+    /// Those with media on its way to the disk.
+    unconfirmed: Vec<CallId>,
+    put: Instant,
+    /// When the disk was last looked at, and until it is again: it may be slow, or full.
+    looked: Instant,
+    pause: Duration,
+}
+
+/// What an earlier process left of one call.
+#[derive(Default)]
+struct Left {
+    signalling: Option<Record>,
+    media: Option<Record>,
+}
+
+/// A call that is taken up, and its media as far as its worker has taken it.
+type TakenUp = (Duration, CallSnapshot, Result<Arc<MediaSnapshot>, String>);
+
+/// Time since 1970.
+fn unix() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+pub(super) fn encoded(value: &impl Serialize) -> Vec<u8> {
+    let bytes = postcard::to_stdvec(value);
+    debug_assert!(bytes.is_ok());
+    bytes.unwrap_or_default()
+}
+
+impl KeptCalls {
+    /// None yet.
+    pub(super) fn new() -> KeptCalls {
+        let (calls, unconfirmed) = (IdMap::default(), Vec::new());
+        let now = Instant::now();
+        KeptCalls { calls, unconfirmed, put: now, looked: now, pause: LOOK }
+    }
+
+    /// When [`put`](Self::put) has something to do next.
+    pub(super) fn due(&self, gateway: &Gateway) -> Option<Instant> {
+        let changes = gateway.has_changed_calls().then_some(self.put + PAUSE);
+        let disk = (!self.unconfirmed.is_empty()).then_some(self.looked + self.pause);
+        changes.into_iter().chain(disk).min()
+    }
+
+    /// Puts what changed into its checkpoints, and tells workers what is on disk.
+    pub(super) fn put(
+        &mut self,
+        checkpoints: &Checkpoints,
+        gateway: &mut Gateway,
+        workers: &[Worker],
+    ) {
+        let now = Instant::now();
+        if gateway.has_changed_calls() && now >= self.put + PAUSE {
+            self.put = now;
+            for (id, call) in gateway.changed_calls(now) {
+                match call {
+                    Some(call) => self.put_call(checkpoints, id, call, workers),
+                    // One that is over has its record, or will; one that was lost has none.
+                    None if !gateway.knows_call(id) => self.forget(id),
+                    None => {}
+                }
+            }
+        }
+        if !self.unconfirmed.is_empty() && now >= self.looked + self.pause {
+            self.looked = now;
+            self.confirm(workers);
+        }
+    }
+
+    fn put_call(
+        &mut self,
+        checkpoints: &Checkpoints,
+        id: CallId,
+        call: CallSnapshot,
+        workers: &[Worker],
+    ) {
+        let (worker, settled) = (call.worker(), call.is_settled());
+        let slots = self.calls.entry(id).or_insert_with(|| Slots::of(checkpoints, id, worker));
+        let kept = Checkpointer::Live { taken: (boot_clock(), unix()), call: Box::new(call) };
+        slots.signalling.put(encoded(&kept), SIGNALLING);
+        if settled && !std::mem::replace(&mut slots.journalled, true) {
+            // A worker that is too far behind is asked again with the next change.
+            let asked =
+                workers.get(worker).map(|w| w.command(WorkerCommand::Journal { session: id.0 }));
+            slots.journalled = matches!(asked, Some(Ok(_)));
+        }
+    }
+
+    /// Puts a call's media; one that has ended meanwhile has none.
+    pub(super) fn put_media(&mut self, id: CallId, media: &MediaSnapshot) {
+        let Some(slots) = self.calls.get_mut(&id) else { return };
+        let put = slots.media.put(encoded(media), LEASE);
+        if slots.unconfirmed.replace((put, media.session.number)).is_none() {
+            self.unconfirmed.push(id);
+            self.pause = LOOK;
+        }
+    }
+
+    fn confirm(&mut self, workers: &[Worker]) {
+        let (calls, before) = (&mut self.calls, self.unconfirmed.len());
+        self.unconfirmed.retain(|id| {
+            let Some(slots) = calls.get_mut(id) else { return false };
+            let Some((put, number)) = slots.unconfirmed else { return false };
+            if slots.media.written() < put {
+                return true;
+            }
+            let command = WorkerCommand::Confirm { session: id.0, number };
+            let told = workers.get(slots.worker).map(|worker| worker.command(command));
+            let told = matches!(told, Some(Ok(_)) | None);
+            slots.unconfirmed.take_if(|_| told);
+            !told
+        });
+        let none = self.unconfirmed.len() == before;
+        self.pause = if none { (self.pause * 2).min(SLOWEST) } else { LOOK };
+    }
+
+    /// A call has ended with this record. Returns the checkpoint that holds it until it is written.
+    pub(super) fn ended(&mut self, cdr: &Cdr, clock: &WallClock) -> Option<Slot> {
+        let Slots { signalling, media, .. } = self.calls.remove(&cdr.call)?;
+        let record = to_json(cdr, clock).to_string();
+        signalling.put(encoded(&Checkpointer::Ended { record }), SIGNALLING);
+        media.remove();
+        Some(signalling)
+    }
+
+    /// There is no such call any more, and no record of it.
+    pub(super) fn forget(&mut self, id: CallId) {
+        if let Some(slots) = self.calls.remove(&id) {
+            slots.signalling.remove();
+            slots.media.remove();
+        }
+    }
+
+    /// Takes up the calls an earlier process left: their media first, so that it is silent for as
+    /// short as can be. Returns them for the core.
+    pub(super) fn take_up(
+        &mut self,
+        checkpoints: &Checkpoints,
+        found: Vec<CheckpointEntry>,
+        workers: &[Worker],
+        journal: Option<&Journal>,
+    ) -> Vec<TakenUp> {
+        let mut calls: BTreeMap<String, Left> = BTreeMap::new();
+        for CheckpointEntry { name, record } in found {
+            match name.strip_suffix(MEDIA) {
+                Some(call) => calls.entry(call.to_owned()).or_default().media = Some(record),
+                None => calls.entry(name).or_default().signalling = Some(record),
+            }
+        }
+        let (mut taken_up, mut unreadable) = (Vec::new(), 0);
+        for (name, left) in calls {
+            let slots = || (checkpoints.slot(&name), checkpoints.slot(&format!("{name}{MEDIA}")));
+            match left.signalling.and_then(read) {
+                Some(Checkpointer::Live { taken: (uptime, wall), call }) => {
+                    let age = boot_clock().checked_sub(uptime);
+                    // The clock of the boot may have begun anew.
+                    let age = age.unwrap_or_else(|| unix().saturating_sub(wall));
+                    let (id, worker) = (call.id(), call.worker());
+                    let media = media(left.media, call.is_settled());
+                    let media = media.and_then(|m| give(workers, worker, id, m));
+                    let slots = Slots::of(checkpoints, id, worker);
+                    let journalled = media.is_ok();
+                    self.calls.insert(id, Slots { journalled, ..slots });
+                    taken_up.push((age, *call, media));
+                }
+                Some(Checkpointer::Ended { record }) => {
+                    let (signalling, media) = slots();
+                    media.remove();
+                    match journal {
+                        Some(journal) => journal.record_again(name, record, signalling),
+                        None => signalling.remove(),
+                    }
+                }
+                None => {
+                    unreadable += 1;
+                    let (signalling, media) = slots();
+                    signalling.remove();
+                    media.remove();
+                }
+            }
+        }
+        if unreadable > 0 {
+            tracing::warn!(
+                code = %Code::RESTARTED,
+                "{unreadable} call(s) of before the restart cannot be read, and are lost: another \
+                 version may have kept them"
+            );
+        }
+        workers.iter().for_each(Worker::wake);
+        taken_up
+    }
+}
+
+/// What a first checkpoint holds, if this version can read it.
+fn read(record: Record) -> Option<Checkpointer> {
+    match record {
+        Record::Fresh(bytes) | Record::Stale(bytes) => postcard::from_bytes(&bytes).ok(),
+        Record::UnknownVersion(_) => None,
+    }
+}
+
+/// The media of a call, if it may be gone on with.
+fn media(record: Option<Record>, settled: bool) -> Result<MediaSnapshot, String> {
+    let record = record.filter(|_| settled);
+    match record {
+        Some(Record::Fresh(bytes)) => {
+            postcard::from_bytes(&bytes).map_err(|_| "its media cannot be read".to_owned())
+        }
+        // Under keys that may have been used beyond what is known, nothing is ever sent.
+        Some(Record::Stale(_)) => Err("it was away for too long".to_owned()),
+        Some(Record::UnknownVersion(_)) => Err("another version kept its media".to_owned()),
+        None => Err("it was not yet answered, or was on its way to somebody else".to_owned()),
+    }
+}
+
+/// Has the worker go on with the media of a call.
+fn give(
+    workers: &[Worker],
+    worker: usize,
+    id: CallId,
+    media: MediaSnapshot,
+) -> Result<Arc<MediaSnapshot>, String> {
+    let Some(worker) = workers.get(worker) else {
+        return Err("there are fewer media workers now".to_owned());
+    };
+    let began = Instant::now();
+    loop {
+        match worker.restore(id.0, media.clone(), true) {
+            Ok(None) => return Ok(Arc::new(media)),
+            Ok(Some(Notice::NotRestored(why))) => return Err(why.to_string()),
+            Ok(Some(_)) => return Err("its media cannot be had".to_owned()),
+            Err(QueueFull) if began.elapsed() < TAKING => {
+                worker.wake();
+                std::thread::yield_now();
+            }
+            Err(QueueFull) => return Err("the media worker does not keep up".to_owned()),
+        }
+    }
+}

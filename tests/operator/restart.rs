@@ -1,0 +1,153 @@
+//! The process is killed in mid-call and started again: peers hear each other on, and are told
+//! nothing.
+
+use crate::server::{Server, Trunk};
+use serde_json::Value;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A peer's media: it says a tone, and counts what it hears.
+struct Voice {
+    socket: Arc<UdpSocket>,
+    heard: Arc<AtomicU32>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Voice {
+    fn new() -> Voice {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("set");
+        let (heard, over) = (Arc::default(), Arc::default());
+        Voice { socket: Arc::new(socket), heard, over, thread: None }
+    }
+
+    fn port(&self) -> u16 {
+        self.socket.local_addr().expect("bound").port()
+    }
+
+    /// Speaks to `to` from now on.
+    fn speak(&mut self, to: SocketAddr) {
+        let (socket, heard) = (self.socket.clone(), self.heard.clone());
+        let over = self.over.clone();
+        self.thread = Some(std::thread::spawn(move || {
+            let mut buf = [0; 2_048];
+            for n in 0u16.. {
+                if over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let mut packet = [0x80u8; 172];
+                packet[1] = 0;
+                packet[2..4].copy_from_slice(&n.to_be_bytes());
+                packet[4..8].copy_from_slice(&(u32::from(n) * 160).to_be_bytes());
+                packet[12..].iter_mut().enumerate().for_each(|(at, sample)| {
+                    *sample = if at % 8 < 4 { 0x90 } else { 0x10 };
+                });
+                // Nobody may be there for a while.
+                let _ = socket.send_to(&packet, to);
+                if socket.recv(&mut buf).is_ok_and(|n| n > 12 && buf[1] & 0x7f == 0) {
+                    heard.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        }));
+    }
+
+    /// Waits until so much more was heard.
+    fn hears(&self, server: &Server, packets: u32) {
+        let before = self.heard.load(Ordering::Relaxed);
+        server.until(|| self.heard.load(Ordering::Relaxed) >= before + packets);
+    }
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// Where a description says media goes.
+fn media_of(message: &str) -> SocketAddr {
+    let port = message.split_once("m=audio ").and_then(|(_, rest)| rest.split_once(' '));
+    let port = port.and_then(|(port, _)| port.parse().ok()).expect("a port");
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// How many bytes are kept of the one call there is; the process is dead.
+fn kept(server: &Server) -> i64 {
+    let copy = server.folder.join("copy.db");
+    for companion in ["", "-wal"] {
+        let file = server.folder.join(format!("state/checkpoints.db{companion}"));
+        std::fs::copy(file, format!("{}{companion}", copy.display())).expect("a copy");
+    }
+    let database = rusqlite::Connection::open(copy).expect("it opens");
+    let length = "SELECT SUM(LENGTH(sealed)) FROM checkpoint";
+    database.query_row(length, (), |row| row.get(0)).expect("a number")
+}
+
+/// The one record there is, of a call that outlived one restart.
+fn the_record(server: &Server) -> Value {
+    let file = server.folder.join("cdr.jsonl");
+    let lines = || std::fs::read_to_string(&file).unwrap_or_default();
+    server.until(|| !lines().is_empty());
+    let records: Vec<Value> =
+        lines().lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let [record] = &*records else { panic!("one call is one record: {records:#?}") };
+    let gaps: Vec<u64> = record["interruptions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|i| i["gap_ms"].as_u64())
+        .collect();
+    assert!(matches!(*gaps, [1..20_000]), "{record:#}");
+    assert_eq!((&record["outcome"], &record["code"]), (&"success".into(), &Value::Null));
+    assert_eq!(record["verdict"]["side"], "nobody", "{record:#}");
+    record.clone()
+}
+
+#[test]
+fn a_trunks_call_goes_on_after_the_process_was_killed() {
+    let mut server = Server::start("");
+    let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
+    let ok = trunk.call_with_media("9196", voice.port());
+    voice.speak(media_of(&ok));
+    voice.hears(&server, 100);
+    server.kill();
+    server.start_again();
+    voice.hears(&server, 100);
+    assert!(!trunk.was_told_something(), "{}", server.log());
+    assert!(server.log().contains("gateway restarted"), "{}", server.log());
+    trunk.hang_up();
+    the_record(&server);
+}
+
+#[test]
+fn a_browsers_call_goes_on_after_the_process_was_killed() {
+    let route = "[[route]]\nname = \"Out\"\nmatch = \"700\"\ndo = [{ dial = [\"trunk:peer\"] }]\n";
+    let mut server = Server::start_at_one_port(route);
+    let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
+    let socket = server.socket();
+    let phone = std::thread::spawn(move || {
+        let control = socket.to_str().expect("UTF-8");
+        let login = ["--as", "alice", "--password", "secret-a"];
+        let more = ["--for", "12s", "--control", control];
+        Server::offline(&[&["call", "700"][..], &login, &more].concat())
+    });
+    let invite = trunk.answer_with_media(voice.port());
+    voice.speak(media_of(&invite));
+    voice.hears(&server, 150);
+    server.kill();
+    let kept = kept(&server);
+    assert!((500..=2_048).contains(&kept), "{kept} bytes");
+    server.start_again();
+    voice.hears(&server, 150);
+    assert!(!trunk.was_told_something(), "{}", server.log());
+    trunk.expect("BYE");
+    let said = phone.join().expect("it ran");
+    assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
+    let record = the_record(&server);
+    assert_eq!(record["hangup_by"], "caller");
+}
