@@ -364,33 +364,7 @@ impl Core {
             Output::Send(transmit) => self.send(transmit.hop, transmit.bytes),
             // Dropping the sender ends the connection's task once what waits is written.
             Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
-            Output::Media { worker, command } => {
-                let opens = if let WorkerCommand::Open { session, end, .. } = &command {
-                    Some((*session, *end))
-                } else {
-                    None
-                };
-                match self.workers.get(worker).map(|w| w.command(command)) {
-                    Some(Ok(notice)) => return opens.map(|(session, _)| session).zip(notice),
-                    Some(Err(QueueFull)) => {
-                        let class =
-                            LineClass::new("commands to a media worker lost", Code::WORKER_BEHIND);
-                        let line = || format!("media worker {worker} does not keep up");
-                        log_limit::tell(Level::Error, class, line);
-                        return opens.map(|(session, end)| {
-                            (
-                                session,
-                                Notice::OpenFailed {
-                                    end,
-                                    code: Code::WORKER_BEHIND,
-                                    why: "the media worker does not keep up".into(),
-                                },
-                            )
-                        });
-                    }
-                    None => {}
-                }
-            }
+            Output::Media { worker, command } => return self.command_worker(worker, command),
             Output::Ask(Question::Dns(query)) => {
                 let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
                 tokio::spawn(async move {
@@ -412,27 +386,48 @@ impl Core {
             }
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
-            Output::Event(note) => {
-                if note.class().is_none_or(log_limit::admit) {
-                    note.log();
-                }
-                let now = Instant::now();
-                // The record first: who is told that a call has ended may look for it.
-                if let Event::CallEnded { cdr } = &note {
-                    let kept = self.kept.ended(cdr, &self.clock);
-                    match (&self.journal, kept) {
-                        (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
-                        (None, kept) => kept.iter().for_each(Slot::remove),
-                    }
-                }
-                if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
-                    telemetry.tell(cdr, &self.clock);
-                }
-                self.metrics.count(&note, now);
-                self.feed.tell(note, now, &self.clock);
-            }
+            Output::Event(note) => self.tell_event(note),
         }
         None
+    }
+
+    /// Gives a worker a command; what it says at once is returned.
+    fn command_worker(&mut self, worker: usize, command: WorkerCommand) -> Option<(u64, Notice)> {
+        let opens = if let WorkerCommand::Open { session, end, .. } = &command {
+            Some((*session, *end))
+        } else {
+            None
+        };
+        match self.workers.get(worker).map(|w| w.command(command))? {
+            Ok(notice) => opens.map(|(session, _)| session).zip(notice),
+            Err(QueueFull) => {
+                let class = LineClass::new("commands to a media worker lost", Code::WORKER_BEHIND);
+                let line = || format!("media worker {worker} does not keep up");
+                log_limit::tell(Level::Error, class, line);
+                let (code, why) = (Code::WORKER_BEHIND, "the media worker does not keep up".into());
+                opens.map(|(session, end)| (session, Notice::OpenFailed { end, code, why }))
+            }
+        }
+    }
+
+    fn tell_event(&mut self, note: Event) {
+        if note.class().is_none_or(log_limit::admit) {
+            note.log();
+        }
+        let now = Instant::now();
+        // The record first: who is told that a call has ended may look for it.
+        if let Event::CallEnded { cdr } = &note {
+            let kept = self.kept.ended(cdr, &self.clock);
+            match (&self.journal, kept) {
+                (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
+                (None, kept) => kept.iter().for_each(Slot::remove),
+            }
+        }
+        if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
+            telemetry.tell(cdr, &self.clock);
+        }
+        self.metrics.count(&note, now);
+        self.feed.tell(note, now, &self.clock);
     }
 
     /// The target of these settings; kept, for its connections and its circuit breaker.

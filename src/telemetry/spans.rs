@@ -125,6 +125,7 @@ impl Drop for Spans {
 mod tests {
     use super::*;
     use crate::call::CallId;
+    use crate::cdr::Party;
     use crate::sip::message::Message;
     use crate::sip::parse::Framing;
     use std::io::{Read, Write};

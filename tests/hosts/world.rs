@@ -40,6 +40,15 @@ pub(crate) fn run(words: &str) {
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// Waits until something is so at a gateway that starts.
+pub(crate) fn until(ready: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !ready() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The gateway's namespace, its links and its folder.
 pub(crate) struct World {
     holder: Child,
@@ -83,7 +92,7 @@ impl World {
         fs::create_dir_all(folder.join("dialplans")).expect("made");
         let config = format!(
             "[server]\ndomain = \"wt.test\"\n{server}[web]\nlisten = \"[::]:8088\"\n\
-             [sip]\nudp = \"[::]:5060\"\n[media]\nbrowser_port = 8088\nworkers = 1\n\
+             [sip]\nudp = \"[::]:5060\"\n[media]\nbrowser_port = 8088\nworkers = 1\ntimeout = \"5m\"\n\
              ports = \"20000-20099\"\n[user.alice]\npassword = \"secret-of-alice\"\n\
              [trunk.pbx]\nuri = \"sip:10.9.1.2:5070\"\n\
              allow = [\"10.9.1.2/32\", \"fd00:9:1::2/128\"]\ncontext = \"default\"\n"
@@ -147,6 +156,8 @@ impl World {
 
     /// Starts `webtrunk events`.
     pub(crate) fn events(&self) -> Gateway {
+        let control = self.folder.join("control");
+        until(|| control.exists());
         let mut command = self.inside();
         command.args(["events"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("it starts");
@@ -186,11 +197,7 @@ impl Gateway {
     }
 
     fn until(&self, ready: impl Fn() -> bool) {
-        let begun = Instant::now();
-        while !ready() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "it does not start");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until(ready);
     }
 
     /// Sends SIGTERM, and expects a good end.

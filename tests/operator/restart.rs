@@ -7,7 +7,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A peer's media: it says a tone, and counts what it hears.
 struct Voice {
@@ -35,7 +35,11 @@ impl Voice {
         let over = self.over.clone();
         self.thread = Some(std::thread::spawn(move || {
             let mut buf = [0; 2_048];
+            let begun = Instant::now();
             for n in 0u16.. {
+                // A packet each 20 ms, as telephones send them.
+                let due = begun + Duration::from_millis(20) * u32::from(n);
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
                 if over.load(Ordering::Relaxed) {
                     return;
                 }

@@ -1,4 +1,4 @@
 #![no_main]
-use webtrunk::fuzzing::Target;
+use webtrunk::fuzzing::FuzzTarget;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| Target::named("checkpoint").check(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| FuzzTarget::named("checkpoint").check(bytes));
