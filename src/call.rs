@@ -27,6 +27,7 @@ pub(crate) mod invite_server;
 mod joined;
 pub(crate) mod leg;
 mod leg_snapshot;
+mod media_path;
 mod media_policy;
 pub mod operator;
 mod outcome;
@@ -268,21 +269,10 @@ impl Call {
                     self.branch_failed(cx, id, refusal);
                 }
             }
-            SessionEvent::ConsentLost { end }
-                if Some(end) == self.b_end() || end == self.caller.end =>
-            {
-                self.finish(
-                    cx,
-                    EndReason::refused(
-                        HangupBy::Media,
-                        Refusal::new(
-                            480,
-                            "the browser has been unreachable for 30 s (ICE consent lost)",
-                        )
-                        .code(Code::BROWSER_GONE),
-                    ),
-                );
-            }
+            SessionEvent::Connected { end, .. } => self.on_media_connected(end),
+            SessionEvent::Faded { end, since } => self.on_faded(cx, end, since),
+            SessionEvent::Regained { end } => self.on_regained(cx, end),
+            SessionEvent::ConsentLost { end } => self.on_consent_lost(cx, end),
             SessionEvent::NoMedia { since } => self.on_no_media(cx, since),
             SessionEvent::Digit { end, event, length } => self.send_digit(cx, end, event, length),
             SessionEvent::Quality { end, figures } => {
@@ -375,6 +365,7 @@ impl Call {
             CallTimer::Reliable => self.on_prack_missing(cx),
             CallTimer::Transferred => self.release_transferor(cx),
             CallTimer::FlowGrace(end) => self.flow_grace_over(cx, end),
+            CallTimer::Path(end) => self.path_due(cx, end),
             CallTimer::Probe(end) => self.trunk_answered_probe(cx, end, None),
         }
     }

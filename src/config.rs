@@ -273,6 +273,8 @@ pub struct SipSettings {
     pub session_timer: Option<u32>,
     /// How long a call waits for a browser whose connection is gone.
     pub flow_grace: Duration,
+    /// The same while its media is alive; no shorter.
+    pub flow_grace_media: Duration,
 }
 
 /// Media addresses and policy.

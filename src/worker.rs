@@ -102,6 +102,13 @@ pub enum WorkerCommand {
         end: LegId,
         local: Option<IpAddr>,
     },
+    /// A browser is asked to restart ICE with these credentials of ours, and may use them from now
+    /// on.
+    OfferIce {
+        session: u64,
+        end: LegId,
+        ice: Ice,
+    },
     CloseEnd {
         session: u64,
         end: LegId,

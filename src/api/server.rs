@@ -218,6 +218,7 @@ fn live(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("media.complexity", before.media.complexity != after.media.complexity),
         ("media.timeout", times(before) != times(after)),
         ("sip.flow_grace", before.sip.flow_grace != after.sip.flow_grace),
+        ("sip.flow_grace_media", before.sip.flow_grace_media != after.sip.flow_grace_media),
         ("sip.session_timer", before.sip.session_timer != after.sip.session_timer),
     ]
 }
@@ -316,6 +317,7 @@ pub(crate) async fn config(State(api): State<ApiState>) -> ApiResult<Json<Value>
                 "tcp": c.tcp,
                 "tls": c.sip.tls,
                 "flow_grace_s": c.sip.flow_grace.as_secs(),
+                "flow_grace_media_s": c.sip.flow_grace_media.as_secs(),
                 "session_timer_s": c.sip.session_timer,
                 "md5": c.allow_md5,
                 "sha256": c.allow_sha256

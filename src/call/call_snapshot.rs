@@ -171,13 +171,13 @@ impl Call {
 
     /// All that leads to it leads to it again, and who is away is waited for.
     fn enter(&self, cx: &mut CallContext<'_>) {
-        let (id, grace) = (self.id, cx.config.sip.flow_grace);
+        let id = self.id;
         for leg in self.legs() {
             if leg.dialog.is_some() {
                 cx.services.dialogs.insert(leg.local_tag.clone(), (id, leg.end));
             }
             if leg.flow_lost {
-                cx.arm(id, CallTimer::FlowGrace(leg.end), grace);
+                cx.arm(id, CallTimer::FlowGrace(leg.end), leg.grace_left(cx.config, cx.now));
             }
         }
         for branch in self.branches.iter() {

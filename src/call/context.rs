@@ -35,6 +35,8 @@ pub enum CallTimer {
     Ack(LegId),
     /// A leg's WebSocket is gone.
     FlowGrace(LegId),
+    /// A browser is silent, and is to be asked for an ICE restart.
+    Path(LegId),
     /// A trunk that fell silent was asked whether it lives, and has not answered.
     Probe(LegId),
     /// A session is to be refreshed, or its peer forgot to (RFC 4028 §10).
@@ -277,6 +279,14 @@ impl CallContext<'_> {
         let mut sends = Vec::new();
         self.services.transactions.answer_again(self.now, server, &mut sends);
         self.out.extend(sends.into_iter().map(Output::Send));
+    }
+
+    /// Sends a request whose answer has not come once more, by another hop from now on.
+    pub(crate) fn ask_again(&mut self, client: ClientId, hop: Hop) {
+        if let Some((_, bytes)) = self.services.transactions.sent(client) {
+            self.services.transactions.move_client(client, hop);
+            self.send(hop, bytes);
+        }
     }
 
     /// Closes a connection that is of no use any more.

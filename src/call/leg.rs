@@ -1,6 +1,8 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
 use super::context::{InDialogRequest, TransactionUser};
+use super::media_path::MediaPath;
+use super::refresh::RefreshKind;
 use super::retries::Retries;
 use super::transfer_state::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
@@ -56,6 +58,7 @@ pub(crate) struct PendingOffer {
     pub cseq: u32,
     /// It carries an offer.
     pub offers: bool,
+    pub kind: RefreshKind,
     pub client: ClientId,
 }
 
@@ -74,6 +77,8 @@ pub(crate) struct Leg {
     pub ack_wait: Option<AckWait>,
     /// Its WebSocket is gone; nothing can be sent until it is back.
     pub flow_lost: bool,
+    /// The way its media takes, if it is a browser's.
+    pub path: MediaPath,
     /// The flow its browser has registered by since, while nobody knows whether its own still
     /// lives: two tabs may share one instance.
     pub successor: Option<Flow>,
@@ -177,6 +182,7 @@ impl Leg {
             negotiation,
             ack_wait: None,
             flow_lost: false,
+            path: MediaPath::default(),
             successor: None,
             probe: None,
             silent: false,
@@ -425,6 +431,7 @@ impl Leg {
             CallTimer::Session(self.end),
             CallTimer::Glare(self.end),
             CallTimer::FlowGrace(self.end),
+            CallTimer::Path(self.end),
             CallTimer::Probe(self.end),
         ] {
             cx.disarm(call, timer);

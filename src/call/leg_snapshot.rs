@@ -151,6 +151,8 @@ impl Leg {
             leg.dialog.iter_mut().for_each(|dialog| dialog.local_cseq += UNKNOWN);
         }
         leg.flow_lost = hop == Hop::Suspended;
+        leg.path.connected = media.is_some();
+        leg.path.flow_lost_at = leg.flow_lost.then_some(cx.now);
         leg.peer = snapshot.peer;
         leg.passes = snapshot.passes;
         leg.session = snapshot.session;

@@ -110,6 +110,7 @@ impl Call {
                 CallTimer::FlowGrace(e),
                 CallTimer::Session(e),
                 CallTimer::Glare(e),
+                CallTimer::Path(e),
                 CallTimer::Probe(e),
             ]
         });

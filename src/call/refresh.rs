@@ -7,13 +7,21 @@ use super::retries::{Retries, Retry};
 use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Party};
 use crate::errors::Code;
 use crate::media::LegId;
-use crate::sdp::offer_answer::SignalingState;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{MIN_SE, Refresher, SessionExpires, SessionTimer, min_se};
 use crate::sip::status::{ALLOW, Method, Refusal};
-use crate::sip::transaction::ClientId;
+use crate::sip::transaction::{ClientId, Hop};
 use std::time::Duration;
+
+/// What a request of ours that refreshes a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RefreshKind {
+    /// Nothing else.
+    KeepAlive,
+    /// The browser is to restart ICE.
+    RestartIce,
+}
 
 impl Call {
     /// Whose leg it is in the record, which a transfer does not turn round: who called is the
@@ -30,7 +38,8 @@ impl Call {
         let over = leg.session_ends.is_some_and(|ends| cx.now >= ends);
         if over && leg.flow_lost {
             // Nothing can be heard of it; how long that may last is the grace's to say.
-            return cx.arm(self.id, CallTimer::Session(end), cx.config.sip.flow_grace);
+            let left = leg.grace_left(cx.config, cx.now).max(Duration::from_secs(1));
+            return cx.arm(self.id, CallTimer::Session(end), left);
         }
         if over {
             let why =
@@ -44,7 +53,7 @@ impl Call {
             );
         }
         if timer.refresher == Refresher::Us {
-            self.refresh(cx, end);
+            self.refresh(cx, end, RefreshKind::KeepAlive);
         }
         if let Some(leg) = self.leg_of(end)
             && let Some(ends) = leg.session_ends
@@ -54,19 +63,17 @@ impl Call {
     }
 
     /// Sends a session refresh: UPDATE where the peer takes it, else a re-INVITE with what is
-    /// agreed.
-    fn refresh(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+    /// agreed; one that restarts ICE is a re-INVITE.
+    pub(super) fn refresh(&mut self, cx: &mut CallContext<'_>, end: LegId, kind: RefreshKind) {
         let call = self.id;
         let codecs = self.codecs_for(cx, end);
         let Some(leg) = self.leg_mut(end) else { return };
-        if leg.open.is_some()
-            || leg.ack_wait.is_some()
-            || leg.negotiation.state() != SignalingState::Stable
-        {
+        if !leg.is_between_exchanges() {
             // Something is being settled: that refreshes the session too, or we come back soon.
             return cx.arm(call, CallTimer::Glare(end), Duration::from_secs(2));
         }
-        let method = if leg.peer.update { Method::Update } else { Method::Invite };
+        let keeps = kind == RefreshKind::KeepAlive;
+        let method = if leg.peer.update && keeps { Method::Update } else { Method::Invite };
         let hop = leg.hop;
         let Some((mut request, branch, cseq)) = leg.begin(cx, method) else { return };
         request.put(HeaderName::Contact, cx.contact(hop, "call"));
@@ -93,12 +100,12 @@ impl Call {
             Composed { method, branch: &branch, bytes },
             InDialogRequest::Refresh,
         );
-        leg.open = Some(PendingOffer { method, cseq, offers, client });
+        leg.open = Some(PendingOffer { method, cseq, offers, kind, client });
     }
 
     /// The pause after a 491 is over (RFC 3261 §14.1).
     pub(super) fn glare_over(&mut self, cx: &mut CallContext<'_>, end: LegId) {
-        self.refresh(cx, end);
+        self.refresh(cx, end, RefreshKind::KeepAlive);
     }
 
     /// Asks the peer of `end` whether it still knows the dialog: a browser that came back may have
@@ -167,11 +174,29 @@ impl Call {
             }
         };
         let by = self.hangup_by(end);
+        let gone = gone && !(message.is_none() && self.is_away(cx, end));
         if gone && !self.on_transferor_gone(cx, end) {
             let Some(leg) = self.leg_mut(end) else { return };
             let why = format!("{} does not know the call any more ({status})", leg.party);
             self.finish(cx, EndReason::refused(by, Refusal::new(481, why)));
         }
+    }
+
+    /// Whether a browser's flow is gone, so that its silence says nothing.
+    fn is_away(&self, cx: &CallContext<'_>, end: LegId) -> bool {
+        self.leg_of(end).is_some_and(|leg| match (&leg.party, leg.hop) {
+            (Party::User { .. }, Hop::Flow(flow)) => !cx.services.flows.contains_key(&flow),
+            (Party::User { .. }, _) => leg.flow_lost,
+            _ => false,
+        })
+    }
+
+    /// Whether a refusal says no more than that ICE is not restarted: noted.
+    fn is_restart_refused(&mut self, end: LegId, open: PendingOffer) -> bool {
+        if open.restarts_ice() {
+            self.restart_refused(end);
+        }
+        open.restarts_ice()
     }
 
     /// What a final response to a refresh asks for. False: the general rules decide.
@@ -183,11 +208,10 @@ impl Call {
         message: Option<&Message>,
     ) -> bool {
         let Some(message) = message else {
-            if let Some(leg) = self.leg_mut(end) {
-                leg.open = None;
-                leg.negotiation.withdraw_offer();
-            }
-            return false;
+            let Some(leg) = self.leg_mut(end) else { return false };
+            let open = leg.open.take();
+            leg.negotiation.withdraw_offer();
+            return open.is_some_and(|open| self.is_restart_refused(end, open));
         };
         let call = self.id;
         let wait = self.glare_wait(cx, end);
@@ -206,19 +230,24 @@ impl Call {
                 let longer = leg.session.filter(|t| asked > t.interval && asked <= 86_400);
                 if let Some(timer) = longer.filter(|_| leg.retries.allow(Retry::TooBrief)) {
                     leg.session = Some(SessionTimer { interval: asked, ..timer });
-                    self.refresh(cx, end);
+                    self.refresh(cx, end, RefreshKind::KeepAlive);
                 }
             }
             491 => {
                 leg.negotiation.withdraw_offer();
                 if leg.retries.allow(Retry::Glare) {
-                    cx.arm(call, CallTimer::Glare(end), wait);
+                    let timer =
+                        if open.restarts_ice() { CallTimer::Path } else { CallTimer::Glare };
+                    cx.arm(call, timer(end), wait);
                 }
             }
             status => {
                 leg.negotiation.withdraw_offer();
                 if matches!(status, 408 | 481) {
-                    return false;
+                    return self.is_restart_refused(end, open);
+                }
+                if open.restarts_ice() {
+                    return true;
                 }
                 // RFC 4028 §10: the session goes on until it expires; a retry may still save it.
                 if leg.retries.allow(Retry::Refused) {
@@ -306,6 +335,8 @@ impl Call {
                 Err(_) => leg.negotiation.withdraw_offer(),
             }
         }
+        self.restart_answered(end);
+        let Some(leg) = self.leg_mut(end) else { return };
         let timer = SessionTimer::from_response(message)
             .or(leg.session.filter(|t| t.refresher == Refresher::Us));
         leg.run_session(cx, call, timer);

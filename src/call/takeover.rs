@@ -85,6 +85,9 @@ impl Call {
         if let Some(wait) = self.leg_of(end).and_then(|l| l.ack_wait.as_ref()) {
             cx.services.transactions.move_server(wait.server, nowhere);
         }
+        if let Some(open) = self.leg_of(end).and_then(|l| l.open) {
+            cx.services.transactions.move_client(open.client, nowhere);
+        }
         let Some(branch) = self.branches.of_end_mut(end) else { return };
         if branch.is_trying()
             && branch.alternates.is_empty()
@@ -97,17 +100,20 @@ impl Call {
     /// The flow of an end is gone: what is in a dialog waits for its browser for the grace time,
     /// what rings until it has rung long enough.
     pub(crate) fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
-        let (call, grace) = (self.id, cx.config.sip.flow_grace);
-        let rings = self.branches.of_end(end).is_some_and(Branch::is_trying);
-        let Some(leg) = self.leg_mut(end) else { return };
+        let now = cx.now;
+        let gone = |leg: &&mut Leg| match leg.hop {
+            // One that rang goes by another flow of its phone meanwhile.
+            Hop::Flow(flow) => !cx.services.flows.contains_key(&flow),
+            _ => true,
+        };
+        let Some(leg) = self.leg_mut(end).filter(gone) else { return };
         leg.flow_lost = true;
+        leg.path.flow_lost_at = Some(now);
         if let Some(flow) = leg.successor.filter(|f| cx.services.flows.contains_key(f)) {
             self.take_up(cx, end, flow);
             return self.probe(cx, end);
         }
-        if !rings {
-            cx.arm(call, CallTimer::FlowGrace(end), grace);
-        }
+        self.await_back(cx, end);
     }
 
     /// Its browser has registered by `flow`, and the leg's own flow is still open: the leg goes
@@ -115,6 +121,11 @@ impl Call {
     pub(crate) fn supersede(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
         let call = self.id;
         let Some(leg) = self.leg_mut(end).filter(|l| l.hop != Hop::Flow(flow)) else { return };
+        if leg.path.is_silent() {
+            // Its media is gone too: it has moved.
+            self.take_up(cx, end, flow);
+            return self.probe(cx, end);
+        }
         (leg.successor, leg.probe) = (Some(flow), None);
         self.probe(cx, end);
         if self.leg_of(end).is_some_and(|l| l.probe.is_some()) {
@@ -179,6 +190,10 @@ impl Call {
         leg.hop = hop;
         leg.signalling = signalling.or(leg.signalling);
         leg.dialog.iter_mut().for_each(|d| d.hop = hop);
+        if let Some(open) = leg.open {
+            // Asked once more: an answer that was lost with the flow comes again.
+            cx.ask_again(open.client, hop);
+        }
         if let (Some(timer), true) = (leg.session, leg.dialog.is_some()) {
             // Its session begins anew: a refresh that was due meanwhile could not be sent.
             leg.run_session(cx, call, Some(timer));
@@ -196,6 +211,7 @@ impl Call {
             self.uas.move_to(cx, hop);
         }
         self.ring_again(cx, end, hop);
+        self.on_new_flow(cx, end);
     }
 
     /// A browser that rang is back: it rings on, or is told that it need not any more.

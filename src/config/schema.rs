@@ -146,6 +146,9 @@ pub(crate) struct Sip {
     pub session_timer: Option<Text>,
     /// How long a call waits for a browser that lost its connection. Default: "30s".
     pub flow_grace: Option<Text>,
+    /// How long it waits while the browser's media is alive, which proves that it is there, at least
+    /// as long as `flow_grace`. Default: "5m".
+    pub flow_grace_media: Option<Text>,
 }
 
 /// Codecs, ports and threads of the media.

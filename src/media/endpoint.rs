@@ -406,6 +406,10 @@ pub struct Endpoint {
     pub(super) last_received: Option<Instant>,
     /// The last sign of its peer, RTCP included, or when what is agreed was settled anew.
     pub(super) last_sign: Option<Instant>,
+    /// A browser: when something authentic came last, ICE checks included.
+    pub(super) heard: Option<Instant>,
+    /// The call was told that nothing comes.
+    pub(super) faded: bool,
     /// When the call was last told that it has stopped sending; `None` while it sends.
     pub(super) stopped: Option<Instant>,
     pub(super) disorder_before: SequenceStats,
@@ -464,6 +468,8 @@ impl Endpoint {
             unexpected_payload_type: None,
             last_received: None,
             last_sign: None,
+            heard: None,
+            faded: false,
             stopped: None,
             series: Series::default(),
             connected: false,

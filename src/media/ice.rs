@@ -30,6 +30,8 @@ const MAX_VALIDATED: usize = 8;
 pub(crate) struct IceLiteAgent {
     /// Our credentials, newest first; the older pair serves until the restart has settled.
     local: Vec<Ice>,
+    /// Offered for a restart, and not answered yet.
+    offered: Option<Ice>,
     remote: Option<Ice>,
     validated: Vec<(SocketAddr, Instant)>,
     selected: Option<SocketAddr>,
@@ -38,6 +40,8 @@ pub(crate) struct IceLiteAgent {
     /// When authentic media last came from the selected address.
     heard: Option<Instant>,
     last_check: Option<Instant>,
+    /// Consent has run out: nothing is sent until it is renewed.
+    lapsed: bool,
 }
 
 /// What a check led to.
@@ -54,12 +58,14 @@ impl IceLiteAgent {
     pub(crate) fn new(local: Ice) -> IceLiteAgent {
         IceLiteAgent {
             local: vec![local],
+            offered: None,
             remote: None,
             validated: Vec::new(),
             selected: None,
             nominated: None,
             heard: None,
             last_check: None,
+            lapsed: false,
         }
     }
 
@@ -83,13 +89,21 @@ impl IceLiteAgent {
         let validated = from.validated.into_iter().take(MAX_VALIDATED);
         IceLiteAgent {
             local: from.local.into_iter().take(GENERATIONS).collect(),
+            offered: None,
             remote: from.remote,
             validated: validated.map(|(a, at)| (a, times.at(at))).collect(),
             selected: from.selected,
             nominated: from.nominated,
             heard: at(from.heard),
             last_check: at(from.last_check),
+            lapsed: false,
         }
+    }
+
+    /// Credentials of ours that an offer asks to restart with. The browser may check with them
+    /// before its answer is here; those in use go on.
+    pub(crate) fn offer(&mut self, restart: Ice) {
+        self.offered = Some(restart);
     }
 
     /// New credentials of ours and the peer's (an answer, or a restart).
@@ -98,12 +112,13 @@ impl IceLiteAgent {
             self.local.insert(0, local.clone());
             self.local.truncate(GENERATIONS);
         }
+        self.offered.take_if(|offered| offered == local);
         self.remote = Some(remote.clone());
     }
 
     /// All our current ufrags, for the demultiplexer.
     pub(crate) fn ufrags(&self) -> impl Iterator<Item = &str> {
-        self.local.iter().map(|i| i.ufrag.as_str())
+        self.local.iter().chain(&self.offered).map(|i| i.ufrag.as_str())
     }
 
     /// Takes a binding request; `secured` tells whether there are keys to prove an address by.
@@ -114,7 +129,8 @@ impl IceLiteAgent {
         request: &BindingRequest<'_>,
         secured: bool,
     ) -> Checked {
-        let Some(ours) = self.local.iter().find(|i| i.ufrag == request.local_ufrag()) else {
+        let mut known = self.local.iter().chain(&self.offered);
+        let Some(ours) = known.find(|i| i.ufrag == request.local_ufrag()) else {
             return Checked::Drop;
         };
         if !request.is_authentic(&ours.pwd) {
@@ -130,6 +146,7 @@ impl IceLiteAgent {
         }
         let bytes = request.success(from, &ours.pwd);
         self.last_check = Some(now);
+        self.lapsed &= self.selected != Some(from);
         match self.validated.iter_mut().find(|(a, _)| *a == from) {
             Some(entry) => entry.1 = now,
             None => {
@@ -159,7 +176,7 @@ impl IceLiteAgent {
     pub(crate) fn on_media(&mut self, now: Instant, from: SocketAddr) -> bool {
         let moves = self.nominated == Some(from);
         if moves {
-            (self.selected, self.nominated) = (Some(from), None);
+            (self.selected, self.nominated, self.lapsed) = (Some(from), None, false);
         }
         if self.selected == Some(from) {
             self.heard = Some(now);
@@ -178,9 +195,9 @@ impl IceLiteAgent {
         self.validated.iter().any(|(a, _)| *a == from)
     }
 
-    /// Where media goes.
+    /// Where media goes; nowhere without consent.
     pub(crate) fn selected(&self) -> Option<SocketAddr> {
-        self.selected
+        self.selected.filter(|_| !self.lapsed)
     }
 
     /// The validated addresses.
@@ -190,7 +207,17 @@ impl IceLiteAgent {
 
     /// When consent runs out, once any check has come.
     pub(crate) fn consent_ends(&self) -> Option<Instant> {
-        self.last_check.map(|at| at + CONSENT)
+        self.last_check.filter(|_| !self.lapsed).map(|at| at + CONSENT)
+    }
+
+    /// When the last authentic check came.
+    pub(crate) fn last_check(&self) -> Option<Instant> {
+        self.last_check
+    }
+
+    /// Consent has run out: nothing may be sent (RFC 7675 §5.1).
+    pub(crate) fn lapse(&mut self) {
+        self.lapsed = true;
     }
 }
 

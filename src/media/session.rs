@@ -12,6 +12,7 @@
 mod comfort_noise;
 mod digits;
 mod due;
+mod fading;
 mod forward;
 mod journal;
 mod stopped;
@@ -32,7 +33,7 @@ use crate::codec::Codec;
 use crate::rtp::packet::{DatagramKind as PacketKind, Packet};
 use crate::rtp::report::read;
 use crate::rtp::srtp::{Profile, SrtpError, Unprotect};
-use crate::sdp::offer_answer::{Content, Remote};
+use crate::sdp::offer_answer::{Content, Ice, Remote};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -61,6 +62,10 @@ pub enum SessionEvent {
     Played { end: LegId },
     /// The browser has not confirmed consent for 30 s.
     ConsentLost { end: LegId },
+    /// Nothing authentic comes from a browser, neither checks nor media, for so long.
+    Faded { end: LegId, since: Duration },
+    /// A browser that had faded is heard again.
+    Regained { end: LegId },
     /// An end's figures, every few seconds.
     Quality { end: LegId, figures: Box<Statistics> },
     /// There has been no sign of any end for so long as is set and a multiple of it, RTCP and
@@ -321,6 +326,14 @@ impl Session {
         };
     }
 
+    /// A browser is asked to restart ICE with these credentials of ours.
+    pub fn offer_ice(&mut self, id: LegId, restart: Ice) {
+        let Some(at) = self.index(id) else { return };
+        if let MediaTransport::Browser { ice, .. } = &mut self.ends[at].transport {
+            ice.offer(restart);
+        }
+    }
+
     /// Takes a datagram that came in by `port`. `datagram` is decrypted in place.
     pub fn receive(
         &mut self,
@@ -365,6 +378,7 @@ impl Session {
         end.checks += 1;
         sink.send(Port::Browser, from, &bytes);
         self.alive(now);
+        self.heard(now, at, sink);
         let end = &mut self.ends[at];
         let MediaTransport::Browser { dtls, .. } = &mut end.transport else { return };
         if !selected {

@@ -169,6 +169,10 @@ fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<St
         CallTimer::Probe(end) => {
             format!("timer: the {} did not answer whether it knows the call", name(end))
         }
+        CallTimer::Path(end) => format!(
+            "timer: the {}'s browser is to be asked for new addresses (ICE restart)",
+            name(end)
+        ),
         CallTimer::Session(end) => format!(
             "timer: the session with the {} is to be refreshed, or was not (RFC 4028)",
             name(end)
@@ -289,6 +293,10 @@ fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<
         SessionEvent::ConsentLost { end } => {
             format!("{}: no answer to consent checks for 30 s", name(*end))
         }
+        SessionEvent::Faded { end, since } => {
+            format!("{}: nothing from its browser for {} s", name(*end), since.as_secs())
+        }
+        SessionEvent::Regained { end } => format!("{}: its browser is heard again", name(*end)),
         SessionEvent::NoMedia { since } => {
             format!("no sign of either side for {} s", since.as_secs())
         }

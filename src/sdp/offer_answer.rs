@@ -80,6 +80,8 @@ pub struct Negotiation {
     /// The text of our last description, so that a repeat of it is known as one (RFC 4028 §7.4).
     last_local_sdp: String,
     negotiated: Option<Negotiated>,
+    /// Our credentials before those of an offer that asks for an ICE restart.
+    ice_before: Option<Ice>,
 }
 
 impl Negotiation {
@@ -98,6 +100,7 @@ impl Negotiation {
             last_answer: None,
             last_local_sdp: String::new(),
             negotiated: None,
+            ice_before: None,
         }
     }
 
@@ -168,6 +171,16 @@ impl Negotiation {
         if self.state == SignalingState::HaveLocalOffer {
             self.state = SignalingState::Stable;
         }
+        if let Some(before) = self.ice_before.take() {
+            self.local.ice = Some(before);
+        }
+    }
+
+    /// Our next offer asks the peer to restart ICE with these credentials of ours (RFC 8839
+    /// §4.4.1.1.1); what is agreed stays until the answer.
+    pub fn restart_ice(&mut self, fresh: Ice) {
+        let before = self.local.ice.replace(fresh);
+        self.ice_before = self.ice_before.take().or(before);
     }
 
     /// Leaves the keys out of our next offers, where they are only wished for. False: they were not
@@ -201,7 +214,7 @@ impl Negotiation {
             .find(|f| f.is_comfort_noise())
             .filter(|_| codec.clock() == 8_000)
             .filter(|_| self.offered.iter().any(Format::is_comfort_noise));
-        let negotiated = Negotiated {
+        let mut negotiated = Negotiated {
             codec,
             send: format.payload_type,
             receive: received(&self.offered, &audio.formats),
@@ -219,7 +232,23 @@ impl Negotiation {
         self.payload_types.note(self.offered.iter());
         self.state = SignalingState::Stable;
         self.last_answer = None;
+        self.settle_restart(&mut negotiated);
         Ok(self.settle(negotiated))
+    }
+
+    /// A peer that answers with the credentials it had did not restart: ours stay too.
+    fn settle_restart(&mut self, negotiated: &mut Negotiated) {
+        let Some(before) = self.ice_before.take() else { return };
+        let held = match self.negotiated.as_ref().map(|n| &n.remote) {
+            Some(Remote::Dtls { ice, .. }) => Some(ice),
+            _ => None,
+        };
+        if let Remote::Dtls { ice, local_ice, .. } = &mut negotiated.remote
+            && Some(&*ice) == held
+        {
+            local_ice.clone_from(&before);
+            self.local.ice = Some(before);
+        }
     }
 
     /// Notes what was agreed; what was before is still received.

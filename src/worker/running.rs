@@ -380,6 +380,10 @@ impl Running {
                 self.on_session(session, now, |s, now, _| s.on_answered(now, end))
             }
             WorkerCommand::Source { session, end, local } => self.source(session, end, local),
+            WorkerCommand::OfferIce { session, end, ice } => {
+                self.on_session(session, now, |s, _, _| s.offer_ice(end, ice));
+                self.refresh_routes(now, session, end);
+            }
             WorkerCommand::Journal { session } => {
                 if let Some(live) = self.sessions.get_mut(&session) {
                     live.journalled = true;

@@ -283,13 +283,16 @@ impl Life {
             return;
         }
         let (session, end) = self.chance.pick(&sessions);
-        let event = match self.chance.below(5) {
+        let event = match self.chance.below(8) {
             0 if self.chance.below(2) == 0 => {
                 SessionEvent::DtlsFailed { end, why: dtls::Failed::Fingerprint }
             }
             0 => SessionEvent::DtlsFailed { end, why: dtls::Failed::TimedOut },
             1 => SessionEvent::ConsentLost { end },
             2 => SessionEvent::NoMedia { since: Duration::from_secs(30) },
+            3 => SessionEvent::Connected { end, address: ALICE.remote() },
+            4 | 5 => SessionEvent::Faded { end, since: Duration::from_secs(1) },
+            6 => SessionEvent::Regained { end },
             _ => SessionEvent::Played { end },
         };
         self.lab.handle(Input::Media { session, notice: Notice::Media(event) });

@@ -11,6 +11,7 @@ mod lab;
 mod limits;
 mod lives;
 mod logins;
+mod moving;
 mod originate;
 mod outside;
 mod overload;

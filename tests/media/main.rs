@@ -5,6 +5,7 @@ mod codecs;
 mod digits;
 mod dtls;
 mod lab;
+mod moving;
 mod presses;
 mod quality;
 mod restarts;

@@ -57,6 +57,7 @@ const SIP: Fields = &[
     ("tcp", "string?", "the TCP address"),
     ("tls", "string?", "the TLS address"),
     ("flow_grace_s", "integer", "how long a call waits for its browser, seconds"),
+    ("flow_grace_media_s", "integer", "the same while its media is alive, seconds"),
     ("session_timer_s", "integer?", "the session interval, seconds (RFC 4028)"),
     ("md5", "boolean", "whether MD5 digests are offered"),
     ("sha256", "boolean", "whether SHA-256 digests are offered"),

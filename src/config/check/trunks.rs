@@ -47,13 +47,18 @@ impl Check {
                 "add [sip] certificate = { cert = \"fullchain.pem\", key = \"privkey.pem\" }",
             );
         }
+        let flow_grace = self.duration(s.flow_grace.as_ref()).unwrap_or(Duration::from_secs(30));
         SipSettings {
             public_ip: self.told(s.public_ip.as_ref(), "sip.public_ip"),
             tls,
             certificate,
             client_ca: s.client_ca.as_ref().map(|at| self.folder.join(at.as_ref())),
             session_timer: self.session_timer(s.session_timer.as_ref()),
-            flow_grace: self.duration(s.flow_grace.as_ref()).unwrap_or(Duration::from_secs(30)),
+            flow_grace,
+            flow_grace_media: self
+                .duration(s.flow_grace_media.as_ref())
+                .unwrap_or(Duration::from_secs(300))
+                .max(flow_grace),
         }
     }
 

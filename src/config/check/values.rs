@@ -38,6 +38,7 @@ impl Check {
         for (at, key, range) in [
             (f.server.drain_timeout.as_ref(), "server.drain_timeout", 0..=7 * DAY),
             (f.sip.flow_grace.as_ref(), "sip.flow_grace", SECOND..=10 * MINUTE),
+            (f.sip.flow_grace_media.as_ref(), "sip.flow_grace_media", SECOND..=DAY),
             (f.limits.max_duration.as_ref(), "limits.max_duration", SECOND..=30 * DAY),
             (credentials, "credentials.longest", 10 * SECOND..=366 * DAY),
         ] {

@@ -15,6 +15,7 @@ impl Session {
     pub fn fire(&mut self, now: Instant, sink: &mut impl Sink) {
         for at in 0..self.ends.len() {
             self.fire_handshake(now, at, sink);
+            self.fire_faded(now, at, sink);
             self.fire_consent(now, at, sink);
             self.fire_report(now, at, sink);
             self.fire_join(now, at, sink);
@@ -93,7 +94,7 @@ impl Session {
         let end = &mut self.ends[at];
         let MediaTransport::Browser { ice, .. } = &mut end.transport else { return };
         if end.connected && ice.consent_ends().is_some_and(|ends| now >= ends) {
-            end.connected = false;
+            ice.lapse();
             sink.event(SessionEvent::ConsentLost { end: end.id });
         }
     }
@@ -204,7 +205,8 @@ impl Session {
             let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));
             let pressed = end.pressed.and_then(|p| p.lost_end());
             let (quiet, stopped) = (Session::quiet_due(end), Session::stopped_due(end));
-            [handshake, consent, end.next_report, join, digit, pressed, quiet, stopped]
+            let faded = end.fade_due();
+            [handshake, consent, faded, end.next_report, join, digit, pressed, quiet, stopped]
                 .into_iter()
                 .flatten()
                 .min()

@@ -439,6 +439,9 @@ impl MediaLegSnapshot {
         // That nothing was heard meanwhile is nobody's fault.
         end.last_sign = self.last_sign.map(|_| times.now);
         end.path_times = self.path_times.map(at);
+        if let MediaTransport::Browser { ice, .. } = &end.transport {
+            end.heard = ice.last_check().map(|_| times.now);
+        }
         end
     }
 }

@@ -14,6 +14,7 @@ impl Session {
     /// Something authentic came from the peer of end `at`, RTCP included.
     pub(super) fn sign_of_life(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         self.alive(now);
+        self.heard(now, at, sink);
         let end = &mut self.ends[at];
         end.last_sign = Some(now);
         if end.stopped.take().is_some() {

@@ -1,0 +1,423 @@
+//! A browser whose media is not heard any more is asked for an ICE restart by whatever flow of its
+//! account is there, and the trunk hears nothing of it.
+
+use crate::lab::*;
+use crate::recovery::{close, open};
+use std::time::Duration;
+use webtrunk::gateway::Input;
+use webtrunk::media::LegId;
+use webtrunk::media::session::SessionEvent;
+use webtrunk::sdp::offer_answer::{Ice, Remote};
+use webtrunk::sip::Message;
+use webtrunk::worker::{Notice, WorkerCommand};
+
+const BACK: Peer = Peer::Browser("alice", 7);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn told(lab: &mut Lab, event: SessionEvent) {
+    let (session, _) = lab.ends[0];
+    lab.handle(Input::Media { session, notice: Notice::Media(event) });
+}
+
+/// The caller's end.
+fn end(lab: &Lab) -> LegId {
+    lab.ends[0].1
+}
+
+/// A call of alice's with media both ways: her 200, and the INVITE the trunk got.
+fn talking() -> (Lab, Message, Message) {
+    talking_in(Lab::with_phones())
+}
+
+fn talking_in(mut lab: Lab) -> (Lab, Message, Message) {
+    let (ok, invite) = lab.talk("+12065550123");
+    let connected = SessionEvent::Connected { end: end(&lab), address: ALICE.remote() };
+    told(&mut lab, connected);
+    lab.inbox.clear();
+    (lab, ok, invite)
+}
+
+fn faded(lab: &mut Lab) {
+    let event = SessionEvent::Faded { end: end(lab), since: SECOND };
+    told(lab, event);
+}
+
+fn regained(lab: &mut Lab) {
+    let event = SessionEvent::Regained { end: end(lab) };
+    told(lab, event);
+}
+
+fn value(message: &Message, key: &str) -> String {
+    let sdp = message.body_of("application/sdp").expect("a description");
+    let sdp = String::from_utf8_lossy(sdp).into_owned();
+    let found = sdp.lines().find_map(|l| l.strip_prefix(key));
+    found.unwrap_or_else(|| panic!("no {key} in\n{sdp}")).to_owned()
+}
+
+/// An answer of a browser that has restarted ICE: `n` makes its credentials.
+fn restarted(n: u32) -> String {
+    let line = |key: &str| {
+        ANSWER.lines().find(|l| l.starts_with(key)).expect("the line").trim_end().to_owned()
+    };
+    ANSWER
+        .replace(&line("a=ice-ufrag:"), &format!("a=ice-ufrag:NEW{n}"))
+        .replace(&line("a=ice-pwd:"), &format!("a=ice-pwd:a-new-password-of-the-browser-{n}"))
+}
+
+/// Our credentials and the browser's, as media was told last; nothing if it was not since.
+fn agreed(lab: &mut Lab) -> Option<(Ice, Ice)> {
+    let end = end(lab);
+    let found = lab.media.iter().rev().find_map(|command| match command {
+        WorkerCommand::Configure { end: at, settings, .. } if *at == end => {
+            Some(settings.negotiated.remote.clone())
+        }
+        _ => None,
+    });
+    lab.media.clear();
+    match found {
+        Some(Remote::Dtls { ice, local_ice, .. }) => Some((local_ice, ice)),
+        _ => None,
+    }
+}
+
+fn offered(lab: &Lab) -> Vec<Ice> {
+    let of = |c: &WorkerCommand| match c {
+        WorkerCommand::OfferIce { ice, .. } => Some(ice.clone()),
+        _ => None,
+    };
+    lab.media.iter().filter_map(of).collect()
+}
+
+fn answers(lab: &mut Lab, peer: Peer, request: &Message, body: &str) {
+    lab.reply(peer, request, 200, body);
+    lab.take(peer, "ACK");
+}
+
+/// The trunk hung up; it had heard nothing before.
+fn ends(lab: &mut Lab, invite: &Message, browser: Peer) {
+    assert!(lab.inbox.iter().all(|(hop, _)| *hop != T1.hop()), "{}", lab.picture());
+    let bye = lab.in_dialog(T1, invite, "BYE", 900, "peer", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(browser, "BYE");
+    lab.reply(browser, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_browser_that_is_silent_for_five_seconds_is_asked_for_an_ice_restart() {
+    let (mut lab, ok, invite) = talking();
+    let before = value(&ok, "a=ice-ufrag:");
+    lab.media.clear();
+    faded(&mut lab);
+    lab.advance(Duration::from_millis(3_900));
+    assert!(!lab.got(ALICE, "INVITE"), "a bad network mends itself");
+    lab.advance(Duration::from_millis(200));
+    let asked = lab.take(ALICE, "INVITE");
+    let [ice] = &offered(&lab)[..] else { panic!("media is told once what may come") };
+    assert_eq!(
+        (&ice.ufrag, &ice.pwd),
+        (&value(&asked, "a=ice-ufrag:"), &value(&asked, "a=ice-pwd:"))
+    );
+    assert_ne!(ice.ufrag, before);
+    for same in ["a=fingerprint:", "a=ssrc:", "a=mid:"] {
+        assert_eq!(value(&asked, same), value(&ok, same), "{same}: no new handshake");
+    }
+    assert_eq!(value(&asked, "a=setup:"), "actpass");
+    answers(&mut lab, ALICE, &asked, &restarted(1));
+    let (local, theirs) = agreed(&mut lab).expect("media is told");
+    assert_eq!((local.ufrag, theirs.ufrag), (ice.ufrag.clone(), "NEW1".to_owned()));
+    regained(&mut lab);
+    lab.advance(60 * SECOND);
+    assert!(!lab.got(ALICE, "INVITE"), "once is enough");
+    ends(&mut lab, &invite, ALICE);
+}
+
+#[test]
+fn a_browser_that_is_heard_again_in_time_is_asked_for_nothing() {
+    let (mut lab, _, invite) = talking();
+    for _ in 0..20 {
+        faded(&mut lab);
+        lab.advance(3 * SECOND);
+        regained(&mut lab);
+        lab.advance(SECOND);
+    }
+    lab.advance(20 * SECOND);
+    assert!(!lab.got(ALICE, "INVITE"));
+    ends(&mut lab, &invite, ALICE);
+}
+
+#[test]
+fn a_browser_that_has_moved_is_asked_as_soon_as_it_is_back() {
+    for faded_first in [true, false] {
+        let (mut lab, _, invite) = talking();
+        close(&mut lab, ALICE);
+        if faded_first {
+            lab.advance(SECOND);
+            faded(&mut lab);
+        }
+        lab.advance(SECOND);
+        lab.log_in(BACK, "secret-a", "uuid-a");
+        if !faded_first {
+            assert!(!lab.got(BACK, "INVITE"), "its media may be as it was");
+            faded(&mut lab);
+            lab.advance(Duration::from_millis(600));
+        }
+        let asked = lab.take(BACK, "INVITE");
+        let probe = lab.take(BACK, "OPTIONS");
+        lab.reply(BACK, &probe, 200, "");
+        answers(&mut lab, BACK, &asked, &restarted(1));
+        regained(&mut lab);
+        lab.advance(60 * SECOND);
+        ends(&mut lab, &invite, BACK);
+    }
+}
+
+#[test]
+fn a_dead_flow_is_left_at_once_for_the_one_its_browser_came_by() {
+    let (mut lab, _, invite) = talking();
+    faded(&mut lab);
+    lab.advance(SECOND);
+    // The old one is half open: nobody resets it.
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let asked = lab.take(BACK, "INVITE");
+    answers(&mut lab, BACK, &asked, &restarted(1));
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    regained(&mut lab);
+    ends(&mut lab, &invite, BACK);
+}
+
+#[test]
+fn a_restart_that_was_on_its_way_when_the_flow_died_is_asked_again_by_the_next() {
+    let (mut lab, _, invite) = talking();
+    faded(&mut lab);
+    lab.advance(5 * SECOND);
+    let asked = lab.take(ALICE, "INVITE");
+    close(&mut lab, ALICE);
+    lab.advance(3 * SECOND);
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let again = lab.take(BACK, "INVITE");
+    assert_eq!(again.to_bytes(), asked.to_bytes(), "never two offers at once");
+    answers(&mut lab, BACK, &again, &restarted(1));
+    lab.reply(BACK, &again, 200, &restarted(1));
+    lab.take(BACK, "ACK");
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    regained(&mut lab);
+    ends(&mut lab, &invite, BACK);
+}
+
+#[test]
+fn a_browser_that_does_not_restart_keeps_what_it_has() {
+    let (mut lab, ok, invite) = talking();
+    let (theirs, ours) = (value_of(OFFER, "a=ice-ufrag:"), value(&ok, "a=ice-ufrag:"));
+    let same = restarted(1).replace("a=ice-ufrag:NEW1", &format!("a=ice-ufrag:{theirs}")).replace(
+        "a=ice-pwd:a-new-password-of-the-browser-1",
+        &format!("a=ice-pwd:{}", value_of(OFFER, "a=ice-pwd:")),
+    );
+    lab.media.clear();
+    faded(&mut lab);
+    lab.advance(5 * SECOND);
+    let asked = lab.take(ALICE, "INVITE");
+    answers(&mut lab, ALICE, &asked, &same);
+    assert!(agreed(&mut lab).is_none_or(|(local, _)| local.ufrag == ours));
+    regained(&mut lab);
+    // The next description of ours has the credentials in use.
+    let offer = OFFER.replacen(" 2 IN IP4", " 9 IN IP4", 1);
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
+    lab.says(ALICE, &text);
+    let again = lab.take(ALICE, "200");
+    assert_eq!(value(&again, "a=ice-ufrag:"), ours);
+    lab.ack(ALICE, &again);
+    ends(&mut lab, &invite, ALICE);
+}
+
+fn value_of(sdp: &str, key: &str) -> String {
+    sdp.lines().find_map(|l| l.trim_end().strip_prefix(key)).expect("the line").to_owned()
+}
+
+#[test]
+fn a_restart_waits_for_what_is_being_settled_and_glare_is_waited_out() {
+    let (mut lab, ok, invite) = talking();
+    // Her own re-INVITE is not acknowledged yet.
+    let offer = OFFER.replacen(" 2 IN IP4", " 9 IN IP4", 1);
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
+    lab.says(ALICE, &text);
+    let again = lab.take(ALICE, "200");
+    faded(&mut lab);
+    lab.advance(6 * SECOND);
+    assert!(!lab.got(ALICE, "INVITE"));
+    lab.ack(ALICE, &again);
+    lab.inbox.clear();
+    lab.advance(SECOND);
+    let asked = lab.take(ALICE, "INVITE");
+    // Both ask at once.
+    let text = lab.in_dialog(ALICE, &ok, "INVITE", 92, "", &offer);
+    lab.says(ALICE, &text);
+    lab.take(ALICE, "491");
+    lab.reply(ALICE, &asked, 491, "");
+    lab.take(ALICE, "ACK");
+    lab.advance(5 * SECOND);
+    let asked = lab.take(ALICE, "INVITE");
+    answers(&mut lab, ALICE, &asked, &restarted(1));
+    regained(&mut lab);
+    ends(&mut lab, &invite, ALICE);
+}
+
+#[test]
+fn a_browser_is_asked_three_times_per_loss_and_given_up_with_its_consent() {
+    let (mut lab, _, _) = talking();
+    faded(&mut lab);
+    let (mut asked, mut seen) = (0, Vec::new());
+    for _ in 0..29 {
+        lab.advance(SECOND);
+        while lab.got(ALICE, "INVITE") {
+            let restart = lab.take(ALICE, "INVITE");
+            asked += 1;
+            seen.push(value(&restart, "a=ice-ufrag:"));
+            answers(&mut lab, ALICE, &restart, &restarted(asked));
+        }
+    }
+    seen.dedup();
+    assert_eq!((asked, seen.len()), (3, 3), "new credentials each time it answered");
+    let lost = SessionEvent::ConsentLost { end: end(&lab) };
+    told(&mut lab, lost);
+    lab.take(T1, "BYE");
+    lab.take(ALICE, "BYE");
+    lab.advance(SECOND);
+    lab.inbox.clear();
+}
+
+#[test]
+fn a_page_that_does_not_know_the_call_any_more_may_still_come_for_it() {
+    let (mut lab, _, invite) = talking();
+    close(&mut lab, ALICE);
+    lab.advance(SECOND);
+    faded(&mut lab);
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let asked = lab.take(BACK, "INVITE");
+    lab.reply(BACK, &asked, 481, "");
+    lab.take(BACK, "ACK");
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    lab.advance(20 * SECOND);
+    assert!(!lab.got(BACK, "INVITE"), "it is not asked again");
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    ends(&mut lab, &invite, BACK);
+}
+
+#[test]
+fn a_browser_that_comes_back_in_the_last_moment_has_time_to_restart() {
+    let (mut lab, _, invite) = talking();
+    close(&mut lab, ALICE);
+    lab.advance(SECOND);
+    faded(&mut lab);
+    lab.advance(28 * SECOND);
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let asked = lab.take(BACK, "INVITE");
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    let lost = SessionEvent::ConsentLost { end: end(&lab) };
+    told(&mut lab, lost);
+    lab.advance(2 * SECOND);
+    answers(&mut lab, BACK, &asked, &restarted(1));
+    lab.advance(2 * SECOND);
+    regained(&mut lab);
+    lab.advance(60 * SECOND);
+    ends(&mut lab, &invite, BACK);
+}
+
+/// The WebSocket is gone, and media is not: it is waited for as long as `sip.flow_grace_media`
+/// says, and once media is gone too for `sip.flow_grace` from then on.
+#[test]
+fn the_grace_is_longer_while_media_is_alive() {
+    let grace = "[sip]\nflow_grace = \"20s\"\nflow_grace_media = \"2m\"\n";
+    // Seconds after which media goes; when the call ends.
+    for (gone, over) in [(None, 120), (Some(0), 20), (Some(50), 70), (Some(110), 120)] {
+        let (mut lab, _, _) = talking_in(Lab::changed(&[("[sip]\n", grace)], ""));
+        close(&mut lab, ALICE);
+        for second in 0..over {
+            assert!(!lab.got(T1, "BYE"), "media gone after {gone:?} s: ended after {second} s");
+            if gone == Some(second) {
+                let event = SessionEvent::Faded { end: end(&lab), since: Duration::ZERO };
+                told(&mut lab, event);
+            }
+            if gone.is_some_and(|gone| second == gone + 30) {
+                let lost = SessionEvent::ConsentLost { end: end(&lab) };
+                told(&mut lab, lost);
+            }
+            lab.advance(SECOND);
+        }
+        lab.advance(Duration::from_millis(100));
+        assert!(lab.got(T1, "BYE"), "media gone after {gone:?} s: not over after {over} s");
+        let bye = lab.take(T1, "BYE");
+        lab.reply(T1, &bye, 200, "");
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn media_that_comes_back_makes_the_grace_long_again() {
+    let (mut lab, _, invite) = talking();
+    close(&mut lab, ALICE);
+    faded(&mut lab);
+    lab.advance(20 * SECOND);
+    regained(&mut lab);
+    lab.advance(200 * SECOND);
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    ends(&mut lab, &invite, BACK);
+}
+
+/// After a restart of the gateway the same counts: the media that goes on is the proof.
+#[test]
+fn a_leg_of_before_a_restart_waits_by_the_same_rule() {
+    for (alive, seconds) in [(true, 300), (false, 30)] {
+        let (mut lab, _, _) = talking();
+        lab.restart(Duration::from_millis(400));
+        if !alive {
+            faded(&mut lab);
+        }
+        lab.advance(Duration::from_secs(seconds - 2));
+        assert!(!lab.got(T1, "BYE"), "alive: {alive}");
+        lab.advance(3 * SECOND);
+        let bye = lab.take(T1, "BYE");
+        lab.reply(T1, &bye, 200, "");
+        lab.expect_idle();
+    }
+}
+
+/// A restart is asked for on the leg of a browser that was called too, and by a browser that is
+/// not registered but proves itself in the dialog.
+#[test]
+fn the_leg_of_a_browser_that_was_called_moves_the_same_way() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    lab.take(ALICE, "ACK");
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    let (session, end) = lab.ends[1];
+    let tell = |lab: &mut Lab, event| {
+        lab.handle(Input::Media { session, notice: Notice::Media(event) });
+    };
+    tell(&mut lab, SessionEvent::Connected { end, address: ALICE.remote() });
+    close(&mut lab, ALICE);
+    lab.advance(SECOND);
+    tell(&mut lab, SessionEvent::Faded { end, since: SECOND });
+    open(&mut lab, BACK);
+    let text = lab.in_dialog_with(BACK, &ringing, "OPTIONS", 700, "", "");
+    let answer = crate::recovery::prove(&mut lab, BACK, &text, ("alice", "secret-a"));
+    assert_eq!(answer.status(), 200, "{}", lab.picture());
+    let asked = lab.take(BACK, "INVITE");
+    answers(&mut lab, BACK, &asked, &restarted(1));
+    tell(&mut lab, SessionEvent::Regained { end });
+    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(BACK, "BYE");
+    lab.reply(BACK, &bye, 200, "");
+    lab.expect_idle();
+}

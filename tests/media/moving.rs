@@ -1,0 +1,154 @@
+//! A browser that moves to another network: it is missed, restarts ICE with credentials of which
+//! the old ones go on, and is heard under the same keys from where it proved to be.
+
+use crate::lab::*;
+use std::net::SocketAddr;
+use std::time::Duration;
+use webtrunk::codec::Codec;
+use webtrunk::media::endpoint::Port;
+use webtrunk::media::session::SessionEvent;
+use webtrunk::media::stun::binding_request;
+use webtrunk::sdp::offer_answer::{Ice, Remote};
+
+const FRAME: Duration = Duration::from_millis(20);
+
+/// Checks with these credentials of ours and the browser's. Returns whether it was answered.
+fn checks(call: &mut Call, from: SocketAddr, ours: &Ice, theirs: &str) -> bool {
+    let name = format!("{}:{theirs}", ours.ufrag);
+    let mut request = binding_request([3; 12], &name, &ours.pwd, true);
+    let before = call.log.sent.len();
+    call.session.receive(call.now, Port::Browser, BROWSER, from, &mut request, &mut call.log);
+    call.log.sent[before..].iter().any(|(_, to, _)| *to == from)
+}
+
+/// Speaks for so many frames.
+fn talks(call: &mut Call, first: u32, frames: u32) {
+    for n in first..first + frames {
+        call.browser_sends(111, n * 960, &[0xf8, 0xff, 0xfe]);
+        call.pass(FRAME);
+    }
+}
+
+/// Where packets of the trunk's go, as the browser's media.
+fn goes_to(call: &mut Call, sequence: u16) -> Option<SocketAddr> {
+    call.log.sent.clear();
+    for n in 0..5 {
+        call.trunk_sends(addr(TRUNK_ADDRESS.0, TRUNK_ADDRESS.1), sequence + n, &[0x7f; 160]);
+        call.pass(FRAME);
+    }
+    let media = call.log.sent.iter().find(|(port, _, d)| *port == Port::Browser && d[0] >= 128);
+    media.map(|(_, to, _)| *to)
+}
+
+fn told(call: &Call) -> Vec<&SessionEvent> {
+    let of = |e: &&SessionEvent| {
+        matches!(
+            e,
+            SessionEvent::Faded { .. }
+                | SessionEvent::Regained { .. }
+                | SessionEvent::ConsentLost { .. }
+        )
+    };
+    call.log.events.iter().filter(of).collect()
+}
+
+fn restarted() -> Remote {
+    let Remote::Dtls { fingerprints, active, tls_id, .. } = dtls_remote() else { panic!("DTLS") };
+    Remote::Dtls { ice: ice("moved"), local_ice: ice("fresh"), fingerprints, active, tls_id }
+}
+
+#[test]
+fn a_browser_that_moves_restarts_and_goes_on_under_its_keys() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let home = call.browser;
+    talks(&mut call, 0, 50);
+    assert!(goes_to(&mut call, 1) == Some(home) && told(&call).is_empty());
+    call.pass(Duration::from_secs(2));
+    assert!(matches!(told(&call)[..], [SessionEvent::Faded { end: BROWSER, .. }]));
+    call.session.offer_ice(BROWSER, ice("fresh"));
+    let away = addr(30, 6_000);
+    // Its answer is still on its way: its name for itself is not known yet, its password is right.
+    assert!(!checks(&mut call, addr(66, 6), &Ice { pwd: "guessed".into(), ..ice("fresh") }, "x"));
+    assert!(checks(&mut call, away, &ice("fresh"), "moved"), "early checks are answered");
+    assert!(checks(&mut call, home, &ice("ours"), "theirs"), "and so are those of before");
+    assert_eq!(goes_to(&mut call, 6), Some(home), "a check proves its sender, not its address");
+    call.session.configure(call.now, BROWSER, settings(Codec::Opus, restarted()), &mut call.log);
+    assert!(!checks(&mut call, addr(66, 6), &ice("fresh"), "theirs"), "that is another's name");
+    assert!(checks(&mut call, away, &ice("fresh"), "moved"));
+    call.browser = away;
+    talks(&mut call, 200, 5);
+    assert_eq!(goes_to(&mut call, 11), Some(away));
+    assert!(matches!(told(&call)[..], [.., SessionEvent::Regained { end: BROWSER }]));
+    let again = |e: &SessionEvent| {
+        matches!(e, SessionEvent::Secured { .. } | SessionEvent::DtlsFailed { .. })
+    };
+    assert!(!call.log.events.iter().any(again), "no new handshake");
+    // The pair of before serves until the next restart.
+    assert!(checks(&mut call, home, &ice("ours"), "theirs"));
+    call.session.configure(call.now, BROWSER, settings(Codec::Opus, restarted()), &mut call.log);
+    assert!(checks(&mut call, away, &ice("fresh"), "moved"), "a refresh changes nothing");
+}
+
+#[test]
+fn a_restart_that_is_not_answered_changes_nothing() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let home = call.browser;
+    call.session.offer_ice(BROWSER, ice("fresh"));
+    call.session.offer_ice(BROWSER, ice("fresher"));
+    assert!(!checks(&mut call, home, &ice("fresh"), "theirs"), "the newest offer counts");
+    talks(&mut call, 0, 3);
+    assert!(checks(&mut call, home, &ice("ours"), "theirs"));
+    assert_eq!(goes_to(&mut call, 1), Some(home));
+}
+
+/// Nothing is sent without consent (RFC 7675 §5.1), and no number is spent on it; a check from
+/// where media goes renews it.
+#[test]
+fn without_consent_nothing_is_sent_until_it_is_renewed() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let home = call.browser;
+    talks(&mut call, 0, 10);
+    assert_eq!(goes_to(&mut call, 1), Some(home));
+    for n in 6..(32 * 50) {
+        call.trunk_sends(addr(TRUNK_ADDRESS.0, TRUNK_ADDRESS.1), n, &[0x7f; 160]);
+        call.pass(FRAME);
+    }
+    assert!(
+        matches!(told(&call)[..], [SessionEvent::Faded { .. }, SessionEvent::ConsentLost { .. }]),
+        "{:?}",
+        told(&call)
+    );
+    assert_eq!(goes_to(&mut call, 1_600), None);
+    call.pass(Duration::from_secs(60));
+    assert_eq!(told(&call).len(), 2, "that is told once");
+    // Somebody who knows the password checks from elsewhere: that is no consent to send there.
+    assert!(checks(&mut call, addr(31, 7_000), &ice("ours"), "theirs"));
+    assert_eq!(goes_to(&mut call, 1_605), None);
+    assert!(checks(&mut call, home, &ice("ours"), "theirs"));
+    assert_eq!(goes_to(&mut call, 1_610), Some(home));
+    call.pass(Duration::from_secs(31));
+    assert!(
+        matches!(told(&call)[..], [.., SessionEvent::ConsentLost { .. }]),
+        "and runs out again"
+    );
+}
+
+/// Who sends nothing, on hold or without a microphone, is missed by its checks.
+#[test]
+fn a_browser_that_only_checks_is_missed_after_longer() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let home = call.browser;
+    talks(&mut call, 0, 10);
+    // Consent is checked every 4 to 6 s (RFC 7675 §5.1).
+    for _ in 0..10 {
+        call.pass(Duration::from_secs(6));
+        checks(&mut call, home, &ice("ours"), "theirs");
+    }
+    let faded = |call: &Call| told(call).len();
+    assert!(faded(&call) <= 2, "once as the media stopped: {:?}", told(&call));
+    let before = faded(&call);
+    call.pass(Duration::from_millis(6_900));
+    assert_eq!(faded(&call), before);
+    call.pass(Duration::from_millis(200));
+    assert_eq!(faded(&call), before + 1);
+}
