@@ -1,6 +1,8 @@
 //! Reading the JsSIP REGISTER, beside rsip; and what the flight recorder costs a call. Each pair in
 //! one run.
 
+#![allow(missing_docs, reason = "what criterion makes")]
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::net::SocketAddr;
