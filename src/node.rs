@@ -63,10 +63,15 @@ pub struct Node {
     core: tokio::task::JoinHandle<()>,
     telling: Option<webhook::Telling>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Page, API and SIP over WebSocket.
     pub web: SocketAddr,
+    /// SIP over UDP.
     pub udp: Option<SocketAddr>,
+    /// SIP over TCP.
     pub tcp: Option<SocketAddr>,
+    /// SIP over TLS.
     pub tls: Option<SocketAddr>,
+    /// OpenMetrics.
     pub metrics: Option<SocketAddr>,
     /// The control socket, where one could be made.
     pub control: Option<PathBuf>,
@@ -75,6 +80,7 @@ pub struct Node {
 /// Where a control socket is wanted.
 #[derive(Clone, Debug, Default)]
 pub enum Control {
+    /// Nobody commands it but its own web port.
     #[default]
     None,
     /// Here, unless the configuration says; nothing: the usual place.
@@ -86,7 +92,9 @@ pub enum Control {
 /// Where a node's configuration comes from, and how it is steered.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
+    /// Read again at reload.
     pub file: Option<PathBuf>,
+    /// Where commands come from.
     pub control: Control,
 }
 
