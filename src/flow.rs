@@ -32,6 +32,8 @@ pub struct FlowState {
     pub account: Option<Arc<User>>,
     /// Until when that holds, seconds since 1970.
     pub until: Option<u64>,
+    /// A leg goes by it.
+    pub in_call: bool,
 }
 
 /// What a user may do: as its login on this flow said, else as it is configured.

@@ -240,6 +240,7 @@ impl Gateway {
         }
         self.follow_up(turn);
         self.sweep(turn.out);
+        self.watch_flows(turn.out);
         self.take_down(turn.now, heard, &turn.out[before.min(turn.out.len())..]);
     }
 

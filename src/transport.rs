@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use tcp::Secure;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 /// Messages that may wait for one connection; beyond it the connection is closed, others go on.
 pub(crate) const CONNECTION_QUEUE: usize = 128;
@@ -88,12 +88,12 @@ pub enum Arrival {
     Work(Work),
     /// Another configuration, checked; all that takes time is made already.
     Reload(Box<Reloaded>),
-    /// A connection was accepted; `send` reaches its writer.
+    /// A connection was accepted.
     Flow {
         flow: Flow,
         kind: FlowKind,
         remote: SocketAddr,
-        send: mpsc::Sender<Bytes>,
+        task: FlowTask,
     },
     /// A connection we opened is gone.
     Disconnected {
@@ -113,6 +113,24 @@ pub enum Arrival {
 pub(crate) struct Queued {
     pub(crate) since: Instant,
     pub(crate) arrival: Arrival,
+}
+
+/// What the core has of the task of a connection that was accepted. Dropped, it ends the task once
+/// what waits is written.
+#[derive(Debug)]
+pub struct FlowTask {
+    pub(crate) send: mpsc::Sender<Bytes>,
+    /// Whether a call goes by it: then a peer that is gone is noticed sooner.
+    pub(crate) in_call: watch::Sender<bool>,
+}
+
+impl FlowTask {
+    /// It, and what its task hears.
+    pub(crate) fn new() -> (FlowTask, mpsc::Receiver<Bytes>, watch::Receiver<bool>) {
+        let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
+        let (in_call, watched) = watch::channel(false);
+        (FlowTask { send, in_call }, outbox, watched)
+    }
 }
 
 /// An IPv4 address that came in by an IPv6 socket, as itself.

@@ -144,6 +144,12 @@ pub enum DnsWaiter {
 pub enum Output {
     Send(Transmit),
     CloseFlow(Flow),
+    /// A leg goes by this connection of a browser's, or none any more: how soon it must be noticed
+    /// that it is dead.
+    FlowInCall {
+        flow: Flow,
+        in_call: bool,
+    },
     Media {
         worker: usize,
         command: WorkerCommand,

@@ -84,6 +84,8 @@ pub(super) struct CallTable {
     recorded: usize,
     /// Calls something happened to in this turn.
     touched: Vec<CallId>,
+    /// Flows that calls began or ceased to go by since they were last asked for.
+    refiled: Vec<Flow>,
     /// Likewise since they were last asked for, where somebody keeps calls.
     changed: Option<BTreeSet<CallId>>,
 }
@@ -213,6 +215,14 @@ impl CallTable {
         calls.inspect(|_| looked_at()).filter_map(|id| self.get(*id))
     }
 
+    /// Takes the flows that calls began or ceased to go by, and whether some do now.
+    pub(super) fn take_refiled(&mut self) -> Vec<(Flow, bool)> {
+        let mut flows = std::mem::take(&mut self.refiled);
+        flows.sort_unstable();
+        flows.dedup();
+        flows.into_iter().map(|flow| (flow, self.by_flow.contains_key(&flow))).collect()
+    }
+
     /// Returns the calls with a leg of this user.
     pub(super) fn with_user(&self, user: &str) -> impl Iterator<Item = &Call> {
         let calls = self.by_party.get(user).into_iter().flatten();
@@ -276,11 +286,13 @@ impl CallTable {
         }
         let places = live.call.legs().map(LegPlace::of).collect();
         for place in std::mem::replace(&mut live.places, places) {
+            self.refiled.extend(place.flow);
             place.flow.iter().for_each(|flow| unfile(&mut self.by_flow, flow, id));
             place.user.iter().for_each(|user| unfile(&mut self.by_party, user, id));
         }
         for place in &live.places {
             if let Some(flow) = place.flow {
+                self.refiled.push(flow);
                 self.by_flow.entry(flow).or_default().insert(id);
             }
             if let Some(user) = &place.user {
@@ -351,6 +363,7 @@ impl CallTable {
         }
         live.call.timers().into_iter().for_each(|t| services.timers.clear(&(id, t)));
         for place in &live.places {
+            self.refiled.extend(place.flow);
             place.flow.iter().for_each(|flow| unfile(&mut self.by_flow, flow, id));
             place.user.iter().for_each(|user| unfile(&mut self.by_party, user, id));
         }

@@ -29,9 +29,10 @@ impl Gateway {
             turn.push(Output::CloseFlow(flow));
             return;
         }
-        self.services
-            .flows
-            .insert(flow, FlowState { kind, remote, user: None, account: None, until: None });
+        self.services.flows.insert(
+            flow,
+            FlowState { kind, remote, user: None, account: None, until: None, in_call: false },
+        );
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
             self.unproved.set(flow, turn.now + FIRST_AUTHENTICATION);
         }
@@ -71,6 +72,18 @@ impl Gateway {
                 Some((remote, secure)) => call.reconnect_trunk(cx, end, remote, secure),
                 None => call.flow_lost(cx, end),
             });
+        }
+    }
+
+    /// Connections of browsers that calls go by are watched more closely, from now on or no more.
+    pub(super) fn watch_flows(&mut self, out: &mut Vec<Output>) {
+        for (flow, in_call) in self.calls.take_refiled() {
+            let state = self.services.flows.get_mut(&flow);
+            let state = state.filter(|s| s.kind == FlowKind::WebSocket && s.in_call != in_call);
+            if let Some(state) = state {
+                state.in_call = in_call;
+                out.push(Output::FlowInCall { flow, in_call });
+            }
         }
     }
 

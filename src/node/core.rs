@@ -28,7 +28,7 @@ use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
 use crate::transport::{
-    Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, WorkTurn, for_socket, tcp, udp,
+    Arrival, CONNECTION_QUEUE, FlowTask, Inbox, Queued, Reloaded, WorkTurn, for_socket, tcp, udp,
 };
 use crate::web::{AwaitedAddresses, WebPort};
 use crate::webhook::{Hook, keys};
@@ -74,7 +74,7 @@ pub(super) struct Core {
     pub(super) udp_is_ipv6: bool,
     /// What the kernel would choose to answer from.
     pub(super) routes: KernelRoutes,
-    pub(super) flows: IdMap<Flow, mpsc::Sender<Bytes>>,
+    pub(super) flows: IdMap<Flow, FlowTask>,
     pub(super) connections: HashMap<Hop, mpsc::Sender<Bytes>>,
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
     pub(super) dns: Dns,
@@ -316,8 +316,8 @@ impl Core {
                 tokio::task::spawn_blocking(move || drop((replaced, tls)));
                 return self.perform_all(out);
             }
-            Arrival::Flow { flow, kind, remote, send } => {
-                self.flows.insert(flow, send);
+            Arrival::Flow { flow, kind, remote, task } => {
+                self.flows.insert(flow, task);
                 Input::FlowOpened { flow, kind, remote }
             }
             Arrival::Disconnected { hop } => {
@@ -364,6 +364,9 @@ impl Core {
             Output::Send(transmit) => self.send(transmit.hop, transmit.bytes),
             // Dropping the sender ends the connection's task once what waits is written.
             Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
+            Output::FlowInCall { flow, in_call } => {
+                self.flows.get(&flow).map(|task| task.in_call.send_replace(in_call));
+            }
             Output::Media { worker, command } => return self.command_worker(worker, command),
             Output::Ask(Question::Dns(query)) => {
                 let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
@@ -504,7 +507,7 @@ impl Core {
             }
             Hop::Flow(flow) => {
                 // A peer that does not read loses its connection, and nobody else is held up.
-                if self.flows.get(&flow).is_some_and(|f| f.try_send(bytes).is_err()) {
+                if self.flows.get(&flow).is_some_and(|f| f.send.try_send(bytes).is_err()) {
                     self.flows.remove(&flow);
                 }
             }

@@ -3,7 +3,7 @@
 
 use super::handshakes::Handshakes;
 use super::seats::Seats;
-use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL, tune};
+use super::{Arrival, FlowTask, Inbox, WRITE_STALL, tune};
 use crate::errors::Code;
 use crate::flow::FlowKind;
 use crate::gateway::Input;
@@ -103,8 +103,8 @@ async fn open(
     inbox: &Inbox,
 ) -> Option<(Flow, mpsc::Receiver<Bytes>)> {
     let flow = inbox.flow();
-    let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
-    inbox.give(Arrival::Flow { flow, kind, remote, send }).await.then_some((flow, outbox))
+    let (task, outbox, _) = FlowTask::new();
+    inbox.give(Arrival::Flow { flow, kind, remote, task }).await.then_some((flow, outbox))
 }
 
 /// How a TLS connection of ours proves the peer.

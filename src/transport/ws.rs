@@ -2,7 +2,7 @@
 //! core.
 
 use super::metered::{Controls, Metered, TooMuch};
-use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL};
+use super::{Arrival, FlowTask, Inbox, WRITE_STALL};
 use crate::flow::FlowKind;
 use crate::gateway::Input;
 use crate::sip::message::Message;
@@ -14,8 +14,8 @@ use futures_util::{SinkExt, StreamExt};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -26,6 +26,56 @@ use tokio_tungstenite::tungstenite::{Error, Message as Frame, Utf8Bytes};
 const PING: Duration = Duration::from_secs(25);
 /// A connection silent for this long after a ping is dead.
 const SILENCE: Duration = Duration::from_secs(60);
+/// While a call goes by it: the interval, in which a ping must be answered. A browser's network
+/// process answers, whatever its page does; and a connection that is given up though it lives costs
+/// a call nothing.
+const PING_IN_CALL: Duration = Duration::from_secs(4);
+
+/// When a peer is to be asked whether it is there, and whether it has answered.
+struct Pings {
+    in_call: watch::Receiver<bool>,
+    next: Instant,
+    heard: Instant,
+    /// The ping that nothing has come since.
+    asked: Option<Instant>,
+}
+
+impl Pings {
+    fn new(in_call: watch::Receiver<bool>) -> Pings {
+        let now = Instant::now();
+        Pings { in_call, next: now + PING, heard: now, asked: None }
+    }
+
+    /// The peer lives.
+    fn heard(&mut self) {
+        (self.heard, self.asked) = (Instant::now(), None);
+    }
+
+    /// Waits until the peer is to be asked. False: it is gone.
+    async fn due(&mut self) -> bool {
+        loop {
+            tokio::select! {
+                () = sleep_until(self.next) => break,
+                // What the core has dropped it need not watch any more.
+                Ok(()) = self.in_call.changed() => {
+                    let soon = Instant::now() + PING_IN_CALL;
+                    if *self.in_call.borrow_and_update() {
+                        self.next = self.next.min(soon);
+                    }
+                }
+            }
+        }
+        let now = Instant::now();
+        let in_call = *self.in_call.borrow();
+        let late = |at: Instant| in_call && now >= at + PING_IN_CALL;
+        if self.asked.is_some_and(late) || now >= self.heard + SILENCE {
+            return false;
+        }
+        self.asked.get_or_insert(now);
+        self.next = now + if in_call { PING_IN_CALL } else { PING };
+        true
+    }
+}
 
 /// Small buffers: an idle browser costs a few kilobytes, not a quarter of a megabyte.
 fn config() -> WebSocketConfig {
@@ -44,25 +94,23 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     inbox: Inbox,
 ) {
     let flow = inbox.flow();
-    let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
-    if !inbox.give(Arrival::Flow { flow, kind: FlowKind::WebSocket, remote, send }).await {
+    let (task, outbox, in_call) = FlowTask::new();
+    if !inbox.give(Arrival::Flow { flow, kind: FlowKind::WebSocket, remote, task }).await {
         return;
     }
     let stream = Metered::new(stream);
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config())).await;
-    run(socket, flow, remote, outbox, &inbox).await;
+    run(socket, (flow, remote), outbox, Pings::new(in_call), &inbox).await;
     inbox.input(Input::FlowClosed { flow }).await;
 }
 
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     mut socket: WebSocketStream<Metered<S>>,
-    flow: Flow,
-    remote: SocketAddr,
+    (flow, remote): (Flow, SocketAddr),
     mut outbox: mpsc::Receiver<Bytes>,
+    mut pings: Pings,
     inbox: &Inbox,
 ) {
-    let mut ping = interval_at(Instant::now() + PING, PING);
-    let mut heard = Instant::now();
     let mut controls = Controls::default();
     loop {
         let outgoing = tokio::select! {
@@ -73,8 +121,8 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     return;
                 }
             },
-            _ = ping.tick() => {
-                if heard.elapsed() > SILENCE {
+            alive = pings.due() => {
+                if !alive {
                     return;
                 }
                 Frame::Ping(Bytes::new())
@@ -85,9 +133,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     Some(Err(e)) => return close(&mut socket, code_of(&e)).await,
                     None => return,
                 };
-                heard = Instant::now();
+                pings.heard();
                 socket.get_mut().message_ended();
-                if incoming.is_ping() && controls.is_too_many(heard) {
+                if incoming.is_ping() && controls.is_too_many(pings.heard) {
                     return close(&mut socket, Some(CloseCode::Policy)).await;
                 }
                 match receive(incoming, flow, remote, inbox).await {
@@ -186,5 +234,61 @@ fn frame(bytes: Bytes) -> Frame {
     match String::from_utf8(bytes.to_vec()) {
         Ok(text) => Frame::text(text),
         Err(_) => Frame::Binary(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says yes for `answered` pings, and then nothing; returns after how long the peer was found
+    /// gone, from the last answer. A call begins `call` after the first.
+    async fn noticed(answered: u32, call: Option<Duration>) -> Duration {
+        let (core, in_call) = watch::channel(false);
+        let mut pings = Pings::new(in_call);
+        let began = Instant::now();
+        if let Some(after) = call {
+            tokio::spawn(async move {
+                sleep_until(began + after).await;
+                let _ = core.send(true);
+                core.closed().await;
+            });
+        }
+        let mut seen = 0;
+        while pings.due().await {
+            seen += 1;
+            if seen <= answered {
+                pings.heard();
+            }
+        }
+        pings.heard.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_dead_without_a_reset_is_noticed_in_time() {
+        for call in [None, Some(Duration::ZERO), Some(Duration::from_secs(26))] {
+            for answered in 0..5 {
+                let after = noticed(answered, call).await;
+                let in_call = call.is_some_and(|at| at.is_zero() || answered > 1);
+                let most = Duration::from_secs(if in_call { 10 } else { 75 });
+                assert!(after <= most, "{call:?}, {answered} answers: after {after:?}");
+                assert!(after >= PING_IN_CALL, "a ping has time to be answered");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_answers_is_never_given_up() {
+        let (core, in_call) = watch::channel(true);
+        let mut pings = Pings::new(in_call);
+        for n in 0..1_000 {
+            assert!(pings.due().await, "ping {n}");
+            if n % 3 == 0 {
+                core.send_replace(n % 2 == 0);
+            }
+            // It is nearly late each time.
+            tokio::time::advance(PING_IN_CALL - Duration::from_millis(10)).await;
+            pings.heard();
+        }
     }
 }

@@ -144,6 +144,8 @@ pub(crate) struct Lab {
     pub media: Vec<WorkerCommand>,
     pub notes: Vec<Event>,
     pub closed_flows: Vec<Flow>,
+    /// Connections that are watched closely.
+    pub in_call: Vec<Flow>,
     /// Questions to DNS nobody has answered, where there is no zone.
     pub asked: Vec<DnsQuery>,
     pub zone: Option<fn(&DnsQuery) -> DnsAnswer>,
@@ -194,6 +196,7 @@ impl Lab {
             media: Vec::new(),
             notes: Vec::new(),
             closed_flows: Vec::new(),
+            in_call: Vec::new(),
             asked: Vec::new(),
             zone: None,
             keys_asked: 0,
@@ -281,6 +284,10 @@ impl Lab {
                     self.media.push(command);
                 }
                 Output::CloseFlow(flow) => self.closed_flows.push(flow),
+                Output::FlowInCall { flow, in_call } => {
+                    self.in_call.retain(|f| *f != flow);
+                    self.in_call.extend(in_call.then_some(flow));
+                }
                 Output::Event(note) => self.notes.push(note),
                 Output::Ask(webtrunk::call::Question::Dns(query)) => {
                     if let Some(zone) = &self.zone {

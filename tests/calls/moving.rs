@@ -9,6 +9,7 @@ use webtrunk::media::LegId;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::sdp::offer_answer::{Ice, Remote};
 use webtrunk::sip::Message;
+use webtrunk::sip::transaction::Flow;
 use webtrunk::worker::{Notice, WorkerCommand};
 
 const BACK: Peer = Peer::Browser("alice", 7);
@@ -420,4 +421,20 @@ fn the_leg_of_a_browser_that_was_called_moves_the_same_way() {
     let bye = lab.take(BACK, "BYE");
     lab.reply(BACK, &bye, 200, "");
     lab.expect_idle();
+}
+
+/// A connection that is dead without a reset is noticed within 10 s while a call goes by it.
+#[test]
+fn connections_that_calls_go_by_are_watched_closely_and_no_others() {
+    let (Peer::Browser(_, alice), Peer::Browser(_, back)) = (ALICE, BACK) else { return };
+    let (mut lab, _, invite) = talking();
+    assert_eq!(lab.in_call, [Flow(alice)]);
+    close(&mut lab, ALICE);
+    lab.in_call.clear();
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    assert_eq!(lab.in_call, [Flow(back)]);
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    ends(&mut lab, &invite, BACK);
+    assert!(lab.in_call.is_empty(), "{:?}", lab.in_call);
 }

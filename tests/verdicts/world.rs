@@ -156,6 +156,7 @@ impl World {
             | WorkerCommand::Play { session, .. }
             | WorkerCommand::Echo { session, .. }
             | WorkerCommand::Digit { session, .. }
+            | WorkerCommand::OfferIce { session, .. }
             | WorkerCommand::CloseEnd { session, .. }
             | WorkerCommand::Confirm { session, .. }
             | WorkerCommand::Journal { session }
@@ -198,6 +199,7 @@ impl World {
             WorkerCommand::Play { end, source, .. } => session.play(now, end, source),
             WorkerCommand::Echo { end, delay, .. } => session.echo(end, delay),
             WorkerCommand::Digit { end, event, length, .. } => session.digit(end, event, length),
+            WorkerCommand::OfferIce { end, ice, .. } => session.offer_ice(end, ice),
             // The lab's process does not end.
             WorkerCommand::Journal { .. }
             | WorkerCommand::Confirm { .. }
