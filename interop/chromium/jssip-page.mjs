@@ -36,7 +36,7 @@ function attach(own) {
 
 window.line = {
   async register(user, password) {
-    const sockets = [new JsSIP.WebSocketInterface("ws://localhost:8090/sip")];
+    const sockets = [new JsSIP.WebSocketInterface(window.server ?? "ws://localhost:8090/sip")];
     agent = new JsSIP.UA({ sockets, uri: `sip:${user}@wt.test`, password });
     agent.on("newRTCSession", (event) => {
       attach(event.session);

@@ -134,7 +134,7 @@ export function block(page, name) {
   return found[1];
 }
 
-export async function browser() {
+export async function browser({ executablePath = "/usr/bin/chromium", args = [] } = {}) {
   const tone = join(work, "440.wav");
   execFileSync("sox", [
     "-n",
@@ -153,7 +153,7 @@ export async function browser() {
     "-6",
   ]);
   return chromium.launch({
-    executablePath: "/usr/bin/chromium",
+    executablePath,
     args: [
       "--no-sandbox",
       "--use-fake-device-for-media-stream",
@@ -168,6 +168,7 @@ export async function browser() {
       "--no-first-run",
       "--allow-loopback-in-peer-connection",
       "--disable-quic",
+      ...args,
     ],
   });
 }
@@ -207,7 +208,7 @@ export async function phone(
 }
 
 /** A page of a SIP library as it comes, served by a shop of another origin. */
-export async function libraryPage(browser, library, port = 8097) {
+export async function libraryPage(browser, library, port = 8097, host = "localhost") {
   const { buildSync } = await import("esbuild");
   const entry = join(work, `${library}-page.mjs`);
   cpSync(join(HERE, `${library}-page.mjs`), entry);
@@ -233,8 +234,8 @@ export async function libraryPage(browser, library, port = 8097) {
         }<script src="/page.js"></script>`,
     );
   });
-  await new Promise((listening) => shop.listen(port, "127.0.0.1", listening));
-  await page.goto(`http://localhost:${port}/`);
+  await new Promise((listening) => shop.listen(port, host.replace("localhost", "127.0.0.1"), listening));
+  await page.goto(`http://${host}:${port}/`);
   return { page, shop, problems };
 }
 

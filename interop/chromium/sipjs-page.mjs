@@ -1,7 +1,7 @@
 // A page of SIP.js 0.21.2, unmodified, with the few things the test asks of it.
 import { Inviter, Registerer, SessionState, UserAgent, Web } from "sip.js";
 
-let agent, session;
+let agent, registerer, session;
 
 function attach(own) {
   session = own;
@@ -42,13 +42,17 @@ window.sipjs = {
       uri: UserAgent.makeURI(`sip:${user}@wt.test`),
       authorizationUsername: user,
       authorizationPassword: password,
-      transportOptions: { server: "ws://localhost:8090/sip" },
+      transportOptions: { server: window.server ?? "ws://localhost:8090/sip" },
+      // Its own way to come back; it asks the page to register again.
+      reconnectionAttempts: 10,
+      reconnectionDelay: 1,
       sessionDescriptionHandlerFactoryOptions: {
         peerConnectionConfiguration: { iceServers: [] },
         iceGatheringTimeout: 500,
       },
       logLevel: "warn",
       delegate: {
+        onConnect: () => registerer?.register(),
         onInvite(invitation) {
           attach(invitation);
           invitation.accept({ sessionDescriptionHandlerOptions: { constraints } });
@@ -56,7 +60,7 @@ window.sipjs = {
       },
     });
     await agent.start();
-    const registerer = new Registerer(agent);
+    registerer = new Registerer(agent);
     await registerer.register();
     await until("registered", () => registerer.state === "Registered");
     return registerer.state;

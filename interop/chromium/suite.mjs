@@ -33,6 +33,7 @@ import { closeFirefox, libraries } from "./libraries.mjs";
 import { packages } from "./packages.mjs";
 import { peers } from "./peers.mjs";
 import { phones } from "./phone.mjs";
+import { moving } from "./moving.mjs";
 import { network } from "./network.mjs";
 import { signalling } from "./signalling.mjs";
 
@@ -460,6 +461,7 @@ libraries({
 packages(() => chrome);
 phones(() => chrome);
 network(() => chrome);
+moving();
 latency(() => chrome);
 
 test("over wss with an own certificate authority", async () => {
