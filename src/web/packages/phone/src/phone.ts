@@ -1,10 +1,11 @@
-import { UA, WebSocketInterface } from "jssip";
+import { UA } from "jssip";
 import type { RTCSession } from "jssip/lib/RTCSession";
 import { Call } from "./call.js";
 import { Emitter } from "./emitter.js";
 import { type Line, lineText, refusedLine } from "./line.js";
 import { dialled } from "./number.js";
 import { Ringer } from "./ringer.js";
+import { WatchedSocket } from "./socket.js";
 
 export interface PhoneOptions {
   /** `wss://calls.example.com/sip` */
@@ -91,6 +92,7 @@ export class Phone extends Emitter<PhoneEvents> {
   #options: PhoneOptions;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #started = false;
+  #socket: WatchedSocket;
 
   constructor(options: PhoneOptions) {
     super();
@@ -98,8 +100,9 @@ export class Phone extends Emitter<PhoneEvents> {
     this.audio = options.audio ?? new Audio();
     this.audio.autoplay = true;
     this.callOptions = options.callOptions ?? callOptions(options.iceServers);
+    this.#socket = new WatchedSocket(options.server);
     this.ua = new UA({
-      sockets: [new WebSocketInterface(options.server)],
+      sockets: [this.#socket],
       uri: options.uri,
       register: options.register ?? true,
       register_expires: 600,
@@ -195,6 +198,7 @@ export class Phone extends Emitter<PhoneEvents> {
 
   #changed(): void {
     const { active } = this;
+    this.#socket.watch(this.calls.some((call) => call.state === "connected"));
     if (active?.stream && this.audio.srcObject !== active.stream)
       this.audio.srcObject = active.stream;
     this.#ring();
@@ -224,14 +228,20 @@ export class Phone extends Emitter<PhoneEvents> {
   #reconnect(): void {
     if (!this.#started) return;
     const { ua } = this;
-    // JsSIP connects again by itself, at the latest after ten seconds.
+    // JsSIP connects again by itself, at the latest after ten seconds. Where its socket has survived,
+    // this tells whether it leads anywhere; new addresses the gateway asks for when it misses media.
     if (!ua.isConnected()) return;
+    this.#socket.check();
     // What was registered still is; whether the way there has survived, the answer to this tells.
     if (this.#options.register === false || ua.isRegistered()) this.#set({ state: "ready" });
     if (this.#options.register !== false) ua.register();
-    for (const call of this.calls)
-      if (call.state === "connected")
-        call.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
+  }
+
+  /** Who does not register is known again by a request within each call. */
+  #claim(): void {
+    for (const { state, session } of this.calls)
+      if (state === "connected")
+        (session as RTCSession & { sendRequest(method: string): void }).sendRequest("OPTIONS");
   }
 
   #follow(): void {
@@ -242,7 +252,9 @@ export class Phone extends Emitter<PhoneEvents> {
       if (this.#started && attempts === 1) this.#set({ state: "connecting" });
     });
     ua.on("connected", () => {
-      if (this.#options.register === false) this.#set({ state: "ready" });
+      if (this.#options.register !== false) return;
+      this.#set({ state: "ready" });
+      this.#claim();
     });
     ua.on("disconnected", () => {
       if (!this.#started) return;
