@@ -166,7 +166,7 @@ fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<St
         }
         CallTimer::MaxDuration => "timer: limits.max_duration is reached".to_owned(),
         CallTimer::FlowGrace(end) => {
-            format!("timer: the {} did not come back within sip.flow_grace", name(end))
+            format!("timer: the {} did not come back in time (sip.flow_grace)", name(end))
         }
         CallTimer::Probe(end) => {
             format!("timer: the {} did not answer whether it knows the call", name(end))

@@ -44,9 +44,6 @@ export interface Transferred {
   text: string;
 }
 
-/** How long a broken way may take to come back by itself, in milliseconds. */
-const RESTART_AFTER = 2000;
-
 /** One call. Made by `Phone.call()`, or told by the phone's event `call`. */
 export class Call extends Emitter<CallEvents> {
   /** JsSIP's session underneath, for what is not here. */
@@ -73,7 +70,6 @@ export class Call extends Emitter<CallEvents> {
   transferring = false;
   #held = false;
   #timer: ReturnType<typeof setInterval> | undefined;
-  #restart: ReturnType<typeof setTimeout> | undefined;
   #microphone: MicrophoneProblem | null = null;
 
   constructor(session: RTCSession, withIce: boolean) {
@@ -248,14 +244,11 @@ export class Call extends Emitter<CallEvents> {
     session.on("failed", (event) => queueMicrotask(() => this.#over(event, true)));
   }
 
-  /** A way that does not come back by itself is looked for anew, by an ICE restart. */
+  /** For a way that does not come back by itself, the gateway asks for an ICE restart. */
   #onWay({ connectionState }: RTCPeerConnection): void {
     const broken = connectionState === "disconnected" || connectionState === "failed";
     if (broken === this.interrupted || this.state === "ended") return;
     this.interrupted = broken;
-    clearTimeout(this.#restart);
-    const restart = () => this.session.renegotiate({ rtcOfferConstraints: { iceRestart: true } });
-    if (broken) this.#restart = setTimeout(restart, RESTART_AFTER);
     this.#changed();
   }
 
@@ -281,7 +274,6 @@ export class Call extends Emitter<CallEvents> {
 
   #over(event: EndEvent, failed: boolean): void {
     clearInterval(this.#timer);
-    clearTimeout(this.#restart);
     const message = event.message as { status_code?: number; getHeader?(n: string): string };
     const code = message?.status_code ?? null;
     const said = reasonText(message).replace(/^normal call clearing$/, "");
