@@ -23,8 +23,8 @@ import {
 const HOST = "10.46.0.1";
 const SHOP = 8098;
 const SIP = { gateway: 5074, trunk: 5094 };
-/** Moves a case makes; interop/README.md says what a whole run is. */
-const MOVES = Number(process.env.WEBTRUNK_MOVES || 4);
+/** Moves a case makes. */
+const MOVES = Number(process.env.WEBTRUNK_MOVES || (process.env.WEBTRUNK_SLOW ? 20 : 3));
 
 const CONFIG = `
 [server]

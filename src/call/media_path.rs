@@ -31,7 +31,7 @@ const BUSY: Duration = Duration::from_millis(500);
 /// A browser that came back without consent has this long to give it anew.
 const RENEWED: Duration = Duration::from_secs(10);
 /// Times a browser is asked per flow that it comes by.
-const MOST: u8 = 3;
+const MOST_RESTARTS: u8 = 3;
 
 /// What is known of the way a browser's media takes.
 #[derive(Clone, Debug, Default)]
@@ -133,7 +133,7 @@ impl Call {
         let path = &mut leg.path;
         (path.flow_lost_at, path.moved) = (None, Some(now));
         (path.asked, path.asked_at) = (0, None);
-        if path.silent_since.is_some() {
+        if path.is_silent() {
             self.restart_ice(cx, end);
         }
     }
@@ -160,7 +160,11 @@ impl Call {
             let why = Refusal::new(480, why).code(Code::BROWSER_GONE);
             return self.finish(cx, EndReason::refused(HangupBy::Media, why));
         }
-        if leg.path.silent_since.is_some() {
+        let (lost, silent) = (leg.path.consent_lost, leg.path.is_silent());
+        if lost {
+            cx.arm(self.id, CallTimer::Path(end), BUSY);
+        }
+        if silent {
             self.restart_ice(cx, end);
         }
     }
@@ -182,7 +186,7 @@ impl Call {
         }
         // What has become of the last one decides; consent bounds it.
         cx.arm(call, CallTimer::Path(end), SETTLED);
-        if leg.path.asked >= MOST {
+        if leg.path.asked >= MOST_RESTARTS {
             return;
         }
         leg.path.asked += 1;
@@ -212,7 +216,7 @@ impl Call {
     /// page that was loaded anew may still come for its call: its consent decides.
     pub(super) fn restart_refused(&mut self, end: LegId) {
         if let Some(leg) = self.leg_mut(end) {
-            leg.path.asked = MOST;
+            leg.path.asked = MOST_RESTARTS;
         }
     }
 }

@@ -215,6 +215,11 @@ impl IceLiteAgent {
         self.last_check
     }
 
+    /// Whether consent has run out, and was not renewed.
+    pub(crate) fn is_lapsed(&self) -> bool {
+        self.lapsed
+    }
+
     /// Consent has run out: nothing may be sent (RFC 7675 §5.1).
     pub(crate) fn lapse(&mut self) {
         self.lapsed = true;

@@ -438,3 +438,37 @@ fn connections_that_calls_go_by_are_watched_closely_and_no_others() {
     ends(&mut lab, &invite, BACK);
     assert!(lab.in_call.is_empty(), "{:?}", lab.in_call);
 }
+
+/// Consent that is renewed in the last moment counts, and one that is lost again later is a new loss.
+#[test]
+fn consent_that_is_renewed_starts_afresh() {
+    let (mut lab, _, invite) = talking();
+    let lost = SessionEvent::ConsentLost { end: end(&lab) };
+    close(&mut lab, ALICE);
+    lab.advance(SECOND);
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    // Its media comes, without checks.
+    told(&mut lab, lost.clone());
+    lab.advance(5 * SECOND);
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    regained(&mut lab);
+    lab.advance(60 * SECOND);
+    faded(&mut lab);
+    lab.advance(4 * SECOND);
+    let asked = lab.take(BACK, "INVITE");
+    answers(&mut lab, BACK, &asked, &restarted(1));
+    regained(&mut lab);
+    ends(&mut lab, &invite, BACK);
+    // Without a renewal it is over when the time to renew it is.
+    let (mut lab, _, _) = talking();
+    close(&mut lab, ALICE);
+    lab.advance(SECOND);
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    told(&mut lab, lost);
+    lab.advance(11 * SECOND);
+    lab.take(T1, "BYE");
+    lab.advance(40 * SECOND);
+    lab.inbox.clear();
+}

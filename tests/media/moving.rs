@@ -124,7 +124,11 @@ fn without_consent_nothing_is_sent_until_it_is_renewed() {
     // Somebody who knows the password checks from elsewhere: that is no consent to send there.
     assert!(checks(&mut call, addr(31, 7_000), &ice("ours"), "theirs"));
     assert_eq!(goes_to(&mut call, 1_605), None);
+    // Nor does media that comes without checks.
+    talks(&mut call, 300, 3);
+    assert_eq!(told(&call).len(), 2, "without consent nobody is there");
     assert!(checks(&mut call, home, &ice("ours"), "theirs"));
+    assert!(matches!(told(&call)[..], [.., SessionEvent::Regained { end: BROWSER }]));
     assert_eq!(goes_to(&mut call, 1_610), Some(home));
     call.pass(Duration::from_secs(31));
     assert!(

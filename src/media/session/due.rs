@@ -95,6 +95,7 @@ impl Session {
         let MediaTransport::Browser { ice, .. } = &mut end.transport else { return };
         if end.connected && ice.consent_ends().is_some_and(|ends| now >= ends) {
             ice.lapse();
+            end.faded = true;
             sink.event(SessionEvent::ConsentLost { end: end.id });
         }
     }

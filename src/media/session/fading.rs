@@ -24,11 +24,11 @@ impl Session {
     /// Something authentic came from the browser of end `at`.
     pub(super) fn heard(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         let end = &mut self.ends[at];
-        if !matches!(end.transport, MediaTransport::Browser { .. }) {
-            return;
-        }
+        let MediaTransport::Browser { ice, .. } = &end.transport else { return };
         end.heard = Some(now);
-        if std::mem::take(&mut end.faded) {
+        // Without consent it is not there, whatever comes.
+        if end.faded && !ice.is_lapsed() {
+            end.faded = false;
             sink.event(SessionEvent::Regained { end: end.id });
         }
     }
