@@ -288,6 +288,7 @@ export function moving() {
         console.log(`        ${all}; to the browser ${figures(back).join(", ")}`);
         if (told.length || trunk.requests.length !== 2)
           throw new Error(`the trunk was told ${trunk.requests}`);
-        if (Math.max(...out, ...back) > (library ? 10_000 : 15_000)) throw new Error(`${out} and ${back} ms`);
+        if (Math.max(...out, ...back) > (library ? 10_000 : 15_000))
+          throw new Error(`${out} and ${back} ms`);
       }));
 }

@@ -234,7 +234,9 @@ export async function libraryPage(browser, library, port = 8097, host = "localho
         }<script src="/page.js"></script>`,
     );
   });
-  await new Promise((listening) => shop.listen(port, host.replace("localhost", "127.0.0.1"), listening));
+  await new Promise((listening) =>
+    shop.listen(port, host.replace("localhost", "127.0.0.1"), listening),
+  );
   await page.goto(`http://${host}:${port}/`);
   return { page, shop, problems };
 }
