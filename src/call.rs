@@ -36,6 +36,7 @@ mod queries;
 pub(crate) mod reach;
 mod refresh;
 pub(crate) mod reinvite;
+pub(crate) mod replacement;
 pub(crate) mod retries;
 pub(crate) mod route_cursor;
 mod routing;
@@ -268,6 +269,9 @@ impl Call {
                     self.branch_failed(cx, id, refusal);
                 }
             }
+            // Who left its page is waited for, and not there to consent.
+            SessionEvent::ConsentLost { end }
+                if self.leg_of(end).is_some_and(|leg| leg.page_left) => {}
             SessionEvent::ConsentLost { end }
                 if Some(end) == self.b_end() || end == self.caller.end =>
             {

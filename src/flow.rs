@@ -30,6 +30,15 @@ pub struct FlowState {
     pub account: Option<Arc<User>>,
     /// Until when that holds, seconds since 1970.
     pub until: Option<u64>,
+    /// Its browser said that the page is closed or reloaded.
+    pub page_left: bool,
+}
+
+impl FlowState {
+    /// A flow nobody is known to be behind.
+    pub(crate) fn opened(kind: FlowKind, remote: SocketAddr) -> FlowState {
+        FlowState { kind, remote, user: None, account: None, until: None, page_left: false }
+    }
 }
 
 /// What a user may do: as its login on this flow said, else as it is configured.

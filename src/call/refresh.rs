@@ -132,6 +132,9 @@ impl Call {
         if status < 200 {
             return;
         }
+        if self.leg_of(end).is_some_and(|leg| !leg.asked_within(client)) {
+            return;
+        }
         if self.state == CallPhase::Over {
             if let (200..=299, InDialogRequest::Refresh, Some(message)) = (status, asked, message) {
                 self.acknowledge_refresh(cx, end, message);

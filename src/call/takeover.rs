@@ -96,17 +96,19 @@ impl Call {
 
     /// The flow of an end is gone: what is in a dialog waits for its browser for the grace time,
     /// what rings until it has rung long enough.
-    pub(crate) fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+    /// `page_left`: its browser said that the page is closed or reloaded.
+    pub(crate) fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId, page_left: bool) {
         let (call, grace) = (self.id, cx.config.sip.flow_grace);
         let rings = self.branches.of_end(end).is_some_and(Branch::is_trying);
         let Some(leg) = self.leg_mut(end) else { return };
-        leg.flow_lost = true;
+        (leg.flow_lost, leg.page_left) = (true, page_left);
         if let Some(flow) = leg.successor.filter(|f| cx.services.flows.contains_key(f)) {
             self.take_up(cx, end, flow);
             return self.probe(cx, end);
         }
         if !rings {
             cx.arm(call, CallTimer::FlowGrace(end), grace);
+            self.media.away(cx, end, true);
         }
     }
 
@@ -133,13 +135,18 @@ impl Call {
                 self.take_up(cx, end, flow);
                 self.probe(cx, end);
             }
-            None if leg.flow_lost && !self.on_transferor_gone(cx, end) => {
+            None if leg.flow_lost => {
+                let page_left = leg.page_left;
+                if self.on_transferor_gone(cx, end) {
+                    return;
+                }
                 let by = if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
-                let why = "the browser's connection was lost and did not come back";
-                self.finish(
-                    cx,
-                    EndReason::refused(by, Refusal::new(480, why).code(Code::FLOW_LOST)),
-                );
+                let (why, code) = if page_left {
+                    ("the page was closed or reloaded, and did not come back", Code::PAGE_LEFT)
+                } else {
+                    ("the browser's connection was lost and did not come back", Code::FLOW_LOST)
+                };
+                self.finish(cx, EndReason::refused(by, Refusal::new(480, why).code(code)));
             }
             None => {}
         }
@@ -175,7 +182,8 @@ impl Call {
         cx.disarm(call, CallTimer::FlowGrace(end));
         let signalling = cx.remote_ip(hop);
         let Some(leg) = self.leg_mut(end) else { return };
-        (leg.flow_lost, leg.successor, leg.probe) = (false, None, None);
+        (leg.flow_lost, leg.page_left, leg.successor, leg.probe) = (false, false, None, None);
+        let talks = leg.dialog.is_some();
         leg.hop = hop;
         leg.signalling = signalling.or(leg.signalling);
         leg.dialog.iter_mut().for_each(|d| d.hop = hop);
@@ -185,6 +193,9 @@ impl Call {
             if timer.refresher == Refresher::Us {
                 cx.arm(call, CallTimer::Session(end), OVERDUE_REFRESH);
             }
+        }
+        if talks {
+            self.media.away(cx, end, false);
         }
         let Some(leg) = self.leg_mut(end) else { return };
         let accepted = leg.ack_wait.as_ref().map(|w| (w.server, w.bytes.clone()));

@@ -19,6 +19,7 @@ mod reflection;
 mod refusals;
 mod registration;
 mod reliable;
+mod reload;
 mod renegotiation;
 mod restart;
 mod routes;

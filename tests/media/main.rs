@@ -7,6 +7,7 @@ mod dtls;
 mod lab;
 mod presses;
 mod quality;
+mod reload;
 mod restarts;
 mod sdes;
 mod silence;
