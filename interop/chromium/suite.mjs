@@ -34,6 +34,7 @@ import { packages } from "./packages.mjs";
 import { peers } from "./peers.mjs";
 import { phones } from "./phone.mjs";
 import { network } from "./network.mjs";
+import { reloadCases } from "./reload.mjs";
 import { signalling } from "./signalling.mjs";
 
 let node, chrome, alice;
@@ -459,6 +460,7 @@ libraries({
 });
 packages(() => chrome);
 phones(() => chrome);
+reloadCases(() => chrome);
 network(() => chrome);
 latency(() => chrome);
 

@@ -170,6 +170,9 @@ impl Call {
             }
         };
         let by = self.hangup_by(end);
+        if gone && asked == InDialogRequest::Probe && self.page_forgot(cx, end) {
+            return;
+        }
         if gone && !self.on_transferor_gone(cx, end) {
             let Some(leg) = self.leg_mut(end) else { return };
             let why = format!("{} does not know the call any more ({status})", leg.party);

@@ -1,7 +1,7 @@
 //! A leg whose flow is lost, or whose browser came back by another (RFC 5626 §3.1: a dialog is not
 //! a flow).
 
-use super::branch::{Branch, BranchState};
+use super::branch::{Branch, BranchState, BranchTarget};
 use super::leg::Leg;
 use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::Party;
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// How long a flow has to answer that another one of the same browser seems to replace.
 const REPLACED_ANSWERS: Duration = Duration::from_secs(2);
+
+/// How long a page that is back, and does not know its call, has to take it up by Replaces.
+const RELOADED: Duration = Duration::from_secs(10);
 
 /// How soon after a browser is back its session is refreshed.
 const OVERDUE_REFRESH: Duration = Duration::from_secs(2);
@@ -70,7 +73,7 @@ impl Call {
         }
         let branch = self.branches.of_end(leg.end)?;
         match &branch.target {
-            super::branch::BranchTarget::User { contact, .. } => Some(contact.clone()),
+            BranchTarget::User { contact, .. } => Some(contact.clone()),
             _ => None,
         }
     }
@@ -175,6 +178,21 @@ impl Call {
         true
     }
 
+    /// The browser that is back does not know the call: its page was reloaded, and may be about to
+    /// say so itself. False: there is no page at this end, or it has left the call.
+    pub(super) fn page_forgot(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
+        let call = self.id;
+        let talks = end == self.caller.end || self.opposite(end).is_some();
+        let Some(leg) = self.leg_mut(end).filter(|_| talks) else { return false };
+        if !matches!(leg.party, Party::User { .. }) {
+            return false;
+        }
+        (leg.flow_lost, leg.page_left) = (true, true);
+        cx.arm(call, CallTimer::FlowGrace(end), RELOADED);
+        self.media.away(cx, end, true);
+        true
+    }
+
     /// The leg goes on by another flow of its account. What waits for its browser is sent there
     /// once more: the INVITE it rings for, the answer to the one it made.
     pub(crate) fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
@@ -207,6 +225,34 @@ impl Call {
             self.uas.move_to(cx, hop);
         }
         self.ring_again(cx, end, hop);
+    }
+
+    /// A browser that rang is back as another page, with a Contact of its own, which knows nothing
+    /// of the INVITE: it is rung anew. False: it is the same page, or it does not ring.
+    pub(crate) fn ring_anew(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        binding: &Binding,
+    ) -> bool {
+        let rings = |b: &&mut Branch| matches!(b.state, BranchState::Calling | BranchState::Early);
+        let Some(branch) = self.branches.of_end_mut(end).filter(rings) else { return false };
+        let BranchTarget::User { contact, path, .. } = &mut branch.target else { return false };
+        if same_contact(contact, &binding.contact) {
+            return false;
+        }
+        contact.clone_from(&binding.contact);
+        path.clone_from(&binding.path);
+        branch.early_dialogs.clear();
+        if let Some(client) = branch.client {
+            cx.services.transactions.cancelled(cx.now, client);
+        }
+        let (id, hop) = (branch.id, Hop::Flow(binding.flow));
+        branch.leg.hop = hop;
+        branch.leg.signalling = cx.remote_ip(hop).or(branch.leg.signalling);
+        (branch.leg.flow_lost, branch.leg.page_left, branch.leg.successor) = (false, false, None);
+        self.send_invite(cx, id);
+        true
     }
 
     /// A browser that rang is back: it rings on, or is told that it need not any more.

@@ -247,6 +247,9 @@ impl Gateway {
         for (id, end, lost) in legs {
             self.with_call(turn, id, |call, cx| {
                 if lost {
+                    if call.ring_anew(cx, end, binding) {
+                        return;
+                    }
                     call.take_up(cx, end, flow);
                     call.probe(cx, end);
                 } else {

@@ -580,3 +580,51 @@ fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
     trunk_hears_nothing(&lab);
     trunk_hangs_up_only(&mut lab, &trunk, visitor(9));
 }
+
+#[test]
+fn a_page_that_registers_first_is_asked_for_its_call_and_may_take_it_up_all_the_same() {
+    for dialled in [true, false] {
+        let (mut lab, seen, trunk) = begun(dialled);
+        leaves(&mut lab, ALICE);
+        // Its instance is the one it had, so the gateway looks whether it knows the call.
+        lab.log_in(page(7), "secret-a", "uuid-a");
+        let probe = lab.take(page(7), "OPTIONS");
+        lab.reply(page(7), &probe, 481, "");
+        lab.advance(Duration::from_secs(4));
+        takes_up(&mut lab, page(7), &seen);
+        lab.advance(Duration::from_secs(60));
+        trunk_hears_nothing(&lab);
+        trunk_hangs_up(&mut lab, &trunk, page(7));
+    }
+}
+
+#[test]
+fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_then() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 180, "");
+    lab.take(T1, "180");
+    leaves(&mut lab, ALICE);
+    lab.advance(Duration::from_secs(1));
+    let contact = "Contact: <sip:x7@y.invalid;transport=ws>;reg-id=1;\
+                   +sip.instance=\"<urn:uuid-a>\";expires=600\r\nSupported: outbound, path\r\n";
+    lab.log_in_with(page(7), "secret-a", contact);
+    let again = lab.take(page(7), "INVITE");
+    assert!(again.request_uri().contains("x7@y.invalid"), "{}", again.request_uri());
+    assert_eq!(again.call_id(), ringing.call_id());
+    lab.reply_as(page(7), &again, 180, "", "page");
+    // What the page before said late says nothing.
+    lab.reply(ALICE, &ringing, 480, "");
+    lab.reply_as(page(7), &again, 200, ANSWER, "page");
+    lab.take(page(7), "ACK");
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    lab.advance(Duration::from_secs(60));
+    assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
+    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(page(7), "BYE");
+    lab.reply(page(7), &bye, 200, "");
+    lab.expect_idle();
+}
