@@ -41,7 +41,7 @@ codes! {
     NOT_PASSED_ON = 3016, ONE_STOPPED = 3017,
     MEDIA_STOPPED = 3020, BROWSER_GONE = 3021, TRUNK_GONE = 3022, DIGITS = 3030,
     RECORDS = 5001, WEBHOOK = 5002, STATE = 5003, RECORDS_LOST = 5004,
-    RECORDS_CORRUPT = 5005, RESTARTED = 5006, MEDIA_BUG = 9001, SESSION_BUG = 9002, WORKER_BEHIND = 9003, CALL_BUG = 9004,
+    RECORDS_CORRUPT = 5005, RESTARTED = 5006, ACME = 5007, OWN_CERTIFICATE = 5008, MEDIA_BUG = 9001, SESSION_BUG = 9002, WORKER_BEHIND = 9003, CALL_BUG = 9004,
     WORKER_DIED = 9005, CORE_DIED = 9006, STANDS_STILL = 9007,
 }
 
@@ -49,8 +49,11 @@ codes! {
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorEntry {
+    /// A few words.
     pub title: String,
+    /// What it usually comes from.
     pub likely: String,
+    /// What to do.
     pub fix: String,
 }
 

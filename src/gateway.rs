@@ -63,6 +63,7 @@ use turn::Turn;
 
 /// What the world tells the core.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "where from, and what")]
 pub enum Input {
     FlowOpened {
         flow: Flow,
@@ -150,9 +151,11 @@ pub struct Gateway {
     unproved: Timers<Flow>,
     overload: Overload,
     awaited: Option<(IpAddr, Instant)>,
+    proved: Option<IpAddr>,
     draining: bool,
     dropped: u64,
     refused: u64,
+    /// What is remembered of calls.
     pub recorder: Recorder,
     /// Routes that were looked at in this turn, for the recorder.
     routed: Vec<(CallId, Vec<Considered>)>,
@@ -193,6 +196,7 @@ impl Gateway {
             unproved: Timers::default(),
             overload,
             awaited: None,
+            proved: None,
             draining: false,
             dropped: 0,
             refused: 0,
@@ -425,21 +429,29 @@ pub struct Gauges {
     pub calls: usize,
     /// Recorded calls that wait for a transaction to run out.
     pub ending: usize,
+    /// Open SIP transactions.
     pub transactions: usize,
+    /// Running timers.
     pub timers: usize,
+    /// Dialogs of all calls.
     pub dialogs: usize,
+    /// Registered contacts.
     pub bindings: usize,
+    /// Open connections.
     pub flows: usize,
     /// Entries of the tables that lead to calls.
     pub indexed: usize,
     /// Questions to DNS that are open.
     pub pending_queries: usize,
+    /// To registration, message and dialog events.
     pub subscriptions: usize,
     /// Sources and users about whom something is known: guesses, answers, what they have spent.
     pub remembered: usize,
+    /// Requests of strangers without an answer, since the start.
     pub dropped: u64,
     /// Messages sent once more because nothing came, by transport.
     pub repeated: [u64; 4],
+    /// No new calls are taken.
     pub draining: bool,
     /// Calls that would be taken now.
     pub calls_left: usize,

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 /// One question to DNS.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum DnsQuery {
+    /// Which transports a domain has.
     Naptr(String),
+    /// Which hosts a service has.
     Srv(String),
     /// A and AAAA.
     Address(String),
@@ -35,27 +37,39 @@ impl DnsQuery {
 /// One NAPTR record (RFC 3263 §4.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Naptr {
+    /// The lowest first.
     pub order: u16,
+    /// Among equal orders, the lowest first.
     pub preference: u16,
+    /// `s` leads to SRV.
     pub flags: String,
+    /// `SIP+D2U` and so on.
     pub service: String,
+    /// The name to ask for next.
     pub replacement: String,
 }
 
 /// One SRV record (RFC 2782).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Srv {
+    /// The lowest first.
     pub priority: u16,
+    /// Share among equal priorities.
     pub weight: u16,
+    /// Of the service there.
     pub port: u16,
+    /// A host's name.
     pub target: String,
 }
 
 /// What DNS said; an empty list is an answer too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Records {
+    /// What it found.
     Naptr(Vec<Naptr>),
+    /// What it found.
     Srv(Vec<Srv>),
+    /// A and AAAA.
     Address(Vec<IpAddr>),
 }
 

@@ -1,10 +1,13 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
+pub mod acme;
 mod budget;
+pub(crate) mod certificate;
 pub(crate) mod dns;
 pub(crate) mod handshakes;
 pub(crate) mod hep;
 mod metered;
+pub(crate) mod proved;
 pub(crate) mod seats;
 pub(crate) mod sip_certificate;
 pub mod stun;
@@ -46,8 +49,11 @@ pub(crate) fn tune(stream: &tokio::net::TcpStream) {
 
 /// The core's task while it does a piece of [`Work`].
 pub struct WorkTurn<'a> {
+    /// When it began.
     pub now: Instant,
+    /// For timestamps in text.
     pub clock: &'a WallClock,
+    /// What is carried out after it.
     pub out: &'a mut Vec<Output>,
 }
 
@@ -79,6 +85,7 @@ impl fmt::Debug for Reloaded {
 /// What shells send to the core's task.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
+#[allow(missing_docs, reason = "what its type says")]
 pub enum Arrival {
     Input(Input),
     Work(Work),

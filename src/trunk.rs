@@ -189,7 +189,9 @@ impl TrunkState {
 /// What falls due.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Due {
+    /// OPTIONS to the trunk of this name.
     Probe(String),
+    /// REGISTER at the trunk's registrar of this number.
     Register(String, usize),
 }
 

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 /// A timer of one call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs, reason = "named for what is due")]
 pub enum CallTimer {
     /// The current step rings or dials for too long.
     Ring,
@@ -55,6 +56,7 @@ impl CallTimer {
 
 /// What is asked of the world and answered later.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "what is asked, for whom")]
 pub enum Question {
     /// A name's records.
     Dns(crate::resolver::DnsQuery),
@@ -68,6 +70,7 @@ pub enum Question {
 
 /// What a request of ours within a dialog was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the methods")]
 pub enum InDialogRequest {
     /// A re-INVITE or UPDATE that keeps the session alive.
     Refresh,
@@ -82,6 +85,7 @@ pub enum InDialogRequest {
 
 /// Who waits for the responses to a request of ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "who it is, by name or number")]
 pub enum TransactionUser {
     /// The INVITE of a branch.
     Branch(CallId, u16),
@@ -125,6 +129,7 @@ pub(crate) enum Followup {
 
 /// Who waits for DNS.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "who waits, by name")]
 pub enum DnsWaiter {
     Branch(CallId, u16),
     /// A probe or registration of a trunk.
@@ -133,6 +138,7 @@ pub enum DnsWaiter {
 
 /// What the core asks of the shells.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "named for what is done")]
 pub enum Output {
     Send(Transmit),
     CloseFlow(Flow),
@@ -147,6 +153,7 @@ pub enum Output {
 }
 
 /// What a call works with while it handles one input.
+#[allow(missing_docs, reason = "what it is made of")]
 pub struct CallContext<'a> {
     pub now: Instant,
     /// Shared and read only, so that what is read from it outlives a change of the services.

@@ -25,9 +25,13 @@ pub struct NodeIdentity {
     pub fingerprint: String,
     /// Port of our UDP and TCP SIP listeners.
     pub udp_port: u16,
+    /// 0 where there is none.
     pub tcp_port: u16,
+    /// 0 where there is none.
     pub tls_port: u16,
+    /// The page is by `https`.
     pub web_secure: bool,
+    /// Media threads.
     pub workers: usize,
     /// The wall clock at the start, seconds since 1970.
     pub unix: u64,
@@ -54,22 +58,29 @@ impl NodeIdentity {
 
 /// The node's parts that a call asks things of.
 pub struct Services {
+    /// What never changes while the node runs.
     pub identity: NodeIdentity,
     /// When the node started, by the clock of inputs.
     pub started: Instant,
+    /// SIP's (RFC 3261 §17).
     pub transactions: Transactions,
     /// Who waits for the response to each request of ours.
     pub transaction_users: IdMap<ClientId, TransactionUser>,
+    /// Of calls.
     pub timers: Timers<(CallId, CallTimer)>,
+    /// Who is where.
     pub registrar: Registrar,
     /// How often each user and source may do what reaches others.
     pub brakes: Brakes,
+    /// The state of each.
     pub trunks: Trunks,
     /// Calls that each trunk carries or is tried for.
     pub trunk_calls: HashMap<String, usize>,
+    /// Open connections.
     pub flows: IdMap<Flow, FlowState>,
     /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
     pub aliases: HashMap<(String, SocketAddr), Flow>,
+    /// What DNS said.
     pub locator: Resolver,
     /// Questions to DNS that are open, and who waits for each.
     pub pending_queries: HashMap<DnsQuery, Vec<DnsWaiter>>,

@@ -5,6 +5,7 @@ use anyhow::Context;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use webtrunk::private;
 
 /// Peers whose half is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -241,10 +242,16 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A peer's half holds no secret, and is read by the peer's service once it is copied there.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
+        private::folder_of_configuration(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+    let written = if path.extension().is_some_and(|e| e == "toml") {
+        private::write_configuration(path, text.as_bytes())
+    } else {
+        std::fs::write(path, text)
+    };
+    written.with_context(|| format!("{} cannot be written", path.display()))
 }

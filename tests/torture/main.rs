@@ -33,7 +33,7 @@ use Verdict::*;
 /// One case: name in the RFC, bytes, verdict, and why.
 pub struct Case(pub &'static str, pub Vec<u8>, pub Verdict, pub &'static str);
 
-pub fn crlf(text: &str) -> Vec<u8> {
+pub(crate) fn crlf(text: &str) -> Vec<u8> {
     text.replace('\n', "\r\n").into_bytes()
 }
 
