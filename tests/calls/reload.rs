@@ -29,7 +29,7 @@ fn leaves(lab: &mut Lab, page: Peer) {
 }
 
 /// The dialog of a page as a Replaces header: of the 200 it got, or of the INVITE it answered.
-fn replaces(seen: &Message) -> String {
+pub(crate) fn replaces(seen: &Message) -> String {
     let tag = |address: Option<&str>| {
         address.and_then(|a| Some(a.split_once(";tag=")?.1.to_owned())).unwrap_or("peer".into())
     };
