@@ -170,7 +170,8 @@ impl Call {
             }
         };
         let by = self.hangup_by(end);
-        if gone && asked == InDialogRequest::Probe && self.page_forgot(cx, end) {
+        let reloaded = gone && asked == InDialogRequest::Probe && message.is_some();
+        if reloaded && self.page_forgot(cx, end) {
             return;
         }
         if gone && !self.on_transferor_gone(cx, end) {

@@ -29,7 +29,7 @@ use crate::sip::transaction::{Hop, ServerId};
 use crate::worker::WorkerCommand;
 
 /// Dialogs a leg had before that may still be named.
-const MAX_FORMER: usize = 8;
+const MAX_FORMER: usize = 4;
 
 /// An INVITE that is to take the place of a leg's dialog.
 pub(crate) struct Replacement<'a> {

@@ -195,7 +195,10 @@ impl Gateway {
             self.refuse(turn, server, invite, &why);
             return true;
         }
-        self.recorder.name(call, invite.call_id());
+        let before = self.calls.get(call).and_then(|call| call.dialog_of(end));
+        if let Some(before) = before.map(|dialog| dialog.id.call_id.clone()) {
+            self.recorder.succeed(call, &before, invite.call_id());
+        }
         let party = party.clone();
         let by = Replacement { server, hop, invite, replaces: &replaces, party };
         self.with_call(turn, call, |call, cx| call.replace(cx, end, by));
