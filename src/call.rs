@@ -37,6 +37,7 @@ mod queries;
 pub(crate) mod reach;
 mod refresh;
 pub(crate) mod reinvite;
+pub(crate) mod replacement;
 pub(crate) mod retries;
 pub(crate) mod route_cursor;
 mod routing;
@@ -272,6 +273,9 @@ impl Call {
             SessionEvent::Connected { end, .. } => self.on_media_connected(end),
             SessionEvent::Faded { end, since } => self.on_faded(cx, end, since),
             SessionEvent::Regained { end } => self.on_regained(cx, end),
+            // Who left its page is waited for, and not there to consent.
+            SessionEvent::ConsentLost { end }
+                if self.leg_of(end).is_some_and(|leg| leg.page_left) => {}
             SessionEvent::ConsentLost { end } => self.on_consent_lost(cx, end),
             SessionEvent::NoMedia { since } => self.on_no_media(cx, since),
             SessionEvent::Digit { end, event, length } => self.send_digit(cx, end, event, length),

@@ -34,6 +34,23 @@ pub struct FlowState {
     pub until: Option<u64>,
     /// A leg goes by it.
     pub in_call: bool,
+    /// Its browser said that the page is closed or reloaded.
+    pub page_left: bool,
+}
+
+impl FlowState {
+    /// A flow nobody is known to be behind.
+    pub(crate) fn opened(kind: FlowKind, remote: SocketAddr) -> FlowState {
+        FlowState {
+            kind,
+            remote,
+            user: None,
+            account: None,
+            until: None,
+            in_call: false,
+            page_left: false,
+        }
+    }
 }
 
 /// What a user may do: as its login on this flow said, else as it is configured.

@@ -73,6 +73,11 @@ pub enum Input {
     FlowClosed {
         flow: Flow,
     },
+    /// A browser said that the page behind a WebSocket is closed or reloaded (RFC 6455 §7.4.1:
+    /// 1001).
+    PageLeft {
+        flow: Flow,
+    },
     Received {
         hop: Hop,
         remote: SocketAddr,
@@ -211,6 +216,7 @@ impl Gateway {
         match input {
             Input::FlowOpened { flow, kind, remote } => self.flow_opened(turn, flow, kind, remote),
             Input::FlowClosed { flow } => self.flow_closed(turn, flow),
+            Input::PageLeft { flow } => self.page_left(flow),
             Input::Received { hop, remote, message } => self.received(turn, hop, remote, message),
             Input::Unreadable { remote, rest, why } => {
                 self.unreadable(remote, &rest, &why, turn.out)

@@ -133,7 +133,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             &["branch_snapshot", "call_snapshot"],
             &["failure", "outgoing", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
-            &["operator", "silent_trunk", "takeover", "third_party", "uac", "uas"],
+            &["operator", "replacement", "silent_trunk", "takeover", "third_party", "uac", "uas"],
             &["outcome"],
         ],
     ),

@@ -33,6 +33,8 @@ use std::time::Instant;
 /// Entries a call begins with that are kept whatever follows; and how many follow at most.
 const HEAD: usize = 64;
 const TAIL: usize = 192;
+/// Call-IDs that took the place of a leg's, and are known at a time.
+const MAX_SUCCESSORS: usize = 8;
 /// Entries of a usual call.
 const USUAL: usize = 24;
 /// Bytes of text a call begins with room for.
@@ -121,6 +123,8 @@ pub struct CallTrace {
     bytes: usize,
     /// The SIP Call-IDs of its legs, and the lane each is drawn in.
     names: SmallVec<[(Arc<str>, Option<usize>); 2]>,
+    /// Those of them that took the place of others, the oldest first.
+    successors: VecDeque<Arc<str>>,
 }
 
 impl CallTrace {
@@ -138,6 +142,7 @@ impl CallTrace {
             unused: 0,
             bytes: 256,
             names: SmallVec::new(),
+            successors: VecDeque::new(),
         }
     }
 
@@ -267,6 +272,26 @@ impl Recorder {
         let name: Arc<str> = sip_call_id.into();
         if self.names.insert(name.clone(), call) != Some(call) {
             flight.names.push((name, None));
+        }
+    }
+
+    /// The leg with the Call-ID `before` may have another one from now on, which is drawn where it
+    /// was.
+    pub(crate) fn succeed(&mut self, call: CallId, before: &str, sip_call_id: &str) {
+        if self.call_of(sip_call_id).is_some() {
+            return;
+        }
+        let lane = self.lane(call, before);
+        let Some(flight) = self.flights.get_mut(&call) else { return };
+        let name: Arc<str> = sip_call_id.into();
+        self.names.insert(name.clone(), call);
+        flight.names.push((name.clone(), lane));
+        flight.successors.push_back(name);
+        if flight.successors.len() > MAX_SUCCESSORS
+            && let Some(gone) = flight.successors.pop_front()
+        {
+            flight.names.retain(|(name, _)| *name != gone);
+            self.names.remove(&gone);
         }
     }
 
@@ -451,6 +476,21 @@ mod tests {
         let flight = recorder.get(call).expect("a live call is never forgotten");
         assert_eq!((flight.entries.len(), flight.skipped), (HEAD + TAIL, 5_000 - HEAD - TAIL));
         assert!(recorder.size().1 < 600_000, "{:?}", recorder.size());
+    }
+
+    #[test]
+    fn a_leg_that_is_taken_up_again_and_again_stays_in_its_lane_and_its_last_names_are_known() {
+        let (now, call) = (Instant::now(), CallId(1));
+        let mut recorder = Recorder::new(Limits { calls: 10, memory: 1 << 20, messages: true });
+        let hop = Hop::Udp(SocketAddr::from(([192, 0, 2, 1], 5060)));
+        recorder.open(now, call, "alice", "+1", "page-0");
+        let lane = recorder.add_lane(call, "page-0", hop, "browser alice".into());
+        for n in 1..1_000 {
+            recorder.succeed(call, &format!("page-{}", n - 1), &format!("page-{n}"));
+            assert_eq!(recorder.lane(call, &format!("page-{n}")), lane, "{n}");
+        }
+        assert_eq!(recorder.names.len(), 1 + MAX_SUCCESSORS);
+        assert_eq!((recorder.call_of("page-0"), recorder.call_of("page-1")), (Some(call), None));
     }
 
     #[test]

@@ -383,6 +383,10 @@ fn embeddable(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     response
         .headers_mut()
         .insert("cross-origin-resource-policy", HeaderValue::from_static("cross-origin"));
+    // A module of another origin is loaded by CORS; what is in it is no secret.
+    response
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }
 
@@ -438,7 +442,7 @@ fn respond(
 }
 
 /// Scripts that pages of other origins embed; which of them may connect is for web.origins to say.
-const EMBEDDABLE: [&str; 2] = ["/call-button.js", "/jssip.js"];
+const EMBEDDABLE: [&str; 3] = ["/call-button.js", "/jssip.js", "/resume.js"];
 
 /// A file of the page: its kind and its bytes.
 fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
@@ -451,6 +455,7 @@ fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
         "/phone.js" => (SCRIPT, include_bytes!("web/dist/phone.js")),
         "/call-button.js" => (SCRIPT, include_bytes!("web/dist/call-button.js")),
         "/console.js" => (SCRIPT, include_bytes!("web/dist/console.js")),
+        "/resume.js" => (SCRIPT, include_bytes!("web/dist/resume.js")),
         "/jssip.js" => (SCRIPT, include_bytes!("web/dist/jssip.js")),
         "/service-worker.js" => (SCRIPT, include_bytes!("web/service-worker.js")),
         "/console.css" => (STYLE, include_bytes!("web/dist/console.css")),

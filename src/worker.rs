@@ -111,6 +111,19 @@ pub enum WorkerCommand {
         end: LegId,
         ice: Ice,
     },
+    /// Another page of a browser's is there, with these ICE credentials of ours towards it; the
+    /// end stays where it is.
+    Renew {
+        session: u64,
+        end: LegId,
+        ice: Ice,
+    },
+    /// A browser's page is away for a while, or is back: who hears it hears faint noise meanwhile.
+    Away {
+        session: u64,
+        end: LegId,
+        away: bool,
+    },
     CloseEnd {
         session: u64,
         end: LegId,

@@ -34,6 +34,12 @@ function bundled(file, text, options = {}) {
   return made.outputFiles[0].text;
 }
 
+/** As [`bundled`], of a module that imports these others. */
+export function bundledFiles(file, text, others) {
+  for (const [name, source] of Object.entries(others)) writeFileSync(join(APP, name), source);
+  return bundled(file, text);
+}
+
 /** The application's sources pass the compiler at its strictest. */
 function typed(file) {
   const strict = ["--strict", "--noEmit", "--skipLibCheck", "--types", ""];
@@ -46,7 +52,7 @@ function typed(file) {
 
 let left = null;
 /** A shop with these files, and a page of it; what the page plays can be listened to. */
-async function shop(browser, files) {
+export async function shop(browser, files) {
   const token = { uri: "sip:bob@wt.test", ws: "ws://localhost:8090/sip" };
   const all = {
     "/voice/token": JSON.stringify({ ...token, username: "bob", password: "bob-secret" }),

@@ -18,6 +18,8 @@ export const PUBLIC = "10.45.0.1";
 const children = new Set();
 execFileSync(join(ROOT, "interop/certificates.sh"), [work]);
 process.env.WEBTRUNK_CERTS = work;
+// Another gateway of this machine may have the usual place.
+process.env.WEBTRUNK_CONTROL = join(work, "c.sock");
 
 export function start(command, args, options = {}) {
   const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], ...options });

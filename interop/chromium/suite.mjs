@@ -35,6 +35,7 @@ import { peers } from "./peers.mjs";
 import { phones } from "./phone.mjs";
 import { moving } from "./moving.mjs";
 import { network } from "./network.mjs";
+import { reloadCases } from "./reload.mjs";
 import { signalling } from "./signalling.mjs";
 
 let node, chrome, alice;
@@ -460,6 +461,7 @@ libraries({
 });
 packages(() => chrome);
 phones(() => chrome);
+reloadCases(() => chrome);
 network(() => chrome);
 moving();
 latency(() => chrome);

@@ -163,6 +163,11 @@ impl Branch {
         &self.call_id
     }
 
+    /// What peers know it by.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.leg.tags().chain([&self.call_id]).cloned().collect()
+    }
+
     /// Gives up on it, in the way its state asks for.
     pub(crate) fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
         cx.disarm(call, CallTimer::Silent(self.id));

@@ -76,6 +76,11 @@ impl CallMedia {
         cx.media(self.worker, WorkerCommand::Part { session: self.session, end });
     }
 
+    /// The page of an end is away for a while, or is back.
+    pub(super) fn away(&self, cx: &mut CallContext<'_>, end: LegId, away: bool) {
+        cx.media(self.worker, WorkerCommand::Away { session: self.session, end, away });
+    }
+
     /// Closes an end.
     pub(super) fn close_end(&self, cx: &mut CallContext<'_>, end: LegId) {
         cx.media(self.worker, WorkerCommand::CloseEnd { session: self.session, end });

@@ -174,7 +174,9 @@ impl Call {
         let id = self.id;
         for leg in self.legs() {
             if leg.dialog.is_some() {
-                cx.services.dialogs.insert(leg.local_tag.clone(), (id, leg.end));
+                for tag in leg.tags() {
+                    cx.services.dialogs.insert(tag.clone(), (id, leg.end));
+                }
             }
             if leg.flow_lost {
                 cx.arm(id, CallTimer::FlowGrace(leg.end), leg.grace_left(cx.config, cx.now));

@@ -258,7 +258,10 @@ impl CallContext<'_> {
     /// As [`refuse`](Self::refuse), with what its status asks for besides (RFC 3261 §21.4, RFC 4028
     /// §6).
     pub(crate) fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
-        let mut response = MessageWriter::refusal(request, why, "", &self.config.domain);
+        // RFC 3261 §8.2.6.2: a request without a To tag gets one.
+        let tagged = request.to().is_some_and(|to| to.tag().is_some());
+        let tag = if tagged { String::new() } else { self.token() };
+        let mut response = MessageWriter::refusal(request, why, &tag, &self.config.domain);
         match why.status {
             415 => response.put(HeaderName::Accept, ACCEPT),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),

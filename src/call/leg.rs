@@ -16,7 +16,7 @@ use crate::sdp::crypto::{LocalKeys, Policy};
 use crate::sdp::offer_answer::{Ice, LegKind, Local, Negotiated, Negotiation};
 use crate::sip::build::MessageWriter;
 use crate::sip::capabilities::Capabilities;
-use crate::sip::dialog::Dialog;
+use crate::sip::dialog::{Dialog, DialogId};
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -73,12 +73,18 @@ pub(crate) struct Leg {
     pub signalling: Option<IpAddr>,
     pub local_tag: String,
     pub dialog: Option<Dialog>,
+    /// Dialogs that were replaced, the oldest first, while a Replaces may still name them.
+    pub former: Vec<DialogId>,
+    /// The first request of ours that may have been made in its dialog.
+    pub first_client: ClientId,
     pub negotiation: Negotiation,
     pub ack_wait: Option<AckWait>,
     /// Its WebSocket is gone; nothing can be sent until it is back.
     pub flow_lost: bool,
     /// The way its media takes, if it is a browser's.
     pub path: MediaPath,
+    /// It went as a page does that is closed or reloaded.
+    pub page_left: bool,
     /// The flow its browser has registered by since, while nobody knows whether its own still
     /// lives: two tabs may share one instance.
     pub successor: Option<Flow>,
@@ -179,10 +185,13 @@ impl Leg {
             signalling: cx.remote_ip(hop).or(Some(remote_ip)),
             local_tag: cx.token(),
             dialog: None,
+            former: Vec::new(),
+            first_client: ClientId(0),
             negotiation,
             ack_wait: None,
             flow_lost: false,
             path: MediaPath::default(),
+            page_left: false,
             successor: None,
             probe: None,
             silent: false,
@@ -450,6 +459,16 @@ impl Leg {
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
             self.say_goodbye(cx, bye, &branch, why);
         }
+    }
+
+    /// Our tags it is, and was, known by.
+    pub(crate) fn tags(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.local_tag).chain(self.former.iter().map(|id| &id.local_tag))
+    }
+
+    /// Whether what became of a request of ours says anything of its dialog: it was made in it.
+    pub(super) fn asked_within(&self, client: ClientId) -> bool {
+        client >= self.first_client
     }
 
     /// Remembers its dialog under our tag.

@@ -10,7 +10,7 @@ use crate::dialplan::Permits;
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Negotiation, NegotiationSnapshot, Settled};
 use crate::sip::capabilities::Capabilities;
-use crate::sip::dialog::{Dialog, DialogSnapshot, HopSnapshot};
+use crate::sip::dialog::{Dialog, DialogId, DialogSnapshot, HopSnapshot};
 use crate::sip::digest::Secret;
 use crate::sip::session_timer::SessionTimer;
 use crate::sip::transaction::Hop;
@@ -37,6 +37,7 @@ pub(crate) struct LegSnapshot {
     signalling: Option<IpAddr>,
     local_tag: String,
     dialog: Option<DialogSnapshot>,
+    former: Vec<DialogId>,
     negotiation: NegotiationSnapshot,
     peer: Capabilities,
     passes: Vec<String>,
@@ -107,6 +108,7 @@ impl Leg {
             signalling: self.signalling,
             local_tag: self.local_tag.clone(),
             dialog: self.dialog.as_ref().map(Dialog::snapshot),
+            former: self.former.clone(),
             negotiation: self.negotiation.snapshot(),
             peer: self.peer.clone(),
             passes: self.passes.clone(),
@@ -146,6 +148,7 @@ impl Leg {
         leg.signalling = snapshot.signalling;
         leg.local_tag = snapshot.local_tag;
         leg.dialog = snapshot.dialog.map(|dialog| Dialog::restore(dialog, trunk));
+        leg.former = snapshot.former;
         if then < cx.now {
             // What was asked in the last moment is not in the value, and no number is used twice.
             leg.dialog.iter_mut().for_each(|dialog| dialog.local_cseq += UNKNOWN);

@@ -120,7 +120,8 @@ impl Call {
     /// Waits for the browser of an end whose flow is lost, for as long as it is worth it now.
     pub(super) fn await_back(&self, cx: &mut CallContext<'_>, end: LegId) {
         let rings = self.branches.of_end(end).is_some_and(super::Branch::is_trying);
-        if let Some(leg) = self.leg_of(end).filter(|_| !rings) {
+        // A page that was left is waited for as long as was said then: its media went with it.
+        if let Some(leg) = self.leg_of(end).filter(|leg| !rings && !leg.page_left) {
             let left = leg.grace_left(cx.config, cx.now);
             cx.arm(self.id, CallTimer::FlowGrace(end), left);
         }

@@ -97,7 +97,7 @@ impl Call {
 
     /// Our tags and Call-IDs it is known by.
     pub(crate) fn names(&self) -> impl Iterator<Item = &String> {
-        let legs = self.legs().map(|l| &l.local_tag);
+        let legs = self.legs().flat_map(Leg::tags);
         legs.chain(self.all_branches().map(|b| &b.call_id)).chain(self.branches.retired())
     }
 

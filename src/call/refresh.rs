@@ -139,6 +139,9 @@ impl Call {
         if status < 200 {
             return;
         }
+        if self.leg_of(end).is_some_and(|leg| !leg.asked_within(client)) {
+            return;
+        }
         if self.state == CallPhase::Over {
             if let (200..=299, InDialogRequest::Refresh, Some(message)) = (status, asked, message) {
                 self.acknowledge_refresh(cx, end, message);
@@ -175,6 +178,10 @@ impl Call {
         };
         let by = self.hangup_by(end);
         let gone = gone && !(message.is_none() && self.is_away(cx, end));
+        let reloaded = gone && asked == InDialogRequest::Probe && message.is_some();
+        if reloaded && self.page_forgot(cx, end) {
+            return;
+        }
         if gone && !self.on_transferor_gone(cx, end) {
             let Some(leg) = self.leg_mut(end) else { return };
             let why = format!("{} does not know the call any more ({status})", leg.party);

@@ -14,7 +14,7 @@ use crate::sip::message::Message;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
 
-fn not_acceptable(e: SdpError) -> Refusal {
+pub(super) fn not_acceptable(e: SdpError) -> Refusal {
     Refusal::new(488, e.why.clone()).warning(e.warning, e.why)
 }
 

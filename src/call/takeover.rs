@@ -1,7 +1,7 @@
 //! A leg whose flow is lost, or whose browser came back by another (RFC 5626 §3.1: a dialog is not
 //! a flow).
 
-use super::branch::{Branch, BranchState};
+use super::branch::{Branch, BranchState, BranchTarget};
 use super::leg::Leg;
 use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::Party;
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 /// How long a flow has to answer that another one of the same browser seems to replace.
 const REPLACED_ANSWERS: Duration = Duration::from_secs(2);
+
+/// How long a page that is back, and does not know its call, has to take it up by Replaces.
+const RELOADED: Duration = Duration::from_secs(10);
 
 /// How soon after a browser is back its session is refreshed.
 const OVERDUE_REFRESH: Duration = Duration::from_secs(2);
@@ -70,7 +73,7 @@ impl Call {
         }
         let branch = self.branches.of_end(leg.end)?;
         match &branch.target {
-            super::branch::BranchTarget::User { contact, .. } => Some(contact.clone()),
+            BranchTarget::User { contact, .. } => Some(contact.clone()),
             _ => None,
         }
     }
@@ -99,21 +102,32 @@ impl Call {
 
     /// The flow of an end is gone: what is in a dialog waits for its browser for the grace time,
     /// what rings until it has rung long enough.
-    pub(crate) fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId) {
-        let now = cx.now;
+    /// `page_left`: its browser said that the page is closed or reloaded.
+    pub(crate) fn flow_lost(&mut self, cx: &mut CallContext<'_>, end: LegId, page_left: bool) {
+        let (call, now, grace) = (self.id, cx.now, cx.config.sip.flow_grace);
+        let rings = self.branches.of_end(end).is_some_and(Branch::is_trying);
         let gone = |leg: &&mut Leg| match leg.hop {
             // One that rang goes by another flow of its phone meanwhile.
             Hop::Flow(flow) => !cx.services.flows.contains_key(&flow),
             _ => true,
         };
         let Some(leg) = self.leg_mut(end).filter(gone) else { return };
-        leg.flow_lost = true;
+        (leg.flow_lost, leg.page_left) = (true, page_left);
         leg.path.flow_lost_at = Some(now);
         if let Some(flow) = leg.successor.filter(|f| cx.services.flows.contains_key(f)) {
             self.take_up(cx, end, flow);
             return self.probe(cx, end);
         }
-        self.await_back(cx, end);
+        if rings {
+            return;
+        }
+        if page_left {
+            // Its media went with it.
+            cx.arm(call, CallTimer::FlowGrace(end), grace);
+        } else {
+            self.await_back(cx, end);
+        }
+        self.media.away(cx, end, true);
     }
 
     /// Its browser has registered by `flow`, and the leg's own flow is still open: the leg goes
@@ -144,13 +158,18 @@ impl Call {
                 self.take_up(cx, end, flow);
                 self.probe(cx, end);
             }
-            None if leg.flow_lost && !self.on_transferor_gone(cx, end) => {
+            None if leg.flow_lost => {
+                let page_left = leg.page_left;
+                if self.on_transferor_gone(cx, end) {
+                    return;
+                }
                 let by = if end == self.caller.end { HangupBy::Caller } else { HangupBy::Callee };
-                let why = "the browser's connection was lost and did not come back";
-                self.finish(
-                    cx,
-                    EndReason::refused(by, Refusal::new(480, why).code(Code::FLOW_LOST)),
-                );
+                let (why, code) = if page_left {
+                    ("the page was closed or reloaded, and did not come back", Code::PAGE_LEFT)
+                } else {
+                    ("the browser's connection was lost and did not come back", Code::FLOW_LOST)
+                };
+                self.finish(cx, EndReason::refused(by, Refusal::new(480, why).code(code)));
             }
             None => {}
         }
@@ -179,6 +198,22 @@ impl Call {
         true
     }
 
+    /// The browser that is back does not know the call: its page was reloaded, and may be about to
+    /// say so itself. False: there is no page at this end, or it has left the call.
+    pub(super) fn page_forgot(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
+        let (call, now) = (self.id, cx.now);
+        let talks = end == self.caller.end || self.opposite(end).is_some();
+        let Some(leg) = self.leg_mut(end).filter(|_| talks) else { return false };
+        if !matches!(leg.party, Party::User { .. }) {
+            return false;
+        }
+        (leg.flow_lost, leg.page_left) = (true, true);
+        leg.path.flow_lost_at = Some(now);
+        cx.arm(call, CallTimer::FlowGrace(end), RELOADED);
+        self.media.away(cx, end, true);
+        true
+    }
+
     /// The leg goes on by another flow of its account. What waits for its browser is sent there
     /// once more: the INVITE it rings for, the answer to the one it made.
     pub(crate) fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
@@ -186,7 +221,8 @@ impl Call {
         cx.disarm(call, CallTimer::FlowGrace(end));
         let signalling = cx.remote_ip(hop);
         let Some(leg) = self.leg_mut(end) else { return };
-        (leg.flow_lost, leg.successor, leg.probe) = (false, None, None);
+        (leg.flow_lost, leg.page_left, leg.successor, leg.probe) = (false, false, None, None);
+        let talks = leg.dialog.is_some();
         leg.hop = hop;
         leg.signalling = signalling.or(leg.signalling);
         leg.dialog.iter_mut().for_each(|d| d.hop = hop);
@@ -201,6 +237,9 @@ impl Call {
                 cx.arm(call, CallTimer::Session(end), OVERDUE_REFRESH);
             }
         }
+        if talks {
+            self.media.away(cx, end, false);
+        }
         let Some(leg) = self.leg_mut(end) else { return };
         let accepted = leg.ack_wait.as_ref().map(|w| (w.server, w.bytes.clone()));
         if let Some((server, ok)) = accepted {
@@ -212,6 +251,34 @@ impl Call {
         }
         self.ring_again(cx, end, hop);
         self.on_new_flow(cx, end);
+    }
+
+    /// A browser that rang is back as another page, with a Contact of its own, which knows nothing
+    /// of the INVITE: it is rung anew. False: it is the same page, or it does not ring.
+    pub(crate) fn ring_anew(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        binding: &Binding,
+    ) -> bool {
+        let rings = |b: &&mut Branch| matches!(b.state, BranchState::Calling | BranchState::Early);
+        let Some(branch) = self.branches.of_end_mut(end).filter(rings) else { return false };
+        let BranchTarget::User { contact, path, .. } = &mut branch.target else { return false };
+        if same_contact(contact, &binding.contact) {
+            return false;
+        }
+        contact.clone_from(&binding.contact);
+        path.clone_from(&binding.path);
+        branch.early_dialogs.clear();
+        if let Some(client) = branch.client {
+            cx.services.transactions.cancelled(cx.now, client);
+        }
+        let (id, hop) = (branch.id, Hop::Flow(binding.flow));
+        branch.leg.hop = hop;
+        branch.leg.signalling = cx.remote_ip(hop).or(branch.leg.signalling);
+        (branch.leg.flow_lost, branch.leg.page_left, branch.leg.successor) = (false, false, None);
+        self.send_invite(cx, id);
+        true
     }
 
     /// A browser that rang is back: it rings on, or is told that it need not any more.

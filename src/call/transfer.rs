@@ -266,7 +266,7 @@ impl Call {
         cx.disarm(self.id, CallTimer::Transferred);
         if let Some(mut transferor) = self.transfer.take_transferor() {
             transferor.leg.bye(cx, self.id, &Reason::new(200, "the call was transferred"));
-            self.branches.retire([transferor.leg.local_tag.clone(), transferor.call_id]);
+            self.branches.retire(transferor.names());
             self.close_end(cx, transferor.leg.end);
         }
     }
@@ -281,7 +281,7 @@ impl Call {
     pub(super) fn on_transferor_gone(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
         let Some(mut transferor) = self.transfer.take_transferor_at(end) else { return false };
         transferor.leg.quiet(cx, self.id);
-        self.branches.retire([transferor.leg.local_tag.clone(), transferor.call_id]);
+        self.branches.retire(transferor.names());
         cx.disarm(self.id, CallTimer::Transferred);
         self.close_end(cx, end);
         true

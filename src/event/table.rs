@@ -502,6 +502,15 @@ events! {
         text(f): write!(f, "gateway restarted; {:.1} s without media", gap.as_secs_f32()),
     }
 
+    /// A page that was reloaded, or another page of its account, has taken its call up again.
+    PageReplaced { call: CallId, who: Party } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "{} took the call up again from another page", brief(&who.to_string())),
+    }
+
     /// `calls` are in progress.
     Draining { calls: usize } {
         call: None, level: Info, code: Code::FINE,

@@ -29,10 +29,7 @@ impl Gateway {
             turn.push(Output::CloseFlow(flow));
             return;
         }
-        self.services.flows.insert(
-            flow,
-            FlowState { kind, remote, user: None, account: None, until: None, in_call: false },
-        );
+        self.services.flows.insert(flow, FlowState::opened(kind, remote));
         if kind == FlowKind::WebSocket || self.trunk_of(remote).is_none() {
             self.unproved.set(flow, turn.now + FIRST_AUTHENTICATION);
         }
@@ -49,6 +46,7 @@ impl Gateway {
             }));
         }
         let who = state.as_ref().and_then(|s| Some((s.user.clone()?, s.remote.ip())));
+        let page_left = state.as_ref().is_some_and(|s| s.page_left);
         let trunk = state
             .filter(|s| s.kind != FlowKind::WebSocket)
             .map(|s| (s.remote, s.kind == FlowKind::Tls));
@@ -70,7 +68,7 @@ impl Gateway {
         for (id, end) in legs {
             self.with_call(turn, id, |call, cx| match trunk {
                 Some((remote, secure)) => call.reconnect_trunk(cx, end, remote, secure),
-                None => call.flow_lost(cx, end),
+                None => call.flow_lost(cx, end, page_left),
             });
         }
     }
@@ -84,6 +82,13 @@ impl Gateway {
                 state.in_call = in_call;
                 out.push(Output::FlowInCall { flow, in_call });
             }
+        }
+    }
+
+    /// A browser says that its page is closed or reloaded: its connection ends next.
+    pub(super) fn page_left(&mut self, flow: Flow) {
+        if let Some(state) = self.services.flows.get_mut(&flow) {
+            state.page_left = true;
         }
     }
 

@@ -9,7 +9,6 @@ use crate::call::context::Output;
 use crate::call::invite_server::CallerInvite;
 use crate::call::leg::Leg;
 use crate::call::route_cursor::RouteCursor;
-use crate::call::transfer_state::Replaces;
 use crate::call::{CALLER_LEG, Call, CallId, EndReason, HangupBy, MAX_BREADTH};
 use crate::cdr::{Cdr, Party, kept};
 use crate::config::{Config, User};
@@ -17,7 +16,6 @@ use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
 use crate::event::{CallerIdentity, Event};
 use crate::flow::account;
-use crate::media::LegId;
 use crate::recorder::diagnosis::diagnose;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
@@ -44,6 +42,10 @@ impl Gateway {
         sender: RequestSource,
     ) {
         let party = self.party_of(turn.now, &sender);
+        let incoming = Incoming { id, hop, message: &message };
+        if self.replace_own_leg(turn, &incoming, &sender, &party) {
+            return;
+        }
         let call_id = CallId(self.services.random.next_u64());
         self.recorder.open(
             turn.now,
@@ -52,7 +54,6 @@ impl Gateway {
             &dialled_user(&message),
             message.call_id(),
         );
-        let incoming = Incoming { id, hop, message: &message };
         match self.place(turn.now, call_id, &incoming, &sender, &party) {
             Ok((mut call, route)) => {
                 let caller = identity_of(&call, &self.config);
@@ -153,7 +154,7 @@ impl Gateway {
         if uri.scheme == Scheme::Other {
             return Err(Refusal::new(416, "only sip, sips and tel URIs are routed"));
         }
-        let replaces = self.replaced(message)?;
+        let replaces = self.replaced(now, message, sender)?;
         let account = self.account_of(sender);
         let context = self.context_of(sender, account.as_ref())?;
         let (dialled, wanted_instance) = self.gruu(&uri)?;
@@ -200,22 +201,6 @@ impl Gateway {
         }
         call.take_route(cursor, replaces);
         Ok((call, name))
-    }
-
-    /// The dialog an INVITE's Replaces names (RFC 3891 §3); whether it may take its place is judged
-    /// once its media is open.
-    fn replaced(&self, message: &Message) -> Result<Option<(CallId, LegId, Replaces)>, Refusal> {
-        let mut values = message.all(HeaderName::Replaces);
-        let Some(value) = values.next() else { return Ok(None) };
-        let replaces = Replaces::parse(value)
-            .filter(|_| values.next().is_none())
-            .ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))?;
-        let found = [&replaces.to_tag, &replaces.from_tag]
-            .into_iter()
-            .find_map(|t| self.services.dialogs.get(t).copied());
-        let (call, end) =
-            found.ok_or_else(|| Refusal::new(481, "Replaces names no dialog of this gateway"))?;
-        Ok(Some((call, end, replaces)))
     }
 
     /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).

@@ -8,7 +8,6 @@ use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::Refer;
 use crate::media::LegId;
-use crate::sip::dialog::Dialog;
 use crate::sip::status::Refusal;
 
 /// Most that calls may ask of each other in one turn.
@@ -77,7 +76,7 @@ impl Gateway {
         let missing = || Refusal::new(481, "Replaces names no call that goes on here");
         let (a, b) =
             (self.calls.get(here).ok_or_else(missing)?, self.calls.get(there).ok_or_else(missing)?);
-        b.dialog_of(drop_there).filter(|d| names(d, replaces)).ok_or_else(missing)?;
+        b.leg_of(drop_there).filter(|leg| leg.is_named_by(replaces)).ok_or_else(missing)?;
         if a.state() != CallPhase::Talking
             || b.state() != CallPhase::Talking
             || !b.uas().is_finished()
@@ -138,14 +137,6 @@ impl Gateway {
 enum JoinPlan {
     Join { codec: Codec },
     Pass { number: String, replaces: Replaces },
-}
-
-/// Either side's way of writing the tags: user agents differ in whose view they take.
-fn names(dialog: &Dialog, replaces: &Replaces) -> bool {
-    let (ours, theirs) = (&dialog.id.local_tag, &dialog.id.remote_tag);
-    let trunk_test_secret = replaces.to_tag == *ours && replaces.from_tag == *theirs;
-    let crossed = replaces.to_tag == *theirs && replaces.from_tag == *ours;
-    dialog.id.call_id == replaces.call_id && (trunk_test_secret || crossed)
 }
 
 fn same_party(a: Option<&Party>, b: Option<&Party>) -> bool {

@@ -5,14 +5,17 @@
 //! account, whether it registers or not. Nobody else learns that there is such a dialog.
 
 use super::dispatch::same_source;
-use super::turn::Screening;
+use super::turn::{Incoming, RequestSource, Screening};
 use super::{Gateway, Turn};
 use crate::call::CallId;
+use crate::call::replacement::Replacement;
+use crate::call::transfer_state::Replaces;
 use crate::cdr::Party;
 use crate::flow::{FlowKind, FlowState};
 use crate::media::LegId;
 use crate::registrar::Binding;
 use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop};
 use std::net::SocketAddr;
@@ -133,6 +136,81 @@ impl Gateway {
         here
     }
 
+    /// An INVITE whose Replaces names a leg of its sender's own account: the leg.
+    ///
+    /// # Errors
+    /// It names a leg of somebody else, or nothing that goes on.
+    pub(super) fn replaced(
+        &self,
+        now: Instant,
+        message: &Message,
+        sender: &RequestSource,
+    ) -> Result<Option<(CallId, LegId, Replaces)>, Refusal> {
+        let mut values = message.all(HeaderName::Replaces);
+        let Some(value) = values.next() else { return Ok(None) };
+        let replaces = Replaces::parse(value)
+            .filter(|_| values.next().is_none())
+            .ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))?;
+        let gone = || Refusal::new(481, "Replaces names no call that goes on here");
+        let found = [&replaces.to_tag, &replaces.from_tag]
+            .into_iter()
+            .find_map(|t| self.services.dialogs.get(t).copied());
+        let (id, end) = found.ok_or_else(gone)?;
+        let leg = self.calls.get(id).and_then(|call| call.leg_of(end)).ok_or_else(gone)?;
+        if !leg.is_named_by(&replaces) {
+            return Err(gone());
+        }
+        let own = match (sender, &leg.party) {
+            (RequestSource::User(_, flow), _) => self.is_account_of(now, id, end, *flow),
+            (RequestSource::Trunk(name), Party::Trunk(owner)) => name == owner,
+            (RequestSource::Trunk(_), _) => false,
+        };
+        if !own {
+            let why = "a call may be replaced by who is in it, and by nobody else";
+            return Err(Refusal::new(403, why));
+        }
+        Ok(Some((id, end, replaces)))
+    }
+
+    /// A user's INVITE that takes the place of a leg of its own call is that call's, and no new one.
+    /// False: it is none.
+    pub(super) fn replace_own_leg(
+        &mut self,
+        turn: &mut Turn<'_>,
+        incoming: &Incoming<'_>,
+        sender: &RequestSource,
+        party: &Party,
+    ) -> bool {
+        let Incoming { id: server, hop, message: invite } = *incoming;
+        let replaced = self.replaced(turn.now, invite, sender);
+        let (RequestSource::User(user, _), Ok(Some((call, end, replaces)))) = (sender, replaced)
+        else {
+            return false;
+        };
+        if invite.max_forwards() == 0 {
+            return false;
+        }
+        let pace = self.user_pace(sender);
+        if let Err(why) = self.services.brakes.call(turn.now, user, pace) {
+            self.refuse(turn, server, invite, &why);
+            return true;
+        }
+        let before = self.calls.get(call).and_then(|call| call.dialog_of(end));
+        if let Some(before) = before.map(|dialog| dialog.id.call_id.clone()) {
+            self.recorder.succeed(call, &before, invite.call_id());
+        }
+        let party = party.clone();
+        let by = Replacement { server, hop, invite, replaces: &replaces, party };
+        self.with_call(turn, call, |call, cx| call.replace(cx, end, by));
+        true
+    }
+
+    /// New calls a second that a user may begin.
+    fn user_pace(&self, sender: &RequestSource) -> u32 {
+        let own = self.account_of(sender).and_then(|user| user.calls_per_second);
+        own.unwrap_or(self.config.limits.new_calls_per_second_per_user)
+    }
+
     /// Returns the dialog a message belongs to, if it came the way that dialog's messages come, or
     /// from its account: then they go by that way from now on.
     pub(super) fn find_dialog(
@@ -172,6 +250,9 @@ impl Gateway {
         for (id, end, lost) in legs {
             self.with_call(turn, id, |call, cx| {
                 if lost {
+                    if call.ring_anew(cx, end, binding) {
+                        return;
+                    }
                     call.take_up(cx, end, flow);
                     call.probe(cx, end);
                 } else {

@@ -191,6 +191,24 @@ pub(super) enum MediaTransport {
 }
 
 impl MediaTransport {
+    /// The way to a peer nothing has come from.
+    pub(super) fn new(kind: EndpointKind) -> MediaTransport {
+        match kind {
+            EndpointKind::Browser { identity, ice } => MediaTransport::Browser {
+                ice: Box::new(IceLiteAgent::new(ice)),
+                dtls: Box::new(Handshake::new(identity, Vec::new())),
+                srtp: None,
+                before: None,
+            },
+            EndpointKind::Trunk { nat } => MediaTransport::Trunk {
+                rtp: None,
+                rtcp: None,
+                latching: Latching::new(nat),
+                sdes: None,
+            },
+        }
+    }
+
     /// The socket of its RTP.
     pub(super) fn port(&self, id: LegId) -> Port {
         match self {
@@ -419,6 +437,8 @@ pub struct Endpoint {
     /// What the encoder may spend at most, for the load of its worker.
     pub(super) complexity: u8,
     pub(super) quiet: Option<ComfortNoise>,
+    /// Its source is away, and is expected back: faint noise is sent where nothing comes of it.
+    pub(super) source_away: bool,
     pub(super) reception: Option<ReceiverStats>,
     pub(super) feedback: Option<RemoteReport>,
     pub(super) join: AudioSource,
@@ -474,6 +494,7 @@ impl Endpoint {
             encoder: None,
             complexity: COMPLEXITY,
             quiet: None,
+            source_away: false,
             reception: None,
             feedback: None,
             join: AudioSource::Nothing,
@@ -504,6 +525,15 @@ impl Endpoint {
             path_times: [None; 3],
             cname,
         }
+    }
+
+    /// Another page of its peer's is there, reached by `transport`. What it hears, and how that is
+    /// numbered, goes on; what came of the one before says nothing of this one.
+    pub(super) fn renew(&mut self, now: Instant, transport: MediaTransport) {
+        self.transport = transport;
+        self.settings = None;
+        (self.connected, self.flowing) = (false, false);
+        (self.feedback, self.stopped, self.last_sign) = (None, None, Some(now));
     }
 
     /// The clock of what it is sent, Hz.

@@ -17,13 +17,12 @@ mod forward;
 mod journal;
 mod stopped;
 
-use super::dtls::{self, Handshake};
+use super::dtls;
 use super::endpoint::{
     AudioSource, Digits, Dropped, Endpoint, EndpointKind, EndpointSettings, LegId, MediaTransport,
     Path, Port, Statistics, Transcoding, open,
 };
-use super::ice::{Checked, IceLiteAgent};
-use super::latching::Latching;
+use super::ice::Checked;
 use super::outbound_stream::OutboundStream;
 use super::player::{PlaySource, Player};
 use super::reorder::Reorder;
@@ -155,23 +154,19 @@ impl Session {
 
     /// Adds an end; `seed` numbers its stream.
     pub fn open(&mut self, id: LegId, kind: EndpointKind, ssrc: u32, cname: &str, seed: u64) {
-        let transport = match kind {
-            EndpointKind::Browser { identity, ice } => MediaTransport::Browser {
-                ice: Box::new(IceLiteAgent::new(ice)),
-                dtls: Box::new(Handshake::new(identity, Vec::new())),
-                srtp: None,
-                before: None,
-            },
-            EndpointKind::Trunk { nat } => MediaTransport::Trunk {
-                rtp: None,
-                rtcp: None,
-                latching: Latching::new(nat),
-                sdes: None,
-            },
-        };
+        let transport = MediaTransport::new(kind);
         let outbound = OutboundStream::new(ssrc, seed as u16, (seed >> 16) as u32);
         let end = Endpoint::new(id, transport, outbound, cname.to_owned(), seed);
         self.ends.push(Endpoint { complexity: self.complexity, ..end });
+        self.mark_changed();
+    }
+
+    /// Has another page of a browser's, with ICE and keys of its own, in the place of the one
+    /// before. What the end is joined to stays, and so does what is played to it.
+    pub fn renew(&mut self, now: Instant, id: LegId, kind: EndpointKind) {
+        let Some(at) = self.index(id) else { return };
+        self.ends[at].renew(now, MediaTransport::new(kind));
+        self.set_away(id, false);
         self.mark_changed();
     }
 
@@ -265,6 +260,7 @@ impl Session {
         self.mark_changed();
         if let Some(at) = self.index(id) {
             (self.ends[at].join, self.ends[at].quiet) = (join, None);
+            self.ends[at].source_away = false;
             self.ends[at].outbound.restart_mapping();
         }
     }

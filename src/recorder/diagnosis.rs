@@ -132,6 +132,7 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         | Code::LOOP => Blame::Gateway,
         Code::UNREACHABLE | Code::DNS | Code::TRUNK_DOWN => Blame::Network,
         Code::FLOW_LOST
+        | Code::PAGE_LEFT
         | Code::SESSION_TIMER
         | Code::BROWSER_GONE
         | Code::TRUNK_GONE

@@ -154,7 +154,7 @@ pub(crate) enum Effect {
 }
 
 /// A client transaction of ours.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ClientId(pub u64);
 /// A server transaction of ours.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -243,6 +243,11 @@ impl Transactions {
         let id = self.insert(key.into(), machine, hop);
         self.apply(now, id, effects, out, &mut Vec::new());
         ClientId(id)
+    }
+
+    /// No client transaction that was begun before this one is begun has so high a number.
+    pub(crate) fn next_client(&self) -> ClientId {
+        ClientId(self.next)
     }
 
     fn insert(&mut self, key: Arc<str>, machine: Machine, hop: Hop) -> u64 {

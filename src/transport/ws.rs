@@ -209,7 +209,12 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
     let bytes = match &incoming {
         Frame::Text(text) => text.as_bytes(),
         Frame::Binary(bytes) => bytes,
-        Frame::Close(_) => return NextFrame::Farewell,
+        Frame::Close(frame) => {
+            if frame.as_ref().is_some_and(|frame| frame.code == CloseCode::Away) {
+                inbox.input(Input::PageLeft { flow }).await;
+            }
+            return NextFrame::Farewell;
+        }
         // tungstenite answers pings by itself.
         _ => return NextFrame::Nothing,
     };

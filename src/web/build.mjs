@@ -22,7 +22,11 @@ const common = {
 const served = {
   ...common,
   format: "iife",
-  alias: { jssip: at("jssip-global.js"), "@webtrunk/phone": at("packages/phone/src/index.ts") },
+  alias: {
+    jssip: at("jssip-global.js"),
+    "@webtrunk/phone/resume": at("packages/phone/src/resume.ts"),
+    "@webtrunk/phone": at("packages/phone/src/index.ts"),
+  },
 };
 
 async function scripts() {
@@ -38,6 +42,12 @@ async function scripts() {
     ...served,
     entryPoints: ["packages/button/src/served.ts"],
     outfile: "dist/call-button.js",
+  });
+  await build({
+    ...common,
+    entryPoints: ["packages/phone/src/resume.ts"],
+    format: "esm",
+    outfile: "dist/resume.js",
   });
   await build({
     ...served,
@@ -84,7 +94,10 @@ async function packages(out) {
       cpSync(at("packages", name, file), join(out, name, file));
   }
   compile("phone", out, {});
-  compile("button", out, { "@webtrunk/phone": [join(out, "phone/dist/index.d.ts")] });
+  compile("button", out, {
+    "@webtrunk/phone": [join(out, "phone/dist/index.d.ts")],
+    "@webtrunk/phone/resume": [join(out, "phone/dist/resume.d.ts")],
+  });
   await build({
     ...common,
     entryPoints: ["packages/phone/src/index.ts"],

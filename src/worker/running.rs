@@ -22,6 +22,7 @@ use crate::media::session::SessionEvent;
 use crate::media::stun::BindingRequest;
 use crate::media::{LegId, Port, Session, Sink};
 use crate::rtp::packet::DatagramKind as PacketKind;
+use crate::sdp::offer_answer::Ice;
 use crate::timers::Timers;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
@@ -396,6 +397,10 @@ impl Running {
             WorkerCommand::Forgotten { session } => {
                 self.on_session(session, now, |s, _, _| s.forgotten())
             }
+            WorkerCommand::Renew { session, end, ice } => self.renew(now, session, end, ice),
+            WorkerCommand::Away { session, end, away } => {
+                self.on_session(session, now, |s, _, _| s.set_away(end, away))
+            }
             WorkerCommand::CloseEnd { session, end } => self.close_end(session, end),
             WorkerCommand::Close { session } => self.close(session),
             // Opened by `Worker::command`, which has the sockets.
@@ -432,6 +437,17 @@ impl Running {
             }
         };
         live.session.open(end, kind, ssrc, cname, seed);
+        self.refresh_routes(now, id, end);
+    }
+
+    /// Nothing finds the end any more by what led to the page before.
+    fn renew(&mut self, now: Instant, id: u64, end: LegId, ice: Ice) {
+        let Some(live) = self.sessions.get_mut(&id) else { return };
+        let ufrags: Vec<_> = live.ufrags.extract_if(.., |(e, _)| *e == end).collect();
+        let addresses: Vec<_> = live.addresses.extract_if(.., |(e, _)| *e == end).collect();
+        self.drop_routes(id, Vec::new(), ufrags, addresses);
+        let kind = EndpointKind::Browser { identity: self.identity.clone(), ice };
+        self.on_session(id, now, |s, now, _| s.renew(now, end, kind));
         self.refresh_routes(now, id, end);
     }
 

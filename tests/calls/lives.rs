@@ -148,12 +148,28 @@ impl Life {
             17 => self.media(),
             18 if self.chance.below(6) == 0 => self.flow(),
             19 => self.operate(),
+            20 => self.reload(),
             21 => self.restart(),
             _ => {
                 let ms = self.chance.pick(&[1u64, 200, 500, 1_000, 4_000, 11_000, 40_000]);
                 self.lab.advance(Duration::from_millis(ms));
             }
         }
+    }
+
+    /// A page takes up, or tries to, what some dialog names.
+    fn reload(&mut self) {
+        let named = |(_, m): &&(Peer, Message)| m.to().is_some_and(|t| t.tag().is_some());
+        let named: Vec<Message> = self.seen.iter().filter(named).map(|(_, m)| m.clone()).collect();
+        if named.is_empty() {
+            return;
+        }
+        let seen = &named[self.chance.below(named.len())];
+        let (peer, header) = (self.chance.pick(&PEERS), crate::reload::replaces(seen));
+        let body = self.body(peer, true);
+        let text = self.lab.request(peer, "INVITE", "sip:call@wt.test", &header, &body);
+        self.asks(peer, &text);
+        self.sent.push((peer, text));
     }
 
     fn respond(&mut self) {
@@ -360,7 +376,8 @@ impl Life {
     }
 }
 
-fn live(seed: u64, kinds: usize) {
+/// One life; whether some page took a call up in it.
+fn live(seed: u64, kinds: usize) -> bool {
     let mut life = Life { kinds, ..Life::new(seed) };
     for _ in 0..120 {
         life.step();
@@ -371,19 +388,25 @@ fn live(seed: u64, kinds: usize) {
     let silent: Vec<&String> = life.asked.difference(&life.answered).collect();
     assert!(silent.is_empty(), "never answered: {silent:?}");
     assert!(!life.lab.notes.iter().any(|n| matches!(n, Event::CallPanicked { .. })));
+    life.lab.notes.iter().any(|n| matches!(n, Event::PageReplaced { .. }))
 }
 
 fn live_all(fewest: u64, kinds: usize) {
     // WEBTRUNK_LIVES raises the number; two thousand passed when this was written.
     let lives = std::env::var("WEBTRUNK_LIVES").ok().and_then(|n| n.parse().ok()).unwrap_or(fewest);
+    let mut taken_up = 0;
     for seed in 1..=lives {
-        if let Err(cause) =
-            std::panic::catch_unwind(|| live(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), kinds))
-        {
-            eprintln!("seed {seed}");
-            std::panic::resume_unwind(cause);
+        let lived =
+            std::panic::catch_unwind(|| live(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), kinds));
+        match lived {
+            Ok(reloaded) => taken_up += u64::from(reloaded),
+            Err(cause) => {
+                eprintln!("seed {seed}");
+                std::panic::resume_unwind(cause);
+            }
         }
     }
+    assert!(taken_up * 20 > lives, "of {lives} lives pages took calls up in {taken_up}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod reflection;
 mod refusals;
 mod registration;
 mod reliable;
+mod reload;
 mod renegotiation;
 mod restart;
 mod routes;

@@ -336,7 +336,11 @@ fn a_browser_that_was_reloaded_leaves_no_ghost_of_its_call() {
     lab.log_in(again, "secret-a", "uuid-a");
     let probe = lab.take(again, "OPTIONS");
     lab.reply(again, &probe, 481, "");
+    lab.advance(Duration::from_millis(9_900));
+    assert!(!lab.got(T1, "BYE"), "it may be about to take the call up");
+    lab.advance(Duration::from_millis(200));
     lab.take(T1, "BYE");
+    assert_eq!(lab.ended()[0].code, webtrunk::errors::Code::PAGE_LEFT);
     lab.expect_idle();
 }
 

@@ -48,7 +48,7 @@ fn bye_from_trunk(lab: &mut Lab, invite: &Message, browser: Peer) {
 }
 
 /// A call to alice from the trunk, answered: the INVITE she got.
-fn called(lab: &mut Lab) -> (Message, Message) {
+pub(crate) fn called(lab: &mut Lab) -> (Message, Message) {
     lab.invite(T1, "+12065550111", TRUNK_SDP);
     let ringing = lab.take(ALICE, "INVITE");
     lab.reply(ALICE, &ringing, 200, ANSWER);

@@ -11,7 +11,7 @@ use webtrunk::sip::digest::Secret;
 const SECRET: &str = "a-secret-of-the-web-application";
 const NOW: u64 = 1_700_000_000;
 
-fn lab() -> Lab {
+pub(crate) fn lab() -> Lab {
     let routes = "[[route]]\nname = \"Echo for all\"\nmatch = \"9190\"\ndo = [{ echo = true }]\n";
     Lab::changed(
         &[(
@@ -25,6 +25,11 @@ fn lab() -> Lab {
 fn credential(expires: u64, user: &str, context: Option<&str>) -> (String, String) {
     let credential = Credential { expires, user: user.into(), context: context.map(str::to_owned) };
     (credential.to_string(), credential.password(&Secret::new(SECRET)).reveal().to_owned())
+}
+
+/// Name and password of a visitor for ten minutes.
+pub(crate) fn for_a_while(user: &str, context: &str) -> (String, String) {
+    credential(NOW + 600, user, Some(context))
 }
 
 /// REGISTER of `peer` with this name and password; the final status.

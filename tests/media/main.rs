@@ -8,6 +8,7 @@ mod lab;
 mod moving;
 mod presses;
 mod quality;
+mod reload;
 mod restarts;
 mod sdes;
 mod silence;

@@ -160,6 +160,7 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
         "/call-button.js",
         "/button.html",
         "/jssip.js",
+        "/resume.js",
         "/service-worker.js",
         "/manifest.webmanifest",
         "/icon.svg",
@@ -173,6 +174,11 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
             answer.starts_with("HTTP/1.1 200") && answer.contains("default-src 'self'"),
             "{path}"
         );
+    }
+    for (path, open) in [("/resume.js", true), ("/call-button.js", true), ("/phone.js", false)] {
+        let answer = ask(node.web, &get(path)).await;
+        let by_cors = answer.contains("access-control-allow-origin: *");
+        assert_eq!(by_cors, open, "{path}: modules of other origins are loaded by CORS");
     }
     assert!(ask(node.web, &get("/settings.json")).await.contains("\"login\":null"));
     assert!(ask(node.web, &get("/../etc/passwd")).await.starts_with("HTTP/1.1 404"));

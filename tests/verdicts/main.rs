@@ -131,6 +131,16 @@ fn lost_flow() -> Diagnosis {
     said(&world.lab)
 }
 
+fn closed_page() -> Diagnosis {
+    let mut world = World::usual(Behaviour::default());
+    world.talk();
+    world.pass(secs(5));
+    world.lab.handle(Input::PageLeft { flow: Flow(1) });
+    world.lab.handle(Input::FlowClosed { flow: Flow(1) });
+    world.pass(secs(60));
+    said(&world.lab)
+}
+
 fn dead_flow() -> Diagnosis {
     let mut lab = Lab::changed(
         &[],
@@ -689,6 +699,12 @@ const FAULTS: &[Fault] = &[
         expected: Code::FLOW_LOST,
         side: Blame::Caller,
         run: lost_flow,
+    },
+    Fault {
+        name: "the caller's page is closed for good",
+        expected: Code::PAGE_LEFT,
+        side: Blame::Caller,
+        run: closed_page,
     },
     Fault {
         name: "the callee's flow is dead",

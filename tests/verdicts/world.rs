@@ -145,24 +145,7 @@ impl World {
     fn command(&mut self, command: WorkerCommand) {
         let (now, mut out) = (self.lab.now, Out::default());
         let mut told = Vec::new();
-        let of = match &command {
-            WorkerCommand::Open { session, .. }
-            | WorkerCommand::Configure { session, .. }
-            | WorkerCommand::Bridge { session, .. }
-            | WorkerCommand::Part { session, .. }
-            | WorkerCommand::Source { session, .. }
-            | WorkerCommand::Natted { session, .. }
-            | WorkerCommand::Answered { session, .. }
-            | WorkerCommand::Play { session, .. }
-            | WorkerCommand::Echo { session, .. }
-            | WorkerCommand::Digit { session, .. }
-            | WorkerCommand::OfferIce { session, .. }
-            | WorkerCommand::CloseEnd { session, .. }
-            | WorkerCommand::Confirm { session, .. }
-            | WorkerCommand::Journal { session }
-            | WorkerCommand::Forgotten { session }
-            | WorkerCommand::Close { session } => *session,
-        };
+        let of = session_of(&command);
         let session = self
             .sessions
             .entry(of)
@@ -200,6 +183,11 @@ impl World {
             WorkerCommand::Echo { end, delay, .. } => session.echo(end, delay),
             WorkerCommand::Digit { end, event, length, .. } => session.digit(end, event, length),
             WorkerCommand::OfferIce { end, ice, .. } => session.offer_ice(end, ice),
+            WorkerCommand::Renew { end, ice, .. } => {
+                let identity = identities().0.clone();
+                session.renew(now, end, EndpointKind::Browser { identity, ice });
+            }
+            WorkerCommand::Away { end, away, .. } => session.set_away(end, away),
             // The lab's process does not end.
             WorkerCommand::Journal { .. }
             | WorkerCommand::Confirm { .. }
@@ -393,5 +381,29 @@ impl World {
             let bye = self.lab.take(T1, "BYE");
             self.lab.reply(T1, &bye, 200, "");
         }
+    }
+}
+
+/// The session a command is for.
+fn session_of(command: &WorkerCommand) -> u64 {
+    match command {
+        WorkerCommand::Open { session, .. }
+        | WorkerCommand::Configure { session, .. }
+        | WorkerCommand::Bridge { session, .. }
+        | WorkerCommand::Part { session, .. }
+        | WorkerCommand::Source { session, .. }
+        | WorkerCommand::Natted { session, .. }
+        | WorkerCommand::Answered { session, .. }
+        | WorkerCommand::Play { session, .. }
+        | WorkerCommand::Echo { session, .. }
+        | WorkerCommand::Digit { session, .. }
+        | WorkerCommand::OfferIce { session, .. }
+        | WorkerCommand::Renew { session, .. }
+        | WorkerCommand::Away { session, .. }
+        | WorkerCommand::CloseEnd { session, .. }
+        | WorkerCommand::Confirm { session, .. }
+        | WorkerCommand::Journal { session }
+        | WorkerCommand::Forgotten { session }
+        | WorkerCommand::Close { session } => *session,
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{Session, Sink, following};
 use crate::codec::noise::{FAINT, Noise};
-use crate::media::endpoint::{AudioSource, ComfortNoise, Endpoint};
+use crate::media::endpoint::{AudioSource, ComfortNoise, Endpoint, LegId};
 use crate::media::transcoder::frame_ms;
 use crate::rtp::packet::Packet;
 use std::time::{Duration, Instant};
@@ -86,10 +86,16 @@ impl Session {
         }
     }
 
+    /// An end's source is away for a while, or is back: who hears it hears that the call goes on.
+    pub fn set_away(&mut self, id: LegId, away: bool) {
+        let hears = |end: &&mut Endpoint| matches!(end.join, AudioSource::Bridge(of) if of == id);
+        self.ends.iter_mut().filter(hears).for_each(|end| end.source_away = away);
+    }
+
     /// When the silence of end `end`'s source is filled in for, though it said nothing of it.
     fn stops(end: &Endpoint) -> Option<Instant> {
-        let wants = end.settings.as_ref().is_some_and(|s| s.continuous)
-            && matches!(end.join, AudioSource::Bridge(_));
+        let filled = end.source_away || end.settings.as_ref().is_some_and(|s| s.continuous);
+        let wants = filled && matches!(end.join, AudioSource::Bridge(_));
         let ready = wants && end.may_send() && !end.is_dialling() && end.rtp_target().is_some();
         end.outbound.last_at().filter(|_| ready).map(|at| at + STOPPED)
     }

@@ -257,6 +257,7 @@ export class App extends Emitter<{ change: App }> {
   #follow(call: Call): void {
     this.verdict = "";
     call.on("ended", (end) => {
+      if (end.again) return;
       this.verdict = end.text;
       this.#note(call, end);
       if (this.calls.length === 0) this.panel = "none";

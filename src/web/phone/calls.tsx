@@ -32,13 +32,13 @@ export function Avatar({ name }: { name: string }) {
   );
 }
 
-function stateText(call: Call): string {
+function stateText(call: Call, blocked = false): string {
   if (call.transferring) return "Transferring…";
   switch (call.state) {
     case "incoming":
       return "is calling";
     case "calling":
-      return "Calling…";
+      return call.resumed ? "Taking the call up again…" : "Calling…";
     case "ringing":
       return call.earlyMedia ? "Ringing (you hear the far end)" : "Ringing…";
     case "ended":
@@ -46,6 +46,7 @@ function stateText(call: Call): string {
     case "connected":
       if (call.interrupted) return "Sound is interrupted; connecting again…";
       if (call.held) return "On hold";
+      if (blocked) return "Press anything to hear them";
       return call.heldByThem ? "They put you on hold" : "Connected";
   }
 }
@@ -248,7 +249,7 @@ export function ActiveCall({ app, call }: { app: App; call: Call }) {
           <h2 id="peer">{title}</h2>
           {number && <p class="soft">{number}</p>}
           <p id="state" role="status" aria-live="polite">
-            {stateText(call)}
+            {stateText(call, app.phone?.blocked)}
           </p>
         </div>
         {call.connectedAt && <Clock call={call} />}

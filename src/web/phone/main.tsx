@@ -16,7 +16,8 @@ app.on("change", () => {
 notify(app);
 listenToKeys(app);
 
-// A call ends with its page: nobody closes it without having been asked.
+// A call ends half a minute after its page, unless that is opened again: nobody closes it without
+// having been asked.
 addEventListener("beforeunload", (event) => {
   if (app.calls.some((call) => call.state !== "incoming")) event.preventDefault();
 });

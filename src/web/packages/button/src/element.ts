@@ -1,4 +1,5 @@
 import type { Call, CallEnd, Credentials, Finding, Phone } from "@webtrunk/phone";
+import { accountOf, keptCalls } from "@webtrunk/phone/resume";
 import { icon, STYLE } from "./style.js";
 
 type Library = typeof import("@webtrunk/phone");
@@ -20,7 +21,15 @@ export interface CallButtonEvents {
   failed: CustomEvent<{ seconds?: number; reason: string; code: number | null }>;
 }
 
+/** What the tab keeps of a button's call while it goes on. */
+interface KeptButton {
+  account: string;
+  given: Credentials;
+}
+
 const KEYS = "123456789*0#";
+/** Seconds that credentials must be good for to be used again. */
+const LEFT = 5;
 const NAMES: Record<string, string> = { "*": "star", "#": "hash" };
 const clock = (s: number) => `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
 /** On a server, which renders the tag and runs none of this, there is no such class. */
@@ -81,6 +90,11 @@ export class CallButton extends Base {
 
   connectedCallback(): void {
     this.#show("");
+    // Not before its attributes are there, whoever sets them.
+    queueMicrotask(() => {
+      const kept = this.isConnected && !this.#busy ? this.#kept() : null;
+      if (kept) void this.#resume(kept);
+    });
   }
   attributeChangedCallback(): void {
     if (!this.#busy) this.#show("");
@@ -173,25 +187,74 @@ export class CallButton extends Base {
     return { uri: `sip:${user}@${demo.domain}`, username: user, password };
   }
 
-  async #dial({ Phone, fromCredentials }: Library, given: Credentials): Promise<void> {
+  async #connect({ Phone, fromCredentials }: Library, given: Credentials): Promise<Phone> {
     const server = this.getAttribute("server") ?? CallButton.source.gateway?.href;
     if (!given.ws && !server) throw new Error("the answer of token-url names no `ws`");
     const options = fromCredentials(given, server && socketOf(server));
     const phone = new Phone({ ...options, register: false, lines: 1, audio: this.#audio });
     this.#phone = phone;
+    phone.on("call", (call) => this.#follow(call, given));
     await phone.start().catch(() => {
       throw new Error("no connection to the gateway");
     });
-    if (this.#busy) this.#follow(phone.call(this.getAttribute("to") ?? ""));
+    return phone;
   }
 
-  #follow(call: Call): void {
+  async #dial(library: Library, given: Credentials): Promise<void> {
+    const phone = await this.#connect(library, given);
+    if (this.#busy) phone.call(this.getAttribute("to") ?? "");
+  }
+
+  /** Where the tab keeps the call of this button, which is told from others by its place. */
+  get #key(): string {
+    const place = [...document.querySelectorAll("call-button")].indexOf(this);
+    return `webtrunk-button ${place} ${this.getAttribute("to") ?? ""}`;
+  }
+
+  #kept(): KeptButton | null {
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(this.#key) ?? "null") as KeptButton | null;
+      return kept && keptCalls().some((call) => call.account === kept.account) ? kept : null;
+    } catch {
+      return null;
+    }
+  }
+
+  #keep(kept: KeptButton | null): void {
+    try {
+      if (kept) sessionStorage.setItem(this.#key, JSON.stringify(kept));
+      else sessionStorage.removeItem(this.#key);
+    } catch {
+      // A browser that keeps nothing: a reload ends the call.
+    }
+  }
+
+  /** Takes the call up that the page had before it was reloaded. */
+  async #resume(kept: KeptButton): Promise<void> {
+    this.#busy = true;
+    this.#show("Taking the call up again…", "calling");
+    try {
+      const library = await CallButton.source.load();
+      const given = expired(kept.given) ? await this.#credentials() : kept.given;
+      if (!this.#busy) return;
+      const phone = await this.#connect(library, given);
+      if ((await phone.resumed).length === 0) throw new Error("the call has ended meanwhile");
+    } catch (error) {
+      this.#keep(null);
+      this.#over("failed", { reason: (error as Error).message, code: null });
+    }
+  }
+
+  #follow(call: Call, given: Credentials): void {
     this.#call = call;
     let state = call.state;
     call.on("change", () => {
       if (call.state === state || call.state === "ended") return;
       state = call.state;
       const talking = state === "connected";
+      if (talking && call.resumed) this.#muted = call.resumed.muted;
+      if (talking && this.#phone)
+        this.#keep({ account: accountOf(this.#phone.ua as never), given });
       this.#show(talking ? "Connected" : "Ringing…", state);
       this.#tell(talking ? "connected" : "ringing");
       const tick = () => {
@@ -201,6 +264,8 @@ export class CallButton extends Base {
       if (talking) this.#ticking = setInterval(tick, 500);
     });
     call.on("ended", (end: CallEnd) => {
+      // What is not taken up at once is tried again, and told when that ends.
+      if (call.resumed && end.failed) return;
       const { seconds, code } = end;
       const reason = end.microphone || !end.reason ? end.text : end.reason;
       this.#over(end.failed ? "failed" : "ended", { seconds, reason, code });
@@ -210,6 +275,7 @@ export class CallButton extends Base {
   #over(type: "ended" | "failed", detail: { reason: string; [key: string]: unknown }): void {
     if (!this.#busy) return;
     this.#busy = this.#muted = false;
+    this.#keep(null);
     clearInterval(this.#ticking);
     this.#call = null;
     this.#phone?.stop();
@@ -217,6 +283,12 @@ export class CallButton extends Base {
     this.#show(type === "failed" ? `It did not work: ${detail.reason}` : "", "idle");
     this.#tell(type, detail);
   }
+}
+
+/** Whether credentials with a time in their name, as the gateway gives them, are used up. */
+function expired({ username = "" }: Credentials): boolean {
+  const until = /^(\d{9,}):/.exec(username);
+  return until !== null && Number(until[1]) < Date.now() / 1000 + LEFT;
 }
 
 /** The address of the SIP connection of the gateway at `address`. */

@@ -1,6 +1,7 @@
 import type { EndEvent, IncomingEvent, OutgoingEvent, RTCSession } from "jssip/lib/RTCSession";
 import { Emitter } from "./emitter.js";
 import { type Counters, count, judge, type Quality } from "./quality.js";
+import { isPassing, type KeptCall } from "./resume.js";
 import {
   type MicrophoneProblem,
   microphoneProblem,
@@ -29,6 +30,8 @@ export interface CallEnd {
   microphone: MicrophoneProblem | null;
   /** From answer to end. */
   seconds: number;
+  /** It was not taken up, and is tried again. */
+  again: boolean;
 }
 
 export interface CallEvents {
@@ -53,7 +56,9 @@ export class Call extends Emitter<CallEvents> {
   /** The other side: number or user, and the name that came with it. */
   readonly number: string;
   readonly name: string;
-  readonly began = new Date();
+  readonly began: Date;
+  /** What the page before knew of it, if it is taken up after a reload; else `null`. */
+  readonly resumed: KeptCall | null;
   state: CallState;
   connectedAt: Date | null = null;
   end: CallEnd | null = null;
@@ -72,14 +77,18 @@ export class Call extends Emitter<CallEvents> {
   #timer: ReturnType<typeof setInterval> | undefined;
   #microphone: MicrophoneProblem | null = null;
 
-  constructor(session: RTCSession, withIce: boolean) {
+  constructor(session: RTCSession, withIce: boolean, resumed: KeptCall | null = null) {
     super();
     this.session = session;
     this.id = session.id;
-    this.direction = session.direction === "incoming" ? "incoming" : "outgoing";
-    this.state = this.direction === "incoming" ? "incoming" : "calling";
-    this.number = session.remote_identity.uri.user;
-    this.name = session.remote_identity.display_name ?? "";
+    this.resumed = resumed;
+    const incoming = session.direction === "incoming";
+    this.state = incoming ? "incoming" : "calling";
+    this.direction = resumed?.direction ?? (incoming ? "incoming" : "outgoing");
+    this.number = resumed?.number ?? session.remote_identity.uri.user;
+    this.name = resumed?.name ?? session.remote_identity.display_name ?? "";
+    this.began = resumed ? new Date(resumed.startedAt) : new Date();
+    if (resumed) this.connectedAt = this.began;
     // Without a TURN server one candidate is enough: the gateway answers checks from wherever they
     // come.
     if (!withIce) session.on("icecandidate", (event) => event.ready());
@@ -225,14 +234,14 @@ export class Call extends Emitter<CallEvents> {
       this.#microphone = microphoneProblem(error);
     });
     session.on("progress", (event: IncomingEvent | OutgoingEvent) => {
-      if (this.direction === "incoming" || this.state === "connected") return;
+      if (this.state === "incoming" || this.state === "connected" || this.resumed) return;
       this.state = "ringing";
       this.earlyMedia ||= "response" in event && Boolean(event.response.body);
       this.#changed();
     });
     session.on("accepted", () => {
       this.state = "connected";
-      this.connectedAt = new Date();
+      this.connectedAt ??= new Date();
       this.#watch();
       this.#changed();
     });
@@ -281,6 +290,7 @@ export class Call extends Emitter<CallEvents> {
     const cancelled = event.cause === "Canceled" || event.cause === "Terminated";
     let text = "";
     if (this.#microphone) text = microphoneText(this.#microphone);
+    else if (failed && this.resumed) text = "The call ended while the page was reloaded.";
     else if (failed && !cancelled && !(ours && this.direction === "incoming"))
       text = [statusText(code, event.cause), said && `(${said})`].filter(Boolean).join(" ");
     else if (!ours && !cancelled) text = said || statusText(code, event.cause);
@@ -293,6 +303,7 @@ export class Call extends Emitter<CallEvents> {
       code,
       microphone: this.#microphone,
       seconds: this.seconds,
+      again: failed && this.resumed !== null && !this.#microphone && isPassing(code),
     };
     this.state = "ended";
     this.emit("ended", this.end);

@@ -15,5 +15,19 @@ export {
   type PhoneOptions,
 } from "./phone.js";
 export { judge, type Mark, type Quality } from "./quality.js";
+export {
+  accountOf,
+  instanceId,
+  isPassing,
+  type Kept,
+  type KeptCall,
+  keptCalls,
+  type ResumedCall,
+  type ResumeOptions,
+  type ResumeRequest,
+  resumable,
+  resume,
+  resumedCall,
+} from "./resume.js";
 export { Ringer, type Tone } from "./ringer.js";
 export { type MicrophoneProblem, microphoneText, statusText } from "./words.js";

@@ -4,6 +4,7 @@ import { Call } from "./call.js";
 import { Emitter } from "./emitter.js";
 import { type Line, lineText, refusedLine } from "./line.js";
 import { dialled } from "./number.js";
+import { instanceId, resumable, resume, resumedCall } from "./resume.js";
 import { Ringer } from "./ringer.js";
 import { WatchedSocket } from "./socket.js";
 
@@ -24,6 +25,8 @@ export interface PhoneOptions {
   iceServers?: RTCIceServer[];
   /** Whether others can call: `false` only calls out. Default: true. */
   register?: boolean;
+  /** Whether calls are taken up again after a reload of the page. Default: true. */
+  resume?: boolean;
   /** Calls at once; a further one that comes in is told busy. Default: 2. */
   lines?: number;
   /** Where the call is played; without it an element of the phone's own. */
@@ -85,6 +88,8 @@ export class Phone extends Emitter<PhoneEvents> {
   readonly audio: HTMLAudioElement;
   readonly callOptions: CallOptions;
   line: Line = { state: "stopped" };
+  /** The browser plays no sound before somebody has touched the page. */
+  blocked = false;
   /** Calls that have not ended, oldest first. */
   calls: Call[] = [];
   /** The call that is heard; the others are on hold, or ring. */
@@ -93,6 +98,9 @@ export class Phone extends Emitter<PhoneEvents> {
   #retry: ReturnType<typeof setTimeout> | undefined;
   #started = false;
   #socket: WatchedSocket;
+  /** The calls that were taken up after a reload, once that is decided. */
+  readonly resumed: Promise<Call[]>;
+  #begin: () => void = () => {};
 
   constructor(options: PhoneOptions) {
     super();
@@ -101,6 +109,9 @@ export class Phone extends Emitter<PhoneEvents> {
     this.audio.autoplay = true;
     this.callOptions = options.callOptions ?? callOptions(options.iceServers);
     this.#socket = new WatchedSocket(options.server);
+    // Who is not called rings nowhere.
+    const rung = options.resume !== false && options.register !== false;
+    const instance = rung ? instanceId(options.uri) : undefined;
     this.ua = new UA({
       sockets: [this.#socket],
       uri: options.uri,
@@ -113,7 +124,13 @@ export class Phone extends Emitter<PhoneEvents> {
       ...(options.ha1 && { ha1: options.ha1, realm: options.realm }),
       ...(options.jwt && { authorization_jwt: `Bearer ${options.jwt}` }),
       ...(options.displayName && { display_name: options.displayName }),
+      ...(instance && { instance_id: instance }),
     });
+    const begun = new Promise<void>((begin) => {
+      this.#begin = begin;
+    });
+    this.resumed = begun.then(() => this.#resume());
+    if (options.resume !== false) resumable(this.ua as never);
     this.#follow();
   }
 
@@ -190,18 +207,44 @@ export class Phone extends Emitter<PhoneEvents> {
     return this.#options.lines ?? 2;
   }
 
+  /** Takes the calls up again that the page had before it was reloaded. */
+  async #resume(): Promise<Call[]> {
+    if (this.#options.resume === false) return [];
+    const call = { ...this.callOptions, eventHandlers: {} };
+    const taken = await resume(this.ua as never, { call });
+    return this.calls.filter((call) => taken.some(({ session }) => session === call.session));
+  }
+
   #set(line: Line): void {
     this.line = line;
     this.emit("line", line);
+    if (line.state === "ready") this.#begin();
     this.#changed();
   }
 
   #changed(): void {
     const { active } = this;
     this.#socket.watch(this.calls.some((call) => call.state === "connected"));
-    if (active?.stream && this.audio.srcObject !== active.stream)
+    if (active?.stream && this.audio.srcObject !== active.stream) {
       this.audio.srcObject = active.stream;
+      void this.#play();
+    }
     this.#ring();
+    this.emit("change", this);
+  }
+
+  /** A page that was reloaded has not been touched: some browsers play nothing before it is. */
+  async #play(): Promise<void> {
+    const refused = await this.audio.play().then(
+      () => false,
+      (error: Error) => error.name === "NotAllowedError",
+    );
+    if (refused === this.blocked) return;
+    this.blocked = refused;
+    const again = () => void this.#play();
+    if (refused)
+      for (const touch of ["pointerdown", "keydown"])
+        globalThis.addEventListener?.(touch, again, { once: true });
     this.emit("change", this);
   }
 
@@ -277,7 +320,8 @@ export class Phone extends Emitter<PhoneEvents> {
         session.terminate({ status_code: 486 });
         return;
       }
-      this.#take(new Call(session, Boolean(this.#options.iceServers?.length)));
+      const before = resumedCall(session) ?? null;
+      this.#take(new Call(session, Boolean(this.#options.iceServers?.length), before));
     });
   }
 
@@ -288,7 +332,8 @@ export class Phone extends Emitter<PhoneEvents> {
       this.calls = this.calls.filter((other) => other !== call);
       if (this.active === call) this.active = this.calls[0] ?? null;
     });
-    if (call.direction === "outgoing" || !this.active) this.activate(call);
+    const heard = call.resumed ? !call.resumed.held : call.direction === "outgoing";
+    if (heard || !this.active) this.activate(call);
     this.emit("call", call);
     this.#changed();
   }

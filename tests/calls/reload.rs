@@ -1,0 +1,632 @@
+//! A page that is reloaded, or crashes and is opened again: it takes its call up by an INVITE with
+//! Replaces of its own former dialog, and whoever is opposite is told nothing.
+
+use crate::lab::*;
+use crate::recovery::{called, close, prove};
+use std::time::Duration;
+use webtrunk::errors::Code;
+use webtrunk::gateway::Input;
+use webtrunk::sip::transaction::Flow;
+use webtrunk::sip::{HeaderName, Message};
+use webtrunk::worker::WorkerCommand;
+
+/// A page of alice's, by the WebSocket it has; no page knows another's instance.
+fn page(flow: u64) -> Peer {
+    Peer::Browser("alice", flow)
+}
+
+fn opens(lab: &mut Lab, page: Peer) {
+    let Peer::Browser(name, flow) = page else { panic!("a page") };
+    let password = if name == "bob" { "secret-b" } else { "secret-a" };
+    lab.log_in(page, password, &format!("page-{flow}"));
+}
+
+/// The browser leaves its page: it says so, and closes the WebSocket.
+fn leaves(lab: &mut Lab, page: Peer) {
+    let Peer::Browser(_, flow) = page else { panic!("a page") };
+    lab.handle(Input::PageLeft { flow: Flow(flow) });
+    close(lab, page);
+}
+
+/// The dialog of a page as a Replaces header: of the 200 it got, or of the INVITE it answered.
+pub(crate) fn replaces(seen: &Message) -> String {
+    let tag = |address: Option<&str>| {
+        address.and_then(|a| Some(a.split_once(";tag=")?.1.to_owned())).unwrap_or("peer".into())
+    };
+    let (to, from) = (tag(seen.header(HeaderName::To)), tag(seen.header(HeaderName::From)));
+    let (ours, theirs) = if seen.is_request() { (from, to) } else { (to, from) };
+    format!("Replaces: {};to-tag={ours};from-tag={theirs}\r\n", seen.call_id())
+}
+
+/// INVITE of a page with this Replaces.
+fn invite(lab: &mut Lab, page: Peer, header: &str, sdp: &str) {
+    let text = lab.request(page, "INVITE", "sip:resume@wt.test", header, sdp);
+    lab.says(page, &text);
+}
+
+/// The page takes the call up: its 200, acknowledged.
+fn takes_up(lab: &mut Lab, page: Peer, seen: &Message) -> Message {
+    let header = replaces(seen);
+    invite(lab, page, &header, OFFER);
+    let ok = lab.take(page, "200 INVITE");
+    lab.ack(page, &ok);
+    ok
+}
+
+fn trunk_hears_nothing(lab: &Lab) {
+    let at_trunk = lab.inbox.iter().filter(|(hop, m)| *hop == T1.hop() && m.is_request());
+    let at_trunk: Vec<_> = at_trunk.collect();
+    assert!(at_trunk.is_empty(), "{at_trunk:?}\n{}", lab.picture());
+}
+
+/// The trunk hangs up: the page is told, and the one call has one record.
+fn trunk_hangs_up(lab: &mut Lab, seen: &Message, page: Peer) {
+    let bye = lab.in_dialog(T1, seen, "BYE", 900, if seen.is_request() { "peer" } else { "" }, "");
+    lab.says(T1, &bye);
+    lab.take(T1, "200 BYE");
+    let bye = lab.take(page, "BYE");
+    lab.reply(page, &bye, 200, "");
+    let records = lab.ended();
+    assert_eq!(records.len(), 1, "one call is one record");
+    assert_eq!(records[0].code, Code::FINE);
+    lab.expect_idle();
+}
+
+/// A call of alice's page 1 to the trunk, or of the trunk to it; what each of them saw of it.
+fn begun(dialled: bool) -> (Lab, Message, Message) {
+    let mut lab = Lab::with_phones();
+    let (seen, trunk) = if dialled { lab.talk("+12065550123") } else { called(&mut lab) };
+    lab.inbox.clear();
+    lab.media.clear();
+    (lab, seen, trunk)
+}
+
+#[test]
+fn a_reloaded_page_takes_its_call_up_and_the_trunk_is_told_nothing() {
+    let mut lab = Lab::with_phones();
+    let (ok, trunk) = lab.talk("+12065550123");
+    lab.clear();
+    leaves(&mut lab, ALICE);
+    lab.advance(Duration::from_secs(1));
+    let before = lab.gateway.gauges();
+    opens(&mut lab, page(7));
+    lab.clear();
+    takes_up(&mut lab, page(7), &ok);
+    lab.ladder(
+        "0.0s flow 7 → INVITE sdp
+         0.0s flow 7 ← 200 INVITE sdp
+         0.0s flow 7 → ACK",
+    );
+    assert_eq!(lab.gateway.gauges().calls, before.calls, "it is the same call");
+    lab.advance(Duration::from_secs(300));
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up(&mut lab, &trunk, page(7));
+}
+
+#[test]
+fn reload_after_reload_takes_the_call_up_each_time() {
+    for dialled in [true, false] {
+        let (mut lab, mut seen, trunk) = begun(dialled);
+        leaves(&mut lab, ALICE);
+        for flow in 7..27 {
+            lab.advance(Duration::from_secs(2));
+            opens(&mut lab, page(flow));
+            seen = takes_up(&mut lab, page(flow), &seen);
+            lab.advance(Duration::from_secs(3));
+            leaves(&mut lab, page(flow));
+        }
+        opens(&mut lab, page(30));
+        takes_up(&mut lab, page(30), &seen);
+        lab.advance(Duration::from_secs(120));
+        trunk_hears_nothing(&lab);
+        trunk_hangs_up(&mut lab, &trunk, page(30));
+    }
+}
+
+#[test]
+fn media_of_the_leg_begins_anew_where_it_is_and_the_other_leg_is_left_alone() {
+    let (mut lab, ok, trunk) = begun(true);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    takes_up(&mut lab, page(7), &ok);
+    let told: Vec<(&str, u16)> = lab
+        .media
+        .iter()
+        .map(|command| match command {
+            WorkerCommand::Away { end, away: true, .. } => ("away", end.0),
+            WorkerCommand::Renew { end, .. } => ("renew", end.0),
+            WorkerCommand::Configure { end, .. } => ("configure", end.0),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, [("away", 0), ("renew", 0), ("configure", 0)]);
+    trunk_hangs_up(&mut lab, &trunk, page(7));
+}
+
+#[test]
+fn a_page_that_never_learned_of_its_newer_dialog_is_found_by_the_older_one() {
+    for dialled in [true, false] {
+        let (mut lab, seen, trunk) = begun(dialled);
+        leaves(&mut lab, ALICE);
+        // Reloaded again before the 200 was there, twice.
+        for flow in [7, 8] {
+            opens(&mut lab, page(flow));
+            invite(&mut lab, page(flow), &replaces(&seen), OFFER);
+            leaves(&mut lab, page(flow));
+        }
+        opens(&mut lab, page(9));
+        takes_up(&mut lab, page(9), &seen);
+        lab.advance(Duration::from_secs(60));
+        trunk_hears_nothing(&lab);
+        trunk_hangs_up(&mut lab, &trunk, page(9));
+    }
+}
+
+#[test]
+fn what_may_still_be_named_has_an_end() {
+    let (mut lab, first, trunk) = begun(true);
+    let mut seen = first.clone();
+    for flow in 7..16 {
+        opens(&mut lab, page(flow));
+        seen = takes_up(&mut lab, page(flow), &seen);
+        let of = if flow == 7 { ALICE } else { page(flow - 1) };
+        let bye = lab.take(of, "BYE");
+        lab.reply(of, &bye, 200, "");
+        leaves(&mut lab, of);
+        lab.advance(Duration::from_secs(40));
+        // The trunk's dialog, the page's own, and four of those before.
+        assert_eq!(lab.gateway.gauges().dialogs, 6.min(flow as usize - 4), "{flow}");
+    }
+    opens(&mut lab, page(20));
+    invite(&mut lab, page(20), &replaces(&first), OFFER);
+    lab.take(page(20), "481");
+    takes_up(&mut lab, page(20), &seen);
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up_only(&mut lab, &trunk, page(20));
+}
+
+#[test]
+fn a_page_that_is_still_there_is_told_and_its_own_goodbye_ends_nothing() {
+    for dialled in [true, false] {
+        let (mut lab, seen, trunk) = begun(dialled);
+        opens(&mut lab, page(7));
+        takes_up(&mut lab, page(7), &seen);
+        let bye = lab.take(ALICE, "BYE");
+        assert_eq!(bye.call_id(), seen.call_id());
+        // Its own BYE has crossed ours.
+        let own = lab.in_dialog(ALICE, &seen, "BYE", 90, "peer", "");
+        lab.says(ALICE, &own);
+        lab.take(ALICE, "481");
+        lab.reply(ALICE, &bye, 481, "");
+        lab.advance(Duration::from_secs(60));
+        assert_eq!(lab.gateway.gauges().calls, 1, "{dialled}\n{}", lab.picture());
+        trunk_hears_nothing(&lab);
+        trunk_hangs_up(&mut lab, &trunk, page(7));
+    }
+}
+
+#[test]
+fn a_page_that_says_goodbye_while_it_unloads_ends_its_call() {
+    let (mut lab, ok, _) = begun(true);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    invite(&mut lab, page(7), &replaces(&ok), OFFER);
+    assert!(lab.got(page(7), "603") || lab.got(page(7), "481"), "{}", lab.picture());
+    let bye = lab.take(T1, "BYE");
+    lab.reply(T1, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn the_call_ends_under_a_page_that_takes_it_up() {
+    let (mut lab, ok, trunk) = begun(true);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    let bye = lab.in_dialog(T1, &trunk, "BYE", 900, "peer", "");
+    lab.says(T1, &bye);
+    invite(&mut lab, page(7), &replaces(&ok), OFFER);
+    assert!(lab.got(page(7), "603") || lab.got(page(7), "481"), "{}", lab.picture());
+    assert_eq!(lab.ended().len(), 1);
+    lab.expect_idle();
+}
+
+#[test]
+fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
+    let (mut lab, ok, trunk) = begun(true);
+    let header = replaces(&ok);
+    let wrong = |n: usize| {
+        let mut parts: Vec<String> = header.trim_end().split(';').map(str::to_owned).collect();
+        parts[n].push('x');
+        format!("{}\r\n", parts.join(";"))
+    };
+    invite(&mut lab, BOB, &header, OFFER);
+    lab.take(BOB, "403");
+    let from_trunk = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", &header, TRUNK_SDP);
+    lab.says(T1, &from_trunk);
+    lab.take(T1, "403");
+    opens(&mut lab, page(7));
+    for (header, status) in [
+        (wrong(0), "481"),
+        (wrong(1), "481"),
+        (wrong(2), "481"),
+        (format!("{header}{header}"), "400"),
+        ("Replaces: unreadable\r\n".to_owned(), "400"),
+        (header.replace("\r\n", ";early-only\r\n"), "486"),
+    ] {
+        invite(&mut lab, page(7), &header, OFFER);
+        lab.take(page(7), status);
+    }
+    assert!(!lab.got(ALICE, "BYE") && lab.media.is_empty(), "{:?}", lab.media);
+    lab.advance(Duration::from_secs(60));
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up_only(&mut lab, &trunk, ALICE);
+}
+
+/// As [`trunk_hangs_up`], where others were refused meanwhile.
+fn trunk_hangs_up_only(lab: &mut Lab, seen: &Message, page: Peer) {
+    let bye = lab.in_dialog(T1, seen, "BYE", 900, "peer", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(page, "BYE");
+    lab.reply(page, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_page_proves_who_it_is_before_it_learns_anything() {
+    let (mut lab, ok, trunk) = begun(true);
+    leaves(&mut lab, ALICE);
+    crate::recovery::open(&mut lab, page(7));
+    let text = lab.request(page(7), "INVITE", "sip:resume@wt.test", &replaces(&ok), OFFER);
+    // Bob's password, then none of them registers: the INVITE itself is proved.
+    let as_bob = text.replace("sip:alice@wt.test", "sip:bob@wt.test");
+    let answer = prove(&mut lab, page(7), &as_bob, ("bob", "secret-b"));
+    assert_eq!(answer.status(), 403, "{}", lab.picture());
+    crate::recovery::open(&mut lab, page(8));
+    let text = lab.request(page(8), "INVITE", "sip:resume@wt.test", &replaces(&ok), OFFER);
+    let answer = prove(&mut lab, page(8), &text, ("alice", "secret-a"));
+    assert_eq!(answer.status(), 200);
+    lab.ack(page(8), &answer);
+    trunk_hangs_up_only(&mut lab, &trunk, page(8));
+}
+
+#[test]
+fn a_call_on_hold_is_taken_up_by_either_side_of_it() {
+    // The page had put the trunk on hold.
+    let (mut lab, ok, trunk) = begun(true);
+    let hold = OFFER.replace("a=sendrecv", "a=sendonly");
+    let text = lab.in_dialog_with(ALICE, &ok, "INVITE", 90, "", &hold);
+    lab.says(ALICE, &text);
+    let held = lab.take(ALICE, "200 INVITE");
+    lab.ack(ALICE, &held);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    let ok = takes_up(&mut lab, page(7), &ok);
+    let text = lab.in_dialog_with(page(7), &ok, "INVITE", 91, "", &hold);
+    lab.says(page(7), &text);
+    let held = lab.take(page(7), "200 INVITE");
+    assert!(String::from_utf8_lossy(held.body()).contains("a=recvonly"));
+    lab.ack(page(7), &held);
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up(&mut lab, &trunk, page(7));
+    // The trunk had put the page on hold.
+    let (mut lab, ok, trunk) = begun(true);
+    let hold = format!("{}a=sendonly\r\n", TRUNK_SDP.replace("o=- 1 1", "o=- 1 2"));
+    let text = lab.in_dialog_with(T1, &trunk, "INVITE", 90, "", &hold);
+    let text = text.replace(";tag=peer;tag=peer", ";tag=peer");
+    lab.says(T1, &text);
+    let held = lab.take(T1, "200 INVITE");
+    lab.ack(T1, &held);
+    lab.inbox.clear();
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    takes_up(&mut lab, page(7), &ok);
+    lab.advance(Duration::from_secs(5));
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up(&mut lab, &trunk, page(7));
+}
+
+#[test]
+fn a_page_that_speaks_another_codec_is_answered_and_the_trunk_is_not_asked() {
+    let (mut lab, ok, trunk) = begun(true);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    let other: String = OFFER
+        .replace("SAVPF 111 63 9 0 8 13 110 126", "SAVPF 8 126")
+        .replace("UDP/TLS/RTP/SAVPF 111 63 9 0 8 110 126", "UDP/TLS/RTP/SAVPF 8 126");
+    invite(&mut lab, page(7), &replaces(&ok), &other);
+    let ok = lab.take(page(7), "200 INVITE");
+    lab.ack(page(7), &ok);
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up(&mut lab, &trunk, page(7));
+}
+
+#[test]
+fn what_cannot_be_agreed_leaves_the_call_as_it_was() {
+    let (mut lab, ok, trunk) = begun(true);
+    opens(&mut lab, page(7));
+    invite(&mut lab, page(7), &replaces(&ok), "v=0\r\n");
+    let refused = lab.inbox.iter().find(|(hop, m)| *hop == page(7).hop() && m.status() >= 400);
+    let (_, refused) = refused.expect("it is refused");
+    assert!(refused.to().is_some_and(|to| to.tag().is_some_and(|tag| !tag.is_empty())));
+    lab.inbox.clear();
+    let info = lab.in_dialog(ALICE, &ok, "INFO", 90, "", "");
+    lab.says(ALICE, &info);
+    lab.take(ALICE, "200 INFO");
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up(&mut lab, &trunk, ALICE);
+}
+
+#[test]
+fn an_invite_without_an_offer_is_offered_what_the_page_then_answers() {
+    let (mut lab, ok, trunk) = begun(true);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    invite(&mut lab, page(7), &replaces(&ok), "");
+    let ok = lab.take(page(7), "200 INVITE");
+    let cseq = ok.cseq().expect("a CSeq").number;
+    let ack = lab.in_dialog(page(7), &ok, "ACK", cseq, "", ANSWER);
+    lab.says(page(7), &ack);
+    lab.advance(Duration::from_secs(60));
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up(&mut lab, &trunk, page(7));
+}
+
+#[test]
+fn both_browsers_of_a_call_reload() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "201", OFFER);
+    let ringing = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &ringing, 200, ANSWER);
+    lab.take(BOB, "ACK");
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    leaves(&mut lab, ALICE);
+    leaves(&mut lab, BOB);
+    lab.inbox.clear();
+    let bob = Peer::Browser("bob", 8);
+    opens(&mut lab, bob);
+    let again = takes_up(&mut lab, bob, &ringing);
+    opens(&mut lab, page(7));
+    takes_up(&mut lab, page(7), &ok);
+    lab.advance(Duration::from_secs(60));
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    let bye = lab.in_dialog(bob, &again, "BYE", 90, "", "");
+    lab.says(bob, &bye);
+    let bye = lab.take(page(7), "BYE");
+    lab.reply(page(7), &bye, 200, "");
+    assert_eq!(lab.ended().len(), 1);
+    lab.expect_idle();
+}
+
+#[test]
+fn what_waits_or_listens_to_an_announcement_is_taken_up_too() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "300", OFFER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let trunk = lab.take(T1, "INVITE");
+    lab.reply(T1, &trunk, 180, "");
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    takes_up(&mut lab, page(7), &ok);
+    lab.reply(T1, &trunk, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    trunk_hangs_up(&mut lab, &trunk, page(7));
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "9196", OFFER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    let ok = takes_up(&mut lab, page(7), &ok);
+    let bye = lab.in_dialog(page(7), &ok, "BYE", 90, "", "");
+    lab.says(page(7), &bye);
+    assert_eq!(lab.ended().len(), 1);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_call_nobody_has_answered_is_not_taken_up() {
+    // Early dialogs are the initiator's to replace (RFC 3891 §3).
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let trunk = lab.take(T1, "INVITE");
+    lab.reply(T1, &trunk, 180, "");
+    let ringing = lab.take(ALICE, "180");
+    opens(&mut lab, page(7));
+    invite(&mut lab, page(7), &replaces(&ringing), OFFER);
+    lab.take(page(7), "481");
+    lab.reply(T1, &trunk, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    trunk_hangs_up_only(&mut lab, &trunk, ALICE);
+}
+
+#[test]
+fn a_page_closed_for_good_ends_its_call_after_the_grace_and_the_verdict_says_so() {
+    for (says_so, code) in [(true, Code::PAGE_LEFT), (false, Code::FLOW_LOST)] {
+        let (mut lab, _, _) = begun(true);
+        if says_so {
+            leaves(&mut lab, ALICE)
+        } else {
+            close(&mut lab, ALICE)
+        }
+        lab.advance(Duration::from_secs(29));
+        trunk_hears_nothing(&lab);
+        lab.advance(Duration::from_secs(2));
+        let bye = lab.take(T1, "BYE");
+        lab.reply(T1, &bye, 200, "");
+        let record = lab.ended()[0];
+        assert_eq!(record.code, code);
+        let verdict = record.verdict.as_ref().expect("a verdict");
+        assert_eq!(
+            verdict.sentence.contains("the page was closed"),
+            says_so,
+            "{}",
+            verdict.sentence
+        );
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn what_was_asked_of_the_page_before_says_nothing_of_the_next() {
+    // Its session was to be refreshed, and it was asked whether it lives, when it went.
+    for dialled in [true, false] {
+        let (mut lab, seen, trunk) = begun(dialled);
+        let flow = Peer::Browser("alice", 9);
+        lab.log_in(flow, "secret-a", "uuid-a");
+        assert!(lab.got(ALICE, "OPTIONS"), "it is asked whether it lives");
+        opens(&mut lab, page(7));
+        takes_up(&mut lab, page(7), &seen);
+        let probe = lab.take(ALICE, "OPTIONS");
+        lab.reply(ALICE, &probe, 481, "");
+        lab.advance(Duration::from_secs(60));
+        assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
+        trunk_hangs_up(&mut lab, &trunk, page(7));
+    }
+}
+
+#[test]
+fn a_call_taken_up_outlives_the_process_and_is_taken_up_again() {
+    for dialled in [true, false] {
+        let (mut lab, seen, trunk) = begun(dialled);
+        leaves(&mut lab, ALICE);
+        opens(&mut lab, page(7));
+        let newer = takes_up(&mut lab, page(7), &seen);
+        lab.advance(Duration::from_secs(1));
+        let before = lab.on_disk();
+        lab.start_again(Duration::ZERO, Ok(()));
+        assert_eq!(lab.on_disk(), before);
+        lab.restart(Duration::from_millis(400));
+        // The page was reloaded too, and remembers either dialog.
+        for (flow, known) in [(17, &newer), (18, &seen)] {
+            opens(&mut lab, page(flow));
+            takes_up(&mut lab, page(flow), known);
+        }
+        trunk_hears_nothing(&lab);
+        trunk_hangs_up(&mut lab, &trunk, page(18));
+    }
+}
+
+#[test]
+fn a_page_may_be_handed_over_by_after_it_took_its_call_up() {
+    let (mut lab, ok, _) = begun(true);
+    leaves(&mut lab, ALICE);
+    opens(&mut lab, page(7));
+    let ok = takes_up(&mut lab, page(7), &ok);
+    let refer =
+        lab.in_dialog_with(page(7), &ok, "REFER", 90, "Refer-To: <sip:201@wt.test>\r\n", "");
+    lab.says(page(7), &refer);
+    lab.take(page(7), "202");
+    let ringing = lab.take(BOB, "INVITE");
+    // Reloaded while the call is handed over: once that is done there is nothing to take up.
+    leaves(&mut lab, page(7));
+    opens(&mut lab, page(8));
+    invite(&mut lab, page(8), &replaces(&ok), OFFER);
+    lab.take(page(8), "491");
+    lab.reply(BOB, &ringing, 200, ANSWER);
+    lab.take(BOB, "ACK");
+    lab.advance(Duration::from_secs(10));
+    invite(&mut lab, page(8), &replaces(&ok), OFFER);
+    lab.take(page(8), "481");
+    lab.handle(Input::HangUpAll);
+    lab.expect_idle();
+}
+
+#[test]
+fn a_page_that_reloads_without_end_is_slowed_down() {
+    let (mut lab, ok, trunk) = begun(true);
+    opens(&mut lab, page(7));
+    let mut refused = 0;
+    let mut seen = ok;
+    for _ in 0..50 {
+        invite(&mut lab, page(7), &replaces(&seen), OFFER);
+        if lab.got(page(7), "503") {
+            lab.take(page(7), "503");
+            refused += 1;
+        } else {
+            seen = lab.take(page(7), "200 INVITE");
+            lab.ack(page(7), &seen);
+        }
+    }
+    assert!(refused > 0, "a user begins so many calls a second, and takes as many up");
+    trunk_hears_nothing(&lab);
+    lab.inbox.clear();
+    trunk_hangs_up_only(&mut lab, &trunk, page(7));
+}
+
+#[test]
+fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
+    // A web application names two visitors alike, and lets them call by different dialplans.
+    let mut lab = crate::visitors::lab();
+    let visitor = |flow| Peer::Browser("visitor-8c1", flow);
+    for (flow, plan) in [(7, "phones"), (8, "incoming"), (9, "phones")] {
+        let (name, password) = crate::visitors::for_a_while("visitor-8c1", plan);
+        assert_eq!(crate::visitors::log_in(&mut lab, visitor(flow), &name, &password), 200);
+    }
+    lab.invite(visitor(7), "+12065550123", OFFER);
+    let trunk = lab.take(T1, "INVITE");
+    lab.reply(T1, &trunk, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    let ok = lab.take(visitor(7), "200 INVITE");
+    lab.ack(visitor(7), &ok);
+    lab.inbox.clear();
+    leaves(&mut lab, visitor(7));
+    invite(&mut lab, visitor(8), &replaces(&ok), OFFER);
+    lab.take(visitor(8), "403");
+    takes_up(&mut lab, visitor(9), &ok);
+    trunk_hears_nothing(&lab);
+    trunk_hangs_up_only(&mut lab, &trunk, visitor(9));
+}
+
+#[test]
+fn a_page_that_registers_first_is_asked_for_its_call_and_may_take_it_up_all_the_same() {
+    for dialled in [true, false] {
+        let (mut lab, seen, trunk) = begun(dialled);
+        leaves(&mut lab, ALICE);
+        // Its instance is the one it had, so the gateway looks whether it knows the call.
+        lab.log_in(page(7), "secret-a", "uuid-a");
+        let probe = lab.take(page(7), "OPTIONS");
+        lab.reply(page(7), &probe, 481, "");
+        lab.advance(Duration::from_secs(4));
+        takes_up(&mut lab, page(7), &seen);
+        lab.advance(Duration::from_secs(60));
+        trunk_hears_nothing(&lab);
+        trunk_hangs_up(&mut lab, &trunk, page(7));
+    }
+}
+
+#[test]
+fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_then() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 180, "");
+    lab.take(T1, "180");
+    leaves(&mut lab, ALICE);
+    lab.advance(Duration::from_secs(1));
+    let contact = "Contact: <sip:x7@y.invalid;transport=ws>;reg-id=1;\
+                   +sip.instance=\"<urn:uuid-a>\";expires=600\r\nSupported: outbound, path\r\n";
+    lab.log_in_with(page(7), "secret-a", contact);
+    let again = lab.take(page(7), "INVITE");
+    assert!(again.request_uri().contains("x7@y.invalid"), "{}", again.request_uri());
+    assert_eq!(again.call_id(), ringing.call_id());
+    lab.reply_as(page(7), &again, 180, "", "page");
+    // What the page before said late says nothing.
+    lab.reply(ALICE, &ringing, 480, "");
+    lab.reply_as(page(7), &again, 200, ANSWER, "page");
+    lab.take(page(7), "ACK");
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    lab.advance(Duration::from_secs(60));
+    assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
+    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(page(7), "BYE");
+    lab.reply(page(7), &bye, 200, "");
+    lab.expect_idle();
+}
