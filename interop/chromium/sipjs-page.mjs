@@ -1,7 +1,7 @@
 // A page of SIP.js 0.21.2, unmodified, with the few things the test asks of it.
 import { Inviter, Registerer, SessionState, UserAgent, Web } from "sip.js";
 
-let agent, session;
+let agent, registerer, session;
 
 function attach(own) {
   session = own;
@@ -48,7 +48,10 @@ window.sipjs = {
         iceGatheringTimeout: 500,
       },
       logLevel: "warn",
+      reconnectionAttempts: 100,
+      reconnectionDelay: 2,
       delegate: {
+        onConnect: () => registerer?.register(),
         onInvite(invitation) {
           attach(invitation);
           invitation.accept({ sessionDescriptionHandlerOptions: { constraints } });
@@ -56,7 +59,7 @@ window.sipjs = {
       },
     });
     await agent.start();
-    const registerer = new Registerer(agent);
+    registerer = new Registerer(agent);
     await registerer.register();
     await until("registered", () => registerer.state === "Registered");
     return registerer.state;
