@@ -648,8 +648,12 @@ impl Running {
         }
         if let Some(local) = local.filter(|_| self.answered && (nominates || fresh))
             && self.by_address.get(&from) == Some(&route)
+            && self.sources.learn(now, from, local)
         {
-            self.sources.learn(now, from, local);
+            self.on_session(id, now, |session, now, sink| {
+                session.mark_changed();
+                session.fire(now, sink);
+            });
         }
         true
     }

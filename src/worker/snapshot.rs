@@ -5,7 +5,7 @@ use crate::media::{Clocks, LegId, NotRestored, SessionSnapshot};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 /// A session, and where its ends are reached.
@@ -15,6 +15,8 @@ pub struct MediaSnapshot {
     pub browser_port: u16,
     /// Which sockets to open again.
     pub trunks: Vec<TrunkPorts>,
+    /// Browsers' addresses, and ours they came to, where the kernel would answer from another.
+    pub sources: Vec<(SocketAddr, IpAddr)>,
     /// All else.
     pub session: SessionSnapshot,
 }
