@@ -21,6 +21,10 @@ PHONES = str(ROOT / "target/debug/examples/phones")
 # The browsers' pages name this port.
 WEB, SIP, PUBLIC, TRUNK = "127.0.0.1:8090", "127.0.0.1:5070", "10.45.0.1", "127.0.0.2:5080"
 BROWSERS = ["jssip", "sipjs"]
+TELEPHONES = [
+    "nice", "-n", "-5", PHONES,
+    "--web", WEB, "--sip", SIP, "--trunk", TRUNK, "--media", PUBLIC,
+]  # fmt: skip
 
 CONFIG = f"""[server]
 domain = "wt.test"
@@ -191,10 +195,7 @@ class World:
         self.folder = pathlib.Path(tempfile.mkdtemp(dir=work))
         gateway.pop("prepare", lambda folder: None)(self.folder)
         self.gateway = Gateway(self.folder, phones, **gateway)
-        self.phones = Told(
-            ["nice", "-n", "-5", PHONES, "--web", WEB, "--sip", SIP, "--trunk", TRUNK]
-            + ["--media", PUBLIC]
-        )
+        self.phones = Told(TELEPHONES)
         self.browsers = None
         if browsers:
             script = ROOT / "interop/chaos/browsers.mjs"
@@ -222,6 +223,8 @@ class World:
 
     def end(self):
         """Everybody hangs up; what they, the trunk and the records say."""
+        # From now on the trunk may be told that calls end.
+        self.phones.ask("ending")
         real = self.browsers.ask("end") if self.browsers else {"talking": 0, "calls": []}
         found = self.phones.ask("end")
         end = time.time() + 20

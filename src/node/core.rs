@@ -107,6 +107,8 @@ enum First {
     Arrival(Queued),
     Datagrams,
     Timer,
+    /// Checkpoints are on disk.
+    Written,
 }
 
 /// What was told of requests refused for overload, and when.
@@ -124,6 +126,7 @@ impl Core {
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
         let (mut ticked, mut patient_since) = (Instant::now(), None::<Instant>);
         let mut looked = Instant::now();
+        let written = self.state.checkpoints.on_written();
         loop {
             let began = Instant::now();
             self.pulse.beat(began);
@@ -151,13 +154,14 @@ impl Core {
                 },
                 () = readable(socket.as_deref()) => First::Datagrams,
                 () = &mut sleep => First::Timer,
+                () = written.notified() => First::Written,
             };
             let woken = Instant::now();
             self.gateway.turn_began(woken);
             let spent = thread_time();
             match first {
                 First::Arrival(arrival) => self.take_queued(arrival, arrivals.len(), &mut out),
-                First::Datagrams => {}
+                First::Datagrams | First::Written => {}
                 First::Timer => {
                     ticked = woken;
                     self.workers.iter().for_each(Worker::wake_for_all);

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 const FILE: &str = "checkpoints.db";
 /// When this process lived last, while it has checkpoints: by the boot, and its clock.
@@ -88,6 +89,9 @@ struct CheckpointShared {
     slots: Mutex<HashMap<String, Arc<NamedSlot>>>,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Batches that were written, and who waits for the next.
+    batches: AtomicU64,
+    written: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -139,6 +143,8 @@ impl Checkpoints {
             slots: Mutex::default(),
             queue: Mutex::new(Queue { over: true, ..Queue::default() }),
             wake: Condvar::new(),
+            batches: AtomicU64::new(0),
+            written: Arc::default(),
         };
         Checkpoints { shared: Arc::new(shared), done: None, died: None }
     }
@@ -199,6 +205,16 @@ impl Checkpoints {
     /// How long ago the earlier process was alive; `None` where it left nothing, or in another boot.
     pub(crate) fn died(&self) -> Option<Duration> {
         self.died
+    }
+
+    /// How many batches have been written.
+    pub fn batches(&self) -> u64 {
+        self.shared.batches.load(Ordering::Acquire)
+    }
+
+    /// Woken after each batch.
+    pub fn on_written(&self) -> Arc<Notify> {
+        self.shared.written.clone()
     }
 
     /// The slot of `name`; of an earlier process's value too.
@@ -473,6 +489,8 @@ impl CheckpointWriter {
                     change.named.written.store(on_disk, Ordering::Release);
                     self.leave(change);
                 }
+                self.shared.batches.fetch_add(1, Ordering::AcqRel);
+                self.shared.written.notify_one();
                 self.pause = FIRST_PAUSE;
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("checkpoints of calls can be written again");

@@ -46,9 +46,8 @@ impl Evidence {
     pub(crate) fn new(master: &MasterKey, counts: &mut Counts) -> anyhow::Result<Evidence> {
         let (profile, tag) = profile(master.profile())?;
         let provider = rtc_crypto::default_provider().map_err(|e| anyhow::anyhow!("{e}"))?;
-        let context = || {
-            Context::new(master.key(), master.salt(), profile, None, None, provider.crypto())
-        };
+        let context =
+            || Context::new(master.key(), master.salt(), profile, None, None, provider.crypto());
         counts.keys += 1;
         Ok(Evidence {
             rtp: context()?,

@@ -87,6 +87,10 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             Some("call") => party.call(number(1)).await?,
             Some("gaps") => party.gaps(),
             Some("drop") => party.drop_one(number(1), Duration::from_millis(number(2).into())),
+            Some("ending") => {
+                party.trunk.borrow_mut().ending = true;
+                json!({})
+            }
             Some("end") => party.end().await,
             _ => json!({ "error": order }),
         };
@@ -135,9 +139,8 @@ impl Party {
     }
 
     fn heard(&self) -> usize {
-        let heard = |l: &&Line| {
-            *l.state.borrow() == State::Talking && l.media.borrow().ear.has_heard()
-        };
+        let heard =
+            |l: &&Line| *l.state.borrow() == State::Talking && l.media.borrow().ear.has_heard();
         self.lines.values().filter(heard).count().min(self.trunk.borrow().heard())
     }
 
@@ -175,7 +178,6 @@ impl Party {
     async fn end(&mut self) -> Value {
         let talking = self.count(|s| *s == State::Talking);
         let states = self.states();
-        self.trunk.borrow_mut().ending = true;
         for line in self.lines.values() {
             let _ = line.orders.send(Order::HangUp);
             sleep(PACE / 5).await;
@@ -188,12 +190,17 @@ impl Party {
             self.lines.values().map(|l| of(&l.media.borrow().counts)).sum()
         };
         let jump = self.lines.values().map(|l| l.media.borrow().counts.jump).max();
-        let refreshed: Vec<u64> = self.lines.values().map(|l| l.refreshed.get()).collect();
+        let mut asked = BTreeMap::<String, u64>::new();
+        for (method, times) in self.lines.values().flat_map(|l| l.asked.borrow().clone()) {
+            *asked.entry(method).or_default() += times;
+        }
+        let refreshed = |l: &Line| l.asked.borrow().iter().filter(|(m, _)| *m != "BYE").count();
+        let least = self.lines.values().map(refreshed).min();
         json!({
             "talking": talking, "states": states, "after": self.states(),
             "keys": sum(|c| c.keys), "packets": sum(|c| c.packets),
             "repeated": sum(|c| c.repeated), "unauthentic": sum(|c| c.unauthentic),
-            "jump": jump, "refreshed": refreshed, "trunk": self.trunk.borrow().totals(),
+            "jump": jump, "asked": asked, "least": least, "trunk": self.trunk.borrow().totals(),
         })
     }
 }

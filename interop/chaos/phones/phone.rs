@@ -5,7 +5,8 @@ use crate::media::{self, Media};
 use crate::texts;
 use anyhow::Context;
 use futures_util::{SinkExt, StreamExt};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -62,7 +63,7 @@ pub(crate) struct Phone {
     source: IpAddr,
     orders: mpsc::UnboundedReceiver<Order>,
     state: Rc<RefCell<State>>,
-    refreshed: Rc<Cell<u64>>,
+    asked: Rc<RefCell<BTreeMap<String, u64>>>,
     media: Rc<RefCell<Media>>,
     dialog: Option<Dialog>,
     /// The last challenge, and how often it was answered.
@@ -75,8 +76,8 @@ pub(crate) struct Phone {
 pub(crate) struct Line {
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     pub(crate) state: Rc<RefCell<State>>,
-    /// Times the gateway refreshed the session, by whatever request.
-    pub(crate) refreshed: Rc<Cell<u64>>,
+    /// Requests of the gateway's within the call, by method.
+    pub(crate) asked: Rc<RefCell<BTreeMap<String, u64>>>,
     pub(crate) media: Rc<RefCell<Media>>,
 }
 
@@ -84,19 +85,14 @@ pub(crate) struct Line {
 pub(crate) fn start(place: Place, number: u32, source: IpAddr, media: Media) -> Line {
     let (orders, received) = mpsc::unbounded_channel();
     let media = Rc::new(RefCell::new(media));
-    let line = Line {
-        orders,
-        state: Rc::default(),
-        refreshed: Rc::default(),
-        media: media.clone(),
-    };
+    let line = Line { orders, state: Rc::default(), asked: Rc::default(), media: media.clone() };
     let mut phone = Phone {
         place,
         number,
         source,
         orders: received,
         state: line.state.clone(),
-        refreshed: line.refreshed.clone(),
+        asked: line.asked.clone(),
         media: media.clone(),
         dialog: None,
         challenge: None,
@@ -323,9 +319,7 @@ impl Phone {
         match method {
             "ACK" => return Ok(false),
             "INVITE" if !known => self.called(text)?,
-            "INVITE" | "UPDATE" | "OPTIONS" if known => {
-                self.refreshed.set(self.refreshed.get() + 1);
-            }
+            _ if known => *self.asked.borrow_mut().entry(method.to_owned()).or_default() += 1,
             _ => {}
         }
         let described = text.contains("m=audio");
