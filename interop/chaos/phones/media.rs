@@ -160,13 +160,12 @@ impl Media {
         let now = Instant::now();
         match DatagramKind::of(datagram) {
             // A success response: the gateway is ICE-lite and asks nothing.
-            DatagramKind::Stun if datagram.starts_with(&[1, 1]) => {
-                if !std::mem::replace(&mut self.started, true) {
-                    self.shake(|handshake, send| {
-                        handshake.start(now, &mut |bytes: &[u8]| send(bytes));
-                        Ok(None)
-                    });
-                }
+            DatagramKind::Stun if datagram.starts_with(&[1, 1]) && !self.started => {
+                self.started = true;
+                self.shake(|handshake, send| {
+                    handshake.start(now, &mut |bytes: &[u8]| send(bytes));
+                    Ok(None)
+                });
             }
             DatagramKind::Dtls => self.shake(|handshake, send| {
                 let send = &mut |bytes: &[u8]| send(bytes);

@@ -50,7 +50,8 @@ impl Trunk {
 
     /// Calls this number.
     pub(crate) async fn call(trunk: &Rc<RefCell<Trunk>>, number: &str) -> anyhow::Result<()> {
-        let media = media_socket(trunk.borrow().at).await?;
+        let at = trunk.borrow().at;
+        let media = media_socket(at).await?;
         let mut this = trunk.borrow_mut();
         let (at, gateway) = (this.at, this.gateway);
         let body = texts::pcmu(media.local_addr()?);
@@ -274,7 +275,8 @@ pub(crate) async fn run(trunk: Rc<RefCell<Trunk>>) -> anyhow::Result<()> {
 
 /// Answers a call.
 async fn begin(trunk: &Rc<RefCell<Trunk>>, invite: &str, call_id: &str) -> anyhow::Result<()> {
-    let media = media_socket(trunk.borrow().at).await?;
+    let at = trunk.borrow().at;
+    let media = media_socket(at).await?;
     let mut this = trunk.borrow_mut();
     let Some(to) = texts::audio(invite) else { return Ok(()) };
     let number = invite.split([':', '@']).nth(1).unwrap_or_default().to_owned();
