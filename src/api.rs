@@ -17,6 +17,7 @@ pub(crate) mod pcap;
 pub mod schemas;
 pub(crate) mod server;
 pub(crate) mod sessions;
+mod settings;
 pub(crate) mod slices;
 pub mod socket;
 pub(crate) mod trunks;
@@ -24,6 +25,7 @@ pub(crate) mod view;
 
 use crate::errors::Code;
 use crate::gateway::Gateway;
+use crate::transport::certificate::Certificates;
 use crate::transport::{Arrival, Inbox, Work, WorkTurn};
 use crate::worker::ports::PortRange;
 use axum::Router;
@@ -58,8 +60,7 @@ pub(crate) struct ApiState {
     pub written: Option<Arc<crate::journal::keeper::Progress>>,
     /// The trunk side's ports.
     pub ports: Arc<PortRange>,
-    /// When the web port's certificate ends, seconds since 1970.
-    pub certificate_ends: Option<u64>,
+    pub(crate) certificates: Certificates,
 }
 
 /// A refusal of the API.

@@ -27,10 +27,11 @@ use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
 use crate::state::State;
 use crate::telemetry::Exporter;
+use crate::transport::certificate::Certificates;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::tcp::Secure;
-use crate::transport::{Arrival, Inbox, tcp, tls};
+use crate::transport::{Arrival, Inbox, acme, certificate, tcp, tls};
 use crate::web::{self, WebPort};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
@@ -140,8 +141,8 @@ impl Node {
         let failed = metrics.checkpoints_failed.clone();
         let mut state = State::open(config.state_dir.as_deref(), RECORDS, failed);
         let dtls = Arc::new(state.certificate()?);
-        let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
-        let bound = Bound::bind(&config).await?;
+        let certificates = Certificates::open(&config)?;
+        let bound = Bound::bind(&config, &certificates).await?;
         let tls_trunks = tls_trunks(&config)?;
         let starter = Starter::new(&config, &dtls, &inbox, &metrics)?;
         let workers = starter.start_all()?;
@@ -160,7 +161,7 @@ impl Node {
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
         let ports = starter.setups[0].ports.clone();
-        let mut api = api_of(&config, &inbox, metrics, ports);
+        let mut api = api_of(&config, &inbox, metrics, ports, &certificates);
         api.file = origin.file.clone();
         api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
@@ -171,7 +172,7 @@ impl Node {
         let mut web_port = WebPort::new(
             inbox.clone(),
             &config,
-            tls,
+            certificates.web.as_ref().map(tls::acceptor).transpose()?,
             gauges.clone(),
             api::router(api.clone()),
             page_token(&config, &api)?,
@@ -218,6 +219,8 @@ impl Node {
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
         let mut tasks = bound.serve(web_port, &api);
         tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
+        tasks.push(tokio::spawn(certificate::watch(certificates.clone())));
+        tasks.extend(certificates.web.map(|shown| tokio::spawn(acme::run(config, shown))));
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
         let core = tokio::spawn(core.run(arrivals));
         Ok(Node {
@@ -319,7 +322,7 @@ struct Places {
 }
 
 impl Bound {
-    async fn bind(config: &Config) -> anyhow::Result<Bound> {
+    async fn bind(config: &Config, certificates: &Certificates) -> anyhow::Result<Bound> {
         let web = listen_tcp(config.web_listen, "web.listen").await?;
         let udp = match config.udp {
             Some(at) => Some(Arc::new(
@@ -334,7 +337,8 @@ impl Bound {
             let _ = SockRef::from(&**socket).set_recv_buffer_size(RECEIVE_BUFFER);
             tell_local(&**socket, socket.local_addr()?)?;
         }
-        let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
+        let (tcp, tls) =
+            (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config, certificates).await?);
         let metrics = listen_if(config.api.metrics, "metrics.listen").await?;
         let of = |listener: Option<&TcpListener>| listener.map(TcpListener::local_addr).transpose();
         let at = Places {
@@ -349,12 +353,15 @@ impl Bound {
 
     /// Accepts on every listener, until the tasks are aborted.
     fn serve(self, web_port: Arc<WebPort>, api: &ApiState) -> Vec<tokio::task::JoinHandle<()>> {
-        let inbox = || api.inbox.clone();
+        let (inbox, proved) = (|| api.inbox.clone(), web_port.proved.clone());
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
         let refused = || api.metrics.refused_connections.clone();
-        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused()))));
-        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused()));
+        tasks.extend(
+            self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused(), proved.clone()))),
+        );
+        let tls =
+            self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused(), proved));
         tasks.extend(tls.map(tokio::spawn));
         tasks
     }
@@ -398,6 +405,7 @@ fn api_of(
     inbox: &Inbox,
     metrics: Arc<NodeMetrics>,
     ports: Arc<PortRange>,
+    certificates: &Certificates,
 ) -> ApiState {
     ApiState {
         inbox: inbox.clone(),
@@ -411,7 +419,7 @@ fn api_of(
         records: records(config),
         written: None,
         ports,
-        certificate_ends: tls::ends(&config.web_tls),
+        certificates: certificates.clone(),
     }
 }
 
@@ -496,11 +504,10 @@ async fn listen_tcp(at: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
 /// The listener of `sip.tls` and what it shows.
 async fn listen_tls(
     config: &Config,
+    certificates: &Certificates,
 ) -> anyhow::Result<Option<(TcpListener, tokio_rustls::TlsAcceptor)>> {
-    let (Some(at), Some((cert, key))) = (config.sip.tls, &config.sip.certificate) else {
-        return Ok(None);
-    };
-    let acceptor = tls::sip_acceptor(cert, key, config.sip.client_ca.as_deref())?;
+    let (Some(at), Some(shown)) = (config.sip.tls, &certificates.sip) else { return Ok(None) };
+    let acceptor = tls::sip_acceptor(shown, config.sip.client_ca.as_deref())?;
     Ok(Some((listen_tcp(at, "sip.tls").await?, acceptor)))
 }
 

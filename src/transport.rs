@@ -1,10 +1,13 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
+pub mod acme;
 mod budget;
+pub(crate) mod certificate;
 pub(crate) mod dns;
 pub(crate) mod handshakes;
 pub(crate) mod hep;
 mod metered;
+pub(crate) mod proved;
 pub(crate) mod seats;
 pub(crate) mod sip_certificate;
 pub mod stun;
