@@ -4,6 +4,7 @@
 //! A call has two checkpoints: its signalling, and its media, which is good for as long as what it
 //! reserves lasts. Between its end and the writing of its record, the first holds the record.
 
+use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
 use crate::cdr::Cdr;
@@ -12,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::rtp::reserve::LEASE;
-use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, boot_clock};
+use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,7 +145,7 @@ impl KeptCalls {
     ) {
         let (worker, settled) = (call.worker(), call.is_settled());
         let slots = self.calls.entry(id).or_insert_with(|| Slots::of(checkpoints, id, worker));
-        let kept = CallCheckpoint::Live { taken: (boot_clock(), unix()), call: Box::new(call) };
+        let kept = CallCheckpoint::Live { taken: (boot::uptime(), unix()), call: Box::new(call) };
         slots.signalling.put(encoded(&kept), SIGNALLING);
         if settled && !std::mem::replace(&mut slots.journalled, true) {
             // A worker that is too far behind is asked again with the next change.
@@ -220,7 +221,7 @@ impl KeptCalls {
             let slots = || (checkpoints.slot(&name), checkpoints.slot(&format!("{name}{MEDIA}")));
             match left.signalling.and_then(read) {
                 Some(CallCheckpoint::Live { taken: (uptime, wall), call }) => {
-                    let age = boot_clock().checked_sub(uptime);
+                    let age = boot::uptime().checked_sub(uptime);
                     // The clock of the boot may have begun anew.
                     let age = age.unwrap_or_else(|| unix().saturating_sub(wall));
                     let (id, worker) = (call.id(), call.worker());

@@ -11,8 +11,8 @@
 use super::database::{self, Database, DatabaseSettings};
 use super::seal::Sealer;
 use super::{Directory, move_aside};
+use crate::boot;
 use crate::errors::Code;
-use nix::time::{ClockId, clock_gettime};
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::params;
 use std::collections::HashMap;
@@ -105,21 +105,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Time since the host started, its sleep among it: a clock that goes on across processes and that
-/// nobody sets.
-pub(crate) fn boot_clock() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
-}
-
 fn boot_millis() -> u64 {
-    boot_clock().as_millis() as u64
-}
-
-/// Tells one boot of the host from another.
-fn boot() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let hex = u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or_default();
-    hex.to_be_bytes()
+    boot::uptime().as_millis() as u64
 }
 
 /// The checkpoints of this process.
@@ -175,7 +162,7 @@ impl Checkpoints {
             beat: None,
             sealer,
             version,
-            boot: boot(),
+            boot: boot::id().to_be_bytes(),
             database: None,
             failed,
             failing: false,
@@ -417,7 +404,7 @@ impl CheckpointWriter {
         let bytes = std::fs::read(&self.alive).ok()?;
         let (boot, at) = bytes.split_first_chunk::<16>()?;
         let at = Duration::from_millis(u64::from_be_bytes(at.try_into().ok()?));
-        boot_clock().checked_sub(at).filter(|_| *boot == self.boot)
+        boot::uptime().checked_sub(at).filter(|_| *boot == self.boot)
     }
 
     /// Notes that this process lives. Where that cannot be, its end looks older than it is.

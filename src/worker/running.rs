@@ -308,10 +308,11 @@ impl Running {
             }
             let overslept = woken.saturating_duration_since(wait.max(now));
             let now = Instant::now();
-            let stalled = overslept.max(now.saturating_duration_since(woken)) >= STALL;
+            let stall = overslept.max(now.saturating_duration_since(woken));
             // Once: who is always late has timers, too.
-            catching_up = stalled && !catching_up;
+            catching_up = stall >= STALL && !catching_up;
             if catching_up {
+                self.sessions.values_mut().for_each(|live| live.session.overslept(now, stall));
                 std::thread::sleep(CATCH_UP);
                 woken = Instant::now();
                 continue;
