@@ -17,9 +17,9 @@ BAR, WIDE = 1_000, 3_000
 
 
 class Run:
-    def __init__(self, report, work, short, seed):
-        self.report, self.work, self.short = report, work, short
-        self.chance = random.Random(seed)
+    def __init__(self, report, work, args):
+        self.report, self.work, self.short, self.calls = report, work, args.short, args.calls
+        self.chance = random.Random(args.seed)
 
     def pick(self, long, short):
         return short if self.short else long
@@ -38,7 +38,7 @@ class Run:
 
 def kill(run):
     """20 times kill -9."""
-    phones = run.pick(198, 48)
+    phones = run.calls or run.pick(198, 48)
     with run.world(phones, browsers=True) as world:
         for n in range(20):
             world.gateway.restart()
@@ -70,7 +70,8 @@ def kill(run):
             run.report.check(
                 f"Chromium with {browser['library']}",
                 f"{'goes on' if browser['alive'] else 'is over'}, worst silence heard "
-                f"{browser['worst']:,.0f} ms, transport {'the same' if browser['same'] else 'another'}",
+                f"{browser['worst']:,.0f} ms, transport "
+                f"{'the same' if browser['same'] else 'another'}",
                 [
                     not browser["alive"] and "the call is over",
                     not browser["same"] and "another transport",
@@ -80,7 +81,9 @@ def kill(run):
 
 def stop(run, seconds):
     """The process is frozen, as a host that stalls freezes it."""
+    # A browser that is not answered for 30 s gives its connection up.
     with run.world(run.pick(48, 20), browsers=seconds < 30) as world:
+        time.sleep(1)
         world.gateway.signal(signal.SIGSTOP)
         time.sleep(seconds)
         world.gateway.signal(signal.SIGCONT)
@@ -156,7 +159,7 @@ def full(run):
         fill(state)
         time.sleep(12)
         world.look()
-        warned = [line for line in world.gateway.warnings("WARN") if "WT-5003" in line]
+        warned = [w for w in world.gateway.warnings("WARN") if "WT-5003" in w]
         (state / "filler").unlink()
         # What waits is written when it can be.
         time.sleep(8)
@@ -167,8 +170,7 @@ def full(run):
         name = "`state_dir` full for 12 s, room again, `kill -9`"
         run.report.row(name, world.end(), world.silences, run.bar())
         what = f"WT-5003 was logged {len(warned)} times"
-        run.report.check(name, what, [len(warned) != 1 and "one warning is asked for"])
-        subprocess.run(["umount", "--lazy", str(state)], check=True)
+        run.report.check(name, what, [len(warned) != 1 and f"one is asked for: {warned}"])
 
 
 def full_at_the_end(run):
@@ -176,7 +178,7 @@ def full_at_the_end(run):
     with run.world(run.pick(48, 20), prepare=mounted("4m")) as world:
         state = world.folder / "state"
         fill(state)
-        time.sleep(5)
+        time.sleep(15)
         world.look()
         world.gateway.restart()
         time.sleep(5)
@@ -192,7 +194,6 @@ def full_at_the_end(run):
             f"repeated",
             [repeated and "indices repeated", found["lost"] > gone and "records lost"],
         )
-        subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
 def read_only(run):
@@ -214,16 +215,16 @@ def read_only(run):
         at = world.look()
         found = world.end()
         name = f"`state_dir` {how}, `kill -9`"
-        alive = sum(g is not None for g in at["browser"])
+        heard = sum(gap is not None and gap < 4_000 for gap in at["browser"])
         run.report.check(
             name,
-            f"{found['went_on']} of {found['calls']} calls go on ({alive} heard); starts; "
-            f"{found['repeated']} of {found['packets']:,} indices repeated, "
-            f"{found['lost']} records lost",
-            [found["repeated"] + found["unauthentic"] and "indices repeated"],
+            f"starts; {heard} of {found['calls']} calls go on, {found['repeated']} of "
+            f"{found['packets']:,} indices repeated, {found['lost']} records lost",
+            [
+                found["repeated"] + found["unauthentic"] and "indices repeated",
+                found["lost"] and f"{found['lost']} calls without an end or a record",
+            ],
         )
-        subprocess.run(["umount", "--lazy", state], check=False)
-        subprocess.run(["umount", "--lazy", state], check=False)
 
 
 def torn(run):
@@ -294,7 +295,7 @@ def drops(run):
 
 def cost(run):
     """CPU of a second of a call, with checkpoints and without."""
-    phones, seconds = run.pick(100, 30), run.pick(40, 5)
+    phones, seconds = run.pick(60, 30), run.pick(20, 5)
     used = {True: [], False: []}
     for kept in (True, False) * 2:
         state = 'state_dir = "state"' if kept else 'state_dir = "/proc/self/none"'

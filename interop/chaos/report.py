@@ -1,5 +1,6 @@
 """What a run found, and the page it is written to."""
 
+import os
 import pathlib
 import time
 
@@ -24,7 +25,7 @@ class Report:
     def __init__(self, short, command, path=None):
         self.short, self.command, self.path = short, command, path and pathlib.Path(path)
         self.rows, self.costs, self.notes, self.failures = [], [], [], []
-        self.began = time.time()
+        self.began, self.load = time.time(), os.getloadavg()[0]
 
     def row(self, event, found, silences, most=None, wanted=None):
         """An event's row: `most` is the bar of p99 in ms, `wanted` the calls that have to go on."""
@@ -80,8 +81,8 @@ class Report:
             f"<!-- Made by `{self.command}`: do not edit. -->",
             "",
             f"`{self.command}`, {time.strftime('%Y-%m-%d')}, commit {commit} ({profile}), "
-            f"{minutes:.0f} minutes; {rig.machine()}. Telephones, browsers, trunk and gateway "
-            "share this machine.",
+            f"{minutes:.0f} minutes; {rig.machine()}, load average {self.load:.1f} before it "
+            "began. Telephones, browsers, trunk and gateway share this machine.",
             "",
             "A silence is the longest time without the far end's tone between two looks, one for "
             "each call, end and event; p50 / p99 / maximum. Messages at the trunk are all that "

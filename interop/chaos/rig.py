@@ -93,7 +93,7 @@ class Told:
             self.answers.put(json.loads(line))
         self.answers.put(None)
 
-    def ask(self, *words, patience=150):
+    def ask(self, *words, patience=300):
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
         answer = self.answers.get(timeout=patience)
@@ -195,21 +195,27 @@ class World:
         self.folder = pathlib.Path(tempfile.mkdtemp(dir=work))
         gateway.pop("prepare", lambda folder: None)(self.folder)
         self.gateway = Gateway(self.folder, phones, **gateway)
-        self.phones = Told(TELEPHONES)
-        self.browsers = None
+        self.phones, self.browsers = Told(TELEPHONES), None
+        self.calls, self.silences = phones, []
+        try:
+            self.begin(phones, browsers)
+        except Exception:
+            self.close()
+            raise
+
+    def begin(self, phones, browsers):
         if browsers:
             script = ROOT / "interop/chaos/browsers.mjs"
             self.browsers = Told(["node", str(script)], cwd=script.parent)
-        self.calls, self.silences = phones, []
         found = self.phones.ask("call", phones)
         if found["talking"] < phones:
             raise RuntimeError(f"not all calls began: {found}")
         if self.browsers:
             self.calls += self.browsers.ask("call")["talking"]
-            # Until the trunk has heard them too.
-            time.sleep(2)
-            self.look()
-            self.silences.clear()
+        # Until the trunk has heard browsers too, and the last call is on disk.
+        time.sleep(2 if browsers else 1)
+        self.look()
+        self.silences.clear()
 
     def look(self):
         """The silences since the last look, in ms: those of browsers, those of the trunk."""
@@ -250,14 +256,18 @@ class World:
                 told.close()
         with contextlib.suppress(ProcessLookupError):
             self.gateway.close()
+        state = self.folder / "state"
+        while state.is_mount():
+            subprocess.run(["umount", "--lazy", str(state)], check=True)
 
 
 def build():
     """The commit, and how the gateway was built."""
     rev = ["git", "log", "-1", "--format=%h of %cs"]
-    commit = os.environ.get("WEBTRUNK_COMMIT") or subprocess.run(
-        rev, capture_output=True, text=True, cwd=ROOT
-    ).stdout.strip()
+    commit = (
+        os.environ.get("WEBTRUNK_COMMIT")
+        or subprocess.run(rev, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    )
     return commit, "release" if "/release/" in BINARY else "debug"
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Events that break other gateways' calls, and what those who talk notice of them.
 
-    run.py [--short] [--seed N] [--write FILE] [EVENT ...]
+    run.py [--short] [--calls N] [--seed N] [--write FILE] [EVENT ...]
 
 In namespaces that `interop/run.sh chaos` makes. Without names, all events run; a short run has
 fewer calls, wide bars of time, and the kills alone. It ends with 1 if something is not as asked.
@@ -20,6 +20,7 @@ from report import Report  # noqa: E402
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--calls", type=int, help="of test phones, under the kills")
     parser.add_argument("--seed", type=int, default=16)
     parser.add_argument("--write", help="the page, written after each event")
     known = {event.__name__.replace("_", "-"): event for event in events.ALL}
@@ -29,10 +30,11 @@ def main():
     if unknown:
         parser.error(f"no such event: {', '.join(unknown)}; there are {', '.join(known)}")
     named = [known[name] for name in args.events]
-    shown = " ".join(["interop/run.sh chaos", *["--short"] * args.short, *args.events])
-    report = Report(args.short, shown, args.write)
+    shown = ["interop/run.sh chaos", *["--short"] * args.short, *args.events]
+    shown += [f"--calls {args.calls}"] * bool(args.calls)
+    report = Report(args.short, " ".join(shown), args.write)
     with tempfile.TemporaryDirectory() as work:
-        run = events.Run(report, pathlib.Path(work), args.short, args.seed)
+        run = events.Run(report, pathlib.Path(work), args)
         for event in named or (events.SHORT if args.short else events.ALL):
             try:
                 event(run)
