@@ -24,10 +24,9 @@ impl Session {
     /// Nobody listened for `stall`, as the process or its host was stopped: that nothing was heard
     /// meanwhile says nothing of anybody.
     pub fn overslept(&mut self, now: Instant, stall: Duration) {
-        let later = |at| now.min(at + stall);
-        self.silent_since = later(self.silent_since);
+        self.silent_since = now.min(self.silent_since + stall);
         for end in &mut self.ends {
-            end.last_sign = end.last_sign.map(later);
+            end.last_sign = end.last_sign.map(|at| now.min(at + stall));
             if let MediaTransport::Browser { ice, .. } = &mut end.transport {
                 ice.overslept(now, stall);
             }
