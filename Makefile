@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: install deb static demo test test-all hostile lint setup setup-build fuzz deny sbom soak bench bench-growth \
+.PHONY: install deb static demo test test-all hostile chaos lint setup setup-build fuzz deny sbom soak bench bench-growth \
 	bench-sip bench-media page packages
 
 SHELL := /bin/bash
@@ -9,7 +9,7 @@ demo: setup-build
 
 # Formatters and linters, Rust's own tests, the digit detector beside an hour of speech, the page's
 # bundle byte for byte, then real SIPp, aiortc, Chromium, Firefox, Asterisk, Kamailio, linphone and
-# baresip.
+# baresip, and calls under kill -9.
 test: setup
 	interop/lint.sh
 	cargo test --locked
@@ -37,6 +37,13 @@ hostile: setup-build
 	cargo build --locked --example attacker
 	cargo test --locked --no-run
 	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk interop/run.sh hostile --write interop/SCORECARD.md
+
+# What calls outlive: kills, stalls, full disks, torn files, lost connections. A quarter of an hour,
+# and interop/chaos/REPORT.md. `make test` has the kills, with fewer calls.
+chaos: setup
+	cargo build --release --locked
+	cargo build --locked --example phones
+	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk interop/run.sh chaos --write interop/chaos/REPORT.md
 
 # Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
 lint: setup-build

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback, and two addresses on two interfaces.
-#   run.sh [all|browser|sipp|hosts|proxies|acme|clients|aiortc|newcomer|hostile|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
+#   run.sh [all|browser|sipp|hosts|proxies|acme|clients|aiortc|newcomer|hostile|chaos|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -23,7 +23,7 @@ ip route add default via 10.45.0.2 dev wt1
 mount --bind "$here/hosts/resolv.conf" "$(realpath /etc/resolv.conf)"
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | hosts | proxies | acme | clients | aiortc | newcomer | hostile | soak | bench-sip | bench-media) shift || true ;;
+  all | browser | sipp | hosts | proxies | acme | clients | aiortc | newcomer | hostile | chaos | soak | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
 case "$suite" in
@@ -36,6 +36,7 @@ case "$suite" in
     "$here/aiortc/run.py"
     "$here/newcomer/run.py"
     [ -z "${WEBTRUNK_SLOW:-}" ] || "$here/hostile/run.py" --short
+    "$here/chaos/run.py" --short ${WEBTRUNK_SLOW:+--all}
     cd "$here/chromium" && exec node suite.mjs ;;
   hosts) exec "$here/hosts/run.py" ;;
   proxies) exec "$here/proxies/run.py" "$@" ;;
@@ -44,6 +45,7 @@ case "$suite" in
   aiortc) exec "$here/aiortc/run.py" "$@" ;;
   newcomer) exec "$here/newcomer/run.py" ;;
   hostile) exec "$here/hostile/run.py" "$@" ;;
+  chaos) exec "$here/chaos/run.py" "$@" ;;
   sipp) exec python3 "$here/sipp/run.py" "$@" ;;
   browser) cd "$here/chromium" && exec node suite.mjs "$@" ;;
   soak) exec "$here/soak/run.py" "$@" ;;

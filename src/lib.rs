@@ -4,6 +4,8 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod address;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it asks the system")]
+pub(crate) mod boot;
 pub mod chance;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it asks the system")]
 pub mod datagrams;
@@ -76,6 +78,7 @@ pub mod fuzzing;
 pub const LAYERS: &[&[&str]] = &[
     &[
         "address",
+        "boot",
         "chance",
         "datagrams",
         "egress",
@@ -119,7 +122,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "route_cursor",
             ],
             // Legs, branches, what they wait for and what they are given: they name each other.
-            &["branch", "challenge", "context", "leg", "services", "transfer_state"],
+            &["branch", "challenge", "context", "leg", "media_path", "services", "transfer_state"],
             &[
                 "branches",
                 "call_media",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
-use webtrunk::media::dtls::DtlsIdentity;
+use webtrunk::media::dtls::{DtlsIdentity, Handshake};
 use webtrunk::media::stun::binding_request;
 use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch, SessionSnapshot};
 use webtrunk::rtp::Packet;
@@ -229,13 +229,8 @@ fn keys(of: u8) -> CryptoKeys {
     CryptoKeys::new(Profile::AeadAes128Gcm, &[of; LONGEST])
 }
 
-/// A trunk's end with keys, that hears itself.
-fn echoes(worker: &Worker, peer: SocketAddr) -> u16 {
-    let port = match worker.command(open(7)) {
-        Ok(Some(Notice::Opened { address, .. })) => address.port(),
-        other => panic!("{other:?}"),
-    };
-    let sdes = Some(Box::new(Sdes { ours: keys(1), theirs: keys(2) }));
+/// What was agreed with a peer of PCMU.
+fn plain(remote: Remote) -> EndpointSettings {
     let negotiated = Negotiated {
         codec: Codec::Pcmu,
         send: 0,
@@ -243,20 +238,30 @@ fn echoes(worker: &Worker, peer: SocketAddr) -> u16 {
         events: Default::default(),
         noise: None,
         direction: Direction::SendRecv,
-        remote: Remote::Rtp { rtp: peer, rtcp: peer, sdes },
+        remote,
         max_average_bitrate: None,
         voip_metrics: false,
         ptime: 20,
         ptime_asked: false,
         max_ptime: None,
     };
-    let settings = EndpointSettings {
+    EndpointSettings {
         negotiated,
         complexity: 0,
         digits: Digits::Events,
         continuous: false,
         watch: MediaWatch::default(),
+    }
+}
+
+/// A trunk's end with keys, that hears itself.
+fn echoes(worker: &Worker, peer: SocketAddr) -> u16 {
+    let port = match worker.command(open(7)) {
+        Ok(Some(Notice::Opened { address, .. })) => address.port(),
+        other => panic!("{other:?}"),
     };
+    let sdes = Some(Box::new(Sdes { ours: keys(1), theirs: keys(2) }));
+    let settings = plain(Remote::Rtp { rtp: peer, rtcp: peer, sdes });
     for command in [
         WorkerCommand::Configure { session: 7, end: LegId(1), settings: Box::new(settings) },
         WorkerCommand::Echo { session: 7, end: LegId(1), delay: Duration::ZERO },
@@ -394,4 +399,106 @@ fn sockets_of_another_process_are_its_calls_for_a_while() {
     assert_eq!(claimed.rtp.local_addr().expect("bound"), socket.local_addr().expect("bound"));
     assert!(ports.claim(24_300).is_err(), "once");
     assert!(ports.claim(9).is_err() && ports.claim(24_301).is_err(), "not of the range");
+}
+
+/// A browser's end that is reached at an address the kernel would not answer from.
+struct Distant {
+    peer: Peer,
+    at: SocketAddr,
+}
+
+impl Distant {
+    /// The browser checks, shakes hands, and hears itself.
+    fn connect(worker: &Worker, ours: &DtlsIdentity) -> Distant {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.set_read_timeout(Some(Duration::from_millis(50))).expect("set");
+        let at = SocketAddr::from(([127, 0, 0, 9], worker.browser_address.port()));
+        let fingerprint = |of: &DtlsIdentity| {
+            let digits = of.fingerprint.split(':');
+            let bytes: Vec<u8> =
+                digits.map(|d| u8::from_str_radix(d, 16).expect("hexadecimal")).collect();
+            <[u8; 32]>::try_from(bytes).expect("SHA-256")
+        };
+        let theirs = Arc::new(DtlsIdentity::generate().expect("a certificate"));
+        let ice = Ice { ufrag: "ours".into(), pwd: "ours-password-of-22-chars".into() };
+        let settings = plain(Remote::Dtls {
+            ice: Ice { ufrag: "theirs".into(), pwd: "their-password-of-22-char".into() },
+            local_ice: ice.clone(),
+            fingerprints: vec![fingerprint(&theirs)],
+            active: false,
+            tls_id: None,
+        });
+        let (end, cname) = (LegId(1), "c".to_owned());
+        let kind = OpenKind::Browser { ice: ice.clone() };
+        for command in [
+            WorkerCommand::Open { session: 7, end, kind, ssrc: 1, cname, seed: 1 },
+            WorkerCommand::Configure { session: 7, end, settings: Box::new(settings) },
+            WorkerCommand::Echo { session: 7, end, delay: Duration::ZERO },
+            WorkerCommand::Journal { session: 7 },
+        ] {
+            worker.command(command).expect("it keeps up");
+        }
+        worker.wake();
+        let check = binding_request([7; 12], "ours:theirs", &ice.pwd, true);
+        socket.send_to(&check, at).expect("sent");
+        let mut buf = [0; 2_048];
+        assert_eq!(socket.recv_from(&mut buf).expect("an answer").1, at);
+        let mut handshake = Handshake::new(theirs, vec![fingerprint(ours)]);
+        let mut send = |bytes: &[u8]| {
+            socket.send_to(bytes, at).expect("sent");
+        };
+        handshake.start(Instant::now(), &mut send);
+        let keys = loop {
+            let (n, from) = socket.recv_from(&mut buf).expect("the handshake goes on");
+            assert_eq!(from, at);
+            let now = Instant::now();
+            if let Some(keys) = handshake.receive(now, &buf[..n], &mut send).expect("sound") {
+                break keys;
+            }
+        };
+        let (protect, unprotect) = (keys.protect, keys.unprotect);
+        Distant { peer: Peer { socket, protect, unprotect, sequence: 0 }, at }
+    }
+
+    /// Speaks until it hears itself; returns where from.
+    fn hears_from(&mut self) -> SocketAddr {
+        let mut buf = [0; 2_048];
+        for _ in 0..200 {
+            self.peer.send(self.at);
+            match self.peer.socket.recv_from(&mut buf) {
+                Ok((_, from)) if buf[0] >= 128 && buf[1] & 0x7f == 0 => return from,
+                _ => {}
+            }
+        }
+        panic!("it hears itself");
+    }
+}
+
+#[test]
+fn a_browser_is_answered_from_the_address_it_chose_by_the_next_process_too() {
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
+    let start = |port: u16| {
+        let ports = Arc::new(PortRange::new(everywhere, 24_440..=24_443, 7));
+        let at = SocketAddr::new(everywhere, port);
+        let setup = WorkerSetup::new("test", at, Streamed::No, ports, identity.clone());
+        let (tell, told) = channel();
+        let tell = std::sync::Mutex::new(tell);
+        let worker = Worker::start(setup, move |session, notice| {
+            let _ = tell.lock().expect("sound").send((session, notice));
+        });
+        (worker.expect("it starts"), told)
+    };
+    let (worker, told) = start(0);
+    let mut browser = Distant::connect(&worker, &identity);
+    let kept = snapshot(&worker, &told);
+    assert_eq!(browser.hears_from(), browser.at);
+    let port = worker.browser_address.port();
+    drop(worker);
+    let (worker, told) = start(port);
+    assert!(matches!(worker.restore(7, kept, true), Ok(None)));
+    worker.wake();
+    assert!(matches!(next(&told), (7, Notice::Restored { .. })));
+    snapshot(&worker, &told);
+    assert_eq!(browser.hears_from(), browser.at);
 }

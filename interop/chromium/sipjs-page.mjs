@@ -51,6 +51,8 @@ window.sipjs = {
         iceGatheringTimeout: 500,
       },
       logLevel: "warn",
+      reconnectionAttempts: 100,
+      reconnectionDelay: 2,
       delegate: {
         onConnect: () => registerer?.register(),
         onInvite(invitation) {

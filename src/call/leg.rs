@@ -2,7 +2,6 @@
 
 use super::context::{InDialogRequest, TransactionUser};
 use super::media_path::MediaPath;
-use super::refresh::RefreshKind;
 use super::retries::Retries;
 use super::transfer_state::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
@@ -49,6 +48,15 @@ pub(super) struct Composed<'a> {
     /// The branch of its Via.
     pub(super) branch: &'a str,
     pub(super) bytes: Bytes,
+}
+
+/// What a request of ours that refreshes a session is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum RefreshKind {
+    /// Nothing else.
+    KeepAlive,
+    /// The browser is to restart ICE.
+    RestartIce,
 }
 
 /// A re-INVITE or UPDATE of ours that is open.

@@ -6,7 +6,7 @@
 //! goes is decided by what comes, as ever.
 
 use super::leg::PendingOffer;
-use super::refresh::RefreshKind;
+use super::leg::RefreshKind;
 use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Leg};
 use crate::cdr::Party;
 use crate::config::Config;

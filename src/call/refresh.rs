@@ -14,15 +14,6 @@ use crate::sip::status::{ALLOW, Method, Refusal};
 use crate::sip::transaction::{ClientId, Hop};
 use std::time::Duration;
 
-/// What a request of ours that refreshes a session is for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum RefreshKind {
-    /// Nothing else.
-    KeepAlive,
-    /// The browser is to restart ICE.
-    RestartIce,
-}
-
 impl Call {
     /// Whose leg it is in the record, which a transfer does not turn round: who called is the
     /// caller.

@@ -205,6 +205,11 @@ impl IceLiteAgent {
         self.validated.iter().map(|(a, _)| *a)
     }
 
+    /// Nobody read checks for `stall`.
+    pub(crate) fn overslept(&mut self, now: Instant, stall: Duration) {
+        self.last_check = self.last_check.map(|at| (at + stall).min(now));
+    }
+
     /// When consent runs out, once any check has come.
     pub(crate) fn consent_ends(&self) -> Option<Instant> {
         self.last_check.filter(|_| !self.lapsed).map(|at| at + CONSENT)

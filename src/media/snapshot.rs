@@ -21,14 +21,14 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The format of [`SessionSnapshot::to_bytes`]; one of another version cannot be read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// Clocks that a successor of the process can read too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Clocks {
-    /// Time since 1970.
-    pub unix: Duration,
-    /// Time by a clock that nobody sets: the system's monotonic one.
+    /// The name of this boot of the host.
+    pub boot: u128,
+    /// Time since it, by a clock that nobody sets.
     pub uptime: Duration,
 }
 
@@ -219,18 +219,17 @@ impl SessionSnapshot {
     /// # Errors
     /// The system was started since.
     pub fn age(&self, clocks: Clocks) -> Result<Duration, NotRestored> {
-        clocks.uptime.checked_sub(self.taken.uptime).ok_or(NotRestored::OtherBoot)
+        let age = clocks.uptime.checked_sub(self.taken.uptime);
+        age.filter(|_| clocks.boot == self.taken.boot).ok_or(NotRestored::OtherBoot)
     }
 
-    /// Whether a successor may send under its keys. Also judged by the wall clock, which goes on
-    /// while the system is down.
+    /// Whether a successor may send under its keys. The wall clock has no say: it may be set.
     pub(super) fn check(&self, clocks: Clocks) -> Result<Duration, NotRestored> {
         let age = self.age(clocks)?;
-        let longest = age.max(clocks.unix.saturating_sub(self.taken.unix));
         let keyed = self.legs.iter().filter_map(|leg| Some((leg.id, leg.transport.srtp()?)));
         for (end, srtp) in keyed {
-            if longest >= LEASE {
-                return Err(NotRestored::Expired { age: longest });
+            if age >= LEASE {
+                return Err(NotRestored::Expired { age });
             }
             if srtp.reserved.is_none() {
                 return Err(NotRestored::NoReserve { end });

@@ -33,7 +33,7 @@ use crate::transport::{
 use crate::web::{AwaitedAddresses, WebPort};
 use crate::webhook::{Hook, keys};
 use crate::worker::load::thread_time;
-use crate::worker::pulse::{BEAT, Pulse};
+use crate::worker::pulse::{BEAT, CATCH_UP, Pulse, STALL};
 use crate::worker::{Notice, QueueFull, Worker, WorkerCommand};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -107,6 +107,8 @@ enum First {
     Arrival(Queued),
     Datagrams,
     Timer,
+    /// Checkpoints are on disk.
+    Written,
 }
 
 /// What was told of requests refused for overload, and when.
@@ -124,6 +126,8 @@ impl Core {
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
         let (mut ticked, mut patient_since) = (Instant::now(), None::<Instant>);
         let mut looked = Instant::now();
+        let written = self.state.checkpoints.on_written();
+        let (mut before, mut catching_up) = (Instant::now(), false);
         loop {
             let began = Instant::now();
             self.pulse.beat(began);
@@ -151,13 +155,24 @@ impl Core {
                 },
                 () = readable(socket.as_deref()) => First::Datagrams,
                 () = &mut sleep => First::Timer,
+                () = written.notified() => First::Written,
             };
             let woken = Instant::now();
+            let overslept = woken.saturating_duration_since(due.max(began));
+            let stalled = overslept.max(began.saturating_duration_since(before)) >= STALL;
+            before = woken;
+            // Once: who is always late has timers, too.
+            catching_up = matches!(first, First::Timer) && stalled && !catching_up;
+            if catching_up {
+                // Arrivals are taken first from now on, and connections are read by other tasks.
+                tokio::time::sleep(CATCH_UP).await;
+                continue;
+            }
             self.gateway.turn_began(woken);
             let spent = thread_time();
             match first {
                 First::Arrival(arrival) => self.take_queued(arrival, arrivals.len(), &mut out),
-                First::Datagrams => {}
+                First::Datagrams | First::Written => {}
                 First::Timer => {
                     ticked = woken;
                     self.workers.iter().for_each(Worker::wake_for_all);

@@ -4,6 +4,7 @@
 //! A call has two checkpoints: its signalling, and its media, which is good for as long as what it
 //! reserves lasts. Between its end and the writing of its record, the first holds the record.
 
+use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
 use crate::cdr::Cdr;
@@ -12,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::rtp::reserve::LEASE;
-use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, boot_clock};
+use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,11 +22,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Between two times that changes are put: what changes again meanwhile is put once.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Between two looks whether the disk has taken what was put: nothing is sent before it has, in a
-/// call that was taken up.
-const LOOK: Duration = Duration::from_millis(10);
-/// Longest between two looks at a disk that does not take what is put.
-const SLOWEST: Duration = Duration::from_secs(1);
+/// After which a worker that was too far behind is told again.
+const AGAIN: Duration = Duration::from_millis(10);
 /// How long a call's signalling is worth something: as long as its peers may know of it.
 const SIGNALLING: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the start waits for a worker to take all of its calls.
@@ -71,9 +69,10 @@ pub(super) struct KeptCalls {
     /// Those with media on its way to the disk.
     unconfirmed: Vec<CallId>,
     put: Instant,
-    /// When the disk was last looked at, and until it is again: it may be slow, or full.
-    looked: Instant,
-    pause: Duration,
+    /// Batches that were on disk when workers were last told.
+    told: u64,
+    /// When one that was too far behind is told again.
+    again: Option<Instant>,
 }
 
 /// What an earlier process left of one call.
@@ -101,15 +100,13 @@ impl KeptCalls {
     /// None yet.
     pub(super) fn new() -> KeptCalls {
         let (calls, unconfirmed) = (IdMap::default(), Vec::new());
-        let now = Instant::now();
-        KeptCalls { calls, unconfirmed, put: now, looked: now, pause: LOOK }
+        KeptCalls { calls, unconfirmed, put: Instant::now(), told: 0, again: None }
     }
 
     /// When [`put`](Self::put) has something to do next.
     pub(super) fn due(&self, gateway: &Gateway) -> Option<Instant> {
         let changes = gateway.has_changed_calls().then_some(self.put + PAUSE);
-        let disk = (!self.unconfirmed.is_empty()).then_some(self.looked + self.pause);
-        changes.into_iter().chain(disk).min()
+        changes.into_iter().chain(self.again).min()
     }
 
     /// Puts what changed into its checkpoints, and tells workers what is on disk.
@@ -131,9 +128,11 @@ impl KeptCalls {
                 }
             }
         }
-        if !self.unconfirmed.is_empty() && now >= self.looked + self.pause {
-            self.looked = now;
-            self.confirm(workers);
+        // Nothing is sent before the disk has what was put, in a call that was taken up.
+        let (batches, again) = (checkpoints.batches(), self.again.is_some_and(|at| now >= at));
+        if again || batches != self.told {
+            (self.told, self.again) = (batches, None);
+            self.confirm(now, workers);
         }
     }
 
@@ -146,7 +145,7 @@ impl KeptCalls {
     ) {
         let (worker, settled) = (call.worker(), call.is_settled());
         let slots = self.calls.entry(id).or_insert_with(|| Slots::of(checkpoints, id, worker));
-        let kept = CallCheckpoint::Live { taken: (boot_clock(), unix()), call: Box::new(call) };
+        let kept = CallCheckpoint::Live { taken: (boot::uptime(), unix()), call: Box::new(call) };
         slots.signalling.put(encoded(&kept), SIGNALLING);
         if settled && !std::mem::replace(&mut slots.journalled, true) {
             // A worker that is too far behind is asked again with the next change.
@@ -162,12 +161,11 @@ impl KeptCalls {
         let put = slots.media.put(encoded(media), LEASE);
         if slots.unconfirmed.replace((put, media.session.number)).is_none() {
             self.unconfirmed.push(id);
-            self.pause = LOOK;
         }
     }
 
-    fn confirm(&mut self, workers: &[Worker]) {
-        let (calls, before) = (&mut self.calls, self.unconfirmed.len());
+    fn confirm(&mut self, now: Instant, workers: &[Worker]) {
+        let (calls, again) = (&mut self.calls, &mut self.again);
         self.unconfirmed.retain(|id| {
             let Some(slots) = calls.get_mut(id) else { return false };
             let Some((put, number)) = slots.unconfirmed else { return false };
@@ -176,12 +174,13 @@ impl KeptCalls {
             }
             let command = WorkerCommand::Confirm { session: id.0, number };
             let told = workers.get(slots.worker).map(|worker| worker.command(command));
-            let told = matches!(told, Some(Ok(_)) | None);
-            slots.unconfirmed.take_if(|_| told);
-            !told
+            let behind = matches!(told, Some(Err(_)));
+            if behind {
+                again.get_or_insert(now + AGAIN);
+            }
+            slots.unconfirmed.take_if(|_| !behind);
+            behind
         });
-        let none = self.unconfirmed.len() == before;
-        self.pause = if none { (self.pause * 2).min(SLOWEST) } else { LOOK };
     }
 
     /// A call has ended with this record. Returns the checkpoint that holds it until it is written.
@@ -222,7 +221,7 @@ impl KeptCalls {
             let slots = || (checkpoints.slot(&name), checkpoints.slot(&format!("{name}{MEDIA}")));
             match left.signalling.and_then(read) {
                 Some(CallCheckpoint::Live { taken: (uptime, wall), call }) => {
-                    let age = boot_clock().checked_sub(uptime);
+                    let age = boot::uptime().checked_sub(uptime);
                     // The clock of the boot may have begun anew.
                     let age = age.unwrap_or_else(|| unix().saturating_sub(wall));
                     let (id, worker) = (call.id(), call.worker());

@@ -464,7 +464,7 @@ impl Unprotect {
     }
 
     /// The master key and salt.
-    pub(crate) fn master(&self) -> &MasterKey {
+    pub fn master(&self) -> &MasterKey {
         &self.master
     }
 

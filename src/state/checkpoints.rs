@@ -11,8 +11,8 @@
 use super::database::{self, Database, DatabaseSettings};
 use super::seal::Sealer;
 use super::{Directory, move_aside};
+use crate::boot;
 use crate::errors::Code;
-use nix::time::{ClockId, clock_gettime};
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::params;
 use std::collections::HashMap;
@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 const FILE: &str = "checkpoints.db";
 /// When this process lived last, while it has checkpoints: by the boot, and its clock.
@@ -88,6 +89,9 @@ struct CheckpointShared {
     slots: Mutex<HashMap<String, Arc<NamedSlot>>>,
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Batches that were written, and who waits for the next.
+    batches: AtomicU64,
+    written: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -101,21 +105,8 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Time since the host started, its sleep among it: a clock that goes on across processes and that
-/// nobody sets.
-pub(crate) fn boot_clock() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
-}
-
 fn boot_millis() -> u64 {
-    boot_clock().as_millis() as u64
-}
-
-/// Tells one boot of the host from another.
-fn boot() -> [u8; 16] {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let hex = u128::from_str_radix(&text.trim().replace('-', ""), 16).unwrap_or_default();
-    hex.to_be_bytes()
+    boot::uptime().as_millis() as u64
 }
 
 /// The checkpoints of this process.
@@ -139,6 +130,8 @@ impl Checkpoints {
             slots: Mutex::default(),
             queue: Mutex::new(Queue { over: true, ..Queue::default() }),
             wake: Condvar::new(),
+            batches: AtomicU64::new(0),
+            written: Arc::default(),
         };
         Checkpoints { shared: Arc::new(shared), done: None, died: None }
     }
@@ -169,7 +162,7 @@ impl Checkpoints {
             beat: None,
             sealer,
             version,
-            boot: boot(),
+            boot: boot::id().to_be_bytes(),
             database: None,
             failed,
             failing: false,
@@ -199,6 +192,16 @@ impl Checkpoints {
     /// How long ago the earlier process was alive; `None` where it left nothing, or in another boot.
     pub(crate) fn died(&self) -> Option<Duration> {
         self.died
+    }
+
+    /// How many batches have been written.
+    pub fn batches(&self) -> u64 {
+        self.shared.batches.load(Ordering::Acquire)
+    }
+
+    /// Woken after each batch.
+    pub fn on_written(&self) -> Arc<Notify> {
+        self.shared.written.clone()
     }
 
     /// The slot of `name`; of an earlier process's value too.
@@ -401,7 +404,7 @@ impl CheckpointWriter {
         let bytes = std::fs::read(&self.alive).ok()?;
         let (boot, at) = bytes.split_first_chunk::<16>()?;
         let at = Duration::from_millis(u64::from_be_bytes(at.try_into().ok()?));
-        boot_clock().checked_sub(at).filter(|_| *boot == self.boot)
+        boot::uptime().checked_sub(at).filter(|_| *boot == self.boot)
     }
 
     /// Notes that this process lives. Where that cannot be, its end looks older than it is.
@@ -473,6 +476,8 @@ impl CheckpointWriter {
                     change.named.written.store(on_disk, Ordering::Release);
                     self.leave(change);
                 }
+                self.shared.batches.fetch_add(1, Ordering::AcqRel);
+                self.shared.written.notify_one();
                 self.pause = FIRST_PAUSE;
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("checkpoints of calls can be written again");

@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 /// Longest a watched thread waits for something to do: then it says that it lives.
 pub(crate) const BEAT: Duration = Duration::from_secs(1);
+/// A thread that is woken this much later than it asked for did not run, and could hear nobody: the
+/// process was stopped, or its host.
+pub(crate) const STALL: Duration = Duration::from_millis(500);
+/// What came meanwhile is read for so long before anybody is judged by silence.
+pub(crate) const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// When a thread last began a round of its loop.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
 use super::load::{Load, LoadGauge, thread_time};
 use super::ports::{Pair, PortRange};
-use super::pulse::{BEAT, Pulse};
+use super::pulse::{BEAT, CATCH_UP, Pulse, STALL};
 use super::sources::Sources;
 use super::streams::{self, StreamTable};
 use super::{Notice, OpenedSockets, WorkerCommand, WorkerMessage, WorkerParts};
@@ -262,18 +262,12 @@ impl Running {
         let mut inbound = Inbound::new(datagrams::MEDIA);
         let mut events = Events::with_capacity(1_024);
         self.resume();
-        let (mut more, mut woken) = (false, Instant::now());
+        let (mut more, mut catching_up, mut woken) = (false, false, Instant::now());
         loop {
             let mut now = Instant::now();
             let worked = now.saturating_duration_since(woken);
             let datagrams = std::mem::take(&mut self.datagrams);
-            let work = (worked, datagrams);
-            if self.load.on_work(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
-                let complexity = self.load.complexity();
-                self.sessions
-                    .values_mut()
-                    .for_each(|live| live.session.limit_complexity(complexity));
-            }
+            self.account(now, (worked, datagrams));
             let light = worked < LIGHT * datagrams;
             if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
                 std::thread::sleep(rest);
@@ -313,7 +307,17 @@ impl Running {
             if browsers {
                 more = self.read_browsers(&mut browsers_inbound);
             }
+            let overslept = woken.saturating_duration_since(wait.max(now));
             let now = Instant::now();
+            let stall = overslept.max(now.saturating_duration_since(woken));
+            // Once: who is always late has timers, too.
+            catching_up = stall >= STALL && !catching_up;
+            if catching_up {
+                self.sessions.values_mut().for_each(|live| live.session.overslept(now, stall));
+                std::thread::sleep(CATCH_UP);
+                woken = Instant::now();
+                continue;
+            }
             self.streams.expire(self.poll.registry(), now);
             if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
                 let late = now.saturating_duration_since(due);
@@ -323,6 +327,14 @@ impl Running {
             while let Some(session) = self.timers.pop(now) {
                 self.on_session(session, now, |session, now, sink| session.fire(now, sink));
             }
+        }
+    }
+
+    /// Counts work, and has encoders spend what is left.
+    fn account(&mut self, now: Instant, work: (Duration, u32)) {
+        if self.load.on_work(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
+            let complexity = self.load.complexity();
+            self.sessions.values_mut().for_each(|live| live.session.limit_complexity(complexity));
         }
     }
 
@@ -668,8 +680,12 @@ impl Running {
         }
         if let Some(local) = local.filter(|_| self.answered && (nominates || fresh))
             && self.by_address.get(&from) == Some(&route)
+            && self.sources.learn(now, from, local)
         {
-            self.sources.learn(now, from, local);
+            self.on_session(id, now, |session, now, sink| {
+                session.mark_changed();
+                session.fire(now, sink);
+            });
         }
         true
     }

@@ -1,12 +1,12 @@
 //! A session as a value, with the ports it is reached at.
 
 use super::ports::{Pair, PortRange};
+use crate::boot;
 use crate::media::{Clocks, LegId, NotRestored, SessionSnapshot};
-use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use std::io;
-use std::net::IpAddr;
-use std::time::{Duration, Instant, SystemTime};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 /// A session, and where its ends are reached.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -15,6 +15,8 @@ pub struct MediaSnapshot {
     pub browser_port: u16,
     /// Which sockets to open again.
     pub trunks: Vec<TrunkPorts>,
+    /// Browsers' addresses, and ours they came to, where the kernel would answer from another.
+    pub sources: Vec<(SocketAddr, IpAddr)>,
     /// All else.
     pub session: SessionSnapshot,
 }
@@ -77,8 +79,5 @@ impl MediaSnapshot {
 
 /// The clocks now.
 pub(super) fn clocks() -> Clocks {
-    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    // No system we run on lacks this clock; at zero, every snapshot would be of another boot.
-    let uptime = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    Clocks { unix, uptime }
+    Clocks { boot: boot::id(), uptime: boot::uptime() }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 pub(super) struct Sources {
     ipv6: bool,
     routes: KernelRoutes,
-    by_remote: HashMap<SocketAddr, LocalSource, foldhash::quality::RandomState>,
+    by_remote: HashMap<SocketAddr, (IpAddr, LocalSource), foldhash::quality::RandomState>,
 }
 
 impl Sources {
@@ -23,17 +23,28 @@ impl Sources {
         LocalSource::new(local, self.ipv6)
     }
 
-    /// What is sent to `remote` leaves by `local` from now on.
-    pub(super) fn learn(&mut self, now: Instant, remote: SocketAddr, local: IpAddr) {
-        match self.routes.exception(now, remote.ip(), local) {
-            Some(local) => drop(self.by_remote.insert(remote, LocalSource::new(local, self.ipv6))),
-            None => drop(self.by_remote.remove(&remote)),
-        }
+    /// What is sent to `remote` leaves by `local` from now on. Returns whether it did not before.
+    pub(super) fn learn(&mut self, now: Instant, remote: SocketAddr, local: IpAddr) -> bool {
+        let before = match self.routes.exception(now, remote.ip(), local) {
+            Some(local) => {
+                self.by_remote.insert(remote, (local, LocalSource::new(local, self.ipv6)))
+            }
+            None => self.by_remote.remove(&remote),
+        };
+        before.map(|(before, _)| before) != self.exception(remote)
+    }
+
+    /// The address that what is sent to `remote` leaves by; nothing where the kernel chooses it.
+    pub(super) fn exception(&self, remote: SocketAddr) -> Option<IpAddr> {
+        self.by_remote.get(&remote).map(|(local, _)| *local)
     }
 
     /// The source of what is sent to `remote`; nothing where the kernel chooses it.
     pub(super) fn of(&self, remote: SocketAddr) -> Option<&LocalSource> {
-        if self.by_remote.is_empty() { None } else { self.by_remote.get(&remote) }
+        if self.by_remote.is_empty() {
+            return None;
+        }
+        self.by_remote.get(&remote).map(|(_, source)| source)
     }
 
     /// No session has this far end any more.
@@ -55,10 +66,11 @@ mod tests {
         let routes = KernelRoutes::new(|| vec![ip(1), ip(2)], |_| Some(ip(1)));
         let (mut sources, now) = (Sources::new(false, routes), Instant::now());
         let browser = SocketAddr::new(ip(9), 4_000);
-        sources.learn(now, browser, ip(1));
+        assert!(!sources.learn(now, browser, ip(1)));
         assert_eq!(sources.of(browser), None);
-        sources.learn(now, browser, ip(2));
+        assert!(sources.learn(now, browser, ip(2)) && !sources.learn(now, browser, ip(2)));
         assert_eq!(sources.of(browser), Some(&LocalSource::new(ip(2), false)));
+        assert_eq!(sources.exception(browser), Some(ip(2)));
         sources.learn(now, browser, ip(1));
         assert_eq!(sources.of(browser), None, "it nominated the other path");
         sources.learn(now, browser, ip(2));

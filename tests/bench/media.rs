@@ -175,7 +175,7 @@ fn checkpoint(rounds: u32) {
         }
     }
     let at = now + Duration::from_secs(120);
-    let clocks = Clocks { unix: Duration::from_secs(1), uptime: Duration::from_secs(1) };
+    let clocks = Clocks { boot: 1, uptime: Duration::from_secs(1) };
     let (mut bytes, start) = (0, Instant::now());
     for _ in 0..rounds {
         let snapshot = session.checkpoint(at, clocks);

@@ -46,6 +46,29 @@ fn a_stop_is_told_once_in_thirty_seconds_until_the_end_is_heard_again() {
 }
 
 #[test]
+fn a_time_in_which_nobody_listened_is_nobodys_silence() {
+    let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
+    spoken(&mut call, 0, 50);
+    call.log.events.clear();
+    let stall = Duration::from_secs(60);
+    call.now += stall;
+    call.session.overslept(call.now, stall);
+    call.pass(Duration::from_millis(4_800));
+    let judged = |e: &SessionEvent| {
+        matches!(
+            e,
+            SessionEvent::Stopped { .. }
+                | SessionEvent::ConsentLost { .. }
+                | SessionEvent::NoMedia { .. }
+        )
+    };
+    assert!(!call.log.events.iter().any(judged), "{:?}", call.log.events);
+    // From now on it is.
+    call.pass(Duration::from_millis(400));
+    assert_eq!(told(&call), [true]);
+}
+
+#[test]
 fn rtcp_alone_is_a_sign_of_life_of_both_and_a_hold_is_no_stop() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     spoken(&mut call, 0, 50);

@@ -155,3 +155,20 @@ fn a_browsers_call_goes_on_after_the_process_was_killed() {
     let record = the_record(&server);
     assert_eq!(record["hangup_by"], "caller");
 }
+
+#[test]
+fn a_process_that_was_stopped_blames_nobody_for_the_silence() {
+    let server = Server::start_changed(&[("workers = 1", "workers = 1\nstopped_after = \"1s\"")]);
+    let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
+    let ok = trunk.call_with_media("9196", voice.port());
+    voice.speak(media_of(&ok));
+    voice.hears(&server, 100);
+    server.signal("STOP");
+    // It speaks on meanwhile, for longer than it may be silent.
+    std::thread::sleep(Duration::from_secs(3));
+    server.signal("CONT");
+    voice.hears(&server, 100);
+    assert!(!trunk.was_told_something(), "{}", server.log());
+    trunk.hang_up();
+    server.until(|| server.folder.join("cdr.jsonl").exists());
+}

@@ -411,7 +411,13 @@ impl Server {
     }
 
     pub(crate) fn hang_up_signal(&self) {
-        let _ = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
+        self.signal("HUP");
+    }
+
+    /// Sends it this signal.
+    pub(crate) fn signal(&self, name: &str) {
+        let _ =
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
     }
 
     fn exchange(mut stream: impl Read + Write, request: &str) -> String {
@@ -776,13 +782,17 @@ impl Trunk {
         invite
     }
 
-    /// Whether anything has come that is not a question whether the trunk lives.
+    /// Whether anything has come that is not a question outside all calls whether the trunk lives.
     pub(crate) fn was_told_something(&self) -> bool {
         let mut buf = [0; 65_536];
         self.socket.set_nonblocking(true).expect("set");
         let told =
             std::iter::from_fn(|| self.socket.recv(&mut buf).ok().map(|n| buf[..n].to_vec()))
-                .any(|message| !message.starts_with(b"OPTIONS"));
+                .map(|message| String::from_utf8_lossy(&message).into_owned())
+                .any(|message| {
+                    let to = message.lines().find(|l| l.starts_with("To:"));
+                    !message.starts_with("OPTIONS") || to.is_some_and(|to| to.contains(";tag="))
+                });
         self.socket.set_nonblocking(false).expect("set");
         told
     }

@@ -1,6 +1,6 @@
 //! A trunk that calls at a rate, whatever comes of it, and talks.
 
-use crate::far::{grow, ok};
+use crate::far::grow;
 use crate::{spread, texts};
 use serde_json::{Value, json};
 use std::cmp::Reverse;
@@ -398,7 +398,7 @@ impl<'a> Caller<'a> {
         if text.starts_with("ACK") {
             return;
         }
-        self.put(&ok(text, self.args.at, self.media));
+        self.put(&texts::ok(text, self.args.at, self.media));
         if text.starts_with("BYE") && self.calls.remove(&id).is_some() {
             lock(&self.talk.calls).remove(&id);
             self.found.cut += 1;

@@ -86,28 +86,6 @@ fn answer(
             Some("ACK" | "SIP/2.0") | None => continue,
             Some(_) => 0,
         };
-        let _ = socket.send_to(ok(text, at, media).as_bytes(), from);
-    }
-}
-
-/// The 200 to a request.
-pub(crate) fn ok(request: &str, at: SocketAddr, media: SocketAddr) -> String {
-    let copied: String = request
-        .lines()
-        .take_while(|l| !l.is_empty())
-        .filter(|l| {
-            ["Via:", "From:", "Call-ID:", "CSeq:", "Record-Route:"].iter().any(|n| l.starts_with(n))
-        })
-        .map(|l| format!("{l}\r\n"))
-        .collect();
-    let to = texts::header(request, "To").unwrap_or_default();
-    let tag = if to.contains("tag=") { "" } else { ";tag=far" };
-    let head = format!("SIP/2.0 200 OK\r\n{copied}To: {to}{tag}\r\nContact: <sip:far@{at}>\r\n");
-    if request.starts_with("INVITE") {
-        let body = texts::pcmu(media);
-        let length = body.len();
-        format!("{head}Content-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{body}")
-    } else {
-        format!("{head}Content-Length: 0\r\n\r\n")
+        let _ = socket.send_to(texts::ok(text, at, media).as_bytes(), from);
     }
 }

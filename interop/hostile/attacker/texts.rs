@@ -36,6 +36,28 @@ pub(crate) fn pcmu(at: std::net::SocketAddr) -> String {
     )
 }
 
+/// The 200 to a request.
+pub(crate) fn ok(request: &str, at: std::net::SocketAddr, media: std::net::SocketAddr) -> String {
+    let copied: String = request
+        .lines()
+        .take_while(|l| !l.is_empty())
+        .filter(|l| {
+            ["Via:", "From:", "Call-ID:", "CSeq:", "Record-Route:"].iter().any(|n| l.starts_with(n))
+        })
+        .map(|l| format!("{l}\r\n"))
+        .collect();
+    let to = header(request, "To").unwrap_or_default();
+    let tag = if to.contains("tag=") { "" } else { ";tag=far" };
+    let head = format!("SIP/2.0 200 OK\r\n{copied}To: {to}{tag}\r\nContact: <sip:far@{at}>\r\n");
+    if request.starts_with("INVITE") {
+        let body = pcmu(media);
+        let length = body.len();
+        format!("{head}Content-Type: application/sdp\r\nContent-Length: {length}\r\n\r\n{body}")
+    } else {
+        format!("{head}Content-Length: 0\r\n\r\n")
+    }
+}
+
 fn hex(input: &str) -> String {
     Md5::digest(input.as_bytes()).iter().map(|b| format!("{b:02x}")).collect()
 }

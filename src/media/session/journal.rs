@@ -87,7 +87,7 @@ impl Session {
     }
 
     /// Something changed that a successor must know.
-    pub(super) fn mark_changed(&mut self) {
+    pub(crate) fn mark_changed(&mut self) {
         self.journal.iter_mut().for_each(|journal| journal.changed = true);
     }
 

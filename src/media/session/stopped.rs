@@ -1,9 +1,9 @@
 //! Ends whose media stops in mid-call: the call is told, and asks whether the peer still lives.
 
 use super::{Session, SessionEvent, Sink};
-use crate::media::endpoint::Endpoint;
+use crate::media::endpoint::{Endpoint, MediaTransport};
 use crate::sdp::Direction;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Session {
     /// There is a sign of somebody, or something was settled anew.
@@ -19,6 +19,18 @@ impl Session {
         end.last_sign = Some(now);
         if end.stopped.take().is_some() {
             sink.event(SessionEvent::Resumed { end: end.id });
+        }
+    }
+
+    /// Nobody listened for `stall`, as the process or its host was stopped: that nothing was heard
+    /// meanwhile says nothing of anybody.
+    pub fn overslept(&mut self, now: Instant, stall: Duration) {
+        self.silent_since = now.min(self.silent_since + stall);
+        for end in &mut self.ends {
+            end.last_sign = end.last_sign.map(|at| now.min(at + stall));
+            if let MediaTransport::Browser { ice, .. } = &mut end.transport {
+                ice.overslept(now, stall);
+            }
         }
     }
 

@@ -46,6 +46,22 @@ fn in_child(test: &str, limits: &str) -> bool {
     false
 }
 
+#[tokio::test]
+async fn who_waits_for_a_value_to_be_written_is_woken() {
+    let scratch = Scratch::new("woken");
+    let (checkpoints, ..) = open(&scratch.0);
+    let (slot, written) = (checkpoints.slot("a"), checkpoints.on_written());
+    for n in 1..=3 {
+        let before = checkpoints.batches();
+        assert_eq!(slot.put(*b"value", LONG), n);
+        while slot.written() < n {
+            let woken = tokio::time::timeout(Duration::from_secs(20), written.notified());
+            woken.await.expect("it is told");
+        }
+        assert!(checkpoints.batches() > before);
+    }
+}
+
 #[test]
 fn the_newest_values_are_found_by_the_next_process() {
     let scratch = Scratch::new("newest");

@@ -6,6 +6,7 @@ use crate::media::{LegId, Session};
 use crate::worker::kept::KeptSession;
 use crate::worker::snapshot::clocks;
 use crate::worker::{MediaSnapshot, NotResumed, Notice, Restored, TrunkPorts};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,11 +21,15 @@ impl Running {
         let clocks = clocks();
         let now = Instant::now();
         let trunks = live.lines.iter();
+        let exception = |(_, remote): &(_, SocketAddr)| {
+            self.sources.exception(*remote).map(|local| (*remote, local))
+        };
         let snapshot = Arc::new(MediaSnapshot {
             browser_port: self.browsers.local_addr().map_or(0, |address| address.port()),
             trunks: trunks
                 .map(|l| TrunkPorts { end: l.end, port: l.pair.port, local: l.local })
                 .collect(),
+            sources: live.addresses.iter().filter_map(exception).collect(),
             session: live.session.checkpoint(now, clocks),
         });
         let journalled = live.journalled;
@@ -82,6 +87,12 @@ impl Running {
         self.sessions.insert(id, live);
         let ends: Vec<LegId> = snapshot.session.legs().collect();
         ends.into_iter().for_each(|end| self.refresh_routes(now, id, end));
+        for (remote, local) in &snapshot.sources {
+            // Another session may have that address by now.
+            if self.by_address.get(remote).is_some_and(|(of, _)| *of == id) {
+                self.sources.learn(now, *remote, *local);
+            }
+        }
         let age = snapshot.session.age(clocks()).unwrap_or_default();
         (self.tell)(id, Notice::Restored { age });
         // Its first snapshot is what lets it send.
