@@ -353,12 +353,15 @@ impl Bound {
 
     /// Accepts on every listener, until the tasks are aborted.
     fn serve(self, web_port: Arc<WebPort>, api: &ApiState) -> Vec<tokio::task::JoinHandle<()>> {
-        let inbox = || api.inbox.clone();
+        let (inbox, proved) = (|| api.inbox.clone(), web_port.proved.clone());
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
         let refused = || api.metrics.refused_connections.clone();
-        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused()))));
-        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused()));
+        tasks.extend(
+            self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused(), proved.clone()))),
+        );
+        let tls =
+            self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused(), proved));
         tasks.extend(tls.map(tokio::spawn));
         tasks
     }
