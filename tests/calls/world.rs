@@ -338,6 +338,7 @@ fn in_parts(text: &str) -> String {
         ("application/isup", "Content-Disposition: signal;handling=optional\r\n", "\u{1}\u{2}"),
         ("application/sdp", "", sdp),
         ("application/pidf+xml", "Content-ID: <here@a>\r\n", PLACE),
+        ("application/rs-metadata+xml", "Content-Disposition: recording-session\r\n", "<r/>"),
     ]);
     let kept = |l: &&str| !l.starts_with("Content-Type") && !l.starts_with("Content-Length");
     let head: Vec<&str> = head.split("\r\n").filter(kept).collect();
@@ -366,6 +367,7 @@ fn a_location_goes_to_trunks_that_are_told_and_no_other_part_crosses() {
             let place = told.then_some(PLACE.as_bytes());
             assert_eq!(invite.body_of("application/pidf+xml"), place);
             assert!(invite.body_of("application/isup").is_none());
+            assert!(invite.body_of("application/rs-metadata+xml").is_none());
             let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
             assert_eq!(text.contains("Geolocation: <cid:location@wt.test>"), told, "{text}");
             assert_eq!(text.contains("Content-ID: <location@wt.test>"), told, "{text}");
@@ -456,24 +458,6 @@ fn parameters_of_a_number_are_no_part_of_it_wherever_one_is_read() {
         assert_eq!(lab.ended()[0].number, "+12065550111");
         lab.expect_idle();
     }
-    // Who the call was first for.
-    let route =
-        "[[route]]\nname = \"on\"\nmatch = \"+12065550199\"\ndo = [{ dial = [\"trunk:t2\"] }]\n";
-    let passes = [
-        ("context = \"incoming\"", "context = \"phones\""),
-        trusted[0],
-        ("uri = \"sip:127.0.0.11\"", "uri = \"sip:127.0.0.11\"\ntrusted = true"),
-    ];
-    let mut lab = Lab::changed(&passes, route);
-    let diverted =
-        "Diversion: <sip:5550111;phone-context=+1206;cpc=ordinary@x>;reason=no-answer\r\n";
-    let text =
-        lab.request(T1, "INVITE", "sip:+12065550199;rn=+1206@127.0.0.1", diverted, TRUNK_SDP);
-    lab.says(T1, &text);
-    let invite = lab.take(T2, "INVITE");
-    let said = Lab::header(&invite, HeaderName::Diversion);
-    assert!(said.starts_with("<sip:+12065550111@"), "{said}");
-    lab.gateway_hangs_up();
     // A text.
     let mut lab = Lab::changed(&trusted, "");
     let text = lab
@@ -521,6 +505,28 @@ fn parameters_of_a_number_are_no_part_of_it_wherever_one_is_read() {
     assert!(invite.request_uri().starts_with("sip:+12065550125@"), "{}", invite.request_uri());
     lab.gateway_hangs_up();
     lab.expect_idle();
+}
+
+/// Who a call was first for.
+#[test]
+fn parameters_of_a_number_are_no_part_of_it_in_a_diversion() {
+    let route =
+        "[[route]]\nname = \"on\"\nmatch = \"+12065550199\"\ndo = [{ dial = [\"trunk:t2\"] }]\n";
+    let passes = [
+        ("context = \"incoming\"", "context = \"phones\""),
+        (REALM, "realm = \"carrier\"\ntrusted = true"),
+        ("uri = \"sip:127.0.0.11\"", "uri = \"sip:127.0.0.11\"\ntrusted = true"),
+    ];
+    let mut lab = Lab::changed(&passes, route);
+    let diverted =
+        "Diversion: <sip:5550111;phone-context=+1206;cpc=ordinary@x>;reason=no-answer\r\n";
+    let text =
+        lab.request(T1, "INVITE", "sip:+12065550199;rn=+1206@127.0.0.1", diverted, TRUNK_SDP);
+    lab.says(T1, &text);
+    let invite = lab.take(T2, "INVITE");
+    let said = Lab::header(&invite, HeaderName::Diversion);
+    assert!(said.starts_with("<sip:+12065550111@"), "{said}");
+    lab.gateway_hangs_up();
 }
 
 fn digest(kind: &str, realm: &str, nonce: &str) -> String {
