@@ -29,6 +29,8 @@ pub(crate) const FLOW_TIMER: u32 = 120;
 const MAX_TEMPORARY: usize = 8;
 /// Most proxies between a browser and us.
 const MAX_PATH: usize = 8;
+/// Characters of a User-Agent that are kept.
+const MAX_AGENT: usize = 80;
 
 /// Users whose bindings run out in one turn at most; the others follow in the next turns.
 const MOST_DUE: usize = 256;
@@ -50,6 +52,8 @@ pub struct Binding {
     pub expires: Instant,
     /// In thousandths.
     pub q: u16,
+    /// What the phone says it is: the start of its User-Agent.
+    pub user_agent: String,
     /// What the phone says it can do, as a parameter list (RFC 3840 §9).
     pub features: String,
     /// Route values towards it (RFC 3327).
@@ -204,6 +208,7 @@ impl Registrar {
                 format!("Path cannot be read, or has more than {MAX_PATH} values"),
             ));
         }
+        let agent = request.header(HeaderName::UserAgent).unwrap_or_default();
         let binding = Binding {
             flow: by.flow,
             contact: contact.uri.text.to_owned(),
@@ -212,6 +217,7 @@ impl Registrar {
             cseq,
             expires: now + Duration::from_secs(u64::from(granted)),
             q,
+            user_agent: agent.chars().take(MAX_AGENT).collect(),
             features: features_of(&contact),
             path,
             temp_gruu: None,
@@ -436,5 +442,25 @@ mod tests {
         assert!(register(&mut registrar, now, "ada", 0).removed);
         assert!(registrar.temp_gruu.is_empty() && registrar.issued.is_empty());
         assert_eq!(registrar.len(), 0);
+    }
+
+    #[test]
+    fn a_registration_keeps_the_start_of_the_newest_user_agent() {
+        let now = Instant::now();
+        let mut registrar = Registrar::default();
+        for (cseq, agent, kept) in
+            [(1, "Phone 1".to_owned(), 7), (2, "é".repeat(300), MAX_AGENT), (3, String::new(), 0)]
+        {
+            let text = format!(
+                "REGISTER sip:x SIP/2.0\r\nTo: <sip:ada@x>\r\nCall-ID: a\r\nCSeq: {cseq} REGISTER\r\n\
+                 User-Agent: {agent}\r\nContact: <sip:ada@a.invalid>\r\n\r\n"
+            );
+            let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+            let by =
+                RegisterContext { flow: Flow(1), chance: 0, longest: None, token: String::new() };
+            let done = registrar.register(now, "ada", &message, &by).expect("it may");
+            assert_eq!(done.bindings[0].user_agent.chars().count(), kept);
+            assert!(agent.starts_with(&done.bindings[0].user_agent));
+        }
     }
 }

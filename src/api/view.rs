@@ -210,6 +210,7 @@ pub(crate) fn binding(gateway: &Gateway, user: &str, binding: &Binding, now: Ins
     let flow = gateway.flow(binding.flow);
     json!({
         "user": user, "contact": binding.contact, "remote": flow.map(|f| f.remote.to_string()),
+        "user_agent": Some(&binding.user_agent).filter(|agent| !agent.is_empty()),
         "instance": binding.instance.as_ref().map(|i| &i.0),
         "reg_id": binding.instance.as_ref().map(|i| i.1),
         "q": f64::from(binding.q) / 1_000.0,

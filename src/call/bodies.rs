@@ -17,7 +17,8 @@ pub(super) fn description(message: &Message) -> Result<Option<&[u8]>, Refusal> {
         return Ok(None);
     }
     let encoding = message.header(HeaderName::ContentEncoding);
-    if let Some(encoding) = encoding.filter(|e| !e.eq_ignore_ascii_case("identity")) {
+    let plain = |e: &&str| e.is_empty() || e.eq_ignore_ascii_case("identity");
+    if let Some(encoding) = encoding.filter(|e| !plain(e)) {
         return Err(Refusal::new(415, format!("a body encoded as {encoding} is not read")));
     }
     let parts = message.body_parts();

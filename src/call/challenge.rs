@@ -8,7 +8,7 @@ use super::{Call, CallContext, CallPhase, Party};
 use crate::media::LegId;
 use crate::sip::digest::Answering;
 use crate::sip::message::Message;
-use crate::sip::parse::Framing;
+use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::resubmit::resubmit;
 use crate::sip::status::Reason;
 use crate::sip::transaction::ClientId;
@@ -18,6 +18,25 @@ use crate::sip::transaction::ClientId;
 pub struct Challenged {
     pub user: TransactionUser,
     pub answering: Answering,
+}
+
+/// The credentials of the INVITE of `client`, which the ACK to its answer repeats (RFC 3261
+/// §13.2.2.4); none where `leg` was not challenged.
+pub(super) fn repeated(
+    cx: &CallContext<'_>,
+    client: Option<ClientId>,
+    leg: &Leg,
+) -> Vec<(HeaderName, String)> {
+    let sent = client
+        .filter(|_| !leg.proved_realms.is_empty())
+        .and_then(|client| cx.services.transactions.sent(client))
+        .and_then(|(_, bytes)| Message::parse(bytes.to_vec(), Framing::WebSocket).ok());
+    let Some(sent) = sent else { return Vec::new() };
+    let proves = |name| matches!(name, HeaderName::Authorization | HeaderName::ProxyAuthorization);
+    sent.headers()
+        .filter(|(name, ..)| proves(*name))
+        .map(|(name, _, value)| (name, value.to_owned()))
+        .collect()
 }
 
 /// The request of `client` again, with an answer to `challenge` by what is configured of `trunk`;

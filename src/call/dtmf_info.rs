@@ -1,12 +1,18 @@
-//! Digits in INFO: `application/dtmf-relay` and `application/dtmf`, as phones, PBXs and browsers
-//! write them. No RFC says how, so everything seen is read, and one form is written.
+//! Digits in INFO: `application/dtmf-relay`, `application/dtmf` and their like, as phones, PBXs and
+//! browsers write them. No RFC says how, so everything seen is read, and one form is written.
 
 use crate::rtp::event::{digit_of, event_of};
 use crate::sip::message::Message;
 use std::time::Duration;
 
 /// The types that carry digits, for `Accept`.
-pub(super) const ACCEPTED: &str = "application/dtmf-relay, application/dtmf";
+pub(super) const ACCEPTED: &str = "application/dtmf-relay, application/dtmf, \
+     application/vnd.nortelnetworks.digits, application/hook-flash";
+/// The type of a flash alone.
+const HOOK_FLASH: &str = "application/hook-flash";
+/// The types of keys.
+const KEYS: [&str; 3] =
+    ["application/dtmf-relay", "application/dtmf", "application/vnd.nortelnetworks.digits"];
 /// The type written.
 pub(super) const WRITTEN: &str = "application/dtmf-relay";
 /// The event of a hook flash (RFC 4733 §7.2), the last one read.
@@ -20,9 +26,10 @@ const LONGEST: u64 = 6_000;
 /// The event in the body of an INFO and how long it is. The outer `None`: the body is no digits at
 /// all; the inner: it is of their type, and none can be read.
 pub(super) fn read(message: &Message) -> Option<Option<(u8, Duration)>> {
-    let body = ["application/dtmf-relay", "application/dtmf"]
-        .into_iter()
-        .find_map(|kind| message.body_of(kind))?;
+    if message.body_of(HOOK_FLASH).is_some() {
+        return Some(Some((FLASH, Duration::from_millis(USUAL))));
+    }
+    let body = KEYS.into_iter().find_map(|kind| message.body_of(kind))?;
     let text = String::from_utf8_lossy(body);
     let value = |wanted: &[&str]| {
         text.lines().filter_map(|l| l.split_once(['=', ':'])).find_map(|(name, value)| {
@@ -105,6 +112,9 @@ mod tests {
             assert_eq!(of("application/dtmf-relay", body), Some(None), "{body:?}");
         }
         assert_eq!(of("text/plain", "7"), None);
+        let nortel = "p=Digit-Collection\r\ny=Digits\r\ns=success\r\nu=12345678\r\nd=#\r\n";
+        assert_eq!(of("application/vnd.nortelnetworks.digits", nortel), Some(Some((11, 160))));
+        assert_eq!(of("application/hook-flash", "signal=hf\r\n"), Some(Some((16, 160))));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Requests of ours within a dialog and what came of them: session refreshes (RFC 4028), glare (RFC
 //! 3261 §14.1), probes, and the end of a call whose peer has forgotten it.
 
+use super::challenge::repeated;
 use super::context::InDialogRequest;
 use super::leg::{Composed, PendingOffer};
 use super::retries::{Retries, Retry};
@@ -284,7 +285,11 @@ impl Call {
         leg.refresh_target(message);
         let (_, via) = cx.via(hop);
         let Some(dialog) = &leg.dialog else { return };
-        let ack = dialog.request_with(Method::Ack, number, &via).end();
+        let mut ack = dialog.request_with(Method::Ack, number, &via);
+        repeated(cx, leg.open.as_ref().map(|open| open.client), leg)
+            .into_iter()
+            .for_each(|(name, value)| ack.put(name, value));
+        let ack = ack.end();
         leg.last_ack = Some((number, ack.clone()));
         cx.send(hop, ack);
     }

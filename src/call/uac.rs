@@ -8,6 +8,7 @@ use super::branch::{
     Branch, BranchState, BranchTarget, EarlyDialog, MAX_EARLY_DIALOGS, MAX_RELIABLE,
 };
 use super::call_media::CallMedia;
+use super::challenge::repeated;
 use super::context::{InDialogRequest, TransactionUser};
 use super::leg::Leg;
 use super::packages::passed;
@@ -371,7 +372,11 @@ impl Branch {
         answer: Option<&str>,
     ) {
         let (_, via) = cx.via(self.leg.hop);
-        let ack = dialog.request_with(Method::Ack, self.cseq, &via).end_described(answer);
+        let mut ack = dialog.request_with(Method::Ack, self.cseq, &via);
+        repeated(cx, self.client, &self.leg)
+            .into_iter()
+            .for_each(|(name, value)| ack.put(name, value));
+        let ack = ack.end_described(answer);
         cx.send(self.leg.hop, ack.clone());
         self.leg.last_ack = Some((self.cseq, ack.clone()));
         self.acks.insert(tag.to_owned(), ack);

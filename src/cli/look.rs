@@ -203,6 +203,7 @@ pub(crate) async fn registrations(
         Column::new("REMOTE", |r| text(r, "remote")),
         Column::new("EXPIRES", |r| r["expires_s"].as_u64().map_or("-".into(), clock)),
         Column::new("Q", |r| text(r, "q")),
+        Column::new("USER AGENT", |r| text(r, "user_agent")).cut_to(12),
         Column::new("INSTANCE", |r| text(r, "instance")).optional(1),
         Column::new("CONTACT", |r| text(r, "contact")).cut_to(20),
     ];

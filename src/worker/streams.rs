@@ -58,6 +58,13 @@ struct Share {
     unproved: usize,
 }
 
+/// Whether there is no place for one more, beside `all` of everybody and a source's share.
+fn full(all: usize, share: Option<&Share>) -> Option<Full> {
+    let own = |s: &Share| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE;
+    let of_source = share.is_some_and(own).then_some(Full::OfSource);
+    of_source.or((all >= MOST).then_some(Full::Everywhere))
+}
+
 /// All connections of a worker.
 #[derive(Default)]
 pub(super) struct StreamTable {
@@ -84,9 +91,7 @@ impl StreamTable {
         let Ok(remote) = socket.peer_addr() else { return };
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let share = self.by_source.get(&network_of(remote.ip()));
-        let own = |s: &Share| s.all >= MOST_OF_SOURCE || s.unproved >= MOST_UNPROVED_OF_SOURCE;
-        let of_source = share.is_some_and(own).then_some(Full::OfSource);
-        let full = of_source.or((self.all.len() >= MOST).then_some(Full::Everywhere));
+        let full = full(self.all.len(), share);
         if let Some(full) = full {
             return self.refused.tell(RefusedPort::Media, full, remote.ip());
         }
@@ -395,6 +400,17 @@ mod tests {
     fn world() -> (StreamTable, Poll, TcpListener, Instant) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         (StreamTable::default(), Poll::new().expect("a poll"), listener, Instant::now())
+    }
+
+    #[test]
+    fn a_source_and_everybody_hold_so_many_proved_connections_and_no_more() {
+        let told = |all, of_source, unproved| full(all, Some(&Share { all: of_source, unproved }));
+        assert!(matches!(told(MOST_OF_SOURCE, MOST_OF_SOURCE, 0), Some(Full::OfSource)));
+        assert!(told(MOST_OF_SOURCE, MOST_OF_SOURCE - 1, MOST_UNPROVED_OF_SOURCE - 1).is_none());
+        assert!(matches!(told(40, 40, MOST_UNPROVED_OF_SOURCE), Some(Full::OfSource)));
+        assert!(matches!(told(MOST, 1, 0), Some(Full::Everywhere)));
+        assert!(matches!(full(MOST, None), Some(Full::Everywhere)));
+        assert!(full(MOST - 1, None).is_none());
     }
 
     #[test]

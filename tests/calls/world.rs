@@ -21,6 +21,15 @@ impl Lab {
         self.handle(webtrunk::gateway::Input::Received { hop, remote, message });
     }
 
+    /// The ACK of this INVITE's answer.
+    fn ack_of(&self, invite: &Message) -> Message {
+        let number = |m: &Message| m.cseq().map(|c| c.number);
+        let found = self.inbox.iter().find(|(hop, m)| {
+            *hop == T1.hop() && m.method_token() == "ACK" && number(m) == number(invite)
+        });
+        found.expect("it is acknowledged").1.clone()
+    }
+
     fn said(&self, what: &str) -> bool {
         self.notes.iter().any(|n| format!("{n:?}").contains(what))
     }
@@ -62,6 +71,18 @@ fn an_answer_with_what_nobody_needs_is_an_answer() {
         ("From: ", b"From: \"unbalanced "),
         ("To: ", b"To: \"unbalanced "),
         ("Contact: ", b"Contact: 24\" screen "),
+        ("Contact:", b"X-Contact:"),
+        ("Contact: <sip:far@127.0.0.10>", b"Contact: <>"),
+        ("Contact: <sip:far@127.0.0.10>", b"Contact: nobody here"),
+        ("Content-Type: application/sdp\r\n", b""),
+        ("Content-Type: application/sdp", b"Content-Type: Application/SDP ; charset=\"utf-8\""),
+        ("Content-Type: application/sdp", b"Content-Type:"),
+        ("Content-Type", b"Content-Encoding:\r\nContent-Type"),
+        ("Content-Type", b"Content-Disposition: render\r\nContent-Type"),
+        ("Content-Type", b"Content-Language: d\xe9\r\nMIME-Version: x\r\nContent-Type"),
+        ("Contact", b"Require: 100rel, \xff\r\nContact"),
+        ("Contact", b"Session-Expires: soon\r\nMin-SE: -1\r\nRSeq: x\r\nContact"),
+        ("Contact", b"WWW-Authenticate: nonsense\r\nContact"),
     ] {
         let mut lab = Lab::with_phones();
         lab.invite(ALICE, "+12065550123", OFFER);
@@ -159,6 +180,33 @@ fn the_small_cases_ring_a_phone_and_are_answered() {
         let bye = lab.take(ALICE, "BYE");
         lab.reply(ALICE, &bye, 200, "");
         assert_eq!(lab.ended()[0].number, "+12065550111", "{name}");
+        lab.expect_idle();
+    }
+}
+
+/// What is said of a body and is not needed to read it decides nothing in a request either.
+#[test]
+fn a_call_with_what_nobody_needs_to_know_of_its_body_is_a_call() {
+    for (from, to) in [
+        ("Content-Type: application/sdp\r\n", ""),
+        ("Content-Type: application/sdp", "Content-Type: APPLICATION/SDP;;charset=x"),
+        ("Content-Type", "Content-Encoding:\r\nContent-Type"),
+        ("Content-Type", "Content-Encoding: Identity\r\nContent-Type"),
+        ("Content-Type", "Content-Disposition: ;;handling\r\nContent-Type"),
+        ("Content-Type", "Content-Disposition: session; handling=\r\nContent-Type"),
+        ("Content-Type", "Accept: text/plain\r\nAccept-Encoding: gzip\r\nContent-Type"),
+        ("Content-Type", "MIME-Version: 0\r\nContent-Language: ?\r\nContent-Type"),
+        ("Content-Type", "Priority: ?\r\nIn-Reply-To: <>\r\nReply-To: <<\r\nContent-Type"),
+        ("Content-Type", "Geolocation: x\r\nPolicy-Reference: y\r\nContent-Type"),
+        ("Content-Type", "Proxy-Require:\r\nContent-Type"),
+        ("Content-Type", "Timestamp: now\r\nContent-Type"),
+    ] {
+        let mut lab = Lab::with_phones();
+        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
+        assert!(text.contains(from), "{text}");
+        lab.says(T1, &text.replacen(from, to, 1));
+        assert!(lab.got(ALICE, "INVITE"), "{to:?}: {:?}", lab.inbox.back());
+        lab.gateway_hangs_up();
         lab.expect_idle();
     }
 }
@@ -290,6 +338,7 @@ fn in_parts(text: &str) -> String {
         ("application/isup", "Content-Disposition: signal;handling=optional\r\n", "\u{1}\u{2}"),
         ("application/sdp", "", sdp),
         ("application/pidf+xml", "Content-ID: <here@a>\r\n", PLACE),
+        ("application/rs-metadata+xml", "Content-Disposition: recording-session\r\n", "<r/>"),
     ]);
     let kept = |l: &&str| !l.starts_with("Content-Type") && !l.starts_with("Content-Length");
     let head: Vec<&str> = head.split("\r\n").filter(kept).collect();
@@ -318,6 +367,7 @@ fn a_location_goes_to_trunks_that_are_told_and_no_other_part_crosses() {
             let place = told.then_some(PLACE.as_bytes());
             assert_eq!(invite.body_of("application/pidf+xml"), place);
             assert!(invite.body_of("application/isup").is_none());
+            assert!(invite.body_of("application/rs-metadata+xml").is_none());
             let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
             assert_eq!(text.contains("Geolocation: <cid:location@wt.test>"), told, "{text}");
             assert_eq!(text.contains("Content-ID: <location@wt.test>"), told, "{text}");
@@ -457,6 +507,28 @@ fn parameters_of_a_number_are_no_part_of_it_wherever_one_is_read() {
     lab.expect_idle();
 }
 
+/// Who a call was first for.
+#[test]
+fn parameters_of_a_number_are_no_part_of_it_in_a_diversion() {
+    let route =
+        "[[route]]\nname = \"on\"\nmatch = \"+12065550199\"\ndo = [{ dial = [\"trunk:t2\"] }]\n";
+    let passes = [
+        ("context = \"incoming\"", "context = \"phones\""),
+        (REALM, "realm = \"carrier\"\ntrusted = true"),
+        ("uri = \"sip:127.0.0.11\"", "uri = \"sip:127.0.0.11\"\ntrusted = true"),
+    ];
+    let mut lab = Lab::changed(&passes, route);
+    let diverted =
+        "Diversion: <sip:5550111;phone-context=+1206;cpc=ordinary@x>;reason=no-answer\r\n";
+    let text =
+        lab.request(T1, "INVITE", "sip:+12065550199;rn=+1206@127.0.0.1", diverted, TRUNK_SDP);
+    lab.says(T1, &text);
+    let invite = lab.take(T2, "INVITE");
+    let said = Lab::header(&invite, HeaderName::Diversion);
+    assert!(said.starts_with("<sip:+12065550111@"), "{said}");
+    lab.gateway_hangs_up();
+}
+
 fn digest(kind: &str, realm: &str, nonce: &str) -> String {
     format!(
         "{kind}-Authenticate: Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"\r\n"
@@ -561,6 +633,8 @@ fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
     let prack = challenged(&mut lab, "PRACK", "n1");
     lab.reply_as(T1, &prack, 200, "", "far");
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Allow: UPDATE, INFO, MESSAGE\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n");
+    // RFC 3261 §13.2.2.4: the ACK has the credentials of its INVITE.
+    assert_eq!(answered(&lab.ack_of(&invite)), [(HeaderName::Authorization, "n0".to_owned())]);
     let ok = lab.take(ALICE, "200");
     lab.ack(ALICE, &ok);
     let digit = lab
@@ -656,6 +730,53 @@ fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
     lab.says(ALICE, &bye);
     let bye = twice(&mut lab, "BYE", "b");
     lab.reply_as(T1, &bye, 200, "", "far");
+}
+
+/// A refresh by INVITE is challenged too; its ACK repeats what the INVITE proved.
+#[test]
+fn the_ack_of_a_challenged_refresh_has_the_credentials_of_its_invite() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "n0"));
+    let invite = lab.take(T1, "INVITE");
+    let timer = "Supported: timer\r\nSession-Expires: 180;refresher=uac\r\n";
+    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", timer);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.advance(Duration::from_secs(90));
+    let refresh = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &refresh, 407, "", "far", &digest("Proxy", "carrier", "n1"));
+    let refresh = lab.take(T1, "INVITE");
+    assert_eq!(answered(&refresh), [(HeaderName::ProxyAuthorization, "n1".to_owned())]);
+    lab.reply_with(T1, &refresh, 200, TRUNK_SDP, "far", timer);
+    let (ack, proof) = (lab.ack_of(&refresh), HeaderName::ProxyAuthorization);
+    assert!(ack.header(proof).is_some() && ack.header(proof) == refresh.header(proof));
+    lab.gateway_hangs_up();
+    lab.expect_idle();
+}
+
+/// What a REGISTER of ours meets: the carrier's proxy, then its registrar, in either order.
+#[test]
+fn a_registration_answers_a_proxy_and_then_the_registrar() {
+    let (www, proxy) = ((401, "WWW", "w"), (407, "Proxy", "p"));
+    for rounds in [[www, proxy], [proxy, www]] {
+        let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\nregister = true")], "");
+        let mut register = lab.take(T1, "REGISTER");
+        for (status, kind, nonce) in rounds {
+            lab.reply_with(T1, &register, status, "", "x", &digest(kind, "carrier", nonce));
+            register = lab.take(T1, "REGISTER");
+        }
+        let mut both = answered(&register);
+        both.sort_by(|a, b| a.1.cmp(&b.1));
+        let wanted = [
+            (HeaderName::ProxyAuthorization, "p".to_owned()),
+            (HeaderName::Authorization, "w".to_owned()),
+        ];
+        assert_eq!(both, wanted);
+        lab.reply_with(T1, &register, 200, "", "x", "Expires: 600\r\n");
+        assert!(!lab.got(T1, "REGISTER"), "it is content");
+    }
 }
 
 /// What we say of a transfer the trunk asked for.

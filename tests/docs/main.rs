@@ -200,3 +200,61 @@ fn every_file_the_documents_name_exists() {
     }
     assert!(named > 50, "{named} files are named");
 }
+
+/// Every text file below `folder` that people or programs are told commands by.
+fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() && !path.ends_with("web/dist") {
+            texts(&path, found);
+        } else if path
+            .extension()
+            .is_some_and(|e| ["rs", "toml", "md", "service"].iter().any(|k| e == *k))
+        {
+            found.push(path);
+        }
+    }
+}
+
+/// What the book, the README, messages and their fixes call a command is one, with these options.
+#[test]
+fn every_command_that_is_named_anywhere_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = vec![root.join("README.md"), root.join("interop/README.md")];
+    texts(&root.join("src"), &mut files);
+    texts(&root.join("interop/systemd"), &mut files);
+    let mut helps = std::collections::BTreeMap::<String, String>::new();
+    let (mut named, mut wrong) = (0, Vec::new());
+    for file in files {
+        let text = fs::read_to_string(&file).expect("text");
+        for (at, _) in text.match_indices("`webtrunk ") {
+            let said = text[at + 1..].split('`').next().unwrap_or_default();
+            let mut words = said.split_whitespace().skip(1).peekable();
+            let mut command = Vec::new();
+            // The name of a command is one word, or two.
+            while let Some(word) =
+                words.next_if(|w| w.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'))
+            {
+                if word.starts_with('-') || command.len() == 2 {
+                    break;
+                }
+                command.push(word);
+            }
+            let key = command.join(" ");
+            let help = helps.entry(key.clone()).or_insert_with(|| {
+                let done = Command::new(BINARY).args(&command).arg("--help").output();
+                String::from_utf8_lossy(&done.expect("it runs").stdout).into_owned()
+            });
+            let options =
+                said.split_whitespace().filter(|w| w.starts_with("--") && *w != "--version");
+            let unknown =
+                options.map(|o| o.trim_end_matches([',', '.', ']'])).find(|o| !help.contains(o));
+            if help.is_empty() || unknown.is_some() {
+                wrong.push(format!("{}: `{said}` {unknown:?}", file.display()));
+            }
+            named += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert!(named > 100, "{named} commands are named");
+}

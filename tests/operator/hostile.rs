@@ -1,6 +1,7 @@
 //! What a peer writes into its headers is read, and never obeyed: not by the terminal of whoever
 //! looks, not by a spreadsheet, not by the log.
 
+use super::phone::Phone;
 use super::server::{Server, Trunk};
 use webtrunk::printable::is_unsafe;
 
@@ -17,6 +18,7 @@ fn expect_safe(what: &str, text: &str) {
 fn what_a_peer_writes_moves_no_terminal() {
     let server = Server::start("");
     let follower = server.follow(&["events"]);
+    let _phone = Phone::register(server.web, "wt.test", "alice", "secret-a");
     let mut trunk = Trunk::new(&server);
     let from = format!("\"\u{202e}=cmd|'/C calc'!A0\u{200b}\" <sip:=1+{ACTS}@peer.test>");
     assert_eq!(trunk.invite_as("9196", &from), 200);
@@ -62,10 +64,12 @@ fn what_a_peer_writes_moves_no_terminal() {
         vec!["cdr", "export"],
         vec!["cdr", "export", "--format", "jsonl"],
         vec!["registrations"],
+        vec!["registrations", "-o", "json"],
         vec!["trunks"],
     ] {
         expect_safe(&args.join(" "), &server.run(&args).out);
     }
+    assert!(server.run(&["registrations"]).out.contains("Phone 1.0 "), "who is there");
     let csv = server.run(&["cdr", "export"]).out;
     assert!(!csv.lines().any(|l| l.split(',').any(|cell| cell.starts_with("=1"))), "{csv}");
     expect_safe("log", &server.log());

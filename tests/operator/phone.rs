@@ -9,6 +9,9 @@ use webtrunk::sip::build::MessageWriter;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::{Message, Method, digest};
 
+/// What each phone says it is, and what no terminal may do for that.
+pub(crate) const AGENT: &str = "Phone 1.0 \u{202e}%1b]0;owned%07";
+
 pub(crate) struct Phone {
     runtime: tokio::runtime::Runtime,
     socket: WebSocketStream<TcpStream>,
@@ -155,6 +158,7 @@ fn register(
     request.put(HeaderName::CSeq, format_args!("{cseq} REGISTER"));
     let contact = format_args!("<sip:{user}@phone.invalid;transport=ws>;expires=300");
     request.put(HeaderName::Contact, contact);
+    request.put(HeaderName::UserAgent, AGENT);
     credentials.into_iter().for_each(|(name, value)| request.put(name, value));
     request.end()
 }

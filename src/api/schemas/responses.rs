@@ -166,6 +166,7 @@ const BINDING: Fields = &[
     ("user", "string", "the user"),
     ("contact", "string", "the address it registered"),
     ("remote", "string?", "where its connection comes from"),
+    ("user_agent", "string?", "its User-Agent"),
     ("instance", "string?", "the id of the device"),
     ("reg_id", "integer?", "the connection of that device (RFC 5626)"),
     ("q", "number", "its preference, 0 to 1"),

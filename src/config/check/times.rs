@@ -2,6 +2,7 @@
 
 use super::Check;
 use super::schema::Spanned;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A setting of time: its least, its most, and its default; `None`: off.
@@ -39,17 +40,37 @@ impl Check {
         let default = range.default.unwrap_or(range.most);
         let Some(at) = text else { return default };
         let Some(time) = self.duration(text) else { return default };
-        if (range.least..=range.most).contains(&time) {
-            return time;
+        if self.is_within(at, key, time, range.least..=range.most) { time } else { default }
+    }
+
+    /// A time within these seconds; one that cannot be read is told where it is taken over.
+    pub(super) fn time_within(
+        &mut self,
+        at: Option<&Spanned<String>>,
+        key: &str,
+        range: RangeInclusive<u64>,
+    ) {
+        let Some(at) = at else { return };
+        let Ok(time) = humantime::parse_duration(at.as_ref()) else { return };
+        let [least, most] = [*range.start(), *range.end()].map(Duration::from_secs);
+        self.is_within(at, key, time, least..=most);
+    }
+
+    /// Whether `time`, written at `at`, lies within its range; told if it does not.
+    fn is_within(
+        &mut self,
+        at: &Spanned<String>,
+        key: &str,
+        time: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> bool {
+        if range.contains(&time) {
+            return true;
         }
-        let [least, most] = [range.least, range.most].map(humantime::format_duration);
-        self.error(
-            at,
-            "config::duration",
-            format!("{key} = {:?} is not within {least} to {most}", at.as_ref()),
-            format!("write a time from \"{least}\" to \"{most}\""),
-        );
-        default
+        let [least, most] = [*range.start(), *range.end()].map(humantime::format_duration);
+        let message = format!("{key} = {:?} is out of range", at.as_ref());
+        self.error(at, "config::range", message, format!("use \"{least}\" to \"{most}\""));
+        false
     }
 
     /// As [`time`](Self::time), where "off" may stand.

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 const SECOND: u64 = 1;
 const MINUTE: u64 = 60;
@@ -52,23 +51,6 @@ impl Check {
             self.time_within(timer, "session_timer", 0..=DAY);
             self.time_within(trunk.register_expires.as_ref(), "register_expires", MINUTE..=DAY);
             self.time_within(trunk.probe.as_ref(), "probe", SECOND..=DAY);
-        }
-    }
-
-    /// A time within these seconds; one that cannot be read is told where it is taken over.
-    pub(super) fn time_within(
-        &mut self,
-        at: Option<&Spanned<String>>,
-        key: &str,
-        range: RangeInclusive<u64>,
-    ) {
-        let Some(at) = at else { return };
-        let Ok(time) = humantime::parse_duration(at.as_ref()) else { return };
-        let (low, high) = (Duration::from_secs(*range.start()), Duration::from_secs(*range.end()));
-        if time < low || time > high {
-            let [low, high] = [low, high].map(|d| humantime::format_duration(d).to_string());
-            let message = format!("{key} = {:?} is out of range", at.as_ref());
-            self.error(at, "config::range", message, format!("use \"{low}\" to \"{high}\""));
         }
     }
 
