@@ -28,7 +28,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 use std::cmp::min;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -108,6 +108,10 @@ pub(super) struct Running {
     pulse: Arc<Pulse>,
     kept: Kept,
     events: Vec<SessionEvent>,
+    /// A successor of the process is to go on with all of it: nothing is read, sent or due.
+    frozen: bool,
+    /// What was ordered meanwhile.
+    postponed: VecDeque<WorkerMessage>,
     /// Datagrams of this turn.
     datagrams: u32,
     load: Load,
@@ -248,6 +252,8 @@ impl Running {
             pulse,
             kept,
             events: Vec::new(),
+            frozen: false,
+            postponed: VecDeque::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
             load_gauge: load,
@@ -266,24 +272,14 @@ impl Running {
             let mut now = Instant::now();
             let worked = now.saturating_duration_since(woken);
             let datagrams = std::mem::take(&mut self.datagrams);
-            let work = (worked, datagrams);
-            if self.load.on_work(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
-                let complexity = self.load.complexity();
-                self.sessions
-                    .values_mut()
-                    .for_each(|live| live.session.limit_complexity(complexity));
-            }
+            self.note_work(now, (worked, datagrams));
             let light = worked < LIGHT * datagrams;
             if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
                 std::thread::sleep(rest);
                 now = Instant::now();
             }
-            let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
-            let more_waits = more || self.streams.has_more();
-            let beat = now + BEAT;
-            let wait =
-                if more_waits { now } else { timeouts.into_iter().flatten().fold(beat, min) };
-            if let Err(e) = self.poll.poll(&mut events, Some(wait.saturating_duration_since(now)))
+            let wait = self.wait(now, more);
+            if let Err(e) = self.poll.poll(&mut events, Some(wait))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
@@ -291,8 +287,18 @@ impl Running {
             woken = Instant::now();
             self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
+            let before = self.frozen;
             if self.orders() {
                 return;
+            }
+            if self.frozen {
+                // What comes meanwhile waits in the sockets.
+                more = false;
+                continue;
+            }
+            if before {
+                self.read_all(&mut inbound);
+                more = true;
             }
             let mut browsers = std::mem::take(&mut more);
             for stream in self.streams.take_queue() {
@@ -325,27 +331,66 @@ impl Running {
         }
     }
 
+    fn note_work(&mut self, now: Instant, work: (Duration, u32)) {
+        if self.load.on_work(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
+            let complexity = self.load.complexity();
+            let sessions = self.sessions.values_mut();
+            sessions.for_each(|live| live.session.limit_complexity(complexity));
+        }
+    }
+
+    /// How long it may wait for something to come.
+    fn wait(&mut self, now: Instant, more: bool) -> Duration {
+        if self.frozen {
+            return BEAT;
+        }
+        if more || self.streams.has_more() {
+            return Duration::ZERO;
+        }
+        let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
+        let wait = timeouts.into_iter().flatten().fold(now + BEAT, min);
+        wait.saturating_duration_since(now)
+    }
+
     /// True: stop.
     fn orders(&mut self) -> bool {
-        while let Some(order) = self.orders.as_ref().and_then(|(_, inbox)| inbox.try_recv().ok()) {
+        while let Some(order) = self.next_order() {
             match order {
-                WorkerMessage::Restore(restored) => self.restore(*restored),
                 WorkerMessage::Stop => {
                     self.orders = None;
                     return true;
                 }
-                WorkerMessage::Stream(socket) => self.streams.open(
-                    self.poll.registry(),
-                    TcpStream::from_std(socket),
-                    Instant::now(),
-                ),
-                WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
-                    self.open(session, end, kind, ssrc, &cname, seed)
-                }
-                WorkerMessage::Command(command) => self.command(Instant::now(), command),
+                WorkerMessage::Thaw => self.frozen = false,
+                order if self.frozen => self.postponed.push_back(order),
+                order => self.order(order),
             }
         }
         false
+    }
+
+    fn next_order(&mut self) -> Option<WorkerMessage> {
+        let postponed = if self.frozen { None } else { self.postponed.pop_front() };
+        postponed.or_else(|| self.orders.as_ref().and_then(|(_, inbox)| inbox.try_recv().ok()))
+    }
+
+    fn order(&mut self, order: WorkerMessage) {
+        match order {
+            WorkerMessage::Restore(restored) => self.restore(*restored),
+            WorkerMessage::Freeze(tell) => {
+                self.frozen = true;
+                let _ = tell.send(self.hand_over());
+            }
+            WorkerMessage::Stream(socket) => {
+                let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
+                self.streams.open(registry, socket, Instant::now());
+            }
+            WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
+                self.open(session, end, kind, ssrc, &cname, seed)
+            }
+            WorkerMessage::Command(command) => self.command(Instant::now(), command),
+            // Taken before.
+            WorkerMessage::Thaw | WorkerMessage::Stop => {}
+        }
     }
 
     fn command(&mut self, now: Instant, command: WorkerCommand) {

@@ -1,11 +1,13 @@
 //! Sessions that outlive their thread, and their process.
 
 use super::{LiveSession, Running, TrunkSockets, hear};
+use crate::datagrams::Inbound;
 use crate::datagrams::local::LocalSource;
 use crate::media::{LegId, Session};
 use crate::worker::kept::KeptSession;
 use crate::worker::snapshot::clocks;
-use crate::worker::{MediaSnapshot, NotResumed, Notice, Restored, TrunkPorts};
+use crate::worker::{FrozenSessions, MediaSnapshot, NotResumed, Notice, Restored, TrunkPorts};
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +36,32 @@ impl Running {
         } else {
             live.session.confirm(snapshot.session.number);
         }
+    }
+
+    /// All sessions as they are now, for a successor of the process that goes on with their very next
+    /// packets, and their trunks' sockets.
+    pub(super) fn hand_over(&mut self) -> io::Result<FrozenSessions> {
+        let (clocks, now) = (clocks(), Instant::now());
+        let browser_port = self.browsers.local_addr()?.port();
+        let mut frozen = FrozenSessions::default();
+        for (id, live) in &mut self.sessions {
+            let mut trunks = Vec::new();
+            for TrunkSockets { end, pair, local, .. } in &live.lines {
+                trunks.push(TrunkPorts { end: *end, port: pair.port, local: *local });
+                frozen.pairs.push(pair.try_clone()?);
+            }
+            let session = live.session.hand_over(now, clocks);
+            frozen.sessions.push((*id, MediaSnapshot { browser_port, trunks, session }));
+        }
+        Ok(frozen)
+    }
+
+    /// Reads what came while nothing was read: the poll has said so, and does not say it again.
+    pub(super) fn read_all(&mut self, inbound: &mut Inbound) {
+        let lines: Vec<usize> = self.tokens.iter().map(|(token, _)| token).collect();
+        lines.into_iter().for_each(|line| self.read_line(line, inbound));
+        self.accept();
+        self.streams.queue_all();
     }
 
     /// Goes on with what the thread before had.
