@@ -5,6 +5,7 @@ pub(crate) mod client;
 mod countries;
 pub(crate) mod dialplan;
 pub(crate) mod doctor;
+pub(crate) mod guard;
 pub(crate) mod local;
 pub(crate) mod log;
 pub(crate) mod look;

@@ -153,6 +153,8 @@ pub struct Gateway {
     awaited: Option<(IpAddr, Instant)>,
     proved: Option<IpAddr>,
     draining: bool,
+    /// New calls are refused for a moment: another process is about to take over.
+    upgrading: bool,
     dropped: u64,
     refused: u64,
     /// What is remembered of calls.
@@ -198,6 +200,7 @@ impl Gateway {
             awaited: None,
             proved: None,
             draining: false,
+            upgrading: false,
             dropped: 0,
             refused: 0,
             recorder: Recorder::new(config.recorder),

@@ -54,9 +54,13 @@ pub mod gateway;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod api;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
+pub mod handover;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod journal;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod state;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
+pub mod supervisor;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod telemetry;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
@@ -101,7 +105,17 @@ pub const LAYERS: &[&[&str]] = &[
     &["call"],
     &["recorder"],
     &["gateway"],
-    &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
+    &[
+        "api",
+        "handover",
+        "journal",
+        "state",
+        "supervisor",
+        "telemetry",
+        "transport",
+        "web",
+        "webhook",
+    ],
     &["fuzzing", "node"],
 ];
 
@@ -116,6 +130,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "caller_id",
                 "codec_policy",
                 "dtmf_info",
+                "joined_call",
                 "media_policy",
                 "reach",
                 "retries",

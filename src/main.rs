@@ -9,17 +9,19 @@ mod cli;
 use anyhow::anyhow;
 use clap::{CommandFactory, Parser, Subcommand};
 use cli::client::{ApiAddress, ApiClient, ApiRefusal, NotReachable};
-use cli::{call, dialplan, doctor, local, log, look, peers, print, steer, top, users};
+use cli::{call, dialplan, doctor, guard, local, log, look, peers, print, steer, top, users};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
-use webtrunk::config::{self, Config};
+use webtrunk::config::{self, Config, Problems};
 use webtrunk::errors::Code;
 use webtrunk::gateway::Gauges;
+use webtrunk::handover::sockets::Sockets;
 use webtrunk::node::demo::{Demo, Options};
-use webtrunk::node::{Control, Node, Origin};
+use webtrunk::node::{Control, CoreEnd, Node, Origin, Predecessor, Successor};
+use webtrunk::supervisor;
 
 /// Some 8 % less CPU a call than with the system's, and it gives back what a burst of calls took.
 #[global_allocator]
@@ -61,6 +63,9 @@ enum Command {
         /// The configuration file; dialplans are read from the folder `dialplans` beside it
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
+        /// Take the place of the gateway with this control socket: its sockets and its calls
+        #[arg(long, value_name = "PATH")]
+        take_over: Option<PathBuf>,
     },
     /// Run a phone in the browser without a configuration: echo, tones, a real trunk on this machine
     #[command(
@@ -132,6 +137,15 @@ enum Command {
     /// Refuse new calls and wait until the last one has ended
     #[command(after_help = "Examples:\n  webtrunk drain --timeout 15m\n  webtrunk drain --cancel")]
     Drain(steer::Drain),
+    /// Wait for the process that took this one's place
+    #[command(hide = true)]
+    Guard,
+    /// Start a new process in the place of the running one; active calls continue
+    #[command(
+        after_help = "Examples:\n  webtrunk upgrade\n  webtrunk upgrade --binary /opt/webtrunk-next/webtrunk --wait 30s\n\n\
+        The new process reads the configuration, takes the sockets and the calls, and the old one\nends. If the new one does not come up, the old one goes on, and the exit code is 1."
+    )]
+    Upgrade(steer::UpgradeArgs),
     /// Read the configuration again; active calls continue
     #[command(
         after_help = "Examples:\n  webtrunk check-config && webtrunk reload\n  webtrunk reload --control /run/webtrunk/control.sock"
@@ -296,10 +310,9 @@ fn main() -> ExitCode {
 
 fn run(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve { config } => match load(&config) {
-            Some(checked) => runtime()?.block_on(serve(checked, config, reach)),
-            None => Ok(ExitCode::from(EXIT_CONFIG)),
-        },
+        Command::Serve { config, take_over } => start(config, take_over.as_deref(), reach),
+        Command::Guard => runtime()?.block_on(guard::guard()),
+        Command::Upgrade(args) => steer::upgrade(reach, &args),
         Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options {
             listen,
             port,
@@ -308,7 +321,7 @@ fn run(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
             control: reach.control.clone(),
         })),
         Command::CheckConfig { config, online, stun } => Ok(match load_counting(&config) {
-            Some((c, warnings)) => {
+            Ok((c, warnings)) => {
                 let routes: usize = c.plan.written().map(|x| x.routes.len()).sum();
                 let (users, trunks, contexts) =
                     (c.users.len(), c.trunks.len(), c.plan.written().count());
@@ -326,7 +339,7 @@ fn run(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
                 ));
                 if online { examine(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
             }
-            None => ExitCode::from(EXIT_CONFIG),
+            Err(_) => ExitCode::from(EXIT_CONFIG),
         }),
         Command::Dialplan(DialplanCommand::Test { number, caller, at, config }) => {
             match load(&config) {
@@ -427,30 +440,53 @@ fn counted(n: usize, what: &str) -> String {
 }
 
 fn load(path: &std::path::Path) -> Option<Config> {
-    load_counting(path).map(|(config, _)| config)
+    load_counting(path).ok().map(|(config, _)| config)
 }
 
-/// The configuration, and how many warnings were printed of it.
-fn load_counting(path: &std::path::Path) -> Option<(Config, usize)> {
+/// The configuration, and how many warnings were printed of it; or the mistakes that were.
+fn load_counting(path: &std::path::Path) -> Result<(Config, usize), Problems> {
     match config::load(path) {
         Ok((config, warnings)) => {
             print::problems(&warnings);
-            Some((config, warnings.0.len()))
+            Ok((config, warnings.0.len()))
         }
         Err(problems) => {
             print::problems(&problems);
-            None
+            Err(problems)
         }
     }
 }
 
-async fn serve(config: Config, file: PathBuf, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
+/// Reads the configuration and serves, in the place of another process if one is named.
+fn start(
+    config: PathBuf,
+    take_over: Option<&std::path::Path>,
+    reach: &ApiAddress,
+) -> anyhow::Result<ExitCode> {
+    let sockets = supervisor::kept();
+    let predecessor = take_over.map(Predecessor::meet).transpose()?;
+    match load_counting(&config) {
+        Ok((checked, _)) => {
+            runtime()?.block_on(serve(checked, config, (predecessor, sockets), reach))
+        }
+        Err(problems) => {
+            predecessor.iter().for_each(|p| p.refuse(&problems.to_string()));
+            Ok(ExitCode::from(EXIT_CONFIG))
+        }
+    }
+}
+
+async fn serve(
+    config: Config,
+    file: PathBuf,
+    before: (Option<Predecessor>, Sockets),
+    reach: &ApiAddress,
+) -> anyhow::Result<ExitCode> {
     let drain_timeout = config.drain_timeout;
-    let node = Node::start_from(
-        config,
-        Origin { file: Some(file), control: Control::Wanted(reach.control.clone()) },
-    )
-    .await?;
+    let control = Control::Wanted(reach.control.clone());
+    let (predecessor, sockets) = before;
+    let origin = Origin { file: Some(file), control, predecessor, sockets };
+    let node = Node::start_from(config, origin).await?;
     let named =
         |kind: &str, at: Option<std::net::SocketAddr>| at.map(|at| format!(", SIP on {kind} {at}"));
     let sip = [named("udp", node.udp), named("tcp", node.tcp), named("tls", node.tls)];
@@ -460,22 +496,9 @@ async fn serve(config: Config, file: PathBuf, reach: &ApiAddress) -> anyhow::Res
         node.web,
         sip.into_iter().flatten().collect::<String>()
     );
-    tell_systemd("READY=1");
+    supervisor::tell("READY=1");
+    node.keep_sockets();
     until_stopped(node, drain_timeout).await
-}
-
-/// sd_notify(3), where systemd asked for it (`Type=notify`).
-fn tell_systemd(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let path = path.to_string_lossy().into_owned();
-    let socket = std::os::unix::net::UnixDatagram::unbound();
-    let address = match path.strip_prefix('@') {
-        Some(name) => <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name),
-        None => std::os::unix::net::SocketAddr::from_pathname(&path),
-    };
-    if let (Ok(socket), Ok(address)) = (socket, address) {
-        let _ = socket.send_to_addr(state.as_bytes(), &address);
-    }
 }
 
 async fn demo(options: Options) -> anyhow::Result<ExitCode> {
@@ -510,15 +533,35 @@ fn stands_still(thread: &str) {
     std::process::exit(SOFTWARE.into());
 }
 
+/// Another process has the calls: this one ends, or stays as its parent where somebody waits for it.
+async fn handed_over(node: Node) -> anyhow::Result<ExitCode> {
+    // From a process that systemd knows, before the other says that it is ready.
+    let tell = |successor: &Successor| supervisor::tell(&format!("MAINPID={}", successor.pid));
+    match node.leave(tell).await {
+        Ok(successor) => {
+            tracing::info!("upgraded: process {} serves", successor.pid);
+            Ok(guard::stay(&successor))
+        }
+        Err(why) => {
+            tracing::error!(code = %Code::UPGRADE, "{why}; the process ends");
+            Ok(ExitCode::from(SOFTWARE))
+        }
+    }
+}
+
 /// Serves until a signal, then drains: calls finish, until a second signal or the deadline.
 async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
-    let _watchdog = node.watch(|| tell_systemd("WATCHDOG=1"), stands_still)?;
+    let watchdog = node.watch(|| supervisor::tell("WATCHDOG=1"), stands_still)?;
     loop {
         tokio::select! {
-            () = node.core_ended() => {
+            end = node.core_ended() => {
+                if end == Some(CoreEnd::HandedOver) {
+                    drop(watchdog);
+                    return handed_over(node).await;
+                }
                 tracing::error!(code = %Code::CORE_DIED, "the core died; the process ends");
                 return Ok(ExitCode::from(SOFTWARE));
             }
@@ -530,7 +573,7 @@ async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Resul
             }
         }
     }
-    tell_systemd("STOPPING=1");
+    supervisor::tell("STOPPING=1");
     node.drain().await;
     tokio::select! {
         () = node.until(|g: &Gauges| g.draining && g.calls == 0) => {}

@@ -7,9 +7,12 @@ mod kept;
 mod reload;
 #[cfg(test)]
 mod survival;
+mod take_over;
+mod upgrade;
 mod watchdog;
 
 use self::core::{Core, Told};
+use self::upgrade::Upgrader;
 use crate::api::access::Access;
 use crate::api::metrics::NodeMetrics;
 use crate::api::server::Changes;
@@ -19,13 +22,15 @@ use crate::call::reach::Reach;
 use crate::config::{ApiToken, Config, Scope, WebTls};
 use crate::datagrams::local::{KernelRoutes, tell_local};
 use crate::gateway::{Gateway, Gauges, Input};
+use crate::handover::sockets::{RTCP, RTP, Sockets};
 use crate::ids::IdMap;
 use crate::journal::search::RecordPlace;
 use crate::journal::{Journal, WallClock};
-use crate::media::dtls;
+use crate::media::dtls::{self, DtlsIdentity};
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
 use crate::state::State;
+use crate::supervisor;
 use crate::telemetry::Exporter;
 use crate::transport::certificate::Certificates;
 use crate::transport::dns::Dns;
@@ -34,19 +39,23 @@ use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, Inbox, acme, certificate, tcp, tls};
 use crate::web::{self, WebPort};
 use crate::webhook::{self, Hook};
-use crate::worker::ports::PortRange;
+use crate::worker::ports::{Pair, PortRange};
 use crate::worker::pulse::Pulse;
-use crate::worker::{Notice, RECEIVE_BUFFER, Streamed, Worker, WorkerSetup};
+use crate::worker::{self, Notice, RECEIVE_BUFFER, Streamed, Worker, WorkerSetup};
 use anyhow::Context;
+pub use core::CoreEnd;
 use rand_core::{OsRng, TryRngCore};
 use socket2::SockRef;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-use tokio::net::{TcpListener, UdpSocket};
+pub use take_over::Predecessor;
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 use tokio::sync::{mpsc, watch};
+pub use upgrade::{GUARDED, Successor};
 pub(crate) use watchdog::Watchdog;
 
 /// Inputs that may wait for the core; shells wait when it is full.
@@ -61,7 +70,8 @@ pub struct Node {
     inbox: Inbox,
     gauges: watch::Receiver<Gauges>,
     api: ApiState,
-    core: tokio::task::JoinHandle<()>,
+    core: tokio::task::JoinHandle<CoreEnd>,
+    upgrader: Option<Arc<Upgrader>>,
     telling: Option<webhook::Telling>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     /// Page, API and SIP over WebSocket.
@@ -91,12 +101,16 @@ pub enum Control {
 }
 
 /// Where a node's configuration comes from, and how it is steered.
-#[derive(Clone, Debug, Default)]
+#[derive(Default)]
 pub struct Origin {
     /// Read again at reload.
     pub file: Option<PathBuf>,
     /// Where commands come from.
     pub control: Control,
+    /// A running gateway whose place is taken.
+    pub predecessor: Option<Predecessor>,
+    /// What a supervisor has kept open.
+    pub sockets: Sockets,
 }
 
 /// A token for the demo's page, which is opened on this machine only.
@@ -130,22 +144,73 @@ impl Node {
     /// is a control socket.
     ///
     /// # Errors
-    /// As [`start`](Self::start).
-    #[allow(clippy::too_many_lines, reason = "one part after the other, each used by a later one")]
+    /// As [`start`](Self::start). A predecessor is told then, and goes on.
     pub async fn start_from(config: Config, origin: Origin) -> anyhow::Result<Node> {
+        let Origin { file, control: wanted, mut predecessor, sockets } = origin;
+        let place = (file, wanted, sockets);
+        let started = Node::start_after(config, place, predecessor.as_mut()).await;
+        match (&started, predecessor) {
+            (Err(why), Some(predecessor)) => predecessor.refuse(&format!("{why:#}")),
+            (Ok(_), Some(predecessor)) => predecessor.say_serving(),
+            (_, None) => {}
+        }
+        started
+    }
+
+    #[allow(clippy::too_many_lines, reason = "one part after the other, each used by a later one")]
+    async fn start_after(
+        config: Config,
+        (file, wanted, kept_open): (Option<PathBuf>, Control, Sockets),
+        mut predecessor: Option<&mut Predecessor>,
+    ) -> anyhow::Result<Node> {
         // Another part of the process may have installed it already; either way it is in place.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (core, arrivals) = mpsc::channel(CORE_QUEUE);
         let inbox = Inbox::new(core);
         let metrics = Arc::new(NodeMetrics::new());
         let failed = metrics.checkpoints_failed.clone();
-        let mut state = State::open(config.state_dir.as_deref(), RECORDS, failed);
-        let dtls = Arc::new(state.certificate()?);
+        let open_state = || State::open(config.state_dir.as_deref(), RECORDS, failed.clone());
+        // A predecessor has it, and the certificate, until its place is taken.
+        let (early, dtls) = match &predecessor {
+            Some(predecessor) => (None, DtlsIdentity::from_pem(predecessor.certificate())?),
+            None => {
+                let state = open_state();
+                let dtls = state.certificate()?;
+                (Some(state), dtls)
+            }
+        };
+        let dtls = Arc::new(dtls);
+        let sockets = predecessor.as_ref().map_or(&kept_open, |p| &p.sockets);
         let certificates = Certificates::open(&config)?;
-        let bound = Bound::bind(&config, &certificates).await?;
+        let bound = Bound::bind(&config, &certificates, sockets).await?;
         let tls_trunks = tls_trunks(&config)?;
-        let starter = Starter::new(&config, &dtls, &inbox, &metrics)?;
-        let workers = starter.start_all()?;
+        let starter = Starter::new(&config, &dtls, &inbox, &metrics, sockets)?;
+        let control = control(&config, &wanted, sockets).await?;
+        let hep = hep(&config, bound.at.udp, WallClock::now())?;
+        let telemetry = config.otlp.as_deref().map(Exporter::start).transpose()?;
+        let ports = starter.setups[0].ports.clone();
+        let mut taken = match &mut predecessor {
+            Some(predecessor) => {
+                can_record(&config, &metrics)?;
+                Some(predecessor.take_calls(&ports)?)
+            }
+            None => None,
+        };
+        let before = early.as_ref().map(State::ports).unwrap_or_default();
+        let workers = starter.start_all(&before)?;
+        let draining = taken.as_ref().is_some_and(|taken| taken.draining);
+        let resumed = taken.take().map(|taken| kept::resume(taken.calls, &workers));
+        let mut state = match early {
+            Some(state) => state,
+            None => {
+                predecessor.iter().for_each(|p| p.wait_until_released());
+                open_state()
+            }
+        };
+        let ports_now: Vec<u16> = workers.iter().map(|w| w.browser_address.port()).collect();
+        if config.media.browser_port == 0 {
+            state.keep_ports(&ports_now);
+        }
         let pulse = Arc::new(Pulse::new(Instant::now()));
         let mut watched = vec![("core".to_owned(), pulse.clone())];
         watched.extend(starter.setups.iter().map(|s| (s.name.clone(), s.pulse.clone())));
@@ -160,15 +225,13 @@ impl Node {
         let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
-        let ports = starter.setups[0].ports.clone();
         let mut api = api_of(&config, &inbox, metrics, ports, &certificates);
-        api.file = origin.file.clone();
+        api.file = file.clone();
         api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
         let telling = told(&config, &api, &state)?;
         let origins = Arc::new(OnceLock::new());
-        api.reload = origin.file.map(|file| reload::reloader(file, api.clone(), origins.clone()));
-        let control = control(&config, &origin.control).await?;
+        api.reload = file.clone().map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let mut web_port = WebPort::new(
             inbox.clone(),
             &config,
@@ -204,31 +267,49 @@ impl Node {
             metrics: api.metrics.clone(),
             drained: true,
             hooks: HashMap::new(),
-            hep: hep(&config, bound.at.udp, clock)?,
-            telemetry: config.otlp.as_deref().map(Exporter::start).transpose()?,
+            hep,
+            telemetry,
             tell_gauges,
             malformed: 0,
             standing: None,
             shed: Told::default(),
             awaited: web_port.awaited.clone(),
             web: web_port.clone(),
+            asked: None,
         };
-        core.take_up(found);
+        match resumed {
+            Some(given) => core.take_over(given, found),
+            None => core.take_up(found),
+        }
         let at = bound.at;
-        let (control, control_at) =
+        let (control_listener, control_at) =
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
+        let upgrader = control_at.clone().filter(|_| file.is_some()).map(|control| {
+            let workers = core.starter.setups.iter().map(|s| (s.name.clone(), s.kept.clone()));
+            let listening = bound.sockets(&control, control_listener.as_ref());
+            let (workers, pem) = (workers.collect(), dtls.pem().to_owned());
+            Arc::new(Upgrader::new(api.clone(), control, listening, workers, pem))
+        });
+        let links = upgrade::door(upgrader.clone());
+        for name in kept_open.left() {
+            supervisor::forget(&name);
+        }
         let mut tasks = bound.serve(web_port, &api);
         tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
         tasks.push(tokio::spawn(certificate::watch(certificates.clone())));
         tasks.extend(certificates.web.map(|shown| tokio::spawn(acme::run(config, shown))));
-        tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
+        tasks.extend(control_listener.map(|c| tokio::spawn(socket::serve(c, api.clone(), links))));
         let core = tokio::spawn(core.run(arrivals));
+        if draining {
+            inbox.input(Input::Drain).await;
+        }
         Ok(Node {
             watched,
             inbox,
             gauges,
             api,
             core,
+            upgrader,
             telling,
             tasks,
             web: at.web,
@@ -253,9 +334,35 @@ impl Node {
         Watchdog::start(self.watched.clone(), alive, still)
     }
 
-    /// Waits until the core has ended, which only a bug makes it do.
-    pub async fn core_ended(&mut self) {
-        let _ = (&mut self.core).await;
+    /// Has the supervisor keep what is listened on open for the next process.
+    pub fn keep_sockets(&self) {
+        let Some(upgrader) = &self.upgrader else { return };
+        for (name, socket) in upgrader.sockets() {
+            // A path is no name for systemd, and the next process makes its own.
+            if !name.contains(':') {
+                supervisor::keep(&name, socket.as_fd());
+            }
+        }
+    }
+
+    /// Waits until the core has ended. `None`: of a bug.
+    pub async fn core_ended(&mut self) -> Option<CoreEnd> {
+        (&mut self.core).await.ok()
+    }
+
+    /// After [`CoreEnd::HandedOver`]: lets go of everything else, once `before` knows who has the
+    /// place, and waits until that process serves. Returns who it is.
+    ///
+    /// # Errors
+    /// It does not serve, and why.
+    pub async fn leave(mut self, before: impl FnOnce(&Successor)) -> Result<Successor, String> {
+        let Some(upgrader) = self.upgrader.take() else { return Err("nobody asked".to_owned()) };
+        let Some(successor) = upgrader.gone().await else { return Err("nobody asked".to_owned()) };
+        before(&successor);
+        // The successor's too.
+        self.control = None;
+        self.stop().await;
+        upgrader.released().await.map(|()| successor)
     }
 
     /// Waits until `wanted` holds of the gauges.
@@ -322,14 +429,22 @@ struct Places {
 }
 
 impl Bound {
-    async fn bind(config: &Config, certificates: &Certificates) -> anyhow::Result<Bound> {
-        let web = listen_tcp(config.web_listen, "web.listen").await?;
+    /// Binds what is not among `sockets`.
+    async fn bind(
+        config: &Config,
+        certificates: &Certificates,
+        sockets: &Sockets,
+    ) -> anyhow::Result<Bound> {
+        let web = listen_tcp(config.web_listen, "web.listen", sockets).await?;
         let udp = match config.udp {
-            Some(at) => Some(Arc::new(
-                UdpSocket::bind(at)
-                    .await
-                    .with_context(|| format!("sip.udp = {at} cannot be bound"))?,
-            )),
+            Some(at) => {
+                let bound = match sockets.udp("sip.udp", at) {
+                    Some(socket) => UdpSocket::from_std(socket),
+                    None => UdpSocket::bind(at).await,
+                };
+                let bound = bound.with_context(|| format!("sip.udp = {at} cannot be bound"))?;
+                Some(Arc::new(bound))
+            }
             None => None,
         };
         if let Some(socket) = &udp {
@@ -337,9 +452,9 @@ impl Bound {
             let _ = SockRef::from(&**socket).set_recv_buffer_size(RECEIVE_BUFFER);
             tell_local(&**socket, socket.local_addr()?)?;
         }
-        let (tcp, tls) =
-            (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config, certificates).await?);
-        let metrics = listen_if(config.api.metrics, "metrics.listen").await?;
+        let tcp = listen_if(config.tcp, "sip.tcp", sockets).await?;
+        let tls = listen_tls(config, certificates, sockets).await?;
+        let metrics = listen_if(config.api.metrics, "metrics.listen", sockets).await?;
         let of = |listener: Option<&TcpListener>| listener.map(TcpListener::local_addr).transpose();
         let at = Places {
             web: web.local_addr()?,
@@ -349,6 +464,22 @@ impl Bound {
             metrics: of(metrics.as_ref())?,
         };
         Ok(Bound { web, udp, tcp, tls, metrics, at })
+    }
+
+    /// All of it once more, by name, and the control socket.
+    fn sockets(&self, control: &Path, listener: Option<&UnixListener>) -> Vec<(String, OwnedFd)> {
+        let tls = self.tls.as_ref().map(|(listener, _)| listener);
+        let tcp = [
+            ("web.listen", Some(&self.web)),
+            ("sip.tcp", self.tcp.as_ref()),
+            ("sip.tls", tls),
+            ("metrics.listen", self.metrics.as_ref()),
+        ];
+        let tcp = tcp.into_iter().filter_map(|(name, l)| Some((name.to_owned(), l?.as_fd())));
+        let udp = self.udp.as_ref().map(|socket| ("sip.udp".to_owned(), socket.as_fd()));
+        let control = listener.map(|l| (control_name(control), l.as_fd()));
+        let all = tcp.chain(udp).chain(control);
+        all.filter_map(|(name, fd)| Some((name, fd.try_clone_to_owned().ok()?))).collect()
     }
 
     /// Accepts on every listener, until the tasks are aborted.
@@ -423,11 +554,23 @@ fn api_of(
     }
 }
 
+/// What the control socket at `path` is called among the sockets of a process.
+fn control_name(path: &Path) -> String {
+    format!("control:{}", path.display())
+}
+
+/// Whether records could be written, before there is no way back.
+fn can_record(config: &Config, metrics: &NodeMetrics) -> anyhow::Result<()> {
+    journal(config, &State::open(None, RECORDS, metrics.checkpoints_failed.clone()), metrics)
+        .map(drop)
+}
+
 /// The control socket, where one is wanted and can be made.
 async fn control(
     config: &Config,
     wanted: &Control,
-) -> anyhow::Result<Option<(tokio::net::UnixListener, PathBuf)>> {
+    sockets: &Sockets,
+) -> anyhow::Result<Option<(UnixListener, PathBuf)>> {
     let (Control::Wanted(path) | Control::IfFree(path)) = wanted else { return Ok(None) };
     let named = config.api.control.clone().or_else(|| path.clone());
     // Two gateways on one machine are fine; only a place somebody chose must be had.
@@ -441,7 +584,10 @@ async fn control(
         }
     };
     let bound = match ours {
-        Ok(()) => socket::bind(&path).await,
+        Ok(()) => match sockets.unix(&control_name(&path)) {
+            Some(listener) => UnixListener::from_std(listener).map_err(Into::into),
+            None => socket::bind(&path).await,
+        },
         Err(e) => Err(e),
     };
     match (bound, must) {
@@ -488,27 +634,34 @@ fn hep(config: &Config, udp: Option<SocketAddr>, clock: WallClock) -> anyhow::Re
         .map(Some)
 }
 
-async fn listen_if(at: Option<SocketAddr>, key: &str) -> anyhow::Result<Option<TcpListener>> {
+async fn listen_if(
+    at: Option<SocketAddr>,
+    key: &str,
+    sockets: &Sockets,
+) -> anyhow::Result<Option<TcpListener>> {
     match at {
-        Some(at) => listen_tcp(at, key).await.map(Some),
+        Some(at) => listen_tcp(at, key, sockets).await.map(Some),
         None => Ok(None),
     }
 }
 
-async fn listen_tcp(at: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(at)
-        .await
-        .with_context(|| format!("{key} = {at} cannot be bound: is another program using it?"))
+async fn listen_tcp(at: SocketAddr, key: &str, sockets: &Sockets) -> anyhow::Result<TcpListener> {
+    let bound = match sockets.tcp(key, at) {
+        Some(listener) => TcpListener::from_std(listener),
+        None => TcpListener::bind(at).await,
+    };
+    bound.with_context(|| format!("{key} = {at} cannot be bound: is another program using it?"))
 }
 
 /// The listener of `sip.tls` and what it shows.
 async fn listen_tls(
     config: &Config,
     certificates: &Certificates,
+    sockets: &Sockets,
 ) -> anyhow::Result<Option<(TcpListener, tokio_rustls::TlsAcceptor)>> {
     let (Some(at), Some(shown)) = (config.sip.tls, &certificates.sip) else { return Ok(None) };
     let acceptor = tls::sip_acceptor(shown, config.sip.client_ca.as_deref())?;
-    Ok(Some((listen_tcp(at, "sip.tls").await?, acceptor)))
+    Ok(Some((listen_tcp(at, "sip.tls", sockets).await?, acceptor)))
 }
 
 /// What each trunk that may be reached over TLS is verified by.
@@ -548,6 +701,18 @@ fn media_ip(config: &Config) -> IpAddr {
     }
 }
 
+/// Has the supervisor keep a pair of media sockets, or forget it.
+fn keep_pair(port: u16, pair: Option<&Pair>) {
+    let names = [format!("{RTP}{port}"), format!("{RTCP}{port}")];
+    match pair {
+        Some(pair) => {
+            supervisor::keep(&names[0], pair.rtp.as_fd());
+            supervisor::keep(&names[1], pair.rtcp.as_fd());
+        }
+        None => names.iter().for_each(|name| supervisor::forget(name)),
+    }
+}
+
 /// Starts media workers, and starts them again.
 struct Starter {
     setups: Vec<WorkerSetup>,
@@ -560,11 +725,16 @@ impl Starter {
         dtls: &Arc<dtls::DtlsIdentity>,
         inbox: &Inbox,
         metrics: &NodeMetrics,
+        sockets: &Sockets,
     ) -> anyhow::Result<Starter> {
         let any = media_ip(config);
         let seed = u64::from_le_bytes(random()?);
         let (first, last) = config.media.ports;
-        let ports = Arc::new(PortRange::new(any, first..=last, seed));
+        let ports = Arc::new(PortRange::new(any, first..=last, seed).telling(Box::new(keep_pair)));
+        let now = Instant::now();
+        for (port, rtp, rtcp) in sockets.pairs() {
+            ports.adopt(Pair { port, rtp, rtcp }, now);
+        }
         let setup = |n: usize| {
             // Port 0 asks the system for any; otherwise the workers take consecutive ports.
             let first = config.media.browser_port;
@@ -576,11 +746,18 @@ impl Starter {
             };
             let (name, at) = (format!("media-{n}"), SocketAddr::new(any, port));
             let (late, refused) = (metrics.late.clone(), metrics.refused_connections.clone());
-            WorkerSetup {
+            let setup = WorkerSetup {
                 late,
                 refused,
                 ..WorkerSetup::new(name, at, streamed, ports.clone(), dtls.clone())
+            };
+            if let Some(socket) = sockets.udp(&setup.name, at) {
+                let there = socket.local_addr().unwrap_or(at);
+                setup.kept.keep_browsers(&socket);
+                let listener = sockets.tcp(&format!("{}-tcp", setup.name), there);
+                listener.iter().for_each(|listener| setup.kept.keep_listener(listener));
             }
+            setup
         };
         let setups = (0..config.media.workers).map(setup).collect();
         Ok(Starter { setups, inbox: inbox.clone() })
@@ -600,7 +777,18 @@ impl Starter {
             .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
     }
 
-    fn start_all(&self) -> anyhow::Result<Vec<Worker>> {
+    /// Starts all; where the system chooses their ports, those of `before` are tried first, to which
+    /// browsers of calls that go on still send.
+    fn start_all(&self, before: &[u16]) -> anyhow::Result<Vec<Worker>> {
+        for (setup, port) in self.setups.iter().zip(before) {
+            let there = SocketAddr::new(setup.browser.ip(), *port);
+            if setup.browser.port() == 0
+                && setup.kept.browsers().is_none()
+                && let Ok(socket) = worker::bind(there)
+            {
+                setup.kept.keep_browsers(&socket);
+            }
+        }
         (0..self.setups.len()).map(|n| self.start(n)).collect()
     }
 }

@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+/// The ports that browsers' media comes to, where the system chose them, by line.
+const PORTS: &str = "ports";
 /// The file of the key that seals everything else.
 const KEY: &str = "key";
 /// Locked by the process that uses the directory.
@@ -101,6 +103,27 @@ impl State {
         };
         let spool = directory.clone().map(|directory| Arc::new(Spool::new(directory)));
         State { checkpoints, found, spool, directory }
+    }
+
+    /// The ports that the system chose for browsers' media at the start before.
+    pub(crate) fn ports(&self) -> Vec<u16> {
+        let file = self.directory.as_ref().map(|directory| directory.file(PORTS));
+        let text = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+        text.lines().map_while(|line| line.parse().ok()).collect()
+    }
+
+    /// Keeps these ports for the next start, which then has the same.
+    pub(crate) fn keep_ports(&self, ports: &[u16]) {
+        let Some(directory) = self.directory.as_ref().filter(|_| self.ports() != ports) else {
+            return;
+        };
+        let text: String = ports.iter().map(|port| format!("{port}\n")).collect();
+        if let Err(e) = replace(&directory.file(PORTS), text.as_bytes()) {
+            tracing::warn!(
+                code = %Code::STATE,
+                "media.browser_port = 0 is another port after a restart: {e}"
+            );
+        }
     }
 
     /// The DTLS certificate: that of the earlier process, where one is kept.

@@ -20,6 +20,7 @@ use crate::call::Output;
 use crate::flow::FlowKind;
 use crate::gateway::operate::Revised;
 use crate::gateway::{Gateway, Input};
+use crate::handover::HandOver;
 use crate::journal::WallClock;
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use bytes::Bytes;
@@ -27,7 +28,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 use tcp::Secure;
 use tokio::sync::{mpsc, watch};
@@ -91,6 +92,8 @@ pub enum Arrival {
     Work(Work),
     /// Another configuration, checked; all that takes time is made already.
     Reload(Box<Reloaded>),
+    /// A successor of the process asks for all calls.
+    HandOver(HandOver),
     /// A connection was accepted.
     Flow {
         flow: Flow,
@@ -156,17 +159,28 @@ pub(crate) fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
 pub(crate) struct Inbox {
     core: mpsc::Sender<Queued>,
     next_flow: Arc<AtomicU64>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Inbox {
     /// Shells share one.
     pub(crate) fn new(core: mpsc::Sender<Queued>) -> Inbox {
-        Inbox { core, next_flow: Arc::new(AtomicU64::new(1)) }
+        Inbox { core, next_flow: Arc::new(AtomicU64::new(1)), leaving: Arc::default() }
     }
 
     /// A number no flow of this node has had.
     pub(crate) fn flow(&self) -> Flow {
         Flow(self.next_flow.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Connections end from now on because another process takes the place of this one.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another process takes the place of this one.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Hands something to the core; waits while it is busy. False: the core has stopped.

@@ -164,7 +164,20 @@ enum WorkerMessage {
     Restore(Box<Restored>),
     /// A browser's connection, taken by the web port.
     Stream(std::net::TcpStream),
+    /// Nothing is read or sent from now on; a successor of the process goes on with all of it.
+    Freeze(SyncSender<io::Result<FrozenSessions>>),
+    /// There is no successor: all goes on.
+    Thaw,
     Stop,
+}
+
+/// All sessions of a worker that stands still, and the sockets of their trunks' ends.
+#[derive(Debug, Default)]
+pub struct FrozenSessions {
+    /// By the numbers of their calls.
+    pub sessions: Vec<(u64, MediaSnapshot)>,
+    /// In no order: each has its port.
+    pub pairs: Vec<Pair>,
 }
 
 /// Whether browsers may come over TCP, to the number of their UDP port.
@@ -332,7 +345,11 @@ impl Worker {
         running::listen(poll.registry(), &socket, running::BROWSER)?;
         let browser_address = socket.local_addr()?;
         tell_local(&socket, browser_address)?;
-        let listener = listener(browser, browser_address, streamed)?;
+        let listener = match kept.listener() {
+            Some(listener) if streamed == Streamed::Own => Some(listener),
+            _ => listener(browser, browser_address, streamed)?,
+        };
+        listener.iter().for_each(|listener| kept.keep_listener(listener));
         let tcp = streamed == Streamed::ByWeb || listener.is_some();
         let listener = listener
             .map(mio::net::TcpListener::from_std)
@@ -441,6 +458,28 @@ impl Worker {
         }
         let pairs = snapshot.claim(&self.ports)?;
         Ok(Restored { id, snapshot, pairs, journalled })
+    }
+
+    /// Has it stand still, and returns all that a successor of the process needs.
+    ///
+    /// # Errors
+    /// It does not keep up, or is out of descriptors. It may stand still all the same.
+    pub(crate) fn freeze(&self, patience: Duration) -> io::Result<FrozenSessions> {
+        let (tell, frozen) = sync_channel(1);
+        let behind = |_| io::Error::other("a media worker does not keep up");
+        self.order(WorkerMessage::Freeze(tell)).map_err(behind)?;
+        let _ = self.waker.wake();
+        frozen.recv_timeout(patience).map_err(|_| io::Error::other("a media worker is silent"))?
+    }
+
+    /// Lets it go on after [`freeze`](Self::freeze).
+    pub(crate) fn thaw(&self) {
+        let began = Instant::now();
+        while self.order(WorkerMessage::Thaw).is_err() && began.elapsed() < Duration::from_secs(1) {
+            let _ = self.waker.wake();
+            std::thread::yield_now();
+        }
+        let _ = self.waker.wake();
     }
 
     fn order(&self, order: WorkerMessage) -> Result<(), QueueFull> {

@@ -12,6 +12,7 @@ trap 'rm -rf "$work"' EXIT
 install -Dm755 "$binary" "$work/usr/bin/webtrunk"
 [ -n "${KEEP_SYMBOLS:-}" ] || strip --strip-unneeded "$work/usr/bin/webtrunk"
 install -Dm644 "$root/interop/systemd/webtrunk.service" "$work/usr/lib/systemd/system/webtrunk.service"
+install -Dm644 "$root/interop/systemd/webtrunk-upgrade.service" "$work/usr/lib/systemd/system/webtrunk-upgrade.service"
 install -Dm640 "$root/interop/package/webtrunk.toml" "$work/etc/webtrunk/webtrunk.toml"
 install -Dm640 "$root/interop/package/default.toml" "$work/etc/webtrunk/dialplans/default.toml"
 install -d "$work/usr/share/man/man1" "$work/usr/share/bash-completion/completions" "$work/usr/share/zsh/vendor-completions" "$work/usr/share/fish/vendor_completions.d"
@@ -51,7 +52,13 @@ if [ "$1" = configure ]; then
   chmod 750 /etc/webtrunk /etc/webtrunk/dialplans
   # systemd makes it at the start; check-config looks at it before.
   install -d -o webtrunk -g webtrunk -m 750 /var/lib/webtrunk
-  if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+  if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    # Calls go on in the new version; where it cannot take them, the old one stays until a restart.
+    if [ -n "$2" ] && systemctl is-active --quiet webtrunk.service; then
+      systemctl start webtrunk-upgrade.service || echo "webtrunk: the old version still runs; drain and restart it" >&2
+    fi
+  fi
 fi
 EOF
 cat > "$work/DEBIAN/prerm" << 'EOF'

@@ -6,6 +6,7 @@ use super::metrics::TrunkReading;
 use super::metrics::plain::plain;
 use super::{ApiState, slices};
 use crate::call::Call;
+use crate::handover::{self, Link};
 use crate::private;
 use anyhow::Context;
 use axum::Router;
@@ -17,9 +18,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::Interest;
 use tokio::net::{TcpListener, UnixListener};
 
+/// Something must come of a connection in this time.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// The folder of the system's own gateway, which only root can make.
 const SYSTEM: &str = "/run/webtrunk";
 
@@ -87,15 +92,29 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     listener
 }
 
-/// Serves the API on the control socket until the task is dropped.
-pub(crate) async fn serve(listener: UnixListener, api: ApiState) {
+/// Takes what is no HTTP: another process that is to take the place of this one, or who wants one.
+pub(crate) type LinkDoor = Arc<dyn Fn(Link) + Send + Sync>;
+
+/// Serves the API on the control socket until the task is dropped; `links` takes what is no HTTP.
+pub(crate) async fn serve(listener: UnixListener, api: ApiState, links: LinkDoor) {
     let router = super::router(api).layer(axum::Extension(ByControlSocket));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        tokio::spawn(connection(TokioIo::new(stream), router.clone()));
+        let (router, links) = (router.clone(), links.clone());
+        tokio::spawn(async move {
+            let first = stream.async_io(Interest::READABLE, || handover::is_link(&stream));
+            match tokio::time::timeout(HEAD_DEADLINE, first).await {
+                Ok(Ok(false)) => connection(TokioIo::new(stream), router).await,
+                Ok(Ok(true)) => {
+                    let link = stream.into_std().and_then(Link::new);
+                    link.into_iter().for_each(|link| links(link));
+                }
+                _ => {}
+            }
+        });
     }
 }
 
@@ -116,9 +135,7 @@ async fn connection<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Se
     router: Router,
 ) {
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(10))
-        .max_buf_size(64 * 1024);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(64 * 1024);
     let _ = http.serve_connection(stream, TowerToHyperService::new(router)).await;
 }
 

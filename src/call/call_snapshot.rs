@@ -7,33 +7,48 @@ use super::branch_snapshot::BranchSnapshot;
 use super::branches::Branches;
 use super::call_media::CallMedia;
 use super::invite_server::{CallerInvite, InviteSnapshot};
+use super::joined_call::JoinedCall;
 use super::leg::Leg;
 use super::leg_snapshot::LegSnapshot;
 pub use super::leg_snapshot::SettledOf;
 use super::route_cursor::{RouteCursor, RouteCursorSnapshot};
-use super::transfer_state::TransferState;
+use super::transfer_state::{LEAVE, TransferSnapshot, TransferState};
 use super::{Branch, Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::{Cdr, CdrSnapshot, Interruption};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::LegId;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Reason, Refusal};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
+
+/// What another process can do with a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Standing {
+    /// It goes on.
+    Settled,
+    /// It goes on as it was before it was handed over.
+    Transferring,
+    /// It is ended: it rings, or is being joined.
+    Unsettled,
+}
 
 /// A call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallSnapshot {
     id: CallId,
     worker: u16,
-    /// It can go on; else it is to be ended.
-    settled: bool,
+    standing: Standing,
     caller: LegSnapshot,
     uas: InviteSnapshot,
-    /// Those whose peers know of them; after one that answered, one that is parked.
+    /// Those whose peers know of them; first the one that answered.
     branches: Vec<BranchSnapshot>,
     answered: bool,
+    /// Who handed the call over, and how far that has come.
+    transferor: Option<BranchSnapshot>,
+    transfer: Option<TransferSnapshot>,
+    joined: Option<JoinedCall>,
     last_branch: u16,
     retired: Vec<String>,
     route: RouteCursorSnapshot,
@@ -60,7 +75,12 @@ impl CallSnapshot {
 
     /// Whether it can go on; else it is to be ended.
     pub fn is_settled(&self) -> bool {
-        self.settled
+        self.standing != Standing::Unsettled
+    }
+
+    /// Whether it goes on as it was before it was handed over.
+    pub(crate) fn is_transferring(&self) -> bool {
+        self.standing == Standing::Transferring
     }
 }
 
@@ -75,14 +95,27 @@ pub(crate) struct Resumption<'a> {
 }
 
 impl Call {
-    /// Whether it stands where it could stand for an hour: nothing is routed, handed over or joined.
-    fn is_settled(&self) -> bool {
-        self.state == CallPhase::Talking
-            && self.joined.is_none()
-            && !self.transfer.is_under_way()
-            && self.transfer.transferor().is_none()
-            && !self.branches.is_any_trying()
-            && self.uas.is_finished()
+    /// What another process could do with it. Settled is what stands where it could stand for an
+    /// hour: nothing is routed or being joined, and a trunk that hands it over does so by itself.
+    fn standing(&self) -> Standing {
+        let waits = self.caller.ack_wait.as_ref();
+        let answer_comes = waits.is_some_and(|wait| wait.expects_answer);
+        let joined = self.joined.is_none_or(|joined| joined.is_up());
+        if !self.uas.is_finished() || answer_comes || !joined || self.third_party.is_some() {
+            return Standing::Unsettled;
+        }
+        match (self.transfer.is_ours(), self.transfer.transferor()) {
+            (true, Some(_)) if self.joined.is_none() => Standing::Transferring,
+            (false, _) if self.state == CallPhase::Talking && !self.branches.is_any_trying() => {
+                Standing::Settled
+            }
+            _ => Standing::Unsettled,
+        }
+    }
+
+    /// Whether another process could only end it.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.state != CallPhase::Over && self.standing() != Standing::Settled
     }
 
     /// The call as a value at `now`; `None` once it is over. `timer`: how long until one fires.
@@ -100,16 +133,20 @@ impl Call {
             .answered()
             .into_iter()
             .chain(self.branches.iter().filter(|b| !self.branches.has_answered(b)));
-        let branches = branches.chain(self.transfer.transferor());
+        let wait = self.caller.ack_wait.as_ref();
+        let unacknowledged = wait.filter(|wait| Some(wait.server) == self.uas.transaction());
         let session = |leg: &Leg| Some((leg.end.0, timer(CallTimer::Session(leg.end))?));
         Some(CallSnapshot {
             id: self.id,
             worker: self.media.worker() as u16,
-            settled: self.is_settled(),
+            standing: self.standing(),
             caller: self.caller.snapshot(config, now),
-            uas: self.uas.snapshot(),
+            uas: self.uas.snapshot(unacknowledged.map(|wait| &wait.bytes)),
             branches: branches.filter_map(|b| b.snapshot(config, now)).collect(),
             answered: self.branches.answered().is_some(),
+            transferor: self.transfer.transferor().and_then(|b| b.snapshot(config, now)),
+            transfer: self.transfer.snapshot(),
+            joined: self.joined,
             last_branch: self.branches.last_id(),
             retired: self.branches.retired().cloned().collect(),
             route: self.route.snapshot(),
@@ -125,12 +162,13 @@ impl Call {
     /// The call of a value. One that cannot go on is to be [ended](Self::cut_off).
     pub(crate) fn restore(
         cx: &mut CallContext<'_>,
-        from: CallSnapshot,
+        mut from: CallSnapshot,
         with: &Resumption<'_>,
     ) -> Option<Call> {
         let (id, media) = (from.id, with.media);
         let then = cx.now.checked_sub(with.age).unwrap_or(cx.now);
-        let caller = Leg::restore(cx, from.caller, then, media);
+        let mut caller = Leg::restore(cx, from.caller, then, media);
+        let unacknowledged = from.uas.take_unacknowledged();
         let uas = CallerInvite::restore(cx, from.uas, caller.hop)?;
         let mut branches = Branches::restore(from.last_branch, from.retired);
         for (n, branch) in from.branches.into_iter().enumerate() {
@@ -144,7 +182,21 @@ impl Call {
         let mut transfer = TransferState::default();
         let user = from.referred_by.and_then(|name| cx.config.users.get(&name).cloned());
         transfer.on_behalf_of(user, from.presented_number);
-        let state = if from.settled { CallPhase::Talking } else { CallPhase::Routing };
+        if let Some(transferor) = from.transferor {
+            let transferor = Branch::restore(cx, id, transferor, then, media);
+            transfer.resume(from.transfer, transferor);
+            if from.transfer.is_none() {
+                // It has been told, and hangs up itself, or is helped.
+                cx.arm(id, CallTimer::Transferred, LEAVE);
+            }
+        }
+        if let Some(accepted) = unacknowledged {
+            uas.accept_again(cx, id, &mut caller, accepted);
+        }
+        let state = match from.standing {
+            Standing::Settled => CallPhase::Talking,
+            Standing::Transferring | Standing::Unsettled => CallPhase::Routing,
+        };
         let call = Call {
             id,
             state,
@@ -153,7 +205,7 @@ impl Call {
             branches,
             route: RouteCursor::restore(from.route),
             transfer,
-            joined: None,
+            joined: from.joined,
             third_party: None,
             media: CallMedia::restore(id, usize::from(from.worker), from.parted),
             cdr: Cdr::restore(from.cdr, then),
@@ -192,6 +244,14 @@ impl Call {
         let why = Refusal::new(503, format!("the gateway was restarted: {why}"));
         let why = why.code(Code::RESTARTED).retry_after(1);
         self.finish(cx, EndReason::refused(HangupBy::Us, why));
+    }
+
+    /// The process was started again in the middle of a transfer: who is rung is let go, and the call
+    /// goes on as it was before.
+    pub(crate) fn take_transfer_back(&mut self, cx: &mut CallContext<'_>) {
+        let why = Refusal::new(503, "the gateway was restarted").code(Code::RESTARTED);
+        self.branches.abandon_trying(cx, self.id, None, &Reason::new(503, why.why.clone()));
+        self.transfer_failed(cx, why);
     }
 
     /// Its media goes on.

@@ -7,7 +7,7 @@
 //!   the 200 while one that carries SDP is open or waits (RFC 3262 §3).
 //! - An exchange of descriptions that is done is not repeated in the 200 (RFC 3261 §13.2.1).
 
-use super::leg::Leg;
+use super::leg::{AckWait, Leg};
 use super::{CallContext, CallId, CallTimer};
 use crate::config::Reliable as Policy;
 use crate::errors::Code;
@@ -75,6 +75,15 @@ pub(crate) struct InviteSnapshot {
     invite: String,
     offerless: bool,
     finished: bool,
+    /// The 2xx that waits for its ACK.
+    unacknowledged: Option<Vec<u8>>,
+}
+
+impl InviteSnapshot {
+    /// Takes the 2xx that waits for its ACK.
+    pub(super) fn take_unacknowledged(&mut self) -> Option<Vec<u8>> {
+        self.unacknowledged.as_mut().map(std::mem::take)
+    }
 }
 
 /// The INVITE that began a call, and its transaction.
@@ -122,10 +131,12 @@ impl CallerInvite {
         CallerInvite { transaction: None, finished: true, ..CallerInvite::new(invite, ServerId(0)) }
     }
 
-    /// The server side as a value; what was only said provisionally is not kept.
-    pub(super) fn snapshot(&self) -> InviteSnapshot {
+    /// The server side as a value; what was only said provisionally is not kept. `unacknowledged`: a
+    /// final response that waits for its ACK.
+    pub(super) fn snapshot(&self, unacknowledged: Option<&Bytes>) -> InviteSnapshot {
         let mut text = MessageWriter::request(Method::Invite, self.invite.request_uri());
-        let needed = |name: &&HeaderName| !self.finished || !UNTIL_FINISHED.contains(name);
+        let open = !self.finished || unacknowledged.is_some();
+        let needed = |name: &&HeaderName| open || !UNTIL_FINISHED.contains(name);
         for name in KEPT.iter().filter(needed) {
             self.invite.all(*name).for_each(|value| text.put(*name, value));
         }
@@ -133,6 +144,7 @@ impl CallerInvite {
             invite: String::from_utf8_lossy(&text.end()).into_owned(),
             offerless: self.offerless,
             finished: self.finished,
+            unacknowledged: unacknowledged.map(|bytes| bytes.to_vec()),
         }
     }
 
@@ -145,7 +157,7 @@ impl CallerInvite {
     ) -> Option<CallerInvite> {
         let invite = Message::parse(from.invite.into_bytes(), Framing::WebSocket).ok()?;
         let mut events = Vec::new();
-        if !from.finished {
+        if !from.finished || from.unacknowledged.is_some() {
             let copy = invite.clone();
             cx.services.transactions.receive(cx.now, hop, copy, &mut Vec::new(), &mut events);
         }
@@ -156,9 +168,27 @@ impl CallerInvite {
         Some(CallerInvite {
             transaction,
             offerless: from.offerless,
-            finished: transaction.is_none(),
+            finished: from.finished || transaction.is_none(),
             ..CallerInvite::new(invite, ServerId(0))
         })
+    }
+
+    /// Goes on repeating the 2xx of a value to `caller` until its ACK comes: whoever sent the INVITE
+    /// may not have heard it.
+    pub(super) fn accept_again(
+        &self,
+        cx: &mut CallContext<'_>,
+        call: CallId,
+        caller: &mut Leg,
+        bytes: Vec<u8>,
+    ) {
+        let Some(server) = self.transaction else { return };
+        let (bytes, cseq) = (Bytes::from(bytes), self.invite.cseq().map_or(0, |c| c.number));
+        cx.respond(server, 200, bytes.clone());
+        let (interval, deadline) = (T1, cx.now + T1X64);
+        caller.ack_wait =
+            Some(AckWait { server, bytes, cseq, interval, deadline, expects_answer: false });
+        cx.arm(call, CallTimer::Ack(caller.end), T1);
     }
 
     /// The INVITE.

@@ -6,6 +6,7 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::Followup;
+use super::joined_call::JoinedCall;
 use super::leg::Leg;
 use super::{Call, CallContext, CallId, CallPhase, EndReason, HangupBy};
 use crate::cdr::Party;
@@ -17,18 +18,12 @@ use crate::sip::transaction::Hop;
 use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// The inner end of a joined call.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct JoinedCall {
-    pub other: CallId,
-    pub end: LegId,
-    pub codec: Codec,
-    /// Port of the other half's inner end, once it is open.
-    theirs: Option<u16>,
-    open: bool,
-}
-
 impl Call {
+    /// The call whose half this one is.
+    pub(crate) fn other_half(&self) -> Option<CallId> {
+        self.joined.map(|joined| joined.other)
+    }
+
     /// Parts with the leg of `drop`, if any, and opens an inner end towards `other`.
     /// `at_once`: the parted leg is hung up now; otherwise it hears of the transfer first.
     pub(crate) fn link(

@@ -7,6 +7,7 @@ use super::leg::Leg;
 use crate::cdr::Party;
 use crate::config::{Config, User};
 use crate::dialplan::Permits;
+use crate::dialplan::pattern::Pattern;
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Negotiation, NegotiationSnapshot, Settled};
 use crate::sip::capabilities::Capabilities;
@@ -58,6 +59,10 @@ struct AccountSnapshot {
     refer: bool,
     fraud_brake: bool,
     claims: Vec<String>,
+    /// The only numbers it may call, as they were written.
+    callees: Vec<String>,
+    /// Calls at once, and new calls a second.
+    limits: (Option<usize>, Option<u32>),
     tags: BTreeMap<String, String>,
 }
 
@@ -68,8 +73,9 @@ impl AccountSnapshot {
             numbers: user.numbers.clone(),
             display_name: user.display_name.clone(),
             context: user.context.clone(),
-            // Whom it may call is not kept, so it hands the call over to nobody.
-            refer: user.refer && user.permits.callees.is_empty(),
+            refer: user.refer,
+            callees: user.permits.callees.iter().map(ToString::to_string).collect(),
+            limits: (user.max_calls, user.calls_per_second),
             fraud_brake: user.fraud_brake,
             claims: user.permits.claims.clone(),
             tags: user.tags.clone(),
@@ -78,6 +84,10 @@ impl AccountSnapshot {
 
     /// The account, which cannot log in by itself.
     fn restore(self, name: String) -> User {
+        let read: Result<Vec<_>, _> = self.callees.iter().map(|c| Pattern::parse(c)).collect();
+        // No pattern would be all numbers.
+        let refer = self.refer && read.is_ok();
+        let callees = read.unwrap_or_default();
         User {
             name,
             password: Secret::new(String::new()),
@@ -85,11 +95,11 @@ impl AccountSnapshot {
             numbers: self.numbers,
             display_name: self.display_name,
             context: self.context,
-            max_calls: None,
-            calls_per_second: None,
-            refer: self.refer,
+            max_calls: self.limits.0,
+            calls_per_second: self.limits.1,
+            refer,
             fraud_brake: self.fraud_brake,
-            permits: Permits { claims: self.claims, callees: Vec::new() },
+            permits: Permits { claims: self.claims, callees },
             tags: self.tags,
         }
     }
@@ -221,6 +231,8 @@ mod tests {
             refer: true,
             fraud_brake: true,
             claims: vec!["vip".into()],
+            callees: vec!["+4930.".into()],
+            limits: (Some(2), Some(3)),
             tags: BTreeMap::new(),
         };
         leg.party = Party::User { name: "visitor".into(), instance: None };

@@ -3,7 +3,7 @@
 
 use super::challenge::repeated;
 use super::context::InDialogRequest;
-use super::leg::{Composed, PendingOffer};
+use super::leg::{Composed, PendingOffer, RefreshKind};
 use super::retries::{Retries, Retry};
 use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Party};
 use crate::errors::Code;

@@ -13,7 +13,7 @@
 use super::branch::{BranchState, BranchTarget};
 use super::context::{Followup, InDialogRequest, Join};
 use super::leg::{Composed, Leg};
-use super::transfer_state::{ReferSubscription, Replaces, Transfer};
+use super::transfer_state::{LEAVE, ReferSubscription, Replaces, Transfer};
 use super::{Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::config::Refer;
@@ -27,10 +27,7 @@ use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Reason, Refusal, reason_phrase};
 use crate::sip::transaction::ServerId;
 use crate::sip::uri::{Scheme, escape_user, unescape};
-use std::time::Duration;
 
-/// How long who handed a call over may take to hang up.
-const LEAVE: Duration = Duration::from_secs(5);
 /// Transfers of one call.
 const MAX_TRANSFERS: usize = 20;
 

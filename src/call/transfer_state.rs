@@ -10,7 +10,12 @@ use super::branch::Branch;
 use crate::config::User;
 use crate::media::LegId;
 use crate::sip::uri::Params;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long who handed a call over may take to hang up.
+pub(super) const LEAVE: Duration = Duration::from_secs(5);
 
 /// Who is told how a transfer goes (RFC 3515 §2.4.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +65,16 @@ impl Transfer {
     pub(super) fn by(&self) -> LegId {
         self.watcher.end
     }
+}
+
+/// A transfer under way as a value that outlives the process, so that it can be taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct TransferSnapshot {
+    end: LegId,
+    id: Option<u32>,
+    wanted: bool,
+    by_caller: bool,
+    told: u16,
 }
 
 /// A dialog as a Replaces header names it (RFC 3891 §6.1).
@@ -118,6 +133,30 @@ impl TransferState {
     /// Whether a transfer is under way.
     pub(super) fn is_under_way(&self) -> bool {
         self.current.is_some()
+    }
+
+    /// Whether a transfer is under way that we execute.
+    pub(super) fn is_ours(&self) -> bool {
+        self.current.as_ref().is_some_and(|transfer| !transfer.passed)
+    }
+
+    /// The transfer under way as a value, if we execute it.
+    pub(super) fn snapshot(&self) -> Option<TransferSnapshot> {
+        let transfer = self.current.as_ref().filter(|transfer| !transfer.passed)?;
+        let ReferSubscription { end, id, wanted } = transfer.watcher;
+        let (by_caller, told) = (transfer.by_caller, transfer.told);
+        Some(TransferSnapshot { end, id, wanted, by_caller, told })
+    }
+
+    /// The transfer of a value, and who is parked.
+    pub(super) fn resume(&mut self, from: Option<TransferSnapshot>, transferor: Branch) {
+        self.current = from.map(|TransferSnapshot { end, id, wanted, by_caller, told }| Transfer {
+            watcher: ReferSubscription { end, id, wanted },
+            passed: false,
+            by_caller,
+            told,
+        });
+        self.transferor = Some(transferor);
     }
 
     /// Begins a transfer.

@@ -8,7 +8,7 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use webtrunk::api::socket;
@@ -31,6 +31,30 @@ pub(crate) struct ApiAddress {
         allow_hyphen_values = true
     )]
     pub token: Option<String>,
+}
+
+impl ApiAddress {
+    /// Where the control socket is.
+    ///
+    /// # Errors
+    /// Nobody named it, and its usual place may be somebody else's.
+    pub(crate) fn control_path(&self) -> anyhow::Result<PathBuf> {
+        if let Some(path) = &self.control {
+            return Ok(path.clone());
+        }
+        let path = socket::default_path();
+        socket::trusted(&path)?;
+        Ok(path)
+    }
+}
+
+/// What is said where no gateway listens at `path`.
+pub(crate) fn not_there(path: &Path, e: &std::io::Error) -> NotReachable {
+    NotReachable(format!(
+        "no gateway answers on {}: {e}\n  fix: start one with `webtrunk serve`, name its socket \
+         with --control, or the API of another machine with --api",
+        path.display()
+    ))
 }
 
 /// The gateway is not there.
@@ -99,17 +123,9 @@ impl ApiClient {
 
     async fn connect(&self) -> anyhow::Result<(Box<dyn Stream>, String)> {
         let Some(url) = &self.reach.api else {
-            let path = match &self.reach.control {
-                Some(path) => path.clone(),
-                None => {
-                    let path = socket::default_path();
-                    socket::trusted(&path)?;
-                    path
-                }
-            };
-            let stream = tokio::net::UnixStream::connect(&path).await.map_err(|e| {
-                NotReachable(format!("no gateway answers on {}: {e}\n  fix: start one with `webtrunk serve`, name its socket with --control, or the API of another machine with --api", path.display()))
-            })?;
+            let path = self.reach.control_path()?;
+            let stream = tokio::net::UnixStream::connect(&path);
+            let stream = stream.await.map_err(|e| not_there(&path, &e))?;
             return Ok((Box::new(stream), "localhost".to_owned()));
         };
         let uri: hyper::Uri = url

@@ -1,12 +1,19 @@
-//! Commands that change a running gateway: kick, drain, reload.
+//! Commands that change a running gateway: kick, drain, reload, upgrade.
 
-use super::client::{ApiClient, escape};
+use super::client::{ApiAddress, ApiClient, escape, not_there};
 use super::print::{self, clock};
+use anyhow::anyhow;
 use hyper::Method;
 use std::io::IsTerminal;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::Instant;
+use webtrunk::handover::{Link, Message};
+
+/// For an upgrade to be done, besides waiting for calls that ring.
+const UPGRADED: Duration = Duration::from_secs(150);
 
 #[derive(clap::Args)]
 pub(crate) struct KickArgs {
@@ -89,6 +96,37 @@ pub(crate) async fn drain(client: &ApiClient, args: &Drain) -> anyhow::Result<Ex
             ));
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+#[derive(clap::Args)]
+pub(crate) struct UpgradeArgs {
+    /// The binary to start [default: the one at the place of the running gateway's]
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// How long to wait for calls that ring; new calls get 503 meanwhile, and what rings then ends
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
+    wait: Duration,
+}
+
+/// Has the running gateway give its place to another process.
+pub(crate) fn upgrade(reach: &ApiAddress, args: &UpgradeArgs) -> anyhow::Result<ExitCode> {
+    let path = reach.control_path()?;
+    let stream = UnixStream::connect(&path).map_err(|e| not_there(&path, &e))?;
+    let link = Link::new(stream)?;
+    // The process that is asked may have another working directory.
+    let binary = args.binary.as_deref().map(std::path::absolute).transpose()?;
+    link.say(&Message::Upgrade { binary, wait_ms: args.wait.as_millis() as u64 })?;
+    match link.receive(args.wait + UPGRADED).map(|delivery| delivery.message) {
+        Ok(Message::Upgraded { version, pid, calls }) => {
+            print::line(&format!(
+                "upgraded: version {version}, process {pid}, {calls} calls go on"
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Ok(Message::Refused { why }) => Err(anyhow!("not upgraded, calls go on: {why}")),
+        Ok(other) => Err(anyhow!("the gateway says {other:?}, which is not expected")),
+        Err(e) => Err(anyhow!("the gateway has not said what came of it: {e}")),
     }
 }
 

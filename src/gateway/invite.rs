@@ -257,6 +257,11 @@ impl Gateway {
                 .code(Code::DRAINING)
                 .retry_after(10));
         }
+        if self.upgrading {
+            return Err(Refusal::new(503, "the gateway is being upgraded")
+                .code(Code::DRAINING)
+                .retry_after(5));
+        }
         let limits = &self.config.limits;
         if self.calls.live() >= limits.calls {
             return Err(Refusal::new(503, format!("limits.calls = {} is reached", limits.calls))

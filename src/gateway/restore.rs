@@ -2,7 +2,7 @@
 
 use super::{Gateway, Turn};
 use crate::call::call_snapshot::{CallSnapshot, Resumption, SettledOf};
-use crate::call::{Call, CallId, Output};
+use crate::call::{Call, CallId, CallPhase, Output};
 use crate::cdr::Party;
 use std::time::{Duration, Instant};
 
@@ -46,11 +46,31 @@ impl Gateway {
         changed.into_iter().map(value).collect()
     }
 
+    /// Returns all calls as values.
+    pub(crate) fn all_calls(&self, now: Instant) -> Vec<CallSnapshot> {
+        let timers = &self.services.timers;
+        let value = |call: &Call| {
+            let id = call.id();
+            call.snapshot(&self.config, now, |timer| timers.left(&(id, timer), now))
+        };
+        self.calls.iter().filter_map(value).collect()
+    }
+
+    /// How many calls another process could only end.
+    pub(crate) fn unsettled(&self) -> usize {
+        self.calls.iter().filter(|call| call.is_unsettled()).count()
+    }
+
+    /// Whether new calls are refused because another process is about to take over.
+    pub(crate) fn refuse_for_upgrade(&mut self, refuse: bool) {
+        self.upgrading = refuse;
+    }
+
     /// Takes a call of an earlier process up again, or ends it for everybody in it.
     pub fn restore(&mut self, now: Instant, found: FoundCall<'_>, out: &mut Vec<Output>) {
         let turn = &mut Turn::new(now, out);
         let (id, before) = (found.call.id(), turn.out.len());
-        let settled = found.call.is_settled();
+        let (settled, transferring) = (found.call.is_settled(), found.call.is_transferring());
         let with = Resumption {
             age: found.age,
             silent_since: found.silent_since,
@@ -65,6 +85,7 @@ impl Gateway {
         };
         self.calls.insert_received(call, user);
         self.with_call(turn, id, |call, cx| match found.media {
+            Ok(_) if transferring => call.take_transfer_back(cx),
             Ok(_) if settled => {}
             Ok(_) => call.cut_off(cx, "it was not yet answered, or was being handed over"),
             Err(why) => call.cut_off(cx, &why),
@@ -72,6 +93,28 @@ impl Gateway {
         self.follow_up(turn);
         self.sweep(turn.out);
         self.take_down(now, None, &turn.out[before.min(turn.out.len())..]);
+    }
+
+    /// All calls of an earlier process were taken up: one that was joined with a call that was not is
+    /// ended.
+    pub fn all_restored(&mut self, now: Instant, calls: &[CallId], out: &mut Vec<Output>) {
+        let turn = &mut Turn::new(now, out);
+        let half = |id: &CallId| {
+            let other = self.calls.get(*id)?.other_half()?;
+            let back = self
+                .calls
+                .get(other)
+                .filter(|o| o.state() != CallPhase::Over && o.other_half() == Some(*id));
+            back.is_none().then_some(*id)
+        };
+        let alone: Vec<CallId> = calls.iter().filter_map(half).collect();
+        for id in alone {
+            self.with_call(turn, id, |call, cx| {
+                call.cut_off(cx, "the call it was joined with could not go on");
+            });
+        }
+        self.follow_up(turn);
+        self.sweep(turn.out);
     }
 
     /// The recorder knows it by its parties' Call-IDs.

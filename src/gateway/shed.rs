@@ -43,7 +43,7 @@ impl Gateway {
     pub fn calls_left(&self) -> usize {
         let limit = self.config.limits.calls.saturating_sub(self.calls.live());
         match self.overload.of_calls() {
-            None if !self.draining => self.overload.units.left().min(limit),
+            None if !self.draining && !self.upgrading => self.overload.units.left().min(limit),
             _ => 0,
         }
     }

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 /// A handshake may take this long altogether.
 pub(crate) const BUDGET: Duration = Duration::from_secs(15);
@@ -67,6 +68,8 @@ pub struct DtlsIdentity {
     client: Arc<HandshakeConfig>,
     /// `AB:CD:…`, sha-256.
     pub fingerprint: String,
+    /// The certificate and its key, for a successor of the process.
+    pem: Zeroizing<String>,
 }
 
 impl DtlsIdentity {
@@ -84,6 +87,11 @@ impl DtlsIdentity {
     /// It is none.
     pub fn from_pem(pem: &str) -> Result<DtlsIdentity, rtc_shared::error::Error> {
         DtlsIdentity::offering(pem, PROFILES.iter().map(|(_, name, _)| *name).collect())
+    }
+
+    /// The certificate and its key.
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// As client it offers `profiles`, best first.
@@ -111,7 +119,12 @@ impl DtlsIdentity {
         };
         let servers: Result<Vec<_>, _> =
             PROFILES.iter().map(|(_, name, _)| build(false, vec![*name])).collect();
-        Ok(DtlsIdentity { servers: servers?, client: build(true, profiles)?, fingerprint })
+        Ok(DtlsIdentity {
+            servers: servers?,
+            client: build(true, profiles)?,
+            fingerprint,
+            pem: Zeroizing::new(pem.to_owned()),
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use super::latching::LatchingSnapshot;
 use super::series::{Sample, Totals};
 use crate::rtp::report::{RemoteReport, SequenceStats};
 use crate::rtp::reserve::LEASE;
-use crate::rtp::srtp::{MasterKey, ReceivedState, Reserved};
+use crate::rtp::srtp::{Held, MasterKey, ReceivedState, Reserved};
 use crate::sdp::crypto::{CryptoKeys, Sdes};
 use crate::sdp::description::Fingerprint;
 use crate::sdp::offer_answer::{Ice, Remote, Settled};
@@ -130,6 +130,9 @@ pub(super) struct SrtpSnapshot {
     pub send: MasterKey,
     /// Nothing: no packet may be sent under that key.
     pub reserved: Option<Reserved>,
+    /// What holds back a successor that goes on with the very next indices; nothing where these
+    /// were reserved ahead.
+    pub held: Option<Held>,
     pub receive: MasterKey,
     pub received: ReceivedState,
     /// The peer's key's identifier, and ours (trunk's ends).
@@ -241,7 +244,7 @@ impl SessionSnapshot {
     /// Nothing may be sent under its keys: they are known to somebody who went on with them.
     pub fn without_reserve(&mut self) {
         self.legs.iter_mut().filter_map(|leg| leg.transport.srtp_mut()).for_each(|srtp| {
-            srtp.reserved = None;
+            (srtp.reserved, srtp.held) = (None, None);
         });
     }
 

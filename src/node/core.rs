@@ -1,7 +1,7 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
 use super::Starter;
-use super::kept::KeptCalls;
+use super::kept::{KeptCalls, TakenUp};
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
 use crate::call::CallId;
@@ -17,6 +17,7 @@ use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::overload::{NewWork, Overloaded, QueueKind};
 use crate::gateway::restore::FoundCall;
 use crate::gateway::{Gateway, Gauges, Input};
+use crate::handover::HandOver;
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock};
 use crate::log_limit::{self, Level, LineClass};
@@ -99,6 +100,17 @@ pub(super) struct Core {
     pub(super) shed: Told,
     pub(super) web: Arc<WebPort>,
     pub(super) awaited: Arc<AwaitedAddresses>,
+    /// A successor of the process wants the calls.
+    pub(super) asked: Option<HandOver>,
+}
+
+/// How the core's task ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CoreEnd {
+    /// Nobody can tell it anything any more.
+    Stopped,
+    /// Another process has the calls.
+    HandedOver,
 }
 
 /// What begins a turn.
@@ -120,7 +132,7 @@ pub(super) struct Told {
 
 impl Core {
     /// Runs until nobody can tell it anything any more.
-    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Queued>) {
+    pub(super) async fn run(mut self, mut arrivals: mpsc::Receiver<Queued>) -> CoreEnd {
         let mut out = Vec::new();
         let socket = self.udp.clone();
         let mut sleep = Box::pin(sleep_until(Instant::now().into()));
@@ -151,7 +163,7 @@ impl Core {
                 biased;
                 arrival = arrivals.recv() => match arrival {
                     Some(arrival) => First::Arrival(arrival),
-                    None => return,
+                    None => return CoreEnd::Stopped,
                 },
                 () = readable(socket.as_deref()) => First::Datagrams,
                 () = &mut sleep => First::Timer,
@@ -184,6 +196,11 @@ impl Core {
                 let Ok(arrival) = arrivals.try_recv() else { break };
                 self.take_queued(arrival, arrivals.len(), &mut out);
             }
+            if let Some(asked) = self.asked.take()
+                && self.hand_over(asked, &mut arrivals).await
+            {
+                return CoreEnd::HandedOver;
+            }
             self.take_datagrams(socket.as_deref(), &mut out);
             self.kept.put(&self.state.checkpoints, &mut self.gateway, &self.workers);
             self.workers.iter().for_each(Worker::wake);
@@ -201,13 +218,32 @@ impl Core {
             return;
         }
         self.gateway.keep_calls();
-        let checkpoints = &self.state.checkpoints;
-        let journal = self.journal.as_ref();
-        let taken_up = self.kept.take_up(checkpoints, found, &self.workers, journal);
+        let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
+        let left = self.kept.take_up(checkpoints, found, &self.workers, journal);
+        let (goes_on, all) = self.restore(left, self.state.checkpoints.died());
+        if all > 0 {
+            tracing::info!("restarted: {goes_on} of {all} calls go on");
+        }
+    }
+
+    /// Goes on with the calls of a process whose place was taken; their media goes on already.
+    pub(super) fn take_over(&mut self, given: Vec<TakenUp>, found: Vec<CheckpointEntry>) {
+        if self.state.directory.is_some() {
+            self.gateway.keep_calls();
+            let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
+            self.kept.take_over(checkpoints, found, &given, journal);
+        }
+        let (goes_on, all) = self.restore(given, None);
+        tracing::info!("upgraded: {goes_on} of {all} calls go on");
+    }
+
+    /// Makes calls of values; `died`: how long ago the earlier process lived, if it is known better
+    /// than by the calls' age. Returns how many go on, and of how many.
+    fn restore(&mut self, left: Vec<TakenUp>, died: Option<Duration>) -> (usize, usize) {
         let now = Instant::now();
-        let died = checkpoints.died().and_then(|ago| now.checked_sub(ago));
-        let (mut out, all) = (Vec::new(), taken_up.len());
-        for (age, call, media) in &taken_up {
+        let died = died.and_then(|ago| now.checked_sub(ago));
+        let mut out = Vec::new();
+        for (age, call, media) in &left {
             let since = died.or_else(|| now.checked_sub(*age)).unwrap_or(now);
             let settled = |end| media.as_ref().ok()?.session.settled(end);
             let media = media.as_ref().map(|_| &settled as SettledOf<'_>).map_err(String::clone);
@@ -221,10 +257,10 @@ impl Core {
                 let _ = self.workers.get(worker).map(|w| w.command(command));
             }
         }
-        if all > 0 {
-            let goes_on = taken_up.iter().filter(|(.., media)| media.is_ok()).count();
-            tracing::info!("restarted: {goes_on} of {all} calls go on");
-        }
+        let ids: Vec<CallId> = left.iter().map(|(_, call, _)| call.id()).collect();
+        self.gateway.all_restored(now, &ids, &mut out);
+        self.perform_all(&mut out);
+        (left.iter().filter(|(.., media)| media.is_ok()).count(), left.len())
     }
 
     /// Starts a worker again whose thread has died; it goes on with its calls.
@@ -301,7 +337,7 @@ impl Core {
         });
     }
 
-    fn take_queued(&mut self, queued: Queued, backlog: usize, out: &mut Vec<Output>) {
+    pub(super) fn take_queued(&mut self, queued: Queued, backlog: usize, out: &mut Vec<Output>) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(queued.since);
         self.gateway.waited(now, QueueKind::Arrivals, waited, backlog);
@@ -311,7 +347,8 @@ impl Core {
     fn take(&mut self, arrival: Arrival, out: &mut Vec<Output>) {
         let input = match arrival {
             Arrival::Input(Input::Media { session, notice: Notice::Snapshot(media) }) => {
-                return self.kept.put_media(CallId(session), &media);
+                let checkpoints = &self.state.checkpoints;
+                return self.kept.put_media(checkpoints, CallId(session), &media);
             }
             Arrival::Input(input) => input,
             Arrival::Work(work) => {
@@ -330,6 +367,10 @@ impl Core {
                 // What was in force may be large: forgetting it takes as long as making it.
                 tokio::task::spawn_blocking(move || drop((replaced, tls)));
                 return self.perform_all(out);
+            }
+            Arrival::HandOver(asked) => {
+                self.asked = Some(asked);
+                return;
             }
             Arrival::Flow { flow, kind, remote, task } => {
                 self.flows.insert(flow, task);
@@ -443,6 +484,9 @@ impl Core {
                 (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
                 (None, kept) => kept.iter().for_each(Slot::remove),
             }
+        }
+        if matches!(note, Event::CallAnswered { .. }) {
+            self.kept.note_answered();
         }
         if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
             telemetry.tell(cdr, &self.clock);

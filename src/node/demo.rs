@@ -73,7 +73,8 @@ impl Demo {
             config.public_ips.splice(.., [at].into_iter().chain(options.ip));
         }
         config.public_ips.dedup();
-        let origin = Origin { file: None, control: Control::IfFree(options.control.clone()) };
+        let control = Control::IfFree(options.control.clone());
+        let origin = Origin { control, ..Origin::default() };
         let phone = Node::start_from(config, origin).await?;
         Ok(Demo { phone, far_end })
     }

@@ -10,13 +10,14 @@ use crate::call::call_snapshot::CallSnapshot;
 use crate::cdr::Cdr;
 use crate::errors::Code;
 use crate::gateway::Gateway;
+use crate::handover::HandedCalls;
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::rtp::reserve::LEASE;
 use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -73,6 +74,8 @@ pub(super) struct KeptCalls {
     told: u64,
     /// When one that was too far behind is told again.
     again: Option<Instant>,
+    /// A call was answered, which is put at once.
+    answered: bool,
 }
 
 /// What an earlier process left of one call.
@@ -83,7 +86,7 @@ struct Left {
 }
 
 /// A call that is taken up, and its media as far as its worker has taken it.
-type TakenUp = (Duration, CallSnapshot, Result<Arc<MediaSnapshot>, String>);
+pub(super) type TakenUp = (Duration, CallSnapshot, Result<Arc<MediaSnapshot>, String>);
 
 /// Time since 1970.
 fn unix() -> Duration {
@@ -100,7 +103,13 @@ impl KeptCalls {
     /// None yet.
     pub(super) fn new() -> KeptCalls {
         let (calls, unconfirmed) = (IdMap::default(), Vec::new());
-        KeptCalls { calls, unconfirmed, put: Instant::now(), told: 0, again: None }
+        let put = Instant::now();
+        KeptCalls { calls, unconfirmed, put, told: 0, again: None, answered: false }
+    }
+
+    /// A call was answered: what it is is put in this turn.
+    pub(super) fn note_answered(&mut self) {
+        self.answered = true;
     }
 
     /// When [`put`](Self::put) has something to do next.
@@ -117,8 +126,8 @@ impl KeptCalls {
         workers: &[Worker],
     ) {
         let now = Instant::now();
-        if gateway.has_changed_calls() && now >= self.put + PAUSE {
-            self.put = now;
+        if gateway.has_changed_calls() && (self.answered || now >= self.put + PAUSE) {
+            (self.put, self.answered) = (now, false);
             for (id, call) in gateway.changed_calls(now) {
                 match call {
                     Some(call) => self.put_call(checkpoints, id, call, workers),
@@ -152,13 +161,22 @@ impl KeptCalls {
             let asked =
                 workers.get(worker).map(|w| w.command(WorkerCommand::Journal { session: id.0 }));
             slots.journalled = matches!(asked, Some(Ok(_)));
+            checkpoints.hurry();
         }
     }
 
     /// Puts a call's media; one that has ended meanwhile has none.
-    pub(super) fn put_media(&mut self, id: CallId, media: &MediaSnapshot) {
+    pub(super) fn put_media(
+        &mut self,
+        checkpoints: &Checkpoints,
+        id: CallId,
+        media: &MediaSnapshot,
+    ) {
         let Some(slots) = self.calls.get_mut(&id) else { return };
         let put = slots.media.put(encoded(media), LEASE);
+        if put == 1 {
+            checkpoints.hurry();
+        }
         if slots.unconfirmed.replace((put, media.session.number)).is_none() {
             self.unconfirmed.push(id);
         }
@@ -258,6 +276,51 @@ impl KeptCalls {
         workers.iter().for_each(Worker::wake);
         taken_up
     }
+
+    /// Goes on with the checkpoints of a process whose place was taken: of the calls it gave, and of
+    /// records that wait to be written.
+    pub(super) fn take_over(
+        &mut self,
+        checkpoints: &Checkpoints,
+        found: Vec<CheckpointEntry>,
+        given: &[TakenUp],
+        journal: Option<&Journal>,
+    ) {
+        for (_, call, media) in given {
+            let slots = Slots::of(checkpoints, call.id(), call.worker());
+            self.calls.insert(call.id(), Slots { journalled: media.is_ok(), ..slots });
+        }
+        let given: HashSet<String> = given.iter().map(|(_, c, _)| c.id().to_string()).collect();
+        for CheckpointEntry { name, record } in found {
+            if given.contains(name.strip_suffix(MEDIA).unwrap_or(&name)) {
+                continue;
+            }
+            let slot = checkpoints.slot(&name);
+            match (read(record), journal) {
+                (Some(CallCheckpoint::Ended { record }), Some(journal)) => {
+                    journal.record_again(name, record, slot);
+                }
+                // A call that it ended.
+                _ => slot.remove(),
+            }
+        }
+    }
+}
+
+/// Has the workers go on with the media of calls that were taken over, at once.
+pub(super) fn resume(taken: HandedCalls, workers: &[Worker]) -> Vec<TakenUp> {
+    let age = boot::uptime().saturating_sub(taken.taken);
+    let mut sessions: HashMap<u64, MediaSnapshot> = taken.media.into_iter().collect();
+    let resumed = taken.calls.into_iter().map(|call| {
+        let (id, worker) = (call.id(), call.worker());
+        let media = sessions.remove(&id.0).filter(|_| call.is_settled());
+        let none = || "it was not yet answered, or was on its way to somebody else".to_owned();
+        let media = media.ok_or_else(none).and_then(|media| give(workers, worker, id, media));
+        (age, call, media)
+    });
+    let resumed = resumed.collect();
+    workers.iter().for_each(Worker::wake);
+    resumed
 }
 
 /// What a first checkpoint holds, if this version can read it.

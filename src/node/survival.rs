@@ -4,6 +4,7 @@ use super::kept::{CallCheckpoint, encoded};
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
+use crate::state::checkpoints::{CheckpointEntry, Record};
 use crate::state::tests::Scratch;
 use crate::transport::Work;
 use crate::worker::WorkerCommand;
@@ -68,6 +69,48 @@ async fn a_record_that_waited_is_written_once_and_what_is_unreadable_is_forgotte
         let records = std::fs::read_to_string(&file).expect("a file");
         assert_eq!(records, "{\"call\":\"00000007\"}\n");
         assert_eq!(state().found, []);
+    }
+}
+
+/// A process that comes too late: more may have been sent under a call's keys than was reserved.
+#[tokio::test]
+async fn media_that_is_older_than_its_lease_is_not_gone_on_with() {
+    for stale in [false, true] {
+        let scratch = Scratch::new(if stale { "stale-media" } else { "fresh-media" });
+        let folder = scratch.0.join("state");
+        let config = || Config { state_dir: Some(folder.clone()), ..echo_config() };
+        let config = |udp| Config { udp, ..config() };
+        let node = Node::start(config(Some(SocketAddr::from(([127, 0, 0, 1], 0))))).await;
+        let node = node.expect("it starts");
+        let (socket, media) = (
+            UdpSocket::bind("127.0.0.1:0").await.expect("a socket"),
+            UdpSocket::bind("127.0.0.1:0").await.expect("a socket"),
+        );
+        let port = media.local_addr().expect("bound").port();
+        let at = media_of(&call(&socket, node.udp.expect("UDP"), 1, port).await);
+        let mut sequence = 0;
+        is_echoed(&media, at, &mut sequence).await;
+        // Its media is on disk a moment after it was answered.
+        let (udp, answered) = (node.udp, tokio::time::Instant::now());
+        while answered.elapsed() < Duration::from_millis(500) {
+            is_echoed(&media, at, &mut sequence).await;
+        }
+        node.stop().await;
+        let left = State::open(Some(&folder), RECORDS, Default::default());
+        let of_media = |e: &&CheckpointEntry| e.name.ends_with(".media");
+        let kept = left.found.iter().find(of_media).expect("its media is kept");
+        let Record::Fresh(bytes) = &kept.record else { panic!("{kept:?}") };
+        if stale {
+            left.checkpoints.slot(&kept.name).put(bytes.clone(), Duration::ZERO);
+        }
+        drop(left);
+        let node = Node::start(config(udp)).await.expect("it starts again");
+        if stale {
+            until(&socket, "BYE ").await;
+        } else {
+            is_echoed(&media, at, &mut sequence).await;
+        }
+        node.stop().await;
     }
 }
 

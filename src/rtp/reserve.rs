@@ -6,6 +6,7 @@
 //! once a newer record is known to have taken its place, or when the lease is over: a record that
 //! old is refused. So a store that cannot write costs the record and not the stream.
 
+use serde::{Deserialize, Serialize};
 use smallvec::{SmallVec, smallvec};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,11 @@ struct Reservation {
     taken: Instant,
 }
 
+/// The records that hold a stream back, for a successor that goes on with its very next index: number,
+/// first index that is not to be used, and age in milliseconds.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct HeldBack(Vec<(u64, u64, u64)>);
+
 /// The reserve of one stream of indices.
 #[derive(Debug, Default)]
 pub(crate) struct Reserve {
@@ -54,6 +60,24 @@ impl Reserve {
     pub(crate) fn resume(number: u64, taken: Instant, next: u64) -> Reserve {
         let record = Reservation { number, until: next, taken };
         Reserve { next, records: smallvec![record], made: None, idle: true }
+    }
+
+    /// What a successor goes on with that uses the very next index: it is held back by the same
+    /// records.
+    pub(crate) fn take_over(held: HeldBack, now: Instant, next: u64) -> Reserve {
+        let record = |(number, until, age)| {
+            let taken = now.checked_sub(Duration::from_millis(age)).unwrap_or(now);
+            Reservation { number, until, taken }
+        };
+        let records = held.0.into_iter().take(MOST).map(record).collect();
+        Reserve { next, records, made: None, idle: false }
+    }
+
+    /// What holds it back now.
+    pub(crate) fn held_back(&self, now: Instant) -> HeldBack {
+        // An age that is rounded down makes the lease last longer, never shorter.
+        let age = |taken| now.saturating_duration_since(taken).as_millis() as u64;
+        HeldBack(self.records.iter().map(|r| (r.number, r.until, age(r.taken))).collect())
     }
 
     /// Whether a packet with this index repeats nothing that a successor sends.

@@ -8,7 +8,7 @@ mod window;
 
 pub use master::{LONGEST, MasterKey};
 
-use super::reserve::Reserve;
+use super::reserve::{HeldBack, Reserve};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey,
@@ -227,6 +227,13 @@ pub struct Reserved {
     pub rtcp: u32,
 }
 
+/// What holds back RTP and RTCP of a stream whose very next indices go to a successor.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Held {
+    rtp: HeldBack,
+    rtcp: HeldBack,
+}
+
 /// Protects what we send: one RTP source, counted from the first packet.
 pub struct Protect {
     master: MasterKey,
@@ -266,14 +273,34 @@ impl Protect {
         number: u64,
         taken: Instant,
     ) -> Protect {
+        let mut context = Protect::from(master, reserved);
+        context.reserve = Reserve::resume(number, taken, reserved.rtp);
+        context.rtcp_reserve = Reserve::resume(number, taken, reserved.rtcp.into());
+        context
+    }
+
+    /// Goes on with the very next indices, of a context that was [handed over](Self::hand_over) at
+    /// `taken` and is used no more.
+    pub(crate) fn take_over(
+        master: MasterKey,
+        reserved: Reserved,
+        held: Held,
+        taken: Instant,
+    ) -> Protect {
+        let mut context = Protect::from(master, reserved);
+        context.reserve = Reserve::take_over(held.rtp, taken, reserved.rtp);
+        context.rtcp_reserve = Reserve::take_over(held.rtcp, taken, reserved.rtcp.into());
+        context
+    }
+
+    /// With nothing reserved.
+    fn from(master: MasterKey, reserved: Reserved) -> Protect {
         let mut context = Protect::of(master);
         if let Some(last) = reserved.rtp.min(LAST).checked_sub(1) {
             context.rollover = super::packet::Unwrapper::after(last + CYCLE);
             context.window = ReplayWindow::used_up_to(last);
         }
         context.rtcp_index = reserved.rtcp.saturating_sub(1);
-        context.reserve = Reserve::resume(number, taken, reserved.rtp);
-        context.rtcp_reserve = Reserve::resume(number, taken, reserved.rtcp.into());
         context
     }
 
@@ -305,10 +332,12 @@ impl Protect {
     }
 
     /// What a successor may use if this context is used no more.
-    pub(crate) fn hand_over(&self, sequence: u16) -> Reserved {
+    pub(crate) fn hand_over(&self, now: Instant, sequence: u16) -> (Reserved, Held) {
         let (rtp, rtcp) = self.position(sequence);
+        let held =
+            Held { rtp: self.reserve.held_back(now), rtcp: self.rtcp_reserve.held_back(now) };
         // Packets may have been numbered and sent out of order.
-        Reserved { rtp: rtp.max(self.window.highest().map_or(0, |h| h + 1)), rtcp }
+        (Reserved { rtp: rtp.max(self.window.highest().map_or(0, |h| h + 1)), rtcp }, held)
     }
 
     /// A newer record is wanted soon.

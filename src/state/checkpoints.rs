@@ -97,6 +97,8 @@ struct CheckpointShared {
 #[derive(Default)]
 struct Queue {
     changed: Vec<Arc<NamedSlot>>,
+    /// What changed is not to wait for more of it.
+    hurry: bool,
     over: bool,
 }
 
@@ -202,6 +204,12 @@ impl Checkpoints {
     /// Woken after each batch.
     pub fn on_written(&self) -> Arc<Notify> {
         self.shared.written.clone()
+    }
+
+    /// Has what was put so far written at once, rather than with what comes next.
+    pub fn hurry(&self) {
+        locked(&self.shared.queue).hurry = true;
+        self.shared.wake.notify_one();
     }
 
     /// The slot of `name`; of an earlier process's value too.
@@ -441,7 +449,8 @@ impl CheckpointWriter {
             let since = last.elapsed();
             if let Some(rest) = BATCH.checked_sub(since) {
                 let queue = locked(&self.shared.queue);
-                let wait = self.shared.wake.wait_timeout_while(queue, rest, |q| !q.over);
+                let waits = |q: &mut Queue| !q.over && !q.hurry;
+                let wait = self.shared.wake.wait_timeout_while(queue, rest, waits);
                 drop(wait.unwrap_or_else(PoisonError::into_inner));
             }
             last = Instant::now();
@@ -463,6 +472,7 @@ impl CheckpointWriter {
             let waited = self.shared.wake.wait_timeout_while(queue, rest, idle);
             waited.unwrap_or_else(PoisonError::into_inner).0
         };
+        queue.hurry = false;
         (std::mem::take(&mut queue.changed), queue.over)
     }
 

@@ -116,6 +116,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         let outgoing = tokio::select! {
             message = outbox.recv() => match message {
                 Some(bytes) => frame(bytes),
+                None if inbox.is_leaving() => {
+                    return close(&mut socket, Some(CloseCode::Restart)).await;
+                }
                 None => {
                     let _ = timeout(WRITE_STALL, socket.close(None)).await;
                     return;
@@ -162,7 +165,11 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(
     code: Option<CloseCode>,
 ) {
     let Some(code) = code else { return };
-    let frame = CloseFrame { code, reason: Utf8Bytes::default() };
+    let reason = match code {
+        CloseCode::Restart => Utf8Bytes::from_static("service restart"),
+        _ => Utf8Bytes::default(),
+    };
+    let frame = CloseFrame { code, reason };
     let _ = timeout(WRITE_STALL, socket.send(Frame::Close(Some(frame)))).await;
 }
 

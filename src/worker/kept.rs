@@ -3,7 +3,7 @@
 
 use super::{MediaSnapshot, Notice, WorkerMessage};
 use crate::ids::IdMap;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ pub(super) type Orders = (SyncSender<WorkerMessage>, Receiver<WorkerMessage>);
 #[derive(Default)]
 struct KeptState {
     browsers: Option<UdpSocket>,
+    /// The same port over TCP.
+    listener: Option<TcpListener>,
     orders: Option<Orders>,
     sessions: IdMap<u64, KeptSession>,
     /// Sessions the dead thread had no snapshot of.
@@ -44,13 +46,23 @@ impl Kept {
     }
 
     /// The browsers' socket of the thread before, if there was one.
-    pub(super) fn browsers(&self) -> Option<UdpSocket> {
+    pub(crate) fn browsers(&self) -> Option<UdpSocket> {
         self.state().browsers.as_ref().and_then(|socket| socket.try_clone().ok())
     }
 
     /// Keeps the browsers' port open beyond the thread.
-    pub(super) fn keep_browsers(&self, socket: &UdpSocket) {
+    pub(crate) fn keep_browsers(&self, socket: &UdpSocket) {
         self.state().browsers = socket.try_clone().ok();
+    }
+
+    /// The browsers' listener of the thread before, if there was one.
+    pub(crate) fn listener(&self) -> Option<TcpListener> {
+        self.state().listener.as_ref().and_then(|listener| listener.try_clone().ok())
+    }
+
+    /// Keeps the browsers' port over TCP open beyond the thread.
+    pub(crate) fn keep_listener(&self, listener: &TcpListener) {
+        self.state().listener = listener.try_clone().ok();
     }
 
     /// The queue of the thread before, with what waits in it.

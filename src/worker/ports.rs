@@ -33,6 +33,17 @@ pub struct Pair {
     pub rtcp: UdpSocket,
 }
 
+impl Pair {
+    /// The same sockets once more.
+    ///
+    /// # Errors
+    /// Out of descriptors.
+    pub(crate) fn try_clone(&self) -> io::Result<Pair> {
+        let Pair { port, rtp, rtcp } = self;
+        Ok(Pair { port: *port, rtp: rtp.try_clone()?, rtcp: rtcp.try_clone()? })
+    }
+}
+
 struct PortState {
     /// Ports with no socket.
     closed: Vec<u16>,
@@ -50,7 +61,11 @@ pub struct PortRange {
     ip: IpAddr,
     pairs: usize,
     state: Mutex<PortState>,
+    changed: Option<PairChanged>,
 }
+
+/// Told of each pair that is bound, and of the port of each that is closed.
+pub type PairChanged = Box<dyn Fn(u16, Option<&Pair>) + Send + Sync>;
 
 impl PortRange {
     /// The pairs within `ports`; `seed` orders them.
@@ -65,7 +80,16 @@ impl PortRange {
             shunned: VecDeque::new(),
             chance: Chance::new(seed),
         };
-        PortRange { ip, pairs, state: Mutex::new(state) }
+        PortRange { ip, pairs, state: Mutex::new(state), changed: None }
+    }
+
+    /// Tells of pairs that are bound or closed from now on.
+    pub fn telling(self, changed: PairChanged) -> PortRange {
+        PortRange { changed: Some(changed), ..self }
+    }
+
+    fn tell(&self, port: u16, pair: Option<&Pair>) {
+        self.changed.iter().for_each(|changed| changed(port, pair));
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, PortState> {
@@ -79,12 +103,16 @@ impl PortRange {
     /// None is free, or the ones tried are taken by other programs.
     pub fn take(&self, now: Instant) -> io::Result<Pair> {
         for _ in 0..16 {
-            let picked = self.state().pick(now);
+            let (picked, closed) = self.state().pick(now);
+            closed.into_iter().for_each(|port| self.tell(port, None));
             match picked {
                 Some(Picked::Open(pair)) if is_quiet(&pair.rtp) && is_quiet(&pair.rtcp) => {
                     return Ok(pair);
                 }
-                Some(Picked::Open(pair)) => self.state().closed.push(pair.port),
+                Some(Picked::Open(pair)) => {
+                    self.state().closed.push(pair.port);
+                    self.tell(pair.port, None);
+                }
                 Some(Picked::Closed(port)) => match self.bind(port) {
                     Ok(pair) => return Ok(pair),
                     Err(_) => self.state().shunned.push_back((now + QUARANTINE, port)),
@@ -124,7 +152,9 @@ impl PortRange {
 
     fn bind(&self, port: u16) -> io::Result<Pair> {
         let at = |port| bind(SocketAddr::new(self.ip, port));
-        Ok(Pair { port, rtp: at(port)?, rtcp: at(port + 1)? })
+        let pair = Pair { port, rtp: at(port)?, rtcp: at(port + 1)? };
+        self.tell(port, Some(&pair));
+        Ok(pair)
     }
 
     /// The address media is received at on `port`.
@@ -184,30 +214,34 @@ impl PortState {
         Some(Picked::Closed(self.closed.swap_remove(at)))
     }
 
-    fn pick(&mut self, now: Instant) -> Option<Picked> {
-        self.rested(now);
+    /// A pair, and the ports of those that were closed because enough are open.
+    fn pick(&mut self, now: Instant) -> (Option<Picked>, Vec<u16>) {
+        let closed = self.rested(now);
         if !self.open.is_empty() {
             let at = self.chance.below(self.open.len() as u64) as usize;
-            return Some(Picked::Open(self.open.swap_remove(at)));
+            return (Some(Picked::Open(self.open.swap_remove(at))), closed);
         }
         if self.closed.is_empty() {
-            return None;
+            return (None, closed);
         }
         let at = self.chance.below(self.closed.len() as u64) as usize;
-        Some(Picked::Closed(self.closed.swap_remove(at)))
+        (Some(Picked::Closed(self.closed.swap_remove(at))), closed)
     }
 
-    fn rested(&mut self, now: Instant) {
+    fn rested(&mut self, now: Instant) -> Vec<u16> {
+        let mut closed = Vec::new();
         while self.resting.front().is_some_and(|(at, _)| now >= *at) {
             let Some((_, pair)) = self.resting.pop_front() else { break };
             if self.open.len() < MAX_OPEN {
                 self.open.push(pair);
             } else {
                 self.closed.push(pair.port);
+                closed.push(pair.port);
             }
         }
         while self.shunned.front().is_some_and(|(at, _)| now >= *at) {
             self.closed.extend(self.shunned.pop_front().map(|(_, port)| port));
         }
+        closed
     }
 }

@@ -29,7 +29,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use slab::Slab;
 use std::cmp::min;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -109,6 +109,10 @@ pub(super) struct Running {
     pulse: Arc<Pulse>,
     kept: Kept,
     events: Vec<SessionEvent>,
+    /// A successor of the process is to go on with all of it: nothing is read, sent or due.
+    frozen: bool,
+    /// What was ordered meanwhile.
+    postponed: VecDeque<WorkerMessage>,
     /// Datagrams of this turn.
     datagrams: u32,
     load: Load,
@@ -249,6 +253,8 @@ impl Running {
             pulse,
             kept,
             events: Vec::new(),
+            frozen: false,
+            postponed: VecDeque::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
             load_gauge: load,
@@ -267,18 +273,14 @@ impl Running {
             let mut now = Instant::now();
             let worked = now.saturating_duration_since(woken);
             let datagrams = std::mem::take(&mut self.datagrams);
-            self.account(now, (worked, datagrams));
+            self.note_work(now, (worked, datagrams));
             let light = worked < LIGHT * datagrams;
             if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
                 std::thread::sleep(rest);
                 now = Instant::now();
             }
-            let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
-            let more_waits = more || self.streams.has_more();
-            let beat = now + BEAT;
-            let wait =
-                if more_waits { now } else { timeouts.into_iter().flatten().fold(beat, min) };
-            if let Err(e) = self.poll.poll(&mut events, Some(wait.saturating_duration_since(now)))
+            let wait = self.wait(now, more);
+            if let Err(e) = self.poll.poll(&mut events, Some(wait))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
@@ -286,8 +288,18 @@ impl Running {
             woken = Instant::now();
             self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
+            let before = self.frozen;
             if self.orders() {
                 return;
+            }
+            if self.frozen {
+                // What comes meanwhile waits in the sockets.
+                more = false;
+                continue;
+            }
+            if before {
+                self.read_all(&mut inbound);
+                more = true;
             }
             let mut browsers = std::mem::take(&mut more);
             for stream in self.streams.take_queue() {
@@ -307,7 +319,7 @@ impl Running {
             if browsers {
                 more = self.read_browsers(&mut browsers_inbound);
             }
-            let overslept = woken.saturating_duration_since(wait.max(now));
+            let overslept = woken.saturating_duration_since(now + wait);
             let now = Instant::now();
             let stall = overslept.max(now.saturating_duration_since(woken));
             // Once: who is always late has timers, too.
@@ -330,35 +342,66 @@ impl Running {
         }
     }
 
-    /// Counts work, and has encoders spend what is left.
-    fn account(&mut self, now: Instant, work: (Duration, u32)) {
+    fn note_work(&mut self, now: Instant, work: (Duration, u32)) {
         if self.load.on_work(now, work, self.sessions.len(), (&self.load_gauge, thread_time)) {
             let complexity = self.load.complexity();
-            self.sessions.values_mut().for_each(|live| live.session.limit_complexity(complexity));
+            let sessions = self.sessions.values_mut();
+            sessions.for_each(|live| live.session.limit_complexity(complexity));
         }
+    }
+
+    /// How long it may wait for something to come.
+    fn wait(&mut self, now: Instant, more: bool) -> Duration {
+        if self.frozen {
+            return BEAT;
+        }
+        if more || self.streams.has_more() {
+            return Duration::ZERO;
+        }
+        let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
+        let wait = timeouts.into_iter().flatten().fold(now + BEAT, min);
+        wait.saturating_duration_since(now)
     }
 
     /// True: stop.
     fn orders(&mut self) -> bool {
-        while let Some(order) = self.orders.as_ref().and_then(|(_, inbox)| inbox.try_recv().ok()) {
+        while let Some(order) = self.next_order() {
             match order {
-                WorkerMessage::Restore(restored) => self.restore(*restored),
                 WorkerMessage::Stop => {
                     self.orders = None;
                     return true;
                 }
-                WorkerMessage::Stream(socket) => self.streams.open(
-                    self.poll.registry(),
-                    TcpStream::from_std(socket),
-                    Instant::now(),
-                ),
-                WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
-                    self.open(session, end, kind, ssrc, &cname, seed)
-                }
-                WorkerMessage::Command(command) => self.command(Instant::now(), command),
+                WorkerMessage::Thaw => self.frozen = false,
+                order if self.frozen => self.postponed.push_back(order),
+                order => self.order(order),
             }
         }
         false
+    }
+
+    fn next_order(&mut self) -> Option<WorkerMessage> {
+        let postponed = if self.frozen { None } else { self.postponed.pop_front() };
+        postponed.or_else(|| self.orders.as_ref().and_then(|(_, inbox)| inbox.try_recv().ok()))
+    }
+
+    fn order(&mut self, order: WorkerMessage) {
+        match order {
+            WorkerMessage::Restore(restored) => self.restore(*restored),
+            WorkerMessage::Freeze(tell) => {
+                self.frozen = true;
+                let _ = tell.send(self.hand_over());
+            }
+            WorkerMessage::Stream(socket) => {
+                let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
+                self.streams.open(registry, socket, Instant::now());
+            }
+            WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
+                self.open(session, end, kind, ssrc, &cname, seed)
+            }
+            WorkerMessage::Command(command) => self.command(Instant::now(), command),
+            // Taken before.
+            WorkerMessage::Thaw | WorkerMessage::Stop => {}
+        }
     }
 
     fn command(&mut self, now: Instant, command: WorkerCommand) {

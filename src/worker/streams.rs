@@ -177,6 +177,15 @@ impl StreamTable {
         std::mem::take(&mut self.queue)
     }
 
+    /// Each has its turn, whether something was said to have come or not.
+    pub(super) fn queue_all(&mut self) {
+        for (key, stream) in &mut self.all {
+            if !std::mem::replace(&mut stream.queued, true) {
+                self.queue.push_back(key);
+            }
+        }
+    }
+
     fn close(&mut self, registry: &Registry, key: usize) {
         let Some(mut stream) = self.all.try_remove(key) else { return };
         let _ = registry.deregister(&mut stream.socket);

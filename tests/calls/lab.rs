@@ -426,6 +426,7 @@ impl Lab {
         self.gateway = Gateway::new(self.now, self.config.clone(), identity(), seed);
         self.gateway.keep_calls();
         let settled: Vec<u64> = calls.iter().filter(|c| c.is_settled()).map(|c| c.id().0).collect();
+        let ids: Vec<CallId> = calls.iter().map(|call| call.id()).collect();
         for call in calls {
             let id = call.id();
             let ends = (0..100).map(LegId);
@@ -438,6 +439,9 @@ impl Lab {
             self.gateway.restore(self.now, found, &mut out);
             self.perform(out);
         }
+        let mut out = Vec::new();
+        self.gateway.all_restored(self.now, &ids, &mut out);
+        self.perform(out);
         settled
     }
 

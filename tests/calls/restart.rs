@@ -6,6 +6,7 @@ use std::time::Duration;
 use webtrunk::cdr::Blame;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
+use webtrunk::sip::Message;
 
 const AWAY: Duration = Duration::from_millis(400);
 /// Alice, by the WebSocket she comes back with.
@@ -160,5 +161,189 @@ fn a_call_whose_media_cannot_go_on_is_hung_up_on_both_sides() {
     let bye = lab.take(T1, "BYE");
     lab.reply(T1, &bye, 200, "");
     assert!(lab.ended().iter().all(|r| r.code == Code::RESTARTED));
+    lab.expect_idle();
+}
+
+/// bob, by the WebSocket he comes back with.
+const BOB_BACK: Peer = Peer::Browser("bob", 8);
+
+/// A browser that is back is asked whether it still knows its call.
+fn knows_its_call(lab: &mut Lab, peer: Peer) {
+    let probe = lab.take(peer, "OPTIONS");
+    lab.reply(peer, &probe, 200, "");
+}
+
+#[test]
+fn a_200_whose_ack_had_not_come_is_said_again_and_its_ack_is_taken() {
+    let mut lab = Lab::with_phones();
+    let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    lab.take(ALICE, "ACK");
+    let first = lab.take(T1, "200");
+    lab.inbox.clear();
+    lab.restart(AWAY);
+    let again = lab.take(T1, "200");
+    assert_eq!(again.to_bytes(), first.to_bytes());
+    // Its INVITE crossed that: it is no other call.
+    lab.says(T1, &invite);
+    lab.advance(Duration::from_millis(600));
+    assert!(lab.got(T1, "200") && lab.inbox.iter().all(|(_, m)| m.status() == 200));
+    lab.ack(T1, &again);
+    comes_back(&mut lab);
+    knows_its_call(&mut lab, BACK);
+    lab.inbox.clear();
+    lab.advance(Duration::from_secs(40));
+    assert!(lab.inbox.is_empty(), "{}", lab.picture());
+    let bye = lab.in_dialog(T1, &again, "BYE", 900, "", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(BACK, "BYE");
+    lab.reply(BACK, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_200_that_is_never_acknowledged_ends_the_call_after_a_restart_too() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", TRUNK_SDP);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    lab.restart(AWAY);
+    comes_back(&mut lab);
+    knows_its_call(&mut lab, BACK);
+    lab.advance(Duration::from_secs(33));
+    for peer in [T1, BACK] {
+        let bye = lab.take(peer, "BYE");
+        lab.reply(peer, &bye, 200, "");
+    }
+    assert_eq!(lab.ended()[0].code, Code::NO_ACK);
+    lab.expect_idle();
+}
+
+/// alice joins t1 with bob and leaves: two calls that are one. The INVITE t1 got, and bob's.
+fn joined(lab: &mut Lab) -> (Message, Message) {
+    let (ok1, invite1) = lab.talk("+12065550123");
+    lab.invite(ALICE, "200", OFFER);
+    let invite2 = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite2, 200, ANSWER);
+    let ok2 = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok2);
+    lab.take(BOB, "ACK");
+    let (to, from) = (ok2.to().expect("a To"), ok2.from().expect("a From"));
+    let tag =
+        |header: &webtrunk::sip::header::NameAddr<'_>| header.tag().expect("a tag").to_owned();
+    let (to, from) = (tag(&to), tag(&from));
+    let replaces = format!("{}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}", ok2.call_id());
+    let refer_to = format!("Refer-To: <sip:200@wt.test?Replaces={replaces}>\r\n");
+    let refer = lab.in_dialog_with(ALICE, &ok1, "REFER", 90, &refer_to, "");
+    lab.says(ALICE, &refer);
+    let notify = lab.take(ALICE, "NOTIFY");
+    lab.reply(ALICE, &notify, 200, "");
+    let bye = lab.take(ALICE, "BYE");
+    lab.reply(ALICE, &bye, 200, "");
+    let bye = lab.in_dialog(ALICE, &ok1, "BYE", 91, "", "");
+    lab.says(ALICE, &bye);
+    lab.advance(Duration::from_secs(1));
+    lab.inbox.clear();
+    (invite1, invite2)
+}
+
+#[test]
+fn two_calls_that_were_joined_go_on_and_end_together() {
+    let mut lab = Lab::with_phones();
+    let (invite1, _) = joined(&mut lab);
+    assert!(lab.on_disk().iter().all(|call| call.is_settled()));
+    lab.restart(AWAY);
+    lab.advance(Duration::from_secs(3));
+    assert!(lab.inbox.is_empty(), "{}", lab.picture());
+    lab.log_in(BOB_BACK, "secret-b", "uuid-b");
+    knows_its_call(&mut lab, BOB_BACK);
+    let bye = lab.in_dialog(T1, &invite1, "BYE", 900, "peer", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(BOB_BACK, "BYE");
+    lab.reply(BOB_BACK, &bye, 200, "");
+    assert_eq!(lab.ended().len(), 2);
+    lab.expect_idle();
+}
+
+#[test]
+fn half_of_two_joined_calls_does_not_go_on_alone() {
+    let mut lab = Lab::with_phones();
+    let (_, invite2) = joined(&mut lab);
+    lab.flush();
+    // What bob is in was lost.
+    let name = lab.kept.iter().find_map(|(name, bytes)| {
+        let id = invite2.call_id().as_bytes();
+        bytes.windows(id.len()).any(|w| w == id).then_some(*name)
+    });
+    lab.kept.remove(&name.expect("a checkpoint"));
+    lab.restart(AWAY);
+    let bye = lab.take(T1, "BYE");
+    lab.reply(T1, &bye, 200, "");
+    assert_eq!(lab.ended()[0].code, Code::RESTARTED);
+    lab.advance(Duration::from_secs(40));
+    assert_eq!(lab.gateway.gauges().calls, 0);
+}
+
+#[test]
+fn a_call_that_was_being_handed_over_is_what_it_was_before() {
+    let mut lab = Lab::with_phones();
+    let (ok, first) = lab.talk("+12065550123");
+    let refer_to = "Refer-To: <sip:+12065550177@wt.test>\r\n";
+    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90, refer_to, "");
+    lab.says(ALICE, &refer);
+    let notify = lab.take(ALICE, "NOTIFY");
+    lab.reply(ALICE, &notify, 200, "");
+    let rings = lab.take(T1, "INVITE");
+    lab.reply(T1, &rings, 180, "");
+    lab.inbox.clear();
+    lab.media.clear();
+    // What media knows was told before.
+    lab.restart(AWAY);
+    lab.take(T1, "INVITE");
+    lab.reply(T1, &rings, 180, "");
+    let cancel = lab.take(T1, "CANCEL");
+    assert_eq!(cancel.call_id(), rings.call_id());
+    lab.reply(T1, &cancel, 200, "");
+    lab.reply(T1, &rings, 487, "");
+    comes_back(&mut lab);
+    knows_its_call(&mut lab, BACK);
+    lab.advance(Duration::from_secs(10));
+    assert!(!lab.got(T1, "BYE") && !lab.got(BACK, "BYE"), "{}", lab.picture());
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    let bye = lab.in_dialog(T1, &first, "BYE", 900, "peer", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(BACK, "BYE");
+    lab.reply(BACK, &bye, 200, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn who_has_handed_a_call_over_and_stays_is_helped_off_after_a_restart() {
+    let mut lab = Lab::with_phones();
+    let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
+    assert!(!invite.is_empty());
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    let ok = lab.take(T1, "200");
+    lab.ack(T1, &ok);
+    let refer_to = "Refer-To: <sip:201@wt.test>\r\n";
+    let refer = lab.in_dialog_with(ALICE, &ringing, "REFER", 5, refer_to, "");
+    lab.says(ALICE, &refer);
+    let rings = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &rings, 200, ANSWER);
+    lab.take(BOB, "ACK");
+    lab.inbox.clear();
+    lab.restart(AWAY);
+    comes_back(&mut lab);
+    lab.log_in(BOB_BACK, "secret-b", "uuid-b");
+    lab.advance(Duration::from_secs(6));
+    let bye = lab.take(BACK, "BYE");
+    lab.reply(BACK, &bye, 200, "");
+    assert!(!lab.got(T1, "BYE") && !lab.got(BOB_BACK, "BYE"), "{}", lab.picture());
+    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
+    lab.says(T1, &bye);
+    let bye = lab.take(BOB_BACK, "BYE");
+    lab.reply(BOB_BACK, &bye, 200, "");
     lab.expect_idle();
 }

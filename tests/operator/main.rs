@@ -14,6 +14,7 @@ mod proxies;
 mod records;
 mod restart;
 mod server;
+mod upgrade;
 
 use server::{Server, Trunk};
 

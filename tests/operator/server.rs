@@ -5,6 +5,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::num::NonZero;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,6 +53,8 @@ pub(crate) struct Server {
     /// The one error that a test provokes.
     wanted_error: Option<&'static str>,
     child: Child,
+    /// Who took its place.
+    successor: Option<u32>,
     pub folder: PathBuf,
     pub web: u16,
     pub sip: u16,
@@ -129,14 +132,6 @@ impl Server {
         server
     }
 
-    /// As [`start`](Self::start), with more routes; browsers' media comes to the same port at each
-    /// start.
-    pub(crate) fn start_at_one_port(routes: &str) -> Server {
-        let port = UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port");
-        let one = format!("browser_port = {}", port.port());
-        Server::started("", "", routes, &[], &[("browser_port = 0", &one)])
-    }
-
     /// Starts it again, after it was killed.
     pub(crate) fn start_again(&mut self) {
         let log = std::fs::OpenOptions::new().append(true).open(self.folder.join("log"));
@@ -145,9 +140,47 @@ impl Server {
         self.until(ready);
     }
 
+    /// Starts it again as systemd does: with these two sockets, by these names.
+    pub(crate) fn start_again_with(&mut self, [one, other]: [(&str, OwnedFd); 2], notify: &Path) {
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder.join("log"));
+        let names = format!("{}:{}", one.0, other.0);
+        let shell = "exec 3<&0 4<&1 0</dev/null 1>/dev/null; LISTEN_PID=$$ LISTEN_FDS=2 exec \"$0\" \
+                     serve --log text -c \"$1\"";
+        self.child = Command::new("sh")
+            .args(["-c", shell, BINARY])
+            .arg(self.config())
+            .env("LISTEN_FDNAMES", names)
+            .env("NOTIFY_SOCKET", notify)
+            .stdin(one.1)
+            .stdout(other.1)
+            .stderr(log.expect("a log"))
+            .spawn()
+            .expect("it starts");
+        let ready = || UnixStream::connect(self.socket()).is_ok();
+        self.until(ready);
+    }
+
     /// Kills it without a word.
     pub(crate) fn kill(&mut self) {
         self.child.kill().and_then(|()| self.child.wait()).expect("killed");
+    }
+
+    /// Has another process take its place, and notes which.
+    pub(crate) fn upgrade(&mut self, more: &[&str]) -> Said {
+        let said = self.run(&[&["upgrade"][..], more].concat());
+        self.note_successor(&said);
+        said
+    }
+
+    /// Notes which process has taken its place, as `webtrunk upgrade` said it.
+    pub(crate) fn note_successor(&mut self, said: &Said) {
+        let pid = said.out.split_once("process ").and_then(|(_, rest)| rest.split_once(','));
+        self.successor = pid.and_then(|(pid, _)| pid.parse().ok()).or(self.successor);
+    }
+
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> u32 {
+        self.successor.unwrap_or_else(|| self.child.id())
     }
 
     /// As [`start`](Self::start), telling systemd's socket.
@@ -228,6 +261,7 @@ impl Server {
         let server = Server {
             wanted_error: None,
             child,
+            successor: None,
             folder,
             web,
             sip,
@@ -576,6 +610,9 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let log = self.log();
+        if let Some(successor) = self.successor {
+            let _ = Command::new("kill").args(["-KILL", &successor.to_string()]).status();
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -673,7 +710,7 @@ const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\
 pub(crate) struct Trunk {
     socket: Arc<UdpSocket>,
     sip: SocketAddr,
-    own: SocketAddr,
+    pub own: SocketAddr,
     call: String,
     to: String,
     from: String,
@@ -691,6 +728,13 @@ impl Trunk {
             to: String::new(),
             from: String::new(),
         }
+    }
+
+    /// Sends an INVITE and waits for nothing.
+    pub(crate) fn ring(&mut self, number: &str) {
+        self.call = "op-ring".to_owned();
+        self.from = format!("<sip:+4930@{}>", self.own);
+        self.send(&self.request("INVITE", number, 1, SDP));
     }
 
     pub(crate) fn send(&self, text: &str) {
@@ -849,7 +893,7 @@ fn sdp(port: u16) -> String {
 }
 
 /// 200 to an INVITE, with this description.
-fn accepted(invite: &str, own: SocketAddr, sdp: &str) -> String {
+pub(crate) fn accepted(invite: &str, own: SocketAddr, sdp: &str) -> String {
     let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
     let head = reply(invite).replace(to, &format!("{to};tag=silent"));
     let body = format!(
@@ -860,7 +904,7 @@ fn accepted(invite: &str, own: SocketAddr, sdp: &str) -> String {
 }
 
 /// 200 to a request.
-fn reply(request: &str) -> String {
+pub(crate) fn reply(request: &str) -> String {
     let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
     let lines: String = request
         .lines()

@@ -69,7 +69,9 @@ enum Reserving {
         number: u64,
     },
     /// Nothing is sent after it.
-    Nothing,
+    Nothing {
+        now: Instant,
+    },
 }
 
 impl Session {
@@ -131,10 +133,10 @@ impl Session {
         self.snapshot(now, clocks, Reserving::Ahead { now, number })
     }
 
-    /// Ends the session here, for a successor to go on with: it sends nothing more, so nothing is
-    /// reserved.
-    pub fn hand_over(mut self, now: Instant, clocks: Clocks) -> SessionSnapshot {
-        self.snapshot(now, clocks, Reserving::Nothing)
+    /// A snapshot for a successor that goes on at once, with the very next packet: nothing more may be
+    /// sent here, unless it is certain that the successor never sends.
+    pub fn hand_over(&mut self, now: Instant, clocks: Clocks) -> SessionSnapshot {
+        self.snapshot(now, clocks, Reserving::Nothing { now })
     }
 
     /// A successor finds the snapshot of this number or a newer one: older ones hold nothing back
@@ -153,7 +155,7 @@ impl Session {
     fn snapshot(&mut self, now: Instant, taken: Clocks, reserving: Reserving) -> SessionSnapshot {
         let number = match reserving {
             Reserving::Ahead { number, .. } => number,
-            Reserving::Nothing => self.journal.as_ref().map_or(0, |journal| journal.number),
+            Reserving::Nothing { .. } => self.journal.as_ref().map_or(0, |journal| journal.number),
         };
         let ntp = self.ntp(now);
         let legs = self.ends.iter_mut().map(|end| end.snapshot(now, reserving)).collect();
@@ -161,7 +163,8 @@ impl Session {
     }
 
     /// Goes on from a snapshot. It sends under its keys once a snapshot of its own is
-    /// [confirmed](Self::confirm): until then the next process could find the old one again.
+    /// [confirmed](Self::confirm): until then the next process could find the old one again. One that
+    /// was [handed over](Self::hand_over) sends at once, within what is reserved already.
     ///
     /// # Errors
     /// See [`NotRestored`]: nothing may be sent under its keys.
@@ -240,13 +243,17 @@ fn sound(from: &SessionSnapshot) -> Result<(), NotRestored> {
 
 impl Srtp {
     fn snapshot(&mut self, reserving: Reserving, sequence: u16) -> SrtpSnapshot {
-        let reserved = match reserving {
-            Reserving::Ahead { now, number } => self.protect.reserve(now, number, sequence),
-            Reserving::Nothing => self.protect.hand_over(sequence),
+        let (reserved, held) = match reserving {
+            Reserving::Ahead { now, number } => (self.protect.reserve(now, number, sequence), None),
+            Reserving::Nothing { now } => {
+                let (reserved, held) = self.protect.hand_over(now, sequence);
+                (reserved, Some(held))
+            }
         };
         SrtpSnapshot {
             send: self.protect.master().clone(),
             reserved: Some(reserved),
+            held,
             receive: self.unprotect.master().clone(),
             received: self.unprotect.received(),
             mki: Default::default(),
@@ -258,7 +265,10 @@ impl Srtp {
         let reserved = from.reserved.unwrap_or(Reserved { rtp: u64::MAX, rtcp: u32::MAX });
         Srtp {
             profile: from.receive.profile(),
-            protect: Protect::resume(from.send, reserved, number, taken),
+            protect: match from.held {
+                Some(held) => Protect::take_over(from.send, reserved, held, taken),
+                None => Protect::resume(from.send, reserved, number, taken),
+            },
             unprotect: Unprotect::resume(from.receive, &from.received),
         }
     }
@@ -272,7 +282,7 @@ impl Endpoint {
         let next = match (transport.srtp().and_then(|srtp| srtp.reserved), reserving) {
             (Some(reserved), _) => reserved.rtp as u16,
             (None, Reserving::Ahead { .. }) => sequence.wrapping_add(RESERVE as u16),
-            (None, Reserving::Nothing) => sequence,
+            (None, Reserving::Nothing { .. }) => sequence,
         };
         let clock = self.clock();
         let mut settings = self.settings.clone();

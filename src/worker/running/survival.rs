@@ -1,15 +1,25 @@
 //! Sessions that outlive their thread, and their process.
 
 use super::{LiveSession, Running, TrunkSockets, hear};
+use crate::datagrams::Inbound;
 use crate::datagrams::local::LocalSource;
 use crate::media::{LegId, Session};
 use crate::worker::kept::KeptSession;
 use crate::worker::snapshot::clocks;
-use crate::worker::{MediaSnapshot, NotResumed, Notice, Restored, TrunkPorts};
-use std::net::SocketAddr;
+use crate::worker::sources::Sources;
+use crate::worker::{FrozenSessions, MediaSnapshot, NotResumed, Notice, Restored, TrunkPorts};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Those of a session's addresses that the kernel would answer from another address of ours than
+/// they came to, and that one.
+fn sources_of(known: &Sources, addresses: &[(LegId, SocketAddr)]) -> Vec<(SocketAddr, IpAddr)> {
+    let exception = |(_, remote): &(_, SocketAddr)| Some((*remote, known.exception(*remote)?));
+    addresses.iter().filter_map(exception).collect()
+}
 
 impl Running {
     /// Takes a session's snapshot: the next thread goes on with it, and who journals it the next
@@ -21,15 +31,12 @@ impl Running {
         let clocks = clocks();
         let now = Instant::now();
         let trunks = live.lines.iter();
-        let exception = |(_, remote): &(_, SocketAddr)| {
-            self.sources.exception(*remote).map(|local| (*remote, local))
-        };
         let snapshot = Arc::new(MediaSnapshot {
             browser_port: self.browsers.local_addr().map_or(0, |address| address.port()),
             trunks: trunks
                 .map(|l| TrunkPorts { end: l.end, port: l.pair.port, local: l.local })
                 .collect(),
-            sources: live.addresses.iter().filter_map(exception).collect(),
+            sources: sources_of(&self.sources, &live.addresses),
             session: live.session.checkpoint(now, clocks),
         });
         let journalled = live.journalled;
@@ -39,6 +46,33 @@ impl Running {
         } else {
             live.session.confirm(snapshot.session.number);
         }
+    }
+
+    /// All sessions as they are now, for a successor of the process that goes on with their very next
+    /// packets, and their trunks' sockets.
+    pub(super) fn hand_over(&mut self) -> io::Result<FrozenSessions> {
+        let (clocks, now) = (clocks(), Instant::now());
+        let browser_port = self.browsers.local_addr()?.port();
+        let (mut frozen, known) = (FrozenSessions::default(), &self.sources);
+        for (id, live) in &mut self.sessions {
+            let sources = sources_of(known, &live.addresses);
+            let mut trunks = Vec::new();
+            for TrunkSockets { end, pair, local, .. } in &live.lines {
+                trunks.push(TrunkPorts { end: *end, port: pair.port, local: *local });
+                frozen.pairs.push(pair.try_clone()?);
+            }
+            let session = live.session.hand_over(now, clocks);
+            frozen.sessions.push((*id, MediaSnapshot { browser_port, trunks, sources, session }));
+        }
+        Ok(frozen)
+    }
+
+    /// Reads what came while nothing was read: the poll has said so, and does not say it again.
+    pub(super) fn read_all(&mut self, inbound: &mut Inbound) {
+        let lines: Vec<usize> = self.tokens.iter().map(|(token, _)| token).collect();
+        lines.into_iter().for_each(|line| self.read_line(line, inbound));
+        self.accept();
+        self.streams.queue_all();
     }
 
     /// Goes on with what the thread before had.

@@ -39,6 +39,7 @@ impl Served {
         let origin = Origin {
             file: Some(folder.join("webtrunk.toml")),
             control: Control::Wanted(Some(folder.join("control"))),
+            ..Origin::default()
         };
         let node = runtime.block_on(Node::start_from(config, origin)).expect("it starts");
         let udp = node.udp.expect("a port");

@@ -1,0 +1,122 @@
+//! The successor's side of an upgrade: it takes the sockets and the calls of a running gateway.
+
+use super::RECORDS;
+use crate::handover::sockets::Sockets;
+use crate::handover::{Delivery, HandedCalls, Link, Message, PROTOCOL};
+use crate::worker::ports::{Pair, PortRange};
+use anyhow::{Context, bail};
+use std::net::UdpSocket;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The formats of calls that this version goes on with.
+const READS: [u16; 1] = [RECORDS];
+/// For what the predecessor does at once.
+const SOON: Duration = Duration::from_secs(10);
+/// For its calls: it waits until those that ring have been answered.
+const CALLS: Duration = Duration::from_secs(15 * 60);
+/// For it to let go of its files. It may have to wait for a slow disk.
+const RELEASE: Duration = Duration::from_secs(10);
+
+/// A running gateway whose place is to be taken.
+pub struct Predecessor {
+    link: Link,
+    /// What it listens on.
+    pub(super) sockets: Sockets,
+    certificate: String,
+    /// Its calls are ours: it cannot go on any more.
+    gone: bool,
+}
+
+/// The calls that were taken over.
+pub(super) struct TakenOver {
+    pub calls: HandedCalls,
+    /// New calls were refused by an operator's wish.
+    pub draining: bool,
+}
+
+impl Predecessor {
+    /// Meets the gateway whose control socket is at `path`.
+    ///
+    /// # Errors
+    /// It is not there, or refuses, and why.
+    pub fn meet(path: &Path) -> anyhow::Result<Predecessor> {
+        let at = || format!("no gateway can be taken over at {}", path.display());
+        let link = Link::new(UnixStream::connect(path).with_context(at)?).with_context(at)?;
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let hello = Message::Hello { protocol: PROTOCOL, version, reads: READS.to_vec() };
+        link.say(&hello).with_context(at)?;
+        let Delivery { message, bytes, sockets } = link.receive(SOON).with_context(at)?;
+        match message {
+            Message::Sockets { names, .. } => Ok(Predecessor {
+                link,
+                sockets: Sockets::new(names.into_iter().zip(sockets)),
+                certificate: String::from_utf8(bytes).context("its certificate is unreadable")?,
+                gone: false,
+            }),
+            Message::Refused { why } => bail!("the running gateway refuses an upgrade: {why}"),
+            other => bail!("the running gateway says {other:?}, which is not expected"),
+        }
+    }
+
+    /// Tells it why there will be no successor; it goes on then.
+    pub fn refuse(&self, why: &str) {
+        if !self.gone {
+            self.link.refuse(why);
+        }
+    }
+
+    /// The DTLS certificate with its key, as PEM.
+    pub(super) fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Says that all is ready, and takes the calls; their trunks' sockets go into `ports`. From then
+    /// on there is no way back.
+    ///
+    /// # Errors
+    /// It refuses, or is gone.
+    pub(super) fn take_calls(&mut self, ports: &PortRange) -> anyhow::Result<TakenOver> {
+        self.link.say(&Message::Ready).context("the running gateway is gone")?;
+        let Delivery { message, bytes, sockets } =
+            self.link.receive(CALLS).context("the running gateway is gone")?;
+        let (draining, numbers) = match message {
+            Message::Calls { draining, ports } => (draining, ports),
+            Message::Refused { why } => bail!("the running gateway goes on: {why}"),
+            other => bail!("the running gateway says {other:?}, which is not expected"),
+        };
+        let calls: HandedCalls =
+            postcard::from_bytes(&bytes).context("its calls are unreadable")?;
+        if sockets.len() != 2 * numbers.len() {
+            bail!("{} sockets came for {} ports", sockets.len(), numbers.len());
+        }
+        let mut sockets = sockets.into_iter().map(UdpSocket::from);
+        let now = Instant::now();
+        for port in numbers {
+            let (Some(rtp), Some(rtcp)) = (sockets.next(), sockets.next()) else { break };
+            ports.adopt(Pair { port, rtp, rtcp }, now);
+        }
+        self.link.say(&Message::Taken).context("the running gateway is gone")?;
+        match self.link.receive(SOON).context("the running gateway goes on")?.message {
+            Message::Go => {}
+            Message::Refused { why } => bail!("the running gateway goes on: {why}"),
+            other => bail!("the running gateway says {other:?}, which is not expected"),
+        }
+        self.gone = true;
+        Ok(TakenOver { calls, draining })
+    }
+
+    /// Waits until it has let go of its files.
+    pub(super) fn wait_until_released(&self) {
+        match self.link.receive(RELEASE).map(|delivery| delivery.message) {
+            Ok(Message::Released) => {}
+            other => tracing::warn!("the earlier process has not let go of its files: {other:?}"),
+        }
+    }
+
+    /// Tells it that all is served.
+    pub(super) fn say_serving(&self) {
+        let _ = self.link.say(&Message::Serving);
+    }
+}

@@ -1,0 +1,503 @@
+//! The predecessor's side of an upgrade: it starts its successor, gives it its sockets and calls, and
+//! goes on if the successor does not come up.
+//!
+//! Until the successor has read every call, nothing is lost by its failure: core and workers only
+//! stand still. Then there is one moment, [`Message::Go`], after which they never send again.
+
+use super::RECORDS;
+use super::core::Core;
+use crate::api::ApiState;
+use crate::api::socket::LinkDoor;
+use crate::errors::Code;
+use crate::handover::{Delivery, HandOver, HandedCalls, HandedOver, Link, Message, PROTOCOL};
+use crate::transport::{Arrival, Queued};
+use crate::worker::Kept;
+use crate::worker::ports::Pair;
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// What tells a successor whose place it takes.
+const TAKE_OVER: &str = "--take-over";
+/// Set for a process whose parent stays only to wait for it.
+pub const GUARDED: &str = "WEBTRUNK_GUARDED";
+/// For a process to come up so far that it says its name.
+const HELLO: Duration = Duration::from_secs(15);
+/// For it to check its configuration, and to bind what it does not get from us.
+const READY: Duration = Duration::from_secs(60);
+/// For a worker to write down its sessions.
+const FREEZE: Duration = Duration::from_secs(1);
+/// For the successor to read all calls, while nobody hears anything.
+const TAKEN: Duration = Duration::from_secs(2);
+/// How long the core stands still for that at most.
+const STILL: Duration = Duration::from_secs(3);
+/// For the successor to serve; the calls are its own by then.
+const SERVING: Duration = Duration::from_secs(30);
+/// Between two looks whether a call still rings.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long calls that ring are waited for, unless somebody says.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Who has the calls now.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Successor {
+    /// The process.
+    pub pid: u32,
+    /// It was started by this process.
+    pub child: bool,
+}
+
+/// How far an upgrade has come; it only goes forward.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Progress {
+    Serving,
+    /// The calls are the successor's; this process is to let go of the rest, and to end.
+    Gone(Successor),
+    Released,
+    /// The successor serves, or why it does not.
+    Over(Result<(), String>),
+}
+
+/// A link of the process that was started, once it comes.
+type Expected = (u32, oneshot::Sender<(Link, Message)>);
+
+const UNDER_WAY: &str = "another upgrade is under way";
+
+/// Gives the place of this process to another.
+pub(super) struct Upgrader {
+    pub(super) api: ApiState,
+    pub(super) control: PathBuf,
+    /// What the process listens on, by name.
+    pub(super) listening: Vec<(String, OwnedFd)>,
+    /// The workers' sockets, by the workers' names.
+    pub(super) workers: Vec<(String, Kept)>,
+    pub(super) certificate: String,
+    busy: tokio::sync::Mutex<()>,
+    expected: Mutex<Option<Expected>>,
+    progress: watch::Sender<Progress>,
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, String> {
+    spawn_blocking(work).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+async fn receive(link: &Link, patience: Duration) -> Result<Delivery, String> {
+    let link = link.try_clone().map_err(|e| e.to_string())?;
+    blocking(move || link.receive(patience)).await
+}
+
+/// What was received, if it is what was waited for.
+async fn expect(link: &Link, wanted: &Message, patience: Duration) -> Result<(), String> {
+    match receive(link, patience).await {
+        Ok(Delivery { message, .. }) if message == *wanted => Ok(()),
+        Ok(Delivery { message: Message::Refused { why }, .. }) => Err(why),
+        Ok(Delivery { message, .. }) => Err(format!("the new process says {message:?}")),
+        Err(why) => Err(format!("the new process is gone or stands still ({why})")),
+    }
+}
+
+/// The binary that is at the place of ours now: this one may have been replaced.
+fn own_binary() -> io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let text = path.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+}
+
+/// The arguments of this process, for one that takes its place.
+fn arguments(own: impl Iterator<Item = OsString>, control: &Path) -> Vec<OsString> {
+    let (mut arguments, mut own) = (Vec::new(), own);
+    while let Some(argument) = own.next() {
+        if argument == TAKE_OVER {
+            own.next();
+        } else if !argument.to_string_lossy().starts_with(&format!("{TAKE_OVER}=")) {
+            arguments.push(argument);
+        }
+    }
+    arguments.extend([TAKE_OVER.into(), control.into()]);
+    arguments
+}
+
+/// What answers on links of the control socket.
+pub(super) fn door(upgrader: Option<Arc<Upgrader>>) -> LinkDoor {
+    Arc::new(move |link: Link| match upgrader.clone() {
+        Some(upgrader) => drop(tokio::spawn(upgrader.meet(link))),
+        None => link.refuse("this gateway was started without a configuration file"),
+    })
+}
+
+impl Upgrader {
+    pub(super) fn new(
+        api: ApiState,
+        control: PathBuf,
+        listening: Vec<(String, OwnedFd)>,
+        workers: Vec<(String, Kept)>,
+        certificate: String,
+    ) -> Upgrader {
+        let (busy, expected) = (tokio::sync::Mutex::default(), Mutex::default());
+        let (progress, _) = watch::channel(Progress::Serving);
+        Upgrader { api, control, listening, workers, certificate, busy, expected, progress }
+    }
+
+    /// Answers on a link until it is done with.
+    pub(super) async fn meet(self: Arc<Self>, link: Link) {
+        let first = receive(&link, HELLO).await;
+        match first.map(|delivery| delivery.message) {
+            Ok(Message::Hello { .. } | Message::Upgrade { binary: Some(_), .. })
+                if !link.is_trusted() =>
+            {
+                link.refuse("only root and the gateway's own user may do that");
+            }
+            Ok(Message::Upgrade { binary, wait_ms }) => {
+                let wait = Duration::from_millis(wait_ms);
+                // To its end, whoever goes away meanwhile.
+                let own = self.clone();
+                let done = tokio::spawn(async move { own.upgrade(binary, wait).await }).await;
+                let done = done.map_err(|e| e.to_string()).and_then(|done| done);
+                match &done {
+                    Ok(upgraded) => drop(link.say(upgraded)),
+                    Err(why) => link.refuse(why),
+                }
+                self.over(done.map(drop));
+            }
+            Ok(hello @ Message::Hello { .. }) => self.meet_successor(link, hello).await,
+            Ok(other) => link.refuse(&format!("{other:?} is not understood")),
+            Err(why) => link.refuse(&why),
+        }
+    }
+
+    async fn meet_successor(self: Arc<Self>, link: Link, hello: Message) {
+        let expected = self.expect(None);
+        if let Some((pid, came)) = expected {
+            if link.peer() == Some(pid) {
+                // Who started it has the rest of it to do.
+                return drop(came.send((link, hello)));
+            }
+            self.expect(Some((pid, came)));
+        }
+        let Ok(_busy) = self.busy.try_lock() else { return link.refuse(UNDER_WAY) };
+        let Some(pid) = link.peer() else { return link.refuse("nobody knows its process") };
+        let who = Successor { pid, child: false };
+        let given = self.give(&link, hello, SETTLE, who).await;
+        if let Err(why) = &given {
+            tracing::warn!(code = %Code::UPGRADE, "no upgrade: {why}");
+            link.refuse(why);
+        }
+        self.over(given.map(drop));
+    }
+
+    /// Waits for the link of another process; returns whose was waited for before.
+    fn expect(&self, expected: Option<Expected>) -> Option<Expected> {
+        std::mem::replace(
+            &mut *self.expected.lock().unwrap_or_else(PoisonError::into_inner),
+            expected,
+        )
+    }
+
+    /// Who asked for an upgrade knows what came of it; if the calls are gone, this process may end.
+    fn over(&self, served: Result<(), String>) {
+        self.progress.send_if_modified(|progress| {
+            let released = *progress == Progress::Released;
+            if released {
+                *progress = Progress::Over(served);
+            }
+            released
+        });
+    }
+
+    /// Starts a successor and gives it our place.
+    async fn upgrade(
+        self: Arc<Self>,
+        binary: Option<PathBuf>,
+        wait: Duration,
+    ) -> Result<Message, String> {
+        let Ok(_busy) = self.busy.try_lock() else { return Err(UNDER_WAY.to_owned()) };
+        let done = self.start_and_give(binary, wait).await;
+        self.expect(None);
+        done.inspect_err(|why| tracing::warn!(code = %Code::UPGRADE, "no upgrade: {why}"))
+    }
+
+    async fn start_and_give(
+        &self,
+        binary: Option<PathBuf>,
+        wait: Duration,
+    ) -> Result<Message, String> {
+        let binary = binary.map_or_else(own_binary, Ok).map_err(|e| e.to_string())?;
+        let cannot = |e: io::Error| format!("{} cannot be started: {e}", binary.display());
+        let mut child = Command::new(&binary)
+            .args(arguments(std::env::args_os().skip(1), &self.control))
+            .env(GUARDED, "1")
+            .env_remove("LISTEN_FDNAMES")
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(cannot)?;
+        let (came, coming) = oneshot::channel();
+        let who = Successor { pid: child.id(), child: true };
+        self.expect(Some((child.id(), came)));
+        let met = tokio::select! {
+            met = timeout(HELLO, coming) => met.map_err(|_| "it says nothing".to_owned()),
+            why = ended(&mut child) => Err(why),
+        };
+        let given = match met {
+            Ok(Ok((link, hello))) => match self.give(&link, hello, wait, who).await {
+                Err(why) => {
+                    link.refuse(&why);
+                    Err(why)
+                }
+                given => given,
+            },
+            Ok(Err(_)) => Err("it is no longer waited for".to_owned()),
+            Err(why) => Err(format!("{} does not come up: {why}", binary.display())),
+        };
+        if given.is_err() {
+            // Most have ended by themselves, and said why in the log.
+            let _ = spawn_blocking(move || child.kill().and_then(|()| child.wait())).await;
+        }
+        given
+    }
+
+    /// What the process listens on, once more and by name.
+    pub(super) fn sockets(&self) -> Vec<(String, OwnedFd)> {
+        let again = |(name, socket): &(String, OwnedFd)| {
+            Some((name.clone(), socket.as_fd().try_clone_to_owned().ok()?))
+        };
+        let mut sockets: Vec<_> = self.listening.iter().filter_map(again).collect();
+        for (name, kept) in &self.workers {
+            let listener = kept.listener().map(|l| (format!("{name}-tcp"), OwnedFd::from(l)));
+            sockets.extend(kept.browsers().map(|s| (name.clone(), OwnedFd::from(s))));
+            sockets.extend(listener);
+        }
+        sockets
+    }
+
+    /// Gives a successor everything, in turn.
+    async fn give(
+        &self,
+        link: &Link,
+        hello: Message,
+        wait: Duration,
+        who: Successor,
+    ) -> Result<Message, String> {
+        let version = understood(hello)?;
+        let sockets = self.sockets();
+        let names = sockets.iter().map(|(name, _)| name.clone()).collect();
+        let all: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
+        let own = env!("CARGO_PKG_VERSION").to_owned();
+        link.send(&Message::Sockets { version: own, names }, self.certificate.as_bytes(), &all)
+            .map_err(|e| format!("the new process is gone: {e}"))?;
+        expect(link, &Message::Ready, READY).await?;
+        let calls = match self.settle_and_give(link, wait, &who).await {
+            Ok(calls) => calls,
+            Err(why) => {
+                let _ = self.api.ask(|gateway, _| gateway.refuse_for_upgrade(false)).await;
+                return Err(why);
+            }
+        };
+        // The successor's from here on. This process lets go of its files before it is told so.
+        let mut progress = self.progress.subscribe();
+        self.progress.send_replace(Progress::Gone(who.clone()));
+        let _ = progress.wait_for(|p| *p == Progress::Released).await;
+        let served = match link.say(&Message::Released) {
+            Ok(()) => expect(link, &Message::Serving, SERVING).await,
+            Err(e) => Err(e.to_string()),
+        };
+        served.map_err(|why| format!("it has the calls, but does not serve: {why}"))?;
+        Ok(Message::Upgraded { version, pid: who.pid, calls })
+    }
+
+    /// Waits for calls that ring, and gives the successor all of them. An error: all goes on here.
+    async fn settle_and_give(
+        &self,
+        link: &Link,
+        wait: Duration,
+        who: &Successor,
+    ) -> Result<usize, String> {
+        let asked = |e: crate::api::Problem| e.detail;
+        self.api.ask(|gateway, _| gateway.refuse_for_upgrade(true)).await.map_err(asked)?;
+        let until = Instant::now() + wait;
+        while self.api.ask(|gateway, _| gateway.unsettled()).await.map_err(asked)? > 0
+            && Instant::now() < until
+        {
+            tokio::time::sleep(LOOK).await;
+        }
+        let (tell, told) = oneshot::channel();
+        let (taken, commit) = oneshot::channel();
+        let began = Instant::now();
+        let asks = HandOver { tell, taken: commit };
+        self.api.inbox.give(Arrival::HandOver(asks)).await;
+        let stopped = |_| "the gateway is stopping".to_owned();
+        let HandedOver { calls, draining, pairs } =
+            told.await.map_err(stopped)?.map_err(|e| format!("the calls cannot be given: {e}"))?;
+        let count = calls.calls.len();
+        let sending = link.try_clone().map_err(|e| e.to_string())?;
+        blocking(move || send_calls(&sending, &calls, draining, &pairs)).await?;
+        expect(link, &Message::Taken, TAKEN).await?;
+        let (ack, acked) = oneshot::channel();
+        let late = "the new process took too long to read the calls".to_owned();
+        taken.send(ack).map_err(|_| late.clone())?;
+        acked.await.map_err(|_| late)?;
+        // Whether this arrives or not: nothing is ever sent from here again.
+        let _ = link.say(&Message::Go);
+        let stood = began.elapsed();
+        tracing::info!("{count} calls go to process {} after {stood:.1?}", who.pid);
+        Ok(count)
+    }
+
+    /// The successor, once the calls are its own.
+    pub(super) fn successor(&self) -> Option<Successor> {
+        match &*self.progress.borrow() {
+            Progress::Gone(who) => Some(who.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits until the calls are a successor's.
+    pub(super) async fn gone(&self) -> Option<Successor> {
+        let mut progress = self.progress.subscribe();
+        let gone = progress.wait_for(|p| matches!(p, Progress::Gone(_))).await;
+        drop(gone);
+        self.successor()
+    }
+
+    /// This process has let go of its files. Waits until the successor serves.
+    pub(super) async fn released(&self) -> Result<(), String> {
+        self.progress.send_replace(Progress::Released);
+        let mut progress = self.progress.subscribe();
+        match progress.wait_for(|p| matches!(p, Progress::Over(_))).await.as_deref() {
+            Ok(Progress::Over(served)) => served.clone(),
+            _ => Err("nobody waits for it".to_owned()),
+        }
+    }
+}
+
+/// What version a successor has, if it can take our place.
+fn understood(hello: Message) -> Result<String, String> {
+    let Message::Hello { protocol, version, reads } = hello else {
+        return Err(format!("the new process says {hello:?}"));
+    };
+    if protocol != PROTOCOL {
+        return Err(format!(
+            "version {version} hands over by protocol {protocol}, this one by {PROTOCOL}: drain \
+             and restart instead"
+        ));
+    }
+    if !reads.contains(&RECORDS) {
+        let reads = reads.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        return Err(format!(
+            "version {version} reads calls of format {reads}, and this one writes {RECORDS}: \
+             drain and restart instead"
+        ));
+    }
+    Ok(version)
+}
+
+/// How a process ended, once it has.
+async fn ended(child: &mut Child) -> String {
+    loop {
+        match child.try_wait() {
+            Ok(None) => tokio::time::sleep(LOOK).await,
+            Ok(Some(status)) => return format!("it ended with {status}; its log says why"),
+            Err(e) => return e.to_string(),
+        }
+    }
+}
+
+fn send_calls(link: &Link, calls: &HandedCalls, draining: bool, pairs: &[Pair]) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(calls).map_err(io::Error::other)?;
+    let sockets: Vec<BorrowedFd<'_>> =
+        pairs.iter().flat_map(|pair| [pair.rtp.as_fd(), pair.rtcp.as_fd()]).collect();
+    let ports = pairs.iter().map(|pair| pair.port).collect();
+    link.send(&Message::Calls { draining, ports }, &bytes, &sockets)
+}
+
+impl Core {
+    /// Gives all calls to a successor. False: nobody took them, and all goes on.
+    pub(super) async fn hand_over(
+        &mut self,
+        asked: HandOver,
+        arrivals: &mut mpsc::Receiver<Queued>,
+    ) -> bool {
+        let mut out = Vec::new();
+        self.take_waiting(arrivals, &mut out);
+        let frozen = self.freeze();
+        // What workers said last, and what has come by connections.
+        self.take_waiting(arrivals, &mut out);
+        let given = frozen.map(|(media, pairs)| {
+            let calls = self.gateway.all_calls(Instant::now());
+            let calls = HandedCalls { taken: crate::boot::uptime(), calls, media };
+            HandedOver { calls, draining: self.gateway.gauges().draining, pairs }
+        });
+        let possible = given.is_ok();
+        if asked.tell.send(given).is_ok()
+            && possible
+            && let Ok(Ok(ack)) = timeout(STILL, asked.taken).await
+            && ack.send(()).is_ok()
+        {
+            self.inbox.leave();
+            return true;
+        }
+        self.workers.iter().for_each(crate::worker::Worker::thaw);
+        false
+    }
+
+    fn take_waiting(
+        &mut self,
+        arrivals: &mut mpsc::Receiver<Queued>,
+        out: &mut Vec<crate::call::Output>,
+    ) {
+        for _ in 0..super::CORE_QUEUE {
+            let Ok(queued) = arrivals.try_recv() else { return };
+            self.take_queued(queued, arrivals.len(), out);
+        }
+    }
+
+    #[allow(clippy::type_complexity, reason = "it goes on as two fields")]
+    fn freeze(&self) -> io::Result<(Vec<(u64, crate::worker::MediaSnapshot)>, Vec<Pair>)> {
+        let (mut media, mut pairs) = (Vec::new(), Vec::new());
+        for worker in &self.workers {
+            let frozen = worker.freeze(FREEZE)?;
+            media.extend(frozen.sessions);
+            pairs.extend(frozen.pairs);
+        }
+        Ok((media, pairs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_gets_the_arguments_of_this_process() {
+        let given = |own: &[&str]| {
+            let own = own.iter().map(OsString::from);
+            let all = arguments(own, Path::new("/run/c.sock"));
+            all.iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        };
+        let wanted = "serve -c a.toml --log json --take-over /run/c.sock";
+        assert_eq!(given(&["serve", "-c", "a.toml", "--log", "json"]), wanted);
+        let before = ["serve", "-c", "a.toml", "--take-over", "/x", "--log", "json"];
+        assert_eq!(given(&before), wanted);
+        assert_eq!(given(&["serve", "--take-over=/x"]), "serve --take-over /run/c.sock");
+    }
+
+    #[test]
+    fn a_successor_must_read_what_is_written_here() {
+        let hello = |protocol, reads: &[u16]| {
+            let (version, reads) = ("9.9".to_owned(), reads.to_vec());
+            understood(Message::Hello { protocol, version, reads })
+        };
+        assert_eq!(hello(PROTOCOL, &[7, RECORDS]), Ok("9.9".to_owned()));
+        let why = hello(PROTOCOL, &[97, 98]).expect_err("another format");
+        assert!(why.contains("9.9 reads calls of format 97, 98, and this one writes"), "{why}");
+        assert!(hello(PROTOCOL + 1, &[RECORDS]).is_err());
+    }
+}

@@ -1,0 +1,286 @@
+//! A new process takes the place of the running one in mid-call: media goes on, peers are told
+//! nothing; and where it does not come up, the old one goes on as if nothing was.
+
+use crate::restart::{Voice, media_of, the_record_after};
+use crate::server::{Server, Trunk, accepted, reply};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::time::Duration;
+use webtrunk::handover::{Link, Message, PROTOCOL};
+
+/// No figure of the gateway: what a debug build on a shared machine keeps to. It is measured by
+/// `interop/soak`.
+const GAP: Duration = Duration::from_millis(1_000);
+const SOON: Duration = Duration::from_secs(10);
+const OUT: &str =
+    "[[route]]\nname = \"Out\"\nmatch = \"700\"\ndo = [{ dial = [\"trunk:peer\"] }]\n";
+
+fn lives(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_trunks_call_goes_on_in_a_new_process_again_and_again() {
+    let mut server = Server::start("");
+    let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
+    let ok = trunk.call_with_media("9196", voice.port());
+    voice.speak(media_of(&ok));
+    voice.hears(&server, 100);
+    for _ in 0..2 {
+        let before = server.pid();
+        let said = server.upgrade(&[]);
+        assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
+        assert!(said.out.contains(", 1 calls go on"), "{said:?}");
+        assert_ne!(server.pid(), before);
+        voice.hears(&server, 50);
+    }
+    let (jumps, gap) = voice.breaks();
+    assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
+    assert!(!trunk.was_told_something(), "{}", server.log());
+    trunk.hang_up();
+    the_record_after(&server, 2);
+    // Without systemd the first process stays as the others' parent; it ends as the last one does.
+    let last = server.pid();
+    server.stop();
+    assert!(!lives(last));
+}
+
+#[test]
+fn a_browsers_call_goes_on_in_a_new_process() {
+    let mut server = Server::start_with_routes(OUT);
+    let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
+    let socket = server.socket();
+    let phone = std::thread::spawn(move || {
+        let control = socket.to_str().expect("UTF-8");
+        let login = ["--as", "alice", "--password", "secret-a"];
+        let more = ["--for", "10s", "--control", control];
+        Server::offline(&[&["call", "700"][..], &login, &more].concat())
+    });
+    let invite = trunk.answer_with_media(voice.port());
+    voice.speak(media_of(&invite));
+    voice.hears(&server, 100);
+    let said = server.upgrade(&[]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
+    voice.hears(&server, 100);
+    let (jumps, gap) = voice.breaks();
+    assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
+    assert!(!trunk.was_told_something(), "{}", server.log());
+    trunk.expect("BYE");
+    let said = phone.join().expect("it ran");
+    assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
+    assert_eq!(the_record_after(&server, 1)["hangup_by"], "caller");
+}
+
+/// A script in the place of a new binary.
+fn script(server: &Server, text: &str) -> String {
+    let path = server.folder.join("next");
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    path.to_str().expect("UTF-8").to_owned()
+}
+
+/// A link of a process that says it is a successor.
+fn successor(server: &Server, reads: &[u16]) -> Link {
+    let stream = UnixStream::connect(server.socket()).expect("it listens");
+    let link = Link::new(stream).expect("a link");
+    let (version, reads) = ("9.9.9".to_owned(), reads.to_vec());
+    link.say(&Message::Hello { protocol: PROTOCOL, version, reads }).expect("said");
+    link
+}
+
+/// The format that this version writes, as it says itself.
+fn written(server: &Server) -> u16 {
+    let Message::Refused { why } = successor(server, &[]).receive(SOON).expect("a word").message
+    else {
+        panic!("it reads nothing")
+    };
+    let number = why.split_once("this one writes ").and_then(|(_, rest)| rest.split_once(':'));
+    number.and_then(|(number, _)| number.parse().ok()).expect("a number")
+}
+
+#[test]
+fn where_no_new_process_comes_up_the_old_one_goes_on() {
+    let mut server = Server::start("");
+    let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
+    let ok = trunk.call_with_media("9196", voice.port());
+    voice.speak(media_of(&ok));
+    voice.hears(&server, 50);
+    let before = server.pid();
+    let fails = |server: &mut Server, more: &[&str], why: &str| {
+        let said = server.upgrade(more);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains(why), "{said:?}\n{}", server.log());
+        assert_eq!(server.pid(), before);
+    };
+    fails(&mut server, &["--binary", "/nonexistent"], "cannot be started");
+    let ends = script(&server, "exit 7");
+    fails(&mut server, &["--binary", &ends], "it ended with exit status: 7");
+    server.edit("webtrunk.toml", "workers = 1", "workers = -1");
+    fails(&mut server, &[], "workers = -1");
+    server.edit("webtrunk.toml", "workers = -1", "workers = 1");
+    let refused = successor(&server, &[98, 99]).receive(SOON).expect("a word").message;
+    let Message::Refused { why } = refused else { panic!("{refused:?}") };
+    assert!(why.contains("9.9.9 reads calls of format 98, 99"), "{why}");
+    // One that dies with all calls in its hands; and meanwhile there is no other.
+    let link = successor(&server, &[written(&server)]);
+    let offered = link.receive(SOON).expect("a word");
+    assert!(matches!(&offered.message, Message::Sockets { names, .. }
+        if names.len() == offered.sockets.len() && names.iter().any(|name| name == "sip.udp")));
+    fails(&mut server, &[], "another upgrade is under way");
+    link.say(&Message::Ready).expect("said");
+    let given = link.receive(SOON).expect("a word");
+    let Message::Calls { draining: false, ports } = &given.message else { panic!("{given:?}") };
+    assert_eq!((ports.len(), given.sockets.len()), (1, 2));
+    drop((link, offered, given));
+    voice.hears(&server, 50);
+    let (jumps, gap) = voice.breaks();
+    assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
+    assert!(!trunk.was_told_something(), "{}", server.log());
+    // And a good one comes up after all of that.
+    assert_eq!(server.upgrade(&[]).code, 0, "{}", server.log());
+    voice.hears(&server, 50);
+    trunk.hang_up();
+    the_record_after(&server, 1);
+}
+
+#[test]
+fn a_call_that_rings_is_waited_for() {
+    let mut server = Server::start_with_routes(OUT);
+    let mut trunk = Trunk::new(&server);
+    trunk.ring("700");
+    let invite = trunk.expect("INVITE");
+    trunk.send(&reply(&invite).replacen("200 OK", "180 Ringing", 1));
+    let socket = server.socket();
+    let upgrade = std::thread::spawn(move || {
+        let control = ["--control", socket.to_str().expect("UTF-8")];
+        Server::offline(&[&["upgrade", "--wait", "20s"][..], &control].concat())
+    });
+    // New ones are refused meanwhile.
+    let status = || server.control("GET", "/api/v1/status", "");
+    server.until(|| status().contains("\"calls_left\":0,"));
+    trunk.send(&accepted(
+        &invite,
+        trunk.own,
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\n\
+        c=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4002 RTP/AVP 0\r\n",
+    ));
+    trunk.expect("ACK");
+    let said = upgrade.join().expect("it ran");
+    server.note_successor(&said);
+    assert!(said.code == 0 && said.out.contains(", 1 calls go on"), "{said:?}");
+    assert!(server.log().contains("upgraded: 1 of 1 calls go on"), "{}", server.log());
+    let status = server.control("GET", "/api/v1/status", "");
+    assert!(!status.contains("\"calls_left\":0,"), "{status}");
+}
+
+#[test]
+fn a_call_that_rings_for_too_long_is_ended_on_both_sides() {
+    let mut server = Server::start_with_routes(OUT);
+    let mut trunk = Trunk::new(&server);
+    trunk.ring("700");
+    let invite = trunk.expect("INVITE");
+    trunk.send(&reply(&invite).replacen("200 OK", "180 Ringing", 1));
+    trunk.expect("SIP/2.0 180");
+    let said = server.upgrade(&["--wait", "0s"]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
+    trunk.expect("SIP/2.0 503");
+    // Its INVITE is repeated first: a CANCEL follows a provisional response only.
+    trunk.send(&reply(&invite).replacen("200 OK", "180 Ringing", 1));
+    trunk.expect("CANCEL");
+}
+
+#[test]
+fn systemd_is_told_whose_place_it_is_and_a_drain_goes_on() {
+    let folder = crate::server::folder("upgrade-notify");
+    let path = folder.join("notify.sock");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(SOON)).expect("set");
+    let told = || {
+        let mut buf = [0; 256];
+        let n = socket.recv(&mut buf).expect("it is told");
+        String::from_utf8_lossy(&buf[..n]).into_owned()
+    };
+    let until = |wanted: &str| {
+        let all: Vec<String> =
+            std::iter::repeat_with(told).take_while(|said| said != wanted).collect();
+        let other = |said: &String| said == "WATCHDOG=1" || said.starts_with("FDSTORE=1\n");
+        assert!(all.iter().all(other), "{all:?} before {wanted}");
+    };
+    let mut server = Server::start_notifying(&path);
+    until("READY=1");
+    assert_eq!(server.run(&["drain", "--no-wait"]).code, 0);
+    let first = server.pid();
+    let said = server.upgrade(&[]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
+    until(&format!("MAINPID={}", server.pid()));
+    until("READY=1");
+    server.until(|| !lives(first));
+    server.until(|| server.get("/readyz").starts_with("HTTP/1.1 503"));
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+/// What a process has systemd keep with its next word, by name.
+fn stored_next(socket: &UnixDatagram) -> Option<(String, OwnedFd)> {
+    let mut buf = [0; 256];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [IoSliceMut::new(&mut buf)];
+    let read = recvmsg(socket, &mut parts, &mut control, RecvFlags::empty());
+    let n = read.expect("it is told").bytes;
+    let mut sockets: Vec<OwnedFd> = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(some) = message {
+            sockets.extend(some);
+        }
+    }
+    let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+    Some((text.strip_prefix("FDSTORE=1\nFDNAME=")?.to_owned(), sockets.pop()?))
+}
+
+/// What a process has systemd keep until all of these were kept.
+fn stored(socket: &UnixDatagram, wanted: &[&str]) -> Vec<(String, OwnedFd)> {
+    let mut all: Vec<(String, OwnedFd)> = Vec::new();
+    while !wanted.iter().all(|name| all.iter().any(|(of, _)| of == name)) {
+        all.extend(stored_next(socket));
+    }
+    all
+}
+
+#[test]
+fn sockets_that_systemd_kept_are_read_by_the_next_process() {
+    let folder = crate::server::folder("fd-store");
+    let path = folder.join("notify.sock");
+    let socket = UnixDatagram::bind(&path).expect("a socket");
+    socket.set_read_timeout(Some(SOON)).expect("set");
+    let mut server = Server::start_notifying(&path);
+    let mut kept = stored(&socket, &["web.listen", "sip.udp", "metrics.listen", "media-0"]);
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    // The pair of the call, too.
+    let mut pair = Vec::new();
+    while pair.len() < 2 {
+        let names = ["rtp-", "rtcp-"];
+        let one = stored_next(&socket);
+        pair.extend(one.filter(|(name, _)| names.iter().any(|start| name.starts_with(start))));
+    }
+    server.kill();
+    // It comes while nobody is there: the port is open all the same.
+    trunk.ring("9196");
+    let mut take = |name: &str| {
+        let at = kept.iter().position(|(of, _)| of == name).expect("it was kept");
+        kept.swap_remove(at)
+    };
+    let (udp, other) = (take("sip.udp").1, take("media-0").1);
+    drop((kept, pair));
+    // What nobody wants any more is forgotten.
+    server.start_again_with([("sip.udp", udp), ("sip.tls", other)], &path);
+    trunk.expect("SIP/2.0 200");
+    let mut buf = [0; 256];
+    let forgets = |n: usize, buf: &[u8]| buf[..n] == *b"FDSTOREREMOVE=1\nFDNAME=sip.tls";
+    while !socket.recv(&mut buf).is_ok_and(|n| forgets(n, &buf)) {}
+    let _ = std::fs::remove_dir_all(folder);
+}
