@@ -17,6 +17,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Entries of one table; beyond them those that were not asked for longest go.
 const MAX_REMEMBERED: usize = 20_000;
+/// Requests of a user in a second that are passed on to the node that has its call.
+const MOST_PASSED_ON: u32 = 50;
 /// Calls in a minute that one user or trunk makes by routes that are exempt from limits.
 const MOST_EMERGENCY: u32 = 10;
 
@@ -96,6 +98,8 @@ pub struct Brakes {
     texts: Recent<String, Window>,
     /// Texts of a source in this minute.
     texts_of_source: Recent<Source, Window>,
+    /// Requests of a user that were passed on in this second.
+    passed_on: Recent<String, Window>,
     /// What calls to trunks come to.
     pub(crate) fraud: FraudBrake,
 }
@@ -108,12 +112,29 @@ impl Default for Brakes {
             emergencies: Recent::new(MINUTE),
             texts: Recent::new(MINUTE),
             texts_of_source: Recent::new(MINUTE),
+            passed_on: Recent::new(SECOND),
             fraud: FraudBrake::default(),
         }
     }
 }
 
 impl Brakes {
+    /// Counts one more request of `user` that another node has to serve.
+    ///
+    /// # Errors
+    /// 503: those of this second were passed on.
+    pub(crate) fn passed_on(&mut self, now: Instant, user: &str) -> Result<(), Refusal> {
+        let window = self.passed_on.entry(now, user.to_owned());
+        window.take(now, SECOND, MOST_PASSED_ON).map_err(|_| {
+            Refusal::new(
+                503,
+                format!("{user} has sent its {MOST_PASSED_ON} requests of this second"),
+            )
+            .code(Code::LIMIT)
+            .retry_after(2)
+        })
+    }
+
     /// Counts one more call of `user`, who may begin `most` in a second.
     ///
     /// # Errors

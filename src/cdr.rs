@@ -252,7 +252,7 @@ pub struct Cdr {
     /// Digits sent by INFO that the caller's, the callee's side refused.
     pub digits_refused: [u32; 2],
     /// A `ring` step that found nobody registered, in words.
-    pub nobody_there: Option<String>,
+    pub nobody_there: Option<(Code, String)>,
     /// The first message of a peer that could not be used, in words.
     pub unreadable: Option<String>,
     /// Said once the call is over.
@@ -294,7 +294,7 @@ pub(crate) struct CdrSnapshot {
     remotes: [Option<IpAddr>; 2],
     offered: Vec<IpAddr>,
     digits_refused: [u32; 2],
-    nobody_there: Option<String>,
+    nobody_there: Option<(u16, String)>,
     unreadable: Option<String>,
     tags: BTreeMap<String, String>,
     transfers: Vec<String>,
@@ -332,7 +332,7 @@ impl Cdr {
             remotes: self.remotes,
             offered: self.offered.clone(),
             digits_refused: self.digits_refused,
-            nobody_there: self.nobody_there.clone(),
+            nobody_there: self.nobody_there.as_ref().map(|(code, why)| (code.0, why.clone())),
             unreadable: self.unreadable.clone(),
             tags: self.tags.clone(),
             transfers: self.transfers.clone(),
@@ -377,7 +377,7 @@ impl Cdr {
             remotes: snapshot.remotes,
             offered: snapshot.offered,
             digits_refused: snapshot.digits_refused,
-            nobody_there: snapshot.nobody_there,
+            nobody_there: snapshot.nobody_there.map(|(code, why)| (Code(code), why)),
             unreadable: snapshot.unreadable,
             tags: snapshot.tags,
             transfers: snapshot.transfers,

@@ -395,6 +395,31 @@ pub struct Api {
     pub metrics: Option<SocketAddr>,
 }
 
+/// Several gateways as one: who this node is, and how the others are found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClusterSettings {
+    pub node: String,
+    pub store: StoreSettings,
+    /// What all nodes share.
+    pub key: Secret,
+    pub listen: SocketAddr,
+    /// Where the others reach us.
+    pub advertise: SocketAddr,
+}
+
+/// A store of the Redis protocol.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoreSettings {
+    /// Its URL, or those of its sentinels.
+    pub urls: Vec<String>,
+    /// What the sentinels call the primary.
+    pub sentinel: Option<String>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    /// Who signed its certificate; `None`: an authority of the system.
+    pub ca: Option<PathBuf>,
+}
+
 impl Config {
     /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had.
     /// Connections are known by these numbers.
@@ -443,6 +468,7 @@ pub struct Config {
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
     pub sip: SipSettings,
+    pub cluster: Option<ClusterSettings>,
     pub media: Media,
     pub limits: Limits,
     pub fraud: FraudLimits,

@@ -31,6 +31,7 @@ pub mod media;
 pub mod config;
 
 pub mod brakes;
+pub mod cluster;
 pub mod flow;
 pub(crate) mod fraud;
 pub mod registrar;
@@ -55,6 +56,8 @@ pub mod api;
 pub mod journal;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod state;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
+pub mod store;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod telemetry;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
@@ -92,13 +95,13 @@ pub const LAYERS: &[&[&str]] = &[
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["brakes", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
+    &["brakes", "cluster", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
     &["cdr"],
     &["event"],
     &["call"],
     &["recorder"],
     &["gateway"],
-    &["api", "journal", "state", "telemetry", "transport", "web", "webhook"],
+    &["api", "journal", "state", "store", "telemetry", "transport", "web", "webhook"],
     &["fuzzing", "node"],
 ];
 
@@ -144,6 +147,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "admission",
                 "call_table",
                 "challenges",
+                "cluster",
                 "credential",
                 "overload",
                 "token",
@@ -151,6 +155,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "unproved",
             ],
             &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
+            &["edge"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "restore", "takeover"],
         ],

@@ -9,7 +9,7 @@ mod reload;
 mod survival;
 mod watchdog;
 
-use self::core::{Core, Told};
+use self::core::{ClusterLinks, Core, Told};
 use crate::api::access::Access;
 use crate::api::metrics::NodeMetrics;
 use crate::api::server::Changes;
@@ -26,9 +26,11 @@ use crate::media::dtls;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
 use crate::state::State;
+use crate::store::Store;
 use crate::telemetry::Exporter;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
+use crate::transport::nodes::{self, NodeTls};
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, Inbox, tcp, tls};
 use crate::web::{self, WebPort};
@@ -62,12 +64,15 @@ pub struct Node {
     api: ApiState,
     core: tokio::task::JoinHandle<()>,
     telling: Option<webhook::Telling>,
+    store: Option<Store>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     pub web: SocketAddr,
     pub udp: Option<SocketAddr>,
     pub tcp: Option<SocketAddr>,
     pub tls: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
+    /// Where other nodes connect.
+    pub cluster: Option<SocketAddr>,
     /// The control socket, where one could be made.
     pub control: Option<PathBuf>,
 }
@@ -141,6 +146,7 @@ impl Node {
         let mut watched = vec![("core".to_owned(), pulse.clone())];
         watched.extend(starter.setups.iter().map(|s| (s.name.clone(), s.pulse.clone())));
         let journal = journal(&config, &state, &metrics)?;
+        let links = links(&config, &inbox)?;
         let identity = NodeIdentity {
             fingerprint: dtls.fingerprint.clone(),
             workers: workers.len(),
@@ -187,6 +193,7 @@ impl Node {
             connections: HashMap::new(),
             tls_trunks,
             dns: Dns::new(),
+            links: links.clone(),
             journal,
             state,
             kept: kept::KeptCalls::new(),
@@ -208,7 +215,8 @@ impl Node {
         let at = bound.at;
         let (control, control_at) =
             control.map_or((None, None), |(listener, path)| (Some(listener), Some(path)));
-        let mut tasks = bound.serve(web_port, &api);
+        let tls = links.as_ref().map(|links| links.tls.clone());
+        let mut tasks = bound.serve(web_port, tls, &api);
         tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
         let core = tokio::spawn(core.run(arrivals));
@@ -219,12 +227,14 @@ impl Node {
             api,
             core,
             telling,
+            store: links.map(|links| links.store),
             tasks,
             web: at.web,
             udp: at.udp,
             tcp: at.tcp,
             tls: at.tls,
             metrics: at.metrics,
+            cluster: at.cluster,
             control: control_at,
         })
     }
@@ -281,6 +291,9 @@ impl Node {
             self.core.abort();
             let _ = self.core.await;
         }
+        if let Some(store) = self.store {
+            store.leave().await;
+        }
         if let Some(telling) = self.telling {
             telling.stop().await;
         }
@@ -297,6 +310,7 @@ struct Bound {
     tcp: Option<TcpListener>,
     tls: Option<(TcpListener, tokio_rustls::TlsAcceptor)>,
     metrics: Option<TcpListener>,
+    cluster: Option<TcpListener>,
     at: Places,
 }
 
@@ -308,6 +322,7 @@ struct Places {
     tcp: Option<SocketAddr>,
     tls: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
+    cluster: Option<SocketAddr>,
 }
 
 impl Bound {
@@ -328,6 +343,8 @@ impl Bound {
         }
         let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
         let metrics = listen_if(config.api.metrics, "metrics.listen").await?;
+        let cluster = config.cluster.as_ref().map(|c| c.listen);
+        let cluster = listen_if(cluster, "cluster.listen").await?;
         let of = |listener: Option<&TcpListener>| listener.map(TcpListener::local_addr).transpose();
         let at = Places {
             web: web.local_addr()?,
@@ -335,17 +352,25 @@ impl Bound {
             tcp: of(tcp.as_ref())?,
             tls: of(tls.as_ref().map(|(l, _)| l))?,
             metrics: of(metrics.as_ref())?,
+            cluster: of(cluster.as_ref())?,
         };
-        Ok(Bound { web, udp, tcp, tls, metrics, at })
+        Ok(Bound { web, udp, tcp, tls, metrics, cluster, at })
     }
 
     /// Accepts on every listener, until the tasks are aborted.
-    fn serve(self, web_port: Arc<WebPort>, api: &ApiState) -> Vec<tokio::task::JoinHandle<()>> {
+    fn serve(
+        self,
+        web_port: Arc<WebPort>,
+        nodes: Option<NodeTls>,
+        api: &ApiState,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
         let inbox = || api.inbox.clone();
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
         let refused = || api.metrics.refused_connections.clone();
         tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused()))));
+        let nodes = self.cluster.zip(nodes);
+        tasks.extend(nodes.map(|(l, tls)| tokio::spawn(nodes::serve(l, tls, inbox(), refused()))));
         let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused()));
         tasks.extend(tls.map(tokio::spawn));
         tasks
@@ -364,6 +389,13 @@ impl Bound {
             unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
         })
     }
+}
+
+/// What leads to the rest of the cluster, if the node is part of one.
+fn links(config: &Config, inbox: &Inbox) -> anyhow::Result<Option<ClusterLinks>> {
+    let Some(settings) = &config.cluster else { return Ok(None) };
+    let store = Store::start(settings, &config.domain, inbox.clone())?;
+    Ok(Some(ClusterLinks { store, tls: NodeTls::new(settings)? }))
 }
 
 /// Starts telling the events' web application.

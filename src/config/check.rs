@@ -2,6 +2,7 @@
 
 mod around;
 pub mod certificates;
+mod cluster;
 mod hosts;
 mod names;
 mod operators;
@@ -221,6 +222,7 @@ impl Check {
         let web_tls = self.tls(f.web.tls);
         let trusted_proxies = self.nets(&f.web.trusted_proxies, PROXIES);
         let proxy_protocol = self.nets(&f.web.proxy_protocol, PROXIES);
+        let cluster = self.cluster(f.cluster);
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
@@ -258,6 +260,7 @@ impl Check {
             udp,
             tcp,
             sip,
+            cluster,
             media,
             limits,
             fraud: self.fraud(f.fraud),

@@ -1,6 +1,7 @@
 //! What `serve`, or the first call, would stumble over: names, ports, folders, numbers.
 
 use super::Check;
+use super::cluster::CLUSTER_LISTEN;
 use crate::config::problem::ConfigProblem;
 use crate::config::schema::{self, Spanned};
 use ipnet::IpNet;
@@ -214,6 +215,7 @@ impl Check {
             self.listener("sip.tls", false, f.sip.tls.as_ref()),
             web,
             self.listener("metrics.listen", false, f.metrics.listen.as_ref()),
+            self.cluster_listener(f),
             (browser > 0).then(|| media("media.browser_port", true, (browser, last), None)),
             (browser > 0 && over_tcp)
                 .then(|| media("media.browser_port (ICE over TCP)", false, (browser, last), None)),
@@ -229,6 +231,22 @@ impl Check {
             for other in all[n + 1..].iter().filter(|o| one.clashes(o)) {
                 self.clash(one, other);
             }
+        }
+    }
+
+    /// Where the other nodes of a cluster connect.
+    fn cluster_listener(&mut self, f: &schema::File) -> Option<NamedListener> {
+        let at = f.cluster.as_ref()?.get_ref().listen.as_ref();
+        let any = |at: SocketAddr| NamedListener {
+            key: "cluster.listen",
+            udp: false,
+            ip: at.ip(),
+            ports: (at.port(), at.port()),
+            at: None,
+        };
+        match at {
+            Some(at) => self.listener("cluster.listen", false, Some(at)),
+            None => Some(any(CLUSTER_LISTEN)),
         }
     }
 
