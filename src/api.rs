@@ -17,6 +17,7 @@ pub(crate) mod pcap;
 pub mod schemas;
 pub(crate) mod server;
 pub(crate) mod sessions;
+mod settings;
 pub(crate) mod slices;
 pub mod socket;
 pub(crate) mod trunks;

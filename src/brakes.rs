@@ -6,6 +6,7 @@ use crate::config::Limits;
 use crate::dialplan::Route;
 use crate::errors::Code;
 use crate::fraud::FraudBrake;
+use crate::pace::Pace;
 use crate::sip::status::Refusal;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -56,28 +57,6 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
     }
 }
 
-/// What was counted since the window began.
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    since: Option<Instant>,
-    count: u32,
-}
-
-impl Window {
-    /// Counts one more, or returns how long until one more may come.
-    fn take(&mut self, now: Instant, length: Duration, most: u32) -> Result<(), Duration> {
-        let end = self.since.map(|since| since + length).filter(|end| *end > now);
-        if end.is_none() {
-            *self = Window { since: Some(now), count: 0 };
-        }
-        if self.count >= most {
-            return Err(end.map_or(length, |end| end - now));
-        }
-        self.count += 1;
-        Ok(())
-    }
-}
-
 /// Where a text comes from.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Source {
@@ -89,17 +68,17 @@ pub(crate) enum Source {
 #[derive(Debug)]
 pub struct Brakes {
     /// New calls of a user in this second.
-    calls: Recent<String, Window>,
+    calls: Recent<String, Pace>,
     /// Calls of a user by a route with a limit: when, the oldest first.
     by_route: Recent<(String, String), VecDeque<Instant>>,
     /// Calls by routes exempt from limits, of a user or trunk in this minute.
-    emergencies: Recent<String, Window>,
+    emergencies: Recent<String, Pace>,
     /// Texts of a user in this minute.
-    texts: Recent<String, Window>,
+    texts: Recent<String, Pace>,
     /// Texts of a source in this minute.
-    texts_of_source: Recent<Source, Window>,
+    texts_of_source: Recent<Source, Pace>,
     /// Requests of a user that were passed on in this second.
-    passed_on: Recent<String, Window>,
+    passed_on: Recent<String, Pace>,
     /// What calls to trunks come to.
     pub(crate) fraud: FraudBrake,
 }
@@ -125,7 +104,7 @@ impl Brakes {
     /// 503: those of this second were passed on.
     pub(crate) fn passed_on(&mut self, now: Instant, user: &str) -> Result<(), Refusal> {
         let window = self.passed_on.entry(now, user.to_owned());
-        window.take(now, SECOND, MOST_PASSED_ON).map_err(|_| {
+        window.take_within(now, SECOND, MOST_PASSED_ON).map_err(|_| {
             Refusal::new(
                 503,
                 format!("{user} has sent its {MOST_PASSED_ON} requests of this second"),
@@ -140,7 +119,7 @@ impl Brakes {
     /// # Errors
     /// 503: those were made.
     pub(crate) fn call(&mut self, now: Instant, user: &str, most: u32) -> Result<(), Refusal> {
-        self.calls.entry(now, user.to_owned()).take(now, SECOND, most).map_err(|_| {
+        self.calls.entry(now, user.to_owned()).take_within(now, SECOND, most).map_err(|_| {
             Refusal::new(503, format!("{user} has made its {most} calls of this second"))
                 .code(Code::LIMIT)
                 .retry_after(2)
@@ -152,7 +131,8 @@ impl Brakes {
     /// # Errors
     /// 503: nobody has so many emergencies.
     pub(crate) fn emergency(&mut self, now: Instant, who: &str) -> Result<(), Refusal> {
-        let taken = self.emergencies.entry(now, who.to_owned()).take(now, MINUTE, MOST_EMERGENCY);
+        let taken =
+            self.emergencies.entry(now, who.to_owned()).take_within(now, MINUTE, MOST_EMERGENCY);
         taken.map_err(|wait| {
             let why = format!("{who} has made {MOST_EMERGENCY} emergency calls in this minute");
             let wait = wait.as_secs() as u32 + 1;
@@ -199,7 +179,7 @@ impl Brakes {
         };
         let most = limits.texts_per_minute;
         if let Some(user) = user
-            && let Err(wait) = self.texts.entry(now, user.to_owned()).take(now, MINUTE, most)
+            && let Err(wait) = self.texts.entry(now, user.to_owned()).take_within(now, MINUTE, most)
         {
             return told(user, "texts_per_minute", most, wait);
         }
@@ -212,7 +192,7 @@ impl Brakes {
             Source::Address(ip) => Source::Address(network_of(ip)),
             trunk @ Source::Trunk(_) => trunk,
         };
-        match self.texts_of_source.entry(now, source).take(now, MINUTE, most) {
+        match self.texts_of_source.entry(now, source).take_within(now, MINUTE, most) {
             Ok(()) => Ok(()),
             Err(wait) => told(&who, "texts_per_minute_of_source", most, wait),
         }
@@ -225,24 +205,15 @@ mod tests {
 
     #[test]
     fn a_table_of_counters_is_bounded_and_the_busy_ones_stay() {
-        let (start, mut table) = (Instant::now(), Recent::<u32, Window>::new(MINUTE));
+        let (start, mut table) = (Instant::now(), Recent::<u32, u32>::new(MINUTE));
         for n in 0..10 * MAX_REMEMBERED as u32 {
-            table.entry(start, n).count += 1;
-            table.entry(start, u32::MAX).count += 1;
+            *table.entry(start, n) += 1;
+            *table.entry(start, u32::MAX) += 1;
             assert!(table.len() <= MAX_REMEMBERED);
         }
-        assert_eq!(table.entry(start, u32::MAX).count, 10 * MAX_REMEMBERED as u32);
+        assert_eq!(*table.entry(start, u32::MAX), 10 * MAX_REMEMBERED as u32);
         table.entry(start + MINUTE, 7);
         table.entry(start + 2 * MINUTE, 8);
         assert!(table.len() <= 2, "what nobody asked for is forgotten");
-    }
-
-    #[test]
-    fn a_window_lets_its_number_through_and_says_how_long_to_wait() {
-        let (start, mut window) = (Instant::now(), Window::default());
-        assert!((0..3).all(|_| window.take(start, MINUTE, 3).is_ok()));
-        let later = start + Duration::from_secs(40);
-        assert_eq!(window.take(later, MINUTE, 3), Err(Duration::from_secs(20)));
-        assert_eq!(window.take(start + MINUTE, MINUTE, 3), Ok(()));
     }
 }

@@ -18,9 +18,12 @@ use std::time::{Duration, Instant};
 /// Whose side the cause is on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Blame {
+    /// Nothing went wrong: talked, busy, declined, cancelled.
     #[default]
     Nobody,
+    /// Their device, network or number.
     Caller,
+    /// Their device, network or number.
     Callee,
     /// This gateway: its configuration, its limits.
     Gateway,
@@ -43,8 +46,11 @@ impl fmt::Display for Blame {
 /// What is said of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Diagnosis {
+    /// What it is, with its likely cause and fix.
     pub code: Code,
+    /// Where to look first.
     pub side: Blame,
+    /// For people.
     pub sentence: String,
 }
 
@@ -58,7 +64,9 @@ impl Diagnosis {
 /// Who ended the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HangupBy {
+    /// By BYE or CANCEL.
     Caller,
+    /// By BYE or a refusal.
     Callee,
     /// A limit, a drain, a refusal of ours.
     Us,
@@ -82,11 +90,14 @@ impl HangupBy {
 /// their own words.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Party {
+    /// Somebody who logs in here.
     User {
+        /// As in the registrar.
         name: String,
         /// Its `+sip.instance`.
         instance: Option<String>,
     },
+    /// By name.
     Trunk(String),
     /// The first party of a call the API began, a number of no user.
     Number(String),
@@ -134,6 +145,7 @@ impl fmt::Display for Party {
 /// One try at a trunk or a user's flow.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Tried {
+    /// Whom it was sent to.
     pub target: Party,
     /// Final status; `None` if it was given up.
     pub status: Option<u16>,
@@ -198,7 +210,9 @@ impl EndReason {
 /// A time in which nobody had the call's media, because the gateway was started again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Interruption {
+    /// When media came again.
     pub at: Instant,
+    /// Without media.
     pub gap: Duration,
 }
 
@@ -210,36 +224,59 @@ pub(crate) fn kept(text: &str) -> String {
 /// The record, in monotonic time; the shell adds the wall clock.
 #[derive(Clone, Debug)]
 pub struct Cdr {
+    /// Its name everywhere.
     pub call: CallId,
+    /// When its INVITE came.
     pub start: Instant,
+    /// The first 180 or 183 from anybody.
     pub ringing: Option<Instant>,
+    /// The first 200.
     pub answered: Option<Instant>,
+    /// The last of both legs.
     pub end: Option<Instant>,
+    /// From a trunk.
     pub inbound: bool,
+    /// The dialplan's.
     pub context: String,
+    /// The last one taken.
     pub route: Option<String>,
+    /// Who called.
     pub from: Party,
     /// The caller's number and name, as its account or its trunk has them.
     pub from_number: String,
+    /// The caller's name, as shown to who is called.
     pub from_name: String,
     /// The number it claims in From.
     pub from_shown: String,
+    /// The caller's.
     pub user_agent: String,
+    /// As it was sent.
     pub dialled: String,
+    /// After normalisation; in E.164 if it could be.
     pub number: String,
+    /// The last that the caller was sent.
     pub status: u16,
     /// What ended it, by the registry of errors.
     pub code: Code,
+    /// Why it ended.
     pub why: String,
+    /// Who ended it.
     pub by: Option<HangupBy>,
+    /// In order.
     pub tried: Vec<Tried>,
+    /// The one that talked.
     pub answered_by: Option<Party>,
+    /// Call-ID of the caller's leg.
     pub a_call_id: String,
+    /// Call-ID of the callee's leg.
     pub b_call_id: Option<String>,
+    /// The callee's media endpoint.
     pub b_end: Option<LegId>,
     /// The caller's end of the media session.
     pub a_end: LegId,
+    /// The caller's media.
     pub a: Option<Statistics>,
+    /// The callee's media.
     pub b: Option<Statistics>,
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
     pub formats: [Vec<String>; 2],
@@ -248,6 +285,7 @@ pub struct Cdr {
     /// Where the SIP of the caller and of who answered came from, and the addresses browsers were
     /// offered.
     pub remotes: [Option<IpAddr>; 2],
+    /// Media addresses in the caller's offer.
     pub offered: Vec<IpAddr>,
     /// Digits sent by INFO that the caller's, the callee's side refused.
     pub digits_refused: [u32; 2],

@@ -26,10 +26,15 @@ pub const MAX_FRAME: usize = 1_920;
 /// A codec we speak.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Codec {
+    /// RFC 6716, 7587.
     Opus,
+    /// At 16 kHz, with a clock of 8 (RFC 3551 §4.5.2).
     G722,
+    /// G.711 mu-law.
     Pcmu,
+    /// G.711 A-law.
     Pcma,
+    /// Linear, 16 bits, 8 kHz.
     L16,
 }
 
@@ -195,6 +200,7 @@ enum Encoding {
 
 /// Encodes mono PCM.
 pub struct Encoder {
+    /// What it makes.
     pub codec: Codec,
     /// Samples a second it takes.
     pub rate: u32,

@@ -36,11 +36,15 @@ use std::time::Duration;
 /// How the web port is protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WebTls {
+    /// No TLS: `http` and `ws`.
     Off,
     /// An own certificate authority, kept in this folder.
     Local(PathBuf),
+    /// A certificate of the operator's.
     Files {
+        /// PEM, the chain with the host's own first.
         cert: PathBuf,
+        /// PEM.
         key: PathBuf,
     },
 }
@@ -57,14 +61,18 @@ pub enum Prefer {
 /// Reliable provisional responses (RFC 3262).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reliable {
+    /// Never said; a peer that requires it gets 420.
     Off,
+    /// Used if the peer offers it.
     Supported,
+    /// Required of the peer in each INVITE to it.
     Required,
 }
 
 /// What becomes of a party's REFER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refer {
+    /// 405 to each REFER.
     Refuse,
     /// The gateway makes the new call, under the rules of one the party makes itself.
     Execute,
@@ -75,18 +83,27 @@ pub enum Refer {
 /// A user who registers.
 #[derive(Clone, PartialEq, Debug)]
 pub struct User {
+    /// As in `[user.NAME]`, and the user part of the address of record.
     pub name: String,
+    /// For digest.
     pub password: Secret,
+    /// The number calls to which ring this user, in E.164.
     pub did: Option<String>,
     /// Caller ids the user may choose from by P-Preferred-Identity; the did is always one.
     pub numbers: Vec<String>,
+    /// Shown to who is called.
     pub display_name: Option<String>,
+    /// The dialplan of the user's calls.
     pub context: String,
+    /// At one time; `limits.calls_per_user` where `None`.
     pub max_calls: Option<usize>,
+    /// New calls in a second; no limit of its own where `None`.
     pub calls_per_second: Option<u32>,
+    /// May hand calls over by REFER.
     pub refer: bool,
     /// The limits of `fraud` hold for its calls.
     pub fraud_brake: bool,
+    /// What its calls may do beyond the dialplan.
     pub permits: Permits,
     /// Put into the record of each call.
     pub tags: BTreeMap<String, String>,
@@ -95,24 +112,31 @@ pub struct User {
 /// Where a key set is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySet {
+    /// Fetched, and fetched again when a token names a key it has not.
     Url(String),
+    /// Read at start and reload.
     File(PathBuf),
 }
 
 /// How tokens are judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JwtSettings {
+    /// The keys that tokens are signed with.
     pub jwks: KeySet,
+    /// What `aud` must name.
     pub audience: String,
+    /// What `iss` must be; not looked at where `None`.
     pub issuer: Option<String>,
     /// Dialplan of users whose token names none.
     pub context: Option<String>,
+    /// The URL may be of a private address.
     pub allow_private: bool,
 }
 
 /// Ways to log in besides passwords written in the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Auth {
+    /// Users by JSON Web Tokens.
     pub jwt: Option<JwtSettings>,
     /// Asked for users that are not written here.
     pub webhook: Option<Webhook>,
@@ -121,7 +145,9 @@ pub struct Auth {
 /// Where a trunk is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrunkUri {
+    /// A domain to be resolved, or a literal address.
     pub host: String,
+    /// `None` means what DNS says, then the transport's own.
     pub port: Option<u16>,
     /// Nothing: DNS chooses (RFC 3263 §4.1).
     pub transport: Option<UriTransport>,
@@ -154,6 +180,7 @@ pub struct TrunkTls {
     pub ca: Option<PathBuf>,
     /// The name the certificate must have; nothing: the URI's host (RFC 5922 §4).
     pub name: Option<String>,
+    /// Certificate and key (PEM) that the gateway shows to the trunk.
     pub cert: Option<(PathBuf, PathBuf)>,
 }
 
@@ -165,6 +192,7 @@ pub struct CallerIdPolicy {
     pub asserted: bool,
     /// User part of From; nothing: the caller's number.
     pub from_user: Option<String>,
+    /// The host of From; the gateway's own domain where `None`.
     pub from_domain: Option<String>,
     /// Display name; nothing: the caller's, empty: none.
     pub display_name: Option<String>,
@@ -173,6 +201,7 @@ pub struct CallerIdPolicy {
 /// A trunk.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Trunk {
+    /// As in `[trunk.NAME]`.
     pub name: String,
     /// Its place among the trunks, by name.
     pub number: TrunkNumber,
@@ -180,21 +209,28 @@ pub struct Trunk {
     pub uri: Option<TrunkUri>,
     /// Registrars we register with.
     pub registrars: Vec<TrunkUri>,
+    /// Seconds asked for by REGISTER.
     pub register_expires: u32,
     /// It may register with us, with its username and password.
     pub accepts_registration: bool,
+    /// For `transport=tls`.
     pub tls: TrunkTls,
     /// Interval of OPTIONS probes.
     pub probe: Option<Duration>,
+    /// New calls to it in a second.
     pub calls_per_second: Option<u32>,
     /// Its P-Asserted-Identity, Diversion and History-Info are believed, and it is given ours (RFC
     /// 3324).
     pub trusted: bool,
+    /// How the caller is written to it.
     pub identity: CallerIdPolicy,
     /// Seconds of the session timer we ask for.
     pub session_timer: Option<u32>,
+    /// Provisional responses (RFC 3262).
     pub reliable: Reliable,
+    /// INVITE to it without an offer; its 200 brings one.
     pub delayed_offer: bool,
+    /// How digits go to it.
     pub dtmf: Digits,
     /// What of its media is encrypted, with keys in the signalling (RFC 4568).
     pub srtp: Policy,
@@ -206,18 +242,27 @@ pub struct Trunk {
     pub stopped_after: Option<Duration>,
     /// It is told where its callers are.
     pub location: bool,
+    /// What a REFER of its gets.
     pub refer: Refer,
+    /// MESSAGE may go to it and come from it.
     pub messages: bool,
+    /// For digest, of its challenges.
     pub username: Option<String>,
+    /// For digest, of its challenges.
     pub password: Option<Secret>,
+    /// The realm these are for; any where `None`.
     pub realm: Option<String>,
+    /// Offered to it, the best first.
     pub codecs: Vec<Codec>,
+    /// Whose order of codecs decides.
     pub prefer: Prefer,
+    /// Both directions, at one time.
     pub max_calls: Option<usize>,
     /// Source addresses of calls from this trunk.
     pub allow: Vec<IpNet>,
     /// Context of calls from this trunk; without one they are refused.
     pub context: Option<String>,
+    /// Its media comes from another port than its SDP says.
     pub nat: bool,
     /// It is behind NAT: its media may come from where its signalling does.
     pub nat_signalling: bool,
@@ -232,12 +277,17 @@ pub struct Trunk {
 pub struct Limits {
     /// Connections of the web port, and those of one source.
     pub connections: usize,
+    /// WebSockets, TCP and TLS of one address (IPv6: /64).
     pub connections_per_source: usize,
+    /// At one time, on this node.
     pub calls: usize,
+    /// At one time, unless the user has a number of its own.
     pub calls_per_user: usize,
+    /// On this node, in a second.
     pub new_calls_per_second: u32,
     /// Of one user, unless its account says otherwise.
     pub new_calls_per_second_per_user: u32,
+    /// After which a call is ended.
     pub max_duration: Duration,
     /// Texts of one user in a minute.
     pub texts_per_minute: u32,
@@ -250,8 +300,11 @@ pub struct Limits {
 /// What the calls of one user to trunks may come to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FraudLimits {
+    /// To trunks, of one user.
     pub calls_per_hour: u32,
+    /// To trunks, of one user.
     pub minutes_per_hour: u32,
+    /// To trunks, of one user.
     pub countries_per_hour: u32,
     /// Countries that are abroad to nobody.
     pub home: Vec<String>,
@@ -264,6 +317,7 @@ pub struct FraudLimits {
 pub struct SipSettings {
     /// The address that trunks are told; nothing: found for each.
     pub public_ip: Option<IpAddr>,
+    /// SIP over TLS.
     pub tls: Option<SocketAddr>,
     /// Certificate and key of the TLS listener.
     pub certificate: Option<(PathBuf, PathBuf)>,
@@ -282,12 +336,17 @@ pub struct Media {
     pub bind: Option<IpAddr>,
     /// The addresses that browsers are offered; empty: the public ones.
     pub public_ips: Vec<IpAddr>,
+    /// First and last UDP port of trunks' media.
     pub ports: (u16, u16),
+    /// UDP, one for all browsers; 0 for any.
     pub browser_port: u16,
     /// Browsers may come to that port over TCP too.
     pub ice_tcp: bool,
+    /// Media threads.
     pub workers: usize,
+    /// Offered to browsers, the best first.
     pub codecs: Vec<Codec>,
+    /// libopus's, 0 to 10.
     pub complexity: u8,
     /// How long silence lasts before something is done about it.
     pub watch: MediaWatch,
@@ -339,16 +398,22 @@ impl Scope {
 /// A token, known by its SHA-256 only.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApiToken {
+    /// As in `[api.token.NAME]`.
     pub name: String,
+    /// Of the token: it is not kept itself.
     pub sha256: [u8; 32],
+    /// What it may do.
     pub scope: Scope,
 }
 
 /// Somebody who logs in to the console.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ApiUser {
+    /// As in `[api.user.NAME]`.
     pub name: String,
+    /// Argon2id.
     pub hash: PasswordHash,
+    /// What it may do.
     pub scope: Scope,
 }
 
@@ -370,16 +435,20 @@ impl Default for SessionTimes {
 /// How credentials for visitors are made.
 #[derive(Clone, Debug)]
 pub struct Credentials {
+    /// Signs the names of users that live for a while.
     pub secret: Secret,
     /// They may last at most this long.
     pub longest: Duration,
+    /// Handed out beside them.
     pub turn: Option<TurnServer>,
 }
 
 /// A TURN server that takes time-limited credentials.
 #[derive(Clone, Debug)]
 pub struct TurnServer {
+    /// `turn:` and `turns:`, as browsers take them.
     pub uris: Vec<String>,
+    /// Shared with the TURN server (its REST scheme).
     pub secret: Secret,
 }
 
@@ -388,8 +457,11 @@ pub struct TurnServer {
 pub struct Api {
     /// The local control socket; nothing: where the system keeps such.
     pub control: Option<PathBuf>,
+    /// For programs.
     pub tokens: Vec<ApiToken>,
+    /// For people.
     pub users: Vec<ApiUser>,
+    /// How long these stay logged in.
     pub sessions: SessionTimes,
     /// Where `/metrics` is served; nothing: nowhere.
     pub metrics: Option<SocketAddr>,
@@ -448,6 +520,7 @@ impl Config {
 /// Everything, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What stands after `@` in users' addresses.
     pub domain: String,
     /// Addresses put into descriptions and Contacts; the first is the main one.
     pub public_ips: Vec<IpAddr>,
@@ -455,7 +528,9 @@ pub struct Config {
     pub public_auto: bool,
     /// Who tells us our public address: HOST:PORT of a STUN server.
     pub stun: Option<String>,
+    /// Page, API and SIP over WebSocket.
     pub web_listen: SocketAddr,
+    /// Of the same port.
     pub web_tls: WebTls,
     /// Where browsers reach it, without a slash at the end.
     pub public_url: Option<String>,
@@ -465,21 +540,33 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// Whose connections begin with a PROXY header.
     pub proxy_protocol: Vec<IpNet>,
+    /// SIP over UDP.
     pub udp: Option<SocketAddr>,
+    /// SIP over TCP.
     pub tcp: Option<SocketAddr>,
+    /// Timers and limits of signalling.
     pub sip: SipSettings,
+    /// The other nodes, and the store they are found by.
     pub cluster: Option<ClusterSettings>,
+    /// Ports, codecs and threads.
     pub media: Media,
+    /// What one source, user or node may use.
     pub limits: Limits,
+    /// Where a user's dear calls end.
     pub fraud: FraudLimits,
+    /// By name and by DID.
     pub users: Users,
+    /// By name.
     pub trunks: TrunkTable,
+    /// All contexts of the dialplans.
     pub plan: Arc<Plan>,
     /// Prompts by the name the dialplan uses, at 8 kHz.
     pub prompts: BTreeMap<String, Arc<[i16]>>,
+    /// One JSON object a line.
     pub cdr_file: Option<PathBuf>,
     /// A SQLite database of records.
     pub cdr_sqlite: Option<PathBuf>,
+    /// Users that are not in this file.
     pub auth: Auth,
     /// An OpenTelemetry collector's OTLP/HTTP endpoint.
     pub otlp: Option<String>,
@@ -493,6 +580,7 @@ pub struct Config {
     pub api: Api,
     /// Credentials with a time in them; nothing: none are taken.
     pub credentials: Option<Credentials>,
+    /// How long `drain` waits for calls to end.
     pub drain_timeout: Duration,
     /// Where what outlives the process is kept; `None` in the demo.
     pub state_dir: Option<PathBuf>,

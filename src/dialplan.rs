@@ -26,14 +26,20 @@ use std::time::Duration;
 pub enum Step {
     /// Trunks one after the other; `to` replaces the number sent.
     Dial {
+        /// By name, the first first.
         trunks: Vec<String>,
+        /// The number sent; the dialled one where `None`.
         to: Option<String>,
+        /// Of each attempt.
         timeout: Option<Duration>,
     },
     /// Users, on all their phones; `did:{number}` is the number's owner.
     Ring {
+        /// Who rings.
         targets: Vec<Target>,
+        /// Of all together.
         timeout: Option<Duration>,
+        /// Together, or one after the other.
         order: DialOrder,
     },
     /// A WAV file, or `builtin:tune`; early media unless the call was answered.
@@ -42,18 +48,24 @@ pub enum Step {
     Tone(u32),
     /// What the caller says, back after this delay; answers.
     Echo(Duration),
+    /// And play nothing: for steps after it.
     Answer,
+    /// With this status.
     Hangup(u16),
     /// The routes of another context decide from here.
     Goto(String),
     /// A web application decides; where it does not in time, the next step does.
     Webhook {
+        /// Where to ask.
         hook: Webhook,
+        /// Until the next step is taken.
         timeout: Duration,
     },
     /// A step that is there only for these outcomes of the ring or dial step before it.
     On {
+        /// Of the step before.
         outcomes: Vec<Outcome>,
+        /// What is done then.
         step: Box<Step>,
     },
 }
@@ -68,7 +80,9 @@ impl Step {
 /// Where a webhook goes, and what its signature is made with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Webhook {
+    /// `https`, or `http` to a loopback address.
     pub url: String,
+    /// Signs each request.
     pub secret: Secret,
     /// Targets within this network are allowed.
     pub allow_private: bool,
@@ -86,6 +100,7 @@ impl Webhook {
 /// How several targets ring.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DialOrder {
+    /// At once.
     Together,
     /// One after the other; each has the step's timeout.
     InTurn,
@@ -94,6 +109,7 @@ pub enum DialOrder {
 /// Whom `ring` rings.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
+    /// All devices of this user.
     User(String),
     /// The user whose `did` is this number; `{number}` stands for the number called.
     Did(String),
@@ -102,6 +118,7 @@ pub enum Target {
 /// When the next trunk is tried.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum NextOn {
+    /// This status.
     Status(u16),
     /// `5xx`: a whole class.
     Class(u16),
@@ -112,11 +129,17 @@ pub enum NextOn {
 /// One route.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Route {
+    /// For logs and records.
     pub name: String,
+    /// Any of them.
     pub patterns: Vec<Pattern>,
+    /// A template of the number shown.
     pub caller_id: Option<String>,
+    /// Of ringing, where a step has none.
     pub timeout: Option<Duration>,
+    /// After which the next trunk is tried.
     pub next_on: Vec<NextOn>,
+    /// An emergency: limits do not apply, except a cap.
     pub ignore_limits: bool,
     /// A callee's 3xx is followed, through the caller's own dialplan.
     pub redirect: bool,
@@ -132,6 +155,7 @@ pub struct Route {
     pub per_user_per_hour: Option<u32>,
     /// Put into the call's record.
     pub tags: BTreeMap<String, String>,
+    /// In order.
     pub steps: Vec<Step>,
 }
 
@@ -226,8 +250,11 @@ impl Route {
 /// One context: a file of routes.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Context {
+    /// The file's name.
     pub name: String,
+    /// Two letters, of ISO 3166: how numbers without `+` are read.
     pub country: Option<String>,
+    /// In order.
     pub routes: Vec<Route>,
 }
 
@@ -248,17 +275,22 @@ impl Permits {
 /// A call to be routed.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Attempt<'a> {
+    /// The dialplan's context.
     pub context: &'a str,
+    /// As it was sent.
     pub dialled: &'a str,
     /// When, seconds since 1970.
     pub unix: u64,
+    /// What the caller may do beyond the dialplan.
     pub permits: &'a Permits,
 }
 
 /// One route that was looked at.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Considered {
+    /// By name.
     pub route: String,
+    /// The one looked at.
     pub pattern: String,
     /// Why not, or nothing where it matched.
     pub why_not: Option<String>,
@@ -269,7 +301,9 @@ pub struct Considered {
 pub struct RoutingVerdict {
     /// The normalised number.
     pub number: String,
+    /// The route that matched.
     pub route: Option<Route>,
+    /// All that were looked at.
     pub trace: Vec<Considered>,
     /// A pattern matched, but the number, or who calls it, is not allowed by it.
     pub barred: Option<(Code, String)>,

@@ -49,8 +49,11 @@ codes! {
 #[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorEntry {
+    /// A few words.
     pub title: String,
+    /// What it usually comes from.
     pub likely: String,
+    /// What to do.
     pub fix: String,
 }
 

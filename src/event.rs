@@ -40,7 +40,9 @@ impl UnregisterReason {
 /// The number and the name of a caller; either may be empty.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct CallerIdentity {
+    /// As dialled, or empty.
     pub number: String,
+    /// As shown, or empty.
     pub name: String,
 }
 

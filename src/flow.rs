@@ -22,7 +22,9 @@ pub enum FlowKind {
 /// What is known of a flow.
 #[derive(Clone, Debug)]
 pub struct FlowState {
+    /// Which transport.
     pub kind: FlowKind,
+    /// Of the peer, behind trusted proxies the one they name.
     pub remote: SocketAddr,
     /// The user this flow has proved to be (RFC 5626: the flow carries the identity from then on).
     pub user: Option<String>,

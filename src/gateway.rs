@@ -67,6 +67,7 @@ use turn::Turn;
 
 /// What the world tells the core.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "where from, and what")]
 pub enum Input {
     FlowOpened {
         flow: Flow,
@@ -159,6 +160,7 @@ pub struct Gateway {
     draining: bool,
     dropped: u64,
     refused: u64,
+    /// What is remembered of calls.
     pub recorder: Recorder,
     /// Routes that were looked at in this turn, for the recorder.
     routed: Vec<(CallId, Vec<Considered>)>,
@@ -434,21 +436,29 @@ pub struct Gauges {
     pub calls: usize,
     /// Recorded calls that wait for a transaction to run out.
     pub ending: usize,
+    /// Open SIP transactions.
     pub transactions: usize,
+    /// Running timers.
     pub timers: usize,
+    /// Dialogs of all calls.
     pub dialogs: usize,
+    /// Registered contacts.
     pub bindings: usize,
+    /// Open connections.
     pub flows: usize,
     /// Entries of the tables that lead to calls.
     pub indexed: usize,
     /// Questions to DNS that are open.
     pub pending_queries: usize,
+    /// To registration, message and dialog events.
     pub subscriptions: usize,
     /// Sources and users about whom something is known: guesses, answers, what they have spent.
     pub remembered: usize,
+    /// Requests of strangers without an answer, since the start.
     pub dropped: u64,
     /// Messages sent once more because nothing came, by transport.
     pub repeated: [u64; 4],
+    /// No new calls are taken.
     pub draining: bool,
     /// Calls that would be taken now.
     pub calls_left: usize,
@@ -497,16 +507,7 @@ mod tests {
         let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
         let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = NodeIdentity {
-            fingerprint: "AB".into(),
-            udp_port: 1,
-            tcp_port: 1,
-            tls_port: 1,
-            web_secure: false,
-            workers: 1,
-            reach: Default::default(),
-            unix: 1_700_000_000,
-        };
+        let identity = NodeIdentity::without_a_host();
         let now = Instant::now();
         let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
         (0..2).for_each(|n| drop(invite(&mut gateway, now, n)));

@@ -143,13 +143,13 @@ impl Handed for QueuedRecord {
 }
 
 /// A record that an earlier process left.
-struct LeftRecords {
+struct LeftRecord {
     call: String,
     text: String,
     until_written: Slot,
 }
 
-impl Handed for LeftRecords {
+impl Handed for LeftRecord {
     fn id(&self) -> String {
         self.call.clone()
     }
@@ -158,7 +158,7 @@ impl Handed for LeftRecords {
     }
 }
 
-impl Drop for LeftRecords {
+impl Drop for LeftRecord {
     fn drop(&mut self) {
         self.until_written.remove();
     }
@@ -210,7 +210,7 @@ impl Journal {
 
     /// Hands over a record that an earlier process did not get to write, as its text.
     pub(crate) fn record_again(&self, call: String, text: String, until_written: Slot) {
-        let record = Arc::new(LeftRecords { call, text, until_written });
+        let record = Arc::new(LeftRecord { call, text, until_written });
         self.places.iter().for_each(|place| place.take(record.clone()));
     }
 

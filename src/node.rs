@@ -66,10 +66,15 @@ pub struct Node {
     telling: Option<webhook::Telling>,
     store: Option<Store>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    /// Page, API and SIP over WebSocket.
     pub web: SocketAddr,
+    /// SIP over UDP.
     pub udp: Option<SocketAddr>,
+    /// SIP over TCP.
     pub tcp: Option<SocketAddr>,
+    /// SIP over TLS.
     pub tls: Option<SocketAddr>,
+    /// OpenMetrics.
     pub metrics: Option<SocketAddr>,
     /// Where other nodes connect.
     pub cluster: Option<SocketAddr>,
@@ -80,6 +85,7 @@ pub struct Node {
 /// Where a control socket is wanted.
 #[derive(Clone, Debug, Default)]
 pub enum Control {
+    /// Nobody commands it but its own web port.
     #[default]
     None,
     /// Here, unless the configuration says; nothing: the usual place.
@@ -91,7 +97,9 @@ pub enum Control {
 /// Where a node's configuration comes from, and how it is steered.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
+    /// Read again at reload.
     pub file: Option<PathBuf>,
+    /// Where commands come from.
     pub control: Control,
 }
 

@@ -2,7 +2,9 @@
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
 use std::path::Path;
 
 /// What holds calls, for the owner and its group to read: records, databases, letters.
@@ -40,6 +42,43 @@ pub(crate) fn touch(path: &Path) -> io::Result<()> {
 /// As for any file.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     create(path)?.write_all(bytes)
+}
+
+/// Writes a whole configuration file for the owner alone. One that root writes into a folder of
+/// another group is for that group to read, too: it is the group of the service.
+///
+/// # Errors
+/// As for any file or folder.
+pub fn write_configuration(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = create(path)?;
+    file.write_all(bytes)?;
+    share_with_group_above(path, &file, SHARED)
+}
+
+/// As [`folder`], for the files of [`write_configuration`].
+///
+/// # Errors
+/// As for any folder.
+pub fn folder_of_configuration(path: &Path) -> io::Result<()> {
+    if path.as_os_str().is_empty() || path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        folder_of_configuration(above)?;
+    }
+    folder(path)?;
+    share_with_group_above(path, &File::open(path)?, 0o750)
+}
+
+/// Gives what root has made the group of the folder it is in, with `mode`.
+fn share_with_group_above(path: &Path, fresh: &File, mode: u32) -> io::Result<()> {
+    let above = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let group = std::fs::metadata(above)?.gid();
+    if fresh.metadata()?.gid() == group || !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    fchown(fresh, None, Some(group))?;
+    fresh.set_permissions(std::fs::Permissions::from_mode(mode))
 }
 
 /// Opens a file to write for the owner alone; what is in it goes.
@@ -81,7 +120,6 @@ pub(crate) fn fault_of(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn place(name: &str) -> std::path::PathBuf {
         let place =
@@ -101,6 +139,26 @@ mod tests {
         folder(&place.join("c/d")).expect("made");
         assert!(mode("a") & 0o137 == 0 && mode("b") & 0o177 == 0);
         assert!(mode("c") & 0o077 == 0 && mode("c/d") & 0o077 == 0);
+        let _ = std::fs::remove_dir_all(&place);
+    }
+
+    #[test]
+    fn what_root_configures_is_for_the_service_to_read() {
+        let place = place("service");
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&place, None, Some(12_345)).expect("given away");
+        }
+        folder_of_configuration(&place.join("dialplans")).expect("made");
+        let file = place.join("dialplans/in.toml");
+        write_configuration(&file, b"x").expect("made");
+        let found = |path: &Path| {
+            let found = std::fs::metadata(path).expect("it is there");
+            (found.gid(), found.mode() & 0o777)
+        };
+        let group = found(&place).0;
+        let modes = if nix::unistd::geteuid().is_root() { (0o750, 0o640) } else { (0o700, 0o600) };
+        assert_eq!(found(&place.join("dialplans")), (group, modes.0));
+        assert_eq!(found(&file), (group, modes.1));
         let _ = std::fs::remove_dir_all(&place);
     }
 

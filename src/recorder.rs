@@ -47,6 +47,7 @@ pub struct TextSpan {
 
 /// What happened; [`CallTrace::text`] reads the pieces.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "what its type says")]
 pub enum TraceEvent {
     /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone where messages are
     /// not to be kept (`whole`).
@@ -80,13 +81,16 @@ impl TraceEvent {
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub struct TraceEntry {
+    /// By the node's clock.
     pub at: Instant,
+    /// A message, event or figure.
     pub what: TraceEvent,
 }
 
 /// Somebody a call exchanged messages with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Participant {
+    /// Where messages go to and come from.
     pub hop: Hop,
     /// `browser alice` or a trunk's name.
     pub name: String,
@@ -95,12 +99,17 @@ pub struct Participant {
 /// One call.
 #[derive(Clone, Debug)]
 pub struct CallTrace {
+    /// Its name everywhere.
     pub call: CallId,
+    /// By the node's clock.
     pub started: Instant,
     /// As in the log: who called which number.
     pub from: String,
+    /// Who was called.
     pub to: String,
+    /// In order of their first message.
     pub lanes: Vec<Participant>,
+    /// The oldest first.
     pub entries: VecDeque<TraceEntry>,
     /// Entries left out after the first ones.
     pub skipped: usize,

@@ -36,13 +36,19 @@ const MOST_DUE: usize = 256;
 /// One way to reach a user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Binding {
+    /// The connection it came by.
     pub flow: Flow,
+    /// The URI, as given.
     pub contact: String,
     /// `+sip.instance` and `reg-id`, where the client speaks RFC 5626.
     pub instance: Option<(String, u32)>,
+    /// Of its REGISTER.
     pub call_id: String,
+    /// Of its REGISTER.
     pub cseq: u32,
+    /// When it is forgotten.
     pub expires: Instant,
+    /// In thousandths.
     pub q: u16,
     /// What the phone says it can do, as a parameter list (RFC 3840 §9).
     pub features: String,

@@ -17,7 +17,9 @@ use std::time::{Duration, Instant};
 /// One question to DNS.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum DnsQuery {
+    /// Which transports a domain has.
     Naptr(String),
+    /// Which hosts a service has.
     Srv(String),
     /// A and AAAA.
     Address(String),
@@ -35,27 +37,39 @@ impl DnsQuery {
 /// One NAPTR record (RFC 3263 §4.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Naptr {
+    /// The lowest first.
     pub order: u16,
+    /// Among equal orders, the lowest first.
     pub preference: u16,
+    /// `s` leads to SRV.
     pub flags: String,
+    /// `SIP+D2U` and so on.
     pub service: String,
+    /// The name to ask for next.
     pub replacement: String,
 }
 
 /// One SRV record (RFC 2782).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Srv {
+    /// The lowest first.
     pub priority: u16,
+    /// Share among equal priorities.
     pub weight: u16,
+    /// Of the service there.
     pub port: u16,
+    /// A host's name.
     pub target: String,
 }
 
 /// What DNS said; an empty list is an answer too.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Records {
+    /// What it found.
     Naptr(Vec<Naptr>),
+    /// What it found.
     Srv(Vec<Srv>),
+    /// A and AAAA.
     Address(Vec<IpAddr>),
 }
 
@@ -64,7 +78,7 @@ pub type DnsAnswer = Result<(Records, u32), String>;
 
 /// What is to be reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct SrvTarget {
+pub(crate) struct Destination {
     pub host: String,
     pub port: Option<u16>,
     pub transport: Option<UriTransport>,
@@ -75,10 +89,10 @@ pub(crate) struct SrvTarget {
     pub listed: Vec<IpNet>,
 }
 
-impl SrvTarget {
+impl Destination {
     /// The target a trunk's URI, or its registrar's, names.
-    pub(crate) fn of(uri: &TrunkUri, trunk: &Trunk) -> SrvTarget {
-        SrvTarget {
+    pub(crate) fn of(uri: &TrunkUri, trunk: &Trunk) -> Destination {
+        Destination {
             host: uri.host.clone(),
             port: uri.port,
             transport: uri.transport,
@@ -185,7 +199,7 @@ impl Resolver {
     pub(crate) fn locate(
         &self,
         now: Instant,
-        target: &SrvTarget,
+        target: &Destination,
         chance: &mut dyn FnMut() -> u64,
     ) -> Located {
         match self.walk(now, target, chance) {
@@ -216,7 +230,7 @@ impl Resolver {
     fn walk(
         &self,
         now: Instant,
-        target: &SrvTarget,
+        target: &Destination,
         chance: &mut dyn FnMut() -> u64,
     ) -> Result<Vec<Hop>, Located> {
         let default = if target.secure { UriTransport::Tls } else { UriTransport::Udp };
@@ -274,7 +288,7 @@ impl Resolver {
     fn services(
         &self,
         now: Instant,
-        target: &SrvTarget,
+        target: &Destination,
     ) -> Result<Vec<(String, UriTransport)>, Located> {
         let Some(Records::Naptr(records)) = self.ask(now, DnsQuery::Naptr(target.host.clone()))?
         else {
@@ -306,7 +320,7 @@ impl Resolver {
         host: &str,
         port: u16,
         transport: UriTransport,
-        target: &SrvTarget,
+        target: &Destination,
     ) -> Result<Vec<Hop>, Located> {
         let host = host.trim_end_matches('.');
         if let Ok(ip) = host.parse::<IpAddr>() {
@@ -341,7 +355,7 @@ impl Resolver {
     }
 }
 
-fn hop(to: SocketAddr, transport: UriTransport, target: &SrvTarget) -> Hop {
+fn hop(to: SocketAddr, transport: UriTransport, target: &Destination) -> Hop {
     match transport {
         UriTransport::Udp => Hop::Udp(to),
         UriTransport::Tcp => Hop::Tcp(to),
@@ -384,8 +398,8 @@ mod tests {
     fn srv(priority: u16, weight: u16, port: u16, target: &str) -> Srv {
         Srv { priority, weight, port, target: target.into() }
     }
-    fn target(host: &str) -> SrvTarget {
-        SrvTarget {
+    fn target(host: &str) -> Destination {
+        Destination {
             host: host.into(),
             port: None,
             transport: None,
@@ -398,7 +412,7 @@ mod tests {
     fn run(
         locator: &mut Resolver,
         now: Instant,
-        target: &SrvTarget,
+        target: &Destination,
         zone: &dyn Fn(&DnsQuery) -> DnsAnswer,
     ) -> (Located, Vec<DnsQuery>) {
         let mut asked = Vec::new();
@@ -493,7 +507,7 @@ mod tests {
             )),
             q => none(q),
         };
-        let with_port = SrvTarget { port: Some(5080), ..target("x") };
+        let with_port = Destination { port: Some(5080), ..target("x") };
         let (found, asked) = run(&mut Resolver::default(), now, &with_port, &zone);
         assert_eq!(
             (found, asked.len()),
@@ -509,7 +523,7 @@ mod tests {
             ])
         );
         let number =
-            SrvTarget { secure: true, transport: Some(UriTransport::Tls), ..target("2620:1::1") };
+            Destination { secure: true, transport: Some(UriTransport::Tls), ..target("2620:1::1") };
         let (found, asked) = run(&mut Resolver::default(), now, &number, &zone);
         assert_eq!(
             (found, asked),
@@ -561,7 +575,7 @@ mod tests {
     fn the_cache_ages_is_bounded_and_remembers_the_dead() {
         let start = Instant::now();
         let mut locator = Resolver::default();
-        let t = SrvTarget { port: Some(5060), ..target("x") };
+        let t = Destination { port: Some(5060), ..target("x") };
         let zone = |q: &DnsQuery| match q {
             DnsQuery::Address(_) => Ok((
                 Records::Address(vec![
@@ -614,7 +628,7 @@ mod tests {
             q => none(q),
         };
         let mut locator = Resolver::default();
-        let t = SrvTarget { transport: Some(UriTransport::Udp), ..target("x") };
+        let t = Destination { transport: Some(UriTransport::Udp), ..target("x") };
         let mut asked = 0;
         loop {
             match locator.locate(Instant::now(), &t, &mut || 0) {
@@ -640,7 +654,7 @@ mod tests {
         let found = |host: &str, ip: &str, listed: &[&str]| {
             let ip: IpAddr = ip.parse().unwrap();
             let listed = listed.iter().map(|net| net.parse().unwrap()).collect();
-            let wanted = SrvTarget { port: Some(5060), listed, ..target(host) };
+            let wanted = Destination { port: Some(5060), listed, ..target(host) };
             let mut locator = Resolver::new(true);
             let zone = |_: &DnsQuery| Ok((Records::Address(vec![ip]), 60));
             run(&mut locator, now, &wanted, &zone).0

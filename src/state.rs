@@ -74,6 +74,7 @@ impl Directory {
 
 /// What a process keeps, and what an earlier one left.
 pub struct State {
+    /// Of calls.
     pub checkpoints: Checkpoints,
     /// Of calls that were alive when the earlier process ended.
     pub found: Vec<CheckpointEntry>,

@@ -47,8 +47,11 @@ pub(crate) fn tune(stream: &tokio::net::TcpStream) {
 
 /// The core's task while it does a piece of [`Work`].
 pub struct WorkTurn<'a> {
+    /// When it began.
     pub now: Instant,
+    /// For timestamps in text.
     pub clock: &'a WallClock,
+    /// What is carried out after it.
     pub out: &'a mut Vec<Output>,
 }
 
@@ -80,6 +83,7 @@ impl fmt::Debug for Reloaded {
 /// What shells send to the core's task.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
+#[allow(missing_docs, reason = "what its type says")]
 pub enum Arrival {
     Input(Input),
     Work(Work),

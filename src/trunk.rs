@@ -91,7 +91,7 @@ impl TrunkState {
     }
 
     /// A probe, or a call's request, was answered.
-    pub(crate) fn on_probe_answered(&mut self, now: Instant) -> Option<TrunkChange> {
+    pub(crate) fn on_request_answered(&mut self, now: Instant) -> Option<TrunkChange> {
         self.misses = 0;
         self.unresponsive_connection = 0;
         if let Some(sent) = self.probe_sent.take() {
@@ -189,7 +189,9 @@ impl TrunkState {
 /// What falls due.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Due {
+    /// OPTIONS to the trunk of this name.
     Probe(String),
+    /// REGISTER at the trunk's registrar of this number.
     Register(String, usize),
 }
 
@@ -435,11 +437,11 @@ mod tests {
         let start = Instant::now();
         let at = |s| start + Duration::from_secs(s);
         let mut trunk = TrunkState::default();
-        assert_eq!(trunk.on_probe_answered(at(0)), Some(TrunkChange::Up { was_down_for: None }));
+        assert_eq!(trunk.on_request_answered(at(0)), Some(TrunkChange::Up { was_down_for: None }));
         for n in 1..3 {
             assert_eq!(trunk.on_probe_missed(at(n), "silence".into()), None);
         }
-        trunk.on_probe_answered(at(3));
+        trunk.on_request_answered(at(3));
         assert!(
             (4..6).all(|n| trunk.on_probe_missed(at(n), "silence".into()).is_none()),
             "counting began again"
@@ -450,9 +452,9 @@ mod tests {
         );
         assert!(trunk.usable(at(6)).is_err());
         assert_eq!(trunk.on_probe_missed(at(7), "silence".into()), None, "said once");
-        assert_eq!(trunk.on_probe_answered(at(8)), None, "one answer is no recovery");
+        assert_eq!(trunk.on_request_answered(at(8)), None, "one answer is no recovery");
         assert_eq!(
-            trunk.on_probe_answered(at(9)),
+            trunk.on_request_answered(at(9)),
             Some(TrunkChange::Up { was_down_for: Some(Duration::from_secs(3)) })
         );
         assert!(trunk.usable(at(9)).is_ok());
@@ -552,7 +554,7 @@ mod tests {
             (config(&many(2, "")), config(&[("t00000".into(), login), ("t00001".into(), "")]));
         let mut trunks = Trunks::new(now, &before);
         for name in ["t00000", "t00001"] {
-            trunks.get_mut(name).expect("it is there").on_probe_answered(now);
+            trunks.get_mut(name).expect("it is there").on_request_answered(now);
         }
         trunks.revise(now, Revision::between(now, &before, &after));
         trunks.due(now);

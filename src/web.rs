@@ -6,7 +6,7 @@ mod edge;
 
 use self::edge::{Client, Edge};
 use crate::address::network_of;
-use crate::api::access::{PageToken, Visit};
+use crate::api::access::{PageOrigin, Visit};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gauges;
@@ -69,7 +69,7 @@ pub(crate) struct WebPort {
     pub seats: Arc<Seats>,
     pub handshakes: Handshakes,
     pub refused: Arc<RefusedConnections>,
-    pub awaited: Arc<AwaitedPhones>,
+    pub awaited: Arc<AwaitedAddresses>,
     /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
     pub streams: Option<Streams>,
 }
@@ -114,7 +114,7 @@ impl WebPort {
         let page = page_of(request, self, client);
         let https = request.headers().get(header::ORIGIN);
         let https = https.is_some_and(|o| o.as_bytes().starts_with(b"https:"));
-        let secure = self.tls.is_some() || (page == PageToken::Own && https);
+        let secure = self.tls.is_some() || (page == PageOrigin::Own && https);
         let secure = client.secure.unwrap_or(secure);
         Visit { source: client.address.ip(), secure, page }
     }
@@ -136,9 +136,9 @@ impl WebPort {
 /// Addresses whose browsers lost their connection during a call, and until when they may come back
 /// whatever the load.
 #[derive(Debug, Default)]
-pub(crate) struct AwaitedPhones(Mutex<HashMap<IpAddr, Instant>>);
+pub(crate) struct AwaitedAddresses(Mutex<HashMap<IpAddr, Instant>>);
 
-impl AwaitedPhones {
+impl AwaitedAddresses {
     /// A browser of this address is waited for.
     pub(crate) fn expect(&self, address: IpAddr, until: Instant) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -526,11 +526,11 @@ fn misdirected<T>(request: &Request<T>, web: &WebPort) -> Option<Response<Full<B
 
 /// The page that makes a request: exact scheme, host and port are compared. Where something in
 /// front of a port without TLS adds it and does not say so, the browser says https.
-fn page_of<T>(request: &Request<T>, web: &WebPort, client: Client) -> PageToken {
+fn page_of<T>(request: &Request<T>, web: &WebPort, client: Client) -> PageOrigin {
     let mut all = request.headers().get_all(header::ORIGIN).iter();
-    let Some(origin) = all.next() else { return PageToken::Unnamed };
+    let Some(origin) = all.next() else { return PageOrigin::Unnamed };
     let Some(origin) = origin.to_str().ok().filter(|_| all.next().is_none()) else {
-        return PageToken::Other;
+        return PageOrigin::Other;
     };
     let schemes: &[&str] = match client.secure {
         Some(true) => &["https"],
@@ -542,7 +542,7 @@ fn page_of<T>(request: &Request<T>, web: &WebPort, client: Client) -> PageToken 
     let is_own = |scheme: &&str| origin.eq_ignore_ascii_case(&format!("{scheme}://{host}"));
     let is_public =
         web.edge().public.as_ref().is_some_and(|p| p.origin.eq_ignore_ascii_case(origin));
-    if is_public || schemes.iter().any(is_own) { PageToken::Own } else { PageToken::Other }
+    if is_public || schemes.iter().any(is_own) { PageOrigin::Own } else { PageOrigin::Other }
 }
 
 /// The page's own origin, or one on the list. A client without Origin is no browser.
@@ -553,7 +553,7 @@ fn origin_allowed(request: &Request<hyper::body::Incoming>, web: &WebPort, clien
         let origins = web.origins.lock().unwrap_or_else(PoisonError::into_inner);
         origins.iter().any(|o| o.eq_ignore_ascii_case(origin))
     };
-    page_of(request, web, client) != PageToken::Other || origin.is_some_and(listed)
+    page_of(request, web, client) != PageOrigin::Other || origin.is_some_and(listed)
 }
 
 /// RFC 6455 §4.2, RFC 7118 §4: the handshake, with subprotocol `sip` required.

@@ -56,12 +56,15 @@ const BROKEN: Duration = Duration::from_secs(30);
 /// Counts for the metrics.
 #[derive(Debug)]
 pub struct Counts {
+    /// Answered by 2xx.
     pub delivered: Counter,
     /// By what they were for.
     pub failed: Family<WebhookKind, Counter>,
+    /// Given up.
     pub dead: Counter,
     /// Neither told nor kept.
     pub lost: Counter,
+    /// Seconds until the answer.
     pub took: Family<WebhookKind, Histogram, fn() -> Histogram>,
 }
 

@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 
 /// How an end is opened.
 #[derive(Clone, Debug)]
+#[allow(missing_docs, reason = "the variant's own words")]
 pub enum OpenKind {
     Browser { ice: Ice },
     Trunk { nat: bool },
@@ -45,6 +46,7 @@ pub enum OpenKind {
 
 /// What a call asks of its session. `session` is the call's number.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "of which session, and of which end of it")]
 pub enum WorkerCommand {
     Open {
         session: u64,
@@ -147,6 +149,7 @@ enum WorkerMessage {
 
 /// Whether browsers may come over TCP, to the number of their UDP port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "one word each")]
 pub enum Streamed {
     No,
     /// The port is ours, or the system has given it to somebody else meanwhile.
@@ -174,6 +177,7 @@ pub struct QueueFull;
 
 /// What a session tells its call.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "of which end, and what its type says")]
 pub enum Notice {
     /// The end's own address; only the port is meaningful.
     /// `tcp`: browsers may come to that port over TCP too.
@@ -215,6 +219,7 @@ pub struct Worker {
     behind: Cell<bool>,
     wake_deferred: Cell<bool>,
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Where browsers' media arrives.
     pub browser_address: SocketAddr,
     tcp: bool,
     door: Streams,
@@ -227,12 +232,18 @@ pub struct WorkerSetup {
     pub name: String,
     /// The browsers' UDP port; port 0 asks the system for one.
     pub browser: SocketAddr,
+    /// By TCP, too.
     pub streamed: Streamed,
+    /// Of trunks' media; shared by all workers.
     pub ports: Arc<PortRange>,
+    /// The certificate browsers see.
     pub identity: Arc<DtlsIdentity>,
+    /// How late workers wake.
     pub late: Arc<Lateness>,
+    /// What its packets cost.
     pub load: Arc<LoadGauge>,
     pub(crate) refused: Arc<RefusedConnections>,
+    /// Watched by the node.
     pub pulse: Arc<Pulse>,
     /// The way for browsers' connections; it leads to the newest thread.
     pub door: Streams,

@@ -25,12 +25,12 @@ pub(crate) struct Visit {
     /// The browser's own connection is encrypted.
     pub secure: bool,
     /// Which page makes it, where a browser says so.
-    pub page: PageToken,
+    pub page: PageOrigin,
 }
 
 /// The page that makes a request, by its `Origin`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum PageToken {
+pub(crate) enum PageOrigin {
     Own,
     Other,
     /// No browser's page, or one that only reads.
@@ -193,7 +193,7 @@ impl Access {
         // A page of a neighbour's would send the cookie along.
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let own = visit
-            .is_some_and(|v| v.page == PageToken::Own || (reads && v.page != PageToken::Other));
+            .is_some_and(|v| v.page == PageOrigin::Own || (reads && v.page != PageOrigin::Other));
         if own { Ok(Standing::Session(key, who)) } else { Err(AccessRefusal::OtherPage) }
     }
 }

@@ -307,16 +307,7 @@ mod tests {
                       [recorder]\ncalls = 100000\nmemory = \"1GB\"\n";
         let (config, _) = parse_embedded(config, &[]).unwrap_or_else(|p| panic!("{p}"));
         let begin = Instant::now();
-        let identity = NodeIdentity {
-            fingerprint: "AB".into(),
-            udp_port: 1,
-            tcp_port: 1,
-            tls_port: 1,
-            web_secure: false,
-            workers: 1,
-            reach: Default::default(),
-            unix: 1_700_000_000,
-        };
+        let identity = NodeIdentity::without_a_host();
         let mut gateway = Gateway::new(begin, Arc::new(config), identity, [3; 32]);
         let invite = "INVITE sip:1@x SIP/2.0\r\nFrom: <sip:a@x>;tag=1\r\nCall-ID: c\r\n\r\n";
         let invite = Message::parse(invite.as_bytes().to_vec(), Framing::WebSocket).expect("sound");

@@ -1,6 +1,6 @@
 //! Logging in to the console and out again: a password for a session, kept by a cookie.
 
-use super::access::{PageToken, Standing, Visit, cookie_name, wait};
+use super::access::{PageOrigin, Standing, Visit, cookie_name, wait};
 use super::sessions::{Key, LoggedIn};
 use super::{ApiResult, ApiState, Problem};
 use crate::config::ApiUser;
@@ -114,7 +114,7 @@ pub(crate) async fn log_in(
     })?;
     let password = Secret::new(password);
     let visit = visit.map(|v| v.0);
-    if visit.is_some_and(|v| v.page == PageToken::Other) {
+    if visit.is_some_and(|v| v.page == PageOrigin::Other) {
         let detail = "a page of another origin cannot log anybody in here";
         return Err(Problem::new(StatusCode::FORBIDDEN, detail).into_response());
     }

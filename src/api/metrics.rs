@@ -145,6 +145,7 @@ pub struct NodeMetrics {
     reloaded: Gauge<f64, AtomicU64>,
     /// What webhooks came to, counted where they are sent.
     pub webhook_counts: Arc<Counts>,
+    /// By method or status, and direction.
     pub messages: Messages,
     /// A counter of the core's, read as it stands.
     repeated: Family<Label, Counter>,

@@ -4,9 +4,10 @@ use super::access::Standing;
 use super::calls::Asked;
 use super::listing::{self, Listing};
 use super::schemas::{NAMES, named};
+use super::settings::effective_settings;
 use super::{ApiResult, ApiState, Problem, slices};
 use crate::config::check::{Inspected, inspect};
-use crate::config::{ApiUser, Config, Scope, SipSettings, WebTls, Webhook};
+use crate::config::{ApiUser, Config, Scope, SipSettings, WebTls};
 use crate::dialplan::{Attempt, Context};
 use crate::errors::Code;
 use crate::gateway::Input;
@@ -261,138 +262,8 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
 }
 
 /// GET /config: what is in force, without secrets.
-#[allow(clippy::too_many_lines, reason = "one object, a key a line")]
 pub(crate) async fn config(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
-    api.ask(|gateway, _| {
-        let c = gateway.config();
-        let users = c.users.values().map(|u| {
-            (
-                u.name.clone(),
-                json!({
-                    "did": u.did,
-                    "numbers": u.numbers,
-                    "display_name": u.display_name,
-                    "context": u.context,
-                    "max_calls": u.max_calls,
-                    "password": "***",
-                }),
-            )
-        });
-        let trunks = c.trunks.values().map(|t| {
-            (
-                t.name.clone(),
-                json!({
-                    "uri": t.uri.as_ref().map(|u| format!("sip:{}", u.address())),
-                    "registrars": t.registrars.iter().map(|r| r.address()).collect::<Vec<_>>(),
-                    "username": t.username,
-                    "password": t.password.as_ref().map(|_| "***"),
-                    "codecs": t.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(),
-                    "allow": t.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                    "context": t.context,
-                    "max_calls": t.max_calls,
-                    "nat": t.nat,
-                    "dtmf": format!("{:?}", t.dtmf),
-                    "srtp": format!("{:?}", t.srtp),
-                    "probe_s": t.probe.map(|p| p.as_secs()),
-                }),
-            )
-        });
-        Json(json!({
-            "server": {
-                "domain": c.domain,
-                "public_ip": c.public_ips,
-                "drain_timeout_s": c.drain_timeout.as_secs()
-            },
-            "web": {
-                "listen": c.web_listen,
-                "tls": format!("{:?}", c.web_tls),
-                "public_url": c.public_url,
-                "origins": c.origins,
-                "trusted_proxies": c.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "proxy_protocol": c.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>()
-            },
-            "sip": {
-                "udp": c.udp,
-                "tcp": c.tcp,
-                "tls": c.sip.tls,
-                "flow_grace_s": c.sip.flow_grace.as_secs(),
-                "session_timer_s": c.sip.session_timer,
-                "md5": c.allow_md5,
-                "sha256": c.allow_sha256
-            },
-            "media": {
-                "ports": [c.media.ports.0, c.media.ports.1],
-                "browser_port": c.media.browser_port,
-                "workers": c.media.workers,
-                "codecs": c.media.codecs.iter().map(|c| c.name()).collect::<Vec<_>>(),
-                "complexity": c.media.complexity,
-                "timeout_s": c.media.watch.silent.map(|t| t.as_secs()),
-                "hold_timeout_s": c.media.hold_timeout.map(|t| t.as_secs()),
-                "stopped_after_s": c.media.watch.stopped.map(|t| t.as_secs()),
-                "ask_every_s": c.media.watch.again.as_secs(),
-                "answer_within_s": c.media.answer_within.as_secs()
-            },
-            "limits": {
-                "calls": c.limits.calls,
-                "calls_per_user": c.limits.calls_per_user,
-                "new_calls_per_second": c.limits.new_calls_per_second,
-                "new_calls_per_second_per_user": c.limits.new_calls_per_second_per_user,
-                "max_duration_s": c.limits.max_duration.as_secs(),
-                "texts_per_minute": c.limits.texts_per_minute,
-                "texts_per_minute_of_source": c.limits.texts_per_minute_of_source,
-                "text_size": c.limits.text_size,
-                "connections": c.limits.connections,
-                "connections_per_source": c.limits.connections_per_source
-            },
-            "fraud": {
-                "calls_per_hour": c.fraud.calls_per_hour,
-                "minutes_per_hour": c.fraud.minutes_per_hour,
-                "countries_per_hour": c.fraud.countries_per_hour,
-                "home": c.fraud.home
-            },
-            "recorder": {
-                "calls": c.recorder.calls,
-                "memory": c.recorder.memory,
-                "messages": c.recorder.messages
-            },
-            "api": {
-                "tokens": c.api.tokens.iter().map(|t| json!({
-                    "name": t.name,
-                    "scope": t.scope.as_str()
-                })).collect::<Vec<_>>(),
-                "users": c.api.users.iter().map(|u| json!({
-                    "name": u.name,
-                    "scope": u.scope.as_str()
-                })).collect::<Vec<_>>(),
-                "session_idle_s": c.api.sessions.idle.as_secs(),
-                "session_longest_s": c.api.sessions.longest.as_secs(),
-                "metrics": c.api.metrics
-            },
-            "events": {
-                "cdr": { "file": c.cdr_file, "sqlite": c.cdr_sqlite },
-                "webhook": c.webhook.as_ref().map(Webhook::host),
-                "hep": c.hep
-            },
-            "auth": {
-                "jwt": c.auth.jwt.as_ref().map(|j| json!({
-                    "jwks": format!("{:?}", j.jwks),
-                    "audience": j.audience,
-                    "issuer": j.issuer,
-                    "context": j.context
-                })),
-                "webhook": c.auth.webhook.as_ref().map(Webhook::host)
-            },
-            "credentials": c.credentials.as_ref().map(|k| json!({
-                "secret": "***",
-                "longest_s": k.longest.as_secs(),
-                "turn": k.turn.as_ref().map(|t| &t.uris)
-            })),
-            "telemetry": { "otlp": c.otlp },
-            "user": users.collect::<serde_json::Map<_, _>>(),
-            "trunk": trunks.collect::<serde_json::Map<_, _>>(),
-        }))
-    })
-    .await
+    api.ask(|gateway, _| Json(effective_settings(gateway.config()))).await
 }
 
 fn mark(problem: &crate::config::ConfigProblem) -> Value {

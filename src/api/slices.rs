@@ -12,14 +12,14 @@ use crate::trunk::TrunkState;
 const SLICE: usize = 200;
 
 /// What one turn reads of a table, and the key after which the next goes on, unless it is done.
-type WorkSlice<K, T> = (Vec<T>, Option<K>);
+type TableSlice<K, T> = (Vec<T>, Option<K>);
 
 /// Takes one slice of entries, and what `pick` makes of each.
 fn slice<E, K, T>(
     mut entries: impl Iterator<Item = E>,
     key: impl Fn(&E) -> K,
     pick: impl Fn(E) -> T,
-) -> WorkSlice<K, T> {
+) -> TableSlice<K, T> {
     let (mut found, mut last) = (Vec::new(), None);
     for entry in entries.by_ref().take(SLICE) {
         last = Some(key(&entry));
@@ -32,7 +32,7 @@ fn slice<E, K, T>(
 /// All slices of a table; `next` takes the one after a key, or the first.
 async fn read<K, T>(
     api: &ApiState,
-    next: impl Fn(&Gateway, &WorkTurn<'_>, Option<&K>) -> WorkSlice<K, T> + Clone + Send + 'static,
+    next: impl Fn(&Gateway, &WorkTurn<'_>, Option<&K>) -> TableSlice<K, T> + Clone + Send + 'static,
 ) -> ApiResult<Vec<T>>
 where
     K: Send + 'static,

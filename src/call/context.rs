@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::flow::{FlowKind, account};
 use crate::hex::token;
 use crate::media::LegId;
-use crate::resolver::{Located, SrvTarget};
+use crate::resolver::{Destination, Located};
 use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 
 /// A timer of one call.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs, reason = "named for what is due")]
 pub enum CallTimer {
     /// The current step rings or dials for too long.
     Ring,
@@ -64,6 +65,7 @@ impl CallTimer {
 
 /// What is asked of the world and answered later.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "what is asked, for whom")]
 pub enum Question {
     /// A name's records.
     Dns(crate::resolver::DnsQuery),
@@ -79,6 +81,7 @@ pub enum Question {
 
 /// What a request of ours within a dialog was for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "the methods")]
 pub enum InDialogRequest {
     /// A re-INVITE or UPDATE that keeps the session alive.
     Refresh,
@@ -93,6 +96,7 @@ pub enum InDialogRequest {
 
 /// Who waits for the responses to a request of ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "who it is, by name or number")]
 pub enum TransactionUser {
     /// The INVITE of a branch.
     Branch(CallId, u16),
@@ -136,6 +140,7 @@ pub(crate) enum Followup {
 
 /// Who waits for DNS.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "who waits, by name")]
 pub enum DnsWaiter {
     Branch(CallId, u16),
     /// A probe or registration of a trunk.
@@ -144,6 +149,7 @@ pub enum DnsWaiter {
 
 /// What the core asks of the shells.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "named for what is done")]
 pub enum Output {
     Send(Transmit),
     CloseFlow(Flow),
@@ -160,6 +166,7 @@ pub enum Output {
 }
 
 /// What a call works with while it handles one input.
+#[allow(missing_docs, reason = "what it is made of")]
 pub struct CallContext<'a> {
     pub now: Instant,
     /// Shared and read only, so that what is read from it outlives a change of the services.
@@ -384,7 +391,7 @@ impl CallContext<'_> {
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears
     /// of it.
-    pub(crate) fn locate(&mut self, target: &SrvTarget, waiter: DnsWaiter) -> Located {
+    pub(crate) fn locate(&mut self, target: &Destination, waiter: DnsWaiter) -> Located {
         let random = &mut self.services.random;
         let found = self.services.locator.locate(self.now, target, &mut || random.next_u64());
         if let Located::Waiting(query) = &found {

@@ -14,7 +14,9 @@ const PRESSED: Duration = Duration::from_millis(160);
 /// A party of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PartyRole {
+    /// Who called.
     Caller,
+    /// Who was called.
     Callee,
 }
 

@@ -8,7 +8,7 @@ use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::registrar::Way;
-use crate::resolver::{Located, SrvTarget};
+use crate::resolver::{Destination, Located};
 use crate::sip::digest::Answering;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Hop, T1X64};
@@ -120,7 +120,7 @@ impl Call {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, None) => Located::Failed(format!("trunk {name} is not registered")),
             (None, Some(uri)) => {
-                let target = SrvTarget::of(uri, trunk);
+                let target = Destination::of(uri, trunk);
                 cx.locate(&target, DnsWaiter::Branch(call, id))
             }
         };

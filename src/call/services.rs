@@ -27,9 +27,13 @@ pub struct NodeIdentity {
     pub fingerprint: String,
     /// Port of our UDP and TCP SIP listeners.
     pub udp_port: u16,
+    /// 0 where there is none.
     pub tcp_port: u16,
+    /// 0 where there is none.
     pub tls_port: u16,
+    /// The page is by `https`.
     pub web_secure: bool,
+    /// Media threads.
     pub workers: usize,
     /// The wall clock at the start, seconds since 1970.
     pub unix: u64,
@@ -37,26 +41,50 @@ pub struct NodeIdentity {
     pub reach: Reach,
 }
 
+impl NodeIdentity {
+    /// A node of one worker that is reached at SIP's own ports, of which nothing is the host's: for
+    /// machines that run without one.
+    pub fn without_a_host() -> NodeIdentity {
+        NodeIdentity {
+            fingerprint: "AB".into(),
+            udp_port: 5060,
+            tcp_port: 5060,
+            tls_port: 5061,
+            web_secure: false,
+            workers: 1,
+            unix: 1_700_000_000,
+            reach: Reach::default(),
+        }
+    }
+}
+
 /// The node's parts that a call asks things of.
 pub struct Services {
+    /// What never changes while the node runs.
     pub identity: NodeIdentity,
     /// When the node started, by the clock of inputs.
     pub started: Instant,
+    /// SIP's (RFC 3261 §17).
     pub transactions: Transactions,
     /// Who waits for the response to each request of ours.
     pub transaction_users: IdMap<ClientId, TransactionUser>,
+    /// Of calls.
     pub timers: Timers<(CallId, CallTimer)>,
+    /// Who is where.
     pub registrar: Registrar,
     /// The other nodes, where there is a cluster.
     pub cluster: Option<Cluster>,
     /// How often each user and source may do what reaches others.
     pub brakes: Brakes,
+    /// The state of each.
     pub trunks: Trunks,
     /// Calls that each trunk carries or is tried for.
     pub trunk_calls: HashMap<String, usize>,
+    /// Open connections.
     pub flows: IdMap<Flow, FlowState>,
     /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
     pub aliases: HashMap<(String, SocketAddr), Flow>,
+    /// What DNS said.
     pub locator: Resolver,
     /// Questions to DNS that are open, and who waits for each.
     pub pending_queries: HashMap<DnsQuery, Vec<DnsWaiter>>,

@@ -36,16 +36,7 @@ pub(super) struct CallBench {
 impl CallBench {
     /// A node with one trunk, `peer`.
     pub(super) fn new() -> CallBench {
-        let identity = NodeIdentity {
-            fingerprint: "AA".into(),
-            udp_port: 5060,
-            tcp_port: 5060,
-            tls_port: 5061,
-            web_secure: false,
-            workers: 1,
-            reach: Default::default(),
-            unix: 1_700_000_000,
-        };
+        let identity = NodeIdentity::without_a_host();
         let now = Instant::now();
         let (config, _) = parse_embedded(CONFIG, &[]).unwrap_or_else(|p| panic!("{p}"));
         let services = Services::new(now, &config, identity, ChaCha20Rng::from_seed([7; 32]));

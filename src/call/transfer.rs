@@ -54,7 +54,7 @@ impl Call {
         cx: &CallContext<'_>,
         end: LegId,
         message: &Message,
-    ) -> Result<TransferTarget, Refusal> {
+    ) -> Result<TransferRequest, Refusal> {
         let other = self.opposite(end).filter(|_| {
             self.state == CallPhase::Talking
                 && self.uas.is_finished()
@@ -118,7 +118,7 @@ impl Call {
             .transpose()?;
         let number = target.uri.number();
         let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
-        Ok(TransferTarget { number, replaces, passes })
+        Ok(TransferRequest { number, replaces, passes })
     }
 
     fn take_refer(
@@ -127,7 +127,7 @@ impl Call {
         end: LegId,
         server: ServerId,
         message: &Message,
-        wish: TransferTarget,
+        wish: TransferRequest,
     ) {
         let wanted = !message
             .header(HeaderName::ReferSub)
@@ -489,7 +489,7 @@ impl super::Leg {
 }
 
 /// What a REFER asks for.
-struct TransferTarget {
+struct TransferRequest {
     number: String,
     replaces: Option<Replaces>,
     passes: bool,

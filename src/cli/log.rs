@@ -99,9 +99,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
-    struct KeptLine(Arc<Mutex<Vec<u8>>>);
+    struct KeptOutput(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for KeptLine {
+    impl Write for KeptOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.lock().expect("no panic").write(bytes)
         }
@@ -113,7 +113,7 @@ mod tests {
 
     /// What a line comes to in text or JSON, at the lowest level.
     fn logged(json: bool, say: impl Fn()) -> String {
-        let kept = KeptLine::default();
+        let kept = KeptOutput::default();
         let make = {
             let kept = kept.clone();
             move || kept.clone()

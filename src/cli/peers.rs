@@ -5,10 +5,11 @@ use anyhow::Context;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use webtrunk::private;
 
 /// Peers whose half is known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub(crate) enum PeerFiles {
+pub(crate) enum KnownPeer {
     Asterisk,
     Freeswitch,
     Twilio,
@@ -20,7 +21,7 @@ pub(crate) enum PeerFiles {
 pub(crate) struct Init {
     /// The kind of trunk
     #[arg(long, value_enum, default_value = "generic")]
-    trunk: PeerFiles,
+    trunk: KnownPeer,
     /// Its host [default: the carrier's]
     #[arg(long)]
     host: Option<String>,
@@ -108,37 +109,37 @@ const FREESWITCH_NEXT: &str =
       fs_cli -x \"sofia profile external rescan reloadxml\"
       and here";
 
-fn kind(peer: PeerFiles) -> PeerKind {
+fn kind(peer: KnownPeer) -> PeerKind {
     match peer {
-        PeerFiles::Asterisk => PeerKind {
+        KnownPeer::Asterisk => PeerKind {
             name: "asterisk",
             trunk: "uri     = \"sip:HOST:5060\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\n",
             host: "10.0.0.20",
             half: &[("asterisk-pjsip.conf", ASTERISK)],
             next: "append asterisk-pjsip.conf to Asterisk's pjsip.conf and reload it there",
         },
-        PeerFiles::Freeswitch => PeerKind {
+        KnownPeer::Freeswitch => PeerKind {
             name: "freeswitch",
             trunk: "uri     = \"sip:HOST:5080\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\nrefer   = \"execute\"          # its transfers (deflect) are made here\n",
             host: "10.0.0.20",
             half: FREESWITCH,
             next: FREESWITCH_NEXT,
         },
-        PeerFiles::Twilio => PeerKind {
+        KnownPeer::Twilio => PeerKind {
             name: "twilio",
             trunk: "uri      = \"sip:HOST;transport=tls\"   # Elastic SIP Trunking → Termination → your domain\nusername = \"webtrunk\"                  # Termination → Authentication → Credential Lists\npassword = { env = \"TWILIO_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"54.172.60.0/30\", \"54.244.51.0/30\", \"35.156.191.128/30\", \"54.171.127.192/30\"]\ncontext  = \"from-trunk\"\n",
             host: "example.pstn.twilio.com",
             half: &[],
             next: "in Twilio's console: Termination domain and credential list as in the file; Origination URI sip:YOUR-ADDRESS:5060",
         },
-        PeerFiles::Telnyx => PeerKind {
+        KnownPeer::Telnyx => PeerKind {
             name: "telnyx",
             trunk: "uri      = \"sip:HOST;transport=tls\"\nusername = \"acme42\"                   # SIP Trunking → Authentication → Credentials\npassword = { env = \"TELNYX_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"192.76.120.10\", \"64.16.250.10\"]\ncontext  = \"from-trunk\"\nprobe    = \"30s\"\n",
             host: "sip.telnyx.com",
             half: &[],
             next: "in Telnyx's portal: a SIP connection with these credentials, and your number assigned to it",
         },
-        PeerFiles::Generic => PeerKind {
+        KnownPeer::Generic => PeerKind {
             name: "carrier",
             trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # if the carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
             host: "192.0.2.10",
@@ -241,10 +242,16 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// A peer's half holds no secret, and is read by the peer's service once it is copied there.
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
+        private::folder_of_configuration(folder)
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
-    std::fs::write(path, text).with_context(|| format!("{} cannot be written", path.display()))
+    let written = if path.extension().is_some_and(|e| e == "toml") {
+        private::write_configuration(path, text.as_bytes())
+    } else {
+        std::fs::write(path, text)
+    };
+    written.with_context(|| format!("{} cannot be written", path.display()))
 }

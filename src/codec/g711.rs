@@ -3,7 +3,9 @@
 /// The two companding laws.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Law {
+    /// North America and Japan.
     Mu,
+    /// Elsewhere.
     A,
 }
 

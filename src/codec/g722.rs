@@ -200,7 +200,7 @@ impl FilterBank {
 
 /// What either way remembers.
 #[derive(Clone, Debug)]
-struct SubBandCodec {
+struct G722State {
     low: Band,
     high: Band,
     filters: FilterBank,
@@ -208,10 +208,10 @@ struct SubBandCodec {
     per_code: usize,
 }
 
-impl SubBandCodec {
-    fn new(wide: bool) -> SubBandCodec {
+impl G722State {
+    fn new(wide: bool) -> G722State {
         let per_code = if wide { 2 } else { 1 };
-        SubBandCodec {
+        G722State {
             low: Band::new(32),
             high: Band::new(8),
             filters: FilterBank::default(),
@@ -222,18 +222,18 @@ impl SubBandCodec {
 
 /// G.722 to PCM.
 #[derive(Clone, Debug)]
-pub struct G722Decoder(SubBandCodec);
+pub struct G722Decoder(G722State);
 
 impl G722Decoder {
     /// A fresh decoder, to 16 kHz where `wide`, else to 8 kHz.
     pub fn new(wide: bool) -> G722Decoder {
-        G722Decoder(SubBandCodec::new(wide))
+        G722Decoder(G722State::new(wide))
     }
 
     /// Decodes `codes` into `pcm`, which holds one sample a code, or two where wide. Returns the
     /// samples.
     pub fn decode(&mut self, codes: &[u8], pcm: &mut [i16]) -> usize {
-        let SubBandCodec { low, high, filters, per_code } = &mut self.0;
+        let G722State { low, high, filters, per_code } = &mut self.0;
         for (code, out) in codes.iter().zip(pcm.chunks_exact_mut(*per_code)) {
             let low = low.low(*code);
             if let [first, second] = out {
@@ -250,17 +250,17 @@ impl G722Decoder {
 
 /// PCM to G.722.
 #[derive(Clone, Debug)]
-pub struct G722Encoder(SubBandCodec);
+pub struct G722Encoder(G722State);
 
 impl G722Encoder {
     /// A fresh encoder, from 16 kHz where `wide`, else from 8 kHz.
     pub fn new(wide: bool) -> G722Encoder {
-        G722Encoder(SubBandCodec::new(wide))
+        G722Encoder(G722State::new(wide))
     }
 
     /// Encodes `pcm` into `codes`, one of one sample, or of two where wide. Returns the bytes.
     pub fn encode(&mut self, pcm: &[i16], codes: &mut [u8]) -> usize {
-        let SubBandCodec { low, high, filters, per_code } = &mut self.0;
+        let G722State { low, high, filters, per_code } = &mut self.0;
         for (samples, code) in pcm.chunks_exact(*per_code).zip(codes.iter_mut()) {
             *code = match samples {
                 [first, second] => {

@@ -57,6 +57,7 @@ impl Goertzel {
 pub enum ToneEvent {
     /// A digit's event number.
     Pressed(u8),
+    /// The digit ended.
     Released(u8),
 }
 

@@ -8,20 +8,28 @@ use std::sync::Arc;
 /// A file as read.
 #[derive(Clone, Debug)]
 pub struct SourceFile {
+    /// As given by the operator.
     pub name: String,
+    /// All of it, for the lines shown.
     pub text: Arc<str>,
 }
 
 /// One problem.
 #[derive(Clone, Debug)]
 pub struct ConfigProblem {
+    /// One for each kind.
     pub code: &'static str,
+    /// What is wrong.
     pub message: String,
+    /// Where it is, if it is in a file.
     pub source: Option<SourceFile>,
+    /// The bytes marked, and what is said beside them.
     pub span: Option<(Range<usize>, String)>,
     /// Another place it has to do with.
     pub also: Option<(Range<usize>, String)>,
+    /// What to do, or empty.
     pub help: String,
+    /// `serve` starts nevertheless.
     pub warning: bool,
 }
 

@@ -48,10 +48,10 @@ impl Deref for Users {
 
 /// Trunks by name, by the addresses they call from, and by the name they register with.
 #[derive(Clone, Debug, Default)]
-pub struct TrunkTable(Arc<TrunkIter>);
+pub struct TrunkTable(Arc<TrunkRows>);
 
 #[derive(Clone, Debug, Default)]
-struct TrunkIter {
+struct TrunkRows {
     by_name: BTreeMap<String, Trunk>,
     listed: Networks,
     /// Those that are told a public address of their own.
@@ -63,7 +63,7 @@ struct TrunkIter {
 
 impl TrunkTable {
     pub(crate) fn new(by_name: BTreeMap<String, Trunk>) -> TrunkTable {
-        let mut table = TrunkIter::default();
+        let mut table = TrunkRows::default();
         for trunk in by_name.values() {
             table.listed.add(trunk);
             if let Some(ip) = trunk.public_ip {
@@ -74,7 +74,7 @@ impl TrunkTable {
                 table.logins.entry(username.clone()).or_insert_with(|| trunk.name.clone());
             }
         }
-        TrunkTable(Arc::new(TrunkIter { by_name, ..table }))
+        TrunkTable(Arc::new(TrunkRows { by_name, ..table }))
     }
 
     /// The first trunk by name that allows calls from `ip`.

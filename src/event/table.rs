@@ -35,6 +35,7 @@ macro_rules! events {
     )*) => {
         /// Something worth a line.
         #[derive(Debug)]
+        #[allow(missing_docs, reason = "in the table below")]
         pub enum Event {
             $( $(#[$doc])* $name { $( $(#[$field_doc])* $field: $type ),* }, )*
         }

@@ -32,17 +32,17 @@ pub(super) struct LiveCall {
     /// The user whose calls it counts among.
     user: Option<String>,
     /// Where its legs are filed, in their order.
-    places: Vec<CallPlace>,
+    places: Vec<LegPlace>,
 }
 
 /// Where a leg is found: by the flow its messages go by, and by whose it is.
 #[derive(PartialEq, Eq, Debug)]
-struct CallPlace {
+struct LegPlace {
     flow: Option<Flow>,
     user: Option<String>,
 }
 
-impl CallPlace {
+impl LegPlace {
     fn flow_of(leg: &Leg) -> Option<Flow> {
         if let Hop::Flow(flow) = leg.hop { Some(flow) } else { None }
     }
@@ -52,14 +52,11 @@ impl CallPlace {
     }
 
     fn is_of(&self, leg: &Leg) -> bool {
-        self.flow == CallPlace::flow_of(leg) && self.user.as_deref() == CallPlace::user_of(leg)
+        self.flow == LegPlace::flow_of(leg) && self.user.as_deref() == LegPlace::user_of(leg)
     }
 
-    fn of(leg: &Leg) -> CallPlace {
-        CallPlace {
-            flow: CallPlace::flow_of(leg),
-            user: CallPlace::user_of(leg).map(str::to_owned),
-        }
+    fn of(leg: &Leg) -> LegPlace {
+        LegPlace { flow: LegPlace::flow_of(leg), user: LegPlace::user_of(leg).map(str::to_owned) }
     }
 }
 
@@ -277,7 +274,7 @@ impl CallTable {
         if same && filed.next().is_none() {
             return;
         }
-        let places = live.call.legs().map(CallPlace::of).collect();
+        let places = live.call.legs().map(LegPlace::of).collect();
         for place in std::mem::replace(&mut live.places, places) {
             place.flow.iter().for_each(|flow| unfile(&mut self.by_flow, flow, id));
             place.user.iter().for_each(|user| unfile(&mut self.by_party, user, id));

@@ -17,7 +17,9 @@ use std::fmt;
 pub struct Credential {
     /// Seconds since 1970.
     pub expires: u64,
+    /// Who logs in by it.
     pub user: String,
+    /// The dialplan's; the configured one where `None`.
     pub context: Option<String>,
 }
 

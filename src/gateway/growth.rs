@@ -41,15 +41,9 @@ impl World {
         let (config, _) =
             parse_embedded(&config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
         let identity = NodeIdentity {
-            fingerprint: "AB".into(),
-            udp_port: 1,
-            tcp_port: 1,
-            tls_port: 1,
-            web_secure: false,
             // Enough for calls that begin all at once.
             workers: 64,
-            reach: Default::default(),
-            unix: 1_700_000_000,
+            ..NodeIdentity::without_a_host()
         };
         let now = Instant::now();
         let gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 /// An operator's command; each is an [`Input`](super::Input) like any other.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "named for what is done")]
 pub enum OperatorCommand {
     /// End a call with BYE, or refuse it with `status`.
     Kick { call: CallId, status: u16, why: String },
@@ -36,6 +37,7 @@ pub enum OperatorCommand {
 
 /// What is done to a call's two parties.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs, reason = "named for what is done")]
 pub enum CallAction {
     /// Digits towards one side.
     Press { side: PartyRole, digits: String },

@@ -30,15 +30,18 @@ const RING_FIRST: Duration = Duration::from_secs(30);
 pub struct OriginateRequest {
     /// A user, who is rung on all its phones; or a number, which needs a context.
     pub from: String,
+    /// The other party, as a number that is dialled.
     pub to: String,
     /// The dialplan of numbers; a user has its own.
     pub context: Option<String>,
+    /// Returned in events and the record.
     pub tags: BTreeMap<String, String>,
 }
 
 /// A call that was found fit to begin.
 #[derive(Debug)]
 pub struct PlannedCall {
+    /// Its name everywhere.
     pub call: CallId,
     from: String,
     party: Party,

@@ -14,6 +14,11 @@ pub(super) use units::Units;
 
 /// The share of the core's time that goes to what was let in.
 const RATED: f32 = 0.7;
+/// The share while a queue is late. Never nothing: where refusing alone is too much for the core,
+/// the queue stands however much is refused, and somebody must get through.
+const LATE_SHARE: f32 = 0.1;
+/// What a late queue lets in, it lets in this much at once.
+const GRAIN: f32 = 0.01;
 /// Time that may be spent in advance of the share, and time that may be owed: one long turn is
 /// not overload.
 const BURST: f32 = 0.2;
@@ -184,7 +189,8 @@ impl Overload {
 
     fn earn(&mut self, now: Instant) {
         let passed = now.saturating_duration_since(self.now);
-        self.credit = (self.credit + RATED * passed.as_secs_f32()).min(BURST);
+        let share = if self.is_late() { LATE_SHARE } else { RATED };
+        self.credit = (self.credit + share * passed.as_secs_f32()).min(BURST);
         self.now = self.now.max(now);
     }
 
@@ -196,20 +202,26 @@ impl Overload {
         waited: Duration,
         backlog: usize,
     ) {
+        self.earn(now);
         let queue = &mut self.queues[queue as usize];
+        let before = queue.late;
         queue.waited(now, waited, backlog);
-        // Who has fallen behind catches up: nothing is let in at once when it is over.
-        if queue.late {
+        // Who has fallen behind catches up: nothing is let in for what was saved before.
+        if queue.late && !before {
             self.credit = self.credit.min(0.0);
         }
     }
 
     /// Why new work of any kind is refused now, if it is.
     pub(super) fn of_core(&self) -> Option<Overloaded> {
-        if self.queues.iter().any(|queue| queue.is_late(self.now)) {
-            return Some(Overloaded::Queue);
+        match self.is_late() {
+            true => (self.credit < GRAIN).then_some(Overloaded::Queue),
+            false => (self.credit < 0.0).then_some(Overloaded::Core),
         }
-        (self.credit < 0.0).then_some(Overloaded::Core)
+    }
+
+    fn is_late(&self) -> bool {
+        self.queues.iter().any(|queue| queue.is_late(self.now))
     }
 
     /// Why a new call is refused now, if it is.
@@ -421,8 +433,14 @@ mod tests {
         assert_eq!(waited(&mut overload, 400, 200), Some(Overloaded::Queue));
         overload.input(at(400) + FRESH);
         assert_eq!(overload.of_core(), None);
+        // However long it stands, something is let in.
+        for ms in (3_000..5_000).step_by(100) {
+            waited(&mut overload, ms, 200);
+        }
+        overload.input(at(5_000));
+        assert_eq!((overload.is_late(), overload.of_core()), (true, None));
         // A few that wait long wait for the processor.
-        for ms in [2_000, 2_200, 2_400] {
+        for ms in [6_000, 6_200, 6_400] {
             let few = BACKLOG - 1;
             overload.waited(at(ms), QueueKind::Arrivals, Duration::from_millis(300), few);
             overload.input(at(ms));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 /// A call of an earlier process.
 pub struct FoundCall<'a> {
+    /// Its signalling.
     pub call: CallSnapshot,
     /// How long ago the value was taken.
     pub age: Duration,

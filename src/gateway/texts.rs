@@ -330,7 +330,7 @@ impl Gateway {
         let located = trunk.uri.as_ref().map(|uri| {
             self.services.locator.locate(
                 now,
-                &crate::resolver::SrvTarget::of(uri, trunk),
+                &crate::resolver::Destination::of(uri, trunk),
                 &mut || 0,
             )
         });

@@ -6,7 +6,7 @@ use crate::call::Output;
 use crate::call::context::{DnsWaiter, TransactionUser};
 use crate::config::Trunk;
 use crate::event::Event;
-use crate::resolver::{DnsAnswer, DnsQuery, Located, SrvTarget};
+use crate::resolver::{Destination, DnsAnswer, DnsQuery, Located};
 use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -51,7 +51,7 @@ impl Gateway {
         let found = match (bound, uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
             (None, Some(uri)) => {
-                let target = SrvTarget::of(&uri, &trunk);
+                let target = Destination::of(&uri, &trunk);
                 self.context(turn).locate(&target, DnsWaiter::Trunk(due.clone()))
             }
             // It has not registered: nothing to probe yet.
@@ -197,7 +197,7 @@ impl Gateway {
     /// A trunk answered something.
     pub(super) fn trunk_lives(&mut self, turn: &mut Turn<'_>, name: &str) {
         if let Some(TrunkChange::Up { was_down_for }) =
-            self.services.trunks.get_mut(name).and_then(|t| t.on_probe_answered(turn.now))
+            self.services.trunks.get_mut(name).and_then(|t| t.on_request_answered(turn.now))
         {
             turn.push(Output::Event(Event::TrunkUp {
                 trunk: name.to_owned(),

@@ -118,16 +118,22 @@ impl DtlsIdentity {
 /// A handshake that ended without keys.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error, serde::Serialize, serde::Deserialize)]
 pub enum Failed {
+    /// Its certificate is not the one named in its SDP.
     #[error("the DTLS certificate does not match the fingerprint in the SDP")]
     Fingerprint,
+    /// It showed none.
     #[error("the peer sent no DTLS certificate")]
     NoCertificate,
+    /// It did not end in time.
     #[error("the DTLS handshake did not finish within 15 s")]
     TimedOut,
+    /// No SRTP profile is known to both.
     #[error("no SRTP profile in common")]
     NoProfile,
+    /// By the text of the library.
     #[error("DTLS: {0}")]
     Protocol(String),
+    /// The peer closed it.
     #[error("the peer closed DTLS")]
     Closed,
 }
@@ -148,8 +154,11 @@ impl Failed {
 
 /// The keys of a finished handshake.
 pub struct DtlsKeys {
+    /// What both agreed to.
     pub profile: Profile,
+    /// For what we send.
     pub protect: Protect,
+    /// For what the peer sends.
     pub unprotect: Unprotect,
 }
 

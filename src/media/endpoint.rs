@@ -40,18 +40,24 @@ pub const CALLER_LEG: LegId = LegId(0);
 pub enum Port {
     /// The worker's one port for all browsers.
     Browser,
+    /// A trunk's for RTP.
     Rtp(LegId),
+    /// A trunk's for RTCP.
     Rtcp(LegId),
 }
 
 /// How an end reaches its peer.
 pub enum EndpointKind {
+    /// Found by its ICE checks.
     Browser {
+        /// Our certificate.
         identity: Arc<DtlsIdentity>,
+        /// Ours.
         ice: Ice,
     },
     /// `nat`: learn the peer's port, within its announced address only.
     Trunk {
+        /// Its packets may come from another port than it said.
         nat: bool,
     },
 }
@@ -70,12 +76,15 @@ pub enum Digits {
 /// What an exchange settled, with what media alone needs.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct EndpointSettings {
+    /// What was agreed.
     pub negotiated: Negotiated,
     /// libopus complexity for frames we encode towards this end.
     pub complexity: u8,
+    /// How digits go to it.
     pub digits: Digits,
     /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
     pub continuous: bool,
+    /// When silence is told.
     pub watch: MediaWatch,
 }
 
@@ -283,34 +292,46 @@ pub(super) struct Started {
 /// What one end saw, for the CDR.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Statistics {
+    /// What comes from it; none before the first packet.
     pub codec: Option<&'static str>,
+    /// Packets.
     pub received: u64,
     /// When the last of them came, or when the peer was last let speak again.
     pub last_received: Option<Instant>,
+    /// Packets, by their numbers.
     pub lost: u64,
     /// Packets that came after a later one, those of them that came too late, and packets that came
     /// twice.
     pub reordered: u64,
+    /// Packets that came too late to be heard.
     pub late: u64,
+    /// Packets that came before.
     pub duplicate: u64,
+    /// Packets.
     pub sent: u32,
     /// `None` where no sound came.
     pub jitter: Option<Duration>,
+    /// By RTCP.
     pub round_trip: Option<Duration>,
     /// Loss the peer reports of what we send, 0 to 1.
     pub reported_loss: Option<f32>,
+    /// Of the keys in use.
     pub srtp: Option<Profile>,
     /// From a browser's description to its selected address, and from there to keys.
     pub ice: Option<Duration>,
+    /// How long the handshake took.
     pub dtls: Option<Duration>,
+    /// What was not used, by why.
     pub dropped: Dropped,
     /// A browser's end, and the authentic ICE checks it sent.
     pub browser: bool,
+    /// ICE checks that were answered.
     pub checks: u64,
     /// RTCP that came of its peer.
     pub reports: u64,
     /// Where a trunk's RTP is expected from, and where else some came from.
     pub announced: Option<SocketAddr>,
+    /// Where media came from that was not to come from there.
     pub unexpected_source: Option<SocketAddr>,
     /// Packets that held more than digital silence.
     pub non_silent_packets: u64,
@@ -347,11 +368,17 @@ impl Statistics {
 /// Packets not used, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dropped {
+    /// From an address that was not agreed to.
     pub unknown_source: u64,
+    /// Of somebody without the key.
     pub bad_tag: u64,
+    /// It came before.
     pub replayed: u64,
+    /// Neither RTP nor RTCP.
     pub malformed: u64,
+    /// Of no format agreed to.
     pub unknown_payload: u64,
+    /// On hold, before the handshake, or beyond its rate.
     pub not_expected: u64,
     /// More than any call needs.
     pub excess: u64,
@@ -381,6 +408,7 @@ impl Transcoding {
 
 /// One end.
 pub struct Endpoint {
+    /// Its name within the session.
     pub id: LegId,
     pub(super) transport: MediaTransport,
     pub(super) settings: Option<EndpointSettings>,

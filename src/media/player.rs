@@ -17,6 +17,7 @@ pub enum PlaySource {
     Clip(Arc<[i16]>),
     /// The ringing tone of country code 1: 440 and 480 Hz, 2 s on, 4 s off.
     Ringback,
+    /// Comfort noise, or nothing.
     Silence,
 }
 

@@ -38,6 +38,7 @@ use std::time::{Duration, Instant};
 
 /// What the session tells the call.
 #[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "of which end, and what its type says")]
 pub enum SessionEvent {
     /// ICE selected an address for the first time.
     Connected { end: LegId, address: SocketAddr },

@@ -34,6 +34,7 @@ pub struct Clocks {
 
 /// Why a session cannot be gone on with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "in its error's text")]
 pub enum NotRestored {
     #[error("its record is {} s old: more may have been sent since than was reserved", age.as_secs())]
     Expired { age: Duration },
@@ -48,10 +49,13 @@ pub enum NotRestored {
 /// Bytes that hold no snapshot.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unreadable {
+    /// Written by another version.
     #[error("a media record of version {0}, which this version does not know")]
     Version(u8),
+    /// By the text of the library.
     #[error("no media record: {0}")]
     Malformed(#[from] postcard::Error),
+    /// More than any session needs.
     #[error("something follows the media record")]
     TooLong,
 }
@@ -64,6 +68,7 @@ pub(super) type Offset = i64;
 pub struct SessionSnapshot {
     /// Counts the snapshots of a session, for [`Session::confirm`](super::Session::confirm).
     pub number: u64,
+    /// When.
     pub taken: Clocks,
     /// NTP time of when it was taken.
     pub(super) ntp: u64,

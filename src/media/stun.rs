@@ -22,6 +22,7 @@ pub struct BindingRequest<'a> {
     bytes: &'a [u8],
     /// `local-ufrag:remote-ufrag`, ours first.
     pub username: &'a str,
+    /// The browser nominates this pair.
     pub use_candidate: bool,
     /// The peer claims the controlled role, which is ours as a lite agent.
     pub controlled: bool,

@@ -32,7 +32,7 @@ use crate::transport::tcp::Secure;
 use crate::transport::{
     Arrival, CONNECTION_QUEUE, Inbox, Queued, Reloaded, WorkTurn, for_socket, tcp, udp,
 };
-use crate::web::{AwaitedPhones, WebPort};
+use crate::web::{AwaitedAddresses, WebPort};
 use crate::webhook::{Hook, keys};
 use crate::worker::load::thread_time;
 use crate::worker::pulse::{BEAT, Pulse};
@@ -102,7 +102,7 @@ pub(super) struct Core {
     pub(super) standing: Option<Instant>,
     pub(super) shed: Told,
     pub(super) web: Arc<WebPort>,
-    pub(super) awaited: Arc<AwaitedPhones>,
+    pub(super) awaited: Arc<AwaitedAddresses>,
 }
 
 /// What leads to the rest of a cluster.

@@ -13,17 +13,22 @@ const FAR_END: &str = include_str!("../../dialplans/far-end.toml");
 
 /// Both nodes of the demo.
 pub struct Demo {
+    /// The one the page is of.
     pub phone: Node,
+    /// The one that answers.
     pub far_end: Node,
 }
 
 /// What the command line may change.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// An address, or empty for loopback.
     pub listen: String,
+    /// Of the page.
     pub port: u16,
     /// A further address to offer to browsers, such as the host's in a container.
     pub ip: Option<IpAddr>,
+    /// One JSON object a line.
     pub cdr_file: Option<std::path::PathBuf>,
     /// The control socket's place; nothing: the usual one.
     pub control: Option<std::path::PathBuf>,

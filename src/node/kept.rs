@@ -35,7 +35,7 @@ const MEDIA: &str = ".media";
 
 /// What the first checkpoint of a call holds.
 #[derive(Serialize, Deserialize)]
-pub(super) enum Checkpointer {
+pub(super) enum CallCheckpoint {
     /// `taken`: by the clock of the boot, and since 1970.
     Live { taken: (Duration, Duration), call: Box<CallSnapshot> },
     /// It ended with this record.
@@ -146,7 +146,7 @@ impl KeptCalls {
     ) {
         let (worker, settled) = (call.worker(), call.is_settled());
         let slots = self.calls.entry(id).or_insert_with(|| Slots::of(checkpoints, id, worker));
-        let kept = Checkpointer::Live { taken: (boot_clock(), unix()), call: Box::new(call) };
+        let kept = CallCheckpoint::Live { taken: (boot_clock(), unix()), call: Box::new(call) };
         slots.signalling.put(encoded(&kept), SIGNALLING);
         if settled && !std::mem::replace(&mut slots.journalled, true) {
             // A worker that is too far behind is asked again with the next change.
@@ -188,7 +188,7 @@ impl KeptCalls {
     pub(super) fn ended(&mut self, cdr: &Cdr, clock: &WallClock) -> Option<Slot> {
         let Slots { signalling, media, .. } = self.calls.remove(&cdr.call)?;
         let record = to_json(cdr, clock).to_string();
-        signalling.put(encoded(&Checkpointer::Ended { record }), SIGNALLING);
+        signalling.put(encoded(&CallCheckpoint::Ended { record }), SIGNALLING);
         media.remove();
         Some(signalling)
     }
@@ -221,7 +221,7 @@ impl KeptCalls {
         for (name, left) in calls {
             let slots = || (checkpoints.slot(&name), checkpoints.slot(&format!("{name}{MEDIA}")));
             match left.signalling.and_then(read) {
-                Some(Checkpointer::Live { taken: (uptime, wall), call }) => {
+                Some(CallCheckpoint::Live { taken: (uptime, wall), call }) => {
                     let age = boot_clock().checked_sub(uptime);
                     // The clock of the boot may have begun anew.
                     let age = age.unwrap_or_else(|| unix().saturating_sub(wall));
@@ -233,7 +233,7 @@ impl KeptCalls {
                     self.calls.insert(id, Slots { journalled, ..slots });
                     taken_up.push((age, *call, media));
                 }
-                Some(Checkpointer::Ended { record }) => {
+                Some(CallCheckpoint::Ended { record }) => {
                     let (signalling, media) = slots();
                     media.remove();
                     match journal {
@@ -262,7 +262,7 @@ impl KeptCalls {
 }
 
 /// What a first checkpoint holds, if this version can read it.
-fn read(record: Record) -> Option<Checkpointer> {
+fn read(record: Record) -> Option<CallCheckpoint> {
     match record {
         Record::Fresh(bytes) | Record::Stale(bytes) => postcard::from_bytes(&bytes).ok(),
         Record::UnknownVersion(_) => None,

@@ -1,6 +1,6 @@
 //! What is left when a thread of the node dies.
 
-use super::kept::{Checkpointer, encoded};
+use super::kept::{CallCheckpoint, encoded};
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
@@ -58,7 +58,7 @@ async fn a_record_that_waited_is_written_once_and_what_is_unreadable_is_forgotte
     };
     let state = || State::open(Some(&folder), RECORDS, Default::default());
     let left = state();
-    let ended = encoded(&Checkpointer::Ended { record: "{\"call\":\"00000007\"}".to_owned() });
+    let ended = encoded(&CallCheckpoint::Ended { record: "{\"call\":\"00000007\"}".to_owned() });
     left.checkpoints.slot("00000007").put(ended, BOUND);
     left.checkpoints.slot("00000009").put(b"junk".to_vec(), BOUND);
     left.checkpoints.slot("00000009.media").put(b"junk".to_vec(), BOUND);

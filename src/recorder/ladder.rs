@@ -19,10 +19,12 @@ use std::time::Duration;
 pub struct Row {
     /// Since the call began.
     pub at: Duration,
+    /// What it shows.
     pub kind: RowKind,
 }
 
 #[derive(Clone, PartialEq, Debug)]
+#[allow(missing_docs, reason = "as the page and the command line show it")]
 pub enum RowKind {
     /// `lane`: 0 is the caller's; `sent`: by us. `text` is the whole message, secrets masked;
     /// `rules` are those by which a description in it was made of the other side's.

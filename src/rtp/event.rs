@@ -3,7 +3,9 @@
 /// One event report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TelephoneEvent {
+    /// 0-9, `*` is 10, `#` is 11, A-D are 12 to 15, flash is 16.
     pub event: u8,
+    /// The last packet of a press, sent three times.
     pub end: bool,
     /// dBm0 below zero, 0 to 63.
     pub volume: u8,

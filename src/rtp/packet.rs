@@ -11,10 +11,15 @@ pub const HEADER: usize = 12;
 /// A packet's header, with where its payload lies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet {
+    /// The first after silence, or of a digit.
     pub marker: bool,
+    /// 0 to 127.
     pub payload_type: u8,
+    /// Wraps around.
     pub sequence: u16,
+    /// In the units of the format's clock.
     pub timestamp: u32,
+    /// Of the source.
     pub ssrc: u32,
     /// Bytes before the payload: fixed header, CSRCs, extension.
     pub header_len: usize,
@@ -86,10 +91,15 @@ pub fn write_header(
 /// What a datagram on a media port is (RFC 7983, RFC 5761).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DatagramKind {
+    /// First byte 0 to 3.
     Stun,
+    /// First byte 20 to 63.
     Dtls,
+    /// First byte 128 to 191, and not RTCP.
     Rtp,
+    /// As RTP, with a second byte of 192 to 223.
     Rtcp,
+    /// Anything else.
     Unknown,
 }
 

@@ -24,6 +24,7 @@ pub struct Impairment {
     pub burst_ratio: f32,
     /// Interarrival jitter (RFC 3550); a buffer of twice that is assumed.
     pub jitter: Duration,
+    /// Network and both ends' buffers.
     pub round_trip: Duration,
 }
 

@@ -46,7 +46,9 @@ impl Add for SequenceStats {
 /// What one received source has told us (RFC 3550 appendix A.1, A.3, A.8).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReceiverStats {
+    /// The source it is about.
     pub ssrc: u32,
+    /// Received, without copies.
     pub packets: u64,
     first: u64,
     highest: u64,
@@ -230,8 +232,11 @@ impl ReceiverStats {
 /// What we sent, for a sender report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SenderStats {
+    /// Our source.
     pub ssrc: u32,
+    /// Sent, modulo 2^32.
     pub packets: u32,
+    /// Of payload, modulo 2^32.
     pub octets: u32,
     /// RTP timestamp that corresponds to the report's time.
     pub timestamp: u32,
@@ -242,9 +247,11 @@ pub struct SenderStats {
 pub struct RemoteReport {
     /// 0 to 1.
     pub fraction_lost: f32,
+    /// Packets since the beginning.
     pub total_lost: u32,
     /// Timestamp units.
     pub jitter: u32,
+    /// From its answer to our last report.
     pub round_trip: Option<Duration>,
 }
 

@@ -24,13 +24,21 @@ use zeroize::Zeroizing;
 /// A protection profile (RFC 5764 §4.1.2, RFC 4568 §6.2, RFC 7714 §14).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub enum Profile {
+    /// 80-bit tags.
     Aes128CmHmacSha1_80,
+    /// 32-bit tags for RTP.
     Aes128CmHmacSha1_32,
+    /// RFC 6188.
     Aes192CmHmacSha1_80,
+    /// RFC 6188.
     Aes192CmHmacSha1_32,
+    /// RFC 6188.
     Aes256CmHmacSha1_80,
+    /// RFC 6188.
     Aes256CmHmacSha1_32,
+    /// RFC 7714.
     AeadAes128Gcm,
+    /// RFC 7714.
     AeadAes256Gcm,
 }
 
@@ -60,12 +68,16 @@ impl Profile {
 /// Why a packet was not accepted. It is dropped and counted; nothing else happens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum SrtpError {
+    /// Too short, or not RTP or RTCP.
     #[error("too short or not RTP")]
     Malformed,
+    /// Of somebody without the key, or changed on the way.
     #[error("authentication tag is wrong")]
     BadTag,
+    /// It came before, or is too old to tell.
     #[error("packet was seen before, or is too old")]
     Replayed,
+    /// More SSRCs than a session has with one key.
     #[error("too many sources")]
     TooManySources,
 }
@@ -209,7 +221,9 @@ fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
 /// Where a stream of ours goes on: the first index of RTP and of RTCP that was never used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reserved {
+    /// The first index that is not.
     pub rtp: u64,
+    /// The first index that is not.
     pub rtcp: u32,
 }
 
@@ -399,7 +413,9 @@ struct SrtpSource {
 /// How far the sources of a peer had come: SSRC and highest index, of RTP and of RTCP.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ReceivedState {
+    /// The highest index of each source.
     pub rtp: Vec<(u32, u64)>,
+    /// The highest index of each source.
     pub rtcp: Vec<(u32, u64)>,
 }
 

@@ -24,6 +24,7 @@ pub(crate) const MOST: usize = 8;
 /// What of a trunk's media is encrypted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default, Serialize, Deserialize)]
 pub enum Policy {
+    /// Plain RTP.
     #[default]
     Off,
     /// Where the peer knows it: keys are offered within RTP/AVP.
@@ -35,6 +36,7 @@ pub enum Policy {
 /// A master key and salt.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CryptoKeys {
+    /// Before derivation.
     pub master: MasterKey,
     /// The identifier in each packet that is protected with them, if any (RFC 4568 §6.1).
     pub mki: Vec<u8>,
@@ -64,15 +66,18 @@ impl CryptoKeys {
 pub struct Sdes {
     /// What we send is protected with.
     pub ours: CryptoKeys,
+    /// What the peer encrypts with.
     pub theirs: CryptoKeys,
 }
 
 /// One a=crypto line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Crypto {
+    /// Names it in the answer.
     pub tag: u32,
     /// The suite's name: an answer repeats the one that was offered.
     pub suite: &'static str,
+    /// Of who wrote the line.
     pub keys: CryptoKeys,
 }
 

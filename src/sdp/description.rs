@@ -21,7 +21,9 @@ pub(crate) const MAX_CANDIDATES: usize = 20;
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{why}")]
 pub struct SdpError {
+    /// The code of the Warning header (RFC 3261 §20.43).
     pub warning: u16,
+    /// Its text.
     pub why: String,
 }
 
@@ -34,9 +36,13 @@ impl SdpError {
 /// Which way media may flow, from the describer's point of view (RFC 8866 §6.7).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 pub enum Direction {
+    /// Both.
     SendRecv,
+    /// The writer only sends.
     SendOnly,
+    /// The writer only receives.
     RecvOnly,
+    /// Neither.
     Inactive,
 }
 
@@ -85,19 +91,26 @@ impl Direction {
 /// The DTLS setup attribute (RFC 4145, RFC 5763).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Setup {
+    /// Sends the ClientHello.
     Active,
+    /// Waits for it.
     Passive,
+    /// Either; of offers.
     Actpass,
 }
 
 /// One payload format of a media description.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Format {
+    /// 0 to 127.
     pub payload_type: u8,
+    /// Of `a=rtpmap`, or RFC 3551's.
     pub name: String,
+    /// Hz.
     pub clock: u32,
     /// 1 where the rtpmap does not say.
     pub channels: u8,
+    /// Parameters, or empty.
     pub fmtp: String,
 }
 
@@ -134,31 +147,45 @@ pub type Fingerprint = [u8; 32];
 /// One m= section.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct MediaDescription {
+    /// `audio`, `video` and so on.
     pub kind: String,
+    /// It is the kind that is used here.
     pub is_audio: bool,
     /// 0 where it is refused, or cannot be read.
     pub port: u16,
     /// Offered within its bundle and nowhere else: port 0 refuses nothing (RFC 9143 §6).
     pub bundle_only: bool,
+    /// The transport profile.
     pub proto: String,
     /// The fmt list as written, for the echo in a refused section.
     pub fmt: Vec<String>,
+    /// In the writer's order.
     pub formats: Vec<Format>,
+    /// Its own `c=`, or the session's.
     pub address: Option<IpAddr>,
+    /// Its own, or the session's.
     pub direction: Direction,
+    /// Names it in a bundle.
     pub mid: Option<String>,
+    /// Its own, or the session's.
     pub ice_ufrag: Option<String>,
+    /// Its own, or the session's.
     pub ice_pwd: Option<String>,
+    /// Its own, or the session's.
     pub fingerprints: Vec<Fingerprint>,
     /// Whether any fingerprint line stood here, even one of a hash we do not take.
     pub has_fingerprint: bool,
+    /// DTLS role.
     pub setup: Option<Setup>,
     /// The DTLS association's name (RFC 8842 §4).
     pub tls_id: Option<String>,
+    /// RTCP comes to the port of RTP.
     pub rtcp_mux: bool,
+    /// Where it goes otherwise, if not to the port above.
     pub rtcp: Option<SocketAddr>,
     /// Milliseconds a packet is to last, by `ptime` and `maxptime`.
     pub ptime: Option<u32>,
+    /// Milliseconds.
     pub max_ptime: Option<u32>,
     /// RTCP XR's VoIP metrics are wanted.
     pub voip_metrics: bool,
@@ -173,7 +200,9 @@ pub struct MediaDescription {
 pub struct Description {
     /// `o=` session id and version.
     pub session_id: String,
+    /// Of `o=`.
     pub version: String,
+    /// In order.
     pub media: Vec<MediaDescription>,
     /// Mids of the first BUNDLE group.
     pub bundle: Vec<String>,

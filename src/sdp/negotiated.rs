@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 /// ICE credentials.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Ice {
+    /// 4 to 256 characters.
     pub ufrag: String,
+    /// 22 to 256 characters.
     pub pwd: String,
 }
 
@@ -18,12 +20,18 @@ pub struct Ice {
 pub enum Remote {
     /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC
     /// 5761).
+    /// A trunk: addresses, and keys where media is encrypted.
+    #[allow(missing_docs, reason = "said above")]
     Rtp { rtp: SocketAddr, rtcp: SocketAddr, sdes: Option<Box<Sdes>> },
     /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
     Dtls {
+        /// The peer's.
         ice: Ice,
+        /// Ours.
         local_ice: Ice,
+        /// One of them is its certificate's.
         fingerprints: Vec<Fingerprint>,
+        /// We send the ClientHello.
         active: bool,
         /// The peer's name for the association; another one asks for another (RFC 8842 §5.5).
         tls_id: Option<String>,
@@ -33,7 +41,9 @@ pub enum Remote {
 /// One payload type of telephone-events (RFC 4733), which have a clock of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EventFormat {
+    /// 0 to 127.
     pub payload_type: u8,
+    /// Hz, of its timestamps.
     pub clock: u32,
 }
 
@@ -66,14 +76,17 @@ impl TelephoneEvents {
 pub struct Negotiated {
     /// The codec we send, and its payload type.
     pub codec: Codec,
+    /// Payload type of what we send.
     pub send: u8,
     /// Payload types the peer may send.
     pub receive: Vec<(u8, Codec)>,
+    /// Payload types of digits, both ways.
     pub events: TelephoneEvents,
     /// Payload type of comfort noise (RFC 3389), both ways.
     pub noise: Option<u8>,
     /// Ours: whether we send, whether we receive.
     pub direction: Direction,
+    /// Where media goes, and how it is protected.
     pub remote: Remote,
     /// Bits a second the peer takes at most on average, where it says (Opus).
     pub max_average_bitrate: Option<u32>,
@@ -81,6 +94,7 @@ pub struct Negotiated {
     pub voip_metrics: bool,
     /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
     pub ptime: u32,
+    /// The peer asked for the length of packets.
     pub ptime_asked: bool,
     /// Milliseconds of the longest packet the peer takes, where it says.
     pub max_ptime: Option<u32>,
@@ -89,9 +103,11 @@ pub struct Negotiated {
 /// What the packets of a payload type hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Content {
+    /// Sound.
     Audio(Codec),
     /// Telephone-events, whose durations count in this clock.
     Event(u32),
+    /// Comfort noise (RFC 3389).
     Noise,
 }
 

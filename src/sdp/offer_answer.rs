@@ -25,7 +25,9 @@ use std::net::SocketAddr;
 /// Which world a leg faces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum LegKind {
+    /// ICE and DTLS-SRTP.
     Browser,
+    /// RTP, or SRTP with keys in SDP.
     Trunk,
 }
 
@@ -40,28 +42,36 @@ pub(crate) enum SignalingState {
 /// Our end of the leg: what every description of ours says.
 #[derive(Clone, Debug)]
 pub struct Local {
+    /// Which kind.
     pub side: LegKind,
+    /// Where media is received.
     pub address: SocketAddr,
     /// Further addresses to offer as candidates (browser side).
     pub more_addresses: Vec<SocketAddr>,
     /// Browsers may come to that port over TCP too (RFC 6544).
     pub tcp: bool,
+    /// Ours; none for trunks.
     pub ice: Option<Ice>,
     /// `AB:CD:…` of our certificate.
     pub fingerprint: String,
+    /// Of `o=`.
     pub session_id: u64,
+    /// Of what we send.
     pub ssrc: u32,
+    /// Of RTCP, and `a=ssrc`.
     pub cname: String,
     /// Our offers hold comfort noise; it is agreed to wherever a trunk offers it.
     pub comfort_noise: bool,
     /// Keys in our descriptions (trunk side), and what they are from.
     pub srtp: Policy,
+    /// Ours for SDES.
     pub srtp_keys: LocalKeys,
 }
 
 /// The state of one leg's negotiation.
 #[derive(Clone, Debug)]
 pub struct Negotiation {
+    /// What is ours in it.
     pub local: Local,
     /// Samples a second of what the other leg's peer can hear; nothing where that is all a browser
     /// sends. It need encode no more: our descriptions say so (RFC 7587 §6.1).

@@ -21,9 +21,9 @@ type RawLine<'a> = (u8, &'a str);
 
 /// The lines of a session or of a section.
 #[derive(Clone, Copy)]
-struct LineIter<'a>(&'a [RawLine<'a>]);
+struct SectionLines<'a>(&'a [RawLine<'a>]);
 
-impl<'a> LineIter<'a> {
+impl<'a> SectionLines<'a> {
     fn of(self, letter: u8) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(l, _)| *l == letter).map(|(_, value)| *value)
     }
@@ -69,7 +69,7 @@ pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
     let lines = lines(text.trim_start_matches('\u{feff}'))?;
     let end = lines.iter().position(|(l, _)| *l == b'm').unwrap_or(lines.len());
     let (session, sections) = lines.split_at(end);
-    let session = LineIter(session);
+    let session = SectionLines(session);
     let sections: Vec<&[RawLine<'_>]> = sections.chunk_by(|_, (next, _)| *next != b'm').collect();
     if sections.len() > MAX_MEDIA {
         return Err(refused("the SDP has more than 64 media descriptions"));
@@ -79,7 +79,7 @@ pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
     let mut description = Description {
         session_id,
         version,
-        media: sections.into_iter().map(|s| section(LineIter(s), session)).collect(),
+        media: sections.into_iter().map(|s| section(SectionLines(s), session)).collect(),
         bundle: group.split_whitespace().map(str::to_owned).collect(),
     };
     share_transport(&mut description);
@@ -123,7 +123,7 @@ fn origin(line: &str) -> (String, String) {
 /// Longest name of a DTLS association (RFC 8842 §4).
 const MAX_TLS_ID: usize = 255;
 
-fn section(own: LineIter<'_>, session: LineIter<'_>) -> MediaDescription {
+fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription {
     let mut words = own.of(b'm').next().unwrap_or_default().split_ascii_whitespace();
     let kind = words.next().unwrap_or_default().to_owned();
     // A number of ports may follow (RFC 8866 §5.14): the first is meant.
@@ -197,7 +197,7 @@ fn setup(value: &str) -> Option<Setup> {
 }
 
 /// Milliseconds a packet is to last, no more than `maxptime`; and that.
-fn packet_times(own: LineIter<'_>) -> (Option<u32>, Option<u32>) {
+fn packet_times(own: SectionLines<'_>) -> (Option<u32>, Option<u32>) {
     let ms = |name: &str| {
         let whole = own.first(name)?.split('.').next()?;
         whole.parse::<u32>().ok().filter(|ms| *ms > 0)
@@ -208,7 +208,7 @@ fn packet_times(own: LineIter<'_>) -> (Option<u32>, Option<u32>) {
     (wanted.map(|wanted| wanted.min(most.unwrap_or(wanted))), most)
 }
 
-fn formats(fmt: &[String], own: LineIter<'_>) -> Vec<Format> {
+fn formats(fmt: &[String], own: SectionLines<'_>) -> Vec<Format> {
     let mut formats: Vec<Format> = Vec::new();
     for payload_type in fmt.iter().filter_map(|f| f.parse::<u8>().ok()).filter(|pt| *pt < 128) {
         if formats.iter().all(|f| f.payload_type != payload_type) {
@@ -218,7 +218,7 @@ fn formats(fmt: &[String], own: LineIter<'_>) -> Vec<Format> {
     formats
 }
 
-fn format(payload_type: u8, own: LineIter<'_>) -> Format {
+fn format(payload_type: u8, own: SectionLines<'_>) -> Format {
     let value_of = |name: &str| {
         own.all(name).find_map(|v| {
             let (number, rest) = v.split_once(char::is_whitespace)?;

@@ -81,8 +81,11 @@ pub(crate) fn name_of(cause: u8) -> &'static str {
 /// The peer's Reason values (RFC 3326 §2): SIP's cause and text, Q.850's cause.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Reasons {
+    /// `SIP;cause=`.
     pub sip: Option<u16>,
+    /// `Q.850;cause=`, 0 to 127.
     pub q850: Option<u8>,
+    /// The first text.
     pub text: Option<String>,
 }
 

@@ -15,7 +15,9 @@ fn err(what: &'static str) -> ParseError {
 pub struct NameAddr<'a> {
     /// The display name as written, with its quotes.
     pub display: &'a str,
+    /// Between the angle brackets.
     pub uri: Uri<'a>,
+    /// Of the header, not of the URI.
     pub params: Params<'a>,
 }
 
@@ -127,8 +129,11 @@ pub(crate) fn comma_list(text: &str) -> impl Iterator<Item = &str> {
 pub struct Via<'a> {
     /// `UDP`, `TCP`, `WS`, …
     pub transport: &'a str,
+    /// Without a port; a literal IPv6 address in brackets.
     pub host: &'a str,
+    /// 5060 or 5061 where `None`.
     pub port: Option<u16>,
+    /// With `branch`, `received` and `rport`.
     pub params: Params<'a>,
 }
 
@@ -181,7 +186,9 @@ impl<'a> Via<'a> {
 /// CSeq: a number below 2^31 and a method token (RFC 3261 §8.1.1.5).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CSeq<'a> {
+    /// Up to 2^31 - 1.
     pub number: u32,
+    /// As written.
     pub method: &'a str,
 }
 

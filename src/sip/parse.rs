@@ -30,7 +30,9 @@ const USUAL_HEADERS: usize = 32;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{what} at byte {at}")]
 pub struct ParseError {
+    /// What is wrong.
     pub what: &'static str,
+    /// The byte where it was seen.
     pub at: usize,
     /// The status a request with this defect is answered with.
     pub status: u16,
@@ -50,6 +52,7 @@ macro_rules! header_names {
         /// A header's identity; unknown headers are `Other` and keep their name in the message.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[repr(u8)]
+        #[allow(missing_docs, reason = "the names of the headers")]
         pub enum HeaderName { $($variant),*, Other }
 
         impl HeaderName {
@@ -107,7 +110,9 @@ header_names! {
 /// A byte range of the message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Span {
+    /// The first byte.
     pub start: u16,
+    /// The byte after the last.
     pub end: u16,
 }
 
@@ -124,13 +129,17 @@ impl Span {
 /// One header line.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
+    /// By its long or short name.
     pub name: HeaderName,
+    /// As written.
     pub raw_name: Span,
+    /// Without the spaces around it.
     pub value: Span,
 }
 
 /// The start line's parts.
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs, reason = "the parts of RFC 3261 §7")]
 pub enum StartLine {
     Request { method: Method, token: Span, uri: Span },
     Response { status: u16, reason: Span },
@@ -150,6 +159,7 @@ pub enum Framing {
 /// A line that was left out, or read otherwise than it was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ignored {
+    /// What is wrong.
     pub what: &'static str,
     /// The line; empty where it is no single one.
     pub line: Span,
@@ -158,6 +168,7 @@ pub struct Ignored {
 /// Where everything is in a message.
 #[derive(Clone, Debug)]
 pub struct Index {
+    /// Request or status line.
     pub start: StartLine,
     fields: SmallVec<[Field; USUAL_HEADERS]>,
     /// Fields whose name is known here.

@@ -5,6 +5,7 @@ use std::fmt;
 
 /// A request method; unknown ones keep their text in the message itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[allow(missing_docs, reason = "the methods' names")]
 pub enum Method {
     Invite,
     Ack,

@@ -7,6 +7,7 @@ use super::salvage::{Salvaged, salvage};
 /// What the next bytes of a stream are.
 #[derive(Debug)]
 pub enum Frame {
+    /// A whole one.
     Message(Message),
     /// CRLFCRLF: the peer wants a CRLF back (RFC 5626 §3.5.1).
     Ping,

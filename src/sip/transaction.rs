@@ -40,7 +40,9 @@ pub struct Flow(pub u64);
 /// Where a message goes to, or came from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Hop {
+    /// An open connection.
     Flow(Flow),
+    /// A datagram to this address.
     Udp(SocketAddr),
     /// UDP by an address of ours that the kernel would not choose: the one the peer reached.
     UdpFrom(SocketAddr, IpAddr),
@@ -182,7 +184,9 @@ pub(crate) enum TransactionEvent {
 /// Something to put on the wire.
 #[derive(Debug, Clone)]
 pub struct Transmit {
+    /// Where it goes.
     pub hop: Hop,
+    /// The message.
     pub bytes: Bytes,
 }
 

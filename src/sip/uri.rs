@@ -52,13 +52,17 @@ impl UriTransport {
 /// A parsed URI; every part is a slice of the text it came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Uri<'a> {
+    /// All of it.
     pub text: &'a str,
+    /// `sip`, `sips`, `tel` or another.
     pub scheme: Scheme,
     /// Still escaped; see [`unescape`].
     pub user: Option<&'a str>,
     /// Host without brackets; for tel the number.
     pub host: &'a str,
+    /// `None` where it has none.
     pub port: Option<u16>,
+    /// After the host.
     pub params: Params<'a>,
     /// Text after `?`.
     pub headers: Option<&'a str>,

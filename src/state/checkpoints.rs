@@ -59,7 +59,9 @@ pub enum Record {
 /// A record with its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckpointEntry {
+    /// One for each call, and its media.
     pub name: String,
+    /// Sealed.
     pub record: Record,
 }
 

@@ -25,8 +25,11 @@ const MAX_STALE: usize = 64;
 /// Two bound sockets: an even RTP port and the odd one above it for RTCP.
 #[derive(Debug)]
 pub struct Pair {
+    /// Even: RTP; RTCP has the next one.
     pub port: u16,
+    /// Bound.
     pub rtp: UdpSocket,
+    /// Bound.
     pub rtcp: UdpSocket,
 }
 

@@ -13,13 +13,16 @@ use std::time::{Duration, Instant, SystemTime};
 pub struct MediaSnapshot {
     /// The worker's UDP port for browsers.
     pub browser_port: u16,
+    /// Which sockets to open again.
     pub trunks: Vec<TrunkPorts>,
+    /// All else.
     pub session: SessionSnapshot,
 }
 
 /// The ports of a trunk's end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct TrunkPorts {
+    /// Whose.
     pub end: LegId,
     /// Of RTP; RTCP's is one above.
     pub port: u16,
@@ -29,6 +32,7 @@ pub struct TrunkPorts {
 
 /// Why a session cannot be gone on with.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "in its error's text")]
 pub enum NotResumed {
     #[error("its browsers came to port {was}, and this worker's is {is}")]
     BrowserPort { was: u16, is: u16 },

@@ -166,16 +166,7 @@ pub(crate) struct Lab {
 }
 
 fn identity() -> NodeIdentity {
-    NodeIdentity {
-        fingerprint: "AB:CD".into(),
-        udp_port: 5060,
-        tcp_port: 5060,
-        tls_port: 5061,
-        web_secure: false,
-        workers: 1,
-        reach: Default::default(),
-        unix: 1_700_000_000,
-    }
+    NodeIdentity { fingerprint: "AB:CD".into(), ..NodeIdentity::without_a_host() }
 }
 
 impl Lab {

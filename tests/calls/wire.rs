@@ -59,16 +59,7 @@ impl Wire {
         let node = |config: &str, plan: &str, last: u8| {
             let (config, _) =
                 parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-            let identity = NodeIdentity {
-                fingerprint: "AB".into(),
-                udp_port: 5060,
-                tcp_port: 5060,
-                tls_port: 5061,
-                web_secure: false,
-                workers: 1,
-                reach: Default::default(),
-                unix: 1_700_000_000,
-            };
+            let identity = NodeIdentity::without_a_host();
             let mut random = [last; 32];
             random[..8].copy_from_slice(&seed.to_le_bytes());
             Node {

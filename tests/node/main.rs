@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::node::Node;
 
-pub const PASSWORD: &str = "secret";
+pub(crate) const PASSWORD: &str = "secret";
 
 /// A node whose number `+X.` goes to `trunk`, and whose trunk may be anything on loopback.
 pub async fn phone(trunk: SocketAddr) -> Node {

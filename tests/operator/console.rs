@@ -269,6 +269,10 @@ fn init_lets_an_admin_in_and_says_the_password_once() {
     let user = file.split("[api.user.admin]").nth(1).expect("a user");
     let user = user.split("[user.alice]").next().expect("its lines");
     assert!(!file.contains(password));
+    for (name, mode) in [("webtrunk.toml", 0o600), ("dialplans", 0o700)] {
+        let made = std::fs::metadata(place.join(name)).expect("written").permissions().mode();
+        assert_eq!(made & 0o777, mode, "{name}, whatever the umask");
+    }
     let server = Server::start(&format!("[api.user.admin]{user}"));
     let page = Page::enter(&server, "admin", password).expect("logged in");
     assert_eq!(page.status(&server, "GET", "/config"), 200);

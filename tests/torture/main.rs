@@ -33,7 +33,7 @@ use Verdict::*;
 /// One case: name in the RFC, bytes, verdict, and why.
 pub struct Case(pub &'static str, pub Vec<u8>, pub Verdict, pub &'static str);
 
-pub fn crlf(text: &str) -> Vec<u8> {
+pub(crate) fn crlf(text: &str) -> Vec<u8> {
     text.replace('\n', "\r\n").into_bytes()
 }
 
@@ -63,16 +63,7 @@ impl Peer {
                       [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\nmedia = [\"192.0.2.0/24\"]\n";
         let plan = "[[route]]\nname = \"all\"\nmatch = [\".\", \"user\"]\ndo = [{ echo = true }]\n";
         let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = NodeIdentity {
-            fingerprint: "AB".into(),
-            udp_port: 5060,
-            tcp_port: 5060,
-            tls_port: 5061,
-            web_secure: false,
-            workers: 1,
-            reach: Default::default(),
-            unix: 1_700_000_000,
-        };
+        let identity = NodeIdentity::without_a_host();
         let now = Instant::now();
         Self { gateway: Gateway::new(now, Arc::new(config), identity, [1; 32]), now, probes: 0 }
     }

@@ -29,10 +29,13 @@ pub(crate) struct NegotiationSnapshot {
 /// What media knows of a leg's negotiation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settled {
+    /// What was agreed, if it was.
     pub negotiated: Option<Negotiated>,
     /// A browser's: our credentials that count.
     pub ice: Option<Ice>,
+    /// Of what we send.
     pub ssrc: u32,
+    /// Of RTCP, and `a=ssrc`.
     pub cname: String,
 }
 

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type CallLine, get, listed, type Trunk } from "./api";
-import { Button, Chip, clock, Head, Icon, Table, Wait, When } from "./parts";
+import { Button, Chip, clock, Head, Icon, Search, Table, Wait, When } from "./parts";
 import { link, useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -117,18 +117,7 @@ function Filters({ query }: { query: URLSearchParams }) {
   );
   return (
     <search class="filters" id="calls-filter">
-      <label class="find">
-        <Icon name="search" />
-        <span class="visually-hidden">{t.search}</span>
-        <input
-          name="search"
-          type="search"
-          autocomplete="off"
-          placeholder={t.calls.find}
-          value={query.get("search") ?? ""}
-          onInput={(e) => change("search", e.currentTarget.value)}
-        />
-      </label>
+      <Search name="search" hint={t.calls.find} value={query.get("search") ?? ""} onFind={(value) => change("search", value)} />
       {pick("since", t.calls.since, [
         ["", t.calls.anyTime],
         ["1h", t.calls.hour],

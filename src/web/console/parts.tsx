@@ -205,6 +205,34 @@ export function Table<T>({
   );
 }
 
+/** A box to search in, by name where the address keeps what is sought. */
+export function Search({
+  name,
+  hint,
+  value,
+  onFind,
+}: {
+  name?: string;
+  hint: string;
+  value: string;
+  onFind: (value: string) => void;
+}) {
+  return (
+    <label class="find">
+      <Icon name="search" />
+      <span class="visually-hidden">{t.search}</span>
+      <input
+        name={name}
+        type="search"
+        autocomplete="off"
+        placeholder={hint}
+        value={value}
+        onInput={(e) => onFind(e.currentTarget.value)}
+      />
+    </label>
+  );
+}
+
 export function Facts({ rows }: { rows: [string, ComponentChildren][] }) {
   return (
     <dl class="facts">

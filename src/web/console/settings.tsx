@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { get, type Status } from "./api";
-import { Card, Facts, Head, Icon, Wait } from "./parts";
+import { Card, Facts, Head, Search, Wait } from "./parts";
 import { useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -61,16 +61,7 @@ export function Settings() {
         />
       </Card>
       <search class="filters">
-        <label class="find">
-          <Icon name="search" />
-          <span class="visually-hidden">{t.search}</span>
-          <input
-            type="search"
-            placeholder={s.find}
-            value={find}
-            onInput={(e) => set(e.currentTarget.value)}
-          />
-        </label>
+        <Search hint={s.find} value={find} onFind={set} />
       </search>
       <div class="masonry">
         {Object.entries(config).map(([name, part]) => (

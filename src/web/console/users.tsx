@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { get, type Registration, send } from "./api";
 import { RecentCalls } from "./calls";
-import { Card, clock, Deed, Head, Icon, sure, Table, Wait } from "./parts";
+import { Card, clock, Deed, Head, Search, sure, Table, Wait } from "./parts";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -57,16 +57,7 @@ export function Users() {
     <>
       <Head title={t.users.title} />
       <search class="filters">
-        <label class="find">
-          <Icon name="search" />
-          <span class="visually-hidden">{t.search}</span>
-          <input
-            type="search"
-            placeholder={t.users.find}
-            value={find}
-            onInput={(e) => set(e.currentTarget.value)}
-          />
-        </label>
+        <Search hint={t.users.find} value={find} onFind={set} />
       </search>
       <section class="panel flush">
         {value ? (

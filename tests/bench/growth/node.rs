@@ -16,7 +16,7 @@ use webtrunk::config;
 use webtrunk::node::{Control, Node, Origin};
 
 const SERVER: &str = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
-     [media]\nbrowser_port = 0\nworkers = 1\nports = \"10000-60000\"\n[limits]\nnew_calls_per_second = 1000000\ncalls = 20000\n\
+     [media]\nbrowser_port = 0\nworkers = 8\nports = \"10000-60000\"\n[limits]\nnew_calls_per_second = 100000\ncalls = 20000\n\
      [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
 
 /// A node served from files of its own, the runtime it runs on, and who asks it.
@@ -226,8 +226,15 @@ pub(super) fn live_calls(n: usize) -> Vec<Figure> {
     let served = Served::start("");
     let socket = UdpSocket::bind("127.0.0.10:5060").expect("a socket");
     let mut buf = [0; 4_096];
-    for n in 0..n {
-        call(&socket, served.udp, n, &mut buf);
+    let (mut held, mut asked) = (0, 0);
+    while held < n {
+        asked += 1;
+        if call(&socket, served.udp, asked, &mut buf) {
+            held += 1;
+        } else {
+            // The workers take so many new calls in a second.
+            thread::sleep(Duration::from_millis(100));
+        }
     }
     let mut figures = Vec::new();
     for (path, what, stop) in [
@@ -247,8 +254,8 @@ pub(super) fn live_calls(n: usize) -> Vec<Figure> {
     figures
 }
 
-/// A call of the trunk to the echo, up to its ACK.
-fn call(socket: &UdpSocket, udp: SocketAddr, n: usize, buf: &mut [u8]) {
+/// A call of the trunk to the echo, up to its ACK; whether it was taken.
+fn call(socket: &UdpSocket, udp: SocketAddr, n: usize, buf: &mut [u8]) -> bool {
     let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
     let says = |method: &str, tag: &str, body: &str| {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
@@ -267,7 +274,11 @@ fn call(socket: &UdpSocket, udp: SocketAddr, n: usize, buf: &mut [u8]) {
         if own && text.starts_with("SIP/2.0 200") {
             let to = text.lines().find(|l| l.starts_with("To:")).expect("a To");
             let tag = to.split(";tag=").nth(1).expect("a tag");
-            return says("ACK", &format!(";tag={tag}"), "");
+            says("ACK", &format!(";tag={tag}"), "");
+            return true;
+        }
+        if own && text.starts_with("SIP/2.0 503") {
+            return false;
         }
         assert!(!own || text.starts_with("SIP/2.0 1"), "{text}");
     }

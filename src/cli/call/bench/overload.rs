@@ -6,6 +6,7 @@
 
 use super::{Served, free_port};
 use crate::cli::print;
+use anyhow::anyhow;
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
@@ -134,7 +135,7 @@ impl LoadTrunk {
         let (n, own) = (self.next, self.own);
         let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                    m=audio 6000 RTP/AVP 0\r\n";
-        let uri = format!("sip:echo@{}", self.to);
+        let uri = format!("sip:9196@{}", self.to);
         let mut text = self.head("INVITE", &uri, n, &format!("<{uri}>"));
         let _ = write!(
             text,
@@ -181,7 +182,7 @@ impl LoadTrunk {
                 self.due.push_back((now + AGAIN, n, Waits::Bye));
             }
             (Waits::Answer, _) => {
-                let uri = format!("sip:echo@{}", self.to);
+                let uri = format!("sip:9196@{}", self.to);
                 let ack = self.head("ACK", &uri, n, &to).replacen(
                     &format!("z9hG4bK{}", n + (1 << 40)),
                     &format!("z9hG4bK{n}"),
@@ -298,6 +299,9 @@ pub(super) async fn overload(output: print::OutputFormat) -> anyhow::Result<Exit
         }
         offered *= 1.5;
     };
+    if capacity < 1.0 {
+        return Err(anyhow!("no call was answered and ended within {} s", RUN.as_secs()));
+    }
     let flood = trunk.run(TIMES * capacity);
     let calm = trunk.run(capacity / 2.0);
     let ratio = flood.goodput() / capacity;

@@ -1,6 +1,7 @@
 // What a person can find out before calling anybody: each finding is fine, or comes with its fix.
 import { listDevices } from "./devices.js";
 import type { Phone } from "./phone.js";
+import { roundTripOf } from "./quality.js";
 import { microphoneProblem, microphoneText } from "./words.js";
 
 export interface Finding {
@@ -69,11 +70,9 @@ async function* checkCall(phone: Phone, echo: string): AsyncGenerator<Finding> {
     return;
   }
   await pause(4000);
-  const stats: Record<string, RTCStats & Record<string, number>> = {};
-  (await call.session.connection.getStats()).forEach((s) => {
-    if (s.type === "inbound-rtp" || (s.type === "candidate-pair" && s.nominated)) stats[s.type] = s;
-  });
-  const { packetsReceived = 0, packetsLost = 0, jitter = 0 } = stats["inbound-rtp"] ?? {};
+  const stats: RTCStatsReport = await call.session.connection.getStats();
+  const inbound = [...stats.values()].find((s) => s.type === "inbound-rtp");
+  const { packetsReceived = 0, packetsLost = 0, jitter = 0 } = inbound ?? {};
   call.hangUp();
   while (call.state !== "ended") await pause(50);
   if (!packetsReceived) {
@@ -89,7 +88,7 @@ async function* checkCall(phone: Phone, echo: string): AsyncGenerator<Finding> {
   const steady = jitter < 0.03;
   const uneven = steady ? "." : ": too much for a good call; a cable helps.";
   yield { good: steady, text: `Jitter is ${Math.round(1000 * jitter)} ms${uneven}` };
-  const trip = stats["candidate-pair"]?.currentRoundTripTime;
+  const trip = roundTripOf(stats);
   if (trip === undefined) return;
   const far = trip < 0.2 ? "." : ": people will interrupt each other.";
   const ms = Math.round(1000 * trip);

@@ -24,9 +24,22 @@ export interface Counters {
   roundTrip: number | null;
 }
 
+/**
+ * Seconds to the gateway and back by the candidate pair in use. Others may be nominated beside it,
+ * as after an ICE restart.
+ */
+export function roundTripOf(stats: RTCStatsReport): number | undefined {
+  const all = [...stats.values()];
+  const used = all.find((s) => s.type === "transport")?.selectedCandidatePairId;
+  // Firefox has no transport there, and marks the pair itself.
+  const pair = used ? stats.get(used) : all.find((s) => s.type === "candidate-pair" && s.selected);
+  return pair?.currentRoundTripTime;
+}
+
 export async function count(connection: RTCPeerConnection): Promise<Counters> {
   const found: Counters = { received: 0, lost: 0, jitter: 0, lossOut: 0, roundTrip: null };
-  (await connection.getStats()).forEach((s) => {
+  const stats = await connection.getStats();
+  stats.forEach((s) => {
     if (s.type === "inbound-rtp") {
       found.received += s.packetsReceived ?? 0;
       found.lost += s.packetsLost ?? 0;
@@ -36,9 +49,9 @@ export async function count(connection: RTCPeerConnection): Promise<Counters> {
       found.lossOut = s.fractionLost ?? 0;
       if (s.roundTripTime !== undefined) found.roundTrip = 1000 * s.roundTripTime;
     }
-    if (s.type === "candidate-pair" && s.nominated && s.currentRoundTripTime !== undefined)
-      found.roundTrip ??= 1000 * s.currentRoundTripTime;
   });
+  const trip = roundTripOf(stats);
+  if (trip !== undefined) found.roundTrip ??= 1000 * trip;
   return found;
 }
 
