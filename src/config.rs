@@ -470,10 +470,13 @@ pub struct Api {
 /// Several gateways as one: who this node is, and how the others are found.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClusterSettings {
+    /// Its own name.
     pub node: String,
+    /// Where leases and pointers are.
     pub store: StoreSettings,
     /// What all nodes share.
     pub key: Secret,
+    /// Where the others connect.
     pub listen: SocketAddr,
     /// Where the others reach us.
     pub advertise: SocketAddr,
@@ -486,7 +489,9 @@ pub struct StoreSettings {
     pub urls: Vec<String>,
     /// What the sentinels call the primary.
     pub sentinel: Option<String>,
+    /// Whom to log in as.
     pub username: Option<String>,
+    /// And with what.
     pub password: Option<Secret>,
     /// Who signed its certificate; `None`: an authority of the system.
     pub ca: Option<PathBuf>,

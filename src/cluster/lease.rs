@@ -19,28 +19,38 @@ use std::time::{Duration, Instant};
 const BEAT: Duration = Duration::from_secs(1);
 /// How long the store has for it.
 const ANSWER: Duration = Duration::from_millis(900);
+/// Renewals by another process that show that it lives.
+const RENEWALS: u32 = 2;
 /// Clocks that differ by more than this are reported.
 const SKEW: u64 = 5;
 
 /// How much a node does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Load {
+    /// Calls it has.
     pub calls: usize,
+    /// Bindings of its users.
     pub registrations: usize,
     /// New calls it would take now.
     pub calls_left: usize,
+    /// It takes no new calls.
     pub draining: bool,
 }
 
 /// A node as its lease says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Member {
+    /// Its name.
     pub node: String,
+    /// Tells its process from earlier ones.
     pub epoch: u64,
     /// Renewals since it began.
     pub beat: u64,
+    /// Where the others reach it.
     pub advertise: SocketAddr,
+    /// Of webtrunk.
     pub version: String,
+    /// As of its last renewal.
     pub load: Load,
 }
 
@@ -99,8 +109,9 @@ pub(crate) struct Lease {
     confirmed: Option<(Instant, u64)>,
     sent: Instant,
     away_since: Option<Instant>,
-    /// Epoch and renewals of another process of our name, as first seen.
-    rival: Option<(u64, u64)>,
+    /// Another process of our name: its epoch, its renewals as last seen, and how often there were
+    /// more.
+    rival: Option<(u64, u64, u32)>,
     view: BTreeMap<String, Member>,
     /// Whose leases we cannot read; told once.
     unread: BTreeSet<String>,
@@ -297,9 +308,13 @@ impl Lease {
             }
             return;
         };
-        let first = *self.rival.get_or_insert((rival.epoch, rival.beat));
-        // One that was killed leaves its lease behind; only one that lives renews it.
-        if first.0 != rival.epoch || first.1 != rival.beat {
+        // One that was killed leaves its lease behind, and maybe a renewal on its way; only one that
+        // lives goes on renewing it.
+        let seen = self.rival.unwrap_or((rival.epoch, rival.beat, 0));
+        let more = u32::from(seen.0 != rival.epoch || seen.1 != rival.beat);
+        let renewed = seen.2.saturating_add(more);
+        self.rival = Some((rival.epoch, rival.beat, renewed));
+        if renewed >= RENEWALS {
             if self.standing != Standing::Refused {
                 let by = rival.advertise.to_string();
                 events.push(LeaseEvent::NameTaken { node: self.own.node.clone(), by });

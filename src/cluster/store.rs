@@ -1,5 +1,7 @@
 //! What is asked of the store, and what it answers. Each command may be carried out twice.
 
+#![allow(missing_docs, reason = "fields that their types explain")]
+
 use std::time::Duration;
 
 /// A lease that is not renewed is gone after this long.
