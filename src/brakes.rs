@@ -204,6 +204,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_user_passes_no_more_on_than_the_bound() {
+        let (now, mut brakes) = (Instant::now(), Brakes::default());
+        let passed = (0..100).filter(|_| brakes.passed_on(now, "ada").is_ok()).count();
+        assert_eq!(passed, MOST_PASSED_ON as usize);
+        assert!(brakes.passed_on(now, "bob").is_ok());
+        assert!(brakes.passed_on(now + SECOND, "ada").is_ok());
+    }
+
+    #[test]
     fn a_table_of_counters_is_bounded_and_the_busy_ones_stay() {
         let (start, mut table) = (Instant::now(), Recent::<u32, u32>::new(MINUTE));
         for n in 0..10 * MAX_REMEMBERED as u32 {

@@ -111,6 +111,7 @@ pub const ROUTES: &[ApiRoute] = &[
     ("post", "/trunks/{name}/probe", "Send OPTIONS and wait for the answer", "admin", &[]),
     ("post", "/trunks/{name}/enable", "Use a disabled trunk again", "admin", &[]),
     ("post", "/trunks/{name}/disable", "Stop sending calls to a trunk", "admin", &[]),
+    ("get", "/nodes", "List the nodes of the cluster; empty where there is none", "read", &[]),
     ("get", "/status", "Show counts and the state of the gateway", "read", &[]),
     ("post", "/drain", "Refuse new calls; active ones continue", "admin", &[]),
     ("delete", "/drain", "Accept new calls again", "admin", &[]),

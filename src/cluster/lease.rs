@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const BEAT: Duration = Duration::from_secs(1);
 /// How long the store has for it.
 const ANSWER: Duration = Duration::from_millis(900);
+/// Nodes whose leases cannot be read that are told of.
+const MAX_UNREAD: usize = 64;
 /// Renewals by another process that show that it lives.
 const RENEWALS: u32 = 2;
 /// Clocks that differ by more than this are reported.
@@ -175,6 +177,16 @@ impl Lease {
 
     pub(super) fn view_age(&self, now: Instant) -> Option<Duration> {
         self.confirmed.map(|(at, _)| now.saturating_duration_since(at))
+    }
+
+    /// Where this node stands, for people.
+    pub(super) fn standing(&self, now: Instant) -> &'static str {
+        match self.standing {
+            Standing::Refused => "name taken",
+            _ if self.away(now).is_some() => "store away",
+            Standing::Joining => "joining",
+            Standing::Joined => "joined",
+        }
     }
 
     /// Whether our lease lives: what we write is read.
@@ -342,7 +354,7 @@ impl Lease {
                     view.insert(node.clone(), member);
                 }
                 None => {
-                    if self.unread.len() < MAX_NODES && self.unread.insert(node.clone()) {
+                    if self.unread.len() < MAX_UNREAD && self.unread.insert(node.clone()) {
                         events.push(LeaseEvent::OtherKey { node: node.clone() });
                     }
                 }

@@ -156,6 +156,15 @@ fn a_phone_in_a_call_of_another_node_goes_on_by_another_connection() {
     world.expect_idle();
 }
 
+#[test]
+fn a_step_asks_for_so_many_users_and_no_more() {
+    let mut world = World::new(10);
+    world.settle();
+    let (status, code) = world.expect_refused(0, 99);
+    assert_eq!((status, code, world.last_asked), (480, Code::NOT_REGISTERED, 10));
+    world.expect_idle();
+}
+
 fn run_of(seed: u64) {
     let mut world = World::new(seed);
     world.settle();

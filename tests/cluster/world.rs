@@ -42,6 +42,15 @@ fn config(node: usize, name: &str) -> Arc<Config> {
             )
         })
         .collect();
+    let crowd: String = (0..12)
+        .map(|n| format!("[user.x{n}]\npassword = \"secret\"\ncontext = \"phones\"\n"))
+        .collect();
+    let all: Vec<String> = (0..12).map(|n| format!("\"user:x{n}\"")).collect();
+    let plan = format!(
+        "{plan}[[route]]\nname = \"all\"\nmatch = \"199\"\ndo = [{{ ring = [{}] }}]\n",
+        all.join(", ")
+    );
+    let text = format!("{text}{crowd}");
     let (config, _) = parse_embedded(&text, &[("phones", &plan)]).unwrap_or_else(|p| panic!("{p}"));
     Arc::new(config)
 }
@@ -115,6 +124,8 @@ pub(crate) struct World {
     last: BTreeMap<(usize, usize), Instant>,
     ports: u16,
     located: usize,
+    /// Users of the last question.
+    pub(crate) last_asked: usize,
     picture: Vec<String>,
     /// Phones come back by themselves.
     roams: bool,
@@ -138,6 +149,7 @@ impl World {
             last: BTreeMap::new(),
             ports: 20_000,
             located: 0,
+            last_asked: 0,
             picture: Vec::new(),
             roams: true,
         };
@@ -649,6 +661,7 @@ impl World {
             Output::Store(command) => self.to_store(n, command),
             Output::Ask(Question::Locate { call, users, .. }) => {
                 self.located += 1;
+                self.last_asked = users.len();
                 if self.locate_unanswered {
                     return;
                 }
