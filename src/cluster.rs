@@ -38,6 +38,7 @@ pub struct Cluster {
     lease: Lease,
     location: Location,
     next: u64,
+    mark: String,
 }
 
 /// What [`Cluster::turn`] leaves to its user.
@@ -55,6 +56,7 @@ impl Cluster {
             lease: Lease::new(now, settings, epoch),
             location: Location::default(),
             next: 0,
+            mark: lease::mark_of(&settings.node),
         }
     }
 
@@ -66,6 +68,16 @@ impl Cluster {
     /// This node's name.
     pub fn node(&self) -> &str {
         self.lease.node()
+    }
+
+    /// What this node's tags and branches end with, so that others know whose they are.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// The other node whose tag or branch this is, if it lives.
+    pub(crate) fn bearer(&self, text: &str) -> Option<SocketAddr> {
+        self.lease.bearer(text)
     }
 
     /// The bindings of `user` have changed.

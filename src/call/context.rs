@@ -226,6 +226,13 @@ impl CallContext<'_> {
         token::<16>(&mut self.services.random)
     }
 
+    /// A token that other nodes know to be of this one.
+    pub(crate) fn marked_token(&mut self) -> String {
+        let mut token = self.token();
+        self.services.cluster.iter().for_each(|cluster| token.push_str(cluster.mark()));
+        token
+    }
+
     /// Arms a timer of a call.
     pub(crate) fn arm(&mut self, call: CallId, timer: CallTimer, after: Duration) {
         self.services.timers.set((call, timer), self.now + after);
@@ -311,7 +318,7 @@ impl CallContext<'_> {
 
     /// A new branch and the Via value that carries it, for `hop`.
     pub(crate) fn via(&mut self, hop: Hop) -> (String, String) {
-        let branch = ["z9hG4bK", &self.token()].concat();
+        let branch = ["z9hG4bK", &self.marked_token()].concat();
         let domain = &self.config.domain;
         let via = match self.kind_of(hop) {
             HopKind::WebSocket => format!(

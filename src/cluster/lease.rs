@@ -8,6 +8,7 @@
 
 use super::keys::ClusterKeys;
 use super::store::{BeatAnswer, LEASE, MAX_NODES, MAX_VALUE, StoreCommand, is_of_epoch};
+use super::token::short;
 use super::{ClusterWork, Moment};
 use crate::config::ClusterSettings;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+/// What the mark of a node begins with.
+const MARK: &str = "-n";
 /// How often a lease is renewed.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long the store has for it.
@@ -115,6 +118,8 @@ pub(crate) struct Lease {
     /// more.
     rival: Option<(u64, u64, u32)>,
     view: BTreeMap<String, Member>,
+    /// The others by the mark their tags and branches bear.
+    marks: BTreeMap<String, SocketAddr>,
     /// Whose leases we cannot read; told once.
     unread: BTreeSet<String>,
     skewed: bool,
@@ -143,6 +148,7 @@ impl Lease {
             away_since: None,
             rival: None,
             view: BTreeMap::new(),
+            marks: BTreeMap::new(),
             unread: BTreeSet::new(),
             skewed: false,
             offset: 0,
@@ -165,6 +171,11 @@ impl Lease {
     /// The store's clock, seconds since 1970.
     pub(super) fn store_unix(&self, unix: u64) -> u64 {
         unix.saturating_add_signed(self.offset)
+    }
+
+    /// The other node whose tag or branch this is.
+    pub(super) fn bearer(&self, text: &str) -> Option<SocketAddr> {
+        self.marks.get(text.get(text.rfind(MARK)?..)?).copied()
     }
 
     pub(super) fn other(&self, node: &str) -> Option<&Member> {
@@ -366,8 +377,14 @@ impl Lease {
         for node in self.view.keys().filter(|node| !view.contains_key(*node)) {
             events.push(LeaseEvent::NodeDown { node: node.clone() });
         }
+        self.marks = view.values().map(|m| (mark_of(&m.node), m.advertise)).collect();
         self.view = view;
     }
+}
+
+/// What tags and branches of a node end with.
+pub(super) fn mark_of(node: &str) -> String {
+    format!("{MARK}{:08x}", short(Some(node)) >> 32)
 }
 
 /// What the record of a node is signed as.

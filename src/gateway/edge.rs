@@ -3,9 +3,11 @@
 //!
 //! Nothing is kept of it: a signed token in the route says down which flow and to which node, and
 //! one in our Via where the response goes. Bodies pass as they are: the media is the other node's.
-//! A request comes from a node and leaves by a flow, or the other way round, so none goes in a
-//! circle.
+//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that came
+//! back elsewhere) is passed to its owner, known by the mark of its tags and branches.
+//! What comes from a node never leaves to a node, so nothing goes in a circle.
 
+use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::cluster::token::{EdgeToken, short};
@@ -15,11 +17,11 @@ use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal};
-use crate::sip::transaction::{Flow, Hop, Transmit};
+use crate::sip::transaction::{Flow, Hop, Transmit, TrunkNumber};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// What our branches begin with.
 const BRANCH: &str = "z9hG4bKwte.";
@@ -27,8 +29,8 @@ const BRANCH: &str = "z9hG4bKwte.";
 /// Where the response to a request goes that was passed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct ViaToken {
-    flow: u64,
-    /// The process the flow's number is of.
+    origin: Origin,
+    /// The process whose flows these are.
     epoch: u64,
     peer: SocketAddr,
     /// The response comes from the flow, and goes to the node; else the other way round.
@@ -37,12 +39,80 @@ struct ViaToken {
     of: u64,
 }
 
+/// The hop that is not a node's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Origin {
+    Flow(u64),
+    Udp(SocketAddr),
+    UdpFrom(SocketAddr, IpAddr),
+    Tcp(SocketAddr),
+    Tls(SocketAddr, u32),
+}
+
+impl Origin {
+    fn of(hop: Hop) -> Option<Origin> {
+        Some(match hop {
+            Hop::Flow(flow) => Origin::Flow(flow.0),
+            Hop::Udp(to) => Origin::Udp(to),
+            Hop::UdpFrom(to, from) => Origin::UdpFrom(to, from),
+            Hop::Tcp(to) => Origin::Tcp(to),
+            Hop::Tls(to, trunk) => Origin::Tls(to, trunk.0),
+            Hop::Node(_) | Hop::Suspended => return None,
+        })
+    }
+
+    fn hop(self) -> Hop {
+        match self {
+            Origin::Flow(flow) => Hop::Flow(Flow(flow)),
+            Origin::Udp(to) => Hop::Udp(to),
+            Origin::UdpFrom(to, from) => Hop::UdpFrom(to, from),
+            Origin::Tcp(to) => Hop::Tcp(to),
+            Origin::Tls(to, trunk) => Hop::Tls(to, TrunkNumber(trunk)),
+        }
+    }
+}
+
+/// Whose message another node passed to the one that has its call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum PassedFor {
+    Trunk(String),
+    /// `route` leads to its flow at that node.
+    User {
+        user: String,
+        route: String,
+    },
+}
+
+/// What such a message says of that; between nodes only.
+const PASSED_FOR: &str = "X-Webtrunk-Passed-For";
+
+/// Whose message it is, as the node says that passed it on.
+pub(super) fn passed_for(message: &Message) -> Option<PassedFor> {
+    let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(PASSED_FOR));
+    let (_, _, value) = lines.next()?;
+    match value.split_once(' ') {
+        Some((user, route)) => {
+            let user = user.strip_prefix("user:")?.to_owned();
+            Some(PassedFor::User { user, route: route.to_owned() })
+        }
+        None => Some(PassedFor::Trunk(value.strip_prefix("trunk:")?.to_owned())),
+    }
+}
+
 /// What is changed in a message that is passed on.
+#[derive(Default)]
 struct Changes {
     /// Our Via, in front.
     via: Option<String>,
     record_route: Option<String>,
     max_forwards: Option<u32>,
+    passed_for: Option<String>,
+}
+
+impl Changes {
+    fn of(via: String) -> Changes {
+        Changes { via: Some(via), ..Changes::default() }
+    }
 }
 
 impl Gateway {
@@ -59,7 +129,9 @@ impl Gateway {
         if !message.is_request() {
             return self.pass_response(turn, hop, message);
         }
-        let Some(token) = self.route_token(message) else { return false };
+        let Some(token) = self.route_token(message) else {
+            return self.pass_to_bearer(turn, hop, message);
+        };
         let passed = match hop {
             Hop::Node(peer) => self.pass_down(turn, peer, &token, message),
             Hop::Flow(flow) => self.pass_to_owner(turn, flow, &token, message),
@@ -136,9 +208,10 @@ impl Gateway {
             "SIP/2.0/{} {};branch={}",
             if self.services.identity.web_secure { "WSS" } else { "WS" },
             self.config.domain,
-            self.branch(flow, peer, true, message)?
+            self.branch(Hop::Flow(flow), peer, true, message)?
         );
-        self.send_on(turn, Hop::Flow(flow), message, Some(via), record_route.flatten())
+        let changes = Changes { record_route: record_route.flatten(), ..Changes::of(via) };
+        self.send_on(turn, Hop::Flow(flow), message, changes)
     }
 
     /// A request of a phone here, to the node that has its call.
@@ -161,9 +234,75 @@ impl Gateway {
         self.services.brakes.passed_on(turn.now, &user)?;
         let advertise =
             self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(no_call)?;
-        let branch = self.branch(flow, peer, false, message)?;
+        let branch = self.branch(Hop::Flow(flow), peer, false, message)?;
         let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
-        self.send_on(turn, Hop::Node(peer), message, Some(via), None)
+        self.send_on(turn, Hop::Node(peer), message, Changes::of(via))
+    }
+
+    /// A request within a dialog of another node, of somebody known here: to that node.
+    fn pass_to_bearer(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        if matches!(hop, Hop::Node(_)) {
+            return false;
+        }
+        let tag = message.to().and_then(|to| to.tag()).unwrap_or_default();
+        let bearer = self.services.cluster.as_ref().and_then(|cluster| cluster.bearer(tag));
+        let Some(peer) = bearer.filter(|_| !self.services.dialogs.contains_key(tag)) else {
+            return false;
+        };
+        let passed_for = match self.sender(hop) {
+            Some(RequestSource::Trunk(name)) => format!("trunk:{name}"),
+            Some(RequestSource::User(user, flow)) if self.identity_of(turn.now, flow).is_some() => {
+                let Some(route) = self.route_of(turn, &user, flow, peer) else { return false };
+                format!("user:{user} {route}")
+            }
+            _ => return false,
+        };
+        if let Err(why) = self.send_to_bearer(turn, hop, peer, message, passed_for)
+            && message.method() != Method::Ack
+        {
+            self.respond_stateless(hop, message, &why, turn.out);
+        }
+        true
+    }
+
+    fn send_to_bearer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        peer: SocketAddr,
+        message: &Message,
+        passed_for: String,
+    ) -> Result<(), Refusal> {
+        message.check().map_err(|e| Refusal::new(e.status, e.to_string()))?;
+        self.services.brakes.passed_on(turn.now, &passed_for)?;
+        let none = || Refusal::new(481, "there is no such call");
+        let advertise = self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(none)?;
+        let branch = self.branch(hop, peer, false, message)?;
+        let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
+        let changes = Changes { passed_for: Some(passed_for), ..Changes::of(via) };
+        self.send_on(turn, Hop::Node(peer), message, changes)
+    }
+
+    /// The route by which `peer` reaches a flow here.
+    fn route_of(
+        &self,
+        turn: &Turn<'_>,
+        user: &str,
+        flow: Flow,
+        peer: SocketAddr,
+    ) -> Option<String> {
+        let cluster = self.services.cluster.as_ref()?;
+        let bindings = self.services.registrar.bindings(turn.now, user);
+        let own = bindings.iter().find(|b| b.flow == flow);
+        let instance = own.and_then(|b| b.instance.as_ref()).map(|i| i.0.as_str());
+        self.own_route(&EdgeToken {
+            node: cluster.node().to_owned(),
+            epoch: cluster.epoch(),
+            flow: flow.0,
+            user: user.to_owned(),
+            instance: short(instance),
+            owner: Some(peer),
+        })
     }
 
     fn send_on(
@@ -171,13 +310,12 @@ impl Gateway {
         turn: &mut Turn<'_>,
         to: Hop,
         message: &Message,
-        via: Option<String>,
-        record_route: Option<String>,
+        changes: Changes,
     ) -> Result<(), Refusal> {
         let left = message.max_forwards().checked_sub(1).ok_or_else(|| {
             Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP)
         })?;
-        let changes = Changes { via, record_route, max_forwards: Some(left) };
+        let changes = Changes { max_forwards: Some(left), ..changes };
         turn.push(Output::Send(Transmit { hop: to, bytes: passed_on(message, &changes) }));
         Ok(())
     }
@@ -187,22 +325,44 @@ impl Gateway {
         let Some(branch) = message.via().and_then(|via| via.branch().map(str::to_owned)) else {
             return false;
         };
-        let Some(text) = branch.strip_prefix(BRANCH) else { return false };
+        let Some(text) = branch.strip_prefix(BRANCH) else {
+            return self.pass_response_to_bearer(turn, hop, message, &branch);
+        };
         let to = self.read_branch(text).and_then(|token| match hop {
-            Hop::Flow(flow) if token.to_node && flow.0 == token.flow => Some(Hop::Node(token.peer)),
             Hop::Node(peer) if !token.to_node && peer == token.peer => {
+                let flow = matches!(token.origin, Origin::Flow(_));
                 let own = self.services.cluster.as_ref()?.is_own_epoch(token.epoch);
-                own.then_some(Hop::Flow(Flow(token.flow)))
+                (own || !flow).then(|| token.origin.hop())
+            }
+            Hop::Flow(flow) if token.to_node && token.origin == Origin::Flow(flow.0) => {
+                Some(Hop::Node(token.peer))
             }
             _ => None,
         });
         match to {
             Some(to) => {
-                let changes = Changes { via: None, record_route: None, max_forwards: None };
-                turn.push(Output::Send(Transmit { hop: to, bytes: passed_on(message, &changes) }));
+                let bytes = passed_on(message, &Changes::default());
+                turn.push(Output::Send(Transmit { hop: to, bytes }));
             }
             None => self.dropped += 1,
         }
+        true
+    }
+
+    /// A trunk's response to a request of another node: as it is, to that node.
+    fn pass_response_to_bearer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        message: &Message,
+        branch: &str,
+    ) -> bool {
+        let bearer = self.services.cluster.as_ref().and_then(|cluster| cluster.bearer(branch));
+        let (Some(peer), Some(RequestSource::Trunk(_))) = (bearer, self.sender(hop)) else {
+            return false;
+        };
+        let bytes = message.to_bytes().into();
+        turn.push(Output::Send(Transmit { hop: Hop::Node(peer), bytes }));
         true
     }
 
@@ -216,7 +376,7 @@ impl Gateway {
     /// The branch of our Via for a request that is passed on: the same whenever it comes.
     fn branch(
         &self,
-        flow: Flow,
+        origin: Hop,
         peer: SocketAddr,
         to_node: bool,
         message: &Message,
@@ -225,7 +385,8 @@ impl Gateway {
         let came = message.via().and_then(|via| via.branch()).ok_or_else(none)?;
         let cluster = self.services.cluster.as_ref().ok_or_else(none)?;
         let epoch = cluster.epoch();
-        let token = ViaToken { flow: flow.0, epoch, peer, to_node, of: short(Some(came)) };
+        let origin = Origin::of(origin).ok_or_else(none)?;
+        let token = ViaToken { origin, epoch, peer, to_node, of: short(Some(came)) };
         let text = URL_SAFE_NO_PAD.encode(postcard::to_allocvec(&token).unwrap_or_default());
         Ok(format!("{BRANCH}{text}.{}", cluster.sign(&text)))
     }
@@ -245,7 +406,7 @@ fn passed_on(message: &Message, changes: &Changes) -> bytes::Bytes {
         writer.put(HeaderName::Via, via);
     }
     let skipped = usize::from(changes.via.is_none());
-    message.values(HeaderName::Via).skip(skipped).for_each(|v| writer.put(HeaderName::Via, v));
+    message.response_vias().skip(skipped).for_each(|v| writer.put(HeaderName::Via, v));
     if let Some(route) = &changes.record_route {
         writer.put(HeaderName::RecordRoute, route);
     }
@@ -256,8 +417,12 @@ fn passed_on(message: &Message, changes: &Changes) -> bytes::Bytes {
     }
     const OWN: [HeaderName; 4] =
         [HeaderName::Via, HeaderName::Route, HeaderName::MaxForwards, HeaderName::ContentLength];
-    for (name, raw, value) in message.headers().filter(|(name, ..)| !OWN.contains(name)) {
-        writer.put_named(name, raw, value);
+    if let Some(whom) = &changes.passed_for {
+        writer.put_named(HeaderName::Other, PASSED_FOR, whom);
     }
+    let others = message
+        .headers()
+        .filter(|(name, raw, _)| !OWN.contains(name) && !raw.eq_ignore_ascii_case(PASSED_FOR));
+    others.for_each(|(name, raw, value)| writer.put_named(name, raw, value));
     writer.end_copy(message.body())
 }

@@ -8,6 +8,8 @@ mod world;
 
 use std::time::Duration;
 use webtrunk::errors::Code;
+use webtrunk::sip::Message;
+use webtrunk::sip::parse::HeaderName;
 use world::{Fault, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -153,6 +155,82 @@ fn a_phone_in_a_call_of_another_node_goes_on_by_another_connection() {
     world.hang_up(from);
     world.run(SECOND);
     assert!(!world.talks(to), "and the callee");
+    world.expect_idle();
+}
+
+/// A message of the trunk in the dialog that `invite` makes, with the tag it gave.
+fn of_trunk(invite: &Message, start: &str, method: &str, branch: &str, body: &str) -> String {
+    let header = |name| invite.header(name).unwrap_or_default().to_owned();
+    let (own, theirs) = (format!("{};tag=far", header(HeaderName::To)), header(HeaderName::From));
+    let response = start.starts_with("SIP");
+    let (from, to) = if response { (theirs, own) } else { (own, theirs) };
+    let via = if response {
+        header(HeaderName::Via)
+    } else {
+        format!("SIP/2.0/UDP 127.0.0.77;branch={branch}")
+    };
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!(
+        "{start}\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {}\r\n\
+         CSeq: {} {method}\r\nContact: <sip:far@127.0.0.77>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+        invite.call_id(),
+        invite.cseq().expect("one").number,
+        body.len()
+    )
+}
+
+const TRUNK_SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.77\r\ns=-\r\nc=IN IP4 127.0.0.77\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+
+#[test]
+fn what_a_trunk_sends_to_the_wrong_node_is_passed_to_the_owner_once() {
+    let mut world = World::new(11);
+    world.settle();
+    let (owner, other) = (world.node_of(0), world.node_of(1));
+    world.dial(0, 9_123);
+    let (by, invite) = world.trunk_got("INVITE");
+    assert_eq!(by, owner);
+    // Its answer reaches the other node.
+    let ok = of_trunk(&invite, "SIP/2.0 200 OK", "INVITE", "", TRUNK_SDP);
+    world.trunk_says(other, ok);
+    assert_eq!(world.trunk_got("ACK").0, owner);
+    world.run(SECOND);
+    assert!(world.talks(0));
+    // And so do its requests: the answer comes from where they went to.
+    let uri = invite.contact().expect("one").uri.text.to_owned();
+    let options = of_trunk(&invite, &format!("OPTIONS {uri} SIP/2.0"), "OPTIONS", "z9hG4bKo", "");
+    world.trunk_says(other, options);
+    let (by, ok) = world.trunk_got("200");
+    assert_eq!((by, ok.via().and_then(|v| v.branch())), (other, Some("z9hG4bKo")));
+    let strange = of_trunk(&invite, &format!("BYE {uri} SIP/2.0"), "BYE", "z9hG4bKs", "")
+        .replace(&format!("Call-ID: {}", invite.call_id()), "Call-ID: guessed");
+    world.trunk_says(other, strange);
+    assert_eq!(world.trunk_got("481").0, other);
+    assert!(world.talks(0), "a guess ends nothing");
+    let bye = of_trunk(&invite, &format!("BYE {uri} SIP/2.0"), "BYE", "z9hG4bKb", "");
+    let bye = bye.replace(" BYE\r\nContact", "0 BYE\r\nContact");
+    world.trunk_says(other, bye);
+    assert_eq!(world.trunk_got("200").0, other);
+    assert!(!world.talks(0));
+    world.expect_idle();
+}
+
+#[test]
+fn a_phone_that_comes_back_to_another_node_goes_on_with_its_call() {
+    let mut world = World::new(12);
+    world.settle();
+    let (from, to) = world.strangers();
+    let third = (0..3).find(|n| ![world.node_of(from), world.node_of(to)].contains(n));
+    let third = third.expect("there are three");
+    for hangs_up in [from, to] {
+        world.call(from, to);
+        world.run(2 * SECOND);
+        world.reconnect_at(from, third);
+        // It says something within the call: from then on it is reached there.
+        assert_eq!(world.asks(from), Some(200));
+        world.hang_up(hangs_up);
+        world.run(SECOND);
+        assert!(!world.talks(from) && !world.talks(to), "u{hangs_up} hung up");
+    }
     world.expect_idle();
 }
 

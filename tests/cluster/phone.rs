@@ -32,6 +32,8 @@ pub(crate) struct Phone {
     next: u64,
     /// The final status of its newest INVITE.
     pub(crate) status: Option<u16>,
+    /// What its newest OPTIONS within a call was answered with.
+    pub(crate) asked: Option<u16>,
 }
 
 /// What a phone does about a message.
@@ -55,6 +57,7 @@ impl Phone {
             byes: BTreeMap::new(),
             next: 0,
             status: None,
+            asked: None,
         }
     }
 
@@ -116,6 +119,14 @@ impl Phone {
                 self.in_dialog(&id, Method::Bye)
             })
             .collect()
+    }
+
+    /// OPTIONS within its calls.
+    pub(crate) fn options(&mut self) -> Vec<String> {
+        self.asked = None;
+        let talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
+        let talking: Vec<String> = talking.map(|(id, _)| id.clone()).collect();
+        talking.iter().filter_map(|id| self.in_dialog(id, Method::Options)).collect()
     }
 
     fn in_dialog(&mut self, id: &str, method: Method) -> Option<String> {
@@ -223,6 +234,10 @@ impl Phone {
                     .replace(&format!("CSeq: {cseq} "), &format!("CSeq: {n} "))
                     .replacen("Content-Length", &format!("{name}: {value}\r\nContent-Length"), 1);
                 Reaction { now: vec![again], ..Reaction::default() }
+            }
+            (Method::Options, status) => {
+                self.asked = Some(status);
+                Reaction::default()
             }
             (Method::Register, 200) => {
                 self.registered += 1;

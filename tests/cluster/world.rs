@@ -24,6 +24,8 @@ use webtrunk::worker::{Notice, WorkerCommand};
 const NODES: usize = 3;
 const PHONES: usize = 6;
 const UNIX: u64 = 1_700_000_000;
+const TRUNK: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 77)), 5060);
 const MS: Duration = Duration::from_millis(1);
 
 fn config(node: usize, name: &str) -> Arc<Config> {
@@ -50,7 +52,11 @@ fn config(node: usize, name: &str) -> Arc<Config> {
         "{plan}[[route]]\nname = \"all\"\nmatch = \"199\"\ndo = [{{ ring = [{}] }}]\n",
         all.join(", ")
     );
-    let text = format!("{text}{crowd}");
+    let plan = format!(
+        "{plan}[[route]]\nname = \"out\"\nmatch = \"9X.\"\ndo = [{{ dial = [\"trunk:far\"] }}]\n"
+    );
+    let trunk = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\n";
+    let text = format!("{text}{crowd}{trunk}");
     let (config, _) = parse_embedded(&text, &[("phones", &plan)]).unwrap_or_else(|p| panic!("{p}"));
     Arc::new(config)
 }
@@ -123,6 +129,8 @@ pub(crate) struct World {
     /// The last arrival on each link, so that TCP keeps the order.
     last: BTreeMap<(usize, usize), Instant>,
     ports: u16,
+    /// What the trunk was sent, and by which node.
+    trunk: Vec<(usize, Message)>,
     located: usize,
     /// Users of the last question.
     pub(crate) last_asked: usize,
@@ -148,6 +156,7 @@ impl World {
             next: 0,
             last: BTreeMap::new(),
             ports: 20_000,
+            trunk: Vec::new(),
             located: 0,
             last_asked: 0,
             picture: Vec::new(),
@@ -337,6 +346,48 @@ impl World {
         self.run(MS);
         let status = self.phones[from].status.unwrap_or_else(|| panic!("{}", self.story()));
         (status, *self.nodes[node].codes.last().expect("a record"))
+    }
+
+    /// The trunk sends a message to a node.
+    pub(crate) fn trunk_says(&mut self, node: usize, text: String) {
+        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
+        let message = message.with_source(TRUNK);
+        self.handle(node, Input::Received { hop: Hop::Udp(TRUNK), remote: TRUNK, message });
+        self.run(100 * MS);
+    }
+
+    /// What the trunk was sent last that is a `what`, and by which node.
+    pub(crate) fn trunk_got(&mut self, what: &str) -> (usize, Message) {
+        let fits = |m: &Message| {
+            if m.is_request() { m.method_token() == what } else { m.status().to_string() == what }
+        };
+        let at = self.trunk.iter().rposition(|(_, m)| fits(m));
+        let at = at.unwrap_or_else(|| panic!("the trunk never got {what}\n{}", self.story()));
+        self.trunk.remove(at)
+    }
+
+    pub(crate) fn dial(&mut self, phone: usize, number: usize) {
+        let text = self.phones[phone].invite(number);
+        self.phone_says(phone, text, Duration::ZERO);
+        self.run(100 * MS);
+    }
+
+    /// A phone's connection is reset, and it comes back to that node.
+    pub(crate) fn reconnect_at(&mut self, phone: usize, node: usize) {
+        self.roams = false;
+        self.fault(Fault::Drop(phone));
+        self.connect(phone, node);
+        self.roams = true;
+        self.run(Duration::from_secs(1));
+    }
+
+    /// A phone asks its peer within its call something that is answered.
+    pub(crate) fn asks(&mut self, phone: usize) -> Option<u16> {
+        for text in self.phones[phone].options() {
+            self.phone_says(phone, text, Duration::ZERO);
+        }
+        self.run(200 * MS);
+        self.phones[phone].asked
     }
 
     /// Another process of a node's name, at another address.
@@ -770,6 +821,10 @@ impl World {
                 let to = self.nodes.iter().position(|node| node.address == at);
                 let to = to.expect("a node of this world");
                 self.send_to_node(n, to, bytes);
+            }
+            Hop::Udp(to) if to == TRUNK => {
+                let message = Message::parse(bytes, Framing::Datagram).expect("it can be read");
+                self.trunk.push((n, message));
             }
             other => panic!("nothing is sent to {other}"),
         }
