@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback, and two addresses on two interfaces.
-#   run.sh [all|browser|sipp|hosts|proxies|cluster|aiortc|newcomer|hostile|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
+#   run.sh [all|browser|sipp|hosts|proxies|acme|cluster|aiortc|newcomer|hostile|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -22,7 +22,7 @@ ip route add default via 10.45.0.2 dev wt1
 mount --bind "$here/hosts/resolv.conf" "$(realpath /etc/resolv.conf)"
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | hosts | proxies | cluster | aiortc | newcomer | hostile | soak | bench-sip | bench-media) shift || true ;;
+  all | browser | sipp | hosts | proxies | acme | cluster | aiortc | newcomer | hostile | soak | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
 case "$suite" in
@@ -30,6 +30,7 @@ case "$suite" in
     python3 "$here/sipp/run.py" ${WEBTRUNK_SLOW:+--all}
     "$here/hosts/run.py"
     "$here/proxies/run.py"
+    "$here/acme/run.py"
     "$here/aiortc/run.py"
     [ -z "${WEBTRUNK_SLOW:-}" ] || node "$here/cluster/run.mjs"
     "$here/newcomer/run.py"
@@ -38,6 +39,7 @@ case "$suite" in
   hosts) exec "$here/hosts/run.py" ;;
   proxies) exec "$here/proxies/run.py" "$@" ;;
   cluster) exec node "$here/cluster/run.mjs" "$@" ;;
+  acme) exec "$here/acme/run.py" "$@" ;;
   aiortc) exec "$here/aiortc/run.py" "$@" ;;
   newcomer) exec "$here/newcomer/run.py" ;;
   hostile) exec "$here/hostile/run.py" "$@" ;;

@@ -26,6 +26,7 @@ pub(crate) mod view;
 
 use crate::errors::Code;
 use crate::gateway::Gateway;
+use crate::transport::certificate::Certificates;
 use crate::transport::{Arrival, Inbox, Work, WorkTurn};
 use crate::worker::ports::PortRange;
 use axum::Router;
@@ -60,8 +61,7 @@ pub(crate) struct ApiState {
     pub written: Option<Arc<crate::journal::keeper::Progress>>,
     /// The trunk side's ports.
     pub ports: Arc<PortRange>,
-    /// When the web port's certificate ends, seconds since 1970.
-    pub certificate_ends: Option<u64>,
+    pub(crate) certificates: Certificates,
 }
 
 /// A refusal of the API.

@@ -47,6 +47,23 @@ pub enum WebTls {
         /// PEM.
         key: PathBuf,
     },
+    /// From an ACME authority.
+    Acme(AcmeSettings),
+}
+
+/// A certificate that the gateway gets and renews itself (RFC 8555).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AcmeSettings {
+    /// The URL of the authority's directory.
+    pub directory: String,
+    /// Where the authority may write to.
+    pub email: Option<String>,
+    /// DNS names, at least one.
+    pub names: Vec<String>,
+    /// Who signs the directory's own certificate (PEM); the system's authorities where `None`.
+    pub ca: Option<PathBuf>,
+    /// Where the authority looks for its proof by HTTP-01; by TLS-ALPN-01 where `None`.
+    pub http: Option<SocketAddr>,
 }
 
 /// What a trunk call prefers where both are possible.

@@ -458,13 +458,14 @@ async fn serve(config: Config, file: PathBuf, reach: &ApiAddress) -> anyhow::Res
         Origin { file: Some(file), control: Control::Wanted(reach.control.clone()) },
     )
     .await?;
-    let sip = [node.udp.map(|a| format!("udp {a}")), node.tcp.map(|a| format!("tcp {a}"))];
-    let sip: Vec<String> = sip.into_iter().flatten().collect();
+    let named =
+        |kind: &str, at: Option<std::net::SocketAddr>| at.map(|at| format!(", SIP on {kind} {at}"));
+    let sip = [named("udp", node.udp), named("tcp", node.tcp), named("tls", node.tls)];
     tracing::info!(
-        "webtrunk {} serves the page and /sip on {}, SIP on {}",
+        "webtrunk {} serves the page and /sip on {}{}",
         env!("CARGO_PKG_VERSION"),
         node.web,
-        sip.join(", ")
+        sip.into_iter().flatten().collect::<String>()
     );
     tell_systemd("READY=1");
     until_stopped(node, drain_timeout).await

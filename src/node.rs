@@ -28,11 +28,12 @@ use crate::sip::uri::UriTransport;
 use crate::state::State;
 use crate::store::Store;
 use crate::telemetry::Exporter;
+use crate::transport::certificate::Certificates;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
 use crate::transport::nodes::{self, NodeTls};
 use crate::transport::tcp::Secure;
-use crate::transport::{Arrival, Inbox, tcp, tls};
+use crate::transport::{Arrival, Inbox, acme, certificate, tcp, tls};
 use crate::web::{self, WebPort};
 use crate::webhook::{self, Hook};
 use crate::worker::ports::PortRange;
@@ -145,8 +146,8 @@ impl Node {
         let failed = metrics.checkpoints_failed.clone();
         let mut state = State::open(config.state_dir.as_deref(), RECORDS, failed);
         let dtls = Arc::new(state.certificate()?);
-        let tls = tls::acceptor(&config.web_tls, &config.domain, &config.public_ips)?;
-        let bound = Bound::bind(&config).await?;
+        let certificates = Certificates::open(&config)?;
+        let bound = Bound::bind(&config, &certificates).await?;
         let tls_trunks = tls_trunks(&config)?;
         let starter = Starter::new(&config, &dtls, &inbox, &metrics)?;
         let workers = starter.start_all()?;
@@ -166,7 +167,7 @@ impl Node {
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
         let ports = starter.setups[0].ports.clone();
-        let mut api = api_of(&config, &inbox, metrics, ports);
+        let mut api = api_of(&config, &inbox, metrics, ports, &certificates);
         api.file = origin.file.clone();
         api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
@@ -177,7 +178,7 @@ impl Node {
         let mut web_port = WebPort::new(
             inbox.clone(),
             &config,
-            tls,
+            certificates.web.as_ref().map(tls::acceptor).transpose()?,
             gauges.clone(),
             api::router(api.clone()),
             page_token(&config, &api)?,
@@ -226,6 +227,8 @@ impl Node {
         let tls = links.as_ref().map(|links| links.tls.clone());
         let mut tasks = bound.serve(web_port, tls, &api);
         tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
+        tasks.push(tokio::spawn(certificate::watch(certificates.clone())));
+        tasks.extend(certificates.web.map(|shown| tokio::spawn(acme::run(config, shown))));
         tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone()))));
         let core = tokio::spawn(core.run(arrivals));
         Ok(Node {
@@ -334,7 +337,7 @@ struct Places {
 }
 
 impl Bound {
-    async fn bind(config: &Config) -> anyhow::Result<Bound> {
+    async fn bind(config: &Config, certificates: &Certificates) -> anyhow::Result<Bound> {
         let web = listen_tcp(config.web_listen, "web.listen").await?;
         let udp = match config.udp {
             Some(at) => Some(Arc::new(
@@ -349,7 +352,8 @@ impl Bound {
             let _ = SockRef::from(&**socket).set_recv_buffer_size(RECEIVE_BUFFER);
             tell_local(&**socket, socket.local_addr()?)?;
         }
-        let (tcp, tls) = (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config).await?);
+        let (tcp, tls) =
+            (listen_if(config.tcp, "sip.tcp").await?, listen_tls(config, certificates).await?);
         let metrics = listen_if(config.api.metrics, "metrics.listen").await?;
         let cluster = config.cluster.as_ref().map(|c| c.listen);
         let cluster = listen_if(cluster, "cluster.listen").await?;
@@ -430,6 +434,7 @@ fn api_of(
     inbox: &Inbox,
     metrics: Arc<NodeMetrics>,
     ports: Arc<PortRange>,
+    certificates: &Certificates,
 ) -> ApiState {
     ApiState {
         inbox: inbox.clone(),
@@ -443,7 +448,7 @@ fn api_of(
         records: records(config),
         written: None,
         ports,
-        certificate_ends: tls::ends(&config.web_tls),
+        certificates: certificates.clone(),
     }
 }
 
@@ -528,11 +533,10 @@ async fn listen_tcp(at: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
 /// The listener of `sip.tls` and what it shows.
 async fn listen_tls(
     config: &Config,
+    certificates: &Certificates,
 ) -> anyhow::Result<Option<(TcpListener, tokio_rustls::TlsAcceptor)>> {
-    let (Some(at), Some((cert, key))) = (config.sip.tls, &config.sip.certificate) else {
-        return Ok(None);
-    };
-    let acceptor = tls::sip_acceptor(cert, key, config.sip.client_ca.as_deref())?;
+    let (Some(at), Some(shown)) = (config.sip.tls, &certificates.sip) else { return Ok(None) };
+    let acceptor = tls::sip_acceptor(shown, config.sip.client_ca.as_deref())?;
     Ok(Some((listen_tcp(at, "sip.tls").await?, acceptor)))
 }
 

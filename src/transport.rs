@@ -1,6 +1,8 @@
 //! Shells between sockets and the core: bytes in, inputs out. No policy here.
 
+pub mod acme;
 mod budget;
+pub(crate) mod certificate;
 pub(crate) mod dns;
 pub(crate) mod handshakes;
 pub(crate) mod hep;

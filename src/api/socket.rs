@@ -155,7 +155,7 @@ async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> impl IntoRe
     let resting = api.ports.resting();
     api.metrics.read_shell(
         [api.ports.all().saturating_sub(free), free.saturating_sub(resting), resting],
-        api.certificate_ends,
+        api.certificates.web.as_ref().and_then(|shown| shown.ends()?.try_into().ok()),
     );
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let (kind, text) = if wants_open_metrics(accept) {

@@ -246,8 +246,12 @@ fn clock(synchronised: Option<&str>) -> Finding {
 /// was checked with the configuration.
 fn certificates(config: &Config) -> Vec<Finding> {
     let mut files = Vec::new();
-    if let WebTls::Files { cert, .. } = &config.web_tls {
-        files.push(("web.tls", cert.clone()));
+    match (&config.web_tls, &config.state_dir) {
+        (WebTls::Files { cert, .. }, _) => files.push(("web.tls", cert.clone())),
+        (WebTls::Acme(settings), Some(state)) => {
+            files.push(("web.tls", webtrunk::transport::acme::kept_at(settings, state)));
+        }
+        (WebTls::Off | WebTls::Local(_) | WebTls::Acme(_), _) => {}
     }
     files
         .extend(config.sip.certificate.as_ref().map(|(cert, _)| ("sip.certificate", cert.clone())));

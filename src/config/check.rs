@@ -15,7 +15,7 @@ mod values;
 pub use self::around::{WITHOUT_STATE, unusable};
 use super::problem::{ConfigProblem, Problems, SourceFile};
 use super::schema;
-use super::{Config, FraudLimits, Limits, Media, Trunk, TrunkTable, User, Users, WebTls};
+use super::{Config, FraudLimits, Limits, Media, Trunk, TrunkTable, User, Users};
 use crate::codec::{Codec, opus};
 use crate::config::schema::Spanned;
 use crate::dialplan::{Context, Permits, Plan, Route, is_country};
@@ -23,6 +23,7 @@ use crate::media::MediaWatch;
 use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
+use certificates::site;
 use ipnet::IpNet;
 use names::{KnownNames, Names, suggestion, told};
 use std::collections::BTreeMap;
@@ -219,7 +220,7 @@ impl Check {
         let public_ips = self.public_ip(f.server.public_ip.as_ref());
         let stun = self.stun(f.server.stun.as_ref(), public_auto);
         let web_listen = self.listen(f.web.listen.as_ref(), "web.listen").unwrap_or(WEB_LISTEN);
-        let web_tls = self.tls(f.web.tls);
+        let web_tls = self.tls(f.web.tls, &site(f.web.public_url.as_ref(), &domain));
         let trusted_proxies = self.nets(&f.web.trusted_proxies, PROXIES);
         let proxy_protocol = self.nets(&f.web.proxy_protocol, PROXIES);
         let cluster = self.cluster(f.cluster);
@@ -371,37 +372,6 @@ impl Check {
             );
         }
         parsed
-    }
-
-    fn tls(&mut self, tls: Option<Spanned<schema::Tls>>) -> WebTls {
-        let Some(tls) = tls else { return WebTls::Off };
-        match tls.as_ref() {
-            schema::Tls::Word(word) if word == "off" => WebTls::Off,
-            schema::Tls::Word(word) if word == "local" => {
-                WebTls::Local(self.folder.join("local-ca"))
-            }
-            schema::Tls::Word(word) => {
-                let word = word.clone();
-                let help = "use \"off\", \"local\" (an authority of its own) \
-                    or { cert = \"…\", key = \"…\" }";
-                self.error(&tls, "config::tls", format!("web.tls = {word:?} is not known"), help);
-                WebTls::Off
-            }
-            schema::Tls::Files { cert, key } => {
-                let (cert, key) = (self.folder.join(cert), self.folder.join(key));
-                for path in [&cert, &key] {
-                    if let Err(e) = std::fs::read(path) {
-                        self.error(
-                            &tls,
-                            "config::tls",
-                            format!("{} cannot be read: {e}", path.display()),
-                            "name a PEM file that this user may read",
-                        );
-                    }
-                }
-                WebTls::Files { cert, key }
-            }
-        }
     }
 
     fn media(&mut self, m: schema::Media) -> Media {

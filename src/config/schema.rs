@@ -86,8 +86,9 @@ pub(crate) struct Server {
 pub(crate) struct Web {
     /// The TCP address of the web port, such as ":443". Default: ":8088".
     pub listen: Option<Text>,
-    /// "off" (the default), "local" (an authority of its own, made beside this file) or { cert =
-    /// "…", key = "…" } with PEM files.
+    /// "off" (the default), "local" (an authority of its own, made beside this file), { cert = "…",
+    /// key = "…" } with PEM files, which are read again when they change, or "acme" (the gateway gets
+    /// a certificate from Let's Encrypt and renews it), in full { acme = { email = "…" } }.
     pub tls: Option<Spanned<Tls>>,
     /// Where browsers reach the page, if not at server.domain and the port of `listen`: behind a
     /// proxy such as "https://calls.example.com", or "https://example.com/phone" below a path.
@@ -108,9 +109,12 @@ pub(crate) struct Web {
 
 /// How the web port is protected.
 #[derive(Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "\"off\", \"local\" or { cert = \"…\", key = \"…\" }")]
+#[serde(
+    untagged,
+    expecting = "\"off\", \"local\", \"acme\", { cert = \"…\", key = \"…\" } or { acme = { … } }"
+)]
 pub(crate) enum Tls {
-    /// "off" or "local".
+    /// "off", "local" or "acme".
     Word(String),
     /// PEM files, relative to this one.
     Files {
@@ -119,6 +123,32 @@ pub(crate) enum Tls {
         /// Its key.
         key: String,
     },
+    /// From an ACME authority (RFC 8555).
+    Acme {
+        /// Which, and for what.
+        acme: Acme,
+    },
+}
+
+/// A certificate that the gateway gets and renews itself. The account and the certificate are kept
+/// in server.state_dir.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Acme {
+    /// Where the authority may write to. Default: it cannot.
+    pub email: Option<String>,
+    /// The names in the certificate. Default: that of web.public_url, or else server.domain.
+    pub names: Vec<String>,
+    /// The authority's directory. Default: that of Let's Encrypt; its staging environment for trials
+    /// is "https://acme-staging-v02.api.letsencrypt.org/directory".
+    pub directory: Option<String>,
+    /// A PEM file with the authority that signs the directory's own certificate, relative to this
+    /// one. Default: the system's authorities.
+    pub ca: Option<String>,
+    /// The TCP address that port 80 of the names leads to, such as ":80": the authority looks for its
+    /// proof there (HTTP-01), and browsers are sent to https. Default: the proof is looked for at
+    /// the web port (TLS-ALPN-01), which port 443 of the names must lead to.
+    pub http: Option<String>,
 }
 
 /// SIP on the trunk side, and settings of SIP as a whole.

@@ -43,6 +43,8 @@ async fn reload(
     changes.warnings = warnings;
     let config = reloaded.revised.config();
     api.access.set(&config.api);
+    let certificates = api.certificates.clone();
+    spawn_blocking(move || certificates.read_again()).await.map_err(|e| e.to_string())?;
     if let Some(web) = web.get() {
         web.set(config);
     }

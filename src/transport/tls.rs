@@ -1,6 +1,8 @@
 //! TLS for the web port: certificate files, or an own certificate authority for a laboratory.
 
-use crate::config::{TrunkTls, WebTls};
+use super::acme;
+use super::certificate::{ACME_TLS, ShownCertificate, certified};
+use crate::config::{Config, TrunkTls, WebTls};
 use crate::private;
 use anyhow::{Context, anyhow};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -13,26 +15,37 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
-/// The acceptor for `tls`, or nothing where it is off.
+/// What the web port shows, or nothing where TLS is off.
 ///
 /// # Errors
-/// Files that cannot be read or do not fit together.
-pub(crate) fn acceptor(
-    tls: &WebTls,
-    domain: &str,
-    ips: &[IpAddr],
-) -> anyhow::Result<Option<tokio_rustls::TlsAcceptor>> {
-    let (chain, key) = match tls {
+/// Files that cannot be read or do not fit together; a folder for ACME that cannot be made.
+pub(super) fn certificate(config: &Config) -> anyhow::Result<Option<Arc<ShownCertificate>>> {
+    let shown = match &config.web_tls {
         WebTls::Off => return Ok(None),
-        WebTls::Files { cert, key } => (read_chain(cert)?, read_key(key)?),
-        WebTls::Local(folder) => local(folder, domain, ips)?,
+        WebTls::Files { cert, key } => {
+            ShownCertificate::of_files("web.tls", cert.clone(), key.clone())?
+        }
+        WebTls::Local(folder) => {
+            let (chain, key) = local(folder, &config.domain, &config.public_ips)?;
+            ShownCertificate::new("web.tls", certified(chain, key)?)
+        }
+        WebTls::Acme(settings) => acme::kept_or_placeholder(settings, config.state_dir.as_deref())?,
     };
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key);
-    let mut config = config.context("certificate and key do not fit together")?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Some(Arc::new(shown)))
+}
+
+/// The acceptor of the web port.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub(crate) fn acceptor(
+    certificate: &Arc<ShownCertificate>,
+) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
+    let mut config = certificate.config();
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), ACME_TLS.to_vec()];
     // Who comes back costs no signature, however many there are.
     config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().context("TLS tickets")?;
-    Ok(Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))))
+    Ok(tokio_rustls::TlsAcceptor::from(Arc::new(config)))
 }
 
 /// When the first certificate of a PEM file ends, seconds since 1970.
@@ -42,44 +55,35 @@ pub fn file_ends(path: &Path) -> Option<i64> {
     Some(pem.parse_x509().ok()?.validity().not_after.timestamp())
 }
 
-/// When the web port's certificate ends; one of our own authority is made anew at every start.
-pub(crate) fn ends(tls: &WebTls) -> Option<u64> {
-    match tls {
-        WebTls::Files { cert, .. } => file_ends(cert).and_then(|at| at.try_into().ok()),
-        WebTls::Off | WebTls::Local(_) => None,
-    }
-}
-
-fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+pub(super) fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).with_context(|| path.display().to_string())?.collect();
     chain.map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
-fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
+pub(super) fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
-/// The acceptor of the SIP listener; with `client_ca`, peers must show a certificate of it.
+/// The acceptor of the SIP listener, which shows `certificate`; with `client_ca`, peers must show a
+/// certificate of it.
 ///
 /// # Errors
-/// Files that cannot be read or do not fit together.
+/// A file of authorities that cannot be read.
 pub(crate) fn sip_acceptor(
-    cert: &Path,
-    key: &Path,
+    certificate: &Arc<ShownCertificate>,
     client_ca: Option<&Path>,
 ) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
-    let builder = match client_ca {
-        None => ServerConfig::builder().with_no_client_auth(),
+    let config = match client_ca {
+        None => certificate.config(),
         Some(ca) => {
             let verifier =
                 rustls::server::WebPkiClientVerifier::builder(Arc::new(roots(Some(ca))?)).build();
-            ServerConfig::builder().with_client_cert_verifier(verifier.context("sip.client_ca")?)
+            ServerConfig::builder()
+                .with_client_cert_verifier(verifier.context("sip.client_ca")?)
+                .with_cert_resolver(certificate.clone())
         }
     };
-    let config = builder
-        .with_single_cert(read_chain(cert)?, read_key(key)?)
-        .context("certificate and key do not fit together")?;
     Ok(tokio_rustls::TlsAcceptor::from(Arc::new(config)))
 }
 

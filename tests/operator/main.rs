@@ -2,6 +2,7 @@
 //! and metric.
 
 mod api;
+mod certificates;
 mod console;
 mod floods;
 mod hostile;

@@ -493,9 +493,20 @@ impl Server {
 
     /// As [`web_with`](Self::web_with), over TLS.
     pub(crate) fn https_with(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
-        let mut roots = rustls::RootCertStore::empty();
         let ca = self.folder.join("local-ca/ca.pem");
-        roots.add(CertificateDer::from_pem_file(ca).expect("an authority")).expect("a root");
+        let ca = CertificateDer::from_pem_file(ca).expect("an authority");
+        let request =
+            Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
+        Server::exchange(self.connect_trusting(ca), &request)
+    }
+
+    /// A connection to `localhost` over TLS, by whom believes `authority` alone.
+    pub(crate) fn connect_trusting(
+        &self,
+        authority: CertificateDer<'static>,
+    ) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority).expect("a root");
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -505,9 +516,7 @@ impl Server {
         let name = ServerName::try_from("localhost").expect("a name");
         let tls = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
         let stream = TcpStream::connect(("127.0.0.1", self.web)).expect("it listens");
-        let request =
-            Server::request(method, path, "", body).replacen("\r\n", &format!("\r\n{headers}"), 1);
-        Server::exchange(rustls::StreamOwned::new(tls, stream), &request)
+        rustls::StreamOwned::new(tls, stream)
     }
 
     pub(crate) fn get(&self, path: &str) -> String {

@@ -164,8 +164,17 @@ impl Check {
         udp: bool,
         at: Option<&Spanned<String>>,
     ) -> Option<NamedListener> {
-        let text = at?.as_ref();
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
+        self.listener_of(key, udp, at?.as_ref(), at?.span())
+    }
+
+    fn listener_of(
+        &self,
+        key: &'static str,
+        udp: bool,
+        text: &str,
+        span: Range<usize>,
+    ) -> Option<NamedListener> {
+        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
         let address: SocketAddr = full.parse().ok()?;
         let ports = (address.port(), address.port());
         (address.port() > 0).then(|| NamedListener {
@@ -173,7 +182,7 @@ impl Check {
             udp,
             ip: address.ip(),
             ports,
-            at: at.map(Spanned::span),
+            at: Some(span),
         })
     }
 
@@ -216,6 +225,12 @@ impl Check {
             web,
             self.listener("metrics.listen", false, f.metrics.listen.as_ref()),
             self.cluster_listener(f),
+            f.web.tls.as_ref().and_then(|tls| match tls.as_ref() {
+                schema::Tls::Acme { acme } => {
+                    self.listener_of("web.tls.acme.http", false, acme.http.as_ref()?, tls.span())
+                }
+                schema::Tls::Word(_) | schema::Tls::Files { .. } => None,
+            }),
             (browser > 0).then(|| media("media.browser_port", true, (browser, last), None)),
             (browser > 0 && over_tcp)
                 .then(|| media("media.browser_port (ICE over TCP)", false, (browser, last), None)),

@@ -2,15 +2,119 @@
 //! domain.
 
 use super::Check;
+use super::around::is_domain;
 use crate::config::schema::{self, Spanned};
+use crate::config::{AcmeSettings, WebTls};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+/// The directory of Let's Encrypt.
+const LETS_ENCRYPT: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
+/// The host at which browsers reach the page.
+pub(super) fn site(public_url: Option<&Spanned<String>>, domain: &str) -> String {
+    let url = public_url.and_then(|url| url.as_ref().parse::<hyper::Uri>().ok());
+    url.as_ref().and_then(hyper::Uri::host).unwrap_or(domain).to_owned()
+}
+
+fn is_address(name: &str) -> bool {
+    name.parse::<IpAddr>().is_ok()
+}
+
 impl Check {
+    /// `site`: the host at which browsers reach the page.
+    pub(in crate::config) fn tls(
+        &mut self,
+        tls: Option<Spanned<schema::Tls>>,
+        site: &str,
+    ) -> WebTls {
+        let Some(tls) = tls else { return WebTls::Off };
+        match tls.as_ref() {
+            schema::Tls::Word(word) if word == "acme" => {
+                self.acme(&tls, &schema::Acme::default(), site)
+            }
+            schema::Tls::Acme { acme } => self.acme(&tls, acme, site),
+            schema::Tls::Word(word) if word == "off" => WebTls::Off,
+            schema::Tls::Word(word) if word == "local" => {
+                WebTls::Local(self.folder.join("local-ca"))
+            }
+            schema::Tls::Word(word) => {
+                let word = word.clone();
+                let help = "use \"off\", \"local\" (an authority of its own), \"acme\" \
+                    or { cert = \"…\", key = \"…\" }";
+                self.error(&tls, "config::tls", format!("web.tls = {word:?} is not known"), help);
+                WebTls::Off
+            }
+            schema::Tls::Files { cert, key } => {
+                let (cert, key) = (self.folder.join(cert), self.folder.join(key));
+                for path in [&cert, &key] {
+                    if let Err(e) = std::fs::read(path) {
+                        self.error(
+                            &tls,
+                            "config::tls",
+                            format!("{} cannot be read: {e}", path.display()),
+                            "name a PEM file that this user may read",
+                        );
+                    }
+                }
+                WebTls::Files { cert, key }
+            }
+        }
+    }
+
+    fn acme(&mut self, at: &Spanned<schema::Tls>, acme: &schema::Acme, site: &str) -> WebTls {
+        let names: Vec<String> = match acme.names.as_slice() {
+            [] => vec![site.to_owned()],
+            names => names.to_vec(),
+        };
+        let public = |name: &str| is_domain(name) && name.contains('.') && !is_address(name);
+        if let Some(name) = names.iter().find(|name| !public(name)) {
+            let message = format!("no authority gives a certificate for {name:?}");
+            let help =
+                "set acme = { names = [\"calls.example.com\"] }: names in DNS that lead here";
+            self.error(at, "config::tls", message, help);
+        }
+        let directory = acme.directory.as_deref().unwrap_or(LETS_ENCRYPT);
+        if !directory.starts_with("https://") || directory.parse::<hyper::Uri>().is_err() {
+            let message = format!("acme.directory = {directory:?} is not an https URL");
+            self.error(at, "config::tls", message, "write the one the authority publishes");
+        }
+        if let Some(email) = acme.email.as_ref().filter(|e| !e.contains('@')) {
+            let message = format!("acme.email = {:?} is not an e-mail address", email);
+            self.error(at, "config::tls", message, "write \"you@example.com\", or leave it out");
+        }
+        let ca = acme.ca.as_ref().map(|ca| {
+            let path = self.folder.join(ca);
+            if let Err(e) = std::fs::read(&path) {
+                let message = format!("{} cannot be read: {e}", path.display());
+                self.error(at, "config::tls", message, "name a PEM file that this user may read");
+            }
+            self.authority(at, ca);
+            path
+        });
+        let http = acme.http.as_ref().and_then(|text| {
+            let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
+            let parsed = full.parse().ok();
+            if parsed.is_none() {
+                let message = format!("acme.http = {text:?} is not an address");
+                self.error(at, "config::address", message, "write \":80\"");
+            }
+            parsed
+        });
+        WebTls::Acme(AcmeSettings {
+            directory: directory.to_owned(),
+            email: acme.email.clone(),
+            names,
+            ca,
+            http,
+        })
+    }
+
     /// All pairs and authorities the file names.
     pub(super) fn all_certificates(&mut self, f: &schema::File) {
         let domain = f.server.domain.as_ref().map(|d| d.as_ref().clone());

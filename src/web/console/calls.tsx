@@ -117,7 +117,12 @@ function Filters({ query }: { query: URLSearchParams }) {
   );
   return (
     <search class="filters" id="calls-filter">
-      <Search name="search" hint={t.calls.find} value={query.get("search") ?? ""} onFind={(value) => change("search", value)} />
+      <Search
+        name="search"
+        hint={t.calls.find}
+        value={query.get("search") ?? ""}
+        onFind={(value) => change("search", value)}
+      />
       {pick("since", t.calls.since, [
         ["", t.calls.anyTime],
         ["1h", t.calls.hour],
