@@ -3,6 +3,8 @@
 //! One task has the connection, and opens another when it fails. While there is none, each command
 //! is answered so at once; who asked decides what that means. Nobody waits here.
 
+mod survey;
+
 use crate::call::CallId;
 use crate::cluster::store::{
     BeatAnswer, FoundPointers, LEASE, POINTERS, PointerWrite, StoreAnswer, StoreCommand,
@@ -65,6 +67,8 @@ local held = redis.call('GET', KEYS[1])
 if held and string.sub(held, 1, 16) == ARGV[1] then redis.call('DEL', KEYS[1]) end
 return 1
 ";
+
+pub use survey::{Survey, SurveyedNode, survey};
 
 /// What the store's task is told.
 enum StoreJob {

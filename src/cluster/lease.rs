@@ -393,7 +393,7 @@ fn name_of(node: &str) -> String {
 }
 
 /// The lease of a node; `None` if it is not signed by our key, or not of this node.
-fn read(keys: &ClusterKeys, node: &str, value: &str) -> Option<Member> {
+pub(crate) fn read(keys: &ClusterKeys, node: &str, value: &str) -> Option<Member> {
     if value.len() > MAX_VALUE {
         return None;
     }

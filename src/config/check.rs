@@ -223,7 +223,6 @@ impl Check {
         let web_tls = self.tls(f.web.tls, &site(f.web.public_url.as_ref(), &domain));
         let trusted_proxies = self.nets(&f.web.trusted_proxies, PROXIES);
         let proxy_protocol = self.nets(&f.web.proxy_protocol, PROXIES);
-        let cluster = self.cluster(f.cluster);
         let media = self.media(f.media);
         let udp = self.listen(f.sip.udp.as_ref(), "sip.udp");
         let tcp = self.listen(f.sip.tcp.as_ref(), "sip.tcp");
@@ -261,7 +260,7 @@ impl Check {
             udp,
             tcp,
             sip,
-            cluster,
+            cluster: self.cluster(f.cluster),
             media,
             limits,
             fraud: self.fraud(f.fraud),

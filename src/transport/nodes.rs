@@ -91,7 +91,11 @@ impl NodeTls {
         })
     }
 
-    async fn connected(
+    /// A connection to the node at `to`, which has proved to be that.
+    ///
+    /// # Errors
+    /// Nobody answers there, or somebody else.
+    pub(crate) async fn connected(
         &self,
         to: SocketAddr,
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {

@@ -709,7 +709,7 @@ impl World {
                     self.push(Duration::ZERO, Delivery::Node { to: n, process, input });
                 }
             }
-            Output::Store(command) => self.to_store(n, command),
+            Output::Store(command) => self.send_to_store(n, command),
             Output::Ask(Question::Locate { call, users, .. }) => {
                 self.located += 1;
                 self.last_asked = users.len();
@@ -777,7 +777,7 @@ impl World {
         }
     }
 
-    fn to_store(&mut self, n: usize, command: StoreCommand) {
+    fn send_to_store(&mut self, n: usize, command: StoreCommand) {
         let process = self.nodes[n].process;
         if self.store_down || self.nodes[n].store_cut {
             // Refused at once, or never answered.

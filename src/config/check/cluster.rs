@@ -159,6 +159,11 @@ impl Check {
             self.warn(at.span(), "config::cluster", message, help);
         }
         if let Some(ca) = &written.ca {
+            let file = self.folder.join(ca.as_ref());
+            if let Err(e) = std::fs::read(&file) {
+                let message = format!("{} cannot be read: {e}", file.display());
+                self.error(ca, "config::tls", message, "name a PEM file that this user may read");
+            }
             self.authority(ca, ca.as_ref());
             if !urls.iter().any(|url| url.starts_with("rediss:")) {
                 let help = "write rediss:// in cluster.store, or remove ca";
