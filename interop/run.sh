@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback, and two addresses on two interfaces.
-#   run.sh [all|browser|sipp|hosts|proxies|acme|cluster|aiortc|newcomer|hostile|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
+#   run.sh [all|browser|sipp|hosts|proxies|acme|clients|cluster|aiortc|newcomer|hostile|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
   # Packages are packed and installed where there is a network.
   case "${1:-all}" in all | browser) "$here/chromium/app/install.sh" ;; esac
+  case "${1:-all}" in all | clients) "$here/clients/install.sh" ;; esac
   WEBTRUNK_NETNS=1 exec unshare --net --mount --pid --fork --mount-proc --kill-child "$0" "$@"
 fi
 ip link set lo up
@@ -22,7 +23,7 @@ ip route add default via 10.45.0.2 dev wt1
 mount --bind "$here/hosts/resolv.conf" "$(realpath /etc/resolv.conf)"
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | hosts | proxies | acme | cluster | aiortc | newcomer | hostile | soak | bench-sip | bench-media) shift || true ;;
+  all | browser | sipp | hosts | proxies | acme | clients | cluster | aiortc | newcomer | hostile | soak | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
 case "$suite" in
@@ -31,6 +32,7 @@ case "$suite" in
     "$here/hosts/run.py"
     "$here/proxies/run.py"
     "$here/acme/run.py"
+    "$here/clients/run.py"
     "$here/aiortc/run.py"
     [ -z "${WEBTRUNK_SLOW:-}" ] || node "$here/cluster/run.mjs"
     "$here/newcomer/run.py"
@@ -39,6 +41,7 @@ case "$suite" in
   hosts) exec "$here/hosts/run.py" ;;
   proxies) exec "$here/proxies/run.py" "$@" ;;
   cluster) exec node "$here/cluster/run.mjs" "$@" ;;
+  clients) exec "$here/clients/run.py" ;;
   acme) exec "$here/acme/run.py" "$@" ;;
   aiortc) exec "$here/aiortc/run.py" "$@" ;;
   newcomer) exec "$here/newcomer/run.py" ;;

@@ -376,14 +376,17 @@ impl Bound {
         nodes: Option<NodeTls>,
         api: &ApiState,
     ) -> Vec<tokio::task::JoinHandle<()>> {
-        let inbox = || api.inbox.clone();
+        let (inbox, proved) = (|| api.inbox.clone(), web_port.proved.clone());
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
         let refused = || api.metrics.refused_connections.clone();
-        tasks.extend(self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused()))));
+        tasks.extend(
+            self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused(), proved.clone()))),
+        );
         let nodes = self.cluster.zip(nodes);
         tasks.extend(nodes.map(|(l, tls)| tokio::spawn(nodes::serve(l, tls, inbox(), refused()))));
-        let tls = self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused()));
+        let tls =
+            self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused(), proved));
         tasks.extend(tls.map(tokio::spawn));
         tasks
     }

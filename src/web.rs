@@ -15,6 +15,7 @@ use crate::log_limit::{self, Level, LineClass};
 use crate::printable::brief;
 use crate::refused::{Full as Used, RefusedConnections, RefusedPort};
 use crate::transport::handshakes::Handshakes;
+use crate::transport::proved::ProvedSources;
 use crate::transport::seats::{Seat, Seats};
 use crate::transport::{Inbox, WRITE_STALL, ws};
 use crate::worker::Streams;
@@ -70,6 +71,7 @@ pub(crate) struct WebPort {
     pub handshakes: Handshakes,
     pub refused: Arc<RefusedConnections>,
     pub awaited: Arc<AwaitedAddresses>,
+    pub proved: Arc<ProvedSources>,
     /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
     pub streams: Option<Streams>,
 }
@@ -85,6 +87,7 @@ impl WebPort {
         page_token: Option<String>,
         refused: Arc<RefusedConnections>,
     ) -> WebPort {
+        let proved = Arc::new(ProvedSources::new(Instant::now()));
         let (origins, domain, login) =
             (Mutex::new(config.origins.clone()), config.domain.clone(), config.page_login.clone());
         WebPort {
@@ -101,10 +104,12 @@ impl WebPort {
                 RefusedPort::Web,
                 (config.limits.connections, config.limits.connections_per_source),
                 refused.clone(),
+                proved.clone(),
             ),
-            handshakes: Handshakes::new(RefusedPort::Web, refused.clone()),
+            handshakes: Handshakes::new(RefusedPort::Web, refused.clone(), proved.clone()),
             refused,
             awaited: Arc::default(),
+            proved,
             streams: None,
         }
     }

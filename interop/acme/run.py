@@ -78,17 +78,17 @@ def pebble_folder(folder):
 def root_of(folder):
     """The certificate that signs what the authority gives; another at each of its starts."""
     context = ssl.create_default_context(cafile=folder / "own.pem")
-    with socket.create_connection(("127.0.0.1", 15000), timeout=5) as plain:
-        with context.wrap_socket(plain, server_hostname="localhost") as stream:
-            stream.sendall(b"GET /roots/0 HTTP/1.0\r\nHost: localhost\r\n\r\n")
-            answer = b""
-            while part := stream.recv(65536):
-                answer += part
+    plain = socket.create_connection(("127.0.0.1", 15000), timeout=5)
+    with context.wrap_socket(plain, server_hostname="localhost") as stream:
+        stream.sendall(b"GET /roots/0 HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        answer = b""
+        while part := stream.recv(65536):
+            answer += part
     (folder / "root.pem").write_bytes(answer.split(b"\r\n\r\n", 1)[1])
 
 
-def shown(folder, verified=True):
-    """A connection by TLS, and the serial number of the certificate, if the name is proved by it."""
+def shown(folder):
+    """A connection by TLS, and the certificate's serial number, if the name is proved by it."""
     context = ssl.create_default_context(cafile=folder / "root.pem")
     with contextlib.suppress(OSError, ssl.SSLError):
         plain = socket.create_connection(("127.0.0.1", 443), timeout=5)

@@ -7,8 +7,9 @@ use axum::Json;
 use axum::http::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// A route: method, path, summary, scope, and its query parameters.
-pub(crate) type ApiRoute = (&'static str, &'static str, &'static str, &'static str, Parameters);
+/// A route: method, path, name for clients, summary, scope, and its query parameters.
+pub(crate) type ApiRoute =
+    (&'static str, &'static str, &'static str, &'static str, &'static str, Parameters);
 
 /// Query parameters: name, and what it is.
 type Parameters = &'static [(&'static str, &'static str)];
@@ -41,27 +42,30 @@ const LISTED: [(&str, &str); 12] = [
 
 /// Every route there is; a test asks each of them.
 pub const ROUTES: &[ApiRoute] = &[
-    ("get", "/calls", "List active and remembered calls", "read", CALLS),
+    ("get", "/calls", "listCalls", "List active and remembered calls", "read", CALLS),
     (
         "post",
         "/calls",
+        "connectCall",
         "Connect two parties: ring `from` first, then call `to` by its dialplan; an Idempotency-Key is valid for a day",
         "write",
         &[],
     ),
-    ("post", "/calls/{id}/dtmf", "Send digits to one side", "write", &[]),
+    ("post", "/calls/{id}/dtmf", "sendDigits", "Send digits to one side", "write", &[]),
     (
         "post",
         "/calls/{id}/transfer",
+        "transferCall",
         "Connect one side with another number; the other side is released when it answers",
         "write",
         &[],
     ),
-    ("post", "/calls/{id}/hold", "Hold the call; both sides hear a tune", "write", &[]),
-    ("delete", "/calls/{id}/hold", "Resume a held call", "write", &[]),
+    ("post", "/calls/{id}/hold", "holdCall", "Hold the call; both sides hear a tune", "write", &[]),
+    ("delete", "/calls/{id}/hold", "resumeCall", "Resume a held call", "write", &[]),
     (
         "get",
         "/calls/{id}",
+        "getCall",
         "Show one call: record, figures, verdict; the id may be shortened, `last` is the newest call",
         "read",
         &[],
@@ -69,6 +73,7 @@ pub const ROUTES: &[ApiRoute] = &[
     (
         "delete",
         "/calls/{id}",
+        "endCall",
         "End a call",
         "write",
         &[
@@ -79,6 +84,7 @@ pub const ROUTES: &[ApiRoute] = &[
     (
         "get",
         "/calls/{id}/ladder",
+        "getLadder",
         "Show the messages of both legs, the media and the events",
         "read",
         &[
@@ -86,46 +92,106 @@ pub const ROUTES: &[ApiRoute] = &[
             ("full", "true: whole messages, for text"),
         ],
     ),
-    ("get", "/calls/{id}/quality", "Show packets, loss and jitter of each second", "read", &[]),
-    ("get", "/calls/{id}/pcap", "Download the messages as a capture file", "read", &[]),
-    ("get", "/session", "Show who is asking, and what they may do", "read", &[]),
+    (
+        "get",
+        "/calls/{id}/quality",
+        "getQuality",
+        "Show packets, loss and jitter of each second",
+        "read",
+        &[],
+    ),
+    (
+        "get",
+        "/calls/{id}/pcap",
+        "getCapture",
+        "Download the messages as a capture file",
+        "read",
+        &[],
+    ),
+    ("get", "/session", "getSession", "Show who is asking, and what they may do", "read", &[]),
     (
         "post",
         "/session",
+        "logIn",
         "Log in by user name and password: a session, kept by a cookie, for the gateway's own page",
         "",
         &[],
     ),
-    ("delete", "/session", "Log out", "read", &[]),
+    ("delete", "/session", "logOut", "Log out", "read", &[]),
     (
         "post",
         "/credentials",
+        "createCredentials",
         "Make short-lived credentials for a browser: {\"user\", \"ttl\", \"context\"}",
         "write",
         &[],
     ),
-    ("get", "/registrations", "List registered users and their addresses", "read", &[]),
-    ("delete", "/registrations/{user}", "Close the connections of a user", "admin", &[]),
-    ("get", "/trunks", "List trunks: health, success rates, last failure", "read", &[]),
-    ("get", "/trunks/{name}", "Show one trunk", "read", &[]),
-    ("post", "/trunks/{name}/probe", "Send OPTIONS and wait for the answer", "admin", &[]),
-    ("post", "/trunks/{name}/enable", "Use a disabled trunk again", "admin", &[]),
-    ("post", "/trunks/{name}/disable", "Stop sending calls to a trunk", "admin", &[]),
-    ("get", "/nodes", "List the nodes of the cluster; empty where there is none", "read", &[]),
-    ("get", "/status", "Show counts and the state of the gateway", "read", &[]),
-    ("post", "/drain", "Refuse new calls; active ones continue", "admin", &[]),
-    ("delete", "/drain", "Accept new calls again", "admin", &[]),
+    (
+        "get",
+        "/registrations",
+        "listRegistrations",
+        "List registered users and their addresses",
+        "read",
+        &[],
+    ),
+    (
+        "delete",
+        "/registrations/{user}",
+        "disconnectUser",
+        "Close the connections of a user",
+        "admin",
+        &[],
+    ),
+    (
+        "get",
+        "/trunks",
+        "listTrunks",
+        "List trunks: health, success rates, last failure",
+        "read",
+        &[],
+    ),
+    ("get", "/trunks/{name}", "getTrunk", "Show one trunk", "read", &[]),
+    (
+        "post",
+        "/trunks/{name}/probe",
+        "probeTrunk",
+        "Send OPTIONS and wait for the answer",
+        "admin",
+        &[],
+    ),
+    ("post", "/trunks/{name}/enable", "enableTrunk", "Use a disabled trunk again", "admin", &[]),
+    (
+        "post",
+        "/trunks/{name}/disable",
+        "disableTrunk",
+        "Stop sending calls to a trunk",
+        "admin",
+        &[],
+    ),
+    (
+        "get",
+        "/nodes",
+        "listNodes",
+        "List the nodes of the cluster; empty where there is none",
+        "read",
+        &[],
+    ),
+    ("get", "/status", "getStatus", "Show counts and the state of the gateway", "read", &[]),
+    ("post", "/drain", "drain", "Refuse new calls; active ones continue", "admin", &[]),
+    ("delete", "/drain", "cancelDrain", "Accept new calls again", "admin", &[]),
     (
         "post",
         "/reload",
+        "reload",
         "Read the configuration again; returns what changed and what needs a restart",
         "admin",
         &[],
     ),
-    ("get", "/config", "Show the active configuration, without secrets", "admin", &[]),
+    ("get", "/config", "getConfig", "Show the active configuration, without secrets", "admin", &[]),
     (
         "get",
         "/config/dialplans",
+        "listDialplanFiles",
         "Show the dialplan files with the findings of the checker; secrets are masked",
         "admin",
         &[],
@@ -133,26 +199,36 @@ pub const ROUTES: &[ApiRoute] = &[
     (
         "post",
         "/config/check",
+        "checkConfig",
         "Check the configuration and the dialplans on disk, without using them",
         "admin",
         &[],
     ),
-    ("get", "/dialplan", "List contexts and their routes", "read", &[]),
+    ("get", "/dialplan", "listRoutes", "List contexts and their routes", "read", &[]),
     (
         "post",
         "/dialplan/test",
+        "testRoute",
         "Show which route a number takes, and why: {\"number\", \"as\" or \"context\"}",
         "read",
         &[],
     ),
-    ("get", "/errors", "List the codes, with likely cause and fix", "read", &[]),
-    ("get", "/errors/{code}", "Show one code", "read", &[]),
-    ("get", "/cdr", "List call records, the newest first", "read", RECORDS),
-    ("get", "/webhooks", "List the newest deliveries of the webhook for events", "read", &[]),
-    ("post", "/webhooks/{id}/resend", "Send an event again", "write", &[]),
+    ("get", "/errors", "listErrors", "List the codes, with likely cause and fix", "read", &[]),
+    ("get", "/errors/{code}", "getError", "Show one code", "read", &[]),
+    ("get", "/cdr", "listRecords", "List call records, the newest first", "read", RECORDS),
+    (
+        "get",
+        "/webhooks",
+        "listDeliveries",
+        "List the newest deliveries of the webhook for events",
+        "read",
+        &[],
+    ),
+    ("post", "/webhooks/{id}/resend", "resendEvent", "Send an event again", "write", &[]),
     (
         "get",
         "/events",
+        "streamEvents",
         "Stream events (server-sent events); honours Last-Event-ID",
         "read",
         &[
@@ -160,15 +236,16 @@ pub const ROUTES: &[ApiRoute] = &[
             ("call", "only events of this call"),
         ],
     ),
-    ("get", "/schemas", "List the names of the JSON Schemas", "read", &[]),
+    ("get", "/schemas", "listSchemas", "List the names of the JSON Schemas", "read", &[]),
     (
         "get",
         "/schemas/{name}",
+        "getSchema",
         "Show the JSON Schema of the configuration, dialplans, events, records or webhooks",
         "read",
         &[],
     ),
-    ("get", "/openapi.json", "Show this document", "read", &[]),
+    ("get", "/openapi.json", "getOpenApi", "Show this document", "read", &[]),
 ];
 
 /// The name of a shape as a component: `CallDetail` of `CALL_DETAIL`.
@@ -222,7 +299,7 @@ fn responses(method: &str, path: &str, paged: bool) -> Value {
 /// The body of a request: what must be in it, and its properties.
 fn request(method: &str, path: &str) -> Option<Value> {
     let text = json!({ "type": "string" });
-    let side = json!({ "enum": ["caller", "callee"] });
+    let side = json!({ "type": "string", "enum": ["caller", "callee"] });
     let (required, properties): (&[&str], Value) = match path {
         "/dialplan/test" => (&["number"], json!({ "number": text, "as": text, "context": text })),
         "/calls" if method == "post" => (
@@ -246,7 +323,7 @@ fn request(method: &str, path: &str) -> Option<Value> {
     Some(json!({ "required": true, "content": { "application/json": { "schema": schema } } }))
 }
 
-fn operation(&(method, path, summary, scope, query): &ApiRoute) -> Value {
+fn operation(&(method, path, name, summary, scope, query): &ApiRoute) -> Value {
     let text = json!({ "type": "string" });
     let in_path = path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}'));
     let in_path =
@@ -260,6 +337,8 @@ fn operation(&(method, path, summary, scope, query): &ApiRoute) -> Value {
     };
     let paged = query.iter().any(|(name, _)| *name == "cursor");
     let mut operation = json!({
+        "operationId": name,
+        "tags": [path.split('/').nth(1)],
         "summary": summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
         "security": security,

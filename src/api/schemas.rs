@@ -384,6 +384,9 @@ mod tests {
         let answered: Vec<_> =
             responses::ANSWERS.iter().map(|(method, path, _)| (*method, *path)).collect();
         assert_eq!(answered, operations, "one table for each route, in its order");
+        let names: std::collections::BTreeSet<_> =
+            ROUTES.iter().map(|(_, _, name, ..)| name).collect();
+        assert_eq!(names.len(), ROUTES.len(), "no two have one name");
         let shapes = responses::SHAPES.iter().chain(config::SHAPES);
         let words = shapes.flat_map(|(_, fields)| fields.iter().map(|f| f.1));
         let content = responses::ANSWERS.iter().flat_map(|(.., a)| a.content);

@@ -61,6 +61,9 @@ impl Gateway {
             Ok(done) => done,
             Err(why) => return self.refuse(turn, id, message, &why),
         };
+        if !done.bindings.is_empty() {
+            self.proved = self.services.flows.get(&flow).map(|f| f.remote.ip());
+        }
         let tag = token::<8>(&mut self.services.random);
         let mut response = MessageWriter::response(message, 200, Some(&tag));
         let gruu = message.lists(HeaderName::Supported, "gruu");

@@ -145,6 +145,11 @@ impl Gateway {
         self.awaited.take()
     }
 
+    /// Where a user has registered from by the last input.
+    pub(crate) fn take_proved(&mut self) -> Option<IpAddr> {
+        self.proved.take()
+    }
+
     /// A call that is over no longer counts as one that may still be answered.
     pub(super) fn no_longer_young(&mut self, id: CallId) {
         if let Some(call) = self.calls.get(id) {

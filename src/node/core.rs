@@ -356,6 +356,9 @@ impl Core {
         if let Some((address, until)) = self.gateway.take_awaited() {
             self.awaited.expect(address, until);
         }
+        if let Some(address) = self.gateway.take_proved() {
+            self.web.proved.prove(Instant::now(), address);
+        }
         self.perform_all(out);
     }
 

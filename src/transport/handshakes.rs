@@ -6,6 +6,7 @@
 //! so that ten thousand browsers that come back at once harm no call.
 
 use super::budget::Budget;
+use super::proved::ProvedSources;
 use crate::address::network_of;
 use crate::refused::{Full, RefusedConnections, RefusedPort};
 use std::collections::HashMap;
@@ -32,6 +33,9 @@ const MOST_WAITING_OF_SOURCE: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Handshakes {
     processors: Semaphore,
+    /// For sources of users: they do not wait behind strangers, nor for the budget.
+    processors_of_proved: Semaphore,
+    proved: Arc<ProvedSources>,
     room: Semaphore,
     budget: Mutex<Budget>,
     sources: Mutex<HashMap<IpAddr, WaitingHandshakes>>,
@@ -55,10 +59,16 @@ struct HandshakeTurn<'a> {
 
 impl Handshakes {
     /// As many at once as there are processors.
-    pub(crate) fn new(port: RefusedPort, refused: Arc<RefusedConnections>) -> Handshakes {
+    pub(crate) fn new(
+        port: RefusedPort,
+        refused: Arc<RefusedConnections>,
+        proved: Arc<ProvedSources>,
+    ) -> Handshakes {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Handshakes {
             processors: Semaphore::new(processors),
+            processors_of_proved: Semaphore::new(processors),
+            proved,
             room: Semaphore::new(MOST_WAITING),
             budget: Mutex::new(Budget::new(processors)),
             sources: Mutex::default(),
@@ -103,15 +113,15 @@ impl Handshakes {
                     io::Error::new(io::ErrorKind::ConnectionRefused, "too many handshakes wait")
                 })?;
                 waits.store(true, Relaxed);
+                let proved = self.proved.has(remote);
                 let _room = self.room.acquire().await;
                 let _own = turn.turn.acquire().await;
-                let _processor = self.processors.acquire().await;
-                loop {
-                    let wait = self.budget().wait(Instant::now().into_std());
-                    if wait.is_zero() {
-                        break;
-                    }
-                    sleep(wait).await;
+                let _processor = match proved {
+                    true => self.processors_of_proved.acquire().await,
+                    false => self.processors.acquire().await,
+                };
+                if !proved {
+                    self.wait_for_budget().await;
                 }
                 waits.store(false, Relaxed);
                 let began = Instant::now();
@@ -132,6 +142,16 @@ impl Handshakes {
             self.refused.tell(self.port, Full::Handshakes, remote);
         }
         done
+    }
+
+    async fn wait_for_budget(&self) {
+        loop {
+            let wait = self.budget().wait(Instant::now().into_std());
+            if wait.is_zero() {
+                return;
+            }
+            sleep(wait).await;
+        }
     }
 
     /// A place among those of a source; `None` if it has too many waiting.
@@ -182,6 +202,11 @@ mod tests {
         (TlsAcceptor::from(Arc::new(server)), Arc::new(client))
     }
 
+    fn at_the_web_port() -> Handshakes {
+        let proved = ProvedSources::new(std::time::Instant::now());
+        Handshakes::new(RefusedPort::Web, Arc::default(), Arc::new(proved))
+    }
+
     fn name() -> ServerName<'static> {
         ServerName::try_from("wt.test").expect("a name")
     }
@@ -200,7 +225,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_port_waits_where_too_many_handshakes_do() {
-        let handshakes = Handshakes::new(RefusedPort::Web, Arc::default());
+        let handshakes = at_the_web_port();
         let room = || timeout(Duration::from_secs(1), handshakes.has_room());
         assert!(room().await.is_ok());
         let waiting = handshakes.room.acquire_many(MOST_WAITING as u32).await.expect("open");
@@ -212,7 +237,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_source_has_so_many_handshakes_waiting_and_no_more() {
         let (acceptor, client) = parties();
-        let handshakes = Arc::new(Handshakes::new(RefusedPort::Web, Arc::default()));
+        let handshakes = Arc::new(at_the_web_port());
         // Much is owed: nothing is answered before the deadline.
         handshakes.budget().spent(Duration::from_secs(3_600));
         let mut waiting = Vec::new();
@@ -236,9 +261,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_user_does_not_wait_behind_a_crowd_of_strangers() {
+        let (acceptor, client) = parties();
+        let handshakes = Arc::new(at_the_web_port());
+        // Much is owed: strangers wait for their deadline.
+        handshakes.budget().spent(Duration::from_secs(3_600));
+        let mut strangers = Vec::new();
+        for n in 0..200u8 {
+            let (far, near) = silent(&client, true).await;
+            let (acceptor, handshakes) = (acceptor.clone(), handshakes.clone());
+            let source = IpAddr::from([192, 0, 2, n]);
+            let stalled = async move { handshakes.accept(&acceptor, near, source).await.map(drop) };
+            strangers.push((far, tokio::spawn(stalled)));
+        }
+        tokio::task::yield_now().await;
+        let user = IpAddr::from([198, 51, 100, 1]);
+        handshakes.proved.prove(std::time::Instant::now(), user);
+        let began = Instant::now();
+        let (far, near) = duplex(64 * 1024);
+        let connecting = TlsConnector::from(client).connect(name(), far);
+        let (connected, accepted) =
+            tokio::join!(connecting, handshakes.accept(&acceptor, near, user));
+        assert!(connected.is_ok() && accepted.is_ok());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn handshakes_nobody_finishes_delay_nobody() {
         let (acceptor, client) = parties();
-        let handshakes = Arc::new(Handshakes::new(RefusedPort::Web, Arc::default()));
+        let handshakes = Arc::new(at_the_web_port());
         let mut strangers = Vec::new();
         for n in 0..200u8 {
             let (far, near) = silent(&client, n % 2 == 0).await;

@@ -5,6 +5,7 @@
 //! reads from those it accepted.
 
 use super::handshakes::Handshakes;
+use super::proved::ProvedSources;
 use super::seats::Seats;
 use super::{Arrival, CONNECTION_QUEUE, Inbox, tcp, tune};
 use crate::cluster::keys::derive;
@@ -28,7 +29,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -129,8 +130,10 @@ pub(crate) async fn serve(
     inbox: Inbox,
     refused: Arc<RefusedConnections>,
 ) {
-    let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone()));
-    let seats = Seats::new(RefusedPort::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused);
+    let proved = Arc::new(ProvedSources::new(Instant::now()));
+    let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone(), proved.clone()));
+    let bounds = (MAX_CONNECTIONS, MAX_PER_SOURCE);
+    let seats = Seats::new(RefusedPort::Sip, bounds, refused, proved.clone());
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             // Out of descriptors: wait for some to come back.
@@ -140,7 +143,8 @@ pub(crate) async fn serve(
         let remote = super::canonical(remote);
         let Some(seat) = seats.take_or_tell(remote.ip()) else { continue };
         tune(&stream);
-        let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
+        let (inbox, tls) = (inbox.clone(), tls.clone());
+        let (handshakes, proved) = (handshakes.clone(), proved.clone());
         tokio::spawn(async move {
             let _seat = seat;
             let stream = match handshakes.accept(&tls.acceptor, stream, remote.ip()).await {
@@ -152,6 +156,7 @@ pub(crate) async fn serve(
                 }
             };
             let Some(at) = address_of(stream.get_ref().1.peer_certificates()) else { return };
+            proved.prove(Instant::now(), remote.ip());
             // Nothing is sent this way, and the connection lives for as long as the node wants.
             let (_keep, outbox) = mpsc::channel(1);
             tcp::run(stream, Hop::Node(at), remote, outbox, &inbox).await;

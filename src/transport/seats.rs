@@ -1,6 +1,7 @@
 //! Places for accepted connections, counted by source, so that one source's connections are not
 //! another's outage.
 
+use super::proved::ProvedSources;
 use crate::address::network_of;
 use crate::refused::{Full, RefusedConnections, RefusedPort};
 use std::collections::HashMap;
@@ -11,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Places kept for this machine itself: probes and a proxy in front must get in when strangers
 /// have taken all the others.
 const RESERVED: usize = 256;
+/// Places kept for users who registered lately, whatever strangers have taken.
+const RESERVED_FOR_PROVED: usize = 1_024;
 /// Connections that stand at the door because there is no place for them: they are told so, and
 /// probes are answered. Those of one source, too.
 const MOST_STANDING: usize = 256;
@@ -23,6 +26,7 @@ pub(crate) struct Seats {
     per_source: AtomicUsize,
     port: RefusedPort,
     refused: Arc<RefusedConnections>,
+    proved: Arc<ProvedSources>,
     /// Seated, and standing.
     held: [Mutex<HeldSeats>; 2],
 }
@@ -65,9 +69,10 @@ impl Seats {
         port: RefusedPort,
         (most, per_source): (usize, usize),
         refused: Arc<RefusedConnections>,
+        proved: Arc<ProvedSources>,
     ) -> Arc<Seats> {
         let (most, per_source) = (AtomicUsize::new(most), AtomicUsize::new(per_source));
-        Arc::new(Seats { most, per_source, port, refused, held: Default::default() })
+        Arc::new(Seats { most, per_source, port, refused, proved, held: Default::default() })
     }
 
     /// Other bounds from now on; who is in stays.
@@ -84,7 +89,12 @@ impl Seats {
     pub(crate) fn take(self: &Arc<Seats>, address: IpAddr, is_proxy: bool) -> Result<Seat, Full> {
         let source = network_of(address);
         let own = source.is_loopback();
-        let most = self.most.load(Ordering::Relaxed) + if own { RESERVED } else { 0 };
+        let reserved = match own {
+            true => RESERVED_FOR_PROVED + RESERVED,
+            false if self.proved.has(address) => RESERVED_FOR_PROVED,
+            false => 0,
+        };
+        let most = self.most.load(Ordering::Relaxed) + reserved;
         let shared = own || is_proxy;
         let per_source = if shared { usize::MAX } else { self.per_source.load(Ordering::Relaxed) };
         self.lock(false).take(source, most, per_source)?;
@@ -140,9 +150,11 @@ impl Drop for Seat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     fn seats(most: usize, per_source: usize) -> Arc<Seats> {
-        Seats::new(RefusedPort::Web, (most, per_source), Arc::default())
+        let proved = Arc::new(ProvedSources::new(Instant::now()));
+        Seats::new(RefusedPort::Web, (most, per_source), Arc::default(), proved)
     }
 
     fn v6(interface: u16, network: u16) -> IpAddr {
@@ -176,10 +188,24 @@ mod tests {
         let _held: Vec<Seat> =
             (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n]), false).ok()).collect();
         assert_eq!(seats.take(IpAddr::from([192, 0, 2, 9]), false).err(), Some(Full::Everywhere));
-        let own: Vec<Seat> =
-            (0..500).filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1]), false).ok()).collect();
-        assert_eq!(own.len(), RESERVED);
+        let own: Vec<Seat> = (0..2_000)
+            .filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1]), false).ok())
+            .collect();
+        assert_eq!(own.len(), RESERVED_FOR_PROVED + RESERVED);
     }
+
+    #[test]
+    fn users_get_in_when_strangers_have_taken_all_places() {
+        let seats = seats(2, 2);
+        let _held: Vec<Seat> =
+            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n]), false).ok()).collect();
+        let user = IpAddr::from([198, 51, 100, 1]);
+        assert_eq!(seats.take(user, false).err(), Some(Full::Everywhere));
+        seats.proved.prove(Instant::now(), user);
+        let own: Vec<Seat> = (0..5).filter_map(|_| seats.take(user, false).ok()).collect();
+        assert_eq!(own.len(), 2, "its own share");
+    }
+
     #[test]
     fn who_finds_no_place_may_stand_and_hear_why() {
         let seats = seats(100, 10);

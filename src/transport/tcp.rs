@@ -2,6 +2,7 @@
 //! (RFC 3261 §18).
 
 use super::handshakes::Handshakes;
+use super::proved::ProvedSources;
 use super::seats::Seats;
 use super::{Arrival, CONNECTION_QUEUE, Inbox, WRITE_STALL, tune};
 use crate::errors::Code;
@@ -43,9 +44,10 @@ pub(crate) async fn serve(
     tls: Option<TlsAcceptor>,
     inbox: Inbox,
     refused: Arc<RefusedConnections>,
+    proved: Arc<ProvedSources>,
 ) {
-    let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone()));
-    let seats = Seats::new(RefusedPort::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused);
+    let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone(), proved.clone()));
+    let seats = Seats::new(RefusedPort::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused, proved);
     loop {
         let Ok((stream, remote)) = listener.accept().await else {
             // Out of descriptors: wait for some to come back.

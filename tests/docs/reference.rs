@@ -145,9 +145,9 @@ fn cli() -> String {
 
 fn api() -> String {
     let mut out = format!(
-        "# HTTP API\n\n{MADE}Under `/api/v1` of the web port with a bearer token (`webtrunk api-token NAME`), and of the control socket without one. Errors are `application/problem+json` with `code` and `fix` (RFC 9457). `webtrunk openapi` prints all of it as OpenAPI 3.1.\n\n| | scope | what |\n| --- | --- | --- |\n"
+        "# HTTP API\n\n{MADE}Under `/api/v1` of the web port with a bearer token (`webtrunk api-token NAME`), and of the control socket without one. Errors are `application/problem+json` with `code` and `fix` (RFC 9457). `webtrunk openapi` prints all of it as OpenAPI 3.1, of which clients can be generated: `operation` is what they call it.\n\n| | operation | scope | what |\n| --- | --- | --- | --- |\n"
     );
-    for (method, path, summary, scope, query) in ROUTES {
+    for (method, path, operation, summary, scope, query) in ROUTES {
         let parameters: Vec<String> =
             query.iter().map(|(name, what)| format!("`{name}`: {what}")).collect();
         let more = if parameters.is_empty() {
@@ -157,7 +157,7 @@ fn api() -> String {
         };
         let _ = writeln!(
             out,
-            "| `{} {path}` | {scope} | {} |",
+            "| `{} {path}` | {operation} | {scope} | {} |",
             method.to_uppercase(),
             cell(&format!("{summary}{more}"))
         );
