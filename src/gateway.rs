@@ -120,6 +120,7 @@ pub enum Input {
     /// The store said at which nodes users are, or nothing.
     Located {
         call: CallId,
+        ask: u32,
         answer: LocatedUsers,
     },
     /// The public addresses as they were found; they count where nobody wrote them down.
@@ -235,7 +236,9 @@ impl Gateway {
             Input::Keys(answer) => self.keys_answered(turn, answer),
             Input::Login { name, answer } => self.login_answered(turn, name, answer),
             Input::Store(answer) => self.store_answered(turn, answer),
-            Input::Located { call, answer } => self.located(turn, call, &answer),
+            Input::Located { call, ask, answer } => {
+                self.with_call(turn, call, |call, cx| call.located(cx, ask, &answer));
+            }
             Input::PublicAddresses { found, why } => self.public_addresses(found, why, turn.out),
             Input::Drain => {
                 self.draining = true;

@@ -75,6 +75,7 @@ enum StoreJob {
     Command(StoreCommand),
     Locate {
         call: CallId,
+        ask: u32,
         users: Vec<String>,
     },
     /// Give the lease back; nothing comes after it.
@@ -106,8 +107,8 @@ impl Store {
         let _ = self.0.try_send(StoreJob::Command(command));
     }
 
-    pub(crate) fn locate(&self, call: CallId, users: Vec<String>) {
-        let _ = self.0.try_send(StoreJob::Locate { call, users });
+    pub(crate) fn locate(&self, call: CallId, ask: u32, users: Vec<String>) {
+        let _ = self.0.try_send(StoreJob::Locate { call, ask, users });
     }
 
     /// Gives the lease back, so that the others need not wait until it has run out.
@@ -302,8 +303,8 @@ async fn answer_away(inbox: &Inbox, job: StoreJob, why: &str) {
         StoreJob::Command(StoreCommand::Write { id, .. }) => {
             Input::Store(StoreAnswer::Written { id, answer: Err(why.to_owned()) })
         }
-        StoreJob::Locate { call, .. } => {
-            Input::Located { call, answer: Err(format!("the store is away: {why}")) }
+        StoreJob::Locate { call, ask, .. } => {
+            Input::Located { call, ask, answer: Err(format!("the store is away: {why}")) }
         }
         StoreJob::Leave(_) => return,
     };
@@ -337,9 +338,9 @@ impl StoreWork {
                 let (answer, failed) = split(self.write(&writes).await);
                 (Input::Store(StoreAnswer::Written { id, answer }), failed)
             }
-            StoreJob::Locate { call, users } => {
+            StoreJob::Locate { call, ask, users } => {
                 let (answer, failed) = split(self.locate(users).await);
-                (Input::Located { call, answer }, failed)
+                (Input::Located { call, ask, answer }, failed)
             }
             StoreJob::Leave(done) => {
                 if let Some((node, epoch)) = lease {

@@ -76,7 +76,7 @@ pub enum Question {
     /// A web application's route for a call, within this time.
     Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
     /// The nodes at which users are registered, of the store, within this time.
-    Locate { call: CallId, users: Vec<String>, limit: Duration },
+    Locate { call: CallId, ask: u32, users: Vec<String>, limit: Duration },
 }
 
 /// What a request of ours within a dialog was for.

@@ -107,6 +107,8 @@ pub(crate) struct RouteCursor {
     asking: bool,
     /// The store is asked where the users of this ring step are.
     locating: Option<RingStep>,
+    /// Questions that the store was asked.
+    asked: u32,
     /// `goto` steps taken.
     gotos: u8,
     /// Redirections followed, the oldest first.
@@ -305,14 +307,21 @@ impl RouteCursor {
         }
     }
 
-    /// The store is asked where the users of a ring step are.
-    pub(super) fn locate(&mut self, step: RingStep) {
+    /// The store is asked where the users of a ring step are; returns the question's number.
+    pub(super) fn locate(&mut self, step: RingStep) -> u32 {
         self.locating = Some(step);
+        self.asked += 1;
+        self.asked
     }
 
-    /// The ring step that waits for the store; it does not any more.
-    pub(super) fn take_located(&mut self) -> Option<RingStep> {
-        self.locating.take()
+    /// The number of the newest question to the store.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked
+    }
+
+    /// The ring step that waits for the answer to this question; it does not any more.
+    pub(super) fn take_located(&mut self, ask: u32) -> Option<RingStep> {
+        self.locating.take_if(|_| ask == self.asked)
     }
 
     /// Begins a ring step with these rounds. False: there is nobody to ring.

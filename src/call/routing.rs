@@ -13,6 +13,7 @@ use crate::media::player::{PlaySource, chime};
 use crate::registrar::{Way, phones};
 use crate::sip::preferences::Preferences;
 use crate::sip::status::Refusal;
+use crate::sip::transaction::Hop;
 use crate::worker::WorkerCommand;
 use serde_json::json;
 use std::time::Duration;
@@ -217,10 +218,10 @@ impl Call {
         if let Some(why) = cx.services.cluster.as_ref().and_then(|c| c.cannot_ask(cx.now)) {
             return self.ring_found(cx, step, &Err(why));
         }
-        self.route.locate(step);
+        let ask = self.route.locate(step);
         cx.arm(self.id, CallTimer::Locate, LOCATE);
         let (call, users, limit) = (self.id, elsewhere, LOCATE);
-        cx.out.push(Output::Ask(Question::Locate { call, users, limit }));
+        cx.out.push(Output::Ask(Question::Locate { call, ask, users, limit }));
     }
 
     /// Those a step rings who have nothing at this node, where there are others.
@@ -233,9 +234,9 @@ impl Call {
         users.filter(none).take(MAX_LOCATED).collect()
     }
 
-    /// The store said where users are, or that it cannot; an answer nobody waits for is none.
-    pub(crate) fn located(&mut self, cx: &mut CallContext<'_>, found: &LocatedUsers) {
-        let Some(step) = self.route.take_located() else { return };
+    /// The store answered question `ask`, or cannot; an answer nobody waits for is none.
+    pub(crate) fn located(&mut self, cx: &mut CallContext<'_>, ask: u32, found: &LocatedUsers) {
+        let Some(step) = self.route.take_located(ask) else { return };
         cx.disarm(self.id, CallTimer::Locate);
         if self.state == CallPhase::Routing {
             self.ring_found(cx, step, found);
@@ -245,7 +246,7 @@ impl Call {
     /// It said nothing in time.
     pub(super) fn not_located(&mut self, cx: &mut CallContext<'_>) {
         let why = format!("the store did not answer within {} ms", LOCATE.as_millis());
-        self.located(cx, &Err(why));
+        self.located(cx, self.route.asked(), &Err(why));
     }
 
     fn ring_found(&mut self, cx: &mut CallContext<'_>, step: RingStep, found: &LocatedUsers) {
@@ -256,7 +257,8 @@ impl Call {
         for target in &targets {
             let Some(user) = self.user_of(cx, target) else { continue };
             // A caller is not rung on the phone the call comes from.
-            let own = |way: &Way| self.caller.hop == way.hop && way.path.is_empty();
+            let here = |way: &Way| matches!(way.hop, Hop::Flow(_));
+            let own = |way: &Way| here(way) && self.caller.hop == way.hop;
             let others = ways(cx, &user, found).into_iter().filter(|way| !own(way));
             let (wanted, refused): (Vec<Way>, Vec<Way>) =
                 others.partition(|way| preferences.allow(&way.features));

@@ -1,9 +1,9 @@
 //! The cluster's part of each turn: what is due goes to the store, and what it found is told.
 
 use super::{Gateway, Turn};
-use crate::call::{CallId, Output};
+use crate::call::Output;
 use crate::cluster::lease::{LeaseEvent, Load};
-use crate::cluster::store::{LocatedUsers, StoreAnswer};
+use crate::cluster::store::StoreAnswer;
 use crate::cluster::{Cluster, Moment};
 use crate::event::Event;
 use std::time::Instant;
@@ -34,10 +34,6 @@ impl Gateway {
         let Some(cluster) = &mut self.services.cluster else { return };
         let events = cluster.answered(at, answer);
         turn.out.extend(events.into_iter().map(|event| Output::Event(told(event))));
-    }
-
-    pub(super) fn located(&mut self, turn: &mut Turn<'_>, call: CallId, answer: &LocatedUsers) {
-        self.with_call(turn, call, |call, cx| call.located(cx, answer));
     }
 
     /// The cluster this node is part of, if it is.

@@ -78,6 +78,21 @@ fn a_question_that_is_never_answered_costs_50_ms() {
 }
 
 #[test]
+fn an_answer_that_comes_late_is_none_for_the_next_question() {
+    let mut world = World::new(13);
+    world.settle();
+    let (from, to) = world.strangers();
+    // The first step's answer comes while the second step waits for its own.
+    world.locate_late = Duration::from_millis(50);
+    world.dial(from, 180 + to);
+    world.run(2 * SECOND);
+    assert!(world.talks(from) && world.talks(to), "the second step rings");
+    world.hang_up(from);
+    world.run(SECOND);
+    world.expect_idle();
+}
+
+#[test]
 fn a_node_that_does_not_answer_is_480_with_a_verdict() {
     let mut world = World::new(5);
     world.settle();

@@ -55,6 +55,14 @@ fn config(node: usize, name: &str) -> Arc<Config> {
     let plan = format!(
         "{plan}[[route]]\nname = \"out\"\nmatch = \"9X.\"\ndo = [{{ dial = [\"trunk:far\"] }}]\n"
     );
+    let second: String = (0..PHONES)
+        .map(|n| {
+            format!(
+                "[[route]]\nname = \"second {n}\"\nmatch = \"18{n}\"\ndo = [{{ ring = [\"user:x0\"] }}, {{ ring = [\"user:u{n}\"] }}]\n"
+            )
+        })
+        .collect();
+    let plan = format!("{plan}{second}");
     let trunk = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\n";
     let text = format!("{text}{crowd}{trunk}");
     let (config, _) = parse_embedded(&text, &[("phones", &plan)]).unwrap_or_else(|p| panic!("{p}"));
@@ -123,6 +131,8 @@ pub(crate) struct World {
     store: StoreModel,
     store_down: bool,
     locate_unanswered: bool,
+    /// How much later than usual the next question is answered.
+    pub(crate) locate_late: Duration,
     cuts: BTreeSet<(usize, usize)>,
     queue: BTreeMap<(Instant, u64), Delivery>,
     next: u64,
@@ -151,6 +161,7 @@ impl World {
             store: StoreModel::default(),
             store_down: false,
             locate_unanswered: false,
+            locate_late: Duration::ZERO,
             cuts: BTreeSet::new(),
             queue: BTreeMap::new(),
             next: 0,
@@ -710,20 +721,21 @@ impl World {
                 }
             }
             Output::Store(command) => self.send_to_store(n, command),
-            Output::Ask(Question::Locate { call, users, .. }) => {
+            Output::Ask(Question::Locate { call, ask, users, .. }) => {
                 self.located += 1;
                 self.last_asked = users.len();
                 if self.locate_unanswered {
                     return;
                 }
+                let late = std::mem::take(&mut self.locate_late);
                 let answer: LocatedUsers = if self.store_down || self.nodes[n].store_cut {
                     Err("the store is away".into())
                 } else {
                     Ok(users.iter().map(|u| (u.clone(), self.store.find(u))).collect())
                 };
                 for _ in 0..1 + usize::from(self.below(10) == 0) {
-                    let after = self.between(200, 20_000);
-                    let input = Input::Located { call, answer: answer.clone() };
+                    let after = self.between(200, 20_000) + late;
+                    let input = Input::Located { call, ask, answer: answer.clone() };
                     self.push(after, Delivery::Node { to: n, process, input });
                 }
             }
