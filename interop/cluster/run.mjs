@@ -128,7 +128,14 @@ async function hangUp(page, other) {
 test("the nodes see one another, with their load", async () => {
   await joined(3);
   const all = nodes("a");
-  equal(all.map((n) => n.node).sort().join(), "a,b,c", "nodes");
+  equal(
+    all
+      .map((n) => n.node)
+      .sort()
+      .join(),
+    "a,b,c",
+    "nodes",
+  );
   await until("registrations are counted", () =>
     nodes("a").every((node) => node.registrations === 1),
   );
@@ -250,8 +257,7 @@ try {
       console.log(`node ${node}:\n${errors.join("\n")}`);
     }
   }
-  if (failed) for (const node of NODES)
-    console.log(running[node].output.slice(-3000));
+  if (failed) for (const node of NODES) console.log(running[node].output.slice(-3000));
 } finally {
   await chrome.close();
   await Promise.all([...Object.values(running), redis].map((child) => stop(child, "SIGTERM")));

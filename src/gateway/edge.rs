@@ -18,6 +18,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{Flow, Hop, Transmit, TrunkNumber};
+use crate::sip::uri::{escape_user, unescape};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -86,13 +87,17 @@ pub(super) enum PassedFor {
 /// What such a message says of that; between nodes only.
 const PASSED_FOR: &str = "X-Webtrunk-Passed-For";
 
+fn for_user(user: &str, route: &str) -> String {
+    format!("user:{} {route}", escape_user(user))
+}
+
 /// Whose message it is, as the node says that passed it on.
 pub(super) fn passed_for(message: &Message) -> Option<PassedFor> {
     let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(PASSED_FOR));
     let (_, _, value) = lines.next()?;
     match value.split_once(' ') {
         Some((user, route)) => {
-            let user = user.strip_prefix("user:")?.to_owned();
+            let user = unescape(user.strip_prefix("user:")?).into_owned();
             Some(PassedFor::User { user, route: route.to_owned() })
         }
         None => Some(PassedFor::Trunk(value.strip_prefix("trunk:")?.to_owned())),
@@ -236,7 +241,9 @@ impl Gateway {
             self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(no_call)?;
         let branch = self.branch(Hop::Flow(flow), peer, false, message)?;
         let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
-        self.send_on(turn, Hop::Node(peer), message, Changes::of(via))
+        let route = self.route_of(turn, &user, flow, peer).ok_or_else(no_call)?;
+        let passed_for = Some(for_user(&user, &route));
+        self.send_on(turn, Hop::Node(peer), message, Changes { passed_for, ..Changes::of(via) })
     }
 
     /// A request within a dialog of another node, of somebody known here: to that node.
@@ -253,7 +260,7 @@ impl Gateway {
             Some(RequestSource::Trunk(name)) => format!("trunk:{name}"),
             Some(RequestSource::User(user, flow)) if self.identity_of(turn.now, flow).is_some() => {
                 let Some(route) = self.route_of(turn, &user, flow, peer) else { return false };
-                format!("user:{user} {route}")
+                for_user(&user, &route)
             }
             _ => return false,
         };

@@ -42,8 +42,9 @@ impl Gateway {
             return Owner::Nobody;
         };
         let Some(dialog) = call.dialog_for(end, message) else { return Owner::Nobody };
-        if let (Hop::Node(_), Some(passed)) = (hop, passed_for(message)) {
-            return self.owner_elsewhere(id, end, &passed);
+        if let Hop::Node(_) = hop {
+            let passed = passed_for(message);
+            return passed.map_or(Owner::Nobody, |passed| self.owner_at(hop, id, end, &passed));
         }
         match (call.party_of(end), self.kind_of(hop)) {
             _ if same_source(dialog.hop, hop, remote) => Owner::Here(id, end),
@@ -57,8 +58,8 @@ impl Gateway {
         }
     }
 
-    /// The owner of a message that another node got and passed on: it says of whom.
-    fn owner_elsewhere(&self, id: CallId, end: LegId, passed: &PassedFor) -> Owner {
+    /// The owner of a message that another node got and passed on: it says whose it is.
+    fn owner_at(&self, hop: Hop, id: CallId, end: LegId, passed: &PassedFor) -> Owner {
         let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
         match (leg.map(|leg| (&leg.party, leg.account.as_deref())), passed) {
             (Some((Party::Trunk(own), _)), PassedFor::Trunk(name)) if own == name => {
@@ -67,6 +68,9 @@ impl Gateway {
             (Some((Party::User { name, .. }, account)), PassedFor::User { user, route })
                 if name == user =>
             {
+                if self.calls.get(id).and_then(|call| call.hop_of(end)) == Some(hop) {
+                    return Owner::Here(id, end);
+                }
                 // A login by token is of its node alone.
                 let place = |user: &crate::config::User| (user.context.clone(), user.did.clone());
                 let written = self.config.users.get(user).map(|user| place(user));

@@ -250,6 +250,27 @@ fn a_phone_that_comes_back_to_another_node_goes_on_with_its_call() {
 }
 
 #[test]
+fn nobody_else_at_the_edge_or_elsewhere_has_a_say_in_a_call() {
+    let mut world = World::new(14);
+    world.settle();
+    let (from, to) = world.strangers();
+    let beside = (0..world.phones())
+        .find(|p| ![from, to].contains(p) && world.node_of(*p) == world.node_of(to));
+    let third = (0..world.phones())
+        .find(|p| ![world.node_of(from), world.node_of(to)].contains(&world.node_of(*p)));
+    for by in [beside, third].into_iter().flatten() {
+        world.call(from, to);
+        world.run(2 * SECOND);
+        assert!(world.talks(from) && world.talks(to));
+        world.hang_up_by(to, by);
+        assert!(world.talks(from), "u{by} is not u{to}");
+        world.hang_up(from);
+        world.run(SECOND);
+    }
+    world.expect_idle();
+}
+
+#[test]
 fn a_step_asks_for_so_many_users_and_no_more() {
     let mut world = World::new(10);
     world.settle();

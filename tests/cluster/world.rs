@@ -320,6 +320,14 @@ impl World {
         }
     }
 
+    /// What a phone would hang up with is sent by another one.
+    pub(crate) fn hang_up_by(&mut self, phone: usize, by: usize) {
+        for text in self.phones[phone].hang_up() {
+            self.phone_says(by, text, Duration::ZERO);
+        }
+        self.run(Duration::from_secs(1));
+    }
+
     pub(crate) fn hang_up_all(&mut self) {
         // From one side only: both at once is not what is tested.
         for phone in 0..PHONES {
