@@ -2,6 +2,7 @@
 
 pub(crate) mod call;
 pub(crate) mod client;
+mod countries;
 pub(crate) mod dialplan;
 pub(crate) mod doctor;
 pub(crate) mod local;

@@ -3,6 +3,7 @@
 
 pub(crate) mod docs;
 mod edge;
+mod served;
 
 use self::edge::{Client, Edge};
 use crate::address::network_of;
@@ -427,7 +428,8 @@ fn respond(
         "/sip" => upgrade(request, client, visitor),
         path => match asset(path) {
             Some((kind, body)) => {
-                let response = file(StatusCode::OK, kind, Bytes::from_static(body));
+                let mut response = file(StatusCode::OK, kind, Bytes::new());
+                served::fill(&mut response, request.headers(), body);
                 if EMBEDDABLE.contains(&path) { embeddable(response) } else { response }
             }
             None => text(StatusCode::NOT_FOUND, "no such page\n"),

@@ -1,4 +1,4 @@
-"""Uses a running gateway by the client generated from its own description: `client.py URL TOKEN`."""
+"""Uses a gateway by the client generated from its own description: `client.py URL TOKEN`."""
 
 import json
 import sys
@@ -14,7 +14,9 @@ _, url, token = sys.argv
 client = AuthenticatedClient(base_url=f"{url}/api/v1", token=token)
 
 status = get_status.sync(client=client)
-made = create_credentials.sync(client=client, body=CreateCredentialsBody(user="anna", context="out", ttl="5m"))
+made = create_credentials.sync(
+    client=client, body=CreateCredentialsBody(user="anna", context="out", ttl="5m")
+)
 route = test_route.sync(client=client, body=TestRouteBody(number="9196", as_="user:alice"))
 calls = list_calls.sync(client=client, limit="10")
 none = get_call.sync("0123456789ab", client=client)

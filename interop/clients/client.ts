@@ -6,7 +6,10 @@ const [, , baseUrl, token] = process.argv;
 client.setConfig({ baseUrl: `${baseUrl}/api/v1`, auth: () => token, throwOnError: true });
 
 const status = await getStatus({ throwOnError: true });
-const made = await createCredentials({ body: { user: "anna", context: "out", ttl: "5m" }, throwOnError: true });
+const made = await createCredentials({
+  body: { user: "anna", context: "out", ttl: "5m" },
+  throwOnError: true,
+});
 const route = await testRoute({ body: { number: "9196", as: "user:alice" }, throwOnError: true });
 const calls = await listCalls({ query: { limit: "10" }, throwOnError: true });
 const none = await getCall({ path: { id: "0123456789ab" }, throwOnError: false });

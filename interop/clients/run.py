@@ -53,7 +53,9 @@ def gateway(folder):
 
 def done(words, folder, env=None):
     """What a program prints; what it says is shown if it fails."""
-    run = subprocess.run([str(w) for w in words], cwd=folder, env=env, capture_output=True, text=True)
+    run = subprocess.run(
+        [str(w) for w in words], cwd=folder, env=env, capture_output=True, text=True
+    )
     if run.returncode:
         raise AssertionError(f"{words}: {run.stdout}{run.stderr}")
     return run.stdout

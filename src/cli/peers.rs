@@ -1,7 +1,9 @@
 //! `init`: a configuration, a dialplan, and the peer's own half of the trunk.
 
+use super::countries::CountryPlans;
 use super::print;
 use anyhow::Context;
+use base64::Engine as _;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -31,9 +33,12 @@ pub(crate) struct Init {
     /// The SIP domain users register in
     #[arg(long, default_value = "calls.example.com")]
     domain: String,
-    /// The number of alice, and her caller id
-    #[arg(long, default_value = "+12065550111")]
-    number: String,
+    /// The number of alice, and her caller id [default: an example of the country's]
+    #[arg(long)]
+    number: Option<String>,
+    /// The country whose numbers are dialled, such as DE [default: that of --number, or US]
+    #[arg(long, value_name = "CODE")]
+    country: Option<String>,
     /// The port of the page and the WebSocket
     #[arg(long, default_value_t = 8088)]
     port: u16,
@@ -173,48 +178,33 @@ fn half(text: &str, ours: &str, domain: &str) -> String {
 /// Writes the files.
 pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let kind = kind(args.trunk);
+    let plans = CountryPlans::of(args.country.as_deref(), args.number.as_deref())?;
     let host = args.host.as_deref().unwrap_or(kind.host);
     let ours = webtrunk::config::check::own_address().to_string();
-    let password = base64::Engine::encode(
-        &base64::engine::general_purpose::URL_SAFE_NO_PAD,
-        super::random::<9>()?,
-    );
+    let word = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+    let password = word(&super::random::<9>()?);
+    let secret = word(&super::random::<32>()?);
     let admin = super::users::generated()?;
     let zone = jiff::tz::TimeZone::system();
     let zone = zone.iana_name().unwrap_or("UTC");
     let mut config = format!(
         "[server]\ndomain    = \"{}\"\npublic_ip = \"auto\"          # the address at which browsers and the trunk reach this machine\n\n\
-         [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = {{ cert = \"fullchain.pem\", key = \"privkey.pem\" }}   # browsers elsewhere need https for the microphone\n\n\
+         [web]\nlisten = \":{}\"             # page, API and SIP over WebSocket\n# tls  = \"acme\"             # browsers elsewhere need https for the microphone: Certificates in the book\n\n\
          [sip]\nudp = \":5060\"\n\n[media]\nbrowser_port = {}          # UDP, one for all browsers\nports = \"20000-29999\"       # UDP, for the trunk\n\n\
          [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n\
          [fraud]                    # a brake on what a stolen password costs; see WT-1113\nhours = {{ tz = \"{zone}\", open = [\"daily 06:00-22:00\"] }}   # outside them: usual countries only\n\n\
-         [api.user.admin]           # logs in to the page's views of calls, trunks and settings\nhash  = \"{}\"\nscope = \"admin\"\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
+         [api.user.admin]           # logs in to the page's views of calls, trunks and settings\nhash  = \"{}\"\nscope = \"admin\"\n\n[credentials]              # short-lived logins for pages of yours: POST /api/v1/credentials\nsecret = \"{secret}\"\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
         args.domain,
         args.port,
         args.port,
         super::users::hash_of(&admin)?,
-        args.number
+        args.number.as_deref().unwrap_or(plans.number())
     );
     let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, with_host(kind.trunk, host).trim_end());
-    let outbound = format!(
-        "# Read from the top; the first route that matches takes the call.\n\
-         # X is 0-9, Z is 1-9, N is 2-9, a last \".\" is one or more digits, +, * or #.\n\
-         # Premium, shared-cost, personal and satellite numbers are refused, unless the route has\n\
-         # allow = [\"premium\"] or the like: they are what a stolen password is used for.\n\
-         country = \"US\"                       # 2065550123 and 011 44… become +E.164 before matching\n\n\
-         [[route]]\nname  = \"Echo\"\nmatch = \"9196\"\ndo    = [{{ echo = true }}]\n\n\
-         [[route]]\nname  = \"Emergency\"\nmatch = [\"911\", \"933\"]                # 933 reads your address back: a safe test\nignore_limits = true\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n\n\
-         [[route]]\nname  = \"Premium rate\"\nmatch = [\"+1900NXXXXXX\", \"+1NXX976XXXX\"]\ndo    = [{{ hangup = 603 }}]\n\n\
-         [[route]]\nname  = \"US and Canada\"\nmatch = \"+1NXXNXXXXXX\"\nregion = [\"US\", \"CA\"]                # +1 also holds Jamaica and 20 more countries\ncaller_id = \"{{user.did}}\"\ntimeout   = \"45s\"\ndo    = [{{ dial = [\"trunk:{0}\"] }}]\n\n\
-         # The rest of the world, once you want to pay for it:\n\
-         # [[route]]\n# name  = \"World\"\n# match = \"+ZX.\"\n# limit = {{ per_user_per_hour = 20 }}\n# do    = [{{ dial = [\"trunk:{0}\"] }}]\n",
-        kind.name
-    );
-    let inbound = "country = \"US\"\n\n[[route]]\nname  = \"Whoever owns the number\"\nmatch = \"+ZX.\"\ndo    = [{ ring = [\"did:{number}\"], timeout = \"25s\" }, { hangup = 480, on = [\"timeout\", \"unregistered\"] }]\n".to_owned();
     let mut files = vec![
         ("webtrunk.toml".to_owned(), config),
-        ("dialplans/outbound.toml".to_owned(), outbound),
-        ("dialplans/from-trunk.toml".to_owned(), inbound),
+        ("dialplans/outbound.toml".to_owned(), plans.outbound(kind.name)),
+        ("dialplans/from-trunk.toml".to_owned(), plans.inbound()),
     ];
     files.extend(
         kind.half.iter().map(|(name, text)| ((*name).to_owned(), half(text, &ours, &args.domain))),

@@ -818,7 +818,7 @@ fn what_needs_no_gateway_works_without_one() {
     let routed = test(&["(206) 555-0123", "--as", "user:alice"]);
     for wanted in [
         "+12065550123   (US)",
-        "✓ US and Canada",
+        "✓ Home",
         "INVITE sip:+12065550123@10.0.0.20:5060",
         "caller id +12065550111",
     ] {

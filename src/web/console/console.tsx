@@ -267,4 +267,4 @@ async function begin() {
   if (token || user) await enter(settings);
 }
 
-begin();
+begin().finally(() => $("view-phone").classList.remove("settling"));
