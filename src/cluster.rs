@@ -14,7 +14,7 @@ pub(crate) mod token;
 use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
 use keys::ClusterKeys;
-use lease::{Lease, LeaseEvent, Load, Member};
+use lease::{Lease, LeaseEvent, Member, NodeLoad};
 use location::Location;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -89,7 +89,7 @@ impl Cluster {
     pub(crate) fn turn(
         &mut self,
         at: Moment,
-        load: impl FnOnce() -> Load,
+        load: impl FnOnce() -> NodeLoad,
         registrar: &Registrar,
     ) -> ClusterWork {
         let mut work = ClusterWork::default();
@@ -246,7 +246,7 @@ mod tests {
         leases: Vec<(String, String)>,
     ) -> String {
         let at = Moment { now, unix: UNIX };
-        let work = cluster.turn(at, Load::default, registrar);
+        let work = cluster.turn(at, NodeLoad::default, registrar);
         let beat = work.commands.into_iter().find_map(|command| match command {
             StoreCommand::Beat { id, value, .. } => Some((id, value)),
             StoreCommand::Write { .. } => None,
@@ -262,7 +262,7 @@ mod tests {
         now: Instant,
         registrar: &Registrar,
     ) -> Vec<(u64, Vec<PointerWrite>)> {
-        let work = cluster.turn(Moment { now, unix: UNIX }, Load::default, registrar);
+        let work = cluster.turn(Moment { now, unix: UNIX }, NodeLoad::default, registrar);
         let writes = work.commands.into_iter().filter_map(|command| match command {
             StoreCommand::Write { id, writes } => Some((id, writes)),
             StoreCommand::Beat { .. } => None,

@@ -98,7 +98,7 @@ impl Store {
     ) -> anyhow::Result<Store> {
         let (send, jobs) = mpsc::channel(STORE_QUEUE);
         let dialler = Dialler::new(&settings.store)?;
-        let names = Arc::new(Names { prefix: format!("webtrunk:{domain}:") });
+        let names = Arc::new(StoreKeys { prefix: format!("webtrunk:{domain}:") });
         tokio::spawn(StoreTask { dialler, names, inbox, jobs, connection: 0, lease: None }.run());
         Ok(Store(send))
     }
@@ -121,11 +121,11 @@ impl Store {
 }
 
 /// The keys of this cluster.
-struct Names {
+struct StoreKeys {
     prefix: String,
 }
 
-impl Names {
+impl StoreKeys {
     fn lease(&self, node: &str) -> String {
         format!("{}node:{node}", self.prefix)
     }
@@ -212,7 +212,7 @@ impl Dialler {
 /// The task that has the connection.
 struct StoreTask {
     dialler: Dialler,
-    names: Arc<Names>,
+    names: Arc<StoreKeys>,
     inbox: Inbox,
     jobs: mpsc::Receiver<StoreJob>,
     /// Connections so far.
@@ -315,7 +315,7 @@ async fn answer_away(inbox: &Inbox, job: StoreJob, why: &str) {
 struct StoreWork {
     connection: MultiplexedConnection,
     number: u64,
-    names: Arc<Names>,
+    names: Arc<StoreKeys>,
     inbox: Inbox,
 }
 

@@ -31,7 +31,7 @@ const SKEW: u64 = 5;
 
 /// How much a node does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct Load {
+pub struct NodeLoad {
     /// Calls it has.
     pub calls: usize,
     /// Bindings of its users.
@@ -56,7 +56,7 @@ pub struct Member {
     /// Of webtrunk.
     pub version: String,
     /// As of its last renewal.
-    pub load: Load,
+    pub load: NodeLoad,
 }
 
 /// What the lease has to tell.
@@ -91,7 +91,7 @@ pub(crate) enum LeaseEvent {
 
 /// Where a node stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Standing {
+enum LeaseState {
     Joining,
     Joined,
     Refused,
@@ -107,7 +107,7 @@ struct Waiting {
 /// This node's lease.
 pub(crate) struct Lease {
     own: Member,
-    standing: Standing,
+    standing: LeaseState,
     next: Instant,
     waiting: Option<Waiting>,
     /// The last renewal the store confirmed: when it was sent, and by which connection.
@@ -136,11 +136,11 @@ impl Lease {
             beat: 0,
             advertise: settings.advertise,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            load: Load::default(),
+            load: NodeLoad::default(),
         };
         Lease {
             own,
-            standing: Standing::Joining,
+            standing: LeaseState::Joining,
             next: now,
             waiting: None,
             confirmed: None,
@@ -193,16 +193,16 @@ impl Lease {
     /// Where this node stands, for people.
     pub(super) fn standing(&self, now: Instant) -> &'static str {
         match self.standing {
-            Standing::Refused => "name taken",
+            LeaseState::Refused => "name taken",
             _ if self.away(now).is_some() => "store away",
-            Standing::Joining => "joining",
-            Standing::Joined => "joined",
+            LeaseState::Joining => "joining",
+            LeaseState::Joined => "joined",
         }
     }
 
     /// Whether our lease lives: what we write is read.
     pub(super) fn may_write(&self, now: Instant) -> bool {
-        self.standing == Standing::Joined && self.away(now).is_none()
+        self.standing == LeaseState::Joined && self.away(now).is_none()
     }
 
     fn away(&self, now: Instant) -> Option<&'static str> {
@@ -216,7 +216,7 @@ impl Lease {
     }
 
     pub(super) fn cannot_ask(&self, now: Instant) -> Option<String> {
-        if self.standing == Standing::Refused {
+        if self.standing == LeaseState::Refused {
             return Some(format!("another process is node {}", self.own.node));
         }
         self.away(now).map(str::to_owned)
@@ -236,7 +236,7 @@ impl Lease {
         at: Moment,
         next_id: &mut u64,
         keys: &ClusterKeys,
-        load: impl FnOnce() -> Load,
+        load: impl FnOnce() -> NodeLoad,
         work: &mut ClusterWork,
     ) {
         if self.waiting.as_ref().is_some_and(|w| w.until <= at.now) {
@@ -296,7 +296,7 @@ impl Lease {
             events.push(LeaseEvent::StoreBack { away });
         }
         let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
-        self.resync |= lost && self.standing == Standing::Joined;
+        self.resync |= lost && self.standing == LeaseState::Joined;
         self.look_at_others(&answer, keys, &mut events);
         events
     }
@@ -325,8 +325,8 @@ impl Lease {
             });
         let Some(rival) = rival else {
             self.rival = None;
-            if self.standing != Standing::Joined {
-                self.standing = Standing::Joined;
+            if self.standing != LeaseState::Joined {
+                self.standing = LeaseState::Joined;
                 self.resync = true;
             }
             return;
@@ -338,13 +338,13 @@ impl Lease {
         let renewed = seen.2.saturating_add(more);
         self.rival = Some((rival.epoch, rival.beat, renewed));
         if renewed >= RENEWALS {
-            if self.standing != Standing::Refused {
+            if self.standing != LeaseState::Refused {
                 let by = rival.advertise.to_string();
                 events.push(LeaseEvent::NameTaken { node: self.own.node.clone(), by });
             }
-            self.standing = Standing::Refused;
-        } else if self.standing == Standing::Joined {
-            self.standing = Standing::Joining;
+            self.standing = LeaseState::Refused;
+        } else if self.standing == LeaseState::Joined {
+            self.standing = LeaseState::Joining;
         }
     }
 

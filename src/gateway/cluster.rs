@@ -2,7 +2,7 @@
 
 use super::{Gateway, Turn};
 use crate::call::Output;
-use crate::cluster::lease::{LeaseEvent, Load};
+use crate::cluster::lease::{LeaseEvent, NodeLoad};
 use crate::cluster::store::StoreAnswer;
 use crate::cluster::{Cluster, Moment};
 use crate::event::Event;
@@ -17,7 +17,7 @@ impl Gateway {
     /// Does what is due towards the store.
     pub(super) fn cluster_turn(&mut self, turn: &mut Turn<'_>) {
         let Some(mut cluster) = self.services.cluster.take() else { return };
-        let load = || Load {
+        let load = || NodeLoad {
             calls: self.calls.counts().0,
             registrations: self.services.registrar.len(),
             calls_left: self.calls_left(),

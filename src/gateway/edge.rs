@@ -106,7 +106,7 @@ pub(super) fn passed_for(message: &Message) -> Option<PassedFor> {
 
 /// What is changed in a message that is passed on.
 #[derive(Default)]
-struct Changes {
+struct HopChanges {
     /// Our Via, in front.
     via: Option<String>,
     record_route: Option<String>,
@@ -114,9 +114,9 @@ struct Changes {
     passed_for: Option<String>,
 }
 
-impl Changes {
-    fn of(via: String) -> Changes {
-        Changes { via: Some(via), ..Changes::default() }
+impl HopChanges {
+    fn of(via: String) -> HopChanges {
+        HopChanges { via: Some(via), ..HopChanges::default() }
     }
 }
 
@@ -215,7 +215,7 @@ impl Gateway {
             self.config.domain,
             self.branch(Hop::Flow(flow), peer, true, message)?
         );
-        let changes = Changes { record_route: record_route.flatten(), ..Changes::of(via) };
+        let changes = HopChanges { record_route: record_route.flatten(), ..HopChanges::of(via) };
         self.send_on(turn, Hop::Flow(flow), message, changes)
     }
 
@@ -243,7 +243,12 @@ impl Gateway {
         let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
         let route = self.route_of(turn, &user, flow, peer).ok_or_else(no_call)?;
         let passed_for = Some(for_user(&user, &route));
-        self.send_on(turn, Hop::Node(peer), message, Changes { passed_for, ..Changes::of(via) })
+        self.send_on(
+            turn,
+            Hop::Node(peer),
+            message,
+            HopChanges { passed_for, ..HopChanges::of(via) },
+        )
     }
 
     /// A request within a dialog of another node, of somebody known here: to that node.
@@ -286,7 +291,7 @@ impl Gateway {
         let advertise = self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(none)?;
         let branch = self.branch(hop, peer, false, message)?;
         let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
-        let changes = Changes { passed_for: Some(passed_for), ..Changes::of(via) };
+        let changes = HopChanges { passed_for: Some(passed_for), ..HopChanges::of(via) };
         self.send_on(turn, Hop::Node(peer), message, changes)
     }
 
@@ -317,12 +322,12 @@ impl Gateway {
         turn: &mut Turn<'_>,
         to: Hop,
         message: &Message,
-        changes: Changes,
+        changes: HopChanges,
     ) -> Result<(), Refusal> {
         let left = message.max_forwards().checked_sub(1).ok_or_else(|| {
             Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP)
         })?;
-        let changes = Changes { max_forwards: Some(left), ..changes };
+        let changes = HopChanges { max_forwards: Some(left), ..changes };
         turn.push(Output::Send(Transmit { hop: to, bytes: passed_on(message, &changes) }));
         Ok(())
     }
@@ -348,7 +353,7 @@ impl Gateway {
         });
         match to {
             Some(to) => {
-                let bytes = passed_on(message, &Changes::default());
+                let bytes = passed_on(message, &HopChanges::default());
                 turn.push(Output::Send(Transmit { hop: to, bytes }));
             }
             None => self.dropped += 1,
@@ -407,7 +412,7 @@ impl Gateway {
 }
 
 /// The message as it goes on. Of a request our route is taken off, of a response our Via.
-fn passed_on(message: &Message, changes: &Changes) -> bytes::Bytes {
+fn passed_on(message: &Message, changes: &HopChanges) -> bytes::Bytes {
     let mut writer = MessageWriter::copy_of(message);
     if let Some(via) = &changes.via {
         writer.put(HeaderName::Via, via);

@@ -1,6 +1,6 @@
 //! What `webtrunk doctor` asks of a cluster: whether the store answers, and what stands in it.
 
-use super::{Dialler, Names, text};
+use super::{Dialler, StoreKeys, text};
 use crate::cluster::keys::ClusterKeys;
 use crate::cluster::lease::read;
 use crate::config::ClusterSettings;
@@ -40,7 +40,7 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut dialler = Dialler::new(&settings.store).map_err(|e| format!("{e:#}"))?;
     let mut connection = dialler.connect().await?;
-    let names = Names { prefix: format!("webtrunk:{domain}:") };
+    let names = StoreKeys { prefix: format!("webtrunk:{domain}:") };
     let mut first = redis::pipe();
     first.cmd("TIME").cmd("SMEMBERS").arg(names.nodes());
     let asked = first.query_async(&mut connection).await;
