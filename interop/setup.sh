@@ -25,6 +25,7 @@ if [ "$1" = test ]; then
   have nginx || missing+=(nginx)
   have haproxy || missing+=(haproxy)
   have caddy || missing+=(caddy)
+  have redis-server || missing+=(redis-server)
   have pebble || missing+=(pebble)
   # Speech in four languages, an hour and more.
   [ -d /usr/share/asterisk/sounds/it_IT_m_Carlo ] || missing+=(asterisk-core-sounds-{en,es,fr,it}-wav)

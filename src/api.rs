@@ -12,6 +12,7 @@ mod idempotency;
 pub(crate) mod listing;
 pub(crate) mod login;
 pub mod metrics;
+mod nodes;
 pub mod openapi;
 pub(crate) mod pcap;
 pub mod schemas;
@@ -146,6 +147,7 @@ pub(crate) fn router(api: ApiState) -> Router {
         .route("/trunks/{name}/probe", post(trunks::probe))
         .route("/trunks/{name}/enable", post(trunks::enable))
         .route("/trunks/{name}/disable", post(trunks::disable))
+        .route("/nodes", get(nodes::nodes))
         .route("/status", get(server::status))
         .route("/drain", post(server::drain).delete(server::end_drain))
         .route("/reload", post(server::reload))

@@ -18,6 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 /// Entries of one table; beyond them those that were not asked for longest go.
 const MAX_REMEMBERED: usize = 20_000;
+/// Requests of a user in a second that are passed on to the node that has its call.
+const MOST_PASSED_ON: u32 = 50;
 /// Calls in a minute that one user or trunk makes by routes that are exempt from limits.
 const MOST_EMERGENCY: u32 = 10;
 
@@ -75,6 +77,8 @@ pub struct Brakes {
     texts: Recent<String, Pace>,
     /// Texts of a source in this minute.
     texts_of_source: Recent<Source, Pace>,
+    /// Requests of a user that were passed on in this second.
+    passed_on: Recent<String, Pace>,
     /// What calls to trunks come to.
     pub(crate) fraud: FraudBrake,
 }
@@ -87,12 +91,29 @@ impl Default for Brakes {
             emergencies: Recent::new(MINUTE),
             texts: Recent::new(MINUTE),
             texts_of_source: Recent::new(MINUTE),
+            passed_on: Recent::new(SECOND),
             fraud: FraudBrake::default(),
         }
     }
 }
 
 impl Brakes {
+    /// Counts one more request of `user` that another node has to serve.
+    ///
+    /// # Errors
+    /// 503: those of this second were passed on.
+    pub(crate) fn passed_on(&mut self, now: Instant, user: &str) -> Result<(), Refusal> {
+        let window = self.passed_on.entry(now, user.to_owned());
+        window.take_within(now, SECOND, MOST_PASSED_ON).map_err(|_| {
+            Refusal::new(
+                503,
+                format!("{user} has sent its {MOST_PASSED_ON} requests of this second"),
+            )
+            .code(Code::LIMIT)
+            .retry_after(2)
+        })
+    }
+
     /// Counts one more call of `user`, who may begin `most` in a second.
     ///
     /// # Errors
@@ -181,6 +202,15 @@ impl Brakes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_passes_no_more_on_than_the_bound() {
+        let (now, mut brakes) = (Instant::now(), Brakes::default());
+        let passed = (0..100).filter(|_| brakes.passed_on(now, "ada").is_ok()).count();
+        assert_eq!(passed, MOST_PASSED_ON as usize);
+        assert!(brakes.passed_on(now, "bob").is_ok());
+        assert!(brakes.passed_on(now + SECOND, "ada").is_ok());
+    }
 
     #[test]
     fn a_table_of_counters_is_bounded_and_the_busy_ones_stay() {

@@ -353,6 +353,7 @@ impl Call {
     pub(crate) fn fire(&mut self, cx: &mut CallContext<'_>, timer: CallTimer) {
         match timer {
             CallTimer::Ring => self.ring_timeout(cx),
+            CallTimer::Locate => self.not_located(cx),
             CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
             CallTimer::MaxDuration => {
                 self.finish(

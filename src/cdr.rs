@@ -290,7 +290,7 @@ pub struct Cdr {
     /// Digits sent by INFO that the caller's, the callee's side refused.
     pub digits_refused: [u32; 2],
     /// A `ring` step that found nobody registered, in words.
-    pub nobody_there: Option<String>,
+    pub nobody_there: Option<(Code, String)>,
     /// The first message of a peer that could not be used, in words.
     pub unreadable: Option<String>,
     /// Said once the call is over.
@@ -370,7 +370,7 @@ impl Cdr {
             remotes: self.remotes,
             offered: self.offered.clone(),
             digits_refused: self.digits_refused,
-            nobody_there: self.nobody_there.clone(),
+            nobody_there: self.nobody_there.as_ref().map(|(_, why)| why.clone()),
             unreadable: self.unreadable.clone(),
             tags: self.tags.clone(),
             transfers: self.transfers.clone(),
@@ -415,7 +415,7 @@ impl Cdr {
             remotes: snapshot.remotes,
             offered: snapshot.offered,
             digits_refused: snapshot.digits_refused,
-            nobody_there: snapshot.nobody_there,
+            nobody_there: snapshot.nobody_there.map(|why| (Code::NOT_REGISTERED, why)),
             unreadable: snapshot.unreadable,
             tags: snapshot.tags,
             transfers: snapshot.transfers,

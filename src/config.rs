@@ -486,6 +486,36 @@ pub struct Api {
     pub metrics: Option<SocketAddr>,
 }
 
+/// Several gateways as one: who this node is, and how the others are found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ClusterSettings {
+    /// Its own name.
+    pub node: String,
+    /// Where leases and pointers are.
+    pub store: StoreSettings,
+    /// What all nodes share.
+    pub key: Secret,
+    /// Where the others connect.
+    pub listen: SocketAddr,
+    /// Where the others reach us.
+    pub advertise: SocketAddr,
+}
+
+/// A store of the Redis protocol.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StoreSettings {
+    /// Its URL, or those of its sentinels.
+    pub urls: Vec<String>,
+    /// What the sentinels call the primary.
+    pub sentinel: Option<String>,
+    /// Whom to log in as.
+    pub username: Option<String>,
+    /// And with what.
+    pub password: Option<Secret>,
+    /// Who signed its certificate; `None`: an authority of the system.
+    pub ca: Option<PathBuf>,
+}
+
 impl Config {
     /// Keeps the numbers trunks had under `before`, by name; a new trunk gets one nobody had.
     /// Connections are known by these numbers.
@@ -540,6 +570,8 @@ pub struct Config {
     pub tcp: Option<SocketAddr>,
     /// Timers and limits of signalling.
     pub sip: SipSettings,
+    /// The other nodes, and the store they are found by.
+    pub cluster: Option<ClusterSettings>,
     /// Ports, codecs and threads.
     pub media: Media,
     /// What one source, user or node may use.

@@ -130,6 +130,14 @@ kinds! {
         "A trunk is up.",
     TrunkDown "trunk.down"
         "A trunk is down or disabled.",
+    NodeUp "node.up"
+        "Another node of the cluster is there.",
+    NodeDown "node.down"
+        "Another node of the cluster has not renewed its lease.",
+    StoreAway "store.away"
+        "The store of the cluster cannot be reached.",
+    StoreBack "store.back"
+        "The store of the cluster is back; everything is written again.",
     ConfigReloaded "config.reloaded"
         "A new configuration is active.",
     AddressesChanged "addresses.changed"

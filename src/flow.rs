@@ -82,7 +82,7 @@ impl Transport {
         match hop {
             Hop::Udp(_) | Hop::UdpFrom(..) => Transport::Udp,
             Hop::Tcp(_) => Transport::Tcp,
-            Hop::Tls(..) => Transport::Tls,
+            Hop::Tls(..) | Hop::Node(_) => Transport::Tls,
             Hop::Suspended => Transport::Ws,
             Hop::Flow(flow) => match flows.get(&flow).map(|f| f.kind) {
                 Some(FlowKind::Tcp) => Transport::Tcp,

@@ -6,8 +6,10 @@
 pub(crate) mod admission;
 mod call_table;
 mod challenges;
+mod cluster;
 pub mod credential;
 mod dispatch;
+mod edge;
 mod flows;
 mod growth;
 mod invite;
@@ -30,6 +32,8 @@ mod unproved;
 
 use crate::call::context::{NodeIdentity, Services};
 use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output};
+use crate::cluster::Cluster;
+use crate::cluster::store::{LocatedUsers, StoreAnswer};
 use crate::config::Config;
 use crate::dialplan::{Considered, Route};
 use crate::errors::Code;
@@ -115,6 +119,14 @@ pub enum Input {
     Login {
         name: String,
         answer: Result<Option<Box<logins::Answered>>, String>,
+    },
+    /// The store of the cluster answered.
+    Store(StoreAnswer),
+    /// The store said at which nodes users are, or nothing.
+    Located {
+        call: CallId,
+        ask: u32,
+        answer: LocatedUsers,
     },
     /// The public addresses as they were found; they count where nobody wrote them down.
     PublicAddresses {
@@ -232,6 +244,10 @@ impl Gateway {
             }
             Input::Keys(answer) => self.keys_answered(turn, answer),
             Input::Login { name, answer } => self.login_answered(turn, name, answer),
+            Input::Store(answer) => self.store_answered(turn, answer),
+            Input::Located { call, ask, answer } => {
+                self.with_call(turn, call, |call, cx| call.located(cx, ask, &answer));
+            }
             Input::PublicAddresses { found, why } => self.public_addresses(found, why, turn.out),
             Input::Drain => {
                 self.draining = true;
@@ -250,6 +266,7 @@ impl Gateway {
             Input::Tick => {}
         }
         self.follow_up(turn);
+        self.cluster_turn(turn);
         self.sweep(turn.out);
         self.watch_flows(turn.out);
         self.take_down(turn.now, heard, &turn.out[before.min(turn.out.len())..]);
@@ -298,6 +315,7 @@ impl Gateway {
                 self.outside.next_timeout(),
                 self.logins.next_timeout(),
                 self.services.registrar.next_timeout(),
+                self.services.cluster.as_ref().and_then(Cluster::next_timeout),
             ])
             .flatten()
             .min()

@@ -33,6 +33,7 @@ pub mod media;
 pub mod config;
 
 pub mod brakes;
+pub mod cluster;
 pub mod flow;
 pub(crate) mod fraud;
 pub mod registrar;
@@ -59,6 +60,8 @@ pub mod handover;
 pub mod journal;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod state;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
+pub mod store;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
 pub mod supervisor;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a shell")]
@@ -99,7 +102,7 @@ pub const LAYERS: &[&[&str]] = &[
     &["codec", "rtp", "sdp", "sip"],
     &["dialplan", "media"],
     &["config"],
-    &["brakes", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
+    &["brakes", "cluster", "flow", "fraud", "registrar", "resolver", "trunk", "worker"],
     &["cdr"],
     &["event"],
     &["call"],
@@ -110,6 +113,7 @@ pub const LAYERS: &[&[&str]] = &[
         "handover",
         "journal",
         "state",
+        "store",
         "supervisor",
         "telemetry",
         "transport",
@@ -162,6 +166,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "admission",
                 "call_table",
                 "challenges",
+                "cluster",
                 "credential",
                 "overload",
                 "token",
@@ -169,6 +174,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "unproved",
             ],
             &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
+            &["edge"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "restore", "takeover"],
         ],

@@ -131,6 +131,12 @@ enum Command {
         #[arg(long, short, value_enum, default_value_t, global = true)]
         output: print::OutputFormat,
     },
+    /// List the nodes of the cluster: lease, version, calls, registrations, load
+    #[command(after_help = "Examples:\n  webtrunk nodes\n  webtrunk nodes -o json")]
+    Nodes {
+        #[arg(long, short, value_enum, default_value_t)]
+        output: print::OutputFormat,
+    },
     /// End a call, or close a user's connections
     #[command(after_help = "Examples:\n  webtrunk kick 7f3a\n  webtrunk kick user:alice")]
     Kick(steer::KickArgs),
@@ -405,6 +411,7 @@ async fn ask(command: Command, client: &ApiClient) -> anyhow::Result<ExitCode> {
         Command::Top => top::top(client).await,
         Command::Trace(args) => look::trace(client, &args).await,
         Command::Registrations { output } => look::registrations(client, output).await,
+        Command::Nodes { output } => look::nodes(client, output).await,
         Command::Trunks { what, output } => look::trunks(client, what.as_ref(), output).await,
         Command::Events(args) => look::events(client, &args).await,
         Command::Logs { call } => look::logs(client, &call).await,

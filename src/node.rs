@@ -11,7 +11,7 @@ mod take_over;
 mod upgrade;
 mod watchdog;
 
-use self::core::{Core, Told};
+use self::core::{ClusterLinks, Core, Told};
 use self::upgrade::Upgrader;
 use crate::api::access::Access;
 use crate::api::metrics::NodeMetrics;
@@ -30,11 +30,13 @@ use crate::media::dtls::{self, DtlsIdentity};
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
 use crate::state::State;
+use crate::store::Store;
 use crate::supervisor;
 use crate::telemetry::Exporter;
 use crate::transport::certificate::Certificates;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
+use crate::transport::nodes::{self, NodeTls};
 use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, Inbox, acme, certificate, tcp, tls};
 use crate::web::{self, WebPort};
@@ -73,6 +75,7 @@ pub struct Node {
     core: tokio::task::JoinHandle<CoreEnd>,
     upgrader: Option<Arc<Upgrader>>,
     telling: Option<webhook::Telling>,
+    store: Option<Store>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     /// Page, API and SIP over WebSocket.
     pub web: SocketAddr,
@@ -84,6 +87,8 @@ pub struct Node {
     pub tls: Option<SocketAddr>,
     /// OpenMetrics.
     pub metrics: Option<SocketAddr>,
+    /// Where other nodes connect.
+    pub cluster: Option<SocketAddr>,
     /// The control socket, where one could be made.
     pub control: Option<PathBuf>,
 }
@@ -215,6 +220,7 @@ impl Node {
         let mut watched = vec![("core".to_owned(), pulse.clone())];
         watched.extend(starter.setups.iter().map(|s| (s.name.clone(), s.pulse.clone())));
         let journal = journal(&config, &state, &metrics)?;
+        let links = links(&config, &inbox)?;
         let identity = NodeIdentity {
             fingerprint: dtls.fingerprint.clone(),
             workers: workers.len(),
@@ -259,6 +265,7 @@ impl Node {
             connections: HashMap::new(),
             tls_trunks,
             dns: Dns::new(),
+            links: links.clone(),
             journal,
             state,
             kept: kept::KeptCalls::new(),
@@ -290,15 +297,16 @@ impl Node {
             let (workers, pem) = (workers.collect(), dtls.pem().to_owned());
             Arc::new(Upgrader::new(api.clone(), control, listening, workers, pem))
         });
-        let links = upgrade::door(upgrader.clone());
+        let doors = upgrade::door(upgrader.clone());
         for name in kept_open.left() {
             supervisor::forget(&name);
         }
-        let mut tasks = bound.serve(web_port, &api);
+        let tls = links.as_ref().map(|links| links.tls.clone());
+        let mut tasks = bound.serve(web_port, tls, &api);
         tasks.push(tokio::spawn(hosts::watch(stun, inbox.clone())));
         tasks.push(tokio::spawn(certificate::watch(certificates.clone())));
         tasks.extend(certificates.web.map(|shown| tokio::spawn(acme::run(config, shown))));
-        tasks.extend(control_listener.map(|c| tokio::spawn(socket::serve(c, api.clone(), links))));
+        tasks.extend(control_listener.map(|c| tokio::spawn(socket::serve(c, api.clone(), doors))));
         let core = tokio::spawn(core.run(arrivals));
         if draining {
             inbox.input(Input::Drain).await;
@@ -311,12 +319,14 @@ impl Node {
             core,
             upgrader,
             telling,
+            store: links.map(|links| links.store),
             tasks,
             web: at.web,
             udp: at.udp,
             tcp: at.tcp,
             tls: at.tls,
             metrics: at.metrics,
+            cluster: at.cluster,
             control: control_at,
         })
     }
@@ -399,6 +409,9 @@ impl Node {
             self.core.abort();
             let _ = self.core.await;
         }
+        if let Some(store) = self.store {
+            store.leave().await;
+        }
         if let Some(telling) = self.telling {
             telling.stop().await;
         }
@@ -415,6 +428,7 @@ struct Bound {
     tcp: Option<TcpListener>,
     tls: Option<(TcpListener, tokio_rustls::TlsAcceptor)>,
     metrics: Option<TcpListener>,
+    cluster: Option<TcpListener>,
     at: Places,
 }
 
@@ -426,6 +440,7 @@ struct Places {
     tcp: Option<SocketAddr>,
     tls: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
+    cluster: Option<SocketAddr>,
 }
 
 impl Bound {
@@ -455,6 +470,8 @@ impl Bound {
         let tcp = listen_if(config.tcp, "sip.tcp", sockets).await?;
         let tls = listen_tls(config, certificates, sockets).await?;
         let metrics = listen_if(config.api.metrics, "metrics.listen", sockets).await?;
+        let cluster = config.cluster.as_ref().map(|c| c.listen);
+        let cluster = listen_if(cluster, "cluster.listen", sockets).await?;
         let of = |listener: Option<&TcpListener>| listener.map(TcpListener::local_addr).transpose();
         let at = Places {
             web: web.local_addr()?,
@@ -462,8 +479,9 @@ impl Bound {
             tcp: of(tcp.as_ref())?,
             tls: of(tls.as_ref().map(|(l, _)| l))?,
             metrics: of(metrics.as_ref())?,
+            cluster: of(cluster.as_ref())?,
         };
-        Ok(Bound { web, udp, tcp, tls, metrics, at })
+        Ok(Bound { web, udp, tcp, tls, metrics, cluster, at })
     }
 
     /// All of it once more, by name, and the control socket.
@@ -474,6 +492,7 @@ impl Bound {
             ("sip.tcp", self.tcp.as_ref()),
             ("sip.tls", tls),
             ("metrics.listen", self.metrics.as_ref()),
+            ("cluster.listen", self.cluster.as_ref()),
         ];
         let tcp = tcp.into_iter().filter_map(|(name, l)| Some((name.to_owned(), l?.as_fd())));
         let udp = self.udp.as_ref().map(|socket| ("sip.udp".to_owned(), socket.as_fd()));
@@ -483,7 +502,12 @@ impl Bound {
     }
 
     /// Accepts on every listener, until the tasks are aborted.
-    fn serve(self, web_port: Arc<WebPort>, api: &ApiState) -> Vec<tokio::task::JoinHandle<()>> {
+    fn serve(
+        self,
+        web_port: Arc<WebPort>,
+        nodes: Option<NodeTls>,
+        api: &ApiState,
+    ) -> Vec<tokio::task::JoinHandle<()>> {
         let (inbox, proved) = (|| api.inbox.clone(), web_port.proved.clone());
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
         tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
@@ -491,6 +515,8 @@ impl Bound {
         tasks.extend(
             self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused(), proved.clone()))),
         );
+        let nodes = self.cluster.zip(nodes);
+        tasks.extend(nodes.map(|(l, tls)| tokio::spawn(nodes::serve(l, tls, inbox(), refused()))));
         let tls =
             self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused(), proved));
         tasks.extend(tls.map(tokio::spawn));
@@ -510,6 +536,13 @@ impl Bound {
             unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
         })
     }
+}
+
+/// What leads to the rest of the cluster, if the node is part of one.
+fn links(config: &Config, inbox: &Inbox) -> anyhow::Result<Option<ClusterLinks>> {
+    let Some(settings) = &config.cluster else { return Ok(None) };
+    let store = Store::start(settings, &config.domain, inbox.clone())?;
+    Ok(Some(ClusterLinks { store, tls: NodeTls::new(settings)? }))
 }
 
 /// Starts telling the events' web application.

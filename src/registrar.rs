@@ -9,7 +9,7 @@ use crate::sip::header::{NameAddr, delta_seconds};
 use crate::sip::parse::HeaderName;
 use crate::sip::preferences::features_of;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::Flow;
+use crate::sip::transaction::{Flow, Hop};
 use crate::sip::{Message, Uri};
 use crate::timers::Timers;
 use std::collections::{BTreeMap, HashMap};
@@ -60,6 +60,33 @@ pub struct Binding {
     pub path: Vec<String>,
     /// The newest temporary GRUU's user part.
     pub temp_gruu: Option<String>,
+}
+
+/// One way to ring a phone: a flow of this node, or another node that has one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Way {
+    pub hop: Hop,
+    pub contact: String,
+    pub instance: Option<String>,
+    pub expires: Instant,
+    pub q: u16,
+    pub features: String,
+    /// Route values towards it.
+    pub path: Vec<String>,
+}
+
+impl From<Binding> for Way {
+    fn from(binding: Binding) -> Way {
+        Way {
+            hop: Hop::Flow(binding.flow),
+            contact: binding.contact,
+            instance: binding.instance.map(|(instance, _)| instance),
+            expires: binding.expires,
+            q: binding.q,
+            features: binding.features,
+            path: binding.path,
+        }
+    }
 }
 
 /// What a REGISTER led to.
@@ -365,24 +392,22 @@ impl Registrar {
     }
 }
 
-/// A user's phones with their q: the flows of one instance are one phone, the newest flow first.
+/// A user's phones with their q: the ways of one instance are one phone, the newest way first.
 /// `wanted`: only the phone with this instance.
-pub(crate) fn phones(bindings: Vec<Binding>, wanted: Option<&str>) -> Vec<(u16, Vec<Binding>)> {
-    let mut phones: Vec<(u16, Vec<Binding>)> = Vec::new();
-    for binding in bindings {
-        let instance = binding.instance.as_ref().map(|i| i.0.clone());
-        if wanted.is_some() && instance.as_deref() != wanted {
+pub(crate) fn phones(ways: Vec<Way>, wanted: Option<&str>) -> Vec<(u16, Vec<Way>)> {
+    let mut phones: Vec<(u16, Vec<Way>)> = Vec::new();
+    for way in ways {
+        if wanted.is_some() && way.instance.as_deref() != wanted {
             continue;
         }
-        let same = |p: &&mut (u16, Vec<Binding>)| {
-            instance.is_some() && p.1[0].instance.as_ref().map(|i| &i.0) == instance.as_ref()
-        };
+        let same =
+            |p: &&mut (u16, Vec<Way>)| way.instance.is_some() && p.1[0].instance == way.instance;
         match phones.iter_mut().find(same) {
-            Some((_, flows)) => flows.push(binding),
-            None => phones.push((binding.q, vec![binding])),
+            Some((_, ways)) => ways.push(way),
+            None => phones.push((way.q, vec![way])),
         }
     }
-    phones.iter_mut().for_each(|(_, flows)| flows.sort_by_key(|b| std::cmp::Reverse(b.expires)));
+    phones.iter_mut().for_each(|(_, ways)| ways.sort_by_key(|w| std::cmp::Reverse(w.expires)));
     phones
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod dns;
 pub(crate) mod handshakes;
 pub(crate) mod hep;
 mod metered;
+pub(crate) mod nodes;
 pub(crate) mod proved;
 pub(crate) mod seats;
 pub(crate) mod sip_certificate;

@@ -988,3 +988,54 @@ fn the_settings_of_addresses_are_read_and_their_mistakes_told() {
         assert!(flat.contains(said) && flat.contains("help:"), "{said} is not in\n{told}");
     }
 }
+
+const CLUSTER: &str = "[cluster]\nnode = \"a\"\nstore = \"rediss://redis.example\"\nkey = \"0123456789abcdef0123456789abcdef\"\nadvertise = \"192.0.2.1:5071\"\n";
+
+#[test]
+fn the_settings_of_a_cluster_are_read_and_their_mistakes_told() {
+    let good = format!("{GOOD}{CLUSTER}");
+    let (config, warnings) = parse_embedded(&good, &[("phones", PLAN)]).expect("sound");
+    assert!(warnings.0.is_empty(), "{warnings}");
+    let cluster = config.cluster.expect("one");
+    assert_eq!((cluster.node.as_str(), cluster.listen.port()), ("a", 5_071));
+    assert_eq!(cluster.advertise.to_string(), "192.0.2.1:5071");
+    assert_eq!(cluster.store.urls, ["rediss://redis.example"]);
+    for (from, to, code, line, fix) in [
+        ("node = \"a\"", "node = \"a b\"", "config::name", 11, "letters, digits"),
+        ("rediss://redis.example", "redis", "config::cluster", 12, "redis://HOST:6379"),
+        ("rediss://redis.example", "http://redis", "config::cluster", 12, "redis://HOST:6379"),
+        ("rediss://redis.example", "redis://redis.example", "config::cluster", 12, "rediss://"),
+        ("rediss://redis.", "rediss://me:word@redis.", "config::cluster", 12, "cluster.password"),
+        (
+            "\"rediss://redis.example\"",
+            "[\"rediss://a\", \"rediss://b\"]",
+            "config::cluster",
+            12,
+            "cluster.sentinel",
+        ),
+        ("\"rediss://redis.example\"", "[]", "config::cluster", 12, "name the sentinels"),
+        ("key = \"0123456789", "key = \"", "config::secret", 13, "openssl rand"),
+        ("192.0.2.1:5071", "0.0.0.0:5071", "config::address", 14, "192.0.2.1:5071"),
+        ("192.0.2.1:5071", "node-a:5071", "config::address", 14, "192.0.2.1:5071"),
+        ("192.0.2.1:5071", "127.0.0.1:5071", "config::cluster", 10, "cluster.advertise"),
+        ("advertise = \"192.0.2.1:5071\"", "", "config::cluster", 10, "192.0.2.1:5071"),
+        ("advertise", "listen = \":5060\"\nadvertise", "", 0, ""),
+        ("node = ", "ca = \"none.pem\"\nnode = ", "config::tls", 11, "PEM file"),
+    ] {
+        let bad = format!("{GOOD}{}", CLUSTER.replacen(from, to, 1));
+        assert_ne!(bad, good, "{from}");
+        let found = problems(&bad, PLAN);
+        if code.is_empty() {
+            // UDP and TCP do not meet.
+            assert!(found.is_empty(), "{to}: {found:#?}");
+        } else {
+            check_mistake(&found, &(from, to, code, line, fix));
+        }
+    }
+    let taken = good.replace("udp = \":5060\"", "udp = \":5060\"\ntcp = \":5071\"");
+    let found = problems(&taken, PLAN);
+    assert!(found.iter().any(|p| p.message.contains("cluster.listen")), "{found:#?}");
+    // What it shows holds no secret.
+    let shown = format!("{:?}", parse_embedded(&good, &[("phones", PLAN)]).expect("sound").0);
+    assert!(!shown.contains("0123456789abcdef"), "the key is not shown");
+}

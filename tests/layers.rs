@@ -10,10 +10,11 @@ use webtrunk::{LAYERS, LAYERS_WITHIN};
 const EXCEPTIONS: [(&str, &str, &str); 0] = [];
 
 /// Modules that are machines: no time, no chance, no world.
-const PURE: [&str; 25] = [
+const PURE: [&str; 26] = [
     "address",
     "brakes",
     "chance",
+    "cluster",
     "egress",
     "errors",
     "hex",

@@ -7,6 +7,7 @@ mod fates;
 mod late;
 mod legs;
 mod messages;
+mod nodes;
 pub mod plain;
 
 use crate::call::Cdr;
@@ -25,6 +26,7 @@ use fates::Fates;
 use late::Late;
 use legs::Legs;
 use messages::Messages;
+use nodes::Nodes;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -131,6 +133,7 @@ pub struct NodeMetrics {
     calls: Gauge,
     draining: Gauge,
     calls_left: Gauge,
+    nodes: Nodes,
     overload_refused: Family<Label, Counter>,
     registrations: Family<Label, Gauge>,
     flows: Gauge,
@@ -192,6 +195,7 @@ impl NodeMetrics {
             calls: Gauge::default(),
             draining: Gauge::default(),
             calls_left: Gauge::default(),
+            nodes: Nodes::default(),
             overload_refused: Family::default(),
             registrations: Family::default(),
             flows: Gauge::default(),
@@ -219,6 +223,7 @@ impl NodeMetrics {
         self.register_calls();
         self.register_media();
         self.register_browsers();
+        self.nodes.register(&mut self.registry);
         self.register_recorder();
         self.register_webhooks();
         self.register_sip();
@@ -539,7 +544,8 @@ impl NodeMetrics {
     }
 
     /// Reads what is a state rather than an event; in the core's task, when somebody scrapes.
-    pub(crate) fn read(&self, gateway: &Gateway) {
+    pub(crate) fn read(&self, gateway: &Gateway, now: Instant) {
+        self.nodes.read(gateway, now);
         let gauges: Gauges = gateway.gauges();
         self.calls.set(gauges.calls as i64);
         self.draining.set(i64::from(gauges.draining));

@@ -208,6 +208,10 @@ const EVENTS: &[(&str, Fields)] = &[
             ("by", "string-", "\"operator\" if disabled by hand"),
         ],
     ),
+    ("node.up", &[("node", "string", "the node")]),
+    ("node.down", &[("node", "string", "the node")]),
+    ("store.away", &[("why", "string", "the reason in words")]),
+    ("store.back", &[("away_s", "integer", "for how long it was away, seconds")]),
     ("config.reloaded", &[("changes", "string", "what changed")]),
     (
         "addresses.changed",

@@ -236,6 +236,7 @@ fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
         ("server.domain", before.domain != after.domain),
         ("server.state_dir", before.state_dir != after.state_dir),
         ("server.stun", before.stun != after.stun),
+        ("cluster", before.cluster != after.cluster),
         ("media.bind", before.media.bind != after.media.bind),
         ("web.listen", before.web_listen != after.web_listen),
         ("web.tls", before.web_tls != after.web_tls),

@@ -1,6 +1,6 @@
 //! What is in force, as `GET /config` shows it: without secrets.
 
-use crate::config::{Api, Config, Limits, Media, Trunk, User, Webhook};
+use crate::config::{Api, ClusterSettings, Config, Limits, Media, Trunk, User, Webhook};
 use serde_json::{Value, json};
 
 pub(super) fn effective_settings(c: &Config) -> Value {
@@ -29,6 +29,7 @@ pub(super) fn effective_settings(c: &Config) -> Value {
                     "md5": c.allow_md5,
                     "sha256": c.allow_sha256
                 },
+    "cluster": c.cluster.as_ref().map(cluster_settings),
     "media": media_settings(&c.media),
     "limits": limits_settings(&c.limits),
     "fraud": {
@@ -93,6 +94,16 @@ fn trunk_settings(t: &Trunk) -> Value {
         "dtmf": format!("{:?}", t.dtmf),
         "srtp": format!("{:?}", t.srtp),
         "probe_s": t.probe.map(|p| p.as_secs()),
+    })
+}
+
+fn cluster_settings(c: &ClusterSettings) -> Value {
+    json!({
+        "node": c.node,
+        "store": c.store.urls,
+        "sentinel": c.store.sentinel,
+        "listen": c.listen,
+        "advertise": c.advertise,
     })
 }
 

@@ -158,7 +158,7 @@ async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> impl IntoRe
     let counted = api.metrics.clone();
     let _scrape = api.metrics.scrape.lock().await;
     // A core that has stopped leaves the last figures.
-    let _ = api.ask(move |gateway, _| counted.read(gateway)).await;
+    let _ = api.ask(move |gateway, turn| counted.read(gateway, turn.now)).await;
     if let Ok(codecs) = slices::calls(&api, Call::codecs).await {
         api.metrics.read_calls(codecs.into_iter().flatten());
     }

@@ -13,7 +13,7 @@ use super::leg::Leg;
 use super::retries::Retries;
 use super::{CallContext, CallId, CallTimer};
 use crate::cdr::Tried;
-use crate::registrar::Binding;
+use crate::registrar::Way;
 use crate::sip::build::MessageWriter;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
@@ -116,8 +116,8 @@ pub(crate) struct Branch {
     pub(super) early_dialogs: Vec<EarlyDialog>,
     /// ACKs by the To tag of the 2xx they answer, sent again when it comes again.
     pub(super) acks: HashMap<String, Bytes>,
-    /// Other flows of the same phone, tried when this one is dead (RFC 5626 §5.3).
-    pub(super) alternates: Vec<Binding>,
+    /// Other ways to the same phone, tried when this one is dead (RFC 5626 §5.3).
+    pub(super) alternates: Vec<Way>,
     pub(super) breadth: u32,
 }
 

@@ -4,6 +4,8 @@ use super::media_policy::MediaPolicy;
 pub use super::services::{NodeIdentity, Services};
 use super::{CallId, EndReason};
 use crate::cdr::Party;
+use crate::cluster::store::StoreCommand;
+use crate::cluster::{Cluster, Moment};
 use crate::config::{Config, JwtSettings, User};
 use crate::event::Event;
 use crate::flow::{FlowKind, account};
@@ -48,12 +50,19 @@ pub enum CallTimer {
     Reliable,
     /// Who handed the call over has not hung up.
     Transferred,
+    /// The store has not said where users are.
+    Locate,
 }
 
 impl CallTimer {
     /// Those that do not belong to one leg.
-    pub(crate) const OF_CALL: [CallTimer; 4] =
-        [CallTimer::Ring, CallTimer::MaxDuration, CallTimer::Reliable, CallTimer::Transferred];
+    pub(crate) const OF_CALL: [CallTimer; 5] = [
+        CallTimer::Ring,
+        CallTimer::MaxDuration,
+        CallTimer::Reliable,
+        CallTimer::Transferred,
+        CallTimer::Locate,
+    ];
 }
 
 /// What is asked of the world and answered later.
@@ -68,6 +77,8 @@ pub enum Question {
     Login { id: u64, name: String, hook: crate::dialplan::Webhook, body: String },
     /// A web application's route for a call, within this time.
     Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
+    /// The nodes at which users are registered, of the store, within this time.
+    Locate { call: CallId, ask: u32, users: Vec<String>, limit: Duration },
 }
 
 /// What a request of ours within a dialog was for.
@@ -156,6 +167,8 @@ pub enum Output {
     },
     Ask(Question),
     Event(Event),
+    /// Something for the store of the cluster.
+    Store(StoreCommand),
     /// The connection of this hop answers nothing: close it, the next request opens another.
     Disconnect(Hop),
 }
@@ -201,6 +214,11 @@ impl CallContext<'_> {
         account(&self.services.flows, self.config, name, flow)
     }
 
+    /// The time by both clocks.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { now: self.now, unix: self.unix() }
+    }
+
     /// The wall clock, seconds since 1970.
     pub(crate) fn unix(&self) -> u64 {
         self.services.unix(self.now)
@@ -214,6 +232,13 @@ impl CallContext<'_> {
     /// A token of 128 random bits, for tags, branches and Call-IDs.
     pub(crate) fn token(&mut self) -> String {
         token::<16>(&mut self.services.random)
+    }
+
+    /// A token that other nodes know to be of this one.
+    pub(crate) fn marked_token(&mut self) -> String {
+        let mut token = self.token();
+        self.services.cluster.iter().for_each(|cluster| token.push_str(cluster.mark()));
+        token
     }
 
     /// Arms a timer of a call.
@@ -312,13 +337,14 @@ impl CallContext<'_> {
 
     /// A new branch and the Via value that carries it, for `hop`.
     pub(crate) fn via(&mut self, hop: Hop) -> (String, String) {
-        let branch = ["z9hG4bK", &self.token()].concat();
+        let branch = ["z9hG4bK", &self.marked_token()].concat();
         let domain = &self.config.domain;
         let via = match self.kind_of(hop) {
             HopKind::WebSocket => format!(
                 "SIP/2.0/{} {domain};branch={branch}",
                 if self.services.identity.web_secure { "WSS" } else { "WS" }
             ),
+            HopKind::Node(at) => format!("SIP/2.0/TLS {at};branch={branch}"),
             HopKind::Server(UriTransport::Udp, to) => [
                 "SIP/2.0/UDP ",
                 &self.sent_by(hop, to, UriTransport::Udp).to_string(),
@@ -343,6 +369,7 @@ impl CallContext<'_> {
             Hop::Udp(to) | Hop::UdpFrom(to, _) => HopKind::Server(UriTransport::Udp, to),
             Hop::Tcp(to) => HopKind::Server(UriTransport::Tcp, to),
             Hop::Tls(to, _) => HopKind::Server(UriTransport::Tls, to),
+            Hop::Node(_) => HopKind::Node(self.advertised()),
             Hop::Suspended => HopKind::WebSocket,
             Hop::Flow(flow) => match self.services.flows.get(&flow) {
                 Some(f) if f.kind == FlowKind::Tcp => HopKind::Server(UriTransport::Tcp, f.remote),
@@ -350,6 +377,12 @@ impl CallContext<'_> {
                 _ => HopKind::WebSocket,
             },
         }
+    }
+
+    /// Where the other nodes of the cluster reach this one.
+    fn advertised(&self) -> SocketAddr {
+        let own = self.services.cluster.as_ref().map(Cluster::advertise);
+        own.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// Which media addresses peers may name.
@@ -412,6 +445,7 @@ impl CallContext<'_> {
     pub(crate) fn contact(&self, hop: Hop, user: &str) -> String {
         match self.kind_of(hop) {
             HopKind::WebSocket => format!("<sip:{user}@{};transport=ws>", self.config.domain),
+            HopKind::Node(at) => format!("<sip:{user}@{at};transport=tls>"),
             HopKind::Server(UriTransport::Udp, to) => {
                 ["<sip:", user, "@", &self.sent_by(hop, to, UriTransport::Udp).to_string(), ">"]
                     .concat()
@@ -429,4 +463,6 @@ impl CallContext<'_> {
 enum HopKind {
     WebSocket,
     Server(UriTransport, SocketAddr),
+    /// Another node; where it reaches us.
+    Node(SocketAddr),
 }

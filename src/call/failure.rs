@@ -66,12 +66,14 @@ impl Call {
             let Some(branch) = self.branch_mut(id) else { return };
             let (others, breadth) = (std::mem::take(&mut branch.alternates), branch.breadth);
             if !others.is_empty() {
-                return self.ring_flow(cx, name, &others, breadth);
+                return self.ring_phone(cx, name, &others, breadth);
             }
         }
         let outcome = match target {
             // Nothing came back from the phone: its connection is gone.
-            BranchTarget::User { .. } if why.code == Code::FLOW_DEAD => Outcome::Unregistered,
+            BranchTarget::User { .. } if matches!(why.code, Code::FLOW_DEAD | Code::NODE_AWAY) => {
+                Outcome::Unregistered
+            }
             _ => Outcome::of_status(why.status),
         };
         self.route.on_refused(outcome, why.clone());

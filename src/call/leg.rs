@@ -191,7 +191,7 @@ impl Leg {
             end,
             hop,
             signalling: cx.remote_ip(hop).or(Some(remote_ip)),
-            local_tag: cx.token(),
+            local_tag: cx.marked_token(),
             dialog: None,
             former: Vec::new(),
             first_client: ClientId(0),

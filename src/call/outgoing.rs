@@ -7,7 +7,7 @@ use super::{Call, CallContext, CallTimer, codec_policy};
 use crate::cdr::Party;
 use crate::errors::Code;
 use crate::media::LegId;
-use crate::registrar::Binding;
+use crate::registrar::Way;
 use crate::resolver::{Destination, Located};
 use crate::sip::digest::Answering;
 use crate::sip::status::Refusal;
@@ -63,31 +63,22 @@ impl Call {
         self.add_branch(cx, target, Party::Trunk(name.to_owned()), hop, ip);
     }
 
-    /// Rings one phone of a user; `flows` are its ways, the best first.
-    pub(super) fn ring_flow(
+    /// Rings one phone of a user; `ways` lead to it, the best first.
+    pub(super) fn ring_phone(
         &mut self,
         cx: &mut CallContext<'_>,
         user: &str,
-        flows: &[Binding],
+        ways: &[Way],
         breadth: u32,
     ) {
-        let Some((binding, others)) = flows.split_first() else { return };
+        let Some((way, others)) = ways.split_first() else { return };
         let target = BranchTarget::User {
             name: user.to_owned(),
-            contact: binding.contact.clone(),
-            path: binding.path.clone(),
+            contact: way.contact.clone(),
+            path: way.path.clone(),
         };
-        let party = Party::User {
-            name: user.to_owned(),
-            instance: binding.instance.as_ref().map(|i| i.0.clone()),
-        };
-        let id = self.add_branch(
-            cx,
-            target,
-            party,
-            Hop::Flow(binding.flow),
-            IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        );
+        let party = Party::User { name: user.to_owned(), instance: way.instance.clone() };
+        let id = self.add_branch(cx, target, party, way.hop, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         if let Some(branch) = self.branch_mut(id) {
             branch.breadth = breadth;
             branch.alternates = others.to_vec();
@@ -198,11 +189,14 @@ impl Call {
     fn watch_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let silent = self.route.silent_after();
-        let Some(branch) =
-            self.branch_mut(id).filter(|b| matches!(b.target, BranchTarget::Trunk { .. }))
-        else {
+        let Some(branch) = self.branch_mut(id) else { return };
+        if matches!(branch.leg.hop, Hop::Node(_)) {
+            // A node that lives says 100 at once.
+            return cx.arm(call, CallTimer::Silent(id), HOP_TIME);
+        }
+        if !matches!(branch.target, BranchTarget::Trunk { .. }) {
             return;
-        };
+        }
         let share =
             (!branch.hops.is_empty()).then(|| (T1X64 / branch.hops_found.max(1)).max(HOP_TIME));
         if let Some(after) = silent.into_iter().chain(share).min() {

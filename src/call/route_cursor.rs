@@ -6,9 +6,9 @@
 //! - Every walk ends: `goto` steps and redirections are counted, and each step is taken once.
 //! - The refusal kept is the best seen since the route began (RFC 3261 §16.7 step 6).
 
-use crate::dialplan::{Outcome, Outcomes, Route, Step};
+use crate::dialplan::{DialOrder, Outcome, Outcomes, Route, Step, Target};
 use crate::errors::Code;
-use crate::registrar::Binding;
+use crate::registrar::Way;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
@@ -31,7 +31,15 @@ pub(super) const UNCONDITIONAL: &str = "unconditional";
 pub(super) const UNKNOWN: &str = "unknown";
 
 /// A phone to ring: its user, and its ways, the best first.
-pub(crate) type RingTarget = (String, Vec<Binding>);
+pub(crate) type RingTarget = (String, Vec<Way>);
+
+/// A ring step, while the store is asked where its users are.
+#[derive(Clone, Debug)]
+pub(super) struct RingStep {
+    pub(super) targets: Vec<Target>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) order: DialOrder,
+}
 
 /// A step to come, and the number it is for if that is not the call's.
 pub(crate) type PlannedStep = (Step, Option<String>);
@@ -97,6 +105,10 @@ pub(crate) struct RouteCursor {
     rounds: VecDeque<Vec<RingTarget>>,
     /// A web application is asked for the next steps.
     asking: bool,
+    /// The store is asked where the users of this ring step are.
+    locating: Option<RingStep>,
+    /// Questions that the store was asked.
+    asked: u32,
     /// `goto` steps taken.
     gotos: u8,
     /// Redirections followed, the oldest first.
@@ -202,6 +214,7 @@ impl RouteCursor {
     pub(super) fn drop_step(&mut self) {
         self.trunks_left.clear();
         self.rounds.clear();
+        self.locating = None;
     }
 
     /// Takes the next step.
@@ -292,6 +305,23 @@ impl RouteCursor {
             Some(before) => Refusal::new(status, format!("{}; {by}", before.why)).code(before.code),
             None => Refusal::new(status, by),
         }
+    }
+
+    /// The store is asked where the users of a ring step are; returns the question's number.
+    pub(super) fn locate(&mut self, step: RingStep) -> u32 {
+        self.locating = Some(step);
+        self.asked += 1;
+        self.asked
+    }
+
+    /// The number of the newest question to the store.
+    pub(super) fn asked(&self) -> u32 {
+        self.asked
+    }
+
+    /// The ring step that waits for the answer to this question; it does not any more.
+    pub(super) fn take_located(&mut self, ask: u32) -> Option<RingStep> {
+        self.locating.take_if(|_| ask == self.asked)
     }
 
     /// Begins a ring step with these rounds. False: there is nobody to ring.

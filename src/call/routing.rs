@@ -1,14 +1,16 @@
 //! The route's steps, one after the other.
 
-use super::route_cursor::{NextRound, NextStep, rounds};
+use super::route_cursor::{NextRound, NextStep, RingStep, rounds};
 use super::{
     Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Output, Party, Question,
 };
+use crate::cluster::LOCATE;
+use crate::cluster::store::LocatedUsers;
 use crate::dialplan::{Attempt, DialOrder, Outcome, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::player::{PlaySource, chime};
-use crate::registrar::{Binding, phones};
+use crate::registrar::{Way, phones};
 use crate::sip::preferences::Preferences;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
@@ -18,6 +20,22 @@ use std::time::Duration;
 
 /// Longest an unanswered caller is played to.
 const EARLY_PROMPT: Duration = Duration::from_secs(180);
+/// Most users of one step that the store is asked for.
+const MAX_LOCATED: usize = 10;
+
+/// The ways to a user: those of this node, else those at others.
+fn ways(cx: &CallContext<'_>, user: &str, found: &LocatedUsers) -> Vec<Way> {
+    let here = cx.services.registrar.bindings(cx.now, user);
+    if !here.is_empty() {
+        return here.into_iter().map(Way::from).collect();
+    }
+    let found = found.iter().flatten().find(|(name, _)| name == user);
+    let Some((cluster, (_, found))) = cx.services.cluster.as_ref().zip(found) else {
+        return Vec::new();
+    };
+    cluster.ways(cx.moment(), user, found)
+}
+
 impl Call {
     /// Starts the next step, or ends the call with the best refusal seen.
     pub(super) fn next_step(&mut self, cx: &mut CallContext<'_>) {
@@ -46,7 +64,9 @@ impl Call {
                 self.route.begin_dial(trunks, to, timeout);
                 self.next_trunk(cx);
             }
-            Step::Ring { targets, timeout, order } => self.ring(cx, &targets, timeout, order),
+            Step::Ring { targets, timeout, order } => {
+                self.ring(cx, RingStep { targets, timeout, order })
+            }
             Step::Play(name) => self.play(cx, &name),
             Step::Tone(hz) => self.builtin(cx, |session, end| WorkerCommand::Play {
                 session,
@@ -190,28 +210,62 @@ impl Call {
         Ok(())
     }
 
-    fn ring(
-        &mut self,
-        cx: &mut CallContext<'_>,
-        targets: &[Target],
-        timeout: Option<Duration>,
-        order: DialOrder,
-    ) {
+    fn ring(&mut self, cx: &mut CallContext<'_>, step: RingStep) {
+        let elsewhere = self.users_elsewhere(cx, &step.targets);
+        if elsewhere.is_empty() {
+            return self.ring_found(cx, step, &Ok(Vec::new()));
+        }
+        if let Some(why) = cx.services.cluster.as_ref().and_then(|c| c.cannot_ask(cx.now)) {
+            return self.ring_found(cx, step, &Err(why));
+        }
+        let ask = self.route.locate(step);
+        cx.arm(self.id, CallTimer::Locate, LOCATE);
+        let (call, users, limit) = (self.id, elsewhere, LOCATE);
+        cx.out.push(Output::Ask(Question::Locate { call, ask, users, limit }));
+    }
+
+    /// Those a step rings who have nothing at this node, where there are others.
+    fn users_elsewhere(&self, cx: &CallContext<'_>, targets: &[Target]) -> Vec<String> {
+        if cx.services.cluster.is_none() {
+            return Vec::new();
+        }
+        let users = targets.iter().filter_map(|target| self.user_of(cx, target));
+        let none = |user: &String| cx.services.registrar.bindings(cx.now, user).is_empty();
+        users.filter(none).take(MAX_LOCATED).collect()
+    }
+
+    /// The store answered question `ask`, or cannot; an answer nobody waits for is none.
+    pub(crate) fn located(&mut self, cx: &mut CallContext<'_>, ask: u32, found: &LocatedUsers) {
+        let Some(step) = self.route.take_located(ask) else { return };
+        cx.disarm(self.id, CallTimer::Locate);
+        if self.state == CallPhase::Routing {
+            self.ring_found(cx, step, found);
+        }
+    }
+
+    /// It said nothing in time.
+    pub(super) fn not_located(&mut self, cx: &mut CallContext<'_>) {
+        let why = format!("the store did not answer within {} ms", LOCATE.as_millis());
+        self.located(cx, self.route.asked(), &Err(why));
+    }
+
+    fn ring_found(&mut self, cx: &mut CallContext<'_>, step: RingStep, found: &LocatedUsers) {
+        let RingStep { targets, timeout, order } = step;
         let (mut in_turn, mut together) = (Vec::new(), Vec::new());
         let (invite, mut unwanted) = (self.uas.invite().clone(), false);
         let preferences = Preferences::of(&invite);
-        for target in targets {
+        for target in &targets {
             let Some(user) = self.user_of(cx, target) else { continue };
             // A caller is not rung on the phone the call comes from.
-            let own = |b: &Binding| self.caller.hop == Hop::Flow(b.flow);
-            let others =
-                cx.services.registrar.bindings(cx.now, &user).into_iter().filter(|b| !own(b));
-            let (bindings, refused): (Vec<Binding>, Vec<Binding>) =
-                others.partition(|b| preferences.allow(&b.features));
+            let here = |way: &Way| matches!(way.hop, Hop::Flow(_));
+            let own = |way: &Way| here(way) && self.caller.hop == way.hop;
+            let others = ways(cx, &user, found).into_iter().filter(|way| !own(way));
+            let (wanted, refused): (Vec<Way>, Vec<Way>) =
+                others.partition(|way| preferences.allow(&way.features));
             unwanted |= !refused.is_empty();
-            let wanted = phones(bindings, self.route.wanted_instance())
+            let wanted = phones(wanted, self.route.wanted_instance())
                 .into_iter()
-                .map(|(q, flows)| (q, (user.clone(), flows)));
+                .map(|(q, ways)| (q, (user.clone(), ways)));
             if order == DialOrder::InTurn {
                 in_turn.extend(rounds(wanted.collect()));
             } else {
@@ -221,19 +275,36 @@ impl Call {
         in_turn.extend(rounds(together));
         if !self.route.begin_ring(in_turn, timeout, &invite) {
             let names: Vec<String> = targets.iter().map(Target::to_string).collect();
-            let why = if unwanted {
-                "the caller wants none of the phones (Accept-Contact, Reject-Contact) of"
-            } else {
-                "nobody is registered for"
-            };
-            let why = format!("{why} {}", names.join(", "));
-            cx.note(Event::NobodyThere { call: self.id, why: why.clone() });
-            self.cdr.nobody_there.get_or_insert_with(|| why.clone());
-            let why = Refusal::new(480, why).code(Code::NOT_REGISTERED);
-            self.route.on_missed(Outcome::Unregistered, why);
-            return self.next_step(cx);
+            return self.nobody_there(cx, &names.join(", "), unwanted, found.as_ref().err());
         }
         self.next_round(cx);
+    }
+
+    /// Nobody can be rung; `unknown` says why it is not known whether there is somebody.
+    fn nobody_there(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        names: &str,
+        unwanted: bool,
+        unknown: Option<&String>,
+    ) {
+        let (code, why) = match unknown {
+            _ if unwanted => (
+                Code::NOT_REGISTERED,
+                format!(
+                    "the caller wants none of the phones (Accept-Contact, Reject-Contact) of {names}"
+                ),
+            ),
+            Some(why) => (
+                Code::STORE_AWAY,
+                format!("nobody is registered at this node for {names}, and {why}"),
+            ),
+            None => (Code::NOT_REGISTERED, format!("nobody is registered for {names}")),
+        };
+        cx.note(Event::NobodyThere { call: self.id, code, why: why.clone() });
+        self.cdr.nobody_there.get_or_insert_with(|| (code, why.clone()));
+        self.route.on_missed(Outcome::Unregistered, Refusal::new(480, why).code(code));
+        self.next_step(cx);
     }
 
     fn user_of(&self, cx: &CallContext<'_>, target: &Target) -> Option<String> {
@@ -251,8 +322,8 @@ impl Call {
         match self.route.next_round() {
             NextRound::Ring { phones, share } => {
                 cx.arm(self.id, CallTimer::Ring, self.route.step_time());
-                for (user, flows) in phones {
-                    self.ring_flow(cx, &user, &flows, share);
+                for (user, ways) in phones {
+                    self.ring_phone(cx, &user, &ways, share);
                 }
             }
             NextRound::TooBroad => {

@@ -4,6 +4,7 @@ use super::CallId;
 use super::context::{CallTimer, DnsWaiter, TransactionUser};
 use super::reach::Reach;
 use crate::brakes::Brakes;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::flow::FlowState;
 use crate::ids::IdMap;
@@ -14,6 +15,7 @@ use crate::sip::transaction::{ClientId, Flow, Transactions};
 use crate::timers::Timers;
 use crate::trunk::Trunks;
 use rand_chacha::ChaCha20Rng;
+use rand_core::RngCore;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -70,6 +72,8 @@ pub struct Services {
     pub timers: Timers<(CallId, CallTimer)>,
     /// Who is where.
     pub registrar: Registrar,
+    /// The other nodes, where there is a cluster.
+    pub cluster: Option<Cluster>,
     /// How often each user and source may do what reaches others.
     pub brakes: Brakes,
     /// The state of each.
@@ -98,9 +102,13 @@ impl Services {
         now: Instant,
         config: &Config,
         identity: NodeIdentity,
-        random: ChaCha20Rng,
+        mut random: ChaCha20Rng,
     ) -> Services {
+        // Later processes have greater ones.
+        let epoch = identity.unix << 24 | u64::from(random.next_u32() >> 8);
+        let cluster = config.cluster.as_ref().map(|c| Cluster::new(now, c, epoch));
         Services {
+            cluster,
             identity,
             started: now,
             transactions: Transactions::default(),

@@ -115,7 +115,7 @@ impl Call {
         (leg.flow_lost, leg.page_left) = (true, page_left);
         leg.path.flow_lost_at = Some(now);
         if let Some(flow) = leg.successor.filter(|f| cx.services.flows.contains_key(f)) {
-            self.take_up(cx, end, flow);
+            self.take_up(cx, end, Hop::Flow(flow));
             return self.probe(cx, end);
         }
         if rings {
@@ -137,7 +137,7 @@ impl Call {
         let Some(leg) = self.leg_mut(end).filter(|l| l.hop != Hop::Flow(flow)) else { return };
         if leg.path.is_silent() {
             // Its media is gone too: it has moved.
-            self.take_up(cx, end, flow);
+            self.take_up(cx, end, Hop::Flow(flow));
             return self.probe(cx, end);
         }
         (leg.successor, leg.probe) = (Some(flow), None);
@@ -155,7 +155,7 @@ impl Call {
                 if let Hop::Flow(dead) = leg.hop {
                     cx.close_flow(dead);
                 }
-                self.take_up(cx, end, flow);
+                self.take_up(cx, end, Hop::Flow(flow));
                 self.probe(cx, end);
             }
             None if leg.flow_lost => {
@@ -216,13 +216,17 @@ impl Call {
 
     /// The leg goes on by another flow of its account. What waits for its browser is sent there
     /// once more: the INVITE it rings for, the answer to the one it made.
-    pub(crate) fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, flow: Flow) {
-        let (call, hop) = (self.id, Hop::Flow(flow));
+    pub(crate) fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
+        let call = self.id;
         cx.disarm(call, CallTimer::FlowGrace(end));
         let signalling = cx.remote_ip(hop);
         let Some(leg) = self.leg_mut(end) else { return };
         (leg.flow_lost, leg.page_left, leg.successor, leg.probe) = (false, false, None, None);
         let talks = leg.dialog.is_some();
+        if matches!(leg.hop, Hop::Node(_)) && leg.hop != hop {
+            // By way of the node it was at.
+            leg.dialog.iter_mut().for_each(|d| d.route_set.clear());
+        }
         leg.hop = hop;
         leg.signalling = signalling.or(leg.signalling);
         leg.dialog.iter_mut().for_each(|d| d.hop = hop);
@@ -279,6 +283,19 @@ impl Call {
         (branch.leg.flow_lost, branch.leg.page_left, branch.leg.successor) = (false, false, None);
         self.send_invite(cx, id);
         true
+    }
+
+    /// The leg goes on by another node: `route` leads there.
+    pub(crate) fn take_up_there(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        hop: Hop,
+        route: &str,
+    ) {
+        self.take_up(cx, end, hop);
+        let dialog = self.leg_mut(end).and_then(|leg| leg.dialog.as_mut());
+        dialog.into_iter().for_each(|d| d.route_set = vec![route.to_owned()]);
     }
 
     /// A browser that rang is back: it rings on, or is told that it need not any more.

@@ -25,6 +25,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{SessionTimer, min_se};
 use crate::sip::status::{Method, Reason, Refusal};
+use crate::sip::transaction::Hop;
 use std::time::Duration;
 
 /// Most targets of one redirection that are looked at.
@@ -129,6 +130,9 @@ impl Branch {
             }
             _ => {
                 let dead = match self.target {
+                    BranchTarget::User { .. } if matches!(self.leg.hop, Hop::Node(_)) => {
+                        Code::NODE_AWAY
+                    }
                     BranchTarget::User { .. } => Code::FLOW_DEAD,
                     BranchTarget::Trunk { .. } | BranchTarget::Joined => Code::UNREACHABLE,
                 };
@@ -150,8 +154,12 @@ impl Branch {
         if !self.hops.is_empty() {
             return BranchOutcome::NextHop;
         }
-        let why = format!("{} gave no sign of life", self.target);
-        self.give_up(cx, call, Refusal::new(408, why).code(Code::UNREACHABLE))
+        let (code, why) = match self.leg.hop {
+            Hop::Node(at) => (Code::NODE_AWAY, format!("the node of {} at {at}", self.target)),
+            _ => (Code::UNREACHABLE, self.target.to_string()),
+        };
+        let why = format!("{why} gave no sign of life");
+        self.give_up(cx, call, Refusal::new(408, why).code(code))
     }
 
     fn give_up(&mut self, cx: &mut CallContext<'_>, call: CallId, why: Refusal) -> BranchOutcome {

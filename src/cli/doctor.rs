@@ -10,8 +10,9 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 use webtrunk::address::is_public;
 use webtrunk::config::check::{WITHOUT_STATE, unusable};
-use webtrunk::config::{Config, WebTls};
+use webtrunk::config::{ClusterSettings, Config, WebTls};
 use webtrunk::private;
+use webtrunk::store::{self, SurveyedNode};
 use webtrunk::transport::stun;
 
 /// How much a finding matters.
@@ -83,6 +84,9 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
     for trunk in config.trunks.values() {
         found.push(resolve(trunk).await);
     }
+    if let Some(settings) = &config.cluster {
+        found.extend(cluster(settings, &config.domain).await);
+    }
     found.push(match config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()) {
         Some(path) => writable(path),
         None => bad(
@@ -100,6 +104,49 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
     } else {
         ExitCode::FAILURE
     }
+}
+
+/// The store, and the nodes that have a lease there.
+async fn cluster(settings: &ClusterSettings, domain: &str) -> Vec<Finding> {
+    let survey = match store::survey(settings, domain).await {
+        Ok(survey) => survey,
+        Err(why) => {
+            let fix = "start it, open its port, correct cluster.store, username and password";
+            return vec![bad("doctor::store", format!("the cluster's store: {why}"), fix)];
+        }
+    };
+    let mut found = vec![match survey.skew {
+        0..=2 => fine("the cluster's store answers, and its clock is this machine's"),
+        skew => bad(
+            "doctor::clock",
+            format!("this machine's clock is {skew} s from the store's"),
+            "run NTP on both: `timedatectl set-ntp true`",
+        ),
+    }];
+    found.extend(survey.nodes.iter().map(|node| surveyed(settings, node)));
+    found
+}
+
+fn surveyed(settings: &ClusterSettings, node: &SurveyedNode) -> Finding {
+    let code = "doctor::cluster";
+    let name = &node.name;
+    let Some((at, version)) = &node.lease else {
+        let fix = "set the same cluster.key on all nodes";
+        return bad(code, format!("node {name} has another key"), fix);
+    };
+    if *name == settings.node && *at != settings.advertise {
+        let fix = "give each node a name of its own: cluster.node";
+        return bad(code, format!("another machine, at {at}, is node {name} too"), fix);
+    }
+    if let Some(why) = &node.unreachable {
+        let fix = "open its cluster.listen port to this machine, and correct its cluster.advertise";
+        return bad(code, format!("node {name} cannot be reached at {at}: {why}"), fix);
+    }
+    if version != env!("CARGO_PKG_VERSION") {
+        let fix = "two versions work side by side while they are updated; update the rest";
+        return bad(code, format!("node {name} runs version {version}"), fix);
+    }
+    fine(format!("node {name} is reached at {at}"))
 }
 
 fn addresses(config: &Config) -> Finding {

@@ -216,6 +216,31 @@ pub(crate) async fn registrations(
     Ok(ExitCode::SUCCESS)
 }
 
+pub(crate) async fn nodes(client: &ApiClient, output: OutputFormat) -> anyhow::Result<ExitCode> {
+    let yes = |n: &Value, key: &str| if n[key] == true { "yes" } else { "" }.to_owned();
+    let columns = [
+        Column::new("NODE", |n| text(n, "node")),
+        Column::new("STATE", |n| text(n, "state")),
+        Column::new("LEASE", |n| {
+            n["lease_s"].as_f64().map_or("-".into(), |left| format!("{left:.1} s"))
+        }),
+        Column::new("CALLS", |n| text(n, "calls")),
+        Column::new("LEFT", |n| text(n, "calls_left")),
+        Column::new("REGISTRATIONS", |n| text(n, "registrations")),
+        Column::new("DRAINING", move |n| yes(n, "draining")),
+        Column::new("THIS", move |n| yes(n, "this")),
+        Column::new("VERSION", |n| text(n, "version")).optional(1),
+        Column::new("ADDRESS", |n| text(n, "address")).cut_to(20),
+    ];
+    print::list(
+        &client.get("/nodes").await?,
+        output,
+        &columns,
+        "this gateway is alone; [cluster] makes it one of several",
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
 #[derive(clap::Subcommand)]
 pub(crate) enum TrunksCommand {
     /// List their state (the default)

@@ -2,6 +2,7 @@
 
 mod around;
 pub mod certificates;
+mod cluster;
 mod hosts;
 mod names;
 mod operators;
@@ -259,6 +260,7 @@ impl Check {
             udp,
             tcp,
             sip,
+            cluster: self.cluster(f.cluster),
             media,
             limits,
             fraud: self.fraud(f.fraud),

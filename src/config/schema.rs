@@ -3,10 +3,12 @@
 //! What is said of a key here is what its user reads: `webtrunk schema` and the reference in the
 //! book are made of it.
 
+mod cluster;
 mod dialplan;
 mod peers;
 mod spanned;
 
+pub(crate) use cluster::Cluster;
 pub(crate) use dialplan::{Case, Dialplan, Echo, Hours, OneOrMany, Route, RouteAnswer, Step};
 pub(crate) use peers::{Certificate, Nat, Register, Trunk, TrunkTls, User};
 pub(crate) use spanned::Spanned;
@@ -28,6 +30,8 @@ pub(crate) struct File {
     pub web: Web,
     /// SIP on the trunk side, and settings of SIP as a whole.
     pub sip: Sip,
+    /// Several gateways as one, with a store.
+    pub cluster: Option<Spanned<Cluster>>,
     /// Codecs, ports and threads of the media.
     pub media: Media,
     /// Limits on calls, texts and connections. A refusal names the limit it is for.

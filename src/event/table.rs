@@ -407,9 +407,67 @@ events! {
         text(f): write!(f, "skips trunk {trunk}: it has its {limit} calls"),
     }
 
+    /// Another node of the cluster has a lease.
+    NodeUp { node: String } {
+        call: None, level: Info, code: Code::FINE,
+        class: Some(LineClass::of("node up", Code::FINE, node)),
+        api: { EventKind::NodeUp => Data::Json(json!({ "node": node })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "node {node} is there"),
+    }
+
+    NodeDown { node: String } {
+        call: None, level: Warn, code: Code::NODE_AWAY,
+        class: Some(LineClass::of("node down", Code::NODE_AWAY, node)),
+        api: { EventKind::NodeDown => Data::Json(json!({ "node": node })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "node {node} is gone: its lease was not renewed"),
+    }
+
+    StoreAway { why: String } {
+        call: None, level: Warn, code: Code::STORE_AWAY,
+        class: Some(LineClass::new("store away", Code::STORE_AWAY)),
+        api: { EventKind::StoreAway => Data::Json(json!({ "why": why })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "the store of the cluster is away: {}", brief(why)),
+    }
+
+    StoreBack { away: Duration } {
+        call: None, level: Info, code: Code::FINE,
+        class: Some(LineClass::new("store back", Code::FINE)),
+        api: { EventKind::StoreBack => Data::Json(json!({ "away_s": away.as_secs() })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "the store of the cluster is back after {} s", away.as_secs()),
+    }
+
+    /// Another process has this node's name, so it does not join.
+    NodeNameTaken { node: String, by: String } {
+        call: None, level: Error, code: Code::NODE_NAME,
+        class: Some(LineClass::new("name taken", Code::NODE_NAME)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "this node does not join: another process, at {by}, is node {node}"),
+    }
+
+    ClockSkew { seconds: u64 } {
+        call: None, level: Warn, code: Code::CLOCK,
+        class: Some(LineClass::new("clock", Code::CLOCK)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "this machine's clock is {seconds} s from the store's"),
+    }
+
+    OtherClusterKey { node: String } {
+        call: None, level: Warn, code: Code::CLUSTER_KEY,
+        class: Some(LineClass::new("other key", Code::CLUSTER_KEY)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "node {} has another cluster.key, or is of another cluster", brief(node)),
+    }
+
     /// A `ring` step found no phone to ring.
-    NobodyThere { call: CallId, why: String } {
-        call: Some(*call), level: Info, code: Code::NOT_REGISTERED,
+    NobodyThere { call: CallId, code: Code, why: String } {
+        call: Some(*call), level: Info, code: *code,
         class: None,
         api: {},
         counted: Counted::Nothing,

@@ -35,6 +35,9 @@ impl Gateway {
         {
             return;
         }
+        if self.pass_through(turn, hop, &message) {
+            return;
+        }
         if !message.is_request() {
             // One that is ours by its branch is never dropped for what else is wrong with it:
             // whoever waits for it decides what it is good for.
@@ -74,8 +77,11 @@ impl Gateway {
         message: &Message,
     ) -> Screening {
         let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
-        let stranger =
-            !browser && self.trunk_of(remote).is_none() && !self.is_peer_in_dialog(remote, message);
+        let node = matches!(hop, Hop::Node(_));
+        let stranger = !browser
+            && !node
+            && self.trunk_of(remote).is_none()
+            && !self.is_peer_in_dialog(remote, message);
         if !browser && message.method() == Method::Register && self.accepts_strangers() {
             if let Err(e) = message.check() {
                 return Screening::Refuse(Refusal::new(e.status, e.to_string()));
@@ -108,6 +114,9 @@ impl Gateway {
         }
         if message.to().is_some_and(|t| t.tag().is_some()) {
             return self.screen_in_dialog(turn, hop, remote, message);
+        }
+        if node {
+            return Screening::Refuse(Refusal::new(403, "nodes begin nothing at one another"));
         }
         if let Some(refused) = self.screen_load(turn, hop, remote, message) {
             return Screening::Refuse(refused);
@@ -363,7 +372,7 @@ impl Gateway {
             Hop::Udp(remote) | Hop::UdpFrom(remote, _) | Hop::Tcp(remote) | Hop::Tls(remote, _) => {
                 self.trunk_of(remote).map(RequestSource::Trunk)
             }
-            Hop::Suspended => None,
+            Hop::Node(_) | Hop::Suspended => None,
         }
     }
 
@@ -440,7 +449,7 @@ fn validate(message: &Message) -> Option<Refusal> {
 /// Whether a message on `hop` came from where `expected` goes.
 pub(super) fn same_source(expected: Hop, hop: Hop, remote: SocketAddr) -> bool {
     match expected {
-        Hop::Flow(_) | Hop::Suspended => expected == hop,
+        Hop::Flow(_) | Hop::Node(_) | Hop::Suspended => expected == hop,
         Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip() == remote.ip(),
     }
 }

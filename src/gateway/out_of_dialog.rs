@@ -367,6 +367,7 @@ impl Gateway {
 
     /// A user's bindings changed: who watches it hears, and subscriptions over dead flows end.
     pub(super) fn registration_changed(&mut self, turn: &mut Turn<'_>, user: &str) {
+        self.services.cluster.iter_mut().for_each(|cluster| cluster.touch(user));
         let alive =
             |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self

@@ -5,6 +5,7 @@
 //! account, whether it registers or not. Nobody else learns that there is such a dialog.
 
 use super::dispatch::same_source;
+use super::edge::{PassedFor, passed_for};
 use super::turn::{Incoming, RequestSource, Screening};
 use super::{Gateway, Turn};
 use crate::call::CallId;
@@ -27,6 +28,8 @@ enum Owner {
     Here(CallId, LegId),
     /// It came by another flow, and counts if that is this user's.
     Account(CallId, LegId, String),
+    /// Its browser came back to another node, to which this route leads.
+    Elsewhere(CallId, LegId, String),
     Nobody,
 }
 
@@ -42,6 +45,10 @@ impl Gateway {
             return Owner::Nobody;
         };
         let Some(dialog) = call.dialog_for(end, message) else { return Owner::Nobody };
+        if let Hop::Node(_) = hop {
+            let passed = passed_for(message);
+            return passed.map_or(Owner::Nobody, |passed| self.owner_at(hop, id, end, &passed));
+        }
         match (call.party_of(end), self.kind_of(hop)) {
             _ if same_source(dialog.hop, hop, remote) => Owner::Here(id, end),
             (Some(Party::Trunk(name)), _) if self.trunk_of(remote).as_ref() == Some(name) => {
@@ -49,6 +56,32 @@ impl Gateway {
             }
             (Some(Party::User { name, .. }), Some(FlowKind::WebSocket)) => {
                 Owner::Account(id, end, name.clone())
+            }
+            _ => Owner::Nobody,
+        }
+    }
+
+    /// The owner of a message that another node got and passed on: it says whose it is.
+    fn owner_at(&self, hop: Hop, id: CallId, end: LegId, passed: &PassedFor) -> Owner {
+        let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
+        match (leg.map(|leg| (&leg.party, leg.account.as_deref())), passed) {
+            (Some((Party::Trunk(own), _)), PassedFor::Trunk(name)) if own == name => {
+                Owner::Here(id, end)
+            }
+            (Some((Party::User { name, .. }, account)), PassedFor::User { user, route })
+                if name == user =>
+            {
+                if self.calls.get(id).and_then(|call| call.hop_of(end)) == Some(hop) {
+                    return Owner::Here(id, end);
+                }
+                // A login by token is of its node alone.
+                let place = |user: &crate::config::User| (user.context.clone(), user.did.clone());
+                let written = self.config.users.get(user).map(|user| place(user));
+                if written.is_some() && written == account.map(place) {
+                    Owner::Elsewhere(id, end, route.clone())
+                } else {
+                    Owner::Nobody
+                }
             }
             _ => Owner::Nobody,
         }
@@ -71,7 +104,7 @@ impl Gateway {
         message: &Message,
     ) -> Screening {
         match (self.owner_of(hop, message), hop) {
-            (Owner::Here(..), _) => Screening::Proceed,
+            (Owner::Here(..) | Owner::Elsewhere(..), _) => Screening::Proceed,
             (Owner::Account(_, _, user), Hop::Flow(flow)) => {
                 let other = |f: &FlowState| f.user.as_ref() != Some(&user);
                 if self.identity_of(turn.now, flow).is_some_and(other) {
@@ -130,7 +163,7 @@ impl Gateway {
     ) -> bool {
         let here = self.calls.get(id).and_then(|call| call.hop_of(end)) == Some(Hop::Flow(flow));
         if !here && self.is_account_of(turn.now, id, end, flow) {
-            self.with_call(turn, id, |call, cx| call.take_up(cx, end, flow));
+            self.with_call(turn, id, |call, cx| call.take_up(cx, end, Hop::Flow(flow)));
             return true;
         }
         here
@@ -224,6 +257,10 @@ impl Gateway {
             (Owner::Account(call, end, _), Hop::Flow(flow)) => {
                 self.take_up(turn, call, end, flow).then_some((call, end))
             }
+            (Owner::Elsewhere(call, end, route), _) => {
+                self.with_call(turn, call, |call, cx| call.take_up_there(cx, end, hop, &route));
+                Some((call, end))
+            }
             _ => None,
         }
     }
@@ -253,7 +290,7 @@ impl Gateway {
                     if call.ring_anew(cx, end, binding) {
                         return;
                     }
-                    call.take_up(cx, end, flow);
+                    call.take_up(cx, end, Hop::Flow(flow));
                     call.probe(cx, end);
                 } else {
                     call.supersede(cx, end, flow);

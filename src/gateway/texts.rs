@@ -9,7 +9,7 @@ use crate::config::{Trunk, User};
 use crate::dialplan::{Attempt, Outcome, Outcomes, Permits, Route, Step, Target};
 use crate::errors::Code;
 use crate::hex::token;
-use crate::registrar::phones;
+use crate::registrar::{Way, phones};
 use crate::sip::build::{MessageWriter, name_addr};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -302,13 +302,14 @@ impl Gateway {
         let mut found = Vec::new();
         for user in targets.iter().filter_map(user_of) {
             let to = format!("sip:{}@{}", escape_user(&user), self.config.domain);
-            let phones = phones(self.services.registrar.bindings(now, &user), None);
-            let bindings = phones.into_iter().filter_map(|(_, flows)| flows.into_iter().next());
-            found.extend(bindings.map(|b| TextTarget {
-                hop: Hop::Flow(b.flow),
-                uri: b.contact,
+            let bindings = self.services.registrar.bindings(now, &user);
+            let phones = phones(bindings.into_iter().map(Way::from).collect(), None);
+            let ways = phones.into_iter().filter_map(|(_, ways)| ways.into_iter().next());
+            found.extend(ways.map(|way| TextTarget {
+                hop: way.hop,
+                uri: way.contact,
                 to: to.clone(),
-                path: b.path,
+                path: way.path,
                 trunk: None,
             }));
         }

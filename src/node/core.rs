@@ -24,9 +24,11 @@ use crate::log_limit::{self, Level, LineClass};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use crate::state::State;
 use crate::state::checkpoints::{CheckpointEntry, Slot};
+use crate::store::Store;
 use crate::telemetry::Exporter;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
+use crate::transport::nodes::{self, NodeTls};
 use crate::transport::tcp::Secure;
 use crate::transport::{
     Arrival, CONNECTION_QUEUE, FlowTask, Inbox, Queued, Reloaded, WorkTurn, for_socket, tcp, udp,
@@ -79,6 +81,8 @@ pub(super) struct Core {
     pub(super) connections: HashMap<Hop, mpsc::Sender<Bytes>>,
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
     pub(super) dns: Dns,
+    /// The store and the other nodes, where there is a cluster.
+    pub(super) links: Option<ClusterLinks>,
     pub(super) journal: Option<Journal>,
     /// Held for as long as the core runs: no other process may have the directory meanwhile.
     pub(super) state: State,
@@ -111,6 +115,13 @@ pub enum CoreEnd {
     Stopped,
     /// Another process has the calls.
     HandedOver,
+}
+
+/// What leads to the rest of a cluster.
+#[derive(Clone)]
+pub(super) struct ClusterLinks {
+    pub(super) store: Store,
+    pub(super) tls: NodeTls,
 }
 
 /// What begins a turn.
@@ -446,6 +457,12 @@ impl Core {
             Output::Ask(Question::Route { call, hook, body, limit }) => {
                 self.ask_route(call, hook, body, limit)
             }
+            Output::Ask(Question::Locate { call, ask, users, .. }) => {
+                self.links.iter().for_each(|links| links.store.locate(call, ask, users.clone()))
+            }
+            Output::Store(command) => {
+                self.links.iter().for_each(|links| links.store.command(command.clone()))
+            }
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Event(note) => self.tell_event(note),
@@ -574,12 +591,28 @@ impl Core {
                 }
             }
             Hop::Tcp(to) => self.send_connected(hop, to, None, bytes),
+            Hop::Node(to) => self.send_to_node(to, bytes),
             // The gateway keeps those.
             Hop::Suspended => {}
             Hop::Tls(to, number) => {
                 let secure = self.tls_trunks.get(&number).cloned();
                 self.send_connected(hop, to, secure, bytes);
             }
+        }
+    }
+
+    fn send_to_node(&mut self, to: SocketAddr, bytes: Bytes) {
+        let (hop, Some(links)) = (Hop::Node(to), &self.links) else { return };
+        if self.connections.get(&hop).is_some_and(mpsc::Sender::is_closed) {
+            self.connections.remove(&hop);
+        }
+        let connection = self.connections.entry(hop).or_insert_with(|| {
+            let (send, outbox) = nodes::outbox();
+            nodes::connect(to, links.tls.clone(), outbox, self.inbox.clone());
+            send
+        });
+        if connection.try_send(bytes).is_err() {
+            self.connections.remove(&hop);
         }
     }
 

@@ -62,7 +62,7 @@ fn cause(cdr: &Cdr) -> Diagnosis {
 /// A `ring` step found nobody, and nobody else was reached or even rung: the steps after it tell
 /// the caller so, and are not the cause.
 fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
-    let nobody = cdr.nobody_there.as_deref()?;
+    let (code, nobody) = cdr.nobody_there.as_ref()?;
     let ended_otherwise = matches!(
         cdr.code,
         Code::MEDIA_BUG
@@ -78,10 +78,11 @@ fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
     let then = match cdr.talked() {
         _ if cdr.why.is_empty() => String::new(),
         Some(talked) => format!("; the dialplan answered for {:.1} s", talked.as_secs_f32()),
-        None if cdr.why.starts_with(nobody) => cdr.why[nobody.len()..].to_owned(),
+        None if cdr.why.starts_with(nobody.as_str()) => cdr.why[nobody.len()..].to_owned(),
         None => format!("; then {}", cdr.why),
     };
-    Some(Diagnosis::new(Code::NOT_REGISTERED, Blame::Callee, format!("{nobody}{then}")))
+    let blame = if *code == Code::STORE_AWAY { Blame::Gateway } else { Blame::Callee };
+    Some(Diagnosis::new(*code, blame, format!("{nobody}{then}")))
 }
 
 fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {

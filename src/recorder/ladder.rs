@@ -161,6 +161,9 @@ fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<St
         CallTimer::Ring => {
             "timer: it rang, or was dialled, for as long as the route lets it".to_owned()
         }
+        CallTimer::Locate => {
+            "timer: the store did not say in time at which node the callee is".to_owned()
+        }
         CallTimer::Silent(_) => {
             "timer: no sign of life from the trunk within next_on's silent:…".to_owned()
         }

@@ -128,6 +128,42 @@ impl MessageWriter {
         writer
     }
 
+    /// Starts a copy of a message that is passed on: its first line.
+    pub(crate) fn copy_of(message: &Message) -> MessageWriter {
+        let mut writer = MessageWriter { buf: String::with_capacity(2_048) };
+        let mut out = Sieve(&mut writer.buf);
+        let _ = if message.is_request() {
+            write!(out, "{} {} SIP/2.0", message.method_token(), message.request_uri())
+        } else {
+            write!(out, "SIP/2.0 {} {}", message.status(), message.reason_phrase())
+        };
+        writer.buf.push_str("\r\n");
+        writer
+    }
+
+    /// Adds a header line of a message that is passed on, by its own name where it has one here.
+    pub(crate) fn put_named(&mut self, name: HeaderName, raw: &str, value: &str) {
+        if name == HeaderName::Other {
+            let _ = Sieve(&mut self.buf).write_str(raw);
+            self.line(": ", value);
+        } else {
+            self.put(name, value);
+        }
+    }
+
+    /// Ends a copy; the type of the body stands in its header lines.
+    pub(crate) fn end_copy(self, body: &[u8]) -> Bytes {
+        let mut bytes = self.end_length(body.len()).into_bytes();
+        bytes.extend_from_slice(body);
+        Bytes::from(bytes)
+    }
+
+    fn end_length(mut self, length: usize) -> String {
+        self.put(HeaderName::ContentLength, length);
+        self.buf.push_str("\r\n");
+        self.buf
+    }
+
     /// Adds one header line, without the blank after its name.
     pub(crate) fn put_tight(&mut self, name: HeaderName, value: impl Display) {
         self.buf.push_str(name.as_str());
@@ -170,11 +206,7 @@ impl MessageWriter {
         if !body.is_empty() {
             self.put(HeaderName::ContentType, kind);
         }
-        self.put(HeaderName::ContentLength, body.len());
-        self.buf.push_str("\r\n");
-        let mut bytes = self.buf.into_bytes();
-        bytes.extend_from_slice(body);
-        Bytes::from(bytes)
+        self.end_copy(body)
     }
 }
 

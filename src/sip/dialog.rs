@@ -52,6 +52,7 @@ pub(crate) enum HopSnapshot {
     UdpFrom(SocketAddr, IpAddr),
     Tcp(SocketAddr),
     Tls(SocketAddr),
+    Node(SocketAddr),
 }
 
 impl HopSnapshot {
@@ -63,6 +64,7 @@ impl HopSnapshot {
             Hop::UdpFrom(to, from) => HopSnapshot::UdpFrom(to, from),
             Hop::Tcp(to) => HopSnapshot::Tcp(to),
             Hop::Tls(to, _) => HopSnapshot::Tls(to),
+            Hop::Node(to) => HopSnapshot::Node(to),
         }
     }
 
@@ -74,6 +76,7 @@ impl HopSnapshot {
             (HopSnapshot::UdpFrom(to, from), _) => Hop::UdpFrom(to, from),
             (HopSnapshot::Tcp(to), _) => Hop::Tcp(to),
             (HopSnapshot::Tls(to), Some(trunk)) => Hop::Tls(to, trunk),
+            (HopSnapshot::Node(to), _) => Hop::Node(to),
             (HopSnapshot::Lost, _) | (HopSnapshot::Tls(_), None) => Hop::Suspended,
         }
     }

@@ -51,6 +51,8 @@ pub enum Hop {
     /// A TLS connection, likewise; its certificate must be this trunk's (by its place in the
     /// configuration).
     Tls(SocketAddr, TrunkNumber),
+    /// The node of the cluster that is reached there, by whatever connection there is.
+    Node(SocketAddr),
     /// Nowhere: the flow of a transaction was lost. What it would send is sent when its peer is
     /// back.
     Suspended,
@@ -67,7 +69,8 @@ impl Hop {
             Hop::Udp(address)
             | Hop::UdpFrom(address, _)
             | Hop::Tcp(address)
-            | Hop::Tls(address, _) => Some(address),
+            | Hop::Tls(address, _)
+            | Hop::Node(address) => Some(address),
             Hop::Flow(_) | Hop::Suspended => None,
         }
     }
@@ -101,6 +104,7 @@ impl fmt::Display for Hop {
             Hop::UdpFrom(addr, local) => write!(f, "udp {addr} from {local}"),
             Hop::Tcp(addr) => write!(f, "tcp {addr}"),
             Hop::Tls(addr, _) => write!(f, "tls {addr}"),
+            Hop::Node(addr) => write!(f, "node {addr}"),
             Hop::Suspended => f.write_str("a lost flow"),
         }
     }

@@ -162,7 +162,7 @@ pub(crate) fn connect(
     });
 }
 
-async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     hop: Hop,
     remote: SocketAddr,

@@ -46,7 +46,7 @@ fn expect_only_peers(lab: &Lab, seen: &[Hop], what: &str) {
             Hop::Udp(to) | Hop::UdpFrom(to, _) => {
                 [T1, T2].iter().any(|peer| peer.hop() == Hop::Udp(to))
             }
-            Hop::Tcp(_) | Hop::Tls(..) => false,
+            Hop::Tcp(_) | Hop::Tls(..) | Hop::Node(_) => false,
         };
         assert!(known, "{what}: sent to {hop:?}\n{}", lab.picture());
     }

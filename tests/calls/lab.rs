@@ -305,6 +305,9 @@ impl Lab {
                     self.routes_asked.push((call, body))
                 }
                 Output::Disconnect(hop) => self.disconnected.push(hop),
+                Output::Store(_) | Output::Ask(webtrunk::call::Question::Locate { .. }) => {
+                    unreachable!("there is no cluster")
+                }
             }
         }
         for (session, notice) in answers {
@@ -349,6 +352,7 @@ impl Lab {
             Hop::Flow(Flow(1)) => "alice".to_owned(),
             Hop::Flow(Flow(2)) => "bob".to_owned(),
             Hop::Flow(Flow(n)) => format!("flow {n}"),
+            Hop::Node(_) => unreachable!("there is no cluster"),
             Hop::Suspended => unreachable!("what nobody can get does not leave the gateway"),
             Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _)
                 if a.ip().to_string() == "127.0.0.10" =>

@@ -7,6 +7,7 @@ pub(super) const SHAPES: &[(&str, Fields)] = &[
     ("CONFIG_SERVER", SERVER),
     ("CONFIG_WEB", WEB),
     ("CONFIG_SIP", SIP),
+    ("CONFIG_CLUSTER", CLUSTER),
     ("CONFIG_MEDIA", MEDIA),
     ("CONFIG_LIMITS", LIMITS),
     ("CONFIG_FRAUD", FRAUD),
@@ -27,6 +28,7 @@ const CONFIG: Fields = &[
     ("server", "CONFIG_SERVER", "[server]"),
     ("web", "CONFIG_WEB", "[web]"),
     ("sip", "CONFIG_SIP", "[sip]"),
+    ("cluster", "CONFIG_CLUSTER?", "[cluster]"),
     ("media", "CONFIG_MEDIA", "[media]"),
     ("limits", "CONFIG_LIMITS", "[limits]"),
     ("fraud", "CONFIG_FRAUD", "[fraud]"),
@@ -61,6 +63,13 @@ const SIP: Fields = &[
     ("session_timer_s", "integer?", "the session interval, seconds (RFC 4028)"),
     ("md5", "boolean", "whether MD5 digests are offered"),
     ("sha256", "boolean", "whether SHA-256 digests are offered"),
+];
+const CLUSTER: Fields = &[
+    ("node", "string", "the name of this node"),
+    ("store", "strings", "the store, or its sentinels"),
+    ("sentinel", "string?", "what the sentinels call the primary"),
+    ("listen", "string", "where the other nodes connect"),
+    ("advertise", "string", "where they reach this one"),
 ];
 const MEDIA: Fields = &[
     ("ports", "integers", "the first and the last port of the trunk side"),

@@ -38,6 +38,7 @@ pub(crate) const SHAPES: &[(&str, Fields)] = &[
     ("TRUNK_FAILURE", TRUNK_FAILURE),
     ("TRUNK_REGISTRATION", TRUNK_REGISTRATION),
     ("PROBED", PROBED),
+    ("NODE", NODE),
     ("STATUS", STATUS),
     ("CALL_LIMITS", CALL_LIMITS),
     ("MEMORY", MEMORY),
@@ -206,6 +207,19 @@ const TRUNK_FAILURE: Fields = &[
 const TRUNK_REGISTRATION: Fields =
     &[("registrar", "string", "its address"), ("state", "string", "what became of it, in words")];
 const PROBED: Fields = &[("answered", "boolean", "whether OPTIONS was answered within 4 s")];
+const NODE: Fields = &[
+    ("node", "string", "its name"),
+    ("this", "boolean", "whether it is the node that answers"),
+    ("state", "string", "joined, joining, store away or name taken"),
+    ("lease_s", "number?", "what is left of its lease as this node knows it, seconds"),
+    ("address", "string", "where the others reach it"),
+    ("version", "string", "the version that runs"),
+    ("calls", "integer", "active calls"),
+    ("registrations", "integer", "registrations of users"),
+    ("calls_left", "integer", "calls that it would take"),
+    ("draining", "boolean", "whether it takes no new calls"),
+    ("beats", "integer", "renewals of its lease since it began"),
+];
 const STATUS: Fields = &[
     ("version", "string", "the version that runs"),
     ("domain", "string", "server.domain"),
@@ -347,6 +361,7 @@ pub(crate) const ANSWERS: &[(&str, &str, Answers)] = &[
     ("post", "/trunks/{name}/probe", json!("PROBED", 404)),
     ("post", "/trunks/{name}/enable", json!("TRUNK", 404)),
     ("post", "/trunks/{name}/disable", json!("TRUNK", 404)),
+    ("get", "/nodes", json!("NODE*")),
     ("get", "/status", json!("STATUS")),
     ("post", "/drain", json!("STATUS")),
     ("delete", "/drain", json!("STATUS")),

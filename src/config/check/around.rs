@@ -1,6 +1,7 @@
 //! What `serve`, or the first call, would stumble over: names, ports, folders, numbers.
 
 use super::Check;
+use super::cluster::CLUSTER_LISTEN;
 use crate::config::problem::ConfigProblem;
 use crate::config::schema::{self, Spanned};
 use ipnet::IpNet;
@@ -223,6 +224,7 @@ impl Check {
             self.listener("sip.tls", false, f.sip.tls.as_ref()),
             web,
             self.listener("metrics.listen", false, f.metrics.listen.as_ref()),
+            self.cluster_listener(f),
             f.web.tls.as_ref().and_then(|tls| match tls.as_ref() {
                 schema::Tls::Acme { acme } => {
                     self.listener_of("web.tls.acme.http", false, acme.http.as_ref()?, tls.span())
@@ -244,6 +246,22 @@ impl Check {
             for other in all[n + 1..].iter().filter(|o| one.clashes(o)) {
                 self.clash(one, other);
             }
+        }
+    }
+
+    /// Where the other nodes of a cluster connect.
+    fn cluster_listener(&mut self, f: &schema::File) -> Option<NamedListener> {
+        let at = f.cluster.as_ref()?.get_ref().listen.as_ref();
+        let any = |at: SocketAddr| NamedListener {
+            key: "cluster.listen",
+            udp: false,
+            ip: at.ip(),
+            ports: (at.port(), at.port()),
+            at: None,
+        };
+        match at {
+            Some(at) => self.listener("cluster.listen", false, Some(at)),
+            None => Some(any(CLUSTER_LISTEN)),
         }
     }
 

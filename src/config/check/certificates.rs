@@ -145,7 +145,7 @@ impl Check {
         std::fs::read(self.folder.join(name)).ok()
     }
 
-    fn authority<T>(&mut self, at: &Spanned<T>, name: &str) {
+    pub(super) fn authority<T>(&mut self, at: &Spanned<T>, name: &str) {
         if let Some(pem) = self.pem(name)
             && chain_of(&pem).is_empty()
         {

@@ -1,0 +1,360 @@
+//! Several gateways as one: who the other nodes are, and which users are at them.
+//!
+//! Each node has a lease in a store and owns what it writes there; what it knows itself it never
+//! asks for. Nothing waits for the store: commands go out, answers come in or never do, and a node
+//! that cannot reach it serves its own users as before.
+//! Not here: the store's protocol, and the connections between nodes.
+
+pub(crate) mod keys;
+pub mod lease;
+pub(crate) mod location;
+pub mod store;
+pub(crate) mod token;
+
+use crate::config::ClusterSettings;
+use crate::registrar::{Registrar, Way};
+use keys::ClusterKeys;
+use lease::{Lease, LeaseEvent, Member, NodeLoad};
+use location::Location;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use store::{FoundPointers, StoreAnswer, StoreCommand};
+use token::EdgeToken;
+
+/// How long a call waits for the store to say where a user is.
+pub(crate) const LOCATE: Duration = Duration::from_millis(50);
+
+/// What is asked of the cluster at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    pub now: Instant,
+    /// The wall clock, seconds since 1970.
+    pub unix: u64,
+}
+
+/// This node's part of a cluster.
+pub struct Cluster {
+    keys: ClusterKeys,
+    lease: Lease,
+    location: Location,
+    next: u64,
+    mark: String,
+}
+
+/// What [`Cluster::turn`] leaves to its user.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterWork {
+    pub commands: Vec<StoreCommand>,
+    pub events: Vec<LeaseEvent>,
+}
+
+impl Cluster {
+    /// A node that joins now; `epoch` tells it from an earlier process of the same name.
+    pub(crate) fn new(now: Instant, settings: &ClusterSettings, epoch: u64) -> Cluster {
+        Cluster {
+            keys: ClusterKeys::new(settings.key.reveal()),
+            lease: Lease::new(now, settings, epoch),
+            location: Location::default(),
+            next: 0,
+            mark: lease::mark_of(&settings.node),
+        }
+    }
+
+    /// Where the other nodes reach this one.
+    pub(crate) fn advertise(&self) -> SocketAddr {
+        self.lease.advertise()
+    }
+
+    /// This node's name.
+    pub fn node(&self) -> &str {
+        self.lease.node()
+    }
+
+    /// What this node's tags and branches end with, so that others know whose they are.
+    pub(crate) fn mark(&self) -> &str {
+        &self.mark
+    }
+
+    /// The other node whose tag or branch this is, if it lives.
+    pub(crate) fn bearer(&self, text: &str) -> Option<SocketAddr> {
+        self.lease.bearer(text)
+    }
+
+    /// The bindings of `user` have changed.
+    pub(crate) fn touch(&mut self, user: &str) {
+        self.location.touch(user);
+    }
+
+    /// Does what is due.
+    pub(crate) fn turn(
+        &mut self,
+        at: Moment,
+        load: impl FnOnce() -> NodeLoad,
+        registrar: &Registrar,
+    ) -> ClusterWork {
+        let mut work = ClusterWork::default();
+        self.lease.turn(at, &mut self.next, &self.keys, load, &mut work);
+        self.location.expire(at.now);
+        if self.lease.take_resync() {
+            self.location.write_all_again();
+        }
+        if self.lease.may_write(at.now) {
+            let (lease, keys) = (&self.lease, &self.keys);
+            let value = |user: &str| {
+                let bindings = registrar.bindings(at.now, user);
+                location::record(lease, keys, at, user, &bindings)
+            };
+            let commands = &mut work.commands;
+            self.location.write(at.now, &mut self.next, lease.node(), registrar, value, commands);
+        }
+        work
+    }
+
+    /// Takes an answer of the store; one that comes late or twice is none.
+    pub(crate) fn answered(&mut self, at: Moment, answer: StoreAnswer) -> Vec<LeaseEvent> {
+        match answer {
+            StoreAnswer::Beat { id, answer } => self.lease.answered(at, &self.keys, id, answer),
+            StoreAnswer::Written { id, answer } => {
+                self.location.written(id, answer.is_ok());
+                Vec::new()
+            }
+        }
+    }
+
+    /// When [`turn`](Self::turn) is to be called next.
+    pub(crate) fn next_timeout(&self) -> Option<Instant> {
+        self.lease.next_timeout().into_iter().chain(self.location.next_timeout()).min()
+    }
+
+    /// Why nobody can be asked for users of other nodes now; `None` if somebody can.
+    pub(crate) fn cannot_ask(&self, now: Instant) -> Option<String> {
+        self.lease.cannot_ask(now)
+    }
+
+    /// Ways to the phones of `user` at other nodes that live.
+    pub(crate) fn ways(&self, at: Moment, user: &str, found: &FoundPointers) -> Vec<Way> {
+        location::ways(&self.lease, &self.keys, at, user, found)
+    }
+
+    /// Seals what names `user`'s flow, for requests that come by way of `peer`.
+    pub(crate) fn edge_token(&self, binding: &EdgeToken) -> String {
+        token::seal(&self.keys, binding)
+    }
+
+    /// What a token of this node names.
+    pub(crate) fn open_edge_token(&self, text: &str) -> Option<EdgeToken> {
+        token::open(&self.keys, text).filter(|t: &EdgeToken| t.node == self.lease.node())
+    }
+
+    /// Signs what a response must bring back.
+    pub(crate) fn sign(&self, text: &str) -> String {
+        self.keys.mac("via", text.as_bytes())
+    }
+
+    /// Whether the epoch is this process's: its flows are still what they were.
+    pub(crate) fn is_own_epoch(&self, epoch: u64) -> bool {
+        self.lease.epoch() == epoch
+    }
+
+    /// This process's epoch.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.lease.epoch()
+    }
+
+    /// The nodes as they were last seen, this one included.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.lease.members()
+    }
+
+    /// How old that view is; `None` if there never was one.
+    pub fn view_age(&self, now: Instant) -> Option<Duration> {
+        self.lease.view_age(now)
+    }
+
+    /// What is left of the leases as this node knows them; `None` before it has seen any.
+    pub(crate) fn lease_left(&self, now: Instant) -> Option<Duration> {
+        self.view_age(now).map(|age| store::LEASE.saturating_sub(age))
+    }
+
+    /// Where this node stands, in a word.
+    pub(crate) fn standing(&self, now: Instant) -> &'static str {
+        self.lease.standing(now)
+    }
+
+    /// Users whose pointers wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.location.waiting()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreSettings;
+    use crate::registrar::RegisterContext;
+    use crate::sip::Message;
+    use crate::sip::digest::Secret;
+    use crate::sip::parse::Framing;
+    use crate::sip::transaction::Flow;
+    use store::{BeatAnswer, PointerWrite};
+
+    const UNIX: u64 = 1_700_000_000;
+
+    fn settings(node: &str, key: &str) -> ClusterSettings {
+        let store = StoreSettings {
+            urls: vec!["redis://127.0.0.1".into()],
+            sentinel: None,
+            username: None,
+            password: None,
+            ca: None,
+        };
+        let port = u16::from(node.as_bytes()[0]);
+        ClusterSettings {
+            node: node.into(),
+            store,
+            key: Secret::new(key),
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            advertise: SocketAddr::from(([127, 0, 0, 1], port)),
+        }
+    }
+
+    const KEY: &str = "the key of the cluster, long enough";
+
+    fn register(registrar: &mut Registrar, now: Instant, user: &str, contact: &str) {
+        let text = format!(
+            "REGISTER sip:x SIP/2.0\r\nTo: <sip:{user}@x>\r\nCall-ID: {user}\r\nCSeq: 1 REGISTER\r\n\
+             Contact: <sip:{contact}@a.invalid>;+sip.instance=\"<urn:uuid:{user}>\"\r\n\r\n"
+        );
+        let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+        let by = RegisterContext { flow: Flow(1), chance: 0, longest: None, token: user.into() };
+        registrar.register(now, user, &message, &by).expect("it may");
+    }
+
+    /// A node that has its lease, and the value of that.
+    fn joined(now: Instant, node: &str, epoch: u64, registrar: &Registrar) -> (Cluster, String) {
+        let mut cluster = Cluster::new(now, &settings(node, KEY), epoch);
+        let value = beat(&mut cluster, now, registrar, None, Vec::new());
+        (cluster, value)
+    }
+
+    /// A renewal that the store confirms: what it wrote.
+    fn beat(
+        cluster: &mut Cluster,
+        now: Instant,
+        registrar: &Registrar,
+        held: Option<String>,
+        leases: Vec<(String, String)>,
+    ) -> String {
+        let at = Moment { now, unix: UNIX };
+        let work = cluster.turn(at, NodeLoad::default, registrar);
+        let beat = work.commands.into_iter().find_map(|command| match command {
+            StoreCommand::Beat { id, value, .. } => Some((id, value)),
+            StoreCommand::Write { .. } => None,
+        });
+        let (id, value) = beat.expect("it is due");
+        let answer = BeatAnswer { held, leases, millis: UNIX * 1_000, connection: 1 };
+        cluster.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
+        value
+    }
+
+    fn writes(
+        cluster: &mut Cluster,
+        now: Instant,
+        registrar: &Registrar,
+    ) -> Vec<(u64, Vec<PointerWrite>)> {
+        let work = cluster.turn(Moment { now, unix: UNIX }, NodeLoad::default, registrar);
+        let writes = work.commands.into_iter().filter_map(|command| match command {
+            StoreCommand::Write { id, writes } => Some((id, writes)),
+            StoreCommand::Beat { .. } => None,
+        });
+        writes.collect()
+    }
+
+    #[test]
+    fn beyond_the_bound_of_waiting_users_everything_is_written_again() {
+        let (now, mut registrar) = (Instant::now(), Registrar::default());
+        (0..300).for_each(|n| register(&mut registrar, now, &format!("u{n:03}"), "c"));
+        let (mut cluster, _) = joined(now, "a", 1, &registrar);
+        for n in 0..20_000 {
+            cluster.touch(&format!("nobody{n}"));
+        }
+        assert!(cluster.waiting() <= 10_000, "{}", cluster.waiting());
+        let (mut written, mut open) = (std::collections::BTreeSet::new(), Vec::new());
+        loop {
+            open.extend(writes(&mut cluster, now, &registrar));
+            assert!(open.len() <= 4, "the window");
+            let Some((id, writes)) = open.pop() else { break };
+            assert!(writes.len() <= 32);
+            written.extend(writes.into_iter().filter(|w| w.value.is_some()).map(|w| w.user));
+            let at = Moment { now, unix: UNIX };
+            cluster.answered(at, StoreAnswer::Written { id, answer: Ok(()) });
+        }
+        assert_eq!((written.len(), cluster.waiting()), (300, 0));
+    }
+
+    #[test]
+    fn a_write_that_fails_or_is_never_answered_is_written_again_and_no_answer_counts_twice() {
+        let (now, mut registrar) = (Instant::now(), Registrar::default());
+        let (mut cluster, _) = joined(now, "a", 1, &registrar);
+        register(&mut registrar, now, "ada", "c");
+        cluster.touch("ada");
+        let at = Moment { now, unix: UNIX };
+        let (first, _) = writes(&mut cluster, now, &registrar).remove(0);
+        cluster.touch("ada");
+        assert!(writes(&mut cluster, now, &registrar).is_empty(), "one write of a user at a time");
+        cluster.answered(at, StoreAnswer::Written { id: first, answer: Err("gone".into()) });
+        let (second, _) = writes(&mut cluster, now, &registrar).remove(0);
+        cluster.answered(at, StoreAnswer::Written { id: first, answer: Ok(()) });
+        assert_eq!(cluster.waiting(), 1, "an old answer is none");
+        let later = now + Duration::from_millis(999);
+        assert!(writes(&mut cluster, later, &registrar).is_empty());
+        cluster.answered(at, StoreAnswer::Written { id: second, answer: Ok(()) });
+        assert_eq!(cluster.waiting(), 0);
+    }
+
+    #[test]
+    fn what_is_read_of_the_store_is_bounded_and_signed() {
+        let (now, mut registrar) = (Instant::now(), Registrar::default());
+        register(&mut registrar, now, "ada", "short");
+        register(&mut registrar, now, "bob", &"c".repeat(2_000));
+        let (mut there, lease) = joined(now, "b", 7, &registrar);
+        let written = writes(&mut there, now, &registrar).remove(0).1;
+        let value = |user: &str| {
+            let write = written.iter().find(|w| w.user == user);
+            write.and_then(|w| w.value.clone())
+        };
+        assert_eq!(value("bob"), None, "a Contact nobody has is told to nobody");
+        let own = Registrar::default();
+        let (mut here, mine) = joined(now, "a", 1, &own);
+        let (other, strange) = {
+            let mut other = Cluster::new(now, &settings("c", "another key of another cluster"), 3);
+            let value = beat(&mut other, now, &own, None, Vec::new());
+            (other, value)
+        };
+        drop(other);
+        let mut leases = vec![
+            ("b".to_owned(), lease.clone()),
+            ("d".to_owned(), lease.clone()),
+            ("c".to_owned(), strange),
+            ("e".to_owned(), "garbage".to_owned()),
+            ("f".to_owned(), format!("{lease}{}", " ".repeat(20_000))),
+        ];
+        leases.extend((0..200).map(|n| (format!("x{n}"), "garbage".to_owned())));
+        beat(&mut here, now + Duration::from_secs(1), &own, Some(mine), leases);
+        let nodes: Vec<&str> = here.members().map(|m| m.node.as_str()).collect();
+        assert_eq!(nodes, ["a", "b"], "a lease counts as its own node's, whole and signed");
+        let at = Moment { now, unix: UNIX };
+        let found = |node: &str, value: String| vec![(node.to_owned(), value)];
+        let ada = value("ada").expect("she is there");
+        assert_eq!(here.ways(at, "ada", &found("b", ada.clone())).len(), 1);
+        assert!(here.ways(at, "eve", &found("b", ada.clone())).is_empty(), "of another user");
+        assert!(here.ways(at, "ada", &found("c", ada.clone())).is_empty(), "of another node");
+        assert!(here.ways(at, "ada", &found("b", ada[1..].to_owned())).is_empty());
+        let long = format!("{ada}{}", " ".repeat(20_000));
+        assert!(here.ways(at, "ada", &found("b", long)).is_empty());
+        let much: FoundPointers = (0..100).map(|_| ("b".to_owned(), ada.clone())).collect();
+        assert_eq!(here.ways(at, "ada", &much).len(), 64);
+        let over = Moment { now, unix: UNIX + 3_601 };
+        assert!(here.ways(over, "ada", &found("b", ada)).is_empty(), "it has run out");
+    }
+}

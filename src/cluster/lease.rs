@@ -1,0 +1,404 @@
+//! A node's lease, and the view of the others that each renewal brings.
+//!
+//! ```text
+//!   Joining --renewed--> Joined --no answer for 3 s--> Joined, lease gone --answer--> Joined
+//!      |                   |
+//!      +--another process of the same name renews--> Refused --its lease is gone--> Joined
+//! ```
+
+use super::keys::ClusterKeys;
+use super::store::{BeatAnswer, LEASE, MAX_NODES, MAX_VALUE, StoreCommand, is_of_epoch};
+use super::token::short;
+use super::{ClusterWork, Moment};
+use crate::config::ClusterSettings;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// What the mark of a node begins with.
+const MARK: &str = "-n";
+/// How often a lease is renewed.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long the store has for it.
+const ANSWER: Duration = Duration::from_millis(900);
+/// Nodes whose leases cannot be read that are told of.
+const MAX_UNREAD: usize = 64;
+/// Renewals by another process that show that it lives.
+const RENEWALS: u32 = 2;
+/// Clocks that differ by more than this are reported.
+const SKEW: u64 = 5;
+
+/// How much a node does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct NodeLoad {
+    /// Calls it has.
+    pub calls: usize,
+    /// Bindings of its users.
+    pub registrations: usize,
+    /// New calls it would take now.
+    pub calls_left: usize,
+    /// It takes no new calls.
+    pub draining: bool,
+}
+
+/// A node as its lease says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub node: String,
+    /// Tells its process from earlier ones.
+    pub epoch: u64,
+    /// Renewals since it began.
+    pub beat: u64,
+    /// Where the others reach it.
+    pub advertise: SocketAddr,
+    /// Of webtrunk.
+    pub version: String,
+    /// As of its last renewal.
+    pub load: NodeLoad,
+}
+
+/// What the lease has to tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum LeaseEvent {
+    NodeUp {
+        node: String,
+    },
+    NodeDown {
+        node: String,
+    },
+    StoreAway {
+        why: String,
+    },
+    StoreBack {
+        away: Duration,
+    },
+    /// Another process has this node's name.
+    NameTaken {
+        node: String,
+        by: String,
+    },
+    /// The store's clock is so many seconds from ours.
+    ClockSkew {
+        seconds: u64,
+    },
+    /// A lease is not signed by our key.
+    OtherKey {
+        node: String,
+    },
+}
+
+/// Where a node stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum LeaseState {
+    Joining,
+    Joined,
+    Refused,
+}
+
+/// A beat under way.
+#[derive(Debug)]
+struct Waiting {
+    id: u64,
+    until: Instant,
+}
+
+/// This node's lease.
+pub(crate) struct Lease {
+    own: Member,
+    standing: LeaseState,
+    next: Instant,
+    waiting: Option<Waiting>,
+    /// The last renewal the store confirmed: when it was sent, and by which connection.
+    confirmed: Option<(Instant, u64)>,
+    sent: Instant,
+    away_since: Option<Instant>,
+    /// Another process of our name: its epoch, its renewals as last seen, and how often there were
+    /// more.
+    rival: Option<(u64, u64, u32)>,
+    view: BTreeMap<String, Member>,
+    /// The others by the mark their tags and branches bear.
+    marks: BTreeMap<String, SocketAddr>,
+    /// Whose leases we cannot read; told once.
+    unread: BTreeSet<String>,
+    skewed: bool,
+    /// The store's clock less ours, seconds.
+    offset: i64,
+    resync: bool,
+}
+
+impl Lease {
+    pub(super) fn new(now: Instant, settings: &ClusterSettings, epoch: u64) -> Lease {
+        let own = Member {
+            node: settings.node.clone(),
+            epoch,
+            beat: 0,
+            advertise: settings.advertise,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            load: NodeLoad::default(),
+        };
+        Lease {
+            own,
+            standing: LeaseState::Joining,
+            next: now,
+            waiting: None,
+            confirmed: None,
+            sent: now,
+            away_since: None,
+            rival: None,
+            view: BTreeMap::new(),
+            marks: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            skewed: false,
+            offset: 0,
+            resync: false,
+        }
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.own.node
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.own.epoch
+    }
+
+    pub(super) fn advertise(&self) -> SocketAddr {
+        self.own.advertise
+    }
+
+    /// The store's clock, seconds since 1970.
+    pub(super) fn store_unix(&self, unix: u64) -> u64 {
+        unix.saturating_add_signed(self.offset)
+    }
+
+    /// The other node whose tag or branch this is.
+    pub(super) fn bearer(&self, text: &str) -> Option<SocketAddr> {
+        self.marks.get(text.get(text.rfind(MARK)?..)?).copied()
+    }
+
+    pub(super) fn other(&self, node: &str) -> Option<&Member> {
+        self.view.get(node)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
+        std::iter::once(&self.own).chain(self.view.values())
+    }
+
+    pub(super) fn view_age(&self, now: Instant) -> Option<Duration> {
+        self.confirmed.map(|(at, _)| now.saturating_duration_since(at))
+    }
+
+    /// Where this node stands, for people.
+    pub(super) fn standing(&self, now: Instant) -> &'static str {
+        match self.standing {
+            LeaseState::Refused => "name taken",
+            _ if self.away(now).is_some() => "store away",
+            LeaseState::Joining => "joining",
+            LeaseState::Joined => "joined",
+        }
+    }
+
+    /// Whether our lease lives: what we write is read.
+    pub(super) fn may_write(&self, now: Instant) -> bool {
+        self.standing == LeaseState::Joined && self.away(now).is_none()
+    }
+
+    fn away(&self, now: Instant) -> Option<&'static str> {
+        match self.view_age(now) {
+            None => Some("the store was not reached yet"),
+            Some(age) if age >= LEASE || self.away_since.is_some() => {
+                Some("the store does not answer")
+            }
+            Some(_) => None,
+        }
+    }
+
+    pub(super) fn cannot_ask(&self, now: Instant) -> Option<String> {
+        if self.standing == LeaseState::Refused {
+            return Some(format!("another process is node {}", self.own.node));
+        }
+        self.away(now).map(str::to_owned)
+    }
+
+    /// Whether everything is to be written again.
+    pub(super) fn take_resync(&mut self) -> bool {
+        std::mem::take(&mut self.resync)
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        Some(self.waiting.as_ref().map_or(self.next, |w| w.until.min(self.next)))
+    }
+
+    pub(super) fn turn(
+        &mut self,
+        at: Moment,
+        next_id: &mut u64,
+        keys: &ClusterKeys,
+        load: impl FnOnce() -> NodeLoad,
+        work: &mut ClusterWork,
+    ) {
+        if self.waiting.as_ref().is_some_and(|w| w.until <= at.now) {
+            self.waiting = None;
+            self.failed(at.now, "it does not answer", &mut work.events);
+        }
+        if self.waiting.is_some() || at.now < self.next {
+            return;
+        }
+        self.next = at.now + BEAT;
+        self.sent = at.now;
+        self.own.beat += 1;
+        self.own.load = load();
+        *next_id += 1;
+        self.waiting = Some(Waiting { id: *next_id, until: at.now + ANSWER });
+        let text = serde_json::to_string(&self.own).unwrap_or_default();
+        let name = name_of(&self.own.node);
+        work.commands.push(StoreCommand::Beat {
+            id: *next_id,
+            node: self.own.node.clone(),
+            epoch: self.own.epoch,
+            value: format!("{:016x}{}", self.own.epoch, keys.seal(&name, &text)),
+        });
+    }
+
+    fn failed(&mut self, now: Instant, why: &str, events: &mut Vec<LeaseEvent>) {
+        if self.away_since.is_none() {
+            self.away_since = Some(now);
+            events.push(LeaseEvent::StoreAway { why: why.to_owned() });
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        at: Moment,
+        keys: &ClusterKeys,
+        id: u64,
+        answer: Result<BeatAnswer, String>,
+    ) -> Vec<LeaseEvent> {
+        let mut events = Vec::new();
+        if self.waiting.as_ref().is_none_or(|w| w.id != id) {
+            return events;
+        }
+        self.waiting = None;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(why) => {
+                self.failed(at.now, &why, &mut events);
+                return events;
+            }
+        };
+        self.look_at_clock(at, answer.millis / 1_000, &mut events);
+        self.look_at_own(&answer, keys, &mut events);
+        let before = self.confirmed.replace((self.sent, answer.connection));
+        if let Some(since) = self.away_since.take() {
+            let away = at.now.saturating_duration_since(since);
+            events.push(LeaseEvent::StoreBack { away });
+        }
+        let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
+        self.resync |= lost && self.standing == LeaseState::Joined;
+        self.look_at_others(&answer, keys, &mut events);
+        events
+    }
+
+    fn look_at_clock(&mut self, at: Moment, store: u64, events: &mut Vec<LeaseEvent>) {
+        let seconds = store.abs_diff(at.unix);
+        self.offset = store as i64 - at.unix as i64;
+        let skewed = seconds > SKEW;
+        if skewed && !std::mem::replace(&mut self.skewed, skewed) {
+            events.push(LeaseEvent::ClockSkew { seconds });
+        }
+        self.skewed = skewed;
+    }
+
+    /// Whether the lease is ours; a rival that renews has our name.
+    fn look_at_own(
+        &mut self,
+        answer: &BeatAnswer,
+        keys: &ClusterKeys,
+        events: &mut Vec<LeaseEvent>,
+    ) {
+        let rival =
+            answer.held.as_ref().filter(|held| !is_of_epoch(held, self.own.epoch)).map(|held| {
+                read(keys, &self.own.node, held)
+                    .unwrap_or_else(|| Member { node: self.own.node.clone(), ..self.own.clone() })
+            });
+        let Some(rival) = rival else {
+            self.rival = None;
+            if self.standing != LeaseState::Joined {
+                self.standing = LeaseState::Joined;
+                self.resync = true;
+            }
+            return;
+        };
+        // One that was killed leaves its lease behind, and maybe a renewal on its way; only one that
+        // lives goes on renewing it.
+        let seen = self.rival.unwrap_or((rival.epoch, rival.beat, 0));
+        let more = u32::from(seen.0 != rival.epoch || seen.1 != rival.beat);
+        let renewed = seen.2.saturating_add(more);
+        self.rival = Some((rival.epoch, rival.beat, renewed));
+        if renewed >= RENEWALS {
+            if self.standing != LeaseState::Refused {
+                let by = rival.advertise.to_string();
+                events.push(LeaseEvent::NameTaken { node: self.own.node.clone(), by });
+            }
+            self.standing = LeaseState::Refused;
+        } else if self.standing == LeaseState::Joined {
+            self.standing = LeaseState::Joining;
+        }
+    }
+
+    fn look_at_others(
+        &mut self,
+        answer: &BeatAnswer,
+        keys: &ClusterKeys,
+        events: &mut Vec<LeaseEvent>,
+    ) {
+        let mut view = BTreeMap::new();
+        for (node, value) in answer.leases.iter().take(MAX_NODES) {
+            if *node == self.own.node {
+                continue;
+            }
+            match read(keys, node, value) {
+                Some(member) => {
+                    self.unread.remove(node);
+                    view.insert(node.clone(), member);
+                }
+                None => {
+                    if self.unread.len() < MAX_UNREAD && self.unread.insert(node.clone()) {
+                        events.push(LeaseEvent::OtherKey { node: node.clone() });
+                    }
+                }
+            }
+        }
+        for node in view.keys().filter(|node| !self.view.contains_key(*node)) {
+            events.push(LeaseEvent::NodeUp { node: node.clone() });
+        }
+        for node in self.view.keys().filter(|node| !view.contains_key(*node)) {
+            events.push(LeaseEvent::NodeDown { node: node.clone() });
+        }
+        self.marks = view.values().map(|m| (mark_of(&m.node), m.advertise)).collect();
+        self.view = view;
+    }
+}
+
+/// What tags and branches of a node end with.
+pub(super) fn mark_of(node: &str) -> String {
+    format!("{MARK}{:08x}", short(Some(node)) >> 32)
+}
+
+/// What the record of a node is signed as.
+fn name_of(node: &str) -> String {
+    format!("node {node}")
+}
+
+/// The lease of a node; `None` if it is not signed by our key, or not of this node.
+pub(crate) fn read(keys: &ClusterKeys, node: &str, value: &str) -> Option<Member> {
+    if value.len() > MAX_VALUE {
+        return None;
+    }
+    let (epoch, sealed) = value.split_at_checked(16)?;
+    let member: Member = serde_json::from_str(keys.open(&name_of(node), sealed)?).ok()?;
+    let sound = member.node == node && u64::from_str_radix(epoch, 16) == Ok(member.epoch);
+    sound.then_some(member)
+}

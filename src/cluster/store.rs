@@ -1,0 +1,63 @@
+//! What is asked of the store, and what it answers. Each command may be carried out twice.
+
+#![allow(missing_docs, reason = "fields that their types explain")]
+
+use std::time::Duration;
+
+/// A lease that is not renewed is gone after this long.
+pub const LEASE: Duration = Duration::from_secs(3);
+/// What a user's pointers are kept for at most: longer than any registration.
+pub const POINTERS: Duration = Duration::from_secs(3_700);
+/// The longest value that is read.
+pub const MAX_VALUE: usize = 16_384;
+/// Most nodes of a cluster, and most values of one user.
+pub const MAX_NODES: usize = 64;
+
+/// A command to the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreCommand {
+    /// Renews the lease of `node` for [`LEASE`] by `value`, unless another epoch has it, and lists
+    /// all leases. A value begins with its epoch, 16 hexadecimal digits.
+    Beat { id: u64, node: String, epoch: u64, value: String },
+    /// Writes what users have at a node.
+    Write { id: u64, writes: Vec<PointerWrite> },
+}
+
+/// What a user has at a node: one field of the user's entry. `None` removes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PointerWrite {
+    pub user: String,
+    pub node: String,
+    pub value: Option<String>,
+}
+
+/// An answer of the store, or why there is none.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreAnswer {
+    Beat { id: u64, answer: Result<BeatAnswer, String> },
+    Written { id: u64, answer: Result<(), String> },
+}
+
+/// What the store knows of leases.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BeatAnswer {
+    /// The lease as it was before; `None` if there was none.
+    pub held: Option<String>,
+    /// All leases that live, by node, after it.
+    pub leases: Vec<(String, String)>,
+    /// The store's clock, milliseconds since 1970.
+    pub millis: u64,
+    /// Which connection to the store it came by: after another, writes may be lost.
+    pub connection: u64,
+}
+
+/// What was found of a user: by node, the value it wrote.
+pub type FoundPointers = Vec<(String, String)>;
+
+/// What was found of several users, by user, or why nothing can be.
+pub type LocatedUsers = Result<Vec<(String, FoundPointers)>, String>;
+
+/// Whether a lease with this value may be renewed by `epoch`.
+pub fn is_of_epoch(value: &str, epoch: u64) -> bool {
+    value.starts_with(&format!("{epoch:016x}"))
+}

@@ -1,0 +1,207 @@
+//! `[cluster]`: who this node is, where the others reach it, and the store they find each other by.
+
+use super::Check;
+use crate::config::schema::{self, Spanned};
+use crate::config::{ClusterSettings, StoreSettings};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Where the other nodes connect unless the file says otherwise.
+pub(super) const CLUSTER_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5_071);
+/// Whoever has the key is a node.
+const SHORTEST_KEY: usize = 32;
+/// Names stand in keys of the store and in log lines.
+const LONGEST_NAME: usize = 32;
+
+/// A URL of the store, taken apart.
+struct StoreUrl<'a> {
+    tls: bool,
+    credentials: Option<&'a str>,
+    host: &'a str,
+}
+
+/// Reads `redis://[user[:password]@]HOST[:PORT][/DATABASE]`.
+fn store_url(text: &str) -> Option<StoreUrl<'_>> {
+    let (scheme, rest) = text.split_once("://")?;
+    let tls = match scheme {
+        "redis" => false,
+        "rediss" => true,
+        _ => return None,
+    };
+    let (address, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (credentials, address) = match address.rsplit_once('@') {
+        Some((credentials, address)) => (Some(credentials), address),
+        None => (None, address),
+    };
+    let (host, port) = match address.strip_prefix('[') {
+        Some(v6) => v6.split_once(']').map(|(host, port)| (host, port.strip_prefix(':')))?,
+        None => match address.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        },
+    };
+    let sound = !host.is_empty()
+        && !text.contains(char::is_whitespace)
+        && port.is_none_or(|port| port.parse::<u16>().is_ok())
+        && (database.is_empty() || database.parse::<u16>().is_ok());
+    sound.then_some(StoreUrl { tls, credentials, host })
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+impl Check {
+    pub(super) fn cluster(
+        &mut self,
+        at: Option<Spanned<schema::Cluster>>,
+    ) -> Option<ClusterSettings> {
+        let at = at?;
+        let span = at.span();
+        let written = at.into_inner();
+        self.node_name(&written.node);
+        let (store, elsewhere) = self.store(&written);
+        let key = self.secret(&written.key);
+        if (1..SHORTEST_KEY).contains(&key.reveal().len()) {
+            let message = format!("cluster.key has fewer than {SHORTEST_KEY} characters");
+            let help = "make one, the same for all nodes: `openssl rand -base64 32`";
+            self.error(&written.key, "config::secret", message, help);
+        }
+        let listen = self.listen(written.listen.as_ref(), "cluster.listen");
+        let listen = listen.unwrap_or(CLUSTER_LISTEN);
+        let advertise = self.advertise(written.advertise.as_ref(), listen, span.clone())?;
+        if advertise.ip().is_loopback() && elsewhere {
+            let message = format!("the other nodes are told to reach this one at {advertise}");
+            let help = "set cluster.advertise to an address they reach, such as \"192.0.2.1:5071\"";
+            self.warn(span, "config::cluster", message, help);
+        }
+        Some(ClusterSettings { node: written.node.into_inner(), store, key, listen, advertise })
+    }
+
+    fn node_name(&mut self, at: &Spanned<String>) {
+        let name = at.as_ref();
+        let sound = (1..=LONGEST_NAME).contains(&name.len())
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if !sound {
+            let message = format!("cluster.node = {name:?} is not a name of a node");
+            let help = format!("use 1 to {LONGEST_NAME} letters, digits and - _ .");
+            self.error(at, "config::name", message, help);
+        }
+    }
+
+    fn advertise(
+        &mut self,
+        at: Option<&Spanned<String>>,
+        listen: SocketAddr,
+        cluster: std::ops::Range<usize>,
+    ) -> Option<SocketAddr> {
+        let help = "write the IP address and port at which the other nodes reach this one, such as \
+                    \"192.0.2.1:5071\"";
+        let Some(at) = at else {
+            if listen.ip().is_unspecified() || listen.port() == 0 {
+                let message = "cluster.advertise is missing, and cluster.listen names no address";
+                let problem = crate::config::problem::ConfigProblem::at(
+                    &self.source,
+                    cluster,
+                    "config::cluster",
+                    message,
+                );
+                self.problems.push(problem.help(help));
+                return None;
+            }
+            return Some(listen);
+        };
+        let parsed: Option<SocketAddr> = at.as_ref().parse().ok();
+        let parsed = parsed.filter(|a| !a.ip().is_unspecified() && a.port() != 0);
+        if parsed.is_none() {
+            let message = format!("cluster.advertise = {:?} is not an address", at.as_ref());
+            self.error(at, "config::address", message, help);
+        }
+        parsed
+    }
+
+    /// The store, and whether it is on another machine.
+    fn store(&mut self, written: &schema::Cluster) -> (StoreSettings, bool) {
+        let at = &written.store;
+        let urls = at.as_ref().list().to_vec();
+        let (mut elsewhere, mut plain) = (false, false);
+        for text in &urls {
+            let Some(url) = store_url(text) else {
+                let message = format!("cluster.store = {text:?} is not a URL of a store");
+                let help = "write \"redis://HOST:6379\", or \"rediss://HOST:6379\" for TLS";
+                self.error(at, "config::cluster", message, help);
+                continue;
+            };
+            elsewhere |= !is_loopback(url.host);
+            plain |= !url.tls && !is_loopback(url.host);
+            if url.credentials.is_some() {
+                let help = "write cluster.username and cluster.password instead: a password of \
+                            its own is never shown, and can come from a file";
+                self.error(at, "config::cluster", "cluster.store holds a login", help);
+            }
+        }
+        match (&written.sentinel, urls.len()) {
+            (None, 0) | (Some(_), 0) => {
+                let help = "write \"redis://HOST:6379\", or name the sentinels";
+                self.error(at, "config::cluster", "cluster.store names no store", help);
+            }
+            (None, 2..) => {
+                let help = "name one store, or with Sentinel set cluster.sentinel to the name of \
+                            the primary; Redis Cluster is not supported";
+                self.error(at, "config::cluster", "cluster.store names several stores", help);
+            }
+            _ => {}
+        }
+        if plain {
+            let message = "the connection to the store is not encrypted";
+            let help = "use rediss://, or a tunnel: the password and who is registered where can \
+                        be read on the way";
+            self.warn(at.span(), "config::cluster", message, help);
+        }
+        if let Some(ca) = &written.ca {
+            let file = self.folder.join(ca.as_ref());
+            if let Err(e) = std::fs::read(&file) {
+                let message = format!("{} cannot be read: {e}", file.display());
+                self.error(ca, "config::tls", message, "name a PEM file that this user may read");
+            }
+            self.authority(ca, ca.as_ref());
+            if !urls.iter().any(|url| url.starts_with("rediss:")) {
+                let help = "write rediss:// in cluster.store, or remove ca";
+                let message = "cluster.ca is of no use without TLS";
+                self.warn(ca.span(), "config::cluster", message, help);
+            }
+        }
+        let password = written.password.as_ref().map(|at| self.secret(at));
+        let store = StoreSettings {
+            urls,
+            sentinel: written.sentinel.as_ref().map(|s| s.as_ref().clone()),
+            username: written.username.as_ref().map(|u| u.as_ref().clone()),
+            password,
+            ca: written.ca.as_ref().map(|ca| self.folder.join(ca.as_ref())),
+        };
+        (store, elsewhere)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_stores_are_taken_apart() {
+        for (text, tls, credentials, host) in [
+            ("redis://localhost", false, None, "localhost"),
+            ("rediss://redis.example:6380/1", true, None, "redis.example"),
+            ("redis://user:p@ss@10.0.0.1:6379", false, Some("user:p@ss"), "10.0.0.1"),
+            ("redis://[::1]:6379", false, None, "::1"),
+        ] {
+            let url = store_url(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((url.tls, url.credentials, url.host), (tls, credentials, host), "{text}");
+        }
+        for text in
+            ["redis", "http://x", "redis://", "redis://x:port", "redis://x/y", "redis://a b"]
+        {
+            assert!(store_url(text).is_none(), "{text}");
+        }
+    }
+}

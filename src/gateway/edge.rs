@@ -1,0 +1,440 @@
+//! The edge of a call that another node has (RFC 5626 §5.3): requests of that node go down a
+//! browser's flow, the browser's go to that node, and responses the way they came.
+//!
+//! Nothing is kept of it: a signed token in the route says down which flow and to which node, and
+//! one in our Via where the response goes. Bodies pass as they are: the media is the other node's.
+//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that came
+//! back elsewhere) is passed to its owner, known by the mark of its tags and branches.
+//! What comes from a node never leaves to a node, so nothing goes in a circle.
+
+use super::turn::RequestSource;
+use super::{Gateway, Turn};
+use crate::call::Output;
+use crate::cluster::token::{EdgeToken, short};
+use crate::errors::Code;
+use crate::sip::build::MessageWriter;
+use crate::sip::header::NameAddr;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::{Method, Refusal};
+use crate::sip::transaction::{Flow, Hop, Transmit, TrunkNumber};
+use crate::sip::uri::{escape_user, unescape};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+
+/// What our branches begin with.
+const BRANCH: &str = "z9hG4bKwte.";
+
+/// Where the response to a request goes that was passed on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct ViaToken {
+    origin: Origin,
+    /// The process whose flows these are.
+    epoch: u64,
+    peer: SocketAddr,
+    /// The response comes from the flow, and goes to the node; else the other way round.
+    to_node: bool,
+    /// Of the branch it came with: a CANCEL and an ACK get the one their INVITE got.
+    of: u64,
+}
+
+/// The hop that is not a node's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+enum Origin {
+    Flow(u64),
+    Udp(SocketAddr),
+    UdpFrom(SocketAddr, IpAddr),
+    Tcp(SocketAddr),
+    Tls(SocketAddr, u32),
+}
+
+impl Origin {
+    fn of(hop: Hop) -> Option<Origin> {
+        Some(match hop {
+            Hop::Flow(flow) => Origin::Flow(flow.0),
+            Hop::Udp(to) => Origin::Udp(to),
+            Hop::UdpFrom(to, from) => Origin::UdpFrom(to, from),
+            Hop::Tcp(to) => Origin::Tcp(to),
+            Hop::Tls(to, trunk) => Origin::Tls(to, trunk.0),
+            Hop::Node(_) | Hop::Suspended => return None,
+        })
+    }
+
+    fn hop(self) -> Hop {
+        match self {
+            Origin::Flow(flow) => Hop::Flow(Flow(flow)),
+            Origin::Udp(to) => Hop::Udp(to),
+            Origin::UdpFrom(to, from) => Hop::UdpFrom(to, from),
+            Origin::Tcp(to) => Hop::Tcp(to),
+            Origin::Tls(to, trunk) => Hop::Tls(to, TrunkNumber(trunk)),
+        }
+    }
+}
+
+/// Whose message another node passed to the one that has its call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum PassedFor {
+    Trunk(String),
+    /// `route` leads to its flow at that node.
+    User {
+        user: String,
+        route: String,
+    },
+}
+
+/// What such a message says of that; between nodes only.
+const PASSED_FOR: &str = "X-Webtrunk-Passed-For";
+
+fn for_user(user: &str, route: &str) -> String {
+    format!("user:{} {route}", escape_user(user))
+}
+
+/// Whose message it is, as the node says that passed it on.
+pub(super) fn passed_for(message: &Message) -> Option<PassedFor> {
+    let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(PASSED_FOR));
+    let (_, _, value) = lines.next()?;
+    match value.split_once(' ') {
+        Some((user, route)) => {
+            let user = unescape(user.strip_prefix("user:")?).into_owned();
+            Some(PassedFor::User { user, route: route.to_owned() })
+        }
+        None => Some(PassedFor::Trunk(value.strip_prefix("trunk:")?.to_owned())),
+    }
+}
+
+/// What is changed in a message that is passed on.
+#[derive(Default)]
+struct HopChanges {
+    /// Our Via, in front.
+    via: Option<String>,
+    record_route: Option<String>,
+    max_forwards: Option<u32>,
+    passed_for: Option<String>,
+}
+
+impl HopChanges {
+    fn of(via: String) -> HopChanges {
+        HopChanges { via: Some(via), ..HopChanges::default() }
+    }
+}
+
+impl Gateway {
+    /// Passes a message on, if it only passes through this node. False: it is ours.
+    pub(super) fn pass_through(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        message: &Message,
+    ) -> bool {
+        if self.services.cluster.is_none() {
+            return false;
+        }
+        if !message.is_request() {
+            return self.pass_response(turn, hop, message);
+        }
+        let Some(token) = self.route_token(message) else {
+            return self.pass_to_bearer(turn, hop, message);
+        };
+        let passed = match hop {
+            Hop::Node(peer) => self.pass_down(turn, peer, &token, message),
+            Hop::Flow(flow) => self.pass_to_owner(turn, flow, &token, message),
+            _ => return false,
+        };
+        match passed {
+            Ok(()) => {}
+            Err(_) if message.method() == Method::Ack => self.dropped += 1,
+            Err(why) => self.respond_stateless(hop, message, &why, turn.out),
+        }
+        true
+    }
+
+    /// What the topmost route names, if it is one of ours.
+    fn route_token(&self, message: &Message) -> Option<EdgeToken> {
+        let route = NameAddr::parse(message.values(HeaderName::Route).next()?).ok()?;
+        let cluster = self.services.cluster.as_ref()?;
+        cluster.open_edge_token(route.uri.user_unescaped().as_ref())
+    }
+
+    /// The flow a token names, or the one its phone has registered by since.
+    fn flow_of(&self, turn: &Turn<'_>, token: &EdgeToken) -> Option<Flow> {
+        let cluster = self.services.cluster.as_ref()?;
+        let flow = Flow(token.flow);
+        let lives = |flow: &Flow| {
+            let state = self.services.flows.get(flow);
+            state.is_some_and(|f| f.user.as_ref() == Some(&token.user))
+        };
+        if cluster.is_own_epoch(token.epoch) && lives(&flow) {
+            return Some(flow);
+        }
+        let bindings = self.services.registrar.bindings(turn.now, &token.user);
+        let same = |i: &(String, u32)| short(Some(&i.0)) == token.instance;
+        let again = bindings.into_iter().find(|b| b.instance.as_ref().is_some_and(same));
+        again.map(|b| b.flow).filter(lives)
+    }
+
+    /// A request of the node that has the call, to a phone here.
+    fn pass_down(
+        &mut self,
+        turn: &mut Turn<'_>,
+        peer: SocketAddr,
+        token: &EdgeToken,
+        message: &Message,
+    ) -> Result<(), Refusal> {
+        message.check().map_err(|e| Refusal::new(e.status, e.to_string()))?;
+        let begins = message.to().is_some_and(|to| to.tag().is_none());
+        if begins
+            && message.method() == Method::Invite
+            && let Some(why) = self.overload.of_core()
+        {
+            let why = format!("the node of {} is overloaded: {}", token.user, why.as_str());
+            return Err(Refusal::new(503, why).code(Code::OVERLOADED));
+        }
+        if begins && message.method() == Method::Invite {
+            // Whether this node lives is known before the phone answers.
+            let trying = MessageWriter::response(message, 100, None).end();
+            turn.push(Output::Send(Transmit { hop: Hop::Node(peer), bytes: trying }));
+        }
+        let flow = self.flow_of(turn, token).ok_or_else(|| {
+            Refusal::new(430, format!("{} has no connection here any more", token.user))
+                .code(Code::FLOW_DEAD)
+        })?;
+        let record_route = begins.then(|| {
+            let owned = EdgeToken {
+                flow: flow.0,
+                epoch: self.services.cluster.as_ref().map_or(0, |c| c.epoch()),
+                owner: Some(peer),
+                ..token.clone()
+            };
+            self.own_route(&owned)
+        });
+        let via = format!(
+            "SIP/2.0/{} {};branch={}",
+            if self.services.identity.web_secure { "WSS" } else { "WS" },
+            self.config.domain,
+            self.branch(Hop::Flow(flow), peer, true, message)?
+        );
+        let changes = HopChanges { record_route: record_route.flatten(), ..HopChanges::of(via) };
+        self.send_on(turn, Hop::Flow(flow), message, changes)
+    }
+
+    /// A request of a phone here, to the node that has its call.
+    fn pass_to_owner(
+        &mut self,
+        turn: &mut Turn<'_>,
+        flow: Flow,
+        token: &EdgeToken,
+        message: &Message,
+    ) -> Result<(), Refusal> {
+        message.check().map_err(|e| Refusal::new(e.status, e.to_string()))?;
+        let no_call = || Refusal::new(481, "there is no such call");
+        let identity = self.identity_of(turn.now, flow).and_then(|f| f.user.clone());
+        // Nobody else learns that there is such a call.
+        let user = identity.filter(|user| *user == token.user).ok_or_else(no_call)?;
+        let peer = token.owner.ok_or_else(no_call)?;
+        if message.to().is_none_or(|to| to.tag().is_none()) {
+            return Err(no_call());
+        }
+        self.services.brakes.passed_on(turn.now, &user)?;
+        let advertise =
+            self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(no_call)?;
+        let branch = self.branch(Hop::Flow(flow), peer, false, message)?;
+        let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
+        let route = self.route_of(turn, &user, flow, peer).ok_or_else(no_call)?;
+        let passed_for = Some(for_user(&user, &route));
+        self.send_on(
+            turn,
+            Hop::Node(peer),
+            message,
+            HopChanges { passed_for, ..HopChanges::of(via) },
+        )
+    }
+
+    /// A request within a dialog of another node, of somebody known here: to that node.
+    fn pass_to_bearer(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        if matches!(hop, Hop::Node(_)) {
+            return false;
+        }
+        let tag = message.to().and_then(|to| to.tag()).unwrap_or_default();
+        let bearer = self.services.cluster.as_ref().and_then(|cluster| cluster.bearer(tag));
+        let Some(peer) = bearer.filter(|_| !self.services.dialogs.contains_key(tag)) else {
+            return false;
+        };
+        let passed_for = match self.sender(hop) {
+            Some(RequestSource::Trunk(name)) => format!("trunk:{name}"),
+            Some(RequestSource::User(user, flow)) if self.identity_of(turn.now, flow).is_some() => {
+                let Some(route) = self.route_of(turn, &user, flow, peer) else { return false };
+                for_user(&user, &route)
+            }
+            _ => return false,
+        };
+        if let Err(why) = self.send_to_bearer(turn, hop, peer, message, passed_for)
+            && message.method() != Method::Ack
+        {
+            self.respond_stateless(hop, message, &why, turn.out);
+        }
+        true
+    }
+
+    fn send_to_bearer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        peer: SocketAddr,
+        message: &Message,
+        passed_for: String,
+    ) -> Result<(), Refusal> {
+        message.check().map_err(|e| Refusal::new(e.status, e.to_string()))?;
+        self.services.brakes.passed_on(turn.now, &passed_for)?;
+        let none = || Refusal::new(481, "there is no such call");
+        let advertise = self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(none)?;
+        let branch = self.branch(hop, peer, false, message)?;
+        let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
+        let changes = HopChanges { passed_for: Some(passed_for), ..HopChanges::of(via) };
+        self.send_on(turn, Hop::Node(peer), message, changes)
+    }
+
+    /// The route by which `peer` reaches a flow here.
+    fn route_of(
+        &self,
+        turn: &Turn<'_>,
+        user: &str,
+        flow: Flow,
+        peer: SocketAddr,
+    ) -> Option<String> {
+        let cluster = self.services.cluster.as_ref()?;
+        let bindings = self.services.registrar.bindings(turn.now, user);
+        let own = bindings.iter().find(|b| b.flow == flow);
+        let instance = own.and_then(|b| b.instance.as_ref()).map(|i| i.0.as_str());
+        self.own_route(&EdgeToken {
+            node: cluster.node().to_owned(),
+            epoch: cluster.epoch(),
+            flow: flow.0,
+            user: user.to_owned(),
+            instance: short(instance),
+            owner: Some(peer),
+        })
+    }
+
+    fn send_on(
+        &mut self,
+        turn: &mut Turn<'_>,
+        to: Hop,
+        message: &Message,
+        changes: HopChanges,
+    ) -> Result<(), Refusal> {
+        let left = message.max_forwards().checked_sub(1).ok_or_else(|| {
+            Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP)
+        })?;
+        let changes = HopChanges { max_forwards: Some(left), ..changes };
+        turn.push(Output::Send(Transmit { hop: to, bytes: passed_on(message, &changes) }));
+        Ok(())
+    }
+
+    /// A response to a request that was passed on.
+    fn pass_response(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        let Some(branch) = message.via().and_then(|via| via.branch().map(str::to_owned)) else {
+            return false;
+        };
+        let Some(text) = branch.strip_prefix(BRANCH) else {
+            return self.pass_response_to_bearer(turn, hop, message, &branch);
+        };
+        let to = self.read_branch(text).and_then(|token| match hop {
+            Hop::Node(peer) if !token.to_node && peer == token.peer => {
+                let flow = matches!(token.origin, Origin::Flow(_));
+                let own = self.services.cluster.as_ref()?.is_own_epoch(token.epoch);
+                (own || !flow).then(|| token.origin.hop())
+            }
+            Hop::Flow(flow) if token.to_node && token.origin == Origin::Flow(flow.0) => {
+                Some(Hop::Node(token.peer))
+            }
+            _ => None,
+        });
+        match to {
+            Some(to) => {
+                let bytes = passed_on(message, &HopChanges::default());
+                turn.push(Output::Send(Transmit { hop: to, bytes }));
+            }
+            None => self.dropped += 1,
+        }
+        true
+    }
+
+    /// A trunk's response to a request of another node: as it is, to that node.
+    fn pass_response_to_bearer(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        message: &Message,
+        branch: &str,
+    ) -> bool {
+        let bearer = self.services.cluster.as_ref().and_then(|cluster| cluster.bearer(branch));
+        let (Some(peer), Some(RequestSource::Trunk(_))) = (bearer, self.sender(hop)) else {
+            return false;
+        };
+        let bytes = message.to_bytes().into();
+        turn.push(Output::Send(Transmit { hop: Hop::Node(peer), bytes }));
+        true
+    }
+
+    /// A route that leads a request through this node.
+    fn own_route(&self, token: &EdgeToken) -> Option<String> {
+        let cluster = self.services.cluster.as_ref()?;
+        let user = cluster.edge_token(token);
+        Some(format!("<sip:{user}@{};transport=tls;lr>", cluster.advertise()))
+    }
+
+    /// The branch of our Via for a request that is passed on: the same whenever it comes.
+    fn branch(
+        &self,
+        origin: Hop,
+        peer: SocketAddr,
+        to_node: bool,
+        message: &Message,
+    ) -> Result<String, Refusal> {
+        let none = || Refusal::new(400, "a request needs a Via with a branch");
+        let came = message.via().and_then(|via| via.branch()).ok_or_else(none)?;
+        let cluster = self.services.cluster.as_ref().ok_or_else(none)?;
+        let epoch = cluster.epoch();
+        let origin = Origin::of(origin).ok_or_else(none)?;
+        let token = ViaToken { origin, epoch, peer, to_node, of: short(Some(came)) };
+        let text = URL_SAFE_NO_PAD.encode(postcard::to_allocvec(&token).unwrap_or_default());
+        Ok(format!("{BRANCH}{text}.{}", cluster.sign(&text)))
+    }
+
+    fn read_branch(&self, text: &str) -> Option<ViaToken> {
+        let (text, mac) = text.split_once('.')?;
+        let own = self.services.cluster.as_ref()?.sign(text);
+        let same: bool = subtle::ConstantTimeEq::ct_eq(own.as_bytes(), mac.as_bytes()).into();
+        postcard::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok().filter(|_| same)?).ok()
+    }
+}
+
+/// The message as it goes on. Of a request our route is taken off, of a response our Via.
+fn passed_on(message: &Message, changes: &HopChanges) -> bytes::Bytes {
+    let mut writer = MessageWriter::copy_of(message);
+    if let Some(via) = &changes.via {
+        writer.put(HeaderName::Via, via);
+    }
+    let skipped = usize::from(changes.via.is_none());
+    message.response_vias().skip(skipped).for_each(|v| writer.put(HeaderName::Via, v));
+    if let Some(route) = &changes.record_route {
+        writer.put(HeaderName::RecordRoute, route);
+    }
+    let skipped = usize::from(message.is_request());
+    message.values(HeaderName::Route).skip(skipped).for_each(|r| writer.put(HeaderName::Route, r));
+    if let Some(left) = changes.max_forwards {
+        writer.put(HeaderName::MaxForwards, left);
+    }
+    const OWN: [HeaderName; 4] =
+        [HeaderName::Via, HeaderName::Route, HeaderName::MaxForwards, HeaderName::ContentLength];
+    if let Some(whom) = &changes.passed_for {
+        writer.put_named(HeaderName::Other, PASSED_FOR, whom);
+    }
+    let others = message
+        .headers()
+        .filter(|(name, raw, _)| !OWN.contains(name) && !raw.eq_ignore_ascii_case(PASSED_FOR));
+    others.for_each(|(name, raw, value)| writer.put_named(name, raw, value));
+    writer.end_copy(message.body())
+}

@@ -1,0 +1,487 @@
+//! The client of the cluster's store: commands in, answers out, by the Redis protocol.
+//!
+//! One task has the connection, and opens another when it fails. While there is none, each command
+//! is answered so at once; who asked decides what that means. Nobody waits here.
+
+mod survey;
+
+use crate::call::CallId;
+use crate::cluster::store::{
+    BeatAnswer, FoundPointers, LEASE, POINTERS, PointerWrite, StoreAnswer, StoreCommand,
+};
+use crate::config::{ClusterSettings, StoreSettings};
+use crate::gateway::Input;
+use crate::transport::Inbox;
+use anyhow::{Context, anyhow};
+use redis::aio::MultiplexedConnection;
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates,
+    TlsMode,
+};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Commands that may wait for the store; further ones are lost, and their timers tell.
+const STORE_QUEUE: usize = 1_024;
+/// Commands under way at once.
+const MOST_UNDER_WAY: usize = 64;
+/// A connection is given up after this long, and an answer.
+const CONNECT: Duration = Duration::from_secs(1);
+const ANSWER: Duration = Duration::from_millis(500);
+/// Between two attempts to connect.
+const AGAIN: Duration = Duration::from_millis(300);
+/// How long a stop waits for the lease to be given back.
+const LEAVING: Duration = Duration::from_millis(500);
+
+/// Renews the lease KEYS[1], unless another epoch than ARGV[1] has it, by the value ARGV[2] for
+/// ARGV[3] milliseconds, and notes the node ARGV[4] in KEYS[2]; lists all leases, whose keys begin
+/// with ARGV[5].
+const BEAT: &str = r"
+local held = redis.call('GET', KEYS[1])
+if not held or string.sub(held, 1, 16) == ARGV[1] then
+  redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+  redis.call('SADD', KEYS[2], ARGV[4])
+end
+local leases = {}
+for _, node in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  local lease = redis.call('GET', ARGV[5] .. node)
+  if lease then
+    leases[#leases + 1] = node
+    leases[#leases + 1] = lease
+  else
+    redis.call('SREM', KEYS[2], node)
+  end
+end
+local time = redis.call('TIME')
+return {held or '', leases, time[1] * 1000 + math.floor(time[2] / 1000)}
+";
+
+/// Gives the lease KEYS[1] back, if it is of the epoch ARGV[1].
+const LEAVE: &str = r"
+local held = redis.call('GET', KEYS[1])
+if held and string.sub(held, 1, 16) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+return 1
+";
+
+pub use survey::{Survey, SurveyedNode, survey};
+
+/// What the store's task is told.
+enum StoreJob {
+    Command(StoreCommand),
+    Locate {
+        call: CallId,
+        ask: u32,
+        users: Vec<String>,
+    },
+    /// Give the lease back; nothing comes after it.
+    Leave(oneshot::Sender<()>),
+}
+
+/// The way to the store.
+#[derive(Clone)]
+pub(crate) struct Store(mpsc::Sender<StoreJob>);
+
+impl Store {
+    /// Starts the task that has the connection.
+    ///
+    /// # Errors
+    /// Settings that name no store, a certificate that cannot be read.
+    pub(crate) fn start(
+        settings: &ClusterSettings,
+        domain: &str,
+        inbox: Inbox,
+    ) -> anyhow::Result<Store> {
+        let (send, jobs) = mpsc::channel(STORE_QUEUE);
+        let dialler = Dialler::new(&settings.store)?;
+        let names = Arc::new(StoreKeys { prefix: format!("webtrunk:{domain}:") });
+        tokio::spawn(StoreTask { dialler, names, inbox, jobs, connection: 0, lease: None }.run());
+        Ok(Store(send))
+    }
+
+    pub(crate) fn command(&self, command: StoreCommand) {
+        let _ = self.0.try_send(StoreJob::Command(command));
+    }
+
+    pub(crate) fn locate(&self, call: CallId, ask: u32, users: Vec<String>) {
+        let _ = self.0.try_send(StoreJob::Locate { call, ask, users });
+    }
+
+    /// Gives the lease back, so that the others need not wait until it has run out.
+    pub(crate) async fn leave(&self) {
+        let (done, left) = oneshot::channel();
+        if self.0.try_send(StoreJob::Leave(done)).is_ok() {
+            let _ = timeout(LEAVING, left).await;
+        }
+    }
+}
+
+/// The keys of this cluster.
+struct StoreKeys {
+    prefix: String,
+}
+
+impl StoreKeys {
+    fn lease(&self, node: &str) -> String {
+        format!("{}node:{node}", self.prefix)
+    }
+
+    fn nodes(&self) -> String {
+        format!("{}nodes", self.prefix)
+    }
+
+    fn user(&self, user: &str) -> String {
+        format!("{}user:{user}", self.prefix)
+    }
+}
+
+/// How the store is found.
+enum Dialler {
+    Direct(Box<Client>),
+    Sentinel(Box<SentinelClient>),
+}
+
+impl Dialler {
+    fn new(settings: &StoreSettings) -> anyhow::Result<Dialler> {
+        let ca = settings.ca.as_ref().map(|ca| {
+            std::fs::read(ca).with_context(|| format!("{} cannot be read", ca.display()))
+        });
+        let root_cert = ca.transpose()?;
+        let certificates = || TlsCertificates { client_tls: None, root_cert: root_cert.clone() };
+        let infos: Result<Vec<ConnectionInfo>, RedisError> =
+            settings.urls.iter().map(|url| url.as_str().into_connection_info()).collect();
+        let infos = infos.context("cluster.store")?;
+        let first = infos.first().ok_or_else(|| anyhow!("cluster.store names no store"))?;
+        let tls = settings.urls.iter().any(|url| url.starts_with("rediss:"));
+        let Some(primary) = &settings.sentinel else {
+            let mut login = first.redis_settings().clone();
+            if let Some(username) = &settings.username {
+                login = login.set_username(username);
+            }
+            if let Some(password) = &settings.password {
+                login = login.set_password(password.reveal());
+            }
+            let info = first.clone().set_redis_settings(login);
+            let client =
+                if tls { Client::build_with_tls(info, certificates()) } else { Client::open(info) };
+            return Ok(Dialler::Direct(Box::new(client.context("cluster.store")?)));
+        };
+        let addresses: Vec<_> = infos.iter().map(|info| info.addr().clone()).collect();
+        let mut builder =
+            SentinelClientBuilder::new(addresses, primary, SentinelServerType::Master)?
+                .set_client_to_redis_db(first.redis_settings().db());
+        if let Some(username) = &settings.username {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = &settings.password {
+            builder = builder.set_client_to_redis_password(password.reveal());
+        }
+        if tls {
+            builder = builder
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
+                .set_client_to_redis_certificates(certificates())
+                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+                .set_client_to_sentinel_certificates(certificates());
+        }
+        Ok(Dialler::Sentinel(Box::new(builder.build().context("cluster.store")?)))
+    }
+
+    async fn connect(&mut self) -> Result<MultiplexedConnection, String> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(Some(ANSWER));
+        let connected = async {
+            match self {
+                Dialler::Direct(client) => {
+                    client.get_multiplexed_async_connection_with_config(&config).await
+                }
+                Dialler::Sentinel(client) => client.get_async_connection_with_config(&config).await,
+            }
+        };
+        match timeout(2 * CONNECT, connected).await {
+            Ok(connected) => connected.map_err(|e| e.to_string()),
+            Err(_) => Err("it does not answer".to_owned()),
+        }
+    }
+}
+
+/// The task that has the connection.
+struct StoreTask {
+    dialler: Dialler,
+    names: Arc<StoreKeys>,
+    inbox: Inbox,
+    jobs: mpsc::Receiver<StoreJob>,
+    /// Connections so far.
+    connection: u64,
+    /// The lease that was renewed last: its node and epoch.
+    lease: Option<(String, u64)>,
+}
+
+impl StoreTask {
+    async fn run(mut self) {
+        let mut why = "it was not reached yet".to_owned();
+        loop {
+            match self.dialled(&why).await {
+                Some(Ok(connection)) => {
+                    self.connection += 1;
+                    match self.serve(connection).await {
+                        Some(failed) => why = failed,
+                        None => return,
+                    }
+                }
+                Some(Err(failed)) => why = failed,
+                None => return,
+            }
+        }
+    }
+
+    /// The next connection; what is asked meanwhile is answered with `why`. `None`: nobody can ask
+    /// any more.
+    async fn dialled(&mut self, why: &str) -> Option<Result<MultiplexedConnection, String>> {
+        let StoreTask { dialler, inbox, jobs, .. } = self;
+        let mut dialling = std::pin::pin!(async {
+            let connected = dialler.connect().await;
+            if connected.is_err() {
+                sleep(AGAIN).await;
+            }
+            connected
+        });
+        loop {
+            tokio::select! {
+                connected = &mut dialling => return Some(connected),
+                job = jobs.recv() => answer_away(inbox, job?, why).await,
+            }
+        }
+    }
+
+    /// Carries commands out until the connection fails, and returns why. `None`: nobody can ask any
+    /// more.
+    async fn serve(&mut self, connection: MultiplexedConnection) -> Option<String> {
+        let mut under_way = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(done) = under_way.join_next() => {
+                    if let Ok(Err(why)) = done {
+                        return Some(why);
+                    }
+                }
+                job = self.jobs.recv(), if under_way.len() < MOST_UNDER_WAY => {
+                    let job = job?;
+                    if let StoreJob::Command(StoreCommand::Beat { node, epoch, .. }) = &job {
+                        self.lease = Some((node.clone(), *epoch));
+                    }
+                    let leaves = matches!(job, StoreJob::Leave(_));
+                    let work = StoreWork {
+                        connection: connection.clone(),
+                        number: self.connection,
+                        names: self.names.clone(),
+                        inbox: self.inbox.clone(),
+                    };
+                    let done = work.carry_out(job, self.lease.clone());
+                    if leaves {
+                        let _ = done.await;
+                        return None;
+                    }
+                    under_way.spawn(done);
+                }
+            }
+        }
+    }
+}
+
+/// Says that the store cannot be asked.
+async fn answer_away(inbox: &Inbox, job: StoreJob, why: &str) {
+    let input = match job {
+        StoreJob::Command(StoreCommand::Beat { id, .. }) => {
+            Input::Store(StoreAnswer::Beat { id, answer: Err(why.to_owned()) })
+        }
+        StoreJob::Command(StoreCommand::Write { id, .. }) => {
+            Input::Store(StoreAnswer::Written { id, answer: Err(why.to_owned()) })
+        }
+        StoreJob::Locate { call, ask, .. } => {
+            Input::Located { call, ask, answer: Err(format!("the store is away: {why}")) }
+        }
+        StoreJob::Leave(_) => return,
+    };
+    inbox.input(input).await;
+}
+
+/// One command and what it needs.
+struct StoreWork {
+    connection: MultiplexedConnection,
+    number: u64,
+    names: Arc<StoreKeys>,
+    inbox: Inbox,
+}
+
+impl StoreWork {
+    /// Carries a command out and tells what came of it.
+    ///
+    /// # Errors
+    /// Why the connection is of no use any more.
+    async fn carry_out(
+        mut self,
+        job: StoreJob,
+        lease: Option<(String, u64)>,
+    ) -> Result<(), String> {
+        let (input, failed) = match job {
+            StoreJob::Command(StoreCommand::Beat { id, node, epoch, value }) => {
+                let (answer, failed) = split(self.beat(&node, epoch, &value).await);
+                (Input::Store(StoreAnswer::Beat { id, answer }), failed)
+            }
+            StoreJob::Command(StoreCommand::Write { id, writes }) => {
+                let (answer, failed) = split(self.write(&writes).await);
+                (Input::Store(StoreAnswer::Written { id, answer }), failed)
+            }
+            StoreJob::Locate { call, ask, users } => {
+                let (answer, failed) = split(self.locate(users).await);
+                (Input::Located { call, ask, answer }, failed)
+            }
+            StoreJob::Leave(done) => {
+                if let Some((node, epoch)) = lease {
+                    let _: Result<(), RedisError> = redis::cmd("EVAL")
+                        .arg(LEAVE)
+                        .arg(1)
+                        .arg(self.names.lease(&node))
+                        .arg(format!("{epoch:016x}"))
+                        .query_async(&mut self.connection)
+                        .await;
+                }
+                let _ = done.send(());
+                return Ok(());
+            }
+        };
+        self.inbox.input(input).await;
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn beat(
+        &mut self,
+        node: &str,
+        epoch: u64,
+        value: &str,
+    ) -> Result<BeatAnswer, RedisError> {
+        let (held, leases, millis): (Vec<u8>, Vec<Vec<u8>>, u64) = redis::cmd("EVAL")
+            .arg(BEAT)
+            .arg(2)
+            .arg(self.names.lease(node))
+            .arg(self.names.nodes())
+            .arg(format!("{epoch:016x}"))
+            .arg(value)
+            .arg(LEASE.as_millis() as u64)
+            .arg(node)
+            .arg(self.names.lease(""))
+            .query_async(&mut self.connection)
+            .await?;
+        let held = text(held).filter(|held| !held.is_empty());
+        let pairs = leases.chunks_exact(2);
+        let leases = pairs.filter_map(|p| Some((text(p[0].clone())?, text(p[1].clone())?)));
+        Ok(BeatAnswer { held, leases: leases.collect(), millis, connection: self.number })
+    }
+
+    async fn write(&mut self, writes: &[PointerWrite]) -> Result<(), RedisError> {
+        let mut pipe = redis::pipe();
+        for PointerWrite { user, node, value } in writes {
+            let key = self.names.user(user);
+            match value {
+                Some(value) => {
+                    pipe.cmd("HSET").arg(&key).arg(node).arg(value).ignore();
+                    pipe.cmd("PEXPIRE").arg(&key).arg(POINTERS.as_millis() as u64).ignore();
+                }
+                None => {
+                    pipe.cmd("HDEL").arg(&key).arg(node).ignore();
+                }
+            }
+        }
+        pipe.query_async(&mut self.connection).await
+    }
+
+    async fn locate(
+        &mut self,
+        users: Vec<String>,
+    ) -> Result<Vec<(String, FoundPointers)>, RedisError> {
+        let mut pipe = redis::pipe();
+        users.iter().for_each(|user| {
+            pipe.cmd("HGETALL").arg(self.names.user(user));
+        });
+        let found: Vec<HashMap<Vec<u8>, Vec<u8>>> = pipe.query_async(&mut self.connection).await?;
+        let readable = |fields: HashMap<Vec<u8>, Vec<u8>>| -> FoundPointers {
+            fields.into_iter().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect()
+        };
+        Ok(users.into_iter().zip(found.into_iter().map(readable)).collect())
+    }
+}
+
+fn text(bytes: Vec<u8>) -> Option<String> {
+    String::from_utf8(bytes).ok()
+}
+
+/// The answer for who asked, and why the connection is of no use any more, if it is not. A key that
+/// holds something else is no reason to connect again.
+fn split<T>(result: Result<T, RedisError>) -> (Result<T, String>, Option<String>) {
+    match result {
+        Ok(value) => (Ok(value), None),
+        Err(e) => {
+            let why = e.to_string();
+            let stays = matches!(e.code(), Some("WRONGTYPE" | "NOPERM" | "OOM" | "BUSY"));
+            (Err(why.clone()), (!stays).then_some(why))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StoreSettings;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_store_that_is_silent_keeps_so_many_commands_waiting_and_no_more() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("an address");
+        // It greets, and says nothing more.
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.expect("a client");
+            let mut buf = [0; 4_096];
+            let _ = stream.read(&mut buf).await;
+            let _ = stream.write_all(b"+OK\r\n+OK\r\n").await;
+            while stream.read(&mut buf).await.is_ok_and(|n| n > 0) {}
+        });
+        let (core, mut arrivals) = mpsc::channel(8_192);
+        let settings = ClusterSettings {
+            node: "a".into(),
+            store: StoreSettings {
+                urls: vec![format!("redis://{at}")],
+                sentinel: None,
+                username: None,
+                password: None,
+                ca: None,
+            },
+            key: crate::sip::digest::Secret::new("k"),
+            listen: at,
+            advertise: at,
+        };
+        let store = Store::start(&settings, "x", Inbox::new(core)).expect("sound settings");
+        let write = |id| StoreCommand::Write { id, writes: Vec::new() };
+        // What is asked before the connection stands is answered at once.
+        store.command(write(0));
+        let _ = timeout(Duration::from_secs(2), arrivals.recv()).await.expect("an answer");
+        while store.0.capacity() > 0 {
+            (1..2_000).for_each(|id| store.command(write(id)));
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(store.0.max_capacity(), STORE_QUEUE);
+        let mut answers = 0;
+        while timeout(Duration::from_millis(200), arrivals.recv()).await.is_ok() {
+            answers += 1;
+        }
+        assert!(answers <= STORE_QUEUE + 2 * MOST_UNDER_WAY, "{answers}");
+    }
+}

@@ -1,0 +1,78 @@
+//! What `webtrunk doctor` asks of a cluster: whether the store answers, and what stands in it.
+
+use super::{Dialler, StoreKeys, text};
+use crate::cluster::keys::ClusterKeys;
+use crate::cluster::lease::read;
+use crate::config::ClusterSettings;
+use crate::transport::nodes::NodeTls;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::timeout;
+
+/// How long another node has to answer.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// The cluster as it is found.
+#[derive(Debug)]
+pub struct Survey {
+    /// How far this machine's clock is from the store's, seconds.
+    pub skew: u64,
+    /// Its nodes, this one too if it runs.
+    pub nodes: Vec<SurveyedNode>,
+}
+
+/// A node as it is found.
+#[derive(Debug)]
+pub struct SurveyedNode {
+    /// By the key of its lease.
+    pub name: String,
+    /// Its address and version; `None` if its lease is not signed by our key.
+    pub lease: Option<(SocketAddr, String)>,
+    /// Why it cannot be reached, if it cannot.
+    pub unreachable: Option<String>,
+}
+
+/// Looks at the store of `settings`, and calls at each node that has a lease there.
+///
+/// # Errors
+/// The store cannot be asked: why.
+pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, String> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let mut dialler = Dialler::new(&settings.store).map_err(|e| format!("{e:#}"))?;
+    let mut connection = dialler.connect().await?;
+    let names = StoreKeys { prefix: format!("webtrunk:{domain}:") };
+    let mut first = redis::pipe();
+    first.cmd("TIME").cmd("SMEMBERS").arg(names.nodes());
+    let asked = first.query_async(&mut connection).await;
+    let ((seconds, _), found): ((u64, u64), Vec<Vec<u8>>) = asked.map_err(|e| e.to_string())?;
+    let found: Vec<String> = found.into_iter().filter_map(text).collect();
+    let mut second = redis::pipe();
+    found.iter().for_each(|node| {
+        second.cmd("GET").arg(names.lease(node));
+    });
+    let leases: Vec<Option<Vec<u8>>> = match found.is_empty() {
+        true => Vec::new(),
+        false => second.query_async(&mut connection).await.map_err(|e| e.to_string())?,
+    };
+    let keys = ClusterKeys::new(settings.key.reveal());
+    let tls = NodeTls::new(settings).map_err(|e| format!("{e:#}"))?;
+    let mut nodes = Vec::new();
+    for (name, lease) in found.into_iter().zip(leases) {
+        let Some(lease) = lease.and_then(text) else { continue };
+        let member = read(&keys, &name, &lease);
+        let unreachable = match &member {
+            Some(member) if member.node != settings.node => {
+                match timeout(CONNECT, tls.connected(member.advertise)).await {
+                    Ok(Ok(_)) => None,
+                    Ok(Err(e)) => Some(e.to_string()),
+                    Err(_) => Some("no answer within 2 s".to_owned()),
+                }
+            }
+            _ => None,
+        };
+        let lease = member.map(|m| (m.advertise, m.version));
+        nodes.push(SurveyedNode { name, lease, unreachable });
+    }
+    let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    Ok(Survey { skew: own.abs_diff(seconds), nodes })
+}

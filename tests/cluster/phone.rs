@@ -1,0 +1,286 @@
+//! A browser: it registers, rings and is rung, and comes back when its connection is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use webtrunk::sip::parse::HeaderName;
+use webtrunk::sip::{Message, Method, digest};
+
+pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
+pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
+
+/// A call as a phone sees it.
+#[derive(Clone)]
+struct PhoneCall {
+    /// What the dialog is made of: the INVITE it got, or the 200.
+    made_by: Option<Message>,
+    incoming: bool,
+    answered: bool,
+    over: bool,
+    cseq: u32,
+}
+
+pub(crate) struct Phone {
+    pub(crate) name: String,
+    /// Its connection: the node, and the flow there.
+    pub(crate) at: Option<(usize, u64)>,
+    /// Of the connection that is being opened.
+    pub(crate) attempts: u64,
+    pub(crate) registered: usize,
+    register: String,
+    calls: BTreeMap<String, PhoneCall>,
+    /// BYEs it was sent, by Call-ID: the branches.
+    byes: BTreeMap<String, BTreeSet<String>>,
+    next: u64,
+    /// The final status of its newest INVITE.
+    pub(crate) status: Option<u16>,
+    /// What its newest OPTIONS within a call was answered with.
+    pub(crate) asked: Option<u16>,
+}
+
+/// What a phone does about a message.
+#[derive(Default)]
+pub(crate) struct Reaction {
+    /// Sent at once.
+    pub(crate) now: Vec<String>,
+    /// Sent once somebody has picked up.
+    pub(crate) later: Vec<String>,
+}
+
+impl Phone {
+    pub(crate) fn new(name: String) -> Phone {
+        Phone {
+            name,
+            at: None,
+            attempts: 0,
+            registered: 0,
+            register: String::new(),
+            calls: BTreeMap::new(),
+            byes: BTreeMap::new(),
+            next: 0,
+            status: None,
+            asked: None,
+        }
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    fn contact(&self) -> String {
+        format!("<sip:{}@x.invalid;transport=ws>", self.name)
+    }
+
+    pub(crate) fn register(&mut self) -> String {
+        let (n, name) = (self.number(), &self.name);
+        self.register = format!(
+            "REGISTER sip:wt.test SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{name}r{n}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{name}@wt.test>;tag=r\r\nTo: <sip:{name}@wt.test>\r\nCall-ID: r-{name}-{}\r\nCSeq: {n} REGISTER\r\n\
+             Contact: {};reg-id=1;+sip.instance=\"<urn:uuid:{name}>\";expires=600\r\nSupported: outbound, path\r\n\
+             Content-Length: 0\r\n\r\n",
+            self.attempts,
+            self.contact()
+        );
+        self.register.clone()
+    }
+
+    pub(crate) fn invite(&mut self, number: usize) -> String {
+        let (n, name) = (self.number(), self.name.clone());
+        let call_id = format!("{name}-c{n}");
+        let call =
+            PhoneCall { made_by: None, incoming: false, answered: false, over: false, cseq: 1 };
+        self.calls.insert(call_id.clone(), call);
+        self.status = None;
+        format!(
+            "INVITE sip:{number}@wt.test SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{name}i{n}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{name}@wt.test>;tag=f{n}\r\nTo: <sip:{number}@wt.test>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
+             Contact: {}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{OFFER}",
+            self.contact(),
+            OFFER.len()
+        )
+    }
+
+    /// Whether it is in a call that was answered.
+    pub(crate) fn talks(&self) -> bool {
+        self.calls.values().any(|c| c.answered && !c.over)
+    }
+
+    /// Hangs its calls up.
+    pub(crate) fn hang_up(&mut self) -> Vec<String> {
+        let talking: Vec<String> = self
+            .calls
+            .iter()
+            .filter(|(_, c)| c.answered && !c.over)
+            .map(|(id, _)| id.clone())
+            .collect();
+        talking
+            .into_iter()
+            .filter_map(|id| {
+                self.calls.get_mut(&id)?.over = true;
+                self.in_dialog(&id, Method::Bye)
+            })
+            .collect()
+    }
+
+    /// OPTIONS within its calls.
+    pub(crate) fn options(&mut self) -> Vec<String> {
+        self.asked = None;
+        let talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
+        let talking: Vec<String> = talking.map(|(id, _)| id.clone()).collect();
+        talking.iter().filter_map(|id| self.in_dialog(id, Method::Options)).collect()
+    }
+
+    fn in_dialog(&mut self, id: &str, method: Method) -> Option<String> {
+        let n = self.number();
+        let name = self.name.clone();
+        let call = self.calls.get_mut(id)?;
+        let made_by = call.made_by.clone()?;
+        let header = |name| made_by.header(name).unwrap_or_default().to_owned();
+        let routes: Vec<String> = made_by.all(HeaderName::RecordRoute).map(str::to_owned).collect();
+        let (from, to, routes) = if call.incoming {
+            (format!("{};tag={name}", header(HeaderName::To)), header(HeaderName::From), routes)
+        } else {
+            (header(HeaderName::From), header(HeaderName::To), routes.into_iter().rev().collect())
+        };
+        if method != Method::Ack {
+            call.cseq += 1;
+        }
+        let routes: String = routes.iter().map(|r| format!("Route: {r}\r\n")).collect();
+        let uri = made_by.contact()?.uri.text.to_owned();
+        Some(format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{name}d{n}\r\n{routes}Max-Forwards: 70\r\n\
+             From: {from}\r\nTo: {to}\r\nCall-ID: {id}\r\nCSeq: {} {method}\r\nContent-Length: 0\r\n\r\n",
+            call.cseq
+        ))
+    }
+
+    pub(crate) fn takes(&mut self, message: &Message) -> Reaction {
+        if message.is_request() { self.request(message) } else { self.response(message) }
+    }
+
+    fn request(&mut self, message: &Message) -> Reaction {
+        let id = message.call_id().to_owned();
+        match message.method() {
+            Method::Invite if message.to().is_some_and(|t| t.tag().is_none()) => {
+                let call = PhoneCall {
+                    made_by: Some(message.clone()),
+                    incoming: true,
+                    answered: false,
+                    over: false,
+                    cseq: 10,
+                };
+                self.calls.insert(id, call);
+                let now = vec![self.reply(message, 180, "")];
+                Reaction { now, later: vec![self.reply(message, 200, ANSWER)] }
+            }
+            Method::Ack => {
+                if let Some(call) = self.calls.get_mut(&id) {
+                    call.answered = true;
+                }
+                Reaction::default()
+            }
+            Method::Bye => {
+                let branch = message.via().and_then(|v| v.branch()).unwrap_or_default().to_owned();
+                let byes = self.byes.entry(id.clone()).or_default();
+                byes.insert(branch);
+                assert_eq!(byes.len(), 1, "{} was hung up on twice in {id}", self.name);
+                let known = self.calls.get_mut(&id).map(|call| call.over = true).is_some();
+                let status = if known { 200 } else { 481 };
+                Reaction { now: vec![self.reply(message, status, "")], ..Reaction::default() }
+            }
+            Method::Cancel => {
+                let ringing = self.calls.get_mut(&id).filter(|c| !c.answered);
+                let made_by = ringing.and_then(|c| {
+                    c.over = true;
+                    c.made_by.clone()
+                });
+                let mut now = vec![self.reply(message, 200, "")];
+                now.extend(made_by.map(|invite| self.reply(&invite, 487, "")));
+                Reaction { now, ..Reaction::default() }
+            }
+            _ => Reaction { now: vec![self.reply(message, 200, "")], ..Reaction::default() },
+        }
+    }
+
+    /// Whether a call it was about to answer was given up meanwhile.
+    pub(crate) fn gave_up(&self, text: &str) -> bool {
+        self.calls.iter().any(|(id, c)| c.over && text.contains(&format!("Call-ID: {id}\r\n")))
+    }
+
+    fn response(&mut self, message: &Message) -> Reaction {
+        let id = message.call_id().to_owned();
+        match (message.method(), message.status()) {
+            (Method::Register, 401) => {
+                let register = Message::parse(
+                    self.register.clone().into_bytes(),
+                    webtrunk::sip::parse::Framing::WebSocket,
+                )
+                .expect("own");
+                let answer = digest::answer(
+                    message,
+                    None,
+                    &self.name,
+                    "secret",
+                    register.request_uri(),
+                    Method::Register,
+                    "cn",
+                );
+                let (name, value) = answer.expect("a challenge that can be answered");
+                let n = self.number();
+                let branch = register.via().and_then(|v| v.branch()).expect("own").to_owned();
+                let cseq = register.cseq().expect("own").number;
+                let again = self
+                    .register
+                    .replace(&branch, &format!("{branch}a{n}"))
+                    .replace(&format!("CSeq: {cseq} "), &format!("CSeq: {n} "))
+                    .replacen("Content-Length", &format!("{name}: {value}\r\nContent-Length"), 1);
+                Reaction { now: vec![again], ..Reaction::default() }
+            }
+            (Method::Options, status) => {
+                self.asked = Some(status);
+                Reaction::default()
+            }
+            (Method::Register, 200) => {
+                self.registered += 1;
+                Reaction::default()
+            }
+            (Method::Invite, status) if status >= 200 => {
+                self.status = Some(status);
+                let Some(call) = self.calls.get_mut(&id) else { return Reaction::default() };
+                if status >= 300 {
+                    call.over = true;
+                    return Reaction::default();
+                }
+                let first = !call.answered;
+                call.made_by = Some(message.clone());
+                call.answered = true;
+                let mut now: Vec<String> = self.in_dialog(&id, Method::Ack).into_iter().collect();
+                // An answer to a call that is over here.
+                if first && self.calls.get(&id).is_some_and(|c| c.over) {
+                    now.extend(self.in_dialog(&id, Method::Bye));
+                }
+                Reaction { now, ..Reaction::default() }
+            }
+            _ => Reaction::default(),
+        }
+    }
+
+    fn reply(&self, request: &Message, status: u16, body: &str) -> String {
+        let header = |name| request.header(name).unwrap_or_default().to_owned();
+        let to = header(HeaderName::To);
+        let to = if to.contains(";tag=") { to } else { format!("{to};tag={}", self.name) };
+        let lines = |name: HeaderName| -> String {
+            request.all(name).map(|v| format!("{name}: {v}\r\n")).collect()
+        };
+        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        format!(
+            "SIP/2.0 {status} x\r\n{}{}From: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            lines(HeaderName::Via),
+            lines(HeaderName::RecordRoute),
+            header(HeaderName::From),
+            header(HeaderName::CallId),
+            header(HeaderName::CSeq),
+            self.contact(),
+            body.len()
+        )
+    }
+}

@@ -1,0 +1,88 @@
+//! A model of the store: what each command does, and which of what it confirmed it may forget.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+use webtrunk::cluster::store::{
+    BeatAnswer, FoundPointers, LEASE, PointerWrite, StoreAnswer, StoreCommand, is_of_epoch,
+};
+
+/// What it holds.
+#[derive(Clone, Default)]
+struct Held {
+    leases: BTreeMap<String, (String, Instant)>,
+    users: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+#[derive(Default)]
+pub(crate) struct StoreModel {
+    held: Held,
+    /// What a replica has: it is behind.
+    replica: Held,
+    replicated: Option<Instant>,
+    /// Grows with each failover: who was connected is connected anew.
+    pub(crate) generation: u64,
+    /// Operations as the store counts them, leases aside.
+    pub(crate) operations: usize,
+}
+
+impl StoreModel {
+    pub(crate) fn carry_out(
+        &mut self,
+        now: Instant,
+        unix: u64,
+        connection: u64,
+        command: StoreCommand,
+    ) -> StoreAnswer {
+        let due = |at: Instant| now.saturating_duration_since(at) >= Duration::from_millis(500);
+        if self.replicated.is_none_or(due) {
+            self.replica = self.held.clone();
+            self.replicated = Some(now);
+        }
+        match command {
+            StoreCommand::Beat { id, node, epoch, value } => {
+                self.held.leases.retain(|_, (_, until)| *until > now);
+                let held = self.held.leases.get(&node).map(|(value, _)| value.clone());
+                if held.as_ref().is_none_or(|held| is_of_epoch(held, epoch)) {
+                    self.held.leases.insert(node, (value, now + LEASE));
+                }
+                let leases = self.held.leases.iter();
+                let leases = leases.map(|(n, (v, _))| (n.clone(), v.clone())).collect();
+                let answer = BeatAnswer { held, leases, millis: unix * 1_000, connection };
+                StoreAnswer::Beat { id, answer: Ok(answer) }
+            }
+            StoreCommand::Write { id, writes } => {
+                for PointerWrite { user, node, value } in writes {
+                    let fields = self.held.users.entry(user).or_default();
+                    match value {
+                        Some(value) => {
+                            self.operations += 2;
+                            fields.insert(node, value);
+                        }
+                        None => {
+                            self.operations += 1;
+                            fields.remove(&node);
+                        }
+                    }
+                }
+                StoreAnswer::Written { id, answer: Ok(()) }
+            }
+        }
+    }
+
+    pub(crate) fn find(&self, user: &str) -> FoundPointers {
+        let fields = self.held.users.get(user).into_iter().flatten();
+        fields.map(|(node, value)| (node.clone(), value.clone())).collect()
+    }
+
+    /// A replica takes over: what was confirmed since it last heard is lost.
+    pub(crate) fn fail_over(&mut self) {
+        self.held = self.replica.clone();
+        self.generation += 1;
+    }
+
+    /// It is started again without its data.
+    pub(crate) fn forget(&mut self) {
+        (self.held, self.replica) = (Held::default(), Held::default());
+        self.generation += 1;
+    }
+}
