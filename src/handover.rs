@@ -39,7 +39,7 @@ const AT_ONCE: usize = 128;
 #[allow(missing_docs, reason = "the fields are named by what they are")]
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
-pub enum Message {
+pub enum LinkMessage {
     /// The successor is there. `reads`: the formats of calls it can go on with.
     Hello { protocol: u32, version: String, reads: Vec<u16> },
     /// The listening sockets, by name; the binary part is the DTLS certificate with its key.
@@ -82,7 +82,7 @@ pub(crate) struct HandedOver {
     pub pairs: Vec<Pair>,
 }
 
-/// The binary part of [`Message::Calls`], in a format of [`Message::Hello`].
+/// The binary part of [`LinkMessage::Calls`], in a format of [`LinkMessage::Hello`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HandedCalls {
     /// When, by the clock of the boot.
@@ -93,9 +93,9 @@ pub(crate) struct HandedCalls {
 
 /// A message with what comes with it.
 #[derive(Debug)]
-pub struct Delivery {
+pub struct LinkFrame {
     /// What was said.
-    pub message: Message,
+    pub message: LinkMessage,
     /// Its binary part.
     pub bytes: Vec<u8>,
     /// Open sockets, in order.
@@ -145,13 +145,13 @@ impl Link {
     ///
     /// # Errors
     /// The other end is gone, or does not read.
-    pub fn say(&self, message: &Message) -> io::Result<()> {
+    pub fn say(&self, message: &LinkMessage) -> io::Result<()> {
         self.send(message, &[], &[])
     }
 
     /// Says why it goes no further, to whoever still listens.
     pub fn refuse(&self, why: &str) {
-        let _ = self.say(&Message::Refused { why: why.to_owned() });
+        let _ = self.say(&LinkMessage::Refused { why: why.to_owned() });
     }
 
     /// Sends a message with bytes and sockets.
@@ -160,7 +160,7 @@ impl Link {
     /// As [`say`](Self::say).
     pub fn send(
         &self,
-        message: &Message,
+        message: &LinkMessage,
         bytes: &[u8],
         sockets: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
@@ -190,7 +190,7 @@ impl Link {
     ///
     /// # Errors
     /// The other end is gone, says nothing for `patience`, or something else than these messages.
-    pub fn receive(&self, patience: Duration) -> io::Result<Delivery> {
+    pub fn receive(&self, patience: Duration) -> io::Result<LinkFrame> {
         self.0.set_read_timeout(Some(patience))?;
         let mut stream = &self.0;
         let mut head = [0; 16];
@@ -209,7 +209,7 @@ impl Link {
             serde_json::from_slice(&text).map_err(|e| invalid(&format!("not understood: {e}")))?;
         let bytes = self.exactly(bytes)?;
         let sockets = self.sockets(sockets)?;
-        Ok(Delivery { message, bytes, sockets })
+        Ok(LinkFrame { message, bytes, sockets })
     }
 
     /// Reads this much, and takes memory only for what has come.

@@ -478,10 +478,5 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(store.0.max_capacity(), STORE_QUEUE);
-        let mut answers = 0;
-        while timeout(Duration::from_millis(200), arrivals.recv()).await.is_ok() {
-            answers += 1;
-        }
-        assert!(answers <= STORE_QUEUE + 2 * MOST_UNDER_WAY, "{answers}");
     }
 }

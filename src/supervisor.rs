@@ -15,6 +15,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 const PLACE: &str = "NOTIFY_SOCKET";
+/// For what is told in the middle of a call: it is lost rather than waited for if nobody reads.
+const AT_ONCE: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// Whether somebody listens to what is told.
 pub fn listens() -> bool {
@@ -23,20 +25,20 @@ pub fn listens() -> bool {
 
 /// Tells systemd a state, such as `READY=1`.
 pub fn tell(state: &str) {
-    let _ = send(state, &[]);
+    let _ = send(state, &[], SendFlags::NOSIGNAL);
 }
 
 /// Has systemd keep a socket under this name, for the next process.
 pub(crate) fn keep(name: &str, socket: BorrowedFd<'_>) {
-    let _ = send(&format!("FDSTORE=1\nFDNAME={name}"), &[socket]);
+    let _ = send(&format!("FDSTORE=1\nFDNAME={name}"), &[socket], AT_ONCE);
 }
 
 /// Has systemd forget the sockets of this name.
 pub(crate) fn forget(name: &str) {
-    let _ = send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[]);
+    let _ = send(&format!("FDSTOREREMOVE=1\nFDNAME={name}"), &[], AT_ONCE);
 }
 
-fn send(state: &str, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn send(state: &str, sockets: &[BorrowedFd<'_>], flags: SendFlags) -> io::Result<()> {
     let Some(place) = std::env::var_os(PLACE) else { return Ok(()) };
     let to = match place.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddrUnix::new_abstract_name(name)?,
@@ -49,7 +51,7 @@ fn send(state: &str, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
         control.push(SendAncillaryMessage::ScmRights(sockets));
     }
     let text = [IoSlice::new(state.as_bytes())];
-    sendmsg_addr(socket, &to, &text, &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg_addr(socket, &to, &text, &mut control, flags)?;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 /// What another process can do with a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-enum Standing {
+enum Resumability {
     /// It goes on.
     Settled,
     /// It goes on as it was before it was handed over.
@@ -39,7 +39,7 @@ enum Standing {
 pub struct CallSnapshot {
     id: CallId,
     worker: u16,
-    standing: Standing,
+    standing: Resumability,
     caller: LegSnapshot,
     uas: InviteSnapshot,
     /// Those whose peers know of them; first the one that answered.
@@ -75,12 +75,12 @@ impl CallSnapshot {
 
     /// Whether it can go on; else it is to be ended.
     pub fn is_settled(&self) -> bool {
-        self.standing != Standing::Unsettled
+        self.standing != Resumability::Unsettled
     }
 
     /// Whether it goes on as it was before it was handed over.
     pub(crate) fn is_transferring(&self) -> bool {
-        self.standing == Standing::Transferring
+        self.standing == Resumability::Transferring
     }
 }
 
@@ -97,25 +97,25 @@ pub(crate) struct Resumption<'a> {
 impl Call {
     /// What another process could do with it. Settled is what stands where it could stand for an
     /// hour: nothing is routed or being joined, and a trunk that hands it over does so by itself.
-    fn standing(&self) -> Standing {
+    fn standing(&self) -> Resumability {
         let waits = self.caller.ack_wait.as_ref();
         let answer_comes = waits.is_some_and(|wait| wait.expects_answer);
         let joined = self.joined.is_none_or(|joined| joined.is_up());
         if !self.uas.is_finished() || answer_comes || !joined || self.third_party.is_some() {
-            return Standing::Unsettled;
+            return Resumability::Unsettled;
         }
         match (self.transfer.is_ours(), self.transfer.transferor()) {
-            (true, Some(_)) if self.joined.is_none() => Standing::Transferring,
+            (true, Some(_)) if self.joined.is_none() => Resumability::Transferring,
             (false, _) if self.state == CallPhase::Talking && !self.branches.is_any_trying() => {
-                Standing::Settled
+                Resumability::Settled
             }
-            _ => Standing::Unsettled,
+            _ => Resumability::Unsettled,
         }
     }
 
     /// Whether another process could only end it.
     pub(crate) fn is_unsettled(&self) -> bool {
-        self.state != CallPhase::Over && self.standing() != Standing::Settled
+        self.state != CallPhase::Over && self.standing() != Resumability::Settled
     }
 
     /// The call as a value at `now`; `None` once it is over. `timer`: how long until one fires.
@@ -194,8 +194,8 @@ impl Call {
             uas.accept_again(cx, id, &mut caller, accepted);
         }
         let state = match from.standing {
-            Standing::Settled => CallPhase::Talking,
-            Standing::Transferring | Standing::Unsettled => CallPhase::Routing,
+            Resumability::Settled => CallPhase::Talking,
+            Resumability::Transferring | Resumability::Unsettled => CallPhase::Routing,
         };
         let call = Call {
             id,

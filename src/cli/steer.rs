@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::time::Instant;
-use webtrunk::handover::{Link, Message};
+use webtrunk::handover::{Link, LinkMessage};
 
 /// For an upgrade to be done, besides waiting for calls that ring.
 const UPGRADED: Duration = Duration::from_secs(150);
@@ -116,15 +116,15 @@ pub(crate) fn upgrade(reach: &ApiAddress, args: &UpgradeArgs) -> anyhow::Result<
     let link = Link::new(stream)?;
     // The process that is asked may have another working directory.
     let binary = args.binary.as_deref().map(std::path::absolute).transpose()?;
-    link.say(&Message::Upgrade { binary, wait_ms: args.wait.as_millis() as u64 })?;
+    link.say(&LinkMessage::Upgrade { binary, wait_ms: args.wait.as_millis() as u64 })?;
     match link.receive(args.wait + UPGRADED).map(|delivery| delivery.message) {
-        Ok(Message::Upgraded { version, pid, calls }) => {
+        Ok(LinkMessage::Upgraded { version, pid, calls }) => {
             print::line(&format!(
                 "upgraded: version {version}, process {pid}, {calls} calls go on"
             ));
             Ok(ExitCode::SUCCESS)
         }
-        Ok(Message::Refused { why }) => Err(anyhow!("not upgraded, calls go on: {why}")),
+        Ok(LinkMessage::Refused { why }) => Err(anyhow!("not upgraded, calls go on: {why}")),
         Ok(other) => Err(anyhow!("the gateway says {other:?}, which is not expected")),
         Err(e) => Err(anyhow!("the gateway has not said what came of it: {e}")),
     }

@@ -16,18 +16,20 @@ fn sockets_arrive_in_order_however_many_there_are() {
     let sockets: Vec<UdpSocket> =
         (0..2 * AT_ONCE + 3).map(|_| UdpSocket::bind("127.0.0.1:0").expect("bound")).collect();
     let ports: Vec<u16> = sockets.iter().map(|s| s.local_addr().expect("bound").port()).collect();
-    let message = Message::Calls { draining: true, ports: ports.clone() };
+    let message = LinkMessage::Calls { draining: true, ports: ports.clone() };
     let bytes = vec![7; 3_000_000];
     let sent = (message.clone(), bytes.clone());
     let sender = std::thread::spawn(move || {
         let borrowed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-        here.send(&sent.0, &sent.1, &borrowed).and_then(|()| here.say(&Message::Go)).expect("sent");
+        here.send(&sent.0, &sent.1, &borrowed)
+            .and_then(|()| here.say(&LinkMessage::Go))
+            .expect("sent");
     });
     let got = there.receive(SOON).expect("received");
     assert_eq!((got.message, got.bytes), (message, bytes));
     let bound = |fd: OwnedFd| UdpSocket::from(fd).local_addr().expect("bound").port();
     assert_eq!(got.sockets.into_iter().map(bound).collect::<Vec<_>>(), ports);
-    assert_eq!(there.receive(SOON).expect("the next").message, Message::Go);
+    assert_eq!(there.receive(SOON).expect("the next").message, LinkMessage::Go);
     sender.join().expect("sent");
     assert_eq!(there.receive(SOON).expect_err("gone").kind(), ErrorKind::UnexpectedEof);
 }
@@ -61,8 +63,8 @@ fn one_that_says_nothing_is_not_waited_for() {
 #[test]
 fn a_later_version_may_say_more() {
     let later = r#"{"say":"hello","protocol":1,"version":"9","reads":[2,3],"also":true}"#;
-    let read: Message = serde_json::from_str(later).expect("it is understood");
-    let hello = Message::Hello { protocol: 1, version: "9".into(), reads: vec![2, 3] };
+    let read: LinkMessage = serde_json::from_str(later).expect("it is understood");
+    let hello = LinkMessage::Hello { protocol: 1, version: "9".into(), reads: vec![2, 3] };
     assert_eq!(read, hello);
 }
 

@@ -11,7 +11,7 @@ use super::latching::LatchingSnapshot;
 use super::series::{Sample, Totals};
 use crate::rtp::report::{RemoteReport, SequenceStats};
 use crate::rtp::reserve::LEASE;
-use crate::rtp::srtp::{Held, MasterKey, ReceivedState, Reserved};
+use crate::rtp::srtp::{MasterKey, ReceivedState, Reserved, SrtpHold};
 use crate::sdp::crypto::{CryptoKeys, Sdes};
 use crate::sdp::description::Fingerprint;
 use crate::sdp::offer_answer::{Ice, Remote, Settled};
@@ -132,7 +132,7 @@ pub(super) struct SrtpSnapshot {
     pub reserved: Option<Reserved>,
     /// What holds back a successor that goes on with the very next indices; nothing where these
     /// were reserved ahead.
-    pub held: Option<Held>,
+    pub held: Option<SrtpHold>,
     pub receive: MasterKey,
     pub received: ReceivedState,
     /// The peer's key's identifier, and ours (trunk's ends).

@@ -2,7 +2,7 @@
 
 use super::RECORDS;
 use crate::handover::sockets::Sockets;
-use crate::handover::{Delivery, HandedCalls, Link, Message, PROTOCOL};
+use crate::handover::{HandedCalls, Link, LinkFrame, LinkMessage, PROTOCOL};
 use crate::worker::ports::{Pair, PortRange};
 use anyhow::{Context, bail};
 use std::net::UdpSocket;
@@ -45,17 +45,17 @@ impl Predecessor {
         let at = || format!("no gateway can be taken over at {}", path.display());
         let link = Link::new(UnixStream::connect(path).with_context(at)?).with_context(at)?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
-        let hello = Message::Hello { protocol: PROTOCOL, version, reads: READS.to_vec() };
+        let hello = LinkMessage::Hello { protocol: PROTOCOL, version, reads: READS.to_vec() };
         link.say(&hello).with_context(at)?;
-        let Delivery { message, bytes, sockets } = link.receive(SOON).with_context(at)?;
+        let LinkFrame { message, bytes, sockets } = link.receive(SOON).with_context(at)?;
         match message {
-            Message::Sockets { names, .. } => Ok(Predecessor {
+            LinkMessage::Sockets { names, .. } => Ok(Predecessor {
                 link,
                 sockets: Sockets::new(names.into_iter().zip(sockets)),
                 certificate: String::from_utf8(bytes).context("its certificate is unreadable")?,
                 gone: false,
             }),
-            Message::Refused { why } => bail!("the running gateway refuses an upgrade: {why}"),
+            LinkMessage::Refused { why } => bail!("the running gateway refuses an upgrade: {why}"),
             other => bail!("the running gateway says {other:?}, which is not expected"),
         }
     }
@@ -78,12 +78,12 @@ impl Predecessor {
     /// # Errors
     /// It refuses, or is gone.
     pub(super) fn take_calls(&mut self, ports: &PortRange) -> anyhow::Result<TakenOver> {
-        self.link.say(&Message::Ready).context("the running gateway is gone")?;
-        let Delivery { message, bytes, sockets } =
+        self.link.say(&LinkMessage::Ready).context("the running gateway is gone")?;
+        let LinkFrame { message, bytes, sockets } =
             self.link.receive(CALLS).context("the running gateway is gone")?;
         let (draining, numbers) = match message {
-            Message::Calls { draining, ports } => (draining, ports),
-            Message::Refused { why } => bail!("the running gateway goes on: {why}"),
+            LinkMessage::Calls { draining, ports } => (draining, ports),
+            LinkMessage::Refused { why } => bail!("the running gateway goes on: {why}"),
             other => bail!("the running gateway says {other:?}, which is not expected"),
         };
         let calls: HandedCalls =
@@ -97,10 +97,10 @@ impl Predecessor {
             let (Some(rtp), Some(rtcp)) = (sockets.next(), sockets.next()) else { break };
             ports.adopt(Pair { port, rtp, rtcp }, now);
         }
-        self.link.say(&Message::Taken).context("the running gateway is gone")?;
+        self.link.say(&LinkMessage::Taken).context("the running gateway is gone")?;
         match self.link.receive(SOON).context("the running gateway goes on")?.message {
-            Message::Go => {}
-            Message::Refused { why } => bail!("the running gateway goes on: {why}"),
+            LinkMessage::Go => {}
+            LinkMessage::Refused { why } => bail!("the running gateway goes on: {why}"),
             other => bail!("the running gateway says {other:?}, which is not expected"),
         }
         self.gone = true;
@@ -110,13 +110,13 @@ impl Predecessor {
     /// Waits until it has let go of its files.
     pub(super) fn wait_until_released(&self) {
         match self.link.receive(RELEASE).map(|delivery| delivery.message) {
-            Ok(Message::Released) => {}
+            Ok(LinkMessage::Released) => {}
             other => tracing::warn!("the earlier process has not let go of its files: {other:?}"),
         }
     }
 
     /// Tells it that all is served.
     pub(super) fn say_serving(&self) {
-        let _ = self.link.say(&Message::Serving);
+        let _ = self.link.say(&LinkMessage::Serving);
     }
 }

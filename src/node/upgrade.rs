@@ -2,14 +2,14 @@
 //! goes on if the successor does not come up.
 //!
 //! Until the successor has read every call, nothing is lost by its failure: core and workers only
-//! stand still. Then there is one moment, [`Message::Go`], after which they never send again.
+//! stand still. Then there is one moment, [`LinkMessage::Go`], after which they never send again.
 
 use super::RECORDS;
 use super::core::Core;
 use crate::api::ApiState;
 use crate::api::socket::LinkDoor;
 use crate::errors::Code;
-use crate::handover::{Delivery, HandOver, HandedCalls, HandedOver, Link, Message, PROTOCOL};
+use crate::handover::{HandOver, HandedCalls, HandedOver, Link, LinkFrame, LinkMessage, PROTOCOL};
 use crate::transport::{Arrival, Queued};
 use crate::worker::Kept;
 use crate::worker::ports::Pair;
@@ -56,7 +56,7 @@ pub struct Successor {
 
 /// How far an upgrade has come; it only goes forward.
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Progress {
+enum UpgradeProgress {
     Serving,
     /// The calls are the successor's; this process is to let go of the rest, and to end.
     Gone(Successor),
@@ -66,7 +66,7 @@ enum Progress {
 }
 
 /// A link of the process that was started, once it comes.
-type Expected = (u32, oneshot::Sender<(Link, Message)>);
+type Expected = (u32, oneshot::Sender<(Link, LinkMessage)>);
 
 const UNDER_WAY: &str = "another upgrade is under way";
 
@@ -81,7 +81,7 @@ pub(super) struct Upgrader {
     pub(super) certificate: String,
     busy: tokio::sync::Mutex<()>,
     expected: Mutex<Option<Expected>>,
-    progress: watch::Sender<Progress>,
+    progress: watch::Sender<UpgradeProgress>,
 }
 
 async fn blocking<T: Send + 'static>(
@@ -90,17 +90,17 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
-async fn receive(link: &Link, patience: Duration) -> Result<Delivery, String> {
+async fn receive(link: &Link, patience: Duration) -> Result<LinkFrame, String> {
     let link = link.try_clone().map_err(|e| e.to_string())?;
     blocking(move || link.receive(patience)).await
 }
 
 /// What was received, if it is what was waited for.
-async fn expect(link: &Link, wanted: &Message, patience: Duration) -> Result<(), String> {
+async fn expect(link: &Link, wanted: &LinkMessage, patience: Duration) -> Result<(), String> {
     match receive(link, patience).await {
-        Ok(Delivery { message, .. }) if message == *wanted => Ok(()),
-        Ok(Delivery { message: Message::Refused { why }, .. }) => Err(why),
-        Ok(Delivery { message, .. }) => Err(format!("the new process says {message:?}")),
+        Ok(LinkFrame { message, .. }) if message == *wanted => Ok(()),
+        Ok(LinkFrame { message: LinkMessage::Refused { why }, .. }) => Err(why),
+        Ok(LinkFrame { message, .. }) => Err(format!("the new process says {message:?}")),
         Err(why) => Err(format!("the new process is gone or stands still ({why})")),
     }
 }
@@ -143,7 +143,7 @@ impl Upgrader {
         certificate: String,
     ) -> Upgrader {
         let (busy, expected) = (tokio::sync::Mutex::default(), Mutex::default());
-        let (progress, _) = watch::channel(Progress::Serving);
+        let (progress, _) = watch::channel(UpgradeProgress::Serving);
         Upgrader { api, control, listening, workers, certificate, busy, expected, progress }
     }
 
@@ -151,12 +151,12 @@ impl Upgrader {
     pub(super) async fn meet(self: Arc<Self>, link: Link) {
         let first = receive(&link, HELLO).await;
         match first.map(|delivery| delivery.message) {
-            Ok(Message::Hello { .. } | Message::Upgrade { binary: Some(_), .. })
+            Ok(LinkMessage::Hello { .. } | LinkMessage::Upgrade { binary: Some(_), .. })
                 if !link.is_trusted() =>
             {
                 link.refuse("only root and the gateway's own user may do that");
             }
-            Ok(Message::Upgrade { binary, wait_ms }) => {
+            Ok(LinkMessage::Upgrade { binary, wait_ms }) => {
                 let wait = Duration::from_millis(wait_ms);
                 // To its end, whoever goes away meanwhile.
                 let own = self.clone();
@@ -168,13 +168,13 @@ impl Upgrader {
                 }
                 self.over(done.map(drop));
             }
-            Ok(hello @ Message::Hello { .. }) => self.meet_successor(link, hello).await,
+            Ok(hello @ LinkMessage::Hello { .. }) => self.meet_successor(link, hello).await,
             Ok(other) => link.refuse(&format!("{other:?} is not understood")),
             Err(why) => link.refuse(&why),
         }
     }
 
-    async fn meet_successor(self: Arc<Self>, link: Link, hello: Message) {
+    async fn meet_successor(self: Arc<Self>, link: Link, hello: LinkMessage) {
         let expected = self.expect(None);
         if let Some((pid, came)) = expected {
             if link.peer() == Some(pid) {
@@ -205,9 +205,9 @@ impl Upgrader {
     /// Who asked for an upgrade knows what came of it; if the calls are gone, this process may end.
     fn over(&self, served: Result<(), String>) {
         self.progress.send_if_modified(|progress| {
-            let released = *progress == Progress::Released;
+            let released = *progress == UpgradeProgress::Released;
             if released {
-                *progress = Progress::Over(served);
+                *progress = UpgradeProgress::Over(served);
             }
             released
         });
@@ -218,7 +218,7 @@ impl Upgrader {
         self: Arc<Self>,
         binary: Option<PathBuf>,
         wait: Duration,
-    ) -> Result<Message, String> {
+    ) -> Result<LinkMessage, String> {
         let Ok(_busy) = self.busy.try_lock() else { return Err(UNDER_WAY.to_owned()) };
         let done = self.start_and_give(binary, wait).await;
         self.expect(None);
@@ -229,7 +229,7 @@ impl Upgrader {
         &self,
         binary: Option<PathBuf>,
         wait: Duration,
-    ) -> Result<Message, String> {
+    ) -> Result<LinkMessage, String> {
         let binary = binary.map_or_else(own_binary, Ok).map_err(|e| e.to_string())?;
         let cannot = |e: io::Error| format!("{} cannot be started: {e}", binary.display());
         let mut child = Command::new(&binary)
@@ -282,18 +282,18 @@ impl Upgrader {
     async fn give(
         &self,
         link: &Link,
-        hello: Message,
+        hello: LinkMessage,
         wait: Duration,
         who: Successor,
-    ) -> Result<Message, String> {
+    ) -> Result<LinkMessage, String> {
         let version = understood(hello)?;
         let sockets = self.sockets();
         let names = sockets.iter().map(|(name, _)| name.clone()).collect();
         let all: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
         let own = env!("CARGO_PKG_VERSION").to_owned();
-        link.send(&Message::Sockets { version: own, names }, self.certificate.as_bytes(), &all)
+        link.send(&LinkMessage::Sockets { version: own, names }, self.certificate.as_bytes(), &all)
             .map_err(|e| format!("the new process is gone: {e}"))?;
-        expect(link, &Message::Ready, READY).await?;
+        expect(link, &LinkMessage::Ready, READY).await?;
         let calls = match self.settle_and_give(link, wait, &who).await {
             Ok(calls) => calls,
             Err(why) => {
@@ -303,14 +303,14 @@ impl Upgrader {
         };
         // The successor's from here on. This process lets go of its files before it is told so.
         let mut progress = self.progress.subscribe();
-        self.progress.send_replace(Progress::Gone(who.clone()));
-        let _ = progress.wait_for(|p| *p == Progress::Released).await;
-        let served = match link.say(&Message::Released) {
-            Ok(()) => expect(link, &Message::Serving, SERVING).await,
+        self.progress.send_replace(UpgradeProgress::Gone(who.clone()));
+        let _ = progress.wait_for(|p| *p == UpgradeProgress::Released).await;
+        let served = match link.say(&LinkMessage::Released) {
+            Ok(()) => expect(link, &LinkMessage::Serving, SERVING).await,
             Err(e) => Err(e.to_string()),
         };
         served.map_err(|why| format!("it has the calls, but does not serve: {why}"))?;
-        Ok(Message::Upgraded { version, pid: who.pid, calls })
+        Ok(LinkMessage::Upgraded { version, pid: who.pid, calls })
     }
 
     /// Waits for calls that ring, and gives the successor all of them. An error: all goes on here.
@@ -339,13 +339,13 @@ impl Upgrader {
         let count = calls.calls.len();
         let sending = link.try_clone().map_err(|e| e.to_string())?;
         blocking(move || send_calls(&sending, &calls, draining, &pairs)).await?;
-        expect(link, &Message::Taken, TAKEN).await?;
+        expect(link, &LinkMessage::Taken, TAKEN).await?;
         let (ack, acked) = oneshot::channel();
         let late = "the new process took too long to read the calls".to_owned();
         taken.send(ack).map_err(|_| late.clone())?;
         acked.await.map_err(|_| late)?;
         // Whether this arrives or not: nothing is ever sent from here again.
-        let _ = link.say(&Message::Go);
+        let _ = link.say(&LinkMessage::Go);
         let stood = began.elapsed();
         tracing::info!("{count} calls go to process {} after {stood:.1?}", who.pid);
         Ok(count)
@@ -354,7 +354,7 @@ impl Upgrader {
     /// The successor, once the calls are its own.
     pub(super) fn successor(&self) -> Option<Successor> {
         match &*self.progress.borrow() {
-            Progress::Gone(who) => Some(who.clone()),
+            UpgradeProgress::Gone(who) => Some(who.clone()),
             _ => None,
         }
     }
@@ -362,25 +362,25 @@ impl Upgrader {
     /// Waits until the calls are a successor's.
     pub(super) async fn gone(&self) -> Option<Successor> {
         let mut progress = self.progress.subscribe();
-        let gone = progress.wait_for(|p| matches!(p, Progress::Gone(_))).await;
+        let gone = progress.wait_for(|p| matches!(p, UpgradeProgress::Gone(_))).await;
         drop(gone);
         self.successor()
     }
 
     /// This process has let go of its files. Waits until the successor serves.
     pub(super) async fn released(&self) -> Result<(), String> {
-        self.progress.send_replace(Progress::Released);
+        self.progress.send_replace(UpgradeProgress::Released);
         let mut progress = self.progress.subscribe();
-        match progress.wait_for(|p| matches!(p, Progress::Over(_))).await.as_deref() {
-            Ok(Progress::Over(served)) => served.clone(),
+        match progress.wait_for(|p| matches!(p, UpgradeProgress::Over(_))).await.as_deref() {
+            Ok(UpgradeProgress::Over(served)) => served.clone(),
             _ => Err("nobody waits for it".to_owned()),
         }
     }
 }
 
 /// What version a successor has, if it can take our place.
-fn understood(hello: Message) -> Result<String, String> {
-    let Message::Hello { protocol, version, reads } = hello else {
+fn understood(hello: LinkMessage) -> Result<String, String> {
+    let LinkMessage::Hello { protocol, version, reads } = hello else {
         return Err(format!("the new process says {hello:?}"));
     };
     if protocol != PROTOCOL {
@@ -415,7 +415,7 @@ fn send_calls(link: &Link, calls: &HandedCalls, draining: bool, pairs: &[Pair]) 
     let sockets: Vec<BorrowedFd<'_>> =
         pairs.iter().flat_map(|pair| [pair.rtp.as_fd(), pair.rtcp.as_fd()]).collect();
     let ports = pairs.iter().map(|pair| pair.port).collect();
-    link.send(&Message::Calls { draining, ports }, &bytes, &sockets)
+    link.send(&LinkMessage::Calls { draining, ports }, &bytes, &sockets)
 }
 
 impl Core {
@@ -493,7 +493,7 @@ mod tests {
     fn a_successor_must_read_what_is_written_here() {
         let hello = |protocol, reads: &[u16]| {
             let (version, reads) = ("9.9".to_owned(), reads.to_vec());
-            understood(Message::Hello { protocol, version, reads })
+            understood(LinkMessage::Hello { protocol, version, reads })
         };
         assert_eq!(hello(PROTOCOL, &[7, RECORDS]), Ok("9.9".to_owned()));
         let why = hello(PROTOCOL, &[97, 98]).expect_err("another format");

@@ -39,7 +39,7 @@ struct Reservation {
 /// The records that hold a stream back, for a successor that goes on with its very next index: number,
 /// first index that is not to be used, and age in milliseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct HeldBack(Vec<(u64, u64, u64)>);
+pub(crate) struct ReserveHold(Vec<(u64, u64, u64)>);
 
 /// The reserve of one stream of indices.
 #[derive(Debug, Default)]
@@ -64,7 +64,7 @@ impl Reserve {
 
     /// What a successor goes on with that uses the very next index: it is held back by the same
     /// records.
-    pub(crate) fn take_over(held: HeldBack, now: Instant, next: u64) -> Reserve {
+    pub(crate) fn take_over(held: ReserveHold, now: Instant, next: u64) -> Reserve {
         let record = |(number, until, age)| {
             let taken = now.checked_sub(Duration::from_millis(age)).unwrap_or(now);
             Reservation { number, until, taken }
@@ -74,10 +74,10 @@ impl Reserve {
     }
 
     /// What holds it back now.
-    pub(crate) fn held_back(&self, now: Instant) -> HeldBack {
+    pub(crate) fn held_back(&self, now: Instant) -> ReserveHold {
         // An age that is rounded down makes the lease last longer, never shorter.
         let age = |taken| now.saturating_duration_since(taken).as_millis() as u64;
-        HeldBack(self.records.iter().map(|r| (r.number, r.until, age(r.taken))).collect())
+        ReserveHold(self.records.iter().map(|r| (r.number, r.until, age(r.taken))).collect())
     }
 
     /// Whether a packet with this index repeats nothing that a successor sends.

@@ -8,7 +8,7 @@ mod window;
 
 pub use master::{LONGEST, MasterKey};
 
-use super::reserve::{HeldBack, Reserve};
+use super::reserve::{Reserve, ReserveHold};
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{
     AES_128, AES_192, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey,
@@ -229,9 +229,9 @@ pub struct Reserved {
 
 /// What holds back RTP and RTCP of a stream whose very next indices go to a successor.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Held {
-    rtp: HeldBack,
-    rtcp: HeldBack,
+pub(crate) struct SrtpHold {
+    rtp: ReserveHold,
+    rtcp: ReserveHold,
 }
 
 /// Protects what we send: one RTP source, counted from the first packet.
@@ -284,7 +284,7 @@ impl Protect {
     pub(crate) fn take_over(
         master: MasterKey,
         reserved: Reserved,
-        held: Held,
+        held: SrtpHold,
         taken: Instant,
     ) -> Protect {
         let mut context = Protect::from(master, reserved);
@@ -332,10 +332,10 @@ impl Protect {
     }
 
     /// What a successor may use if this context is used no more.
-    pub(crate) fn hand_over(&self, now: Instant, sequence: u16) -> (Reserved, Held) {
+    pub(crate) fn hand_over(&self, now: Instant, sequence: u16) -> (Reserved, SrtpHold) {
         let (rtp, rtcp) = self.position(sequence);
         let held =
-            Held { rtp: self.reserve.held_back(now), rtcp: self.rtcp_reserve.held_back(now) };
+            SrtpHold { rtp: self.reserve.held_back(now), rtcp: self.rtcp_reserve.held_back(now) };
         // Packets may have been numbered and sent out of order.
         (Reserved { rtp: rtp.max(self.window.highest().map_or(0, |h| h + 1)), rtcp }, held)
     }

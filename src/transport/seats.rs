@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Places kept for this machine itself: probes and a proxy in front must get in when strangers
 /// have taken all the others.
 const RESERVED: usize = 256;
-/// Places kept for users who registered lately, whatever strangers have taken.
+/// Places kept for users who registered lately, whatever strangers have taken: so many, and an
+/// eighth of the others at most.
 const RESERVED_FOR_PROVED: usize = 1_024;
 /// Connections that stand at the door because there is no place for them: they are told so, and
 /// probes are answered. Those of one source, too.
@@ -89,12 +90,13 @@ impl Seats {
     pub(crate) fn take(self: &Arc<Seats>, address: IpAddr, is_proxy: bool) -> Result<Seat, Full> {
         let source = network_of(address);
         let own = source.is_loopback();
-        let reserved = match own {
-            true => RESERVED_FOR_PROVED + RESERVED,
-            false if self.proved.has(address) => RESERVED_FOR_PROVED,
-            false => 0,
+        let most = self.most.load(Ordering::Relaxed);
+        let for_proved = RESERVED_FOR_PROVED.min(most / 8);
+        let most = match own {
+            true => most + for_proved + RESERVED,
+            false if self.proved.has(address) => most + for_proved,
+            false => most,
         };
-        let most = self.most.load(Ordering::Relaxed) + reserved;
         let shared = own || is_proxy;
         let per_source = if shared { usize::MAX } else { self.per_source.load(Ordering::Relaxed) };
         self.lock(false).take(source, most, per_source)?;
@@ -191,19 +193,19 @@ mod tests {
         let own: Vec<Seat> = (0..2_000)
             .filter_map(|_| seats.take(IpAddr::from([127, 0, 0, 1]), false).ok())
             .collect();
-        assert_eq!(own.len(), RESERVED_FOR_PROVED + RESERVED);
+        assert_eq!(own.len(), RESERVED);
     }
 
     #[test]
     fn users_get_in_when_strangers_have_taken_all_places() {
-        let seats = seats(2, 2);
+        let seats = seats(16, 16);
         let _held: Vec<Seat> =
-            (1..4).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n]), false).ok()).collect();
+            (1..40).filter_map(|n| seats.take(IpAddr::from([192, 0, 2, n]), false).ok()).collect();
         let user = IpAddr::from([198, 51, 100, 1]);
         assert_eq!(seats.take(user, false).err(), Some(Full::Everywhere));
         seats.proved.prove(Instant::now(), user);
         let own: Vec<Seat> = (0..5).filter_map(|_| seats.take(user, false).ok()).collect();
-        assert_eq!(own.len(), 2, "its own share");
+        assert_eq!(own.len(), 2, "an eighth of the others");
     }
 
     #[test]

@@ -153,6 +153,7 @@ const STEPS: &[Step<'static>] = &[
     (("post", "/trunks/{name}/disable"), "peer", "", &[200]),
     (("post", "/trunks/{name}/enable"), "peer", "", &[200]),
     (("post", "/trunks/{name}/probe"), "peer", "", &[200]),
+    (("get", "/nodes"), "", "", &[200]),
     (("get", "/status"), "", "", &[200]),
     (("post", "/drain"), "", "", &[200]),
     (("delete", "/drain"), "", "", &[200]),

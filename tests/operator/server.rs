@@ -733,6 +733,7 @@ impl Trunk {
     /// Sends an INVITE and waits for nothing.
     pub(crate) fn ring(&mut self, number: &str) {
         self.call = "op-ring".to_owned();
+        self.to.clear();
         self.from = format!("<sip:+4930@{}>", self.own);
         self.send(&self.request("INVITE", number, 1, SDP));
     }

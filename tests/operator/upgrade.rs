@@ -9,8 +9,10 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use webtrunk::handover::{Link, Message, PROTOCOL};
+use webtrunk::handover::{Link, LinkMessage, PROTOCOL};
 
 /// No figure of the gateway: what a debug build on a shared machine keeps to. It is measured by
 /// `interop/soak`.
@@ -88,13 +90,14 @@ fn successor(server: &Server, reads: &[u16]) -> Link {
     let stream = UnixStream::connect(server.socket()).expect("it listens");
     let link = Link::new(stream).expect("a link");
     let (version, reads) = ("9.9.9".to_owned(), reads.to_vec());
-    link.say(&Message::Hello { protocol: PROTOCOL, version, reads }).expect("said");
+    link.say(&LinkMessage::Hello { protocol: PROTOCOL, version, reads }).expect("said");
     link
 }
 
 /// The format that this version writes, as it says itself.
 fn written(server: &Server) -> u16 {
-    let Message::Refused { why } = successor(server, &[]).receive(SOON).expect("a word").message
+    let LinkMessage::Refused { why } =
+        successor(server, &[]).receive(SOON).expect("a word").message
     else {
         panic!("it reads nothing")
     };
@@ -123,17 +126,17 @@ fn where_no_new_process_comes_up_the_old_one_goes_on() {
     fails(&mut server, &[], "workers = -1");
     server.edit("webtrunk.toml", "workers = -1", "workers = 1");
     let refused = successor(&server, &[98, 99]).receive(SOON).expect("a word").message;
-    let Message::Refused { why } = refused else { panic!("{refused:?}") };
+    let LinkMessage::Refused { why } = refused else { panic!("{refused:?}") };
     assert!(why.contains("9.9.9 reads calls of format 98, 99"), "{why}");
     // One that dies with all calls in its hands; and meanwhile there is no other.
     let link = successor(&server, &[written(&server)]);
     let offered = link.receive(SOON).expect("a word");
-    assert!(matches!(&offered.message, Message::Sockets { names, .. }
+    assert!(matches!(&offered.message, LinkMessage::Sockets { names, .. }
         if names.len() == offered.sockets.len() && names.iter().any(|name| name == "sip.udp")));
     fails(&mut server, &[], "another upgrade is under way");
-    link.say(&Message::Ready).expect("said");
+    link.say(&LinkMessage::Ready).expect("said");
     let given = link.receive(SOON).expect("a word");
-    let Message::Calls { draining: false, ports } = &given.message else { panic!("{given:?}") };
+    let LinkMessage::Calls { draining: false, ports } = &given.message else { panic!("{given:?}") };
     assert_eq!((ports.len(), given.sockets.len()), (1, 2));
     drop((link, offered, given));
     voice.hears(&server, 50);
@@ -223,64 +226,64 @@ fn systemd_is_told_whose_place_it_is_and_a_drain_goes_on() {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-/// What a process has systemd keep with its next word, by name.
-fn stored_next(socket: &UnixDatagram) -> Option<(String, OwnedFd)> {
-    let mut buf = [0; 256];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut parts = [IoSliceMut::new(&mut buf)];
-    let read = recvmsg(socket, &mut parts, &mut control, RecvFlags::empty());
-    let n = read.expect("it is told").bytes;
-    let mut sockets: Vec<OwnedFd> = Vec::new();
-    for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(some) = message {
-            sockets.extend(some);
-        }
-    }
-    let text = String::from_utf8_lossy(&buf[..n]).into_owned();
-    Some((text.strip_prefix("FDSTORE=1\nFDNAME=")?.to_owned(), sockets.pop()?))
-}
+/// What systemd hears of a process, with what came along.
+type Told = Arc<Mutex<Vec<(String, Vec<OwnedFd>)>>>;
 
-/// What a process has systemd keep until all of these were kept.
-fn stored(socket: &UnixDatagram, wanted: &[&str]) -> Vec<(String, OwnedFd)> {
-    let mut all: Vec<(String, OwnedFd)> = Vec::new();
-    while !wanted.iter().all(|name| all.iter().any(|(of, _)| of == name)) {
-        all.extend(stored_next(socket));
-    }
-    all
+/// Listens as systemd does.
+fn listen(path: &Path) -> Told {
+    let socket = UnixDatagram::bind(path).expect("a socket");
+    let told = Told::default();
+    let all = told.clone();
+    std::thread::spawn(move || {
+        loop {
+            let mut buf = [0; 256];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut parts = [IoSliceMut::new(&mut buf)];
+            let read = recvmsg(&socket, &mut parts, &mut control, RecvFlags::empty());
+            let Ok(n) = read.map(|read| read.bytes) else { return };
+            let mut sockets: Vec<OwnedFd> = Vec::new();
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(some) = message {
+                    sockets.extend(some);
+                }
+            }
+            let text = String::from_utf8_lossy(&buf[..n]).into_owned();
+            all.lock().expect("sound").push((text, sockets));
+        }
+    });
+    told
 }
 
 #[test]
 fn sockets_that_systemd_kept_are_read_by_the_next_process() {
     let folder = crate::server::folder("fd-store");
     let path = folder.join("notify.sock");
-    let socket = UnixDatagram::bind(&path).expect("a socket");
-    socket.set_read_timeout(Some(SOON)).expect("set");
+    let told = listen(&path);
     let mut server = Server::start_notifying(&path);
-    let mut kept = stored(&socket, &["web.listen", "sip.udp", "metrics.listen", "media-0"]);
+    let said =
+        |start: &str| told.lock().expect("sound").iter().any(|(text, _)| text.starts_with(start));
+    for name in ["web.listen", "sip.udp", "metrics.listen", "media-0"] {
+        server.until(|| said(&format!("FDSTORE=1\nFDNAME={name}")));
+    }
     let mut trunk = Trunk::new(&server);
     trunk.call("9196");
     // The pair of the call, too.
-    let mut pair = Vec::new();
-    while pair.len() < 2 {
-        let names = ["rtp-", "rtcp-"];
-        let one = stored_next(&socket);
-        pair.extend(one.filter(|(name, _)| names.iter().any(|start| name.starts_with(start))));
-    }
+    server.until(|| said("FDSTORE=1\nFDNAME=rtp-") && said("FDSTORE=1\nFDNAME=rtcp-"));
     server.kill();
     // It comes while nobody is there: the port is open all the same.
     trunk.ring("9196");
-    let mut take = |name: &str| {
-        let at = kept.iter().position(|(of, _)| of == name).expect("it was kept");
-        kept.swap_remove(at)
+    let kept = std::mem::take(&mut *told.lock().expect("sound"));
+    let named = |name: &str| {
+        let kept = kept.iter().find(|(text, _)| text.ends_with(&format!("FDNAME={name}")));
+        let (_, sockets) = kept.expect("it was kept");
+        sockets[0].try_clone().expect("a descriptor")
     };
-    let (udp, other) = (take("sip.udp").1, take("media-0").1);
-    drop((kept, pair));
+    let (udp, other) = (named("sip.udp"), named("media-0"));
+    drop(kept);
     // What nobody wants any more is forgotten.
     server.start_again_with([("sip.udp", udp), ("sip.tls", other)], &path);
     trunk.expect("SIP/2.0 200");
-    let mut buf = [0; 256];
-    let forgets = |n: usize, buf: &[u8]| buf[..n] == *b"FDSTOREREMOVE=1\nFDNAME=sip.tls";
-    while !socket.recv(&mut buf).is_ok_and(|n| forgets(n, &buf)) {}
+    server.until(|| said("FDSTOREREMOVE=1\nFDNAME=sip.tls"));
     let _ = std::fs::remove_dir_all(folder);
 }

@@ -127,7 +127,8 @@ fn lost_flow() -> Diagnosis {
     world.talk();
     world.pass(secs(5));
     world.lab.handle(Input::FlowClosed { flow: Flow(1) });
-    world.pass(secs(60));
+    // Its media is alive: it is waited for for longer.
+    world.pass(secs(310));
     said(&world.lab)
 }
 
