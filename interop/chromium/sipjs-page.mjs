@@ -43,14 +43,12 @@ window.sipjs = {
       authorizationUsername: user,
       authorizationPassword: password,
       transportOptions: { server: window.server ?? "ws://localhost:8090/sip" },
-      // Its own way to come back; it asks the page to register again.
-      reconnectionAttempts: 10,
-      reconnectionDelay: 1,
       sessionDescriptionHandlerFactoryOptions: {
         peerConnectionConfiguration: { iceServers: [] },
         iceGatheringTimeout: 500,
       },
       logLevel: "warn",
+      // Its own way to come back; it asks the page to register again.
       reconnectionAttempts: 100,
       reconnectionDelay: 2,
       delegate: {

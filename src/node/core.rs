@@ -160,13 +160,7 @@ impl Core {
                 self.replace_dead_workers();
                 self.look_at_load(began);
             }
-            let due = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
-            // A worker learns that much later at most that a session is over.
-            let patient = self.workers.iter().any(Worker::is_patient);
-            patient_since = patient_since.or_else(|| Some(Instant::now())).filter(|_| patient);
-            let due = due.into_iter().chain(patient_since.map(|since| since + TIMER_SLACK)).min();
-            let due = due.into_iter().chain(self.kept.due(&self.gateway)).min();
-            let due = due.map_or(looked + BEAT, |due| due.min(looked + BEAT));
+            let due = self.due(ticked, &mut patient_since).min(looked + BEAT);
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
             }
@@ -221,6 +215,18 @@ impl Core {
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
         }
+    }
+
+    /// When it has something to do at the latest, though nothing comes.
+    fn due(&mut self, ticked: Instant, patient_since: &mut Option<Instant>) -> Instant {
+        // A worker learns that much later at most that a session is over.
+        let patient = self.workers.iter().any(Worker::is_patient);
+        *patient_since = patient_since.or_else(|| Some(Instant::now())).filter(|_| patient);
+        let timers = self.gateway.next_timeout().map(|due| due.max(ticked + TIMER_SLACK));
+        let patience = patient_since.map(|since| since + TIMER_SLACK);
+        let all = [timers, patience, self.kept.due(&self.gateway)];
+        // The beat comes sooner than that.
+        all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + 2 * BEAT)
     }
 
     /// Takes up the calls an earlier process left, before anything arrives.

@@ -301,22 +301,8 @@ impl Running {
                 self.read_all(&mut inbound);
                 more = true;
             }
-            let mut browsers = std::mem::take(&mut more);
-            for stream in self.streams.take_queue() {
-                self.read_stream(stream);
-            }
-            for event in &events {
-                match event.token() {
-                    WAKE => {}
-                    BROWSER => browsers = true,
-                    LISTENER => self.accept(),
-                    Token(stream) if stream >= streams::FIRST => {
-                        self.read_stream(stream - streams::FIRST);
-                    }
-                    Token(line) => self.read_line(line, &mut inbound),
-                }
-            }
-            if browsers {
+            let waits = self.read_ready(&events, &mut inbound);
+            if std::mem::take(&mut more) || waits {
                 more = self.read_browsers(&mut browsers_inbound);
             }
             let overslept = woken.saturating_duration_since(now + wait);
@@ -340,6 +326,26 @@ impl Running {
                 self.on_session(session, now, |session, now, sink| session.fire(now, sink));
             }
         }
+    }
+
+    /// Reads all that is ready but browsers' datagrams; returns whether there are some.
+    fn read_ready(&mut self, events: &Events, inbound: &mut Inbound) -> bool {
+        let mut browsers = false;
+        for stream in self.streams.take_queue() {
+            self.read_stream(stream);
+        }
+        for event in events {
+            match event.token() {
+                WAKE => {}
+                BROWSER => browsers = true,
+                LISTENER => self.accept(),
+                Token(stream) if stream >= streams::FIRST => {
+                    self.read_stream(stream - streams::FIRST);
+                }
+                Token(line) => self.read_line(line, inbound),
+            }
+        }
+        browsers
     }
 
     fn note_work(&mut self, now: Instant, work: (Duration, u32)) {
