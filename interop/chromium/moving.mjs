@@ -224,7 +224,8 @@ async function world(library, body) {
   let node, chrome, shop;
   try {
     await elsewhere.open();
-    node = start(binary, ["serve", "-c", join(folder, "webtrunk.toml"), "--log", "text"]);
+    const control = join(folder, "c.sock");
+    node = start(binary, ["serve", "-c", join(folder, "webtrunk.toml"), "--control", control]);
     await until("webtrunk serves", () => {
       if (node.code !== undefined) throw new Error(node.output);
       return /serves the page/.test(node.output);

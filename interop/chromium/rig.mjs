@@ -64,7 +64,9 @@ export function stopAll() {
 export async function webtrunk(config = "webtrunk.toml") {
   cpSync(join(HERE, config), join(work, config));
   cpSync(join(HERE, "dialplans"), join(work, "dialplans"), { recursive: true });
-  const node = start(binary, ["serve", "-c", join(work, config), "--log", "text"]);
+  // The commands of the suite find the first one; a second has a socket of its own.
+  const own = config === "webtrunk.toml" ? [] : ["--control", join(work, `${config}.sock`)];
+  const node = start(binary, ["serve", "-c", join(work, config), "--log", "text", ...own]);
   await until("webtrunk serves", () => {
     if (node.code !== undefined) throw new Error(node.output);
     return /serves the page/.test(node.output);
