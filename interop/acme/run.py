@@ -12,44 +12,14 @@ import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from common import is_open, running, until  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 NAME = "calls.example.com"
 # Seconds: renewed after two thirds of it.
 LIFE = 24
-
-
-def until(what, holds, seconds=40):
-    end = time.monotonic() + seconds
-    while True:
-        found = holds()
-        if found:
-            return found
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.1)
-
-
-def is_open(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
-@contextlib.contextmanager
-def running(words, log, **more):
-    """A program, ended by its id."""
-    with log.open("a") as out:
-        child = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, **more)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 def pebble_folder(folder):
@@ -115,7 +85,9 @@ def configured(folder, acme, name="webtrunk.toml"):
 def got_and_renewed(folder, acme):
     words, log = configured(folder, acme), folder / "log"
     with running(words, log):
-        stream, first = until("a certificate that browsers believe", lambda: shown(folder))
+        stream, first = until(
+            "a certificate that browsers believe", lambda: shown(folder), seconds=40
+        )
         if asked(stream) != "200":
             raise AssertionError("the page does not answer")
 
@@ -126,7 +98,7 @@ def got_and_renewed(folder, acme):
             found = shown(folder)
             return found and found[1] != first
 
-        until("another one, while a connection goes on", another)
+        until("another one, while a connection goes on", another, seconds=40)
         _, last = shown(folder)
     with running(words, log):
         until("the port", lambda: is_open(443))
@@ -161,7 +133,7 @@ def refused(folder):
     """The authority finds nobody at port 80, and the log says so."""
     words, log = configured(folder, ['http = ":81"']), folder / "refused.log"
     with running(words, log):
-        until("why there is none", lambda: "WT-5007" in log.read_text())
+        until("why there is none", lambda: "WT-5007" in log.read_text(), seconds=40)
     text = log.read_text()
     if "onnection refused" not in text or "the next try is in 5 min" not in text:
         raise AssertionError(f"it does not say why:\n{text}")

@@ -104,11 +104,11 @@ export async function shop(browser, files) {
   };
 }
 
-/** The loudest frequency among the elements that play, Hz. */
-const playing = (page) =>
+/** The loudest frequency among the elements that play, Hz, and its level, dBFS. */
+export const playing = (page) =>
   page.evaluate(async () => {
     let best = { hz: 0, db: -60 };
-    for (const { srcObject, paused } of window.players) {
+    for (const { srcObject, paused } of window.players ?? []) {
       if (paused || !srcObject?.getAudioTracks().length) continue;
       const context = new AudioContext();
       const analyser = context.createAnalyser();
@@ -122,13 +122,13 @@ const playing = (page) =>
         if (bins[n] > best.db) best = { hz: n * width, db: bins[n] };
       await context.close();
     }
-    return best.hz;
+    return best;
   });
 
 const hears = async (page, hz) => {
   let last;
   await until(`${hz} Hz is played`, async () => {
-    last = await playing(page);
+    last = (await playing(page)).hz;
     return Math.abs(last - hz) < 8;
   }).catch((error) => {
     throw new Error(`${error.message}; ${last} Hz is`);
@@ -156,7 +156,7 @@ function softphone(chrome, title, files) {
       await page.waitForSelector('#calls li:has-text("connected")');
       await hears(page, 440);
       await press("Mute");
-      await until("nothing comes back", async () => (await playing(page)) === 0);
+      await until("nothing comes back", async () => (await playing(page)).hz === 0);
       await press("Unmute");
       await hears(page, 440);
       await press("Hold");

@@ -18,7 +18,7 @@ import {
   test,
   until,
 } from "./rig.mjs";
-import { bundledFiles as bundled, shop } from "./packages.mjs";
+import { bundledFiles as bundled, playing, shop } from "./packages.mjs";
 
 /** Reloads of each page in a row. */
 const TIMES = Number(process.env.WEBTRUNK_RELOADS ?? 10);
@@ -77,26 +77,6 @@ async function oneCall(body) {
   await idle();
 }
 
-/** The loudest frequency that plays on a page of a shop, of whatever element. */
-const playing = (page) =>
-  page.evaluate(async () => {
-    const best = { hz: 0, db: -200 };
-    for (const { srcObject, paused } of window.players ?? []) {
-      if (paused || !srcObject?.getAudioTracks().length) continue;
-      const context = new AudioContext();
-      const analyser = context.createAnalyser();
-      Object.assign(analyser, { fftSize: 32768, smoothingTimeConstant: 0 });
-      context.createMediaStreamSource(srcObject).connect(analyser);
-      await new Promise((next) => setTimeout(next, 900));
-      const bins = new Float32Array(analyser.frequencyBinCount);
-      analyser.getFloatFrequencyData(bins);
-      const width = context.sampleRate / analyser.fftSize;
-      for (let n = 5; n < 4000 / width; n++)
-        if (bins[n] > best.db) Object.assign(best, { hz: n * width, db: bins[n] });
-      await context.close();
-    }
-    return best;
-  });
 const plays = (page, hz) =>
   until(`${hz} Hz is played`, async () => Math.abs((await playing(page)).hz - hz) < 8);
 

@@ -8,10 +8,13 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from common import is_open, running, until  # noqa: E402
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -35,20 +38,9 @@ def gateway(folder):
         '[user.alice]\npassword = "a word of alice"\ncontext = "out"\n'
     )
     words = [BINARY, "serve", "-c", str(folder / "webtrunk.toml"), "--control", str(folder / "c")]
-    with (folder / "log").open("w") as log:
-        child = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        end = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 8088)):
-                break
-            if time.monotonic() > end:
-                raise AssertionError((folder / "log").read_text())
-            time.sleep(0.05)
+    with running(words, folder / "log"):
+        until("the gateway", lambda: is_open(8088))
         yield
-    finally:
-        child.terminate()
-        child.wait(20)
 
 
 def done(words, folder, env=None):

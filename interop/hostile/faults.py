@@ -10,6 +10,7 @@ import subprocess
 import time
 
 import rig
+from common import clock_of
 from field import wait_for
 from rig import CROWD, GATEWAY, SECOND, result
 from strangers import seats
@@ -152,15 +153,8 @@ def l20(run):
 
 
 def l22(run):
-    library = next(iter(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
     clock = run.work / "clock"
-    clock.write_text("+0")
-    env = {
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    env = clock_of(clock)
     run.begin(env=env)
     jumps = run.pick(
         ["+3600", "-3600", "+86400", "-86400", "@1970-01-02 00:00:00", "+0"], ["+3600", "-86400"]

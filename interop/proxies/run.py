@@ -3,7 +3,6 @@
 each, and limits that are the browser's and not the proxy's.
 """
 
-import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +13,9 @@ import ssl
 import subprocess
 import sys
 import tempfile
-import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from common import is_open, running, until  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
@@ -89,36 +90,6 @@ class Browser:
 def equal(got, expected, what):
     if got != expected:
         raise AssertionError(f"{what}: {got!r}, expected {expected!r}")
-
-
-def until(what, holds, seconds=20):
-    end = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {seconds} s: {what}")
-        time.sleep(0.05)
-
-
-def is_open(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
-@contextlib.contextmanager
-def running(words, log, **more):
-    """A program, ended by its id."""
-    with log.open("w") as out:
-        child = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, **more)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
 
 
 def through(folder):

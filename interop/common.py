@@ -1,0 +1,55 @@
+"""What suites of real programs share: programs that end, waiting, clocks."""
+
+import contextlib
+import pathlib
+import socket
+import subprocess
+import time
+
+
+def until(what, holds, seconds=20):
+    """Waits until `holds` returns something, and returns that."""
+    end = time.monotonic() + seconds
+    while True:
+        found = holds()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.05)
+
+
+def is_open(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def running(words, log, **more):
+    """A program, ended by its id; what it prints is added to `log`."""
+    with log.open("a") as out:
+        child = subprocess.Popen(words, stdout=out, stderr=subprocess.STDOUT, **more)
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def clock_of(file):
+    """The environment of a program whose wall clock, and no other, is as `file` says."""
+    library = next(iter(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
+    if library is None:
+        raise AssertionError("libfaketime is not installed: interop/setup.sh installs it")
+    file.write_text("+0")
+    return {
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(file),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
