@@ -170,8 +170,12 @@ fn key(folder: &Path) -> anyhow::Result<[u8; 32]> {
     Ok(key)
 }
 
-/// Puts a file in the place of another in one step, on the disk when this returns.
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Puts a file in the place of another in one step, for the owner alone, on the disk when this
+/// returns.
+///
+/// # Errors
+/// As for any file.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let fresh = path.with_extension("new");
     let written = private().open(&fresh).and_then(|mut file| {
         file.set_len(0)?;

@@ -360,8 +360,7 @@ impl Check {
     fn listen(&mut self, text: Option<&Spanned<String>>, key: &str) -> Option<SocketAddr> {
         let at = text?;
         let text = at.as_ref();
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
-        let parsed = full.parse().ok();
+        let parsed = around::listener_address(text);
         if parsed.is_none() {
             self.error(
                 at,

@@ -1,10 +1,11 @@
 //! Certificates of an ACME authority (RFC 8555): got at the first start, renewed while connections
 //! go on, kept in the state directory with the account.
 
-use super::certificate::{self, ShownCertificate, certified};
+use super::certificate::{self, ShownCertificate, Validity, certified};
 use crate::config::{AcmeSettings, Config, WebTls};
 use crate::errors::Code;
 use crate::private;
+use crate::state::replace;
 use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -41,27 +42,9 @@ const LAST_RETRY: Duration = Duration::from_secs(12 * 3600);
 /// Longest response of an authority, bytes.
 const MAX_RESPONSE: usize = 256 * 1024;
 
-/// When a certificate is valid, seconds since 1970.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Validity {
-    from: i64,
-    until: i64,
-}
-
-impl Validity {
-    fn of(certificate: &CertifiedKey) -> Option<Validity> {
-        let (_, leaf) = x509_parser::parse_x509_certificate(certificate.cert.first()?).ok()?;
-        let validity = leaf.validity();
-        Some(Validity {
-            from: validity.not_before.timestamp(),
-            until: validity.not_after.timestamp(),
-        })
-    }
-
-    /// It is renewed when a third of its life is left.
-    fn due(self) -> i64 {
-        self.until - (self.until - self.from) / 3
-    }
+/// A certificate is renewed when a third of its life is left.
+fn due(valid: Validity) -> i64 {
+    valid.until - (valid.until - valid.from) / 3
 }
 
 /// How long to wait after so many failures, and up to a tenth more by `chance`.
@@ -184,7 +167,7 @@ impl AcmeClient {
         let mut failures = 0;
         loop {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let left = valid.map_or(0, |v| v.due() - now.as_secs() as i64);
+            let left = valid.map_or(0, |v| due(v) - now.as_secs() as i64);
             if left > 0 {
                 sleep(LOOKS.min(Duration::from_secs(left as u64))).await;
                 continue;
@@ -227,7 +210,7 @@ impl AcmeClient {
         );
         self.shown.replace(certificate);
         let path = self.folder.join(CERTIFICATE);
-        if let Err(e) = keep(&path, pem.as_bytes()) {
+        if let Err(e) = replace(&path, pem.as_bytes()) {
             tracing::warn!(code = %Code::STATE, "{} cannot be written: {e}", path.display());
         }
         Ok(valid)
@@ -253,7 +236,7 @@ impl AcmeClient {
         };
         let (account, credentials) =
             builder.create(&account, self.settings.directory.clone(), None).await?;
-        keep(&path, &serde_json::to_vec(&credentials)?)
+        replace(&path, &serde_json::to_vec(&credentials)?)
             .with_context(|| format!("{} cannot be written", path.display()))?;
         Ok(account)
     }
@@ -321,13 +304,6 @@ async fn refusal(order: &mut Order) -> anyhow::Error {
     anyhow!("the authority refuses the order, and does not say why")
 }
 
-/// Puts a file in the place of another in one step.
-fn keep(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    private::write(&fresh, bytes)?;
-    std::fs::rename(&fresh, path)
-}
-
 /// Ends a task with what it belongs to.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
@@ -388,8 +364,8 @@ mod tests {
     #[test]
     fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
         let day = 86_400;
-        assert_eq!(Validity { from: 0, until: 90 * day }.due(), 60 * day);
-        assert_eq!(Validity { from: 10 * day, until: 16 * day }.due(), 14 * day);
+        assert_eq!(due(Validity { from: 0, until: 90 * day }), 60 * day);
+        assert_eq!(due(Validity { from: 10 * day, until: 16 * day }), 14 * day);
     }
 
     #[test]
@@ -443,11 +419,11 @@ mod tests {
         let names = vec!["a.example".to_owned(), "b.example".to_owned()];
         let params = CertificateParams::new(names.clone()).expect("names");
         let pem = key.serialize_pem() + &params.self_signed(&key).expect("signed").pem();
-        keep(&folder.join(CERTIFICATE), pem.as_bytes()).expect("written");
+        replace(&folder.join(CERTIFICATE), pem.as_bytes()).expect("written");
         assert!(kept(&folder, &names).is_some());
         assert!(kept(&folder, &names[1..]).is_some());
         assert!(kept(&folder, &["c.example".to_owned()]).is_none());
-        keep(&folder.join(CERTIFICATE), &pem.as_bytes()[..200]).expect("torn");
+        replace(&folder.join(CERTIFICATE), &pem.as_bytes()[..200]).expect("torn");
         assert!(kept(&folder, &names).is_none());
         let _ = std::fs::remove_dir_all(&folder);
     }

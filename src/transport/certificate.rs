@@ -141,9 +141,27 @@ pub(super) fn until(ends: Option<i64>) -> String {
         .unwrap_or_default()
 }
 
+/// When a certificate is valid, seconds since 1970.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Validity {
+    pub from: i64,
+    pub until: i64,
+}
+
+impl Validity {
+    /// That of the leaf, if it can be read.
+    pub(super) fn of(certificate: &CertifiedKey) -> Option<Validity> {
+        let (_, leaf) = x509_parser::parse_x509_certificate(certificate.cert.first()?).ok()?;
+        let validity = leaf.validity();
+        Some(Validity {
+            from: validity.not_before.timestamp(),
+            until: validity.not_after.timestamp(),
+        })
+    }
+}
+
 fn ends_of(certificate: &CertifiedKey) -> Option<i64> {
-    let (_, leaf) = x509_parser::parse_x509_certificate(certificate.cert.first()?).ok()?;
-    Some(leaf.validity().not_after.timestamp())
+    Validity::of(certificate).map(|valid| valid.until)
 }
 
 fn written((cert, key): &(PathBuf, PathBuf)) -> Option<[SystemTime; 2]> {

@@ -50,6 +50,12 @@ pub(super) fn is_domain(text: &str) -> bool {
         || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name))
 }
 
+/// Where a listener is: without an address before the port, at all of IPv4.
+pub(super) fn listener_address(text: &str) -> Option<SocketAddr> {
+    let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
+    full.parse().ok()
+}
+
 impl NamedListener {
     fn clashes(&self, other: &NamedListener) -> bool {
         let both = self.ip == other.ip || self.ip.is_unspecified() || other.ip.is_unspecified();
@@ -174,8 +180,7 @@ impl Check {
         text: &str,
         span: Range<usize>,
     ) -> Option<NamedListener> {
-        let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
-        let address: SocketAddr = full.parse().ok()?;
+        let address = listener_address(text)?;
         let ports = (address.port(), address.port());
         (address.port() > 0).then(|| NamedListener {
             key,

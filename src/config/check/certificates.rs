@@ -2,7 +2,7 @@
 //! domain.
 
 use super::Check;
-use super::around::is_domain;
+use super::around::{is_domain, listener_address};
 use crate::config::schema::{self, Spanned};
 use crate::config::{AcmeSettings, WebTls};
 use rustls::pki_types::pem::PemObject;
@@ -98,8 +98,7 @@ impl Check {
             path
         });
         let http = acme.http.as_ref().and_then(|text| {
-            let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.clone() };
-            let parsed = full.parse().ok();
+            let parsed = listener_address(text);
             if parsed.is_none() {
                 let message = format!("acme.http = {text:?} is not an address");
                 self.error(at, "config::address", message, "write \":80\"");
