@@ -70,8 +70,10 @@ impl<K: Hash + Eq + Clone> Timers<K> {
     }
 
     /// Arms `key` for `at` unless it fires earlier already; saves work where deadlines only move
-    /// later.
-    pub(crate) fn set_if_earlier(&mut self, key: K, at: Instant) {
+    /// later. What should have happened before `now` is due now: a timer is late only from when it
+    /// was armed.
+    pub(crate) fn set_if_earlier(&mut self, key: K, now: Instant, at: Instant) {
+        let at = at.max(now);
         if self.armed.get(&key).is_none_or(|(armed, _)| at < *armed) {
             self.set(key, at);
         }
@@ -152,6 +154,19 @@ mod tests {
         assert_eq!(timers.pop(at(4)), None);
         assert_eq!(timers.pop(at(5)), Some("b"));
         assert!(timers.is_empty() && timers.next_timeout().is_none());
+    }
+
+    #[test]
+    fn nobody_is_late_for_what_is_asked_of_the_past() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut timers = Timers::default();
+        timers.set_if_earlier("a", at(5), at(9));
+        timers.set_if_earlier("a", at(5), at(2));
+        assert_eq!(timers.next_timeout(), Some(at(5)));
+        timers.set_if_earlier("a", at(7), at(3));
+        assert_eq!(timers.next_timeout(), Some(at(5)), "it has waited since then");
+        assert_eq!(timers.pop(at(5)), Some("a"));
     }
 
     #[test]

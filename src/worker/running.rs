@@ -554,7 +554,7 @@ impl Running {
             return self.lose(id);
         }
         match self.sessions.get(&id).and_then(|live| live.session.next_timeout()) {
-            Some(at) => self.timers.set_if_earlier(id, at),
+            Some(at) => self.timers.set_if_earlier(id, now, at),
             None => self.timers.clear(&id),
         }
     }
