@@ -16,6 +16,7 @@ use crate::registrar::{Registrar, Way};
 use keys::ClusterKeys;
 use lease::{Lease, LeaseEvent, Member, NodeLoad};
 use location::Location;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use store::{FoundPointers, StoreAnswer, StoreCommand};
@@ -39,6 +40,15 @@ pub struct Cluster {
     location: Location,
     next: u64,
     mark: String,
+}
+
+/// Whom a temporary GRUU names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct TemporaryGruu {
+    pub user: String,
+    pub instance: String,
+    /// Of the Call-ID the phone registered by: another one ends it (RFC 5627 §5.4).
+    pub registered: u64,
 }
 
 /// What [`Cluster::turn`] leaves to its user.
@@ -159,6 +169,22 @@ impl Cluster {
     /// This process's epoch.
     pub(crate) fn epoch(&self) -> u64 {
         self.lease.epoch()
+    }
+
+    /// Where the other nodes are that live.
+    pub(crate) fn others(&self) -> impl Iterator<Item = SocketAddr> {
+        let own = self.lease.advertise();
+        self.lease.members().map(|member| member.advertise).filter(move |at| *at != own)
+    }
+
+    /// The user part of a temporary GRUU that every node can read, and nobody else.
+    pub(crate) fn temporary_gruu(&self, names: &TemporaryGruu, chance: [u8; 12]) -> Option<String> {
+        self.keys.conceal(&postcard::to_allocvec(names).ok()?, chance)
+    }
+
+    /// What such a user part names, if it is of this cluster.
+    pub(crate) fn open_temporary_gruu(&self, text: &str) -> Option<TemporaryGruu> {
+        postcard::from_bytes(&self.keys.reveal(text)?).ok()
     }
 
     /// The nodes as they were last seen, this one included.

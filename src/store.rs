@@ -5,7 +5,7 @@
 
 mod survey;
 
-use crate::call::CallId;
+use crate::call::context::Seeker;
 use crate::cluster::store::{
     BeatAnswer, FoundPointers, LEASE, POINTERS, PointerWrite, StoreAnswer, StoreCommand,
 };
@@ -74,7 +74,7 @@ pub use survey::{Survey, SurveyedNode, survey};
 enum StoreJob {
     Command(StoreCommand),
     Locate {
-        call: CallId,
+        seeker: Seeker,
         ask: u32,
         users: Vec<String>,
     },
@@ -107,8 +107,8 @@ impl Store {
         let _ = self.0.try_send(StoreJob::Command(command));
     }
 
-    pub(crate) fn locate(&self, call: CallId, ask: u32, users: Vec<String>) {
-        let _ = self.0.try_send(StoreJob::Locate { call, ask, users });
+    pub(crate) fn locate(&self, seeker: Seeker, ask: u32, users: Vec<String>) {
+        let _ = self.0.try_send(StoreJob::Locate { seeker, ask, users });
     }
 
     /// Gives the lease back, so that the others need not wait until it has run out.
@@ -303,8 +303,8 @@ async fn answer_away(inbox: &Inbox, job: StoreJob, why: &str) {
         StoreJob::Command(StoreCommand::Write { id, .. }) => {
             Input::Store(StoreAnswer::Written { id, answer: Err(why.to_owned()) })
         }
-        StoreJob::Locate { call, ask, .. } => {
-            Input::Located { call, ask, answer: Err(format!("the store is away: {why}")) }
+        StoreJob::Locate { seeker, ask, .. } => {
+            Input::Located { seeker, ask, answer: Err(format!("the store is away: {why}")) }
         }
         StoreJob::Leave(_) => return,
     };
@@ -338,9 +338,9 @@ impl StoreWork {
                 let (answer, failed) = split(self.write(&writes).await);
                 (Input::Store(StoreAnswer::Written { id, answer }), failed)
             }
-            StoreJob::Locate { call, ask, users } => {
+            StoreJob::Locate { seeker, ask, users } => {
                 let (answer, failed) = split(self.locate(users).await);
-                (Input::Located { call, ask, answer }, failed)
+                (Input::Located { seeker, ask, answer }, failed)
             }
             StoreJob::Leave(done) => {
                 if let Some((node, epoch)) = lease {

@@ -47,6 +47,9 @@ struct Pointer {
     token: String,
     /// By the store's clock, seconds since 1970.
     expires: u64,
+    /// The Call-ID it registered by, in short.
+    #[serde(default)]
+    registered: u64,
 }
 
 /// What is to be written.
@@ -170,6 +173,7 @@ pub(super) fn record(
         features: b.features.clone(),
         path: b.path.clone(),
         token: token::seal(keys, &token(lease, user, b)),
+        registered: short(Some(&b.call_id)),
         expires: lease.store_unix(at.unix) + b.expires.saturating_duration_since(at.now).as_secs(),
     };
     let pointers: Vec<Pointer> = bindings.iter().filter(fits).map(pointer).collect();
@@ -209,6 +213,7 @@ pub(super) fn ways(
                 q: p.q,
                 features: p.features,
                 path: std::iter::once(route).chain(p.path).collect(),
+                registered: Some(p.registered),
             }
         }));
     }

@@ -40,7 +40,8 @@ fn config(node: usize, name: &str) -> Arc<Config> {
     let plan: String = (0..PHONES)
         .map(|n| {
             format!(
-                "[[route]]\nname = \"{n}\"\nmatch = \"10{n}\"\ndo = [{{ ring = [\"user:u{n}\"], timeout = \"20s\" }}]\n"
+                "[[route]]\nname = \"{n}\"\nmatch = \"10{n}\"\ndo = [{{ ring = [\"user:u{n}\"], timeout = \"20s\" }}]\n\
+                 [[route]]\nname = \"u{n}\"\nmatch = \"u{n}\"\ndo = [{{ ring = [\"user:u{n}\"] }}]\n"
             )
         })
         .collect();
@@ -63,7 +64,7 @@ fn config(node: usize, name: &str) -> Arc<Config> {
         })
         .collect();
     let plan = format!("{plan}{second}");
-    let trunk = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\n";
+    let trunk = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\ncontext = \"phones\"\n";
     let text = format!("{text}{crowd}{trunk}");
     let (config, _) = parse_embedded(&text, &[("phones", &plan)]).unwrap_or_else(|p| panic!("{p}"));
     Arc::new(config)
@@ -409,6 +410,53 @@ impl World {
         self.phones[phone].asked
     }
 
+    /// One more phone of a user, at a node.
+    pub(crate) fn add_phone(&mut self, of: usize, node: usize) -> usize {
+        let phone = self.phones.len();
+        self.phones.push(Phone::of(format!("u{of}"), format!("u{of}-{phone}")));
+        self.connect(phone, node);
+        self.run(Duration::from_secs(2));
+        phone
+    }
+
+    /// A phone's connection is reset, and it stays away.
+    pub(crate) fn lose_phone(&mut self, phone: usize) {
+        self.roams = false;
+        self.fault(Fault::Drop(phone));
+        self.roams = true;
+    }
+
+    /// A phone, to be looked at or told how to behave.
+    pub(crate) fn phone(&mut self, phone: usize) -> &mut Phone {
+        &mut self.phones[phone]
+    }
+
+    /// A phone sends a text.
+    pub(crate) fn says(&mut self, phone: usize, text: String) {
+        self.phone_says(phone, text, Duration::ZERO);
+    }
+
+    /// Whether phones whose connection is gone come back by themselves.
+    pub(crate) fn roam(&mut self, roams: bool) {
+        self.roams = roams;
+    }
+
+    /// What the trunk was sent so far is of no interest.
+    pub(crate) fn forget_trunk(&mut self) {
+        self.trunk.clear();
+    }
+
+    pub(crate) fn trunk_heard(&self, status: &str) -> bool {
+        self.trunk.iter().any(|(_, m)| !m.is_request() && m.status().to_string() == status)
+    }
+
+    /// How many messages of this kind went between nodes.
+    pub(crate) fn passed(&self, kind: &str) -> usize {
+        let between =
+            |line: &&String| line.contains(" to n") && line.contains(&format!(": {kind}"));
+        self.picture.iter().filter(between).count()
+    }
+
     /// Another process of a node's name, at another address.
     pub(crate) fn add_twin(&mut self, of: usize) -> usize {
         self.add_node(config(9, &format!("n{of}")), address(9))
@@ -546,6 +594,12 @@ impl World {
         if self.nodes[node].gateway.is_none() {
             return self.phone_gone(phone);
         }
+        self.connect_silently(phone, node);
+        self.register_again(phone);
+    }
+
+    /// A phone has a connection to a node, and says nothing.
+    pub(crate) fn connect_silently(&mut self, phone: usize, node: usize) {
         self.next += 1;
         let flow = self.next;
         self.phones[phone].attempts += 1;
@@ -556,7 +610,6 @@ impl World {
             node,
             Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote },
         );
-        self.register_again(phone);
     }
 
     /// Lets things fail at random, and people call one another.
@@ -729,7 +782,7 @@ impl World {
                 }
             }
             Output::Store(command) => self.send_to_store(n, command),
-            Output::Ask(Question::Locate { call, ask, users, .. }) => {
+            Output::Ask(Question::Locate { seeker, ask, users, .. }) => {
                 self.located += 1;
                 self.last_asked = users.len();
                 if self.locate_unanswered {
@@ -743,7 +796,7 @@ impl World {
                 };
                 for _ in 0..1 + usize::from(self.below(10) == 0) {
                     let after = self.between(200, 20_000) + late;
-                    let input = Input::Located { call, ask, answer: answer.clone() };
+                    let input = Input::Located { seeker, ask, answer: answer.clone() };
                     self.push(after, Delivery::Node { to: n, process, input });
                 }
             }
