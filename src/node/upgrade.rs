@@ -453,7 +453,7 @@ impl Core {
         arrivals: &mut mpsc::Receiver<Queued>,
         out: &mut Vec<crate::call::Output>,
     ) {
-        for _ in 0..super::CORE_QUEUE {
+        for _ in 0..super::start::CORE_QUEUE {
             let Ok(queued) = arrivals.try_recv() else { return };
             self.take_queued(queued, arrivals.len(), out);
         }
