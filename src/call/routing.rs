@@ -209,12 +209,13 @@ impl Call {
         if let Some(Err(why)) = cx.services.trunks.get(name).map(|t| t.usable(cx.now)) {
             return Err(why);
         }
-        let limit = trunk.max_calls.unwrap_or(usize::MAX);
-        if cx.services.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
+        let full = |limit: &usize| !cx.services.trunk_has_room(cx.now, name, *limit);
+        if let Some(limit) = trunk.max_calls.filter(full) {
             cx.note(Event::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
-        if !cx.services.trunks.take_call(cx.now, name, trunk.calls_per_second) {
+        let pace = cx.services.part(trunk.calls_per_second);
+        if !cx.services.trunks.take_call(cx.now, name, pace) {
             return Err((
                 Code::TRUNK_FULL,
                 format!(

@@ -316,7 +316,9 @@ impl Gateway {
         match party {
             Party::User { name, .. } => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
-                if self.calls.of_user(name) >= most {
+                let all = self.services.cluster.as_ref();
+                let elsewhere = all.map_or(0, |cluster| cluster.calls_elsewhere(now, name));
+                if self.calls.of_user(name) + elsewhere >= most {
                     return Err(Refusal::new(
                         486,
                         format!(
@@ -336,14 +338,15 @@ impl Gateway {
             }
             Party::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
-                let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
-                if self.services.trunk_calls.get(name).copied().unwrap_or(0) >= most {
+                let full = |most: &usize| !self.services.trunk_has_room(now, name, *most);
+                if let Some(most) = trunk.and_then(|t| t.max_calls).filter(full) {
                     return Err(Refusal::new(503, format!("trunk {name} has its {most} calls"))
                         .code(Code::LIMIT)
                         .retry_after(10));
                 }
                 let pace = trunk.and_then(|t| t.calls_per_second);
-                if !self.services.trunks.take_call(now, name, pace) {
+                let part = self.services.part(pace);
+                if !self.services.trunks.take_call(now, name, part) {
                     return Err(Refusal::new(
                         503,
                         format!(

@@ -4,6 +4,7 @@
 
 mod outside;
 mod phone;
+mod shares;
 mod store;
 mod world;
 
