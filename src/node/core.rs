@@ -1,7 +1,7 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
-use super::Starter;
 use super::kept::{KeptCalls, TakenUp};
+use super::workers::Starter;
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
 use crate::call::CallId;
@@ -304,8 +304,7 @@ impl Core {
     fn look_at_load(&mut self, now: Instant) {
         let mut harmed =
             matches!(self.gateway.overloaded(), Some(Overloaded::Core | Overloaded::Queue));
-        for (n, setup) in self.starter.setups.iter().enumerate() {
-            let load = setup.load.read();
+        for (n, load) in self.starter.loads().enumerate() {
             harmed |= load.late >= HARMED;
             self.gateway.worker_load(now, n, load);
         }

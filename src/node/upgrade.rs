@@ -11,8 +11,8 @@ use crate::api::socket::LinkDoor;
 use crate::errors::Code;
 use crate::handover::{HandOver, HandedCalls, HandedOver, Link, LinkFrame, LinkMessage, PROTOCOL};
 use crate::transport::{Arrival, Queued};
-use crate::worker::Kept;
 use crate::worker::ports::Pair;
+use crate::worker::{Kept, Worker};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -338,7 +338,12 @@ impl Upgrader {
             told.await.map_err(stopped)?.map_err(|e| format!("the calls cannot be given: {e}"))?;
         let count = calls.calls.len();
         let sending = link.try_clone().map_err(|e| e.to_string())?;
-        blocking(move || send_calls(&sending, &calls, draining, &pairs)).await?;
+        // Closing what was sent takes as long as sending it: not before the successor may begin.
+        let sent = blocking(move || {
+            send_calls(&sending, &calls, draining, &pairs)?;
+            Ok((calls, pairs))
+        });
+        let sent = sent.await?;
         expect(link, &LinkMessage::Taken, TAKEN).await?;
         let (ack, acked) = oneshot::channel();
         let late = "the new process took too long to read the calls".to_owned();
@@ -347,6 +352,7 @@ impl Upgrader {
         // Whether this arrives or not: nothing is ever sent from here again.
         let _ = link.say(&LinkMessage::Go);
         let stood = began.elapsed();
+        drop(spawn_blocking(move || drop(sent)));
         tracing::info!("{count} calls go to process {} after {stood:.1?}", who.pid);
         Ok(count)
     }
@@ -444,7 +450,7 @@ impl Core {
             self.inbox.leave();
             return true;
         }
-        self.workers.iter().for_each(crate::worker::Worker::thaw);
+        self.workers.iter().for_each(Worker::thaw);
         false
     }
 
@@ -453,7 +459,7 @@ impl Core {
         arrivals: &mut mpsc::Receiver<Queued>,
         out: &mut Vec<crate::call::Output>,
     ) {
-        for _ in 0..super::CORE_QUEUE {
+        for _ in 0..super::start::CORE_QUEUE {
             let Ok(queued) = arrivals.try_recv() else { return };
             self.take_queued(queued, arrivals.len(), out);
         }
@@ -462,8 +468,10 @@ impl Core {
     #[allow(clippy::type_complexity, reason = "it goes on as two fields")]
     fn freeze(&self) -> io::Result<(Vec<(u64, crate::worker::MediaSnapshot)>, Vec<Pair>)> {
         let (mut media, mut pairs) = (Vec::new(), Vec::new());
-        for worker in &self.workers {
-            let frozen = worker.freeze(FREEZE)?;
+        let silent = |_| io::Error::other("a media worker is silent");
+        let workers: io::Result<Vec<_>> = self.workers.iter().map(Worker::freeze).collect();
+        for frozen in workers? {
+            let frozen = frozen.recv_timeout(FREEZE).map_err(silent)??;
             media.extend(frozen.sessions);
             pairs.extend(frozen.pairs);
         }
