@@ -102,77 +102,79 @@ fn a_request_is_understood_as_its_sender_writes_it() {
     }
 }
 
+/// The Via of the trunk, as far as its branch.
+const VIA: &str = "Via: SIP/2.0/UDP 127.0.0.10:5060;branch=";
+
+/// What is changed in an INVITE: a name, and what stands where something else stood.
+const WRITTEN: &[(&str, &[(&str, &str)])] = &[
+    ("no Max-Forwards", &[("Max-Forwards: 70\r\n", "")]),
+    ("two Max-Forwards", &[("Max-Forwards: 70\r\n", "Max-Forwards: 70\r\nMax-Forwards: 30\r\n")]),
+    (
+        "compact forms",
+        &[
+            ("Via:", "v:"),
+            ("From:", "f:"),
+            ("To:", "t:"),
+            ("Call-ID:", "i:"),
+            ("Contact:", "m:"),
+            ("Content-Type:", "c:"),
+            ("Content-Length:", "l:"),
+        ],
+    ),
+    ("names in capitals", &[("Via:", "VIA:"), ("Call-ID:", "CALL-ID:"), ("CSeq:", "CSEQ:")]),
+    ("no Content-Length in a datagram", &[("Content-Length:", "X-Length:")]),
+    ("rport before the branch", &[(VIA, "Via: SIP/2.0/UDP 127.0.0.10:5060;rport;x=y;branch=")]),
+    ("maddr and ttl", &[(VIA, "Via: SIP/2.0/UDP 127.0.0.10;maddr=224.2.0.1;ttl=16;branch=")]),
+    ("a name that is none", &[(VIA, "Via: SIP/2.0/UDP host_1.internal:5060;branch=")]),
+    ("another transport's name", &[(VIA, "Via: SIP/2.0/TLS 127.0.0.10:5060;branch=")]),
+    ("blanks in Via", &[(VIA, "Via: SIP / 2.0 / UDP 127.0.0.10 : 5060 ; branch = ")]),
+    ("a folded Via", &[(VIA, "Via: SIP/2.0/UDP\r\n 127.0.0.10:5060;branch=")]),
+    (
+        "routes of Kamailio",
+        &[(
+            "Contact:",
+            "Record-Route: <sip:192.0.2.3;r2=on;lr=on;ftag=x;did=1.2;nat=yes>,\r\n <sip:10.0.0.3:5060;transport=tcp;r2=on;lr>\r\nContact:",
+        )],
+    ),
+    (
+        "a route of ours behind theirs",
+        &[("Contact:", "Route: <sip:127.0.0.1;lr>, <sip:wt.test;lr>\r\nContact:")],
+    ),
+    ("a Call-ID of any characters", &[("Call-ID: c", "Call-ID: <{\"(c)\"}>[1]\\/?")]),
+    (
+        "an address of two kinds",
+        &[(
+            "Contact:",
+            "P-Asserted-Identity: <sip:+49@x>, <tel:+49>\r\nPrivacy: none;;\r\nContact:",
+        )],
+    ),
+    (
+        "a timer in capitals",
+        &[(
+            "Contact:",
+            "Supported: TIMER, 100REL\r\nSession-Expires: 1800;Refresher=UAC\r\nMin-SE: 90;x\r\nContact:",
+        )],
+    ),
+    (
+        "a timer that is required",
+        &[("Contact:", "Require: timer\r\nSession-Expires: 1800\r\nContact:")],
+    ),
+    (
+        "an SDP type with parameters",
+        &[("application/sdp", "Application/SDP;version=0 ; charset=\"x\"")],
+    ),
+    (
+        "a long list of headers",
+        &[(
+            "Contact:",
+            "P-Charging-Vector: icid-value=\"x;y\";orig-ioi=a\r\nP-Access-Network-Info: 3GPP-E-UTRAN-FDD;utran-cell-id-3gpp=1\r\nFeature-Caps: *;+x=\"<y>\"\r\nSession-ID: ab;remote=0\r\nUser-to-User: 00;encoding=hex\r\nX-\u{fc}: \u{fc}\r\nContact:",
+        )],
+    ),
+];
+
 #[test]
 fn headers_are_found_in_any_form_order_and_number() {
-    let via = "Via: SIP/2.0/UDP 127.0.0.10:5060;branch=";
-    for (what, changes) in [
-        ("no Max-Forwards", &[("Max-Forwards: 70\r\n", "")][..]),
-        (
-            "two Max-Forwards",
-            &[("Max-Forwards: 70\r\n", "Max-Forwards: 70\r\nMax-Forwards: 30\r\n")],
-        ),
-        (
-            "compact forms",
-            &[
-                ("Via:", "v:"),
-                ("From:", "f:"),
-                ("To:", "t:"),
-                ("Call-ID:", "i:"),
-                ("Contact:", "m:"),
-                ("Content-Type:", "c:"),
-                ("Content-Length:", "l:"),
-            ],
-        ),
-        ("names in capitals", &[("Via:", "VIA:"), ("Call-ID:", "CALL-ID:"), ("CSeq:", "CSEQ:")]),
-        ("no Content-Length in a datagram", &[("Content-Length:", "X-Length:")]),
-        ("rport before the branch", &[(via, "Via: SIP/2.0/UDP 127.0.0.10:5060;rport;x=y;branch=")]),
-        ("maddr and ttl", &[(via, "Via: SIP/2.0/UDP 127.0.0.10;maddr=224.2.0.1;ttl=16;branch=")]),
-        ("a name that is none", &[(via, "Via: SIP/2.0/UDP host_1.internal:5060;branch=")]),
-        ("another transport's name", &[(via, "Via: SIP/2.0/TLS 127.0.0.10:5060;branch=")]),
-        ("blanks in Via", &[(via, "Via: SIP / 2.0 / UDP 127.0.0.10 : 5060 ; branch = ")]),
-        ("a folded Via", &[(via, "Via: SIP/2.0/UDP\r\n 127.0.0.10:5060;branch=")]),
-        (
-            "routes of Kamailio",
-            &[(
-                "Contact:",
-                "Record-Route: <sip:192.0.2.3;r2=on;lr=on;ftag=x;did=1.2;nat=yes>,\r\n <sip:10.0.0.3:5060;transport=tcp;r2=on;lr>\r\nContact:",
-            )],
-        ),
-        (
-            "a route of ours behind theirs",
-            &[("Contact:", "Route: <sip:127.0.0.1;lr>, <sip:wt.test;lr>\r\nContact:")],
-        ),
-        ("a Call-ID of any characters", &[("Call-ID: c", "Call-ID: <{\"(c)\"}>[1]\\/?")]),
-        (
-            "an address of two kinds",
-            &[(
-                "Contact:",
-                "P-Asserted-Identity: <sip:+49@x>, <tel:+49>\r\nPrivacy: none;;\r\nContact:",
-            )],
-        ),
-        (
-            "a timer in capitals",
-            &[(
-                "Contact:",
-                "Supported: TIMER, 100REL\r\nSession-Expires: 1800;Refresher=UAC\r\nMin-SE: 90;x\r\nContact:",
-            )],
-        ),
-        (
-            "a timer that is required",
-            &[("Contact:", "Require: timer\r\nSession-Expires: 1800\r\nContact:")],
-        ),
-        (
-            "an SDP type with parameters",
-            &[("application/sdp", "Application/SDP;version=0 ; charset=\"x\"")],
-        ),
-        (
-            "a long list of headers",
-            &[(
-                "Contact:",
-                "P-Charging-Vector: icid-value=\"x;y\";orig-ioi=a\r\nP-Access-Network-Info: 3GPP-E-UTRAN-FDD;utran-cell-id-3gpp=1\r\nFeature-Caps: *;+x=\"<y>\"\r\nSession-ID: ab;remote=0\r\nUser-to-User: 00;encoding=hex\r\nX-\u{fc}: \u{fc}\r\nContact:",
-            )],
-        ),
-    ] {
+    for (what, changes) in WRITTEN {
         comes_in(what, changes, &[]);
     }
     let route = [("Contact:", "Record-Route: sip:127.0.0.10;lr\r\nContact:")];
