@@ -223,8 +223,8 @@ impl Registrar {
         header: Option<u32>,
         by: &RegisterContext,
     ) -> Result<(Binding, u32), Refusal> {
-        let contact =
-            NameAddr::parse(value).map_err(|e| Refusal::new(400, format!("Contact: {e}")))?;
+        let contact = NameAddr::parse_lenient(value)
+            .map_err(|e| Refusal::new(400, format!("Contact: {e}")))?;
         let asked =
             contact.params.get("expires").and_then(delta_seconds).or(header).unwrap_or(MAX_EXPIRES);
         if asked > 0 && asked < MIN_EXPIRES {

@@ -3,7 +3,7 @@
 pub mod acme;
 mod budget;
 pub(crate) mod certificate;
-pub(crate) mod dns;
+pub mod dns;
 pub(crate) mod handshakes;
 pub(crate) mod hep;
 mod metered;

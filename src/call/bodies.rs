@@ -1,12 +1,21 @@
 //! The description in a message that may hold more, or less (RFC 3261 §8.2.3, RFC 5621).
 
 use crate::sip::message::Message;
-use crate::sip::multipart::is_optional;
+use crate::sip::multipart::{READ, is_optional};
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 
-/// What is read of parts that are required by who sent them.
-const READ: [&str; 2] = ["application/sdp", "message/sipfrag"];
+/// The refusal of a request with a part that its sender requires and that is none of `read`.
+///
+/// A response, or an ACK, cannot be refused: what of it is read counts, whatever else it holds.
+///
+/// # Errors
+/// 415.
+pub(super) fn check_parts(message: &Message, read: &[&str]) -> Result<(), Refusal> {
+    message.unread_part(read).map_or(Ok(()), |kind| {
+        Err(Refusal::new(415, format!("a part of {kind} is required and not read here")))
+    })
+}
 
 /// The SDP of a request: none where it has no body, or only one that may be left out.
 ///
@@ -21,14 +30,10 @@ pub(super) fn description(message: &Message) -> Result<Option<&[u8]>, Refusal> {
     if let Some(encoding) = encoding.filter(|e| !plain(e)) {
         return Err(Refusal::new(415, format!("a body encoded as {encoding} is not read")));
     }
-    let parts = message.body_parts();
-    if let Some(part) = parts.iter().find(|p| p.required && !READ.contains(&p.kind.as_str())) {
-        let kind = &part.kind;
-        return Err(Refusal::new(415, format!("a part of {kind} is required and not read here")));
-    }
+    check_parts(message, &READ)?;
     let found = message.body_of("application/sdp");
     let optional = message.header(HeaderName::ContentDisposition).is_some_and(is_optional);
-    if found.is_some() || optional || !parts.is_empty() {
+    if found.is_some() || optional || !message.body_parts().is_empty() {
         return Ok(found);
     }
     match message.media_type() {

@@ -41,7 +41,8 @@ fn wants_privacy(message: &Message) -> bool {
             || f.uri.host.eq_ignore_ascii_case("anonymous.invalid")
     });
     // What came before RFC 3325 says it in a parameter.
-    let party = message.values(HeaderName::RemotePartyId).find_map(|v| NameAddr::parse(v).ok());
+    let party =
+        message.values(HeaderName::RemotePartyId).find_map(|v| NameAddr::parse_lenient(v).ok());
     let restricted = party.and_then(|p| p.params.get("privacy")).is_some_and(|p| {
         ["full", "uri", "name"].iter().any(|word| p.trim().eq_ignore_ascii_case(word))
     });
@@ -49,7 +50,7 @@ fn wants_privacy(message: &Message) -> bool {
 }
 
 fn user_of(value: &str) -> Option<(String, String)> {
-    let addr = NameAddr::parse(value).ok()?;
+    let addr = NameAddr::parse_lenient(value).ok()?;
     Some((addr.display_name().into_owned(), addr.uri.number()))
 }
 
@@ -154,7 +155,7 @@ impl Caller {
         };
         if trusted {
             let diversion = |value: &str| {
-                let addr = NameAddr::parse(value).ok()?;
+                let addr = NameAddr::parse_lenient(value).ok()?;
                 let reason = addr
                     .params
                     .get("reason")
@@ -171,7 +172,7 @@ impl Caller {
                 .take(MAX_HISTORY)
                 .collect();
             let entry = |value: &str| {
-                let addr = NameAddr::parse(value).ok()?;
+                let addr = NameAddr::parse_lenient(value).ok()?;
                 let index: String = addr
                     .params
                     .get("index")

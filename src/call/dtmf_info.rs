@@ -13,6 +13,8 @@ const HOOK_FLASH: &str = "application/hook-flash";
 /// The types of keys.
 const KEYS: [&str; 3] =
     ["application/dtmf-relay", "application/dtmf", "application/vnd.nortelnetworks.digits"];
+/// All types that are read.
+pub(super) const READ: [&str; 4] = [HOOK_FLASH, KEYS[0], KEYS[1], KEYS[2]];
 /// The type written.
 pub(super) const WRITTEN: &str = "application/dtmf-relay";
 /// The event of a hook flash (RFC 4733 §7.2), the last one read.

@@ -1,6 +1,6 @@
 //! Requests within the call's dialogs: every one gets an answer.
 
-use super::bodies::description;
+use super::bodies::{check_parts, description};
 use super::branch::BranchState;
 use super::context::InDialogRequest;
 use super::leg::Composed;
@@ -180,25 +180,25 @@ impl Call {
     /// INFO: digits become digits on the other side; a negotiated package is passed on (RFC 6086);
     /// the rest is refused in the words its RFC asks for.
     fn info(&mut self, cx: &mut CallContext<'_>, end: LegId, server: ServerId, message: &Message) {
-        if let Some(package) = message.header(HeaderName::InfoPackage) {
-            return self.info_package(
-                cx,
-                end,
-                server,
-                message,
-                package.split(';').next().unwrap_or_default().trim(),
-            );
+        let package = message.header(HeaderName::InfoPackage).unwrap_or_default();
+        let package = package.split(';').next().unwrap_or_default().trim();
+        if !package.is_empty() {
+            return self.info_package(cx, end, server, message, package);
         }
         if message.body().is_empty() {
             // RFC 2976: an empty INFO is a keep-alive.
             return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         }
-        let Some(digit) = dtmf_info::read(message) else {
-            let why = "INFO is taken for digits, or a package the other side asked for";
-            let mut response =
-                MessageWriter::refusal(message, &Refusal::new(415, why), "", &cx.config.domain);
-            response.put(HeaderName::Accept, dtmf_info::ACCEPTED);
-            return cx.respond(server, 415, response.end());
+        let why = || "INFO is taken for digits, or a package the other side asked for";
+        let read = check_parts(message, &dtmf_info::READ)
+            .and_then(|()| dtmf_info::read(message).ok_or_else(|| Refusal::new(415, why())));
+        let digit = match read {
+            Ok(digit) => digit,
+            Err(why) => {
+                let mut response = MessageWriter::refusal(message, &why, "", &cx.config.domain);
+                response.put(HeaderName::Accept, dtmf_info::ACCEPTED);
+                return cx.respond(server, 415, response.end());
+            }
         };
         let Some((event, length)) = digit else {
             return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));

@@ -444,7 +444,8 @@ impl CallerInvite {
 fn rack(message: &Message) -> Option<(u32, u32)> {
     let mut parts = message.header(HeaderName::RAck)?.split_ascii_whitespace();
     let numbers = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-    (parts.next()? == "INVITE" && parts.next().is_none()).then_some(numbers)
+    let is_invite = parts.next()?.eq_ignore_ascii_case("INVITE");
+    (is_invite && parts.next().is_none()).then_some(numbers)
 }
 
 #[cfg(test)]

@@ -88,8 +88,8 @@ impl Call {
         let (Some(target), None) = (targets.next(), targets.next()) else {
             return Err(Refusal::new(400, "REFER needs exactly one Refer-To"));
         };
-        let target =
-            NameAddr::parse(target).map_err(|e| Refusal::new(400, format!("Refer-To: {e}")))?;
+        let target = NameAddr::parse_bare(target)
+            .map_err(|e| Refusal::new(400, format!("Refer-To: {e}")))?;
         if target.uri.scheme == Scheme::Other {
             return Err(Refusal::new(416, "only sip, sips and tel can be called"));
         }
@@ -426,7 +426,8 @@ impl Call {
         let said = message.body_of("message/sipfrag").and_then(sipfrag_status);
         let ended = message
             .header(HeaderName::SubscriptionState)
-            .is_some_and(|s| s.trim_start().starts_with("terminated"));
+            .and_then(|s| s.split(';').next())
+            .is_some_and(|state| state.trim().eq_ignore_ascii_case("terminated"));
         let Some(status) = said.or(ended.then_some(200)) else { return };
         self.notify_transferor(cx, status);
         if (200..300).contains(&status) {

@@ -13,6 +13,7 @@ use webtrunk::config::check::{WITHOUT_STATE, unusable};
 use webtrunk::config::{ClusterSettings, Config, WebTls};
 use webtrunk::private;
 use webtrunk::store::{self, SurveyedNode, UnreadLease};
+use webtrunk::transport::dns::{TrunkServers, servers_of};
 use webtrunk::transport::stun;
 
 /// How much a finding matters.
@@ -82,7 +83,7 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
     found.push(fine(format!("Opus: {}", webtrunk::codec::opus::library_version())));
     found.extend(certificates(config));
     for trunk in config.trunks.values() {
-        found.push(resolve(trunk).await);
+        found.push(resolve(trunk, config).await);
     }
     if let Some(settings) = &config.cluster {
         found.extend(cluster(settings, &config.domain).await);
@@ -156,22 +157,45 @@ fn surveyed(settings: &ClusterSettings, node: &SurveyedNode) -> Finding {
     fine(format!("node {name} is reached at {at}"))
 }
 
+fn listed(ips: &[IpAddr]) -> String {
+    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn addresses(config: &Config) -> Finding {
-    let list = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let own = config.public_ips.iter().any(|ip| UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok());
-    let private = !config.public_ips.iter().any(|ip| is_public(*ip));
-    match (private, own) {
-        (true, _) => bad(
-            "doctor::address",
-            format!(
-                "media is offered at {list}, which is private: browsers elsewhere cannot reach it"
-            ),
-            "set server.public_ip to the address at which people reach this machine, unless all of them are in this network",
-        ),
-        (false, true) => fine(format!("media is offered at {list}, an address of this machine")),
-        (false, false) => fine(format!(
+    let ips = &config.public_ips;
+    let own = ips.iter().any(|ip| UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok());
+    offered(ips, own)
+}
+
+/// Where media is offered; `own`: at an address of this machine.
+fn offered(ips: &[IpAddr], own: bool) -> Finding {
+    let code = "doctor::address";
+    let list = listed(ips);
+    if ips.iter().all(IpAddr::is_loopback) {
+        return odd(
+            code,
+            format!("media is offered at {list}: programs of this machine only have sound"),
+            "set server.public_ip to the address at which people reach this machine",
+        );
+    }
+    match (ips.iter().any(|ip| is_public(*ip)), own) {
+        (true, true) => fine(format!("media is offered at {list}, an address of this machine")),
+        (true, false) => fine(format!(
             "media is offered at {list}; this machine is behind 1:1 NAT, which must forward the UDP ports of `webtrunk ports`"
         )),
+        (false, true) => odd(
+            code,
+            format!(
+                "media is offered at {list}, a private address: right for people and trunks of \
+                 that network, and out of reach for all others"
+            ),
+            "if some are elsewhere, set server.public_ip to the address at which they reach this machine",
+        ),
+        (false, false) => odd(
+            code,
+            format!("media is offered at {list}, a private address that this machine has not"),
+            "set server.public_ip to one of `ip address`, or forward the UDP ports of `webtrunk ports` from there",
+        ),
     }
 }
 
@@ -190,16 +214,7 @@ async fn from_outside(config: &Config, server: &str, running: bool) -> Vec<Findi
             )];
         }
     };
-    let address = if config.public_ips.contains(&seen.ip()) {
-        fine(format!("{server} sees this machine at {}, as public_ip says", seen.ip()))
-    } else {
-        let ours = config.public_ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        bad(
-            "doctor::nat",
-            format!("{server} sees this machine at {}, but browsers are offered {ours}", seen.ip()),
-            format!("set server.public_ip = \"{}\"", seen.ip()),
-        )
-    };
+    let address = seen_at(server, seen.ip(), &config.public_ips);
     let port = if seen.port() == asked_from {
         fine(format!("a NAT, if there is one, keeps UDP port {asked_from}"))
     } else {
@@ -210,6 +225,22 @@ async fn from_outside(config: &Config, server: &str, running: bool) -> Vec<Findi
         )
     };
     vec![address, port]
+}
+
+/// Whether `ours`, which browsers are offered, is the address at which `server` sees us.
+fn seen_at(server: &str, seen: IpAddr, ours: &[IpAddr]) -> Finding {
+    if ours.contains(&seen) {
+        return fine(format!("{server} sees this machine at {seen}, as public_ip says"));
+    }
+    let what = format!("{server} sees this machine at {seen}, but browsers are offered ");
+    if ours.iter().any(|ip| is_public(*ip)) {
+        let fix = format!("set server.public_ip = \"{seen}\"");
+        return bad("doctor::nat", what + &listed(ours), fix);
+    }
+    let fix = format!(
+        "if some come from there, set server.public_ip = \"{seen}\", and public_ip of the trunks that are near"
+    );
+    odd("doctor::nat", format!("{what}{}, of their own network", listed(ours)), fix)
 }
 
 fn bindable(config: &Config, protocol: &str, port: u16, what: &str) -> Finding {
@@ -390,36 +421,38 @@ fn names_of(key: &str, names: &[String], config: &Config) -> Finding {
     }
 }
 
-async fn resolve(trunk: &webtrunk::config::Trunk) -> Finding {
+async fn resolve(trunk: &webtrunk::config::Trunk, config: &Config) -> Finding {
     let Some(uri) = &trunk.uri else {
         return fine(format!("trunk {} registers here, so its address is known then", trunk.name));
     };
     if uri.host.parse::<IpAddr>().is_ok() {
         return fine(format!("trunk {} is at {}", trunk.name, uri.address()));
     }
-    match tokio::time::timeout(
-        Duration::from_secs(5),
-        tokio::net::lookup_host((uri.host.as_str(), uri.port.unwrap_or(5060))),
-    )
-    .await
-    {
-        Ok(Ok(mut found)) => match found.next() {
-            Some(at) => fine(format!("trunk {}: {} is {}", trunk.name, uri.host, at.ip())),
-            None => bad(
-                "doctor::dns",
-                format!("trunk {}: {} has no address", trunk.name, uri.host),
-                "correct its uri, unless the name has only SRV records",
-            ),
-        },
-        Ok(Err(e)) => bad(
-            "doctor::dns",
-            format!("trunk {}: {} cannot be resolved: {e}", trunk.name, uri.host),
-            "correct its uri or the resolver of this machine, unless the name has only SRV records",
+    let ipv6 = config.udp.is_some_and(|at| at.is_ipv6());
+    match servers_of(trunk, ipv6).await {
+        Some(found) => servers(&trunk.name, &uri.host, &found),
+        None => fine(format!("trunk {} registers here", trunk.name)),
+    }
+}
+
+/// What DNS says of a trunk's host.
+fn servers(name: &str, host: &str, found: &TrunkServers) -> Finding {
+    let code = "doctor::dns";
+    match found {
+        TrunkServers::Found(hops) => {
+            let at: Vec<_> =
+                hops.iter().filter_map(|h| h.address()).map(|a| a.to_string()).collect();
+            fine(format!("trunk {name}: {host} is {}", at.join(", then ")))
+        }
+        TrunkServers::Nothing(why) => bad(
+            code,
+            format!("trunk {name}: {why}"),
+            format!("correct its uri, or let DNS have SRV records or an address of {host}"),
         ),
-        Err(_) => bad(
-            "doctor::dns",
-            format!("trunk {}: DNS did not answer for {} within 5 s", trunk.name, uri.host),
-            "check /etc/resolv.conf",
+        TrunkServers::NoAnswer(why) => bad(
+            code,
+            format!("trunk {name}: {why}"),
+            "name a DNS server that answers in /etc/resolv.conf, and let UDP and TCP port 53 out",
         ),
     }
 }
@@ -517,6 +550,47 @@ mod tests {
         let said = receive_buffer("212992\n").to_string();
         assert!(said.starts_with("  warn doctor::rmem_max  net.core.rmem_max is 212992"), "{said}");
         assert_eq!(files("Max open files 1024 1024 files").grade, Grade::Fault);
+    }
+
+    #[test]
+    fn each_kind_of_address_has_a_sentence_and_a_fix_of_its_own() {
+        let ips = |text: &str| -> Vec<IpAddr> {
+            text.split(' ').map(|ip| ip.parse().expect("an address")).collect()
+        };
+        let code = "doctor::address";
+        for (at, own, said, fix) in [
+            ("127.0.0.1", true, "programs of this machine only", "people reach this machine"),
+            ("10.1.2.3", true, "right for people and trunks of that network", "some are elsewhere"),
+            ("fd00::1", true, "right for people and trunks of that network", "some are elsewhere"),
+            ("10.1.2.3", false, "that this machine has not", "`ip address`, or forward"),
+        ] {
+            let found = offered(&ips(at), own);
+            expect(&found, code, said, fix);
+            assert_eq!(
+                found.grade,
+                Grade::Warning,
+                "a LAN, or a page of this machine, may be meant"
+            );
+        }
+        assert!(is_good(&offered(&ips("203.0.113.5"), true)));
+        assert!(is_good(&offered(&ips("10.1.2.3 203.0.113.5"), false)));
+        let seen = |ours: &str| seen_at("s", ips("203.0.113.5")[0], &ips(ours));
+        assert!(is_good(&seen("203.0.113.5")));
+        let wrong = seen("198.51.100.9");
+        expect(&wrong, "doctor::nat", "offered 198.51.100.9", "public_ip = \"203.0.113.5\"");
+        assert_eq!((wrong.grade, seen("10.1.2.3").grade), (Grade::Fault, Grade::Warning));
+    }
+
+    #[test]
+    fn what_dns_says_of_a_trunk_is_told_by_kind() {
+        let hop = webtrunk::sip::transaction::Hop::Udp("192.0.2.7:5080".parse().expect("one"));
+        let found = servers("t", "srv.example", &TrunkServers::Found(vec![hop]));
+        assert!(is_good(&found) && found.what.ends_with("srv.example is 192.0.2.7:5080"));
+        let code = "doctor::dns";
+        let nothing = TrunkServers::Nothing("x has no address we can reach".into());
+        expect(&servers("t", "x", &nothing), code, "trunk t: x has no address", "SRV records");
+        let silent = TrunkServers::NoAnswer("x was not resolved within 2 s".into());
+        expect(&servers("t", "x", &silent), code, "within 2 s", "/etc/resolv.conf");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
 use crate::sip::transaction::{Hop, ServerId};
-use crate::sip::uri::{Scheme, Uri, escape_user};
+use crate::sip::uri::{Params, Scheme, Uri, escape_user};
 use crate::timers::Timers;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -189,9 +189,7 @@ impl Gateway {
                 format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
             ));
         }
-        let event_id = crate::sip::uri::Params::parse(params)
-            .ok()
-            .and_then(|p| p.get("id").map(str::to_owned));
+        let event_id = Params::readable(params).get("id").map(str::to_owned);
         Ok((package, event_id, lifetime(message)?))
     }
 
@@ -426,7 +424,8 @@ impl Gateway {
     ) {
         let summary = message
             .header(HeaderName::Event)
-            .is_some_and(|e| e.split(';').next().unwrap_or_default().trim() == "message-summary");
+            .and_then(|e| e.split(';').next())
+            .is_some_and(|e| e.trim().eq_ignore_ascii_case("message-summary"));
         let body = message
             .body_of("application/simple-message-summary")
             .filter(|_| summary)

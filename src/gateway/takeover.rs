@@ -185,7 +185,8 @@ impl Gateway {
         message: &Message,
         sender: &RequestSource,
     ) -> Result<Option<(CallId, LegId, Replaces)>, Refusal> {
-        let mut values = message.all(HeaderName::Replaces);
+        // An empty one names nothing, and asks for nothing.
+        let mut values = message.all(HeaderName::Replaces).filter(|v| !v.is_empty());
         let Some(value) = values.next() else { return Ok(None) };
         let replaces = Replaces::parse(value)
             .filter(|_| values.next().is_none())

@@ -10,6 +10,7 @@ use super::description::{
     Description, Direction, Fingerprint, Format, MAX_CANDIDATES, MAX_FORMATS, MAX_LINES, MAX_MEDIA,
     MAX_SDP, MediaDescription, SdpError, Setup,
 };
+use super::transport;
 use std::net::{IpAddr, SocketAddr};
 
 fn refused(why: impl Into<String>) -> SdpError {
@@ -135,6 +136,7 @@ fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription
     let prints = if own.first("fingerprint").is_some() { own } else { session };
     let (ptime, max_ptime) = packet_times(own);
     let is_audio = kind.eq_ignore_ascii_case("audio");
+    let crypto = keys(&proto, own, session);
     MediaDescription {
         formats: if is_audio { formats(&fmt, own) } else { Vec::new() },
         is_audio,
@@ -158,11 +160,20 @@ fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription
             .all("rtcp-xr")
             .chain(session.all("rtcp-xr"))
             .any(|v| v.split_whitespace().any(|w| w.starts_with("voip-metrics"))),
-        crypto: own.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect(),
+        crypto,
         ptime,
         max_ptime,
         candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),
     }
+}
+
+/// The keys of a section. Quirk: some old phones write them once, before the first section, where
+/// RFC 4568 §5 has none. A profile that is nothing without keys can mean no others, so they count
+/// for it if it has no line of its own; plain RTP is what `RTP/AVP` says, whatever stands there.
+fn keys(proto: &str, own: SectionLines<'_>, session: SectionLines<'_>) -> Vec<Crypto> {
+    let bare = own.first("crypto").is_none();
+    let lines = if bare && transport::needs_keys(proto) { session } else { own };
+    lines.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect()
 }
 
 /// What belongs to the transport stands in the first section of a bundle only, where others are

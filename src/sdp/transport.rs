@@ -36,6 +36,11 @@ fn protection(proto: &str) -> Option<Protection> {
     known.map(|(_, protection)| *protection)
 }
 
+/// Whether media of this profile is protected with keys of the description.
+pub(super) fn needs_keys(proto: &str) -> bool {
+    protection(proto) == Some(Protection::Sdes)
+}
+
 impl Negotiation {
     /// Where media of this section goes; `beside` finds our key for one of the peer's.
     ///

@@ -23,7 +23,7 @@ impl Capabilities {
     pub(crate) fn learn(&mut self, message: &Message) {
         let has = |name| message.header(name).is_some();
         if has(HeaderName::Allow) {
-            let allows = |method: &str| message.values(HeaderName::Allow).any(|m| m == method);
+            let allows = |method| message.lists(HeaderName::Allow, method);
             (self.update, self.refer, self.message) =
                 (allows("UPDATE"), allows("REFER"), allows("MESSAGE"));
         }

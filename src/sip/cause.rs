@@ -96,7 +96,7 @@ pub fn reasons(message: &Message) -> Reasons {
         let mut parts = split_outside_quotes(value, b';');
         let protocol = parts.next().unwrap_or_default().trim();
         let rest = value.get(value.find(';').map_or(value.len(), |n| n + 1)..).unwrap_or_default();
-        let Ok(params) = Params::parse(rest) else { continue };
+        let params = Params::readable(rest);
         let cause = params.get("cause").and_then(|c| c.trim().parse::<u16>().ok());
         match () {
             () if protocol.eq_ignore_ascii_case("SIP") => found.sip = found.sip.or(cause),

@@ -264,10 +264,12 @@ impl Dialog {
 /// Most proxies of a route set.
 const MAX_ROUTES: usize = 64;
 
-/// The Record-Route values that can be read: no request is sent by one that cannot.
+/// The Record-Route values that can be read: no request is sent by one that cannot. One without its
+/// brackets gets them, for what follows in it is of its URI: `lr` first of all.
 fn record_routes(message: &Message) -> Vec<String> {
     let routes = message.values(HeaderName::RecordRoute);
-    routes.filter(|r| NameAddr::parse(r).is_ok()).take(MAX_ROUTES).map(str::to_owned).collect()
+    let whole = |r: &str| if r.contains('<') { r.to_owned() } else { format!("<{r}>") };
+    routes.filter(|r| NameAddr::parse(r).is_ok()).take(MAX_ROUTES).map(whole).collect()
 }
 
 fn with_tag(value: &str, tag: &str) -> String {

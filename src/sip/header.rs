@@ -37,9 +37,22 @@ impl<'a> NameAddr<'a> {
     ///
     /// # Errors
     /// Unbalanced brackets, a malformed URI.
-    pub(super) fn parse_lenient(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
+    pub(crate) fn parse_lenient(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
         let (display, uri, params) = NameAddr::split_lenient(text)?;
         Ok(NameAddr { display, uri: Uri::parse(uri)?, params })
+    }
+
+    /// Reads a value as leniently, where a URI without brackets may have headers: in a header with
+    /// no parameters of its own nothing else can be meant.
+    ///
+    /// # Errors
+    /// Unbalanced brackets, a malformed URI.
+    pub(crate) fn parse_bare(text: &'a str) -> Result<NameAddr<'a>, ParseError> {
+        let text = text.trim_ascii();
+        if memchr::memchr3(b'<', b'>', b'"', text.as_bytes()).is_some() {
+            return NameAddr::parse_lenient(text);
+        }
+        Ok(NameAddr { display: "", uri: Uri::parse(text)?, params: Params::default() })
     }
 
     /// Reads a From or To, as leniently: their tag counts, and their URI only where somebody asks

@@ -244,9 +244,11 @@ impl Message {
         self.parts().cseq.and_then(Result::ok).map(|c| c.of(&self.read.head))
     }
 
-    /// Max-Forwards; missing is 70, more than 70 is 70 (RFC 3261 §8.1.1.6, §16.3).
+    /// Max-Forwards; missing is 70, more than 70 is 70 (RFC 3261 §8.1.1.6, §16.3). Of several the
+    /// least counts.
     pub fn max_forwards(&self) -> u32 {
-        self.header(HeaderName::MaxForwards).and_then(delta_seconds).map_or(70, |n| n.min(70))
+        let all = self.all(HeaderName::MaxForwards).filter_map(delta_seconds);
+        all.min().map_or(70, |n| n.min(70))
     }
 
     /// The body.
@@ -295,6 +297,12 @@ impl Message {
         self.read.body_parts.get_or_init(|| {
             self.content_type_line().map(|kind| parts(kind, self.body())).unwrap_or_default()
         })
+    }
+
+    /// The type of the first part that its sender requires to be read, and that is none of `read`.
+    pub(crate) fn unread_part(&self, read: &[&str]) -> Option<&str> {
+        let unread = |p: &&BodyPart| p.required && !read.contains(&p.kind.as_str());
+        self.body_parts().iter().find(unread).map(|p| p.kind.as_str())
     }
 
     /// Head and body as received (folded lines unfolded).
@@ -377,7 +385,7 @@ impl Message {
                     return err("more than 32 Contact values");
                 }
                 for value in self.values(HeaderName::Contact).filter(|v| *v != "*") {
-                    NameAddr::parse(value)?;
+                    NameAddr::parse_lenient(value)?;
                 }
             }
             _ => {}
@@ -397,12 +405,11 @@ const LISTS: [HeaderName; 2] = [HeaderName::Require, HeaderName::RecordRoute];
 /// Values of any list that are looked at.
 const MAX_READ: usize = 256;
 
-const SINGLE: [(HeaderName, &str); 5] = [
+const SINGLE: [(HeaderName, &str); 4] = [
     (HeaderName::From, "more than one From"),
     (HeaderName::To, "more than one To"),
     (HeaderName::CallId, "more than one Call-ID"),
     (HeaderName::CSeq, "more than one CSeq"),
-    (HeaderName::MaxForwards, "more than one Max-Forwards"),
 ];
 
 /// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is

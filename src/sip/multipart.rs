@@ -16,6 +16,9 @@ const MAX_BOUNDARY: usize = 70;
 /// Header lines of a part that are looked at.
 const MAX_LINES: usize = 16;
 
+/// The types that are read of a description or a report of progress.
+pub(crate) const READ: [&str; 2] = ["application/sdp", "message/sipfrag"];
+
 /// One part, decoded.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct BodyPart {
@@ -38,7 +41,7 @@ pub(crate) fn is_optional(disposition: &str) -> bool {
 
 fn handling(disposition: &str) -> Option<&str> {
     let (_, params) = disposition.split_once(';')?;
-    Params::parse(params).ok()?.get("handling")
+    Params::readable(params).get("handling")
 }
 
 /// A body of these parts, each with its type, further header lines and bytes, and its Content-Type.
@@ -73,7 +76,7 @@ pub(crate) fn parts(content_type: &str, body: &[u8]) -> Vec<BodyPart> {
 
 fn read(content_type: &str, body: &[u8], depth: usize, counts: bool, out: &mut Vec<BodyPart>) {
     let kind = media_type(content_type);
-    let params = content_type.split_once(';').and_then(|(_, p)| Params::parse(p).ok());
+    let params = content_type.split_once(';').map(|(_, p)| Params::readable(p));
     let boundary = params.and_then(|p| p.get("boundary")).unwrap_or_default();
     let sound = !boundary.is_empty() && boundary.len() <= MAX_BOUNDARY;
     if depth == 0 || !kind.starts_with("multipart/") || !sound {

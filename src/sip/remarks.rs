@@ -2,7 +2,9 @@
 
 use super::header::{CSeq, NameAddr, comma_list, delta_seconds};
 use super::message::Message;
+use super::multipart::READ;
 use super::parse::HeaderName;
+use super::status::Method;
 
 /// Most remarks on one message.
 const MAX_REMARKS: usize = 8;
@@ -26,6 +28,12 @@ pub fn remarks(message: &Message) -> Vec<String> {
             Some(what) => all.push(format!("{raw} is read past: {what}")),
             None => {}
         }
+    }
+    // A request is refused for it; nobody can be told of it in answer to a response or an ACK.
+    if (!message.is_request() || message.method() == Method::Ack)
+        && let Some(kind) = message.unread_part(&READ)
+    {
+        all.push(format!("a part of {kind} is left out, which its sender requires to be read"));
     }
     if let Err(e) = message.check() {
         all.push(e.what.to_owned());

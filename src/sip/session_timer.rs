@@ -40,7 +40,7 @@ impl SessionExpires {
     /// The value of a message (§4); a malformed one is none.
     pub(crate) fn of(message: &Message) -> Option<SessionExpires> {
         let text = message.header(HeaderName::SessionExpires)?;
-        let params = Params::parse(text.split_once(';').map_or("", |(_, p)| p)).ok()?;
+        let params = Params::readable(text.split_once(';').map_or("", |(_, p)| p));
         let refresher_uac = params.get("refresher").and_then(|r| match () {
             () if r.eq_ignore_ascii_case("uac") => Some(true),
             () if r.eq_ignore_ascii_case("uas") => Some(false),

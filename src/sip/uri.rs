@@ -69,11 +69,24 @@ pub struct Uri<'a> {
 }
 
 impl<'a> Uri<'a> {
-    /// Reads one URI that fills `text`.
+    /// Reads one URI that fills `text`, as peers write it: a user or a port that is empty, and
+    /// a port 0, are none.
     ///
     /// # Errors
     /// Not a URI by RFC 3261 §25.1, or longer than 1024 bytes.
     pub fn parse(text: &'a str) -> Result<Uri<'a>, ParseError> {
+        Uri::read(text, false)
+    }
+
+    /// As [`parse`](Self::parse), where all of it must be sound: what an operator writes.
+    ///
+    /// # Errors
+    /// See [`parse`](Self::parse).
+    pub(crate) fn parse_strict(text: &'a str) -> Result<Uri<'a>, ParseError> {
+        Uri::read(text, true)
+    }
+
+    fn read(text: &'a str, strict: bool) -> Result<Uri<'a>, ParseError> {
         let err = |what| ParseError::new(what, 0);
         if text.len() > MAX_URI {
             return Err(ParseError::status("URI longer than 1024 bytes", MAX_URI, 414));
@@ -96,7 +109,7 @@ impl<'a> Uri<'a> {
             () => Scheme::Other,
         };
         match scheme {
-            Scheme::Sip | Scheme::Sips => Uri::sip(text, scheme, rest),
+            Scheme::Sip | Scheme::Sips => Uri::sip(text, scheme, rest, strict),
             Scheme::Tel => {
                 let (number, params) = cut(rest, b';').unwrap_or((rest, ""));
                 if number.is_empty() || number.contains('@') {
@@ -134,17 +147,23 @@ impl<'a> Uri<'a> {
         Uri { text, scheme: Scheme::Other, user, host, port: None, params, headers: None }
     }
 
-    fn sip(text: &'a str, scheme: Scheme, rest: &'a str) -> Result<Uri<'a>, ParseError> {
+    fn sip(
+        text: &'a str,
+        scheme: Scheme,
+        rest: &'a str,
+        strict: bool,
+    ) -> Result<Uri<'a>, ParseError> {
         let err = |what| ParseError::new(what, 0);
         // `@` may not stand raw after the user part except in headers, so the first one ends it.
         let (user, hostpart) = match cut(rest, b'@') {
             Some((user, host)) => (Some(user), host),
             None => (None, rest),
         };
-        if user.is_some_and(|u| u.is_empty() || u.starts_with(':')) {
+        let user = user.map(|u| cut(u, b':').map_or(u, |(name, _)| name));
+        if strict && user.is_some_and(str::is_empty) {
             return Err(err("URI user is empty"));
         }
-        let user = user.map(|u| cut(u, b':').map_or(u, |(name, _)| name));
+        let user = user.filter(|u| !u.is_empty());
         if user.is_some_and(|u| !escapes_sound(u)) {
             return Err(err("URI user has a broken escape"));
         }
@@ -156,7 +175,12 @@ impl<'a> Uri<'a> {
             Some((host, params)) => (host, params),
             None => (hostpart, ""),
         };
-        let (host, port) = host_port(hostport)?;
+        let (host, port) = match (host_port(hostport), hostport.rsplit_once(':')) {
+            (Err(_), Some((host, port))) if !strict && port.bytes().all(|b| b == b'0') => {
+                (host_port(host)?.0, None)
+            }
+            (found, _) => found?,
+        };
         Ok(Uri { text, scheme, user, host, port, params: Params::parse(params)?, headers })
     }
 
@@ -291,7 +315,7 @@ impl<'a> Params<'a> {
 
     /// As [`parse`](Self::parse), as far as the list can be read: it ends before a piece whose
     /// quoted value does not end.
-    pub(super) fn readable(text: &'a str) -> Params<'a> {
+    pub(crate) fn readable(text: &'a str) -> Params<'a> {
         let text = text.trim_ascii();
         if Params::parse(text).is_ok() {
             return Params(text);

@@ -1,13 +1,17 @@
 //! DNS for the core: one query, one answer, never later than two seconds. The core has the cache.
 
-use crate::resolver::{DnsAnswer, DnsQuery, Naptr, Records, Srv};
+use crate::config::Trunk;
+use crate::resolver::{Destination, DnsAnswer, DnsQuery, Located, Naptr, Records, Resolver, Srv};
+use crate::sip::transaction::Hop;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::proto::rr::{RData, RecordType};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Longest an answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Seconds that a name without such records is believed to have none.
+const ABSENT: u32 = 60;
 
 /// The system's resolvers.
 #[derive(Clone)]
@@ -92,9 +96,56 @@ impl Dns {
                 let ttl = found.as_lookup().answers().iter().map(|r| r.ttl).min().unwrap_or(60);
                 Ok((Records::Address(found.iter().collect()), ttl))
             }
+            Err(e) if e.is_no_records_found() => Ok((Records::Address(Vec::new()), ABSENT)),
             Err(e) => Err(format!("{name} cannot be resolved: {e}")),
         }
     }
+}
+
+/// Where DNS leads a trunk's calls.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TrunkServers {
+    /// Best first; never empty.
+    Found(Vec<Hop>),
+    /// DNS answered, and nothing of it can be called: why.
+    Nothing(String),
+    /// DNS did not answer: why.
+    NoAnswer(String),
+}
+
+/// Looks up the servers of a trunk as its next call would; `ipv6`: SIP is spoken over both families.
+/// `None` for a trunk that has no URI.
+pub async fn servers_of(trunk: &Trunk, ipv6: bool) -> Option<TrunkServers> {
+    let dns = Dns::new();
+    let target = Destination::of(trunk.uri.as_ref()?, trunk);
+    Some(walk(&target, ipv6, async |query| dns.ask(query).await).await)
+}
+
+/// Most questions for one target: NAPTR, SRV for each transport, and the addresses of their hosts.
+const MAX_QUESTIONS: usize = 16;
+
+async fn walk(
+    target: &Destination,
+    ipv6: bool,
+    ask: impl AsyncFn(&DnsQuery) -> DnsAnswer,
+) -> TrunkServers {
+    let (now, mut known, mut failed) = (Instant::now(), Resolver::new(ipv6), None);
+    for _ in 0..MAX_QUESTIONS {
+        match known.locate(now, target, &mut || 0) {
+            Located::Ready(hops) => return TrunkServers::Found(hops),
+            Located::Failed(_) if failed.is_some() => break,
+            Located::Failed(why) => return TrunkServers::Nothing(why),
+            Located::Waiting(query) => {
+                let answer = ask(&query).await;
+                failed = failed.or_else(|| answer.as_ref().err().cloned());
+                known.answered(now, query, answer);
+            }
+        }
+    }
+    failed.map_or_else(
+        || TrunkServers::Nothing(format!("{} leads from name to name", target.host)),
+        TrunkServers::NoAnswer,
+    )
 }
 
 impl Default for Dns {
@@ -115,7 +166,86 @@ async fn records<T>(
             let ttl = found.answers().iter().map(|r| r.ttl).min().unwrap_or(60);
             Ok((found.answers().iter().filter_map(|r| read(&r.data)).collect(), ttl))
         }
-        Err(e) if e.is_no_records_found() => Ok((Vec::new(), 60)),
+        Err(e) if e.is_no_records_found() => Ok((Vec::new(), ABSENT)),
         Err(e) => Err(format!("{name} cannot be resolved: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::parse_embedded;
+
+    fn trunk(uri: &str) -> Trunk {
+        let text = format!(
+            "[server]\ndomain = \"x\"\npublic_ip = \"192.0.2.1\"\n[trunk.t]\nuri = \"{uri}\"\n"
+        );
+        let (config, _) = parse_embedded(&text, &[]).unwrap_or_else(|p| panic!("{p}"));
+        config.trunks.get("t").expect("it is there").clone()
+    }
+
+    /// A zone with a name that has only SRV records, one with an address, one that is nowhere, and
+    /// one that is not answered.
+    fn zone(query: &DnsQuery) -> DnsAnswer {
+        let srv =
+            |target: &str| Srv { priority: 1, weight: 1, port: 5080, target: format!("{target}.") };
+        match query {
+            q if q.name().ends_with("silent.example") => Err("silent.example: no answer".into()),
+            DnsQuery::Srv(name) if name == "_sip._udp.srv.example" => {
+                Ok((Records::Srv(vec![srv("host.example")]), 60))
+            }
+            DnsQuery::Srv(_) => Ok((Records::Srv(Vec::new()), 60)),
+            DnsQuery::Naptr(_) => Ok((Records::Naptr(Vec::new()), 60)),
+            DnsQuery::Address(name) if name == "host.example" => {
+                Ok((Records::Address(vec!["198.51.100.7".parse().expect("an address")]), 60))
+            }
+            DnsQuery::Address(name) if name == "loop.example" => {
+                Ok((Records::Address(vec!["127.0.0.1".parse().expect("an address")]), 60))
+            }
+            DnsQuery::Address(_) => Ok((Records::Address(Vec::new()), 60)),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_trunk_is_found_as_its_calls_find_it() {
+        let find = async |uri: &str| {
+            let trunk = trunk(uri);
+            let target = Destination::of(trunk.uri.as_ref().expect("it has one"), &trunk);
+            walk(&target, false, async |query| zone(query)).await
+        };
+        let at =
+            |text: &str| TrunkServers::Found(vec![Hop::Udp(text.parse().expect("an address"))]);
+        assert_eq!(find("sip:srv.example").await, at("198.51.100.7:5080"));
+        assert_eq!(find("sip:host.example").await, at("198.51.100.7:5060"));
+        assert_eq!(find("sip:host.example:5070").await, at("198.51.100.7:5070"));
+        assert_eq!(find("sip:192.0.2.9").await, at("192.0.2.9:5060"));
+        let nothing = |found: TrunkServers, said: &str| match found {
+            TrunkServers::Nothing(why) => assert!(why.contains(said), "{why}"),
+            other => panic!("{other:?}"),
+        };
+        nothing(find("sip:nowhere.example").await, "nowhere.example has no address");
+        nothing(find("sip:loop.example").await, "127.0.0.1, where no peer can be");
+        let silent = TrunkServers::NoAnswer("silent.example: no answer".into());
+        assert_eq!(find("sip:silent.example").await, silent);
+    }
+
+    /// A service of a hundred hosts none of which has an address.
+    #[tokio::test]
+    async fn a_name_that_leads_to_ever_more_names_is_given_up() {
+        let trunk = trunk("sip:many.example");
+        let target = Destination::of(trunk.uri.as_ref().expect("it has one"), &trunk);
+        let asked = std::cell::Cell::new(0);
+        let found = walk(&target, false, async |query| {
+            asked.set(asked.get() + 1);
+            let host =
+                |n| Srv { priority: n, weight: 1, port: 5060, target: format!("h{n}.example") };
+            match query {
+                DnsQuery::Srv(_) => Ok((Records::Srv((0..100).map(host).collect()), 60)),
+                DnsQuery::Naptr(_) => Ok((Records::Naptr(Vec::new()), 60)),
+                DnsQuery::Address(_) => Ok((Records::Address(Vec::new()), 60)),
+            }
+        });
+        assert!(matches!(found.await, TrunkServers::Nothing(_)));
+        assert_eq!(asked.get(), MAX_QUESTIONS);
     }
 }

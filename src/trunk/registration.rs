@@ -204,8 +204,11 @@ impl Registration {
             }
             _ => false,
         };
-        let own =
-            response.values(HeaderName::Contact).find(ours).and_then(|v| NameAddr::parse(v).ok());
+        let mut contacts = response.values(HeaderName::Contact);
+        // A registrar behind a proxy may name our binding as it sees it: the only one is ours.
+        let only = || response.values(HeaderName::Contact).take(2);
+        let own = contacts.find(ours).or_else(|| only().next().filter(|_| only().count() == 1));
+        let own = own.and_then(|v| NameAddr::parse_lenient(v).ok());
         let granted = own.and_then(|c| c.params.get("expires").and_then(delta_seconds));
         let granted = granted
             .or_else(|| response.header(HeaderName::Expires).and_then(delta_seconds))
@@ -216,8 +219,10 @@ impl Registration {
         self.answering.accepted();
         self.state =
             RegistrationState::Registered { until: now + Duration::from_secs(u64::from(granted)) };
-        self.service_route =
-            response.values(HeaderName::ServiceRoute).take(8).map(str::to_owned).collect();
+        // What cannot be read would be refused by whoever gets it as a Route.
+        let routes = response.values(HeaderName::ServiceRoute);
+        let routes = routes.filter(|r| NameAddr::parse(r).is_ok());
+        self.service_route = routes.take(8).map(str::to_owned).collect();
         // Between 80 and 90 % of the time, and never later than 5 s before its end.
         let after = granted * 8 / 10 + granted / 10 * u32::from(chance) / 255;
         self.next =

@@ -152,7 +152,7 @@ fn no_answer_names_where_media_goes_against_the_policy() {
 
 #[test]
 fn our_own_addresses_take_no_media_but_that_of_joined_legs() {
-    let own = [("public_ip = \"127.0.0.1\"", "public_ip = \"8.8.4.4\"")];
+    let own = [("public_ip = \"192.0.2.1\"", "public_ip = \"8.8.4.4\"")];
     for (port, taken) in [(5060, false), (6379, false), (30_000, false), (20_050, true)] {
         let mut lab = Lab::changed(&own, "");
         let sdp = TRUNK_SDP

@@ -209,7 +209,7 @@ fn two_legs_of_this_gateway_may_be_joined_and_none_with_itself() {
     let (_, invite) = lab.talk("+12065550123");
     let ours = |lab: &Lab, port: u16| {
         assert!((20_000..20_100).contains(&port), "{}", lab.picture());
-        TRUNK_SDP.replace("127.0.0.10", "127.0.0.1").replace("4000", &port.to_string())
+        TRUNK_SDP.replace("127.0.0.10", "192.0.2.1").replace("4000", &port.to_string())
     };
     let port = |text: &str| -> u16 {
         let port = text.split("m=audio ").nth(1).and_then(|m| m.split(' ').next());
@@ -237,7 +237,7 @@ fn two_legs_of_this_gateway_may_be_joined_and_none_with_itself() {
 #[test]
 fn a_caller_that_guesses_its_own_port_is_refused() {
     let mut lab = Lab::with_phones();
-    let itself = TRUNK_SDP.replace("127.0.0.10", "127.0.0.1").replace("4000", "20002");
+    let itself = TRUNK_SDP.replace("127.0.0.10", "192.0.2.1").replace("4000", "20002");
     lab.invite(T1, "+12065550111", &itself);
     let invite = lab.take(ALICE, "INVITE");
     lab.reply(ALICE, &invite, 200, ANSWER);

@@ -31,7 +31,7 @@ pub(crate) const TRUNK_SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc
 const CONFIG: &str = r#"
 [server]
 domain = "wt.test"
-public_ip = "127.0.0.1"
+public_ip = "192.0.2.1"
 [sip]
 udp = "127.0.0.1:5060"
 tcp = "127.0.0.1:5060"
@@ -162,6 +162,8 @@ pub(crate) struct Lab {
     pub ends: Vec<(u64, webtrunk::media::LegId)>,
     next: u64,
     pub(crate) quiet: bool,
+    /// Header lines at the end of every message that peers send.
+    pub odd: String,
     config: Arc<Config>,
     /// What of each call is on disk.
     pub kept: BTreeMap<CallId, Vec<u8>>,
@@ -209,6 +211,7 @@ impl Lab {
             ends: Vec::new(),
             next: 0,
             quiet: false,
+            odd: String::new(),
             config,
             kept: BTreeMap::new(),
         };
@@ -461,6 +464,8 @@ impl Lab {
     }
 
     pub(crate) fn says(&mut self, peer: Peer, text: &str) {
+        let odd = ["\r\n", &self.odd, "\r\n"].concat();
+        let text = text.replacen("\r\n\r\n", &odd, 1);
         let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
             .unwrap_or_else(|e| panic!("{e}: {text}"));
         self.draw(peer.hop(), &message, true);

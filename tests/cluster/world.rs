@@ -38,7 +38,7 @@ fn config(node: usize, name: &str, trunk: &str) -> Arc<Config> {
         |n| format!("[user.u{n}]\npassword = \"secret\"\ncontext = \"phones\"\n{}", limit(n));
     let users: String = (0..PHONES).map(user).collect();
     let text = format!(
-        "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n[cluster]\nnode = \"{name}\"\n\
+        "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.9\"\n[cluster]\nnode = \"{name}\"\n\
          store = \"redis://127.0.0.1\"\nkey = \"the key of the cluster, long enough\"\n\
          advertise = \"127.0.1.{node}:5071\"\n[limits]\ncalls = 200\ncalls_per_user = 50\nnew_calls_per_second_per_user = 50\n{users}"
     );

@@ -6,6 +6,7 @@ mod digits;
 mod dtls;
 mod lab;
 mod moving;
+mod odd_packets;
 mod presses;
 mod quality;
 mod reload;

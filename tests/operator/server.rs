@@ -232,7 +232,7 @@ impl Server {
             UdpSocket::bind("127.0.0.1:0").and_then(|s| s.local_addr()).expect("a port").port();
         std::fs::create_dir_all(folder.join("dialplans")).expect("a folder");
         let config = format!(
-            "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n\
+            "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.9\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n\
              [media]\nbrowser_port = 0\nworkers = 1\nports = \"24000-28999\"\n[limits]\nnew_calls_per_second = 100\n[events]\ncdr = {{ file = \"cdr.jsonl\" }}\n{events}\
              [api]\ncontrol = \"control.sock\"\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n\
              [user.alice]\npassword = \"secret-a\"\ncontext = \"in\"\n[trunk.peer]\nuri = \"sip:{trunk}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n{more}\n"

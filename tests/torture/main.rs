@@ -2,6 +2,7 @@
 //! each with the verdict we reach and why. After each one the gateway must still answer an OPTIONS.
 
 mod bounds;
+mod kinds;
 mod rfc4475;
 mod rfc5118;
 mod world;

@@ -344,7 +344,7 @@ impl Check {
     }
 
     fn trunk_uri<T>(&mut self, at: &Spanned<T>, text: &str) -> Option<TrunkUri> {
-        let Ok(uri) = Uri::parse(text) else {
+        let Ok(uri) = Uri::parse_strict(text) else {
             self.error(
                 at,
                 "config::uri",

@@ -275,7 +275,7 @@ impl Check {
 
     /// A trunk is somewhere else, at a port and a name that can be.
     fn trunk_target(&mut self, at: &Spanned<String>, f: &schema::File) {
-        let Ok(uri) = crate::sip::uri::Uri::parse(at.as_ref()) else { return };
+        let Ok(uri) = crate::sip::uri::Uri::parse_strict(at.as_ref()) else { return };
         if uri.port == Some(0) {
             let message = format!("{:?} has the port 0", at.as_ref());
             self.error(at, "config::uri", message, "write \"sip:192.0.2.20:5060\"");
