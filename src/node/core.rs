@@ -36,7 +36,7 @@ use crate::transport::{
 use crate::web::{AwaitedAddresses, WebPort};
 use crate::webhook::{Hook, keys};
 use crate::worker::load::thread_time;
-use crate::worker::pulse::{BEAT, CATCH_UP, Pulse, STALL};
+use crate::worker::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use crate::worker::{Notice, QueueFull, Worker, WorkerCommand};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -54,6 +54,9 @@ const TURN: usize = 64;
 /// Timers fire at most this often: a thousand transactions a second that end one by one must not
 /// each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// A wall clock that is off by so much was set; less is what keeps it right.
+const CLOCK_SET: Duration = Duration::from_secs(1);
 
 /// Timers of media that fire this late on average: something takes the processor from calls.
 const HARMED: Duration = Duration::from_millis(5);
@@ -150,20 +153,23 @@ impl Core {
         let (mut ticked, mut patient_since) = (Instant::now(), None::<Instant>);
         let mut looked = Instant::now();
         let written = self.state.checkpoints.on_written();
-        let (mut before, mut catching_up) = (Instant::now(), false);
+        let (mut watch, mut excused) = (StallWatch::new(Instant::now()), false);
         loop {
             let began = Instant::now();
+            let stood_still = watch.runs(began);
             self.pulse.beat(began);
             if began.saturating_duration_since(looked) >= BEAT {
                 looked = began;
                 log_limit::tell_held_back();
                 self.replace_dead_workers();
                 self.look_at_load(began);
+                self.look_at_clock(began);
             }
             let due = self.due(ticked, &mut patient_since).min(looked + BEAT);
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
             }
+            watch.rests_until(due);
             let first = tokio::select! {
                 biased;
                 arrival = arrivals.recv() => match arrival {
@@ -175,16 +181,19 @@ impl Core {
                 () = written.notified() => First::Written,
             };
             let woken = Instant::now();
-            let overslept = woken.saturating_duration_since(due.max(began));
-            let stalled = overslept.max(began.saturating_duration_since(before)) >= STALL;
-            before = woken;
-            // Once: who is always late has timers, too.
-            catching_up = matches!(first, First::Timer) && stalled && !catching_up;
-            if catching_up {
-                // Arrivals are taken first from now on, and connections are read by other tasks.
-                tokio::time::sleep(CATCH_UP).await;
-                continue;
+            let stall = stood_still + watch.runs(woken);
+            if stall >= STALL && !excused {
+                excused = true;
+                self.overslept(woken, stall);
+                if matches!(first, First::Timer) {
+                    // Arrivals are taken first from now on, and connections are read by other tasks.
+                    watch.rests_until(woken + CATCH_UP);
+                    tokio::time::sleep(CATCH_UP).await;
+                    continue;
+                }
             }
+            // Once until timers have fired: who is always late has some, too.
+            excused &= !matches!(first, First::Timer);
             self.gateway.turn_began(woken);
             let spent = thread_time();
             match first {
@@ -215,6 +224,18 @@ impl Core {
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
         }
+    }
+
+    /// Nobody was heard for `stall`, and nobody is judged by it.
+    fn overslept(&mut self, now: Instant, stall: Duration) {
+        self.gateway.overslept(now, stall);
+        let seconds = stall.as_secs_f32();
+        let class = LineClass::new("stalls of the process", Code::STALLED);
+        log_limit::tell(Level::Warn, class, || {
+            format!(
+                "the process stood still for {seconds:.1} s: calls go on where their peers let them"
+            )
+        });
     }
 
     /// When it has something to do at the latest, though nothing comes.
@@ -321,6 +342,18 @@ impl Core {
         log_limit::tell(Level::Warn, class, || {
             format!("overload: {calls} calls, {logins} logins and {texts} texts refused: {why}")
         });
+    }
+
+    /// Goes by the wall clock as it was set.
+    fn look_at_clock(&mut self, now: Instant) {
+        let clock = WallClock::now();
+        let apart = clock.apart(&self.clock);
+        if apart < CLOCK_SET {
+            return;
+        }
+        self.clock = clock;
+        self.gateway.set_clock(now, clock.since_epoch(now).as_secs());
+        tracing::info!("the wall clock was set by {} s", apart.as_secs());
     }
 
     fn watch_drain(&mut self, gauges: &Gauges) {

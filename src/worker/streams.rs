@@ -155,6 +155,12 @@ impl StreamTable {
         }
     }
 
+    /// Nobody was heard for `stall`: everybody has that much longer.
+    pub(super) fn overslept(&mut self, now: Instant, stall: Duration) {
+        self.timers.put_off(stall, |_| true);
+        self.all.iter_mut().for_each(|(_, stream)| stream.heard = now.min(stream.heard + stall));
+    }
+
     /// Closes the connection of a far end whose call has ended.
     pub(super) fn end(&mut self, registry: &Registry, remote: SocketAddr) {
         if let Some(key) = self.by_address.get(&remote).copied() {

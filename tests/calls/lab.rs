@@ -460,6 +460,14 @@ impl Lab {
         self.handle(Input::Tick);
     }
 
+    /// The process stands still. Timers come first when it runs again; what was said meanwhile is
+    /// still to be read.
+    pub(crate) fn stall(&mut self, by: Duration) {
+        self.now += by;
+        self.gateway.overslept(self.now, by);
+        self.handle(Input::Tick);
+    }
+
     pub(crate) fn says(&mut self, peer: Peer, text: &str) {
         let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
             .unwrap_or_else(|e| panic!("{e}: {text}"));

@@ -25,6 +25,7 @@ mod renegotiation;
 mod restart;
 mod routes;
 mod sessions;
+mod stalls;
 mod texts;
 mod transfers;
 mod trunks;
