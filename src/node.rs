@@ -64,7 +64,7 @@ pub(crate) use watchdog::Watchdog;
 const CORE_QUEUE: usize = 8_192;
 
 /// The version of the checkpoints of calls.
-const RECORDS: u16 = 2;
+const RECORDS: u16 = 3;
 
 /// A running node.
 pub struct Node {
