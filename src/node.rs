@@ -204,7 +204,8 @@ impl Node {
         let before = early.as_ref().map(State::ports).unwrap_or_default();
         let workers = starter.start_all(&before)?;
         let draining = taken.as_ref().is_some_and(|taken| taken.draining);
-        let resumed = taken.take().map(|taken| kept::resume(taken.calls, &workers));
+        let late = taken.as_mut().map(|taken| std::mem::take(&mut taken.late)).unwrap_or_default();
+        let resumed = taken.map(|taken| kept::resume(taken.calls, taken.streams, &workers));
         let mut state = match early {
             Some(state) => state,
             None => {
@@ -285,7 +286,7 @@ impl Node {
             asked: None,
         };
         match resumed {
-            Some(given) => core.take_over(given, found),
+            Some(given) => core.take_over(given, found, late),
             None => core.take_up(found),
         }
         let at = bound.at;

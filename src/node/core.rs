@@ -15,7 +15,7 @@ use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::overload::{NewWork, Overloaded, QueueKind};
-use crate::gateway::restore::FoundCall;
+use crate::gateway::restore::{FoundCall, LateRequest};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::handover::HandOver;
 use crate::ids::IdMap;
@@ -54,6 +54,9 @@ const TURN: usize = 64;
 /// Timers fire at most this often: a thousand transactions a second that end one by one must not
 /// each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// A shorter time in which the process did not run is what a busy host does.
+const TOLD: Duration = Duration::from_secs(2);
 
 /// A wall clock that is off by so much was set; less is what keeps it right.
 const CLOCK_SET: Duration = Duration::from_secs(1);
@@ -182,8 +185,9 @@ impl Core {
             };
             let woken = Instant::now();
             let stall = stood_still + watch.runs(woken);
-            if stall >= STALL && !excused {
-                excused = true;
+            // Once: who is always late has timers, too.
+            excused = stall >= STALL && !excused;
+            if excused {
                 self.overslept(woken, stall);
                 if matches!(first, First::Timer) {
                     // Arrivals are taken first from now on, and connections are read by other tasks.
@@ -192,8 +196,6 @@ impl Core {
                     continue;
                 }
             }
-            // Once until timers have fired: who is always late has some, too.
-            excused &= !matches!(first, First::Timer);
             self.gateway.turn_began(woken);
             let spent = thread_time();
             match first {
@@ -229,6 +231,9 @@ impl Core {
     /// Nobody was heard for `stall`, and nobody is judged by it.
     fn overslept(&mut self, now: Instant, stall: Duration) {
         self.gateway.overslept(now, stall);
+        if stall < TOLD {
+            return;
+        }
         let seconds = stall.as_secs_f32();
         let class = LineClass::new("stalls of the process", Code::STALLED);
         log_limit::tell(Level::Warn, class, || {
@@ -265,7 +270,12 @@ impl Core {
     }
 
     /// Goes on with the calls of a process whose place was taken; their media goes on already.
-    pub(super) fn take_over(&mut self, given: Vec<TakenUp>, found: Vec<CheckpointEntry>) {
+    pub(super) fn take_over(
+        &mut self,
+        given: Vec<TakenUp>,
+        found: Vec<CheckpointEntry>,
+        late: Vec<LateRequest>,
+    ) {
         if self.state.directory.is_some() {
             self.gateway.keep_calls();
             let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
@@ -273,6 +283,11 @@ impl Core {
         }
         let (goes_on, all) = self.restore(given, None);
         tracing::info!("upgraded: {goes_on} of {all} calls go on");
+        let (now, mut out) = (Instant::now(), Vec::new());
+        for request in late {
+            self.gateway.hear_late(now, (self.inbox.flow(), request), &mut out);
+            self.perform_all(&mut out);
+        }
     }
 
     /// Makes calls of values; `died`: how long ago the earlier process lived, if it is known better

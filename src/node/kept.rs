@@ -19,6 +19,7 @@ use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -308,8 +309,7 @@ impl KeptCalls {
         if unreadable > 0 {
             tracing::warn!(
                 code = %Code::RESTARTED,
-                "{unreadable} call(s) of before the restart cannot be read, and are lost: a version \
-                 before 0.3 may have kept them"
+                "{unreadable} call(s) of before the restart cannot be read, and are lost"
             );
         }
         workers.iter().for_each(Worker::wake);
@@ -347,7 +347,11 @@ impl KeptCalls {
 }
 
 /// Has the workers go on with the media of calls that were taken over, at once.
-pub(super) fn resume(taken: HandedCalls, workers: &[Worker]) -> Vec<TakenUp> {
+pub(super) fn resume(
+    taken: HandedCalls,
+    streams: Vec<TcpStream>,
+    workers: &[Worker],
+) -> Vec<TakenUp> {
     let age = boot::uptime().saturating_sub(taken.taken);
     let mut sessions: HashMap<u64, MediaSnapshot> = taken.media.into_iter().collect();
     let resumed = taken.calls.into_iter().map(|call| {
@@ -358,6 +362,12 @@ pub(super) fn resume(taken: HandedCalls, workers: &[Worker]) -> Vec<TakenUp> {
         (age, call, media)
     });
     let resumed = resumed.collect();
+    // After their sessions, which know what comes.
+    for (stream, socket) in taken.streams.into_iter().zip(streams) {
+        if let Some(worker) = workers.get(usize::from(stream.worker)) {
+            worker.adopt(socket, stream);
+        }
+    }
     workers.iter().for_each(Worker::wake);
     resumed
 }

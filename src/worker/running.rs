@@ -414,6 +414,12 @@ impl Running {
                 let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
                 self.streams.open(registry, socket, Instant::now());
             }
+            WorkerMessage::Adopt(socket, from) => {
+                if socket.set_nonblocking(true).is_ok() {
+                    let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
+                    self.streams.adopt(registry, (socket, from), Instant::now());
+                }
+            }
             WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
                 self.open(session, end, kind, ssrc, &cname, seed)
             }
