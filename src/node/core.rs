@@ -1,7 +1,7 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
-use super::Starter;
 use super::kept::{KeptCalls, TakenUp};
+use super::workers::Starter;
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
 use crate::call::CallId;
@@ -161,13 +161,7 @@ impl Core {
             let began = Instant::now();
             let stood_still = watch.runs(began);
             self.pulse.beat(began);
-            if began.saturating_duration_since(looked) >= BEAT {
-                looked = began;
-                log_limit::tell_held_back();
-                self.replace_dead_workers();
-                self.look_at_load(began);
-                self.look_at_clock(began);
-            }
+            self.look_around(began, &mut looked);
             let due = self.due(ticked, &mut patient_since).min(looked + BEAT);
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
@@ -225,6 +219,17 @@ impl Core {
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
+        }
+    }
+
+    /// Looks after what nobody tells of, once a second.
+    fn look_around(&mut self, now: Instant, looked: &mut Instant) {
+        if now.saturating_duration_since(*looked) >= BEAT {
+            *looked = now;
+            log_limit::tell_held_back();
+            self.replace_dead_workers();
+            self.look_at_load(now);
+            self.look_at_clock(now);
         }
     }
 
@@ -340,8 +345,7 @@ impl Core {
     fn look_at_load(&mut self, now: Instant) {
         let mut harmed =
             matches!(self.gateway.overloaded(), Some(Overloaded::Core | Overloaded::Queue));
-        for (n, setup) in self.starter.setups.iter().enumerate() {
-            let load = setup.load.read();
+        for (n, load) in self.starter.loads().enumerate() {
             harmed |= load.late >= HARMED;
             self.gateway.worker_load(now, n, load);
         }

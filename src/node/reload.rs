@@ -2,7 +2,7 @@
 //! force. All that takes time is done beside the core, which only puts the one in the place of the
 //! other.
 
-use super::tls_trunks;
+use super::start::tls_trunks;
 use crate::api::ApiState;
 use crate::api::server::{Changes, Reload, compare};
 use crate::config::{self, Config};

@@ -4,13 +4,15 @@ use super::kept::ended;
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
+use crate::state::State;
 use crate::state::checkpoints::{CheckpointEntry, Record};
 use crate::state::tests::Scratch;
-use crate::transport::Work;
+use crate::transport::{Arrival, Work};
 use crate::worker::WorkerCommand;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
 const BOUND: Duration = Duration::from_secs(10);

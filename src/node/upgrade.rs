@@ -459,7 +459,7 @@ impl Core {
     /// they would be lost.
     fn late_requests(&self, arrivals: &mut mpsc::Receiver<Queued>) -> Vec<LateRequest> {
         let mut late = Vec::new();
-        for _ in 0..super::CORE_QUEUE {
+        for _ in 0..super::start::CORE_QUEUE {
             let Ok(queued) = arrivals.try_recv() else { break };
             if let Arrival::Input(Input::Received { hop, remote, message }) = queued.arrival {
                 late.extend(self.gateway.late_request(hop, remote, &message));
@@ -473,7 +473,7 @@ impl Core {
         arrivals: &mut mpsc::Receiver<Queued>,
         out: &mut Vec<crate::call::Output>,
     ) {
-        for _ in 0..super::CORE_QUEUE {
+        for _ in 0..super::start::CORE_QUEUE {
             let Ok(queued) = arrivals.try_recv() else { return };
             self.take_queued(queued, arrivals.len(), out);
         }

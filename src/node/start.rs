@@ -1,0 +1,486 @@
+//! A start, part after part, each made of what came before it.
+
+use super::bound::{Bound, control};
+use super::core::{ClusterLinks, Core, Told};
+use super::upgrade::{self, Upgrader};
+use super::workers::Starter;
+use super::{Control, Node, Predecessor, RECORDS, hosts, kept, random, reload};
+use crate::api::access::Access;
+use crate::api::events::Feed;
+use crate::api::metrics::NodeMetrics;
+use crate::api::{self, ApiState, socket};
+use crate::call::context::NodeIdentity;
+use crate::config::{ApiToken, Config, Scope};
+use crate::datagrams::local::KernelRoutes;
+use crate::gateway::restore::LateRequest;
+use crate::gateway::{Gateway, Gauges, Input};
+use crate::handover::sockets::Sockets;
+use crate::ids::IdMap;
+use crate::journal::search::RecordPlace;
+use crate::journal::{Journal, WallClock};
+use crate::media::dtls::DtlsIdentity;
+use crate::sip::transaction::TrunkNumber;
+use crate::sip::uri::UriTransport;
+use crate::state::State;
+use crate::state::checkpoints::CheckpointEntry;
+use crate::store::Store;
+use crate::supervisor;
+use crate::telemetry::Exporter;
+use crate::transport::certificate::Certificates;
+use crate::transport::dns::Dns;
+use crate::transport::hep::Hep;
+use crate::transport::nodes::NodeTls;
+use crate::transport::tcp::Secure;
+use crate::transport::{Inbox, Queued, acme, certificate, tls};
+use crate::web::WebPort;
+use crate::webhook::{self, Hook};
+use crate::worker::Worker;
+use crate::worker::pulse::Pulse;
+use anyhow::Context;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, watch};
+
+/// Inputs that may wait for the core; shells wait when it is full.
+pub(super) const CORE_QUEUE: usize = 8_192;
+
+/// Where what is started comes from: a file that can be read again, a place for commands, and
+/// sockets that a supervisor has kept open.
+pub(super) struct StartPlace {
+    pub(super) file: Option<PathBuf>,
+    pub(super) control: Control,
+    pub(super) kept_open: Sockets,
+}
+
+/// Starts a node, in the place of a predecessor if there is one.
+pub(super) async fn start(
+    config: Config,
+    place: StartPlace,
+    predecessor: Option<&mut Predecessor>,
+) -> anyhow::Result<Node> {
+    // Another part of the process may have installed it already; either way it is in place.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (core, arrivals) = mpsc::channel(CORE_QUEUE);
+    let (base, state) = Base::new(&config, Inbox::new(core), predecessor.as_deref())?;
+    let sockets = predecessor.as_ref().map_or(&place.kept_open, |p| &p.sockets);
+    let opened = Opened::open(&config, &base, &place.control, sockets).await?;
+    let succession = Succession::begin(&config, &base, state, &opened, predecessor)?;
+    let shells = Shells::start(config, &base, &opened, &succession, place.file)?;
+    let node = serve(base, opened, succession, shells, arrivals).await;
+    for name in place.kept_open.left() {
+        supervisor::forget(&name);
+    }
+    Ok(node)
+}
+
+/// What every part shares.
+struct Base {
+    inbox: Inbox,
+    metrics: Arc<NodeMetrics>,
+    feed: Arc<Feed>,
+    pulse: Arc<Pulse>,
+    dtls: Arc<DtlsIdentity>,
+}
+
+impl Base {
+    /// With what was kept, unless a predecessor has it until its place is taken.
+    fn new(
+        config: &Config,
+        inbox: Inbox,
+        predecessor: Option<&Predecessor>,
+    ) -> anyhow::Result<(Base, Option<State>)> {
+        let metrics = Arc::new(NodeMetrics::new());
+        let (state, dtls) = match predecessor {
+            Some(predecessor) => (None, DtlsIdentity::from_pem(predecessor.certificate())?),
+            None => {
+                let state = open_state(config, &metrics);
+                let dtls = state.certificate()?;
+                (Some(state), dtls)
+            }
+        };
+        let (feed, pulse) = (Arc::default(), Arc::new(Pulse::new(Instant::now())));
+        Ok((Base { inbox, metrics, feed, pulse, dtls: Arc::new(dtls) }, state))
+    }
+}
+
+/// All that can fail while a predecessor may still go on: files are read, sockets are bound.
+struct Opened {
+    certificates: Certificates,
+    bound: Bound,
+    control: Option<(UnixListener, PathBuf)>,
+    engine: Engine,
+}
+
+/// What the core works with.
+struct Engine {
+    tls_trunks: HashMap<TrunkNumber, Secure>,
+    starter: Starter,
+    hep: Option<Hep>,
+    telemetry: Option<Exporter>,
+}
+
+impl Opened {
+    async fn open(
+        config: &Config,
+        base: &Base,
+        wanted: &Control,
+        sockets: &Sockets,
+    ) -> anyhow::Result<Opened> {
+        let certificates = Certificates::open(config)?;
+        let bound = Bound::bind(config, &certificates, sockets).await?;
+        let starter = Starter::new(config, &base.dtls, &base.inbox, &base.metrics, sockets)?;
+        let engine = Engine {
+            tls_trunks: tls_trunks(config)?,
+            hep: hep(config, bound.at.udp, WallClock::now())?,
+            telemetry: config.otlp.as_deref().map(Exporter::start).transpose()?,
+            starter,
+        };
+        let control = control(config, wanted, sockets).await?;
+        Ok(Opened { certificates, bound, control, engine })
+    }
+}
+
+/// The calls there were, and the workers that go on with them.
+struct Succession {
+    state: State,
+    workers: Vec<Worker>,
+    /// The calls of a predecessor; else those that were found are taken up.
+    resumed: Option<Vec<kept::TakenUp>>,
+    /// What was said within them while they were taken.
+    late: Vec<LateRequest>,
+    found: Vec<CheckpointEntry>,
+    /// New calls are refused, as an operator has told the predecessor.
+    draining: bool,
+}
+
+impl Succession {
+    /// Takes the calls of a predecessor, which ends there, and starts the workers.
+    fn begin(
+        config: &Config,
+        base: &Base,
+        state: Option<State>,
+        opened: &Opened,
+        mut predecessor: Option<&mut Predecessor>,
+    ) -> anyhow::Result<Succession> {
+        let mut taken = match &mut predecessor {
+            Some(predecessor) => {
+                can_record(config, &base.metrics)?;
+                Some(predecessor.take_calls(opened.engine.starter.ports())?)
+            }
+            None => None,
+        };
+        let before = state.as_ref().map(State::ports).unwrap_or_default();
+        let workers = opened.engine.starter.start_all(&before)?;
+        let draining = taken.as_ref().is_some_and(|taken| taken.draining);
+        let late = taken.as_mut().map(|taken| std::mem::take(&mut taken.late)).unwrap_or_default();
+        let resumed = taken.map(|taken| kept::resume(taken.calls, taken.streams, &workers));
+        let mut state = state.unwrap_or_else(|| {
+            predecessor.iter().for_each(|p| p.wait_until_released());
+            open_state(config, &base.metrics)
+        });
+        if config.media.browser_port == 0 {
+            let ports: Vec<_> = workers.iter().map(|w| w.browser_address.port()).collect();
+            state.keep_ports(&ports);
+        }
+        let found = std::mem::take(&mut state.found);
+        Ok(Succession { state, workers, resumed, late, found, draining })
+    }
+}
+
+/// What surrounds the core: records, the API, the page's port, and who is told of events.
+struct Shells {
+    config: Arc<Config>,
+    links: Option<ClusterLinks>,
+    api: ApiState,
+    telling: Option<webhook::Telling>,
+    web_port: Arc<WebPort>,
+    gauges: watch::Receiver<Gauges>,
+    inner: CoreParts,
+}
+
+/// What the core has to itself.
+struct CoreParts {
+    gateway: Gateway,
+    tell_gauges: watch::Sender<Gauges>,
+    clock: WallClock,
+    journal: Option<Journal>,
+}
+
+impl Shells {
+    fn start(
+        config: Config,
+        base: &Base,
+        opened: &Opened,
+        succession: &Succession,
+        file: Option<PathBuf>,
+    ) -> anyhow::Result<Shells> {
+        let (state, workers) = (&succession.state, &succession.workers);
+        let journal = journal(&config, state, &base.metrics)?;
+        let links = links(&config, &base.inbox)?;
+        let identity = NodeIdentity {
+            fingerprint: base.dtls.fingerprint.clone(),
+            workers: workers.len(),
+            ..opened.bound.identity(&config)?
+        };
+        let config = Arc::new(config);
+        let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
+        let (tell_gauges, gauges) = watch::channel(gateway.gauges());
+        let clock = WallClock::now();
+        let mut api = api_of(&config, base, opened);
+        api.file = file.clone();
+        api.written = journal.as_ref().and_then(Journal::progress);
+        api.metrics.reloaded(clock.since_epoch(Instant::now()));
+        let telling = told(&config, &api, state)?;
+        let origins = Arc::new(OnceLock::new());
+        api.reload = file.clone().map(|file| reload::reloader(file, api.clone(), origins.clone()));
+        let web_port = web_port(&config, opened, &api, &gauges, workers)?;
+        let _ = origins.set(web_port.clone());
+        let inner = CoreParts { gateway, tell_gauges, clock, journal };
+        Ok(Shells { config, links, api, telling, web_port, gauges, inner })
+    }
+}
+
+fn web_port(
+    config: &Config,
+    opened: &Opened,
+    api: &ApiState,
+    gauges: &watch::Receiver<Gauges>,
+    workers: &[Worker],
+) -> anyhow::Result<Arc<WebPort>> {
+    let mut web_port = WebPort::new(
+        api.inbox.clone(),
+        config,
+        opened.certificates.web.as_ref().map(tls::acceptor).transpose()?,
+        gauges.clone(),
+        api::router(api.clone()),
+        page_token(config, api)?,
+        api.metrics.refused_connections.clone(),
+    );
+    // The first worker has the browsers' port itself; the others count up from it.
+    let at = opened.bound.at.web;
+    web_port.streams = workers.first().filter(|w| w.shares(at)).map(Worker::streams);
+    Ok(Arc::new(web_port))
+}
+
+/// The core, which has taken up the calls there were.
+fn core(
+    base: &Base,
+    bound: &Bound,
+    engine: Engine,
+    succession: Succession,
+    inner: CoreParts,
+    (links, web): (Option<ClusterLinks>, Arc<WebPort>),
+) -> Core {
+    let mut core = Core {
+        gateway: inner.gateway,
+        inbox: base.inbox.clone(),
+        workers: succession.workers,
+        starter: engine.starter,
+        pulse: base.pulse.clone(),
+        udp: bound.udp.clone(),
+        udp_is_ipv6: bound.at.udp.is_some_and(|a| a.is_ipv6()),
+        routes: KernelRoutes::default(),
+        flows: IdMap::default(),
+        connections: HashMap::new(),
+        tls_trunks: engine.tls_trunks,
+        dns: Dns::new(),
+        links,
+        journal: inner.journal,
+        state: succession.state,
+        kept: kept::KeptCalls::new(),
+        clock: inner.clock,
+        feed: base.feed.clone(),
+        metrics: base.metrics.clone(),
+        drained: true,
+        hooks: HashMap::new(),
+        hep: engine.hep,
+        telemetry: engine.telemetry,
+        tell_gauges: inner.tell_gauges,
+        malformed: 0,
+        standing: None,
+        shed: Told::default(),
+        awaited: web.awaited.clone(),
+        web,
+        asked: None,
+    };
+    match succession.resumed {
+        Some(given) => core.take_over(given, succession.found, succession.late),
+        None => core.take_up(succession.found),
+    }
+    core
+}
+
+/// The node of all these parts: the core runs, and everything is served.
+async fn serve(
+    base: Base,
+    opened: Opened,
+    succession: Succession,
+    shells: Shells,
+    arrivals: mpsc::Receiver<Queued>,
+) -> Node {
+    let Opened { certificates, bound, control, engine } = opened;
+    let Shells { config, links, api, telling, web_port, gauges, inner } = shells;
+    let at = bound.at;
+    let mut watched = vec![("core".to_owned(), base.pulse.clone())];
+    watched.extend(engine.starter.pulses());
+    let (control, control_at) = control.map_or((None, None), |(c, path)| (Some(c), Some(path)));
+    let upgrader = control_at.clone().filter(|_| api.file.is_some()).map(|path| {
+        let listening = bound.sockets(&path, control.as_ref());
+        let (workers, pem) = (engine.starter.kept(), base.dtls.pem().to_owned());
+        Arc::new(Upgrader::new(api.clone(), path, listening, workers, pem))
+    });
+    let draining = succession.draining;
+    let around = (links.clone(), web_port.clone());
+    let core = core(&base, &bound, engine, succession, inner, around);
+    let tls = links.as_ref().map(|links| links.tls.clone());
+    let mut tasks = bound.serve(web_port, tls, &api);
+    tasks.push(tokio::spawn(hosts::watch(config.stun.clone(), base.inbox.clone())));
+    tasks.push(tokio::spawn(certificate::watch(certificates.clone())));
+    tasks.extend(certificates.web.map(|shown| tokio::spawn(acme::run(config, shown))));
+    let doors = upgrade::door(upgrader.clone());
+    tasks.extend(control.map(|c| tokio::spawn(socket::serve(c, api.clone(), doors))));
+    let core = tokio::spawn(core.run(arrivals));
+    if draining {
+        base.inbox.input(Input::Drain).await;
+    }
+    Node {
+        watched,
+        inbox: base.inbox,
+        gauges,
+        api,
+        core,
+        upgrader,
+        telling,
+        store: links.map(|links| links.store),
+        tasks,
+        web: at.web,
+        udp: at.udp,
+        tcp: at.tcp,
+        tls: at.tls,
+        metrics: at.metrics,
+        cluster: at.cluster,
+        control: control_at,
+    }
+}
+
+/// What was kept by an earlier process.
+fn open_state(config: &Config, metrics: &NodeMetrics) -> State {
+    State::open(config.state_dir.as_deref(), RECORDS, metrics.checkpoints_failed.clone())
+}
+
+/// What leads to the rest of the cluster, if the node is part of one.
+fn links(config: &Config, inbox: &Inbox) -> anyhow::Result<Option<ClusterLinks>> {
+    let Some(settings) = &config.cluster else { return Ok(None) };
+    let store = Store::start(settings, &config.domain, inbox.clone())?;
+    Ok(Some(ClusterLinks { store, tls: NodeTls::new(settings)? }))
+}
+
+/// Starts telling the events' web application.
+fn told(
+    config: &Config,
+    api: &ApiState,
+    state: &State,
+) -> anyhow::Result<Option<webhook::Telling>> {
+    let Some(settings) = &config.webhook else { return Ok(None) };
+    let hook = Arc::new(Hook::new(settings, api.metrics.webhook_counts.clone())?);
+    let dead = config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()).map_or_else(
+        || PathBuf::from("webhook-dead.jsonl"),
+        |f| f.with_file_name("webhook-dead.jsonl"),
+    );
+    let (salt, spool) = (u64::from_le_bytes(random()?), state.spool.clone());
+    let (outbox, telling) = webhook::start(hook, dead, salt, spool)?;
+    api.feed.tell_too(outbox);
+    Ok(Some(telling))
+}
+
+/// What the API's handlers share; nothing can be reloaded yet.
+fn api_of(config: &Config, base: &Base, opened: &Opened) -> ApiState {
+    ApiState {
+        inbox: base.inbox.clone(),
+        feed: base.feed.clone(),
+        metrics: base.metrics.clone(),
+        access: Arc::new(Access::new(&config.api)),
+        passwords: Arc::default(),
+        reload: None,
+        file: None,
+        begun: Arc::default(),
+        records: records(config),
+        written: None,
+        ports: opened.engine.starter.ports().clone(),
+        certificates: opened.certificates.clone(),
+    }
+}
+
+/// Whether records could be written, before there is no way back.
+fn can_record(config: &Config, metrics: &NodeMetrics) -> anyhow::Result<()> {
+    journal(config, &State::open(None, RECORDS, metrics.checkpoints_failed.clone()), metrics)
+        .map(drop)
+}
+
+fn journal(
+    config: &Config,
+    state: &State,
+    metrics: &NodeMetrics,
+) -> anyhow::Result<Option<Journal>> {
+    if config.cdr_file.is_none() && config.cdr_sqlite.is_none() {
+        return Ok(None);
+    }
+    let (file, database) = (config.cdr_file.as_deref(), config.cdr_sqlite.as_deref());
+    Journal::open(file, database, state.spool.as_ref(), metrics).map(Some)
+}
+
+/// Where records are searched: the database, which has indices, or the file.
+fn records(config: &Config) -> Option<RecordPlace> {
+    config
+        .cdr_sqlite
+        .clone()
+        .map(RecordPlace::Database)
+        .or_else(|| config.cdr_file.clone().map(RecordPlace::Lines))
+}
+
+fn hep(config: &Config, udp: Option<SocketAddr>, clock: WallClock) -> anyhow::Result<Option<Hep>> {
+    let Some(to) = config.hep else { return Ok(None) };
+    let named = SocketAddr::new(
+        config.public_ips.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        udp.map_or(5060, |a| a.port()),
+    );
+    Hep::new(to, named, clock)
+        .with_context(|| format!("events.hep: {to} cannot be sent to"))
+        .map(Some)
+}
+
+/// What each trunk that may be reached over TLS is verified by.
+pub(super) fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
+    let (mut found, mut connectors) = (HashMap::new(), tls::TrunkConnectors::default());
+    for trunk in config.trunks.values() {
+        let uris = trunk.uri.iter().chain(&trunk.registrars);
+        let Some(host) = uris
+            .filter(|u| matches!(u.transport, None | Some(UriTransport::Tls)))
+            .map(|u| &u.host)
+            .next()
+        else {
+            continue;
+        };
+        found.insert(
+            trunk.number,
+            connectors.secure(&trunk.tls, host).with_context(|| format!("trunk {}", trunk.name))?,
+        );
+    }
+    Ok(found)
+}
+
+/// A token for the demo's page, which is opened on this machine only.
+fn page_token(config: &Config, api: &ApiState) -> anyhow::Result<Option<String>> {
+    if config.page_login.is_none() {
+        return Ok(None);
+    }
+    let token = format!("{:032x}", u128::from_le_bytes(random()?));
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token.as_bytes());
+    let sha256 = hash.as_ref().try_into().context("a SHA-256 has 32 bytes")?;
+    api.access.add(ApiToken { name: "page".into(), sha256, scope: Scope::Admin });
+    Ok(Some(token))
+}
