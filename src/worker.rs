@@ -34,7 +34,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -172,6 +172,8 @@ enum WorkerMessage {
     Freeze(SyncSender<io::Result<FrozenSessions>>),
     /// There is no successor: all goes on.
     Thaw,
+    /// What was ordered before this is done.
+    Done(SyncSender<()>),
     Stop,
 }
 
@@ -477,16 +479,25 @@ impl Worker {
         Ok(Restored { id, snapshot, pairs, journalled })
     }
 
-    /// Has it stand still, and returns all that a successor of the process needs.
+    /// Has it stand still. All that a successor of the process needs is received.
     ///
     /// # Errors
-    /// It does not keep up, or is out of descriptors. It may stand still all the same.
-    pub(crate) fn freeze(&self, patience: Duration) -> io::Result<FrozenSessions> {
+    /// It does not keep up; what is received says whether it is out of descriptors. It may stand
+    /// still all the same.
+    pub(crate) fn freeze(&self) -> io::Result<Receiver<io::Result<FrozenSessions>>> {
         let (tell, frozen) = sync_channel(1);
         let behind = |_| io::Error::other("a media worker does not keep up");
         self.order(WorkerMessage::Freeze(tell)).map_err(behind)?;
         let _ = self.waker.wake();
-        frozen.recv_timeout(patience).map_err(|_| io::Error::other("a media worker is silent"))?
+        Ok(frozen)
+    }
+
+    /// Something is received once it has done what it was told before; nothing if it is behind.
+    pub(crate) fn done(&self) -> Receiver<()> {
+        let (tell, done) = sync_channel(1);
+        let _ = self.order(WorkerMessage::Done(tell));
+        let _ = self.waker.wake();
+        done
     }
 
     /// Has it go on with a browser's connection, which is closed if it is too far behind.

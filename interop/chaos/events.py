@@ -5,6 +5,7 @@ An event is a function here, run by its name; it adds its row or figure to the r
 
 import contextlib
 import random
+import re
 import signal
 import subprocess
 import time
@@ -80,6 +81,36 @@ def kill(run):
                     not browser["same"] and "another transport",
                 ],
             )
+
+
+def upgrade(run):
+    """`webtrunk upgrade`, again and again."""
+    phones, times = run.calls or run.pick(500, 48), run.pick(5, 3)
+    with run.world(phones) as world:
+        quiet = []
+        for _ in range(2):
+            time.sleep(3)
+            quiet.append(world.look())
+        world.silences.clear()
+        bad = []
+        for _ in range(times):
+            code, said = world.gateway.upgrade()
+            bad.append(code and f"exit {code}: {said}")
+            time.sleep(3)
+            world.look()
+        found = world.end()
+        name = f"{times} × `webtrunk upgrade` under {world.calls} calls"
+        # A frame that was due when it began is heard after it, and is a frame long itself.
+        run.report.row(name, found, world.silences, run.pick(140, WIDE))
+        floor = [gap for at in quiet for gaps in at.values() for gap in gaps if gap is not None]
+        stood = re.findall(
+            r"calls go to process \d+ after ([0-9.]+m?s)", world.gateway.log.read_text()
+        )
+        what = (
+            f"longest silence without one, for the same calls: {max(floor):,.0f} ms; "
+            f"the earlier process let go after {', '.join(stood)}"
+        )
+        run.report.check(name, what, bad)
 
 
 def stop(run, seconds):
@@ -292,6 +323,31 @@ def drops(run):
         run.report.check(name, what, [not found["least"] and "a session was not refreshed"])
 
 
+def haste(run):
+    """One browser sends 15,000 authentic packets a second; what the others of its worker hear."""
+    seconds = run.pick(20, 5)
+    with run.world(run.pick(40, 20)) as world:
+        time.sleep(seconds)
+        calm, cpu = world.look(but=0), world.gateway.cpu()
+        world.phones.ask("hasten", 0, 300, seconds)
+        time.sleep(seconds)
+        held, cpu = world.look(but=0), world.gateway.cpu() - cpu
+        world.silences.clear()
+        world.look()
+        worst = [max(gap for gaps in at.values() for gap in gaps) for at in (calm, held)]
+        found = world.end()
+        bad = [found["went_on"] < found["calls"] and f"{found['went_on']} calls go on"]
+        more = worst[1] - worst[0]
+        bad.append(more > run.pick(60, WIDE) and f"{more:.0f} ms more")
+        run.report.check(
+            "15,000 authentic packets a second of one browser",
+            f"the others' longest silence {worst[1]:,.0f} ms, {worst[0]:,.0f} without them; "
+            f"{100 * cpu / seconds:.0f} % of a core for all; "
+            f"{found['went_on']} of {found['calls']} calls go on",
+            bad,
+        )
+
+
 def cost(run):
     """CPU of a second of a call, with checkpoints and without."""
     phones, seconds = run.pick(60, 30), run.pick(20, 5)
@@ -317,6 +373,7 @@ def cost(run):
 
 # In this order. What moves addresses, reloads tabs or replaces the binary adds its functions here.
 ALL = [
-    kill, stop5, stop20, stop60, clock, full, full_at_the_end, read_only, torn, drops, cost,
+    kill, upgrade, stop5, stop20, stop60, clock, full, full_at_the_end, read_only, torn, drops,
+    haste, cost,
 ]  # fmt: skip
 SHORT = [kill]

@@ -17,7 +17,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
-PHONES = str(ROOT / "target/debug/examples/phones")
+PHONES = os.environ.get("WEBTRUNK_PHONES", str(ROOT / "target/debug/examples/phones"))
 # The browsers' pages name this port.
 WEB, SIP, PUBLIC, TRUNK = "127.0.0.1:8090", "127.0.0.1:5070", "10.45.0.1", "127.0.0.2:5080"
 BROWSERS = ["jssip", "sipjs"]
@@ -110,7 +110,7 @@ class Gateway:
     """One gateway in a folder of its own; its supervisor is whoever holds this."""
 
     def __init__(self, folder, phones, env=None, state='state_dir = "state"'):
-        self.folder, self.env, self.process = folder, env or {}, None
+        self.folder, self.env, self.process, self.upgraded = folder, env or {}, None, False
         self.log = folder / "log"
         (folder / "webtrunk.toml").write_text(CONFIG.replace("STATE", state) + users(phones))
         (folder / "dialplans").mkdir()
@@ -149,6 +149,15 @@ class Gateway:
         self.kill()
         self.start()
 
+    def upgrade(self):
+        """A new process of the same binary takes the place of the running one."""
+        done = subprocess.run(
+            [BINARY, "upgrade", "--control", str(self.folder / "control.sock")],
+            capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        self.upgraded = True
+        return done.returncode, (done.stdout + done.stderr).strip()
+
     def signal(self, which):
         self.process.send_signal(which)
 
@@ -185,6 +194,11 @@ class Gateway:
 
     def close(self):
         self.signal(signal.SIGCONT)
+        if self.upgraded:
+            # The first process passes it on to the last, and ends as that does.
+            self.signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(20)
         self.kill()
 
 
@@ -217,11 +231,15 @@ class World:
         self.look()
         self.silences.clear()
 
-    def look(self):
-        """The silences since the last look, in ms: those of browsers, those of the trunk."""
-        found = self.phones.ask("gaps")
-        at = {"browser": [], "trunk": [c["gap"] for c in found["trunk"].values() if c["alive"]]}
-        at["browser"] += [c["gap"] for c in found["phones"].values() if c["alive"]]
+    def look(self, but=None):
+        """The silences since the last look, in ms: those of browsers, those of the trunk. Without
+        those of one phone's call, if it is named."""
+        found, at = self.phones.ask("gaps"), {}
+        for side, of, name in (
+            ("browser", "phones", f"p{but}"),
+            ("trunk", "trunk", f"7{but:04}" if but is not None else ""),
+        ):
+            at[side] = [c["gap"] for n, c in found[of].items() if c["alive"] and n != name]
         if self.browsers:
             at["browser"] += self.browsers.ask("gaps")["gaps"]
         self.silences.append(at)

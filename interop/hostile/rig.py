@@ -53,6 +53,8 @@ control = "control.sock"
 [user.alice]
 password = "alice-secret"
 context = "in"
+# Its calls are those of a hundred.
+fraud_brake = false
 [user.bob]
 password = "bob-secret"
 context = "in"

@@ -98,7 +98,16 @@ pub enum Question {
     /// A web application's route for a call, within this time.
     Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
     /// The nodes at which users are registered, of the store, within this time.
-    Locate { call: CallId, ask: u32, users: Vec<String>, limit: Duration },
+    Locate { seeker: Seeker, ask: u32, users: Vec<String>, limit: Duration },
+}
+
+/// Who asks at which nodes users are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Seeker {
+    /// A call that rings them.
+    Call(CallId),
+    /// What happens outside calls: texts, and who watches registrations.
+    Outside,
 }
 
 /// What a request of ours within a dialog was for.

@@ -132,6 +132,19 @@ impl Services {
         }
     }
 
+    /// Whether one more call by a trunk that may have `limit` is let in, of those of all nodes where
+    /// there are several.
+    pub(crate) fn trunk_has_room(&self, now: Instant, trunk: &str, limit: usize) -> bool {
+        let used = self.trunk_calls.get(trunk).copied().unwrap_or(0);
+        let all = self.cluster.as_ref();
+        used < limit && all.is_none_or(|cluster| cluster.has_room(now, trunk, limit, used))
+    }
+
+    /// What of a limit a second is this node's.
+    pub(crate) fn part(&self, limit: Option<u32>) -> Option<u32> {
+        limit.map(|limit| self.cluster.as_ref().map_or(limit, |cluster| cluster.part(limit)))
+    }
+
     /// Returns the wall clock at `now`, in seconds since 1970.
     pub(crate) fn unix(&self, now: Instant) -> u64 {
         let (at, unix) = self.wall;

@@ -239,6 +239,12 @@ impl CallTable {
         self.per_user.get(user).copied().unwrap_or(0)
     }
 
+    /// Users with more than one call, at most so many.
+    pub(super) fn busy(&self, most: usize) -> impl Iterator<Item = (&str, usize)> {
+        let several = self.per_user.iter().filter(|(_, calls)| **calls > 1).take(most);
+        several.map(|(user, calls)| (user.as_str(), *calls))
+    }
+
     /// Returns how many calls are not over.
     pub(super) fn live(&self) -> usize {
         self.live

@@ -515,8 +515,8 @@ impl Core {
             Output::Ask(Question::Route { call, hook, body, limit }) => {
                 self.ask_route(call, hook, body, limit)
             }
-            Output::Ask(Question::Locate { call, ask, users, .. }) => {
-                self.links.iter().for_each(|links| links.store.locate(call, ask, users.clone()))
+            Output::Ask(Question::Locate { seeker, ask, users, .. }) => {
+                self.links.iter().for_each(|links| links.store.locate(seeker, ask, users.clone()))
             }
             Output::Store(command) => {
                 self.links.iter().for_each(|links| links.store.command(command.clone()))

@@ -120,6 +120,9 @@ struct Left {
     media: Option<Record>,
 }
 
+/// How long the core waits for its workers to go on with the media of calls that were taken over.
+const MEDIA_FIRST: Duration = Duration::from_millis(200);
+
 /// A call that is taken up, and its media as far as its worker has taken it.
 pub(super) type TakenUp = (Duration, CallSnapshot, Result<Arc<MediaSnapshot>, String>);
 
@@ -368,7 +371,11 @@ pub(super) fn resume(
             worker.adopt(socket, stream);
         }
     }
-    workers.iter().for_each(Worker::wake);
+    // Media first: the core needs the processors for as long again.
+    let done: Vec<_> = workers.iter().map(Worker::done).collect();
+    for done in done {
+        let _ = done.recv_timeout(MEDIA_FIRST);
+    }
     resumed
 }
 

@@ -232,6 +232,7 @@ impl Shells {
         let clock = WallClock::now();
         let mut api = api_of(&config, base, opened);
         api.file = file.clone();
+        api.nodes = links.as_ref().map(|links| links.tls.clone());
         api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
         let telling = told(&config, &api, state)?;
@@ -251,10 +252,12 @@ fn web_port(
     gauges: &watch::Receiver<Gauges>,
     workers: &[Worker],
 ) -> anyhow::Result<Arc<WebPort>> {
+    let web = opened.certificates.web.as_ref();
+    let acceptor = web.map(|shown| tls::acceptor(shown, config.cluster.as_ref())).transpose()?;
     let mut web_port = WebPort::new(
         api.inbox.clone(),
         config,
-        opened.certificates.web.as_ref().map(tls::acceptor).transpose()?,
+        acceptor,
         gauges.clone(),
         api::router(api.clone()),
         page_token(config, api)?,
@@ -412,6 +415,7 @@ fn api_of(config: &Config, base: &Base, opened: &Opened) -> ApiState {
         written: None,
         ports: opened.engine.starter.ports().clone(),
         certificates: opened.certificates.clone(),
+        nodes: None,
     }
 }
 

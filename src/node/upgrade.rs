@@ -13,7 +13,7 @@ use crate::gateway::Input;
 use crate::gateway::restore::LateRequest;
 use crate::handover::{HandOver, HandedCalls, HandedOver, Link, LinkFrame, LinkMessage, PROTOCOL};
 use crate::transport::{Arrival, Queued};
-use crate::worker::{FrozenSessions, HandedStream, Kept};
+use crate::worker::{FrozenSessions, HandedStream, Kept, Worker};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -339,7 +339,12 @@ impl Upgrader {
             told.await.map_err(stopped)?.map_err(|e| format!("the calls cannot be given: {e}"))?;
         let count = given.calls.calls.len();
         let sending = link.try_clone().map_err(|e| e.to_string())?;
-        blocking(move || send_calls(&sending, &given)).await?;
+        // Closing what was sent takes as long as sending it: not before the successor may begin.
+        let sent = blocking(move || {
+            send_calls(&sending, &given)?;
+            Ok(given)
+        });
+        let sent = sent.await?;
         expect(link, &LinkMessage::Taken, TAKEN).await?;
         let (ack, acked) = oneshot::channel();
         let late = "the new process took too long to read the calls".to_owned();
@@ -348,6 +353,7 @@ impl Upgrader {
         // Whether this arrives or not: nothing is ever sent from here again.
         let _ = link.send(&LinkMessage::Go, &super::kept::encoded(&late), &[]);
         let stood = began.elapsed();
+        drop(spawn_blocking(move || drop(sent)));
         tracing::info!("{count} calls go to process {} after {stood:.1?}", who.pid);
         Ok(count)
     }
@@ -451,7 +457,7 @@ impl Core {
                 return true;
             }
         }
-        self.workers.iter().for_each(crate::worker::Worker::thaw);
+        self.workers.iter().for_each(Worker::thaw);
         false
     }
 
@@ -481,8 +487,10 @@ impl Core {
 
     fn freeze(&self) -> io::Result<FrozenSessions> {
         let mut all = FrozenSessions::default();
-        for (n, worker) in self.workers.iter().enumerate() {
-            let frozen = worker.freeze(FREEZE)?;
+        let silent = |_| io::Error::other("a media worker is silent");
+        let workers: io::Result<Vec<_>> = self.workers.iter().map(Worker::freeze).collect();
+        for (n, frozen) in workers?.into_iter().enumerate() {
+            let frozen = frozen.recv_timeout(FREEZE).map_err(silent)??;
             all.sessions.extend(frozen.sessions);
             all.pairs.extend(frozen.pairs);
             let of_worker =

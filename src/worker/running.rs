@@ -410,6 +410,7 @@ impl Running {
                 self.frozen = true;
                 let _ = tell.send(self.hand_over());
             }
+            WorkerMessage::Done(tell) => drop(tell.send(())),
             WorkerMessage::Stream(socket) => {
                 let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
                 self.streams.open(registry, socket, Instant::now());

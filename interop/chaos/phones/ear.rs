@@ -21,36 +21,37 @@ pub(crate) fn tone(hz: f32) -> [i16; FRAME] {
     })
 }
 
-/// Whether this is that tone, give or take the 25 Hz that a frame tells apart.
-fn is_tone(pcm: &[i16], hz: f32) -> bool {
-    let n = pcm.len().max(1) as f32;
-    let energy: f32 = pcm.iter().map(|s| f32::from(*s).powi(2)).sum();
-    if (energy / n).sqrt() < FLOOR {
-        return false;
-    }
-    let (mut re, mut im) = (0.0, 0.0);
-    for (at, sample) in pcm.iter().enumerate() {
-        let angle = std::f32::consts::TAU * hz * at as f32 / 8_000.0;
-        re += f32::from(*sample) * angle.cos();
-        im += f32::from(*sample) * angle.sin();
-    }
-    (re * re + im * im) * 2.0 / n / energy > SHARE
-}
-
 /// Listens for one tone.
 pub(crate) struct Ear {
-    hz: f32,
+    /// Cosine and sine of it at each sample of a frame: five hundred ears share two processors.
+    wave: [(f32, f32); FRAME],
     last: Option<Instant>,
     longest: Duration,
 }
 
 impl Ear {
     pub(crate) fn new(hz: f32) -> Ear {
-        Ear { hz, last: None, longest: Duration::ZERO }
+        let wave = std::array::from_fn(|n| {
+            let angle = std::f32::consts::TAU * hz * n as f32 / 8_000.0;
+            (angle.cos(), angle.sin())
+        });
+        Ear { wave, last: None, longest: Duration::ZERO }
+    }
+
+    /// Whether this is the tone, give or take the 25 Hz that a frame tells apart.
+    fn is_tone(&self, pcm: &[i16]) -> bool {
+        let n = pcm.len().max(1) as f32;
+        let (mut energy, mut re, mut im) = (0.0, 0.0, 0.0);
+        for (sample, (cos, sin)) in pcm.iter().map(|s| f32::from(*s)).zip(&self.wave) {
+            energy += sample * sample;
+            re += sample * cos;
+            im += sample * sin;
+        }
+        (energy / n).sqrt() >= FLOOR && (re * re + im * im) * 2.0 / n / energy > SHARE
     }
 
     pub(crate) fn hear(&mut self, now: Instant, pcm: &[i16]) {
-        if is_tone(pcm, self.hz) {
+        if self.is_tone(pcm) {
             let silence = self.last.map_or(Duration::ZERO, |last| now - last);
             self.longest = self.longest.max(silence);
             self.last = Some(now);

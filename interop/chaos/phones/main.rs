@@ -87,6 +87,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
             Some("call") => party.call(number(1)).await?,
             Some("gaps") => party.gaps(),
             Some("drop") => party.drop_one(number(1), Duration::from_millis(number(2).into())),
+            Some("hasten") => party.hasten(number(1), number(2), number(3)),
             Some("ending") => {
                 party.trunk.borrow_mut().ending = true;
                 json!({})
@@ -172,6 +173,14 @@ impl Party {
     fn drop_one(&self, n: u32, away: Duration) -> Value {
         let told = self.lines.get(&n).map(|l| l.orders.send(Order::Drop(away)).is_ok());
         json!({ "dropped": told })
+    }
+
+    /// A phone sends so many packets in the place of each one, for so many seconds.
+    fn hasten(&self, n: u32, packets: u32, seconds: u32) -> Value {
+        let time = Duration::from_secs(seconds.into());
+        let found = self.lines.get(&n);
+        found.iter().for_each(|line| line.media.borrow_mut().hasten(packets, time));
+        json!({ "hastened": found.is_some() })
     }
 
     /// Everybody hangs up; what came of it.
