@@ -24,6 +24,7 @@ mod record;
 mod registering;
 pub mod restore;
 mod shed;
+mod stall;
 mod takeover;
 mod texts;
 pub mod token;

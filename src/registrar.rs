@@ -392,6 +392,12 @@ impl Registrar {
         users
     }
 
+    /// Nobody could be heard for `by`: all registrations last that much longer.
+    pub(crate) fn put_off(&mut self, by: Duration) {
+        self.users.values_mut().flatten().for_each(|binding| binding.expires += by);
+        self.timers.put_off(by, |_| true);
+    }
+
     /// The earliest end of a registration.
     pub(crate) fn next_timeout(&mut self) -> Option<Instant> {
         self.timers.next_timeout()

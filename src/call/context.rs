@@ -55,6 +55,26 @@ pub enum CallTimer {
 }
 
 impl CallTimer {
+    /// Whether it ends something because a peer was not heard. [`Session`](Self::Session) may, too:
+    /// that is its leg's to say.
+    pub(crate) fn judges(self) -> bool {
+        match self {
+            CallTimer::Ring
+            | CallTimer::Silent(_)
+            | CallTimer::FlowGrace(_)
+            | CallTimer::Probe(_)
+            | CallTimer::Transferred
+            | CallTimer::Locate => true,
+            // A limit is one, and what is owed to a peer has waited for long enough.
+            CallTimer::MaxDuration
+            | CallTimer::Ack(_)
+            | CallTimer::Path(_)
+            | CallTimer::Session(_)
+            | CallTimer::Glare(_)
+            | CallTimer::Reliable => false,
+        }
+    }
+
     /// Those that do not belong to one leg.
     pub(crate) const OF_CALL: [CallTimer; 5] = [
         CallTimer::Ring,

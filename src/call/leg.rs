@@ -22,6 +22,7 @@ use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
 use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
+use crate::timers::Timers;
 use crate::worker::{OpenKind, WorkerCommand};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -356,6 +357,27 @@ impl Leg {
                 cx.disarm(call, CallTimer::Session(self.end));
             }
         }
+    }
+
+    /// Nobody could be heard for `by`: the session, and the wait for an ACK, end that much later. A
+    /// refresh that we owe is due as it was.
+    pub(super) fn put_off(
+        &mut self,
+        call: CallId,
+        timers: &mut Timers<(CallId, CallTimer)>,
+        now: Instant,
+        by: Duration,
+    ) {
+        if let Some(ends) = &mut self.session_ends {
+            let timer = (call, CallTimer::Session(self.end));
+            let judges = timers.deadline(&timer).is_some_and(|at| at >= *ends);
+            *ends += by;
+            if judges {
+                timers.set(timer, *ends);
+            }
+        }
+        self.ack_wait.iter_mut().for_each(|wait| wait.deadline += by);
+        self.path.put_off(now, by);
     }
 
     /// A 2xx to a request within the dialog, with what every one carries.

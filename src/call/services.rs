@@ -64,6 +64,8 @@ pub struct Services {
     pub identity: NodeIdentity,
     /// When the node started, by the clock of inputs.
     pub started: Instant,
+    /// The wall clock, in seconds since 1970, at some moment.
+    pub wall: (Instant, u64),
     /// SIP's (RFC 3261 §17).
     pub transactions: Transactions,
     /// Who waits for the response to each request of ours.
@@ -107,10 +109,12 @@ impl Services {
         // Later processes have greater ones.
         let epoch = identity.unix << 24 | u64::from(random.next_u32() >> 8);
         let cluster = config.cluster.as_ref().map(|c| Cluster::new(now, c, epoch));
+        let unix = identity.unix;
         Services {
             cluster,
             identity,
             started: now,
+            wall: (now, unix),
             transactions: Transactions::default(),
             transaction_users: IdMap::default(),
             timers: Timers::default(),
@@ -143,6 +147,12 @@ impl Services {
 
     /// Returns the wall clock at `now`, in seconds since 1970.
     pub(crate) fn unix(&self, now: Instant) -> u64 {
+        let (at, unix) = self.wall;
+        unix + now.saturating_duration_since(at).as_secs()
+    }
+
+    /// Returns the same as if nobody had set the clock since the start.
+    pub(crate) fn unix_of_start(&self, now: Instant) -> u64 {
         self.identity.unix + now.saturating_duration_since(self.started).as_secs()
     }
 }

@@ -149,6 +149,11 @@ impl CallTable {
         self.calls.values().inspect(|_| looked_at()).map(|l| &l.call)
     }
 
+    /// Does something to every call that neither ends it nor is kept of it.
+    pub(super) fn for_each_mut(&mut self, mut work: impl FnMut(&mut Call)) {
+        self.calls.values_mut().for_each(|live| work(&mut live.call));
+    }
+
     /// Returns a call to do something to, with how far its end has come: whether it has come to its
     /// end is looked at when the turn is over.
     pub(super) fn touch(&mut self, id: CallId) -> Option<&mut LiveCall> {

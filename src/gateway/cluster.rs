@@ -13,7 +13,7 @@ use std::time::Instant;
 impl Gateway {
     /// The time by both clocks.
     pub(super) fn moment(&self, now: Instant) -> Moment {
-        Moment { now, unix: self.services.unix(now) }
+        Moment { now, unix: self.services.unix_of_start(now) }
     }
 
     /// Does what is due towards the store.

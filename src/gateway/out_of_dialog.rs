@@ -63,6 +63,12 @@ impl OutOfDialog {
         self.timers.next_timeout()
     }
 
+    /// Nobody could be heard for `by`: subscriptions last that much longer.
+    pub(super) fn put_off(&mut self, by: Duration) {
+        self.subscriptions.values_mut().for_each(|subscription| subscription.expires += by);
+        self.timers.put_off(by, |_| true);
+    }
+
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
