@@ -394,6 +394,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_tells_of_busy_users_is_bounded() {
+        let (now, registrar) = (Instant::now(), Registrar::default());
+        let busy: Vec<(u64, u32)> =
+            (0..400).map(|n| (token::short(Some(&format!("u{n}"))), 2)).collect();
+        let newer = include_str!("../tests/fuzz/seeds/store/newer");
+        let busy = serde_json::to_string(&busy).expect("JSON");
+        let text = newer.replacen('{', &format!("{{\"busy\":{busy},"), 1);
+        let lease = format!("{:016x}{}", 7, ClusterKeys::new(KEY).seal("node b", &text));
+        assert!(lease.len() < store::MAX_VALUE, "all of it is read");
+        let (mut here, mine) = joined(now, "a", 1, &registrar);
+        let second = Duration::from_secs(1);
+        beat(&mut here, now + second, &registrar, Some(mine), vec![("b".into(), lease)]);
+        let calls = |n: usize| here.calls_elsewhere(now + second, &format!("u{n}"));
+        assert_eq!((calls(0), calls(lease::MAX_BUSY - 1), calls(lease::MAX_BUSY)), (2, 2, 0));
+    }
+
+    #[test]
     fn what_a_newer_version_wrote_is_read_as_far_as_it_is_known_and_left_where_it_is_not() {
         let newer = include_str!("../tests/fuzz/seeds/store/newer");
         let keys = ClusterKeys::new(KEY);

@@ -174,7 +174,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "unproved",
             ],
             &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
-            &["edge"],
+            &["edge", "elsewhere"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "restore", "takeover"],
         ],

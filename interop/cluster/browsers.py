@@ -36,8 +36,9 @@ def digest(challenge, user, password, uri):
     one = hashed(user, given["realm"], password)
     answer = hashed(one, given["nonce"], "00000001", "c", "auth", hashed("REGISTER", uri))
     return (
-        f'Digest username="{user}", realm="{given["realm"]}", nonce="{given["nonce"]}", uri="{uri}", '
-        f'response="{answer}", algorithm={given.get("algorithm", "MD5")}, qop=auth, nc=00000001, cnonce="c"'
+        f'Digest username="{user}", realm="{given["realm"]}", nonce="{given["nonce"]}", '
+        f'uri="{uri}", response="{answer}", algorithm={given.get("algorithm", "MD5")}, '
+        'qop=auth, nc=00000001, cnonce="c"'
     )
 
 
@@ -54,8 +55,8 @@ class Browser:
         self.reader, self.writer = await asyncio.open_connection(host, port, ssl=tls, **name)
         key = base64.b64encode(os.urandom(16)).decode()
         self.writer.write(
-            f"GET /sip HTTP/1.1\r\nHost: {self.domain}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
+            f"GET /sip HTTP/1.1\r\nHost: {self.domain}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
             "Sec-WebSocket-Protocol: sip\r\n\r\n".encode()
         )
         head = (await self.reader.readuntil(b"\r\n\r\n")).decode()
@@ -84,11 +85,13 @@ class Browser:
         own = f"sip:{self.user}@{self.domain}"
         self.writer.write(
             frame(
-                f"REGISTER sip:{self.domain} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{next(NUMBERS)}\r\n"
-                f"Max-Forwards: 70\r\nFrom: <{own}>;tag=f\r\nTo: <{own}>\r\nCall-ID: {self.call_id}\r\n"
-                f"CSeq: {self.cseq} REGISTER\r\nContact: <sip:{self.user}@x.invalid;transport=ws>;reg-id=1"
-                f';+sip.instance="<urn:uuid:{self.call_id}>";expires=600\r\nSupported: outbound, path\r\n'
-                f"{more}Content-Length: 0\r\n\r\n"
+                f"REGISTER sip:{self.domain} SIP/2.0\r\n"
+                f"Via: SIP/2.0/WS x.invalid;branch=z9hG4bK{next(NUMBERS)}\r\n"
+                f"Max-Forwards: 70\r\nFrom: <{own}>;tag=f\r\nTo: <{own}>\r\n"
+                f"Call-ID: {self.call_id}\r\nCSeq: {self.cseq} REGISTER\r\n"
+                f"Contact: <sip:{self.user}@x.invalid;transport=ws>;reg-id=1;expires=600"
+                f';+sip.instance="<urn:uuid:{self.call_id}>"\r\n'
+                f"Supported: outbound, path\r\n{more}Content-Length: 0\r\n\r\n"
             )
         )
 

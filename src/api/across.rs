@@ -208,6 +208,16 @@ pub(crate) async fn serve(stream: tokio_rustls::server::TlsStream<TcpStream>, ap
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_list_that_is_too_long_is_none() {
+        let list = |bytes: usize| {
+            let text = format!("[\"{}\"]", "x".repeat(bytes - 4));
+            list_of(Response::new(Body::from(text)))
+        };
+        assert_eq!(list(LONGEST).await.map(|list| list.len()), Ok(1));
+        assert!(list(LONGEST + 1).await.is_err());
+    }
+
     #[test]
     fn a_query_is_taken_apart() {
         for (uri, node, rest) in [

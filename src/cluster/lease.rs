@@ -7,7 +7,7 @@
 //! ```
 
 use super::keys::ClusterKeys;
-use super::shares::{Nodes, Shares};
+use super::shares::{NodeCount, Shares};
 use super::store::{BeatAnswer, LEASE, MAX_NODES, MAX_VALUE, ShareWish, StoreCommand, is_of_epoch};
 use super::token::short;
 use super::{ClusterWork, Moment};
@@ -23,7 +23,7 @@ const MARK: &str = "-n";
 const BEAT: Duration = Duration::from_secs(1);
 /// How long the store has for it.
 const ANSWER: Duration = Duration::from_millis(900);
-/// Nodes whose leases cannot be read that are told of.
+/// NodeCount whose leases cannot be read that are told of.
 const MAX_UNREAD: usize = 64;
 /// Renewals by another process that show that it lives.
 const RENEWALS: u32 = 2;
@@ -203,8 +203,8 @@ impl Lease {
         self.marks.get(text.get(text.rfind(MARK)?..)?).copied()
     }
 
-    fn nodes(&self, now: Instant) -> Nodes {
-        Nodes { count: 1 + self.view.len() as u64, away: self.away(now).is_some() }
+    fn nodes(&self, now: Instant) -> NodeCount {
+        NodeCount { count: 1 + self.view.len() as u64, away: self.away(now).is_some() }
     }
 
     /// Whether one more may be had of a limit of all nodes of which `used` are had here.

@@ -30,7 +30,7 @@ impl Shares {
     }
 
     /// Whether one more may be had of a limit of which `used` are had here.
-    pub(super) fn has_room(&self, name: &str, limit: u64, used: u64, at: Nodes) -> bool {
+    pub(super) fn has_room(&self, name: &str, limit: u64, used: u64, at: NodeCount) -> bool {
         let Some(grant) = self.granted.get(name) else {
             return used < limit.div_ceil(at.count.max(1));
         };
@@ -46,7 +46,7 @@ impl Shares {
 
 /// The nodes there are.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Nodes {
+pub(super) struct NodeCount {
     /// This one included.
     pub count: u64,
     /// The store does not answer.
@@ -68,7 +68,8 @@ mod tests {
 
     #[test]
     fn a_claim_may_be_used_up_and_one_more_where_the_limit_is_not_reached() {
-        let (here, away) = (Nodes { count: 3, away: false }, Nodes { count: 3, away: true });
+        let (here, away) =
+            (NodeCount { count: 3, away: false }, NodeCount { count: 3, away: true });
         let shares = granted(4, 2);
         let room = |used, at| shares.has_room(NAME, 10, used, at);
         assert!(room(3, here) && room(4, here), "the claim and one more");

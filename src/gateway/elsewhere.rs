@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(30);
 const MAX_OPEN: usize = 1_000;
 
 /// Who waits for an answer.
-enum Waiting {
+enum Sought {
     Text(Box<SoughtText>),
     Watchers(String),
 }
@@ -30,7 +30,7 @@ enum Waiting {
 /// The questions that are open, and what watchers were told.
 #[derive(Default)]
 pub(super) struct Elsewhere {
-    open: HashMap<u32, Waiting>,
+    open: HashMap<u32, Sought>,
     timers: Timers<u32>,
     next: u32,
     /// By watched user, its phones at other nodes as last found.
@@ -42,6 +42,10 @@ impl Elsewhere {
     /// Returns how many questions are open and users looked after.
     pub(super) fn len(&self) -> usize {
         self.open.len() + self.phones.len() + self.looks.len()
+    }
+
+    fn is_full(&self) -> bool {
+        self.open.len() >= MAX_OPEN
     }
 
     /// The earliest deadline.
@@ -66,7 +70,7 @@ impl Gateway {
     pub(super) fn cannot_locate(&self, turn: &Turn<'_>) -> Option<String> {
         let cluster = self.services.cluster.as_ref()?;
         let full = || "too many questions wait for the store".to_owned();
-        let full = (self.elsewhere.open.len() >= MAX_OPEN).then(full);
+        let full = self.elsewhere.is_full().then(full);
         cluster.cannot_ask(turn.now).or(full)
     }
 
@@ -77,10 +81,10 @@ impl Gateway {
         text: SoughtText,
         users: Vec<String>,
     ) {
-        self.seek(turn, Waiting::Text(Box::new(text)), users);
+        self.seek(turn, Sought::Text(Box::new(text)), users);
     }
 
-    fn seek(&mut self, turn: &mut Turn<'_>, waiting: Waiting, users: Vec<String>) {
+    fn seek(&mut self, turn: &mut Turn<'_>, waiting: Sought, users: Vec<String>) {
         let elsewhere = &mut self.elsewhere;
         elsewhere.next = elsewhere.next.wrapping_add(1);
         let (ask, limit, seeker) = (elsewhere.next, LOCATE, Seeker::Outside);
@@ -94,8 +98,8 @@ impl Gateway {
         let Some(waiting) = self.elsewhere.open.remove(&ask) else { return };
         self.elsewhere.timers.clear(&ask);
         match waiting {
-            Waiting::Text(text) => self.text_found(turn, *text, found),
-            Waiting::Watchers(user) => self.watched_found(turn, &user, found),
+            Sought::Text(text) => self.text_found(turn, *text, found),
+            Sought::Watchers(user) => self.watched_found(turn, &user, found),
         }
     }
 
@@ -119,7 +123,7 @@ impl Gateway {
         let more = LOOK / 6 * (self.services.random.next_u32() % 256) / 256;
         self.elsewhere.looks.set(user.to_owned(), turn.now + LOOK + more);
         if self.cannot_locate(turn).is_none() {
-            self.seek(turn, Waiting::Watchers(user.to_owned()), vec![user.to_owned()]);
+            self.seek(turn, Sought::Watchers(user.to_owned()), vec![user.to_owned()]);
         }
     }
 
@@ -142,5 +146,20 @@ impl Gateway {
         if changed {
             self.tell_watchers(turn, user);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_questions_are_open_and_no_more() {
+        let mut elsewhere = Elsewhere::default();
+        for n in 0..MAX_OPEN as u32 {
+            assert!(!elsewhere.is_full());
+            elsewhere.open.insert(n, Sought::Watchers(format!("u{n}")));
+        }
+        assert!(elsewhere.is_full());
     }
 }

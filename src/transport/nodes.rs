@@ -58,9 +58,9 @@ pub(crate) struct NodeTls {
 }
 
 /// Takes the connection of a node that asks.
-pub(crate) type AskingDoor = Arc<dyn Fn(TlsStream<TcpStream>) -> Asked + Send + Sync>;
+pub(crate) type AskingDoor = Arc<dyn Fn(TlsStream<TcpStream>) -> ServedAsking + Send + Sync>;
 /// It is served.
-pub(crate) type Asked = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type ServedAsking = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl NodeTls {
     /// Made of the cluster's key.

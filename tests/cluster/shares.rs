@@ -137,3 +137,11 @@ fn one_node_registers_with_a_carrier_that_takes_one_and_another_when_it_is_gone(
     let third = registering(&mut world, 120 * SECOND);
     assert_eq!(third.len(), 1, "{third:?}: and one alone has it");
 }
+
+#[test]
+fn a_node_asks_for_so_many_limits_and_no_more() {
+    let mut world = World::with_trunks(36, 300);
+    world.settle();
+    assert!((100..=256).contains(&world.most_wishes()), "{}", world.most_wishes());
+    world.expect_idle();
+}

@@ -39,6 +39,8 @@ pub(crate) struct StoreModel {
     pub(crate) generation: u64,
     /// Operations as the store counts them, leases aside.
     pub(crate) operations: usize,
+    /// Limits that a node asked for at most.
+    pub(crate) most_wishes: usize,
 }
 
 impl StoreModel {
@@ -56,6 +58,7 @@ impl StoreModel {
         }
         match command {
             StoreCommand::Beat { id, node, epoch, value, wishes } => {
+                self.most_wishes = self.most_wishes.max(wishes.len());
                 self.held.leases.retain(|_, (_, until)| *until > now);
                 let held = self.held.leases.get(&node).map(|(value, _)| value.clone());
                 let mut grants = Vec::new();

@@ -166,6 +166,23 @@ impl World {
         World::of(seed, &configs)
     }
 
+    /// One with so many trunks more, each with a limit of calls.
+    pub(crate) fn with_trunks(seed: u64, trunks: usize) -> World {
+        let more: String = (0..trunks)
+            .map(|n| {
+                let (a, b) = (n >> 8, n & 255);
+                format!("[trunk.t{n}]\nuri = \"sip:127.3.{a}.{b}\"\nmax_calls = 5\n")
+            })
+            .collect();
+        let configs: Vec<_> = (0..NODES).map(|n| config(n, &format!("n{n}"), &more)).collect();
+        World::of(seed, &configs)
+    }
+
+    /// Limits that a node asked the store for at most.
+    pub(crate) fn most_wishes(&self) -> usize {
+        self.store.most_wishes
+    }
+
     fn of(seed: u64, configs: &[Arc<Config>]) -> World {
         let start = Instant::now();
         let mut world = World {
