@@ -52,7 +52,7 @@ enum Somebody {
 struct Line {
     who: Somebody,
     end: u16,
-    way: Way,
+    way: TombstoneWay,
     signalling: Option<IpAddr>,
     local_tag: String,
     dialog: Option<Confirmed>,
@@ -73,7 +73,7 @@ struct Other {
 
 /// Where its requests go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-enum Way {
+enum TombstoneWay {
     Lost,
     Udp(SocketAddr),
     UdpFrom(SocketAddr, IpAddr),
@@ -94,7 +94,7 @@ struct Confirmed {
     route_set: Vec<String>,
     local_cseq: u32,
     remote_cseq: Option<u32>,
-    way: Way,
+    way: TombstoneWay,
 }
 
 impl From<&Party> for Somebody {
@@ -119,28 +119,28 @@ impl From<Somebody> for Party {
     }
 }
 
-impl From<HopSnapshot> for Way {
-    fn from(hop: HopSnapshot) -> Way {
+impl From<HopSnapshot> for TombstoneWay {
+    fn from(hop: HopSnapshot) -> TombstoneWay {
         match hop {
-            HopSnapshot::Lost => Way::Lost,
-            HopSnapshot::Udp(to) => Way::Udp(to),
-            HopSnapshot::UdpFrom(to, from) => Way::UdpFrom(to, from),
-            HopSnapshot::Tcp(to) => Way::Tcp(to),
-            HopSnapshot::Tls(to) => Way::Tls(to),
-            HopSnapshot::Node(to) => Way::Node(to),
+            HopSnapshot::Lost => TombstoneWay::Lost,
+            HopSnapshot::Udp(to) => TombstoneWay::Udp(to),
+            HopSnapshot::UdpFrom(to, from) => TombstoneWay::UdpFrom(to, from),
+            HopSnapshot::Tcp(to) => TombstoneWay::Tcp(to),
+            HopSnapshot::Tls(to) => TombstoneWay::Tls(to),
+            HopSnapshot::Node(to) => TombstoneWay::Node(to),
         }
     }
 }
 
-impl From<Way> for HopSnapshot {
-    fn from(way: Way) -> HopSnapshot {
+impl From<TombstoneWay> for HopSnapshot {
+    fn from(way: TombstoneWay) -> HopSnapshot {
         match way {
-            Way::Lost => HopSnapshot::Lost,
-            Way::Udp(to) => HopSnapshot::Udp(to),
-            Way::UdpFrom(to, from) => HopSnapshot::UdpFrom(to, from),
-            Way::Tcp(to) => HopSnapshot::Tcp(to),
-            Way::Tls(to) => HopSnapshot::Tls(to),
-            Way::Node(to) => HopSnapshot::Node(to),
+            TombstoneWay::Lost => HopSnapshot::Lost,
+            TombstoneWay::Udp(to) => HopSnapshot::Udp(to),
+            TombstoneWay::UdpFrom(to, from) => HopSnapshot::UdpFrom(to, from),
+            TombstoneWay::Tcp(to) => HopSnapshot::Tcp(to),
+            TombstoneWay::Tls(to) => HopSnapshot::Tls(to),
+            TombstoneWay::Node(to) => HopSnapshot::Node(to),
         }
     }
 }
@@ -314,7 +314,7 @@ mod tests {
         SocketAddr::from(([10, 0, 0, n], 5_060))
     }
 
-    fn line(who: Somebody, end: u16, way: Way) -> Line {
+    fn line(who: Somebody, end: u16, way: TombstoneWay) -> Line {
         let dialog = Confirmed {
             call_id: format!("c{end}"),
             local_tag: "l".into(),
@@ -347,12 +347,12 @@ mod tests {
             route: Some("One".into()),
             invite: "INVITE".into(),
             finished: true,
-            caller: line(user, 1, Way::Lost),
+            caller: line(user, 1, TombstoneWay::Lost),
             others: vec![Other {
                 id: 1,
                 answered: true,
                 early: false,
-                line: line(trunk, 2, Way::UdpFrom(address(2), [10, 0, 0, 1].into())),
+                line: line(trunk, 2, TombstoneWay::UdpFrom(address(2), [10, 0, 0, 1].into())),
                 call_id: "c2".into(),
                 cseq: 1,
                 invite: Vec::new(),
@@ -367,12 +367,12 @@ mod tests {
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, GOLDEN);
         assert_eq!(postcard::from_bytes(&bytes), Ok(stone()));
-        for way in [Way::Udp(address(1)), Way::Tcp(address(1)), Way::Tls(address(1))] {
+        for way in [TombstoneWay::Udp(address(1)), TombstoneWay::Tcp(address(1)), TombstoneWay::Tls(address(1))] {
             let bytes = postcard::to_stdvec(&way).expect("a value");
             let number = match way {
-                Way::Udp(_) => 1,
-                Way::Tcp(_) => 3,
-                Way::Tls(_) => 4,
+                TombstoneWay::Udp(_) => 1,
+                TombstoneWay::Tcp(_) => 3,
+                TombstoneWay::Tls(_) => 4,
                 _ => 0,
             };
             assert_eq!(bytes, [&[number, 0, 10, 0, 0, 1, 0xc4, 0x27][..]].concat());
