@@ -367,7 +367,11 @@ mod tests {
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, GOLDEN);
         assert_eq!(postcard::from_bytes(&bytes), Ok(stone()));
-        for way in [TombstoneWay::Udp(address(1)), TombstoneWay::Tcp(address(1)), TombstoneWay::Tls(address(1))] {
+        for way in [
+            TombstoneWay::Udp(address(1)),
+            TombstoneWay::Tcp(address(1)),
+            TombstoneWay::Tls(address(1)),
+        ] {
             let bytes = postcard::to_stdvec(&way).expect("a value");
             let number = match way {
                 TombstoneWay::Udp(_) => 1,

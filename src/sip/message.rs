@@ -244,11 +244,9 @@ impl Message {
         self.parts().cseq.and_then(Result::ok).map(|c| c.of(&self.read.head))
     }
 
-    /// Max-Forwards; missing is 70, more than 70 is 70 (RFC 3261 §8.1.1.6, §16.3). Of several the
-    /// least counts.
+    /// Max-Forwards; missing is 70, more than 70 is 70 (RFC 3261 §8.1.1.6, §16.3).
     pub fn max_forwards(&self) -> u32 {
-        let all = self.all(HeaderName::MaxForwards).filter_map(delta_seconds);
-        all.min().map_or(70, |n| n.min(70))
+        self.header(HeaderName::MaxForwards).and_then(delta_seconds).map_or(70, |n| n.min(70))
     }
 
     /// The body.
@@ -405,11 +403,12 @@ const LISTS: [HeaderName; 2] = [HeaderName::Require, HeaderName::RecordRoute];
 /// Values of any list that are looked at.
 const MAX_READ: usize = 256;
 
-const SINGLE: [(HeaderName, &str); 4] = [
+const SINGLE: [(HeaderName, &str); 5] = [
     (HeaderName::From, "more than one From"),
     (HeaderName::To, "more than one To"),
     (HeaderName::CallId, "more than one Call-ID"),
     (HeaderName::CSeq, "more than one CSeq"),
+    (HeaderName::MaxForwards, "more than one Max-Forwards"),
 ];
 
 /// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is
