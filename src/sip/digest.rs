@@ -340,7 +340,7 @@ impl Challenge {
     }
 
     /// One challenge, and whether it says that the last nonce was stale; `None` where no algorithm
-    /// or qop of it is ours.
+    /// or qop of it is ours, or what has to be echoed cannot be within quotes.
     fn of(d: &DigestParams<'_>, header: HeaderName) -> Option<(Challenge, bool)> {
         let fits = |q: &str| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth"));
         if !d.get("qop").is_none_or(fits) {
@@ -349,9 +349,12 @@ impl Challenge {
         let stale = d.get("stale").is_some_and(|s| s.eq_ignore_ascii_case("true"));
         let challenge = Challenge {
             header,
-            realm: d.get("realm")?.to_owned(),
-            nonce: d.get("nonce")?.to_owned(),
-            opaque: d.get("opaque").map(str::to_owned),
+            realm: d.get("realm").filter(|realm| echoes(realm))?.to_owned(),
+            nonce: d.get("nonce").filter(|nonce| echoes(nonce))?.to_owned(),
+            opaque: match d.get("opaque") {
+                Some(opaque) if !echoes(opaque) => return None,
+                opaque => opaque.map(str::to_owned),
+            },
             qop: d.get("qop").is_some(),
             algorithm: Algorithm::from_token(d.get("algorithm"))?,
         };
@@ -395,6 +398,19 @@ impl Challenge {
         }
         value
     }
+}
+
+/// Whether a value can stand within quotes as it came: its escapes are whole, and no quote or control
+/// character is outside one.
+fn echoes(value: &str) -> bool {
+    let mut escaped = false;
+    for c in value.chars() {
+        if c.is_control() || c == '"' && !escaped {
+            return false;
+        }
+        escaped = c == '\\' && !escaped;
+    }
+    !escaped
 }
 
 /// A challenge that was taken, and how it went on.
