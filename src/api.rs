@@ -13,6 +13,7 @@ pub(crate) mod listing;
 pub(crate) mod login;
 pub mod metrics;
 mod nodes;
+pub mod oidc;
 pub mod openapi;
 pub(crate) mod pcap;
 pub mod schemas;
@@ -50,6 +51,7 @@ pub(crate) struct ApiState {
     /// Who may do what.
     pub access: Arc<access::Access>,
     pub passwords: Arc<login::Passwords>,
+    pub provider: Arc<oidc::Provider>,
     pub reload: Option<server::Reload>,
     /// The configuration file, where there is one.
     pub file: Option<std::path::PathBuf>,
@@ -141,6 +143,7 @@ pub(crate) fn router(api: ApiState) -> Router {
         .route("/session", get(login::show).post(login::log_in).delete(login::log_out))
         .route("/credentials", post(server::credentials))
         .route("/registrations", get(trunks::registrations))
+        .route("/logins", get(trunks::logins))
         .route("/registrations/{user}", delete(trunks::disconnect))
         .route("/trunks", get(trunks::trunks))
         .route("/trunks/{name}", get(trunks::trunk))
@@ -172,6 +175,9 @@ pub(crate) fn router(api: ApiState) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods")
         })
-        .layer(axum::middleware::from_fn_with_state(api.clone(), access::guard));
+        .layer(axum::middleware::from_fn_with_state(api.clone(), access::guard))
+        // For browsers that nobody knows yet: what is below is not guarded.
+        .route("/session/oidc", get(oidc::begin))
+        .route("/session/oidc/callback", get(oidc::callback));
     Router::new().nest("/api/v1", v1).with_state(api)
 }
