@@ -5,7 +5,7 @@
 SHELL := /bin/bash
 
 demo: setup-build
-	cargo run --release --locked -- demo
+	cargo run --profile demo --no-default-features --locked -- demo
 
 # Formatters and linters, Rust's own tests, the digit detector beside an hour of speech, the page's
 # bundle byte for byte, then real SIPp, aiortc, Chromium, Firefox, Asterisk, Kamailio, linphone and
