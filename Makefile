@@ -1,11 +1,11 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: install deb static demo test test-all hostile chaos lint setup setup-build fuzz deny sbom soak bench bench-growth \
+.PHONY: install deb static dist demo test test-all hostile chaos lint setup setup-build fuzz deny sbom soak bench bench-growth \
 	bench-sip bench-media page packages
 
 SHELL := /bin/bash
 
 demo: setup-build
-	cargo run --release --locked -- demo
+	cargo run --profile demo --no-default-features --locked -- demo
 
 # Formatters and linters, Rust's own tests, the digit detector beside an hour of speech, the page's
 # bundle byte for byte, then real SIPp, aiortc, Chromium, Firefox, Asterisk, Kamailio, linphone and
@@ -79,6 +79,11 @@ packages:
 deb: setup-build
 	cargo build --release --locked
 	interop/package/deb.sh
+
+# A release, into target/package: archives, .deb, .rpm and images for x86-64 and arm64, npm packages,
+# chart, formula, bill of materials and sums.
+dist: setup-build
+	interop/package/dist.sh
 
 # A binary that needs no library at all, into target/package.
 static: setup-build

@@ -21,6 +21,10 @@ if [ "$1" = test ]; then
   have python3 || missing+=(python3)
   python3 -c 'import ensurepip' 2> /dev/null || missing+=(python3-venv)
   have debootstrap || missing+=(debootstrap)
+  # Packages of the other family, images without a daemon, and the chart.
+  have rpmbuild || missing+=(rpm)
+  have umoci || missing+=(umoci)
+  python3 -c 'import yaml' 2> /dev/null || missing+=(python3-yaml)
   have ip || missing+=(iproute2)
   have nginx || missing+=(nginx)
   have haproxy || missing+=(haproxy)

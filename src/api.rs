@@ -14,6 +14,7 @@ pub(crate) mod listing;
 pub(crate) mod login;
 pub mod metrics;
 mod nodes;
+pub mod oidc;
 pub mod openapi;
 pub(crate) mod pcap;
 pub mod schemas;
@@ -52,6 +53,7 @@ pub(crate) struct ApiState {
     /// Who may do what.
     pub access: Arc<access::Access>,
     pub passwords: Arc<login::Passwords>,
+    pub provider: Arc<oidc::Provider>,
     pub reload: Option<server::Reload>,
     /// The configuration file, where there is one.
     pub file: Option<std::path::PathBuf>,
@@ -145,6 +147,7 @@ pub(crate) fn router(api: ApiState) -> Router {
         .route("/session", get(login::show).post(login::log_in).delete(login::log_out))
         .route("/credentials", post(server::credentials))
         .route("/registrations", get(trunks::registrations))
+        .route("/logins", get(trunks::logins))
         .route("/registrations/{user}", delete(trunks::disconnect))
         .route("/trunks", get(trunks::trunks))
         .route("/trunks/{name}", get(trunks::trunk))
@@ -177,6 +180,9 @@ pub(crate) fn router(api: ApiState) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods")
         })
         .layer(axum::middleware::from_fn_with_state(api.clone(), across::answer))
-        .layer(axum::middleware::from_fn_with_state(api.clone(), access::guard));
+        .layer(axum::middleware::from_fn_with_state(api.clone(), access::guard))
+        // For browsers that nobody knows yet: what is below is not guarded.
+        .route("/session/oidc", get(oidc::begin))
+        .route("/session/oidc/callback", get(oidc::callback));
     Router::new().nest("/api/v1", v1).with_state(api)
 }

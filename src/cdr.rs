@@ -299,6 +299,8 @@ pub struct Cdr {
     pub tags: BTreeMap<String, String>,
     /// Where the call was handed to, in order.
     pub transfers: Vec<String>,
+    /// Why the last of them failed, in words; it is not known any more after a restart.
+    pub transfer_failed: Option<String>,
     /// Starts of the gateway that it outlived.
     pub interruptions: Vec<Interruption>,
 }
@@ -457,6 +459,7 @@ impl Cdr {
             unreadable: snapshot.unreadable,
             tags: snapshot.tags,
             transfers: snapshot.transfers,
+            transfer_failed: None,
             interruptions: snapshot
                 .interruptions
                 .into_iter()
@@ -505,6 +508,7 @@ impl Cdr {
             verdict: None,
             tags: BTreeMap::new(),
             transfers: Vec::new(),
+            transfer_failed: None,
             interruptions: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! What the command line does besides serving; part of the binary only.
 
+mod ask;
 pub(crate) mod call;
 pub(crate) mod client;
 mod countries;

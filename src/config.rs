@@ -438,6 +438,29 @@ pub struct ApiUser {
     pub scope: Scope,
 }
 
+/// A provider at which people log in to the console (OpenID Connect).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OidcSettings {
+    /// Its URL, as its tokens name it.
+    pub issuer: String,
+    /// Who we are there.
+    pub client_id: String,
+    /// How we prove it; nothing: as a public client, by PKCE alone.
+    pub client_secret: Option<Secret>,
+    /// What is asked for.
+    pub scopes: Vec<String>,
+    /// The claim that has roles; a dot leads into an object.
+    pub roles_claim: String,
+    /// What each of its values allows.
+    pub roles: Vec<(String, Scope)>,
+    /// What the page calls it.
+    pub label: String,
+    /// `web.public_url`, where it sends people back to.
+    pub page: String,
+    /// It is within this network, or speaks plain http.
+    pub allow_private: bool,
+}
+
 /// How long a session of the console lasts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SessionTimes {
@@ -482,6 +505,8 @@ pub struct Api {
     pub tokens: Vec<ApiToken>,
     /// For people.
     pub users: Vec<ApiUser>,
+    /// Where people log in besides.
+    pub oidc: Option<Arc<OidcSettings>>,
     /// How long these stay logged in.
     pub sessions: SessionTimes,
     /// Where `/metrics` is served; nothing: nowhere.

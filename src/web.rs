@@ -7,7 +7,7 @@ mod served;
 
 use self::edge::{Client, Edge};
 use crate::address::network_of;
-use crate::api::access::{PageOrigin, Visit};
+use crate::api::access::{Access, PageOrigin, Visit};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gauges;
@@ -67,6 +67,8 @@ pub(crate) struct WebPort {
     /// The API and, for pages of this machine in the demo, a token for it.
     pub api: Router,
     pub page_token: Option<String>,
+    /// Where people may log in besides, which the page names.
+    pub access: Option<Arc<Access>>,
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     pub seats: Arc<Seats>,
     pub handshakes: Handshakes,
@@ -100,6 +102,7 @@ impl WebPort {
             gauges,
             api,
             page_token,
+            access: None,
             tls,
             seats: Seats::new(
                 RefusedPort::Web,
@@ -490,7 +493,11 @@ fn settings(
         .filter(|_| own)
         .map(|(user, password)| serde_json::json!({ "user": user, "password": password }));
     let token = web.page_token.as_ref().filter(|_| own);
-    let body = serde_json::json!({ "domain": web.domain, "login": login, "token": token, "version": env!("CARGO_PKG_VERSION") });
+    let oidc = web.access.as_ref().and_then(|access| access.oidc());
+    let body = serde_json::json!({
+        "domain": web.domain, "login": login, "token": token,
+        "oidc": oidc.map(|oidc| oidc.label.clone()), "version": env!("CARGO_PKG_VERSION"),
+    });
     file(StatusCode::OK, "application/json", body.to_string())
 }
 

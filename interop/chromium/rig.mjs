@@ -253,9 +253,11 @@ export async function dial(page, number) {
 }
 
 export const connected = (page) =>
-  page.waitForFunction(() => document.getElementById("state")?.textContent === "Connected", null, {
-    timeout: 15_000,
-  });
+  page.waitForFunction(
+    () => ["Connected", "Verbunden"].includes(document.getElementById("state")?.textContent),
+    null,
+    { timeout: 15_000 },
+  );
 export const over = (page) =>
   page.waitForFunction(() => webtrunkPhone.session === null, null, { timeout: 15_000 });
 

@@ -28,6 +28,7 @@ import {
 } from "./rig.mjs";
 import { consoleCases } from "./console.mjs";
 import { bookCases } from "./book.mjs";
+import { languages } from "./languages.mjs";
 import { latency } from "./latency.mjs";
 import { closeFirefox, libraries } from "./libraries.mjs";
 import { packages } from "./packages.mjs";
@@ -37,6 +38,7 @@ import { moving } from "./moving.mjs";
 import { network } from "./network.mjs";
 import { reloadCases } from "./reload.mjs";
 import { signalling } from "./signalling.mjs";
+import { tickets } from "./tickets.mjs";
 
 let node, chrome, alice;
 const hangup = async (page) => {
@@ -460,6 +462,8 @@ libraries({
   },
 });
 packages(() => chrome);
+tickets(() => chrome);
+languages(() => chrome);
 phones(() => chrome);
 reloadCases(() => chrome);
 network(() => chrome);

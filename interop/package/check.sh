@@ -5,7 +5,10 @@ root=$(cd "$(dirname "$0")/../.." && pwd)
 command -v dpkg-deb > /dev/null || { echo "skipped: no dpkg-deb, so this is no Debian"; exit 0; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-KEEP_SYMBOLS=1 "$root/interop/package/deb.sh" "$root/target/debug/webtrunk" "$work" > /dev/null
+# Without symbols and packed lightly: what is looked at is the same.
+strip --strip-unneeded -o "$work/binary" "$root/target/debug/webtrunk"
+export PACKED_LIGHTLY=1
+KEEP_SYMBOLS=1 "$root/interop/package/deb.sh" "$work/binary" "$work" > /dev/null
 dpkg-deb --field "$work"/webtrunk_*.deb Package Version Architecture Depends
 dpkg-deb -x "$work"/webtrunk_*.deb "$work/root"
 for file in usr/bin/webtrunk usr/lib/systemd/system/webtrunk.service usr/share/man/man1/webtrunk.1.gz usr/share/doc/webtrunk/copyright \
@@ -19,4 +22,48 @@ unshare --mount --map-root-user sh -c '
   mount -t tmpfs none /var/lib && mkdir /var/lib/webtrunk && exec "$0" check-config -c "$1"' \
   "$work/root/usr/bin/webtrunk" "$work/root/etc/webtrunk/webtrunk.toml"
 sh -n <(dpkg-deb --ctrl-tarfile "$work"/webtrunk_*.deb | tar -xO ./postinst)
-echo "the package is sound"
+
+# A release of this binary: archive, .deb, .rpm, image, chart, formula, and what they say of each other.
+if command -v rpmbuild > /dev/null && command -v umoci > /dev/null; then
+  DIST_BINARY=$work/binary DIST_OUT=$work/dist "$root/interop/package/dist.sh" > /dev/null
+  rpm -qpl "$work"/dist/webtrunk-*.rpm 2> /dev/null | sort > "$work/rpm"
+  for file in /usr/bin/webtrunk /usr/lib/systemd/system/webtrunk.service /etc/webtrunk/webtrunk.toml /usr/share/zsh/site-functions/_webtrunk; do
+    grep -qx "$file" "$work/rpm" || { echo "the .rpm has no $file" >&2; exit 1; }
+  done
+  rpm -qp --scripts "$work"/dist/webtrunk-*.rpm 2> /dev/null | sed '/scriptlet/d' | sh -n
+  python3 "$root/interop/package/channels.py" "$root/target/debug/webtrunk" "$work/dist"
+else
+  echo "skipped: no rpmbuild or no umoci, which interop/setup.sh test installs"
+fi
+
+# Installed by dpkg into a clean root, where it serves and a call goes through it.
+clean=${WEBTRUNK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/webtrunk}/clean-root
+if [ ! -x "$clean/usr/bin/dpkg" ]; then
+  command -v debootstrap > /dev/null || { echo "skipped: no debootstrap for a clean root"; exit 0; }
+  mkdir -p "$clean"
+  . /etc/os-release
+  debootstrap --variant=minbase --include=adduser,libopus0 "$VERSION_CODENAME" "$clean" \
+    "$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)" > "$work/debootstrap.log" 2>&1 ||
+    { tail -n 5 "$work/debootstrap.log" >&2; rm -rf "$clean"; exit 1; }
+fi
+cp "$work"/webtrunk_*.deb "$work/webtrunk.deb"
+# On a copy in memory, in namespaces of its own, so that the next time is as clean as the first.
+unshare --mount --net --pid --fork --kill-child --mount-proc sh -euc '
+  ip link set lo up
+  mkdir "$1/up" "$1/aside" "$1/installed"
+  mount -t tmpfs none "$1/up"
+  mkdir "$1/up/new" "$1/up/work"
+  mount -t overlay overlay -o "lowerdir=$2,upperdir=$1/up/new,workdir=$1/up/work" "$1/installed"
+  mount --rbind /dev "$1/installed/dev"
+  mount -t proc proc "$1/installed/proc"
+  cp "$1/webtrunk.deb" "$1/installed/tmp/"
+  exec chroot "$1/installed" sh -euc "
+    dpkg --install /tmp/webtrunk.deb
+    printf \"\n[user.alice]\npassword = \\\"alice-secret\\\"\n[api]\ncontrol = \\\"/run/webtrunk.sock\\\"\n\" >> /etc/webtrunk/webtrunk.toml
+    webtrunk check-config -c /etc/webtrunk/webtrunk.toml
+    webtrunk serve -c /etc/webtrunk/webtrunk.toml --log text 2> /var/log/webtrunk.log &
+    for n in \$(seq 100); do webtrunk readyz --control /run/webtrunk.sock > /dev/null 2>&1 && break; sleep 0.1; done
+    webtrunk call 9196 --as alice --password alice-secret --for 3s --min-mos 3.5 --control /run/webtrunk.sock || { cat /var/log/webtrunk.log; exit 1; }
+    webtrunk drain --timeout 5s --control /run/webtrunk.sock > /dev/null
+  "' sh "$work" "$clean"
+echo "the package is sound, and a call went through it"

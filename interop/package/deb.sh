@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# deb.sh [BINARY] [FOLDER]: a Debian package of a built webtrunk, into FOLDER (target/package where left out).
+# deb.sh [BINARY] [FOLDER] [ARCHITECTURE]: a Debian package of a built webtrunk, into FOLDER (target/package where left
+# out). NATIVE is a binary of this machine, which writes the manual, where BINARY is of another.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 binary=${1:-$root/target/release/webtrunk}
 out=${2:-$root/target/package}
 [ -x "$binary" ] || { echo "there is no $binary: cargo build --release" >&2; exit 1; }
-version=$("$binary" --version | awk '{ print $2 }')
-arch=$(dpkg --print-architecture)
+native=${NATIVE:-$binary}
+version=$("$native" --version | awk '{ print $2 }')
+arch=${3:-$(dpkg --print-architecture)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 install -Dm755 "$binary" "$work/usr/bin/webtrunk"
@@ -16,17 +18,20 @@ install -Dm644 "$root/interop/systemd/webtrunk-upgrade.service" "$work/usr/lib/s
 install -Dm640 "$root/interop/package/webtrunk.toml" "$work/etc/webtrunk/webtrunk.toml"
 install -Dm640 "$root/interop/package/default.toml" "$work/etc/webtrunk/dialplans/default.toml"
 install -d "$work/usr/share/man/man1" "$work/usr/share/bash-completion/completions" "$work/usr/share/zsh/vendor-completions" "$work/usr/share/fish/vendor_completions.d"
-"$binary" man --dir "$work/usr/share/man/man1"
+"$native" man --dir "$work/usr/share/man/man1"
 gzip -9n "$work/usr/share/man/man1/"*.1
-"$binary" completions bash > "$work/usr/share/bash-completion/completions/webtrunk"
-"$binary" completions zsh > "$work/usr/share/zsh/vendor-completions/_webtrunk"
-"$binary" completions fish > "$work/usr/share/fish/vendor_completions.d/webtrunk.fish"
+"$native" completions bash > "$work/usr/share/bash-completion/completions/webtrunk"
+"$native" completions zsh > "$work/usr/share/zsh/vendor-completions/_webtrunk"
+"$native" completions fish > "$work/usr/share/fish/vendor_completions.d/webtrunk.fish"
 install -Dm644 "$root/README.md" "$work/usr/share/doc/webtrunk/README.md"
 cat "$root/LICENSE-MIT" > "$work/usr/share/doc/webtrunk/copyright"
 # What it is linked to, by the packages that bring it.
-libc=$(dpkg-query -W -f '${Version}' libc6 | sed 's/-.*//')
-depends="libc6 (>= $libc), adduser"
-ldd "$binary" 2> /dev/null | grep -q libopus.so && depends="$depends, libopus0"
+depends=adduser
+if readelf -d "$binary" | grep -q 'NEEDED.*libc\.so'; then
+  libc=$(dpkg-query -W -f '${Version}' libc6 | sed 's/-.*//')
+  depends="$depends, libc6 (>= $libc)"
+fi
+if readelf -d "$binary" | grep -q 'NEEDED.*libopus\.so'; then depends="$depends, libopus0"; fi
 install -d "$work/DEBIAN"
 printf '/etc/webtrunk/webtrunk.toml\n/etc/webtrunk/dialplans/default.toml\n' > "$work/DEBIAN/conffiles"
 cat > "$work/DEBIAN/control" << EOF
@@ -68,4 +73,5 @@ if [ "$1" = remove ] && [ -d /run/systemd/system ]; then systemctl stop webtrunk
 EOF
 chmod 755 "$work/DEBIAN/postinst" "$work/DEBIAN/prerm"
 mkdir -p "$out"
-dpkg-deb --root-owner-group --build "$work" "$out/webtrunk_${version}_$arch.deb"
+# shellcheck disable=SC2086
+dpkg-deb ${PACKED_LIGHTLY:+-Zgzip -z1} --root-owner-group --build "$work" "$out/webtrunk_${version}_$arch.deb"

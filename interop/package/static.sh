@@ -1,12 +1,47 @@
 #!/usr/bin/env bash
-# static.sh: a binary that needs no library, into target/package. glibc, libopus and the rest are inside it.
+# static.sh [TARGET] [PROFILE]: a binary that needs no library, target/package/TARGET/webtrunk. The C library,
+# libopus and the rest are inside it. Where no target is named it is this machine's own, with glibc.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 host=$(rustc -vV | sed -n 's/^host: //p')
+target=${1:-$host}
+profile=${2:-release}
 cd "$root"
-LIBOPUS_STATIC=1 RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$host" --target-dir target/static
-mkdir -p target/package
-install -m755 "target/static/$host/release/webtrunk" target/package/webtrunk
-strip --strip-unneeded target/package/webtrunk
-ldd target/package/webtrunk 2>&1 | grep -Eq 'statically linked|not a dynamic' || { echo "it still needs libraries:" >&2; ldd target/package/webtrunk >&2; exit 1; }
-ls -l target/package/webtrunk
+needs() { command -v "$1" > /dev/null || { echo "$target needs $1: apt-get install $2" >&2; exit 1; }; }
+case $target in
+  "$host") strip=strip ;;
+  x86_64-unknown-linux-musl)
+    needs musl-gcc musl-tools
+    strip=strip
+    # musl-gcc finds no kernel headers by itself, and aws-lc asks for two of them.
+    headers=$root/target/musl-headers
+    mkdir -p "$headers"
+    ln -sfn /usr/include/linux "$headers/linux"
+    ln -sfn /usr/include/asm-generic "$headers/asm-generic"
+    ln -sfn "/usr/include/$(gcc -print-multiarch)/asm" "$headers/asm"
+    export CC_x86_64_unknown_linux_musl=musl-gcc CFLAGS_x86_64_unknown_linux_musl="-idirafter $headers"
+    ;;
+  aarch64-unknown-linux-gnu)
+    needs aarch64-linux-gnu-gcc "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+    strip=aarch64-linux-gnu-strip
+    export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    # libopus is built, not taken from this machine, which is of another kind.
+    export PKG_CONFIG_LIBDIR=/nonexistent CMAKE_SYSTEM_NAME=Linux CMAKE_SYSTEM_PROCESSOR=aarch64
+    ;;
+  *) echo "static.sh knows $host, x86_64-unknown-linux-musl and aarch64-unknown-linux-gnu" >&2; exit 2 ;;
+esac
+rustc --print target-libdir --target "$target" > /dev/null && [ -d "$(rustc --print target-libdir --target "$target")" ] ||
+  rustup target add "$target"
+LIBOPUS_STATIC=1 RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile "$profile" --locked --bin webtrunk \
+  --target "$target" --target-dir target/static
+out=target/package/$target
+mkdir -p "$out"
+install -m755 "target/static/$target/$profile/webtrunk" "$out/webtrunk"
+"$strip" --strip-unneeded "$out/webtrunk"
+if readelf -d "$out/webtrunk" | grep -q NEEDED; then
+  echo "it still needs libraries:" >&2
+  readelf -d "$out/webtrunk" >&2
+  exit 1
+fi
+ls -l "$out/webtrunk"

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -65,6 +65,7 @@ struct Held {
     guesses: Guesses,
     sessions: Sessions,
     passwords: PasswordGuesses,
+    oidc: Option<Arc<config::OidcSettings>>,
 }
 
 /// Tokens, users and sessions of a node.
@@ -91,8 +92,14 @@ impl Access {
         let mut held = self.held();
         held.tokens.clone_from(&config.tokens);
         held.sessions.set(config);
+        held.oidc.clone_from(&config.oidc);
         drop(held);
         self.changed.send_replace(());
+    }
+
+    /// Where people log in besides, as the configuration says.
+    pub(crate) fn oidc(&self) -> Option<Arc<config::OidcSettings>> {
+        self.held().oidc.clone()
     }
 
     /// One more token, until the next [`set`](Self::set).

@@ -27,6 +27,10 @@ use tokio::sync::broadcast::error::RecvError;
 
 /// Events kept for those who come back.
 const KEPT: usize = 1_000;
+/// Logins and registrations kept besides, so that calls do not push them out; and those refused,
+/// so that who guesses pushes out nothing but other guesses.
+const LOGINS_KEPT: usize = 2_000;
+const REFUSALS_KEPT: usize = 500;
 /// A reader this far behind misses some, and is told how many.
 const BEHIND: usize = 4_096;
 /// A connection on which nothing is said is written to this often, so that it is not taken for dead.
@@ -87,6 +91,31 @@ impl LoggedEvent {
         }
     }
 
+    fn event(&self) -> Option<&Event> {
+        match &self.data {
+            FeedItem::Event(event) | FeedItem::Refused { event, .. } => Some(event),
+            FeedItem::Drained { .. } => None,
+        }
+    }
+
+    /// A login or a registration as the API lists it: what helps is said with it.
+    fn login(&self) -> Value {
+        let body = self.body();
+        let data = &body["data"];
+        let entry = self.event().and_then(|event| event.code().entry());
+        json!({
+            "at": body["timestamp"],
+            "type": self.kind.as_str(),
+            "user": data["user"],
+            "remote": data["remote"],
+            "user_agent": data["user_agent"],
+            "why": data["why"],
+            "code": data["code"],
+            "fix": entry.map(|e| e.fix.as_str()),
+            "more": data["more"],
+        })
+    }
+
     /// As it is sent to those who listen (HTML §9.2.6).
     fn frame(&self) -> Bytes {
         let write = || {
@@ -122,6 +151,8 @@ impl LoggedEvent {
 /// Where events go.
 pub(crate) struct Feed {
     kept: Mutex<(u64, VecDeque<Arc<LoggedEvent>>)>,
+    /// Registrations that came and went, and logins that were refused.
+    logins: Mutex<[VecDeque<Arc<LoggedEvent>>; 2]>,
     live: broadcast::Sender<Arc<LoggedEvent>>,
     outbox: OnceLock<Outbox>,
     /// Guesses are told once in ten seconds for each source: who guesses must not fill what is
@@ -133,6 +164,7 @@ impl Default for Feed {
     fn default() -> Feed {
         Feed {
             kept: Mutex::default(),
+            logins: Mutex::default(),
             live: broadcast::channel(BEHIND).0,
             outbox: OnceLock::new(),
             refusals: Mutex::default(),
@@ -177,10 +209,37 @@ impl Feed {
             }
             kept.1.push_back(event.clone());
         }
+        self.keep_login(&event);
         if let Some(outbox) = self.outbox.get() {
             outbox.tell(&event);
         }
         let _ = self.live.send(event);
+    }
+
+    fn keep_login(&self, event: &Arc<LoggedEvent>) {
+        let (which, most) = match event.kind {
+            EventKind::RegistrationAdded | EventKind::RegistrationRemoved => (0, LOGINS_KEPT),
+            EventKind::LoginRefused => (1, REFUSALS_KEPT),
+            _ => return,
+        };
+        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+        if logins[which].len() == most {
+            logins[which].pop_front();
+        }
+        logins[which].push_back(event.clone());
+    }
+
+    /// What became of registrations and logins, of `user` where one is named: the newest first, at
+    /// most `most`.
+    pub(crate) fn logins(&self, user: Option<&str>, most: usize) -> Vec<Value> {
+        let mut all: Vec<_> = {
+            let logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
+            logins.iter().flatten().cloned().collect()
+        };
+        all.sort_unstable_by_key(|event| std::cmp::Reverse(event.id));
+        let listed = all.iter().map(|event| event.login());
+        let of = |login: &Value| user.is_none_or(|user| login["user"].as_str() == Some(user));
+        listed.filter(of).take(most).collect()
     }
 
     /// The web application's outbox, where there is one.
@@ -306,6 +365,27 @@ mod tests {
         (0..30_000).for_each(|n| guess(n, 30));
         assert!(feed.refusals.lock().expect("no panic").len() <= 1_001);
         assert!(feed.from(Some(0)).0.len() <= KEPT);
+    }
+
+    #[test]
+    fn guesses_push_no_registration_out_of_the_log_of_logins() {
+        let (feed, clock, now) = (Feed::default(), WallClock::now(), Instant::now());
+        let (user, user_agent) = ("ada".to_owned(), "a phone".to_owned());
+        feed.tell(Event::Registered { user, flows: 1, user_agent }, now, &clock);
+        for n in 0..3_000u32 {
+            let remote = std::net::SocketAddr::from(([10, (n >> 8) as u8, n as u8, 1], 5060));
+            let (user, code) = (format!("u{n}"), crate::errors::Code::LOGIN_REFUSED);
+            let guess = Event::LoginRefused { user, remote, code, why: "wrong".to_owned() };
+            feed.tell(guess, now, &clock);
+            feed.tell(Event::TrunkUp { trunk: format!("t{n}"), after: None }, now, &clock);
+        }
+        let all = feed.logins(None, usize::MAX);
+        assert_eq!(all.len(), REFUSALS_KEPT + 1);
+        assert_eq!(all[0]["code"], "WT-1001");
+        assert!(all[0]["fix"].as_str().is_some_and(|fix| !fix.is_empty()), "{}", all[0]);
+        let [ada] = &feed.logins(Some("ada"), 10)[..] else { panic!("one of ada's") };
+        assert_eq!(ada["type"], "registration.added");
+        assert_eq!(feed.logins(None, 7).len(), 7);
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn shown(standing: &Standing, now: Instant) -> Value {
 }
 
 /// The cookie of a session, or what takes it away.
-fn cookie(secure: bool, value: &str) -> String {
+pub(super) fn session_cookie(secure: bool, value: &str) -> String {
     let only = if secure { "; Secure" } else { "" };
     let age = if value.is_empty() { "; Max-Age=0" } else { "" };
     format!("{}={value}; Path=/; HttpOnly; SameSite=Strict{only}{age}", cookie_name(secure))
@@ -95,7 +95,7 @@ fn cookie(secure: bool, value: &str) -> String {
 
 fn with_cookie(secure: bool, value: &str, answer: Value) -> Response {
     let mut response = Json(answer).into_response();
-    if let Ok(cookie) = HeaderValue::from_str(&cookie(secure, value)) {
+    if let Ok(cookie) = HeaderValue::from_str(&session_cookie(secure, value)) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
     response
@@ -199,10 +199,13 @@ mod tests {
     #[test]
     fn a_cookie_is_for_the_page_alone() {
         assert_eq!(
-            cookie(true, "x"),
+            session_cookie(true, "x"),
             "__Host-webtrunk=x; Path=/; HttpOnly; SameSite=Strict; Secure"
         );
-        assert_eq!(cookie(false, ""), "webtrunk=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
+        assert_eq!(
+            session_cookie(false, ""),
+            "webtrunk=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0"
+        );
     }
 
     #[tokio::test]

@@ -32,7 +32,10 @@ const LISTED: [(&str, &str); 12] = [
     ("trunk", "it came from this trunk, or tried it"),
     ("outcome", "success, busy, no_answer, cancelled, refused or server_error"),
     ("code", "WT-nnnn"),
-    ("search", "part of a number, name, user, trunk or code, or the beginning of the id"),
+    (
+        "search",
+        "part of a number, name, user, trunk or code, or the beginning of the id; or several words, each of which is",
+    ),
     ("limit", "at most this many on a page, 1 to 1000; default 100"),
     (
         "cursor",
@@ -133,6 +136,14 @@ pub const ROUTES: &[ApiRoute] = &[
         "List registered users and their addresses",
         "read",
         &[],
+    ),
+    (
+        "get",
+        "/logins",
+        "listLogins",
+        "List registrations that came and went, and logins that were refused: the newest first",
+        "read",
+        &[("user", "of this user"), ("limit", "at most this many, 1 to 2500; default 100")],
     ),
     (
         "delete",

@@ -1,9 +1,10 @@
 //! Sessions of the console's users: who is logged in, by the hash of what the browser holds. In
 //! memory only; a restart ends them.
 
-use crate::config::{Api, ApiUser, Scope, SessionTimes};
+use crate::config::{Api, ApiUser, OidcSettings, Scope, SessionTimes};
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Sessions of one user; the one unused longest makes room.
@@ -28,6 +29,8 @@ impl Key {
 #[derive(Debug)]
 struct PageSession {
     user: String,
+    /// What somebody may do whom the provider knows; others are of [`Sessions::users`].
+    named: Option<Scope>,
     began: Instant,
     used: Instant,
 }
@@ -46,19 +49,23 @@ pub(crate) struct LoggedIn {
 pub(crate) struct Sessions {
     users: BTreeMap<String, ApiUser>,
     times: SessionTimes,
+    provider: Option<Arc<OidcSettings>>,
     open: HashMap<Key, PageSession>,
 }
 
 impl Sessions {
-    /// Takes other users from now on. Who is gone, or has another password, is logged out.
+    /// Takes other users from now on. Who is gone, or has another password, is logged out, and so is
+    /// everybody whom another provider knows.
     pub(crate) fn set(&mut self, api: &Api) {
         let users: BTreeMap<_, _> = api.users.iter().map(|u| (u.name.clone(), u.clone())).collect();
         let same = |name: &str| {
             let hash = |users: &BTreeMap<String, ApiUser>| users.get(name).map(|u| u.hash.clone());
             hash(&users).is_some_and(|now| hash(&self.users) == Some(now))
         };
-        self.open.retain(|_, s| same(&s.user));
+        let same_provider = api.oidc == self.provider;
+        self.open.retain(|_, s| if s.named.is_some() { same_provider } else { same(&s.user) });
         (self.users, self.times) = (users, api.sessions);
+        self.provider.clone_from(&api.oidc);
     }
 
     /// The user of this name.
@@ -70,10 +77,32 @@ impl Sessions {
     /// another one by now.
     pub(crate) fn begin(&mut self, now: Instant, user: &ApiUser, key: Key) -> Option<LoggedIn> {
         self.users.get(&user.name).filter(|u| u.hash == user.hash)?;
+        self.open(now, &user.name, None, key)
+    }
+
+    /// Begins a session of somebody whom the provider named, and gave this scope.
+    pub(crate) fn begin_named(
+        &mut self,
+        now: Instant,
+        name: &str,
+        scope: Scope,
+        key: Key,
+    ) -> Option<LoggedIn> {
+        self.open(now, name, Some(scope), key)
+    }
+
+    fn open(
+        &mut self,
+        now: Instant,
+        name: &str,
+        named: Option<Scope>,
+        key: Key,
+    ) -> Option<LoggedIn> {
         self.open.retain(|_, s| end_of(s, self.times) > now);
-        self.make_room(|s| s.user == user.name, MAX_PER_USER);
+        self.make_room(|s| s.user == name && s.named.is_some() == named.is_some(), MAX_PER_USER);
         self.make_room(|_| true, MAX_SESSIONS);
-        self.open.insert(key, PageSession { user: user.name.clone(), began: now, used: now });
+        let user = name.to_owned();
+        self.open.insert(key, PageSession { user, named, began: now, used: now });
         self.find(now, key)
     }
 
@@ -90,8 +119,14 @@ impl Sessions {
     pub(crate) fn find(&self, now: Instant, key: Key) -> Option<LoggedIn> {
         let session = self.open.get(&key)?;
         let until = end_of(session, self.times);
-        let user = self.users.get(&session.user).filter(|_| until > now)?;
-        Some(LoggedIn { user: user.name.clone(), scope: user.scope, until })
+        if until <= now {
+            return None;
+        }
+        let scope = match session.named {
+            Some(scope) => scope,
+            None => self.users.get(&session.user)?.scope,
+        };
+        Some(LoggedIn { user: session.user.clone(), scope, until })
     }
 
     /// As [`find`](Self::find); a request is made in it.

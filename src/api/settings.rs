@@ -147,6 +147,16 @@ fn api_settings(c: &Api) -> Value {
             "name": u.name,
             "scope": u.scope.as_str()
         })).collect::<Vec<_>>(),
+        "oidc": c.oidc.as_ref().map(|o| json!({
+            "issuer": o.issuer,
+            "client_id": o.client_id,
+            "scopes": o.scopes,
+            "roles_claim": o.roles_claim,
+            "roles": o.roles.iter().map(|(name, scope)| json!({
+                "name": name,
+                "scope": scope.as_str()
+            })).collect::<Vec<_>>()
+        })),
         "session_idle_s": c.sessions.idle.as_secs(),
         "session_longest_s": c.sessions.longest.as_secs(),
         "metrics": c.metrics

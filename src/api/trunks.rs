@@ -4,7 +4,8 @@ use super::{ApiResult, ApiState, Problem, slices, view};
 use crate::gateway::Input;
 use crate::gateway::operate::OperatorCommand;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -18,6 +19,27 @@ pub(crate) async fn registrations(State(api): State<ApiState>) -> ApiResult<Json
         bindings.iter().map(|b| view::binding(gateway, user, b, turn.now)).collect::<Vec<_>>()
     });
     Ok(Json(users.await?.into_iter().flatten().collect()))
+}
+
+/// Entries of the log of logins where no limit is named, and at most.
+const LOGINS: usize = 100;
+const MOST_LOGINS: usize = 2_500;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LoginQuery {
+    user: Option<String>,
+    limit: Option<usize>,
+}
+
+/// GET /logins
+pub(crate) async fn logins(
+    State(api): State<ApiState>,
+    Query(query): Query<LoginQuery>,
+) -> Json<Value> {
+    let most = query.limit.unwrap_or(LOGINS).min(MOST_LOGINS);
+    let user = query.user.as_deref().filter(|user| !user.is_empty());
+    Json(Value::Array(api.feed.logins(user, most)))
 }
 
 /// DELETE /registrations/{user}

@@ -316,6 +316,7 @@ impl Call {
         }
         self.notify_transferor(cx, 200);
         self.transfer.end();
+        self.cdr.transfer_failed = None;
         if self.transfer.transferor().is_some() {
             // RFC 5589 §6.1: the referrer hangs up itself; one that does not is helped.
             cx.arm(self.id, CallTimer::Transferred, LEAVE);
@@ -329,6 +330,11 @@ impl Call {
         let Some(mut transferor) = self.transfer.bring_back() else {
             return self.finish(cx, EndReason::refused(HangupBy::Us, why));
         };
+        let target = self.cdr.transfers.last().map_or("the target", String::as_str);
+        self.cdr.transfer_failed = Some(format!(
+            "the transfer to {target} failed with {}, and the call went on: {}",
+            why.status, why.why
+        ));
         cx.note(Event::TransferFailed { call: self.id, status: why.status, why: why.why });
         if by_caller {
             // Each party is again who it was: a BYE of the caller's is the caller's.

@@ -22,7 +22,8 @@ pub(crate) struct CallFilter {
     pub outcome: Option<String>,
     /// `WT-nnnn`.
     pub code: Option<String>,
-    /// Part of anything of the above or of the call's id, in lower case.
+    /// Part of anything of the above or of the call's id, in lower case; or several words, each
+    /// of which is.
     pub search: Option<String>,
 }
 
@@ -136,7 +137,13 @@ impl CallFilter {
             && is(&self.trunk, &|t| call.parties().any(|p| p == t || trunk_of(p) == Some(t)))
             && is(&self.number, &|n| call.has_number(n))
             && is(&self.name, &|n| call.has_name(n))
-            && is(&self.search, &|s| CallFilter::found(call, s))
+            && is(&self.search, &|s| CallFilter::found_all(call, s))
+    }
+
+    /// As one text, which a name or a number with blanks is, or else every word of it.
+    fn found_all(call: &Facts<'_>, text: &str) -> bool {
+        CallFilter::found(call, text)
+            || text.split_whitespace().all(|word| CallFilter::found(call, word))
     }
 
     fn found(call: &Facts<'_>, part: &str) -> bool {
@@ -173,7 +180,17 @@ mod tests {
         for trunk in ["carrier", "second"] {
             assert!(fits(CallFilter { trunk: some(trunk), ..CallFilter::default() }), "{trunk}");
         }
-        for text in ["7f3a", "müll", "wt-3105", "555-01", "second", "success"] {
+        for text in [
+            "7f3a",
+            "müll",
+            "wt-3105",
+            "555-01",
+            "second",
+            "success",
+            "555 01",
+            "bob 0123",
+            "wt-3105 müller",
+        ] {
             assert!(fits(CallFilter { search: some(text), ..CallFilter::default() }), "{text}");
         }
         assert!(fits(CallFilter {
@@ -189,6 +206,7 @@ mod tests {
             CallFilter { outcome: some("busy"), ..CallFilter::default() },
             CallFilter { code: some("WT-1104"), ..CallFilter::default() },
             CallFilter { search: some("nobody"), ..CallFilter::default() },
+            CallFilter { search: some("bob nobody"), ..CallFilter::default() },
         ] {
             assert!(!fits(wrong.clone()), "{wrong:?}");
         }

@@ -85,6 +85,17 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
     for trunk in config.trunks.values() {
         found.push(resolve(trunk, config).await);
     }
+    if let Some(settings) = &config.api.oidc {
+        found.push(match webtrunk::api::oidc::probe(settings).await {
+            Ok(()) => fine(format!("{} is an OpenID provider with usable keys", settings.issuer)),
+            Err(why) => bad(
+                "doctor::oidc",
+                format!("nobody can log in at {}: {why}", settings.issuer),
+                "correct api.oidc.issuer, or open the way to it; allow_private = true if it is within \
+                 this network",
+            ),
+        });
+    }
     if let Some(settings) = &config.cluster {
         found.extend(cluster(settings, &config.domain).await);
     }

@@ -19,30 +19,33 @@ pub(crate) enum KnownPeer {
     Generic,
 }
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone, Default)]
 pub(crate) struct Init {
-    /// The kind of trunk
-    #[arg(long, value_enum, default_value = "generic")]
-    trunk: KnownPeer,
+    /// The kind of trunk [default: generic; on a terminal, init without flags asks]
+    #[arg(long, value_enum)]
+    pub(super) trunk: Option<KnownPeer>,
     /// Its host [default: the carrier's]
     #[arg(long)]
-    host: Option<String>,
+    pub(super) host: Option<String>,
     /// The folder to write to; existing files are never overwritten
     #[arg(long, default_value = ".")]
     dir: PathBuf,
-    /// The SIP domain users register in
-    #[arg(long, default_value = "calls.example.com")]
-    domain: String,
+    /// The SIP domain users register in [default: calls.example.com]
+    #[arg(long)]
+    pub(super) domain: Option<String>,
     /// The number of alice, and her caller id [default: an example of the country's]
     #[arg(long)]
-    number: Option<String>,
+    pub(super) number: Option<String>,
     /// The country whose numbers are dialled, such as DE [default: that of --number, or US]
     #[arg(long, value_name = "CODE")]
-    country: Option<String>,
+    pub(super) country: Option<String>,
     /// The port of the page and the WebSocket
     #[arg(long, default_value_t = 8088)]
     port: u16,
 }
+
+/// The domain where none is named.
+pub(super) const DOMAIN: &str = "calls.example.com";
 
 struct PeerKind {
     name: &'static str,
@@ -177,7 +180,12 @@ fn half(text: &str, ours: &str, domain: &str) -> String {
 
 /// Writes the files.
 pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
-    let kind = kind(args.trunk);
+    let mut args = args.clone();
+    if args.wants_to_ask() {
+        args.ask(&mut std::io::stdin().lock(), &mut std::io::stderr())?;
+    }
+    let kind = kind(args.trunk.unwrap_or(KnownPeer::Generic));
+    let domain = args.domain.as_deref().unwrap_or(DOMAIN);
     let plans = CountryPlans::of(args.country.as_deref(), args.number.as_deref())?;
     let host = args.host.as_deref().unwrap_or(kind.host);
     let ours = webtrunk::config::check::own_address().to_string();
@@ -194,7 +202,7 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
          [events]\ncdr = {{ file = \"cdr.jsonl\" }}\n\n\
          [fraud]                    # a brake on what a stolen password costs; see WT-1113\nhours = {{ tz = \"{zone}\", open = [\"daily 06:00-22:00\"] }}   # outside them: usual countries only\n\n\
          [api.user.admin]           # logs in to the page's views of calls, trunks and settings\nhash  = \"{}\"\nscope = \"admin\"\n\n[credentials]              # short-lived logins for pages of yours: POST /api/v1/credentials\nsecret = \"{secret}\"\n\n[user.alice]\npassword = \"{password}\"\ndid      = \"{}\"\ncontext  = \"outbound\"\n\n",
-        args.domain,
+        domain,
         args.port,
         args.port,
         super::users::hash_of(&admin)?,
@@ -207,7 +215,7 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         ("dialplans/from-trunk.toml".to_owned(), plans.inbound()),
     ];
     files.extend(
-        kind.half.iter().map(|(name, text)| ((*name).to_owned(), half(text, &ours, &args.domain))),
+        kind.half.iter().map(|(name, text)| ((*name).to_owned(), half(text, &ours, domain))),
     );
     if let Some((taken, _)) = files.iter().find(|(name, _)| args.dir.join(name).exists()) {
         anyhow::bail!(

@@ -235,7 +235,7 @@ impl Check {
         let auth = self.auth(f.auth, &plan);
         let otlp = self.otlp(f.telemetry.otlp.as_ref());
         let recorder = self.recorder(&f.recorder);
-        let api = self.api(f.api, f.metrics.listen.as_ref());
+        let api = self.api(f.api, f.metrics.listen.as_ref(), f.web.public_url.as_ref());
         let drain_timeout =
             self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
         let state_dir = self.state_dir(f.server.state_dir.as_ref());

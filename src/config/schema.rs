@@ -299,6 +299,8 @@ pub(crate) struct Api {
     /// People who log in to the page's views of calls, trunks and settings, by name. `webtrunk user
     /// add NAME` makes one. They have no telephone: that is `[user.…]`.
     pub user: BTreeMap<String, Spanned<ApiUser>>,
+    /// An OpenID provider at which people log in to the page besides.
+    pub oidc: Option<Spanned<Oidc>>,
     /// How long a session of such a user lasts without a request, from 1m to 30d. Default: "1h".
     pub session_idle: Option<Text>,
     /// How long it lasts at most, from 1m to 30d. Default: "12h".
@@ -313,6 +315,44 @@ pub(crate) struct ApiUser {
     pub hash: Text,
     /// As of a token: "read" (the default), "write" or "admin".
     pub scope: Option<Text>,
+}
+
+/// An OpenID provider: Authorization Code Flow with PKCE. It sends people back to
+/// `/api/v1/session/oidc/callback` below web.public_url, which is to be registered there.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Oidc {
+    /// Its https URL; what it says of itself is read from /.well-known/openid-configuration below it.
+    pub issuer: Text,
+    /// The client it knows this gateway as.
+    pub client_id: Text,
+    /// The secret of that client. Default: none, for a public client.
+    pub client_secret: Option<Spanned<SecretText>>,
+    /// What is asked for. Default: ["openid", "profile", "email"].
+    pub scopes: Option<Vec<String>>,
+    /// The claim of the ID token that has a person's roles or groups; a dot leads into an object, as
+    /// in "realm_access.roles". Default: "groups".
+    pub roles_claim: Option<String>,
+    /// Which of its values allow what: admin, write and read, as of a token. Whoever has none is not
+    /// let in.
+    pub roles: Spanned<OidcRoles>,
+    /// What the page calls the provider. Default: the issuer's host.
+    pub label: Option<String>,
+    /// Allow a provider within this network, and plain http. Default: false.
+    #[serde(default)]
+    pub allow_private: bool,
+}
+
+/// The values of the roles' claim, by what they allow.
+#[derive(Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct OidcRoles {
+    /// These look at everything.
+    pub read: Vec<String>,
+    /// These also start and end calls and make credentials.
+    pub write: Vec<String>,
+    /// These may do everything.
+    pub admin: Vec<String>,
 }
 
 /// A bearer token; only its hash is stored.

@@ -68,6 +68,34 @@ impl TokenKeys {
         settings: &JwtSettings,
         unix: u64,
     ) -> Result<Claims, TokenError> {
+        let claims: Claims = self.read(token, &settings.audience, settings.issuer.as_deref())?;
+        timely(claims.exp, claims.nbf, unix).map(|()| claims)
+    }
+
+    /// Verifies `token` likewise; returns all that it says.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub(crate) fn claims(
+        &self,
+        token: &str,
+        audience: &str,
+        issuer: Option<&str>,
+        unix: u64,
+    ) -> Result<serde_json::Value, TokenError> {
+        let claims: serde_json::Value = self.read(token, audience, issuer)?;
+        let Some(exp) = claims["exp"].as_u64() else {
+            return Err(TokenError::Wrong("its exp is no time".to_owned()));
+        };
+        timely(exp, claims["nbf"].as_u64(), unix).map(|()| claims)
+    }
+
+    fn read<T: serde::de::DeserializeOwned + Clone>(
+        &self,
+        token: &str,
+        audience: &str,
+        issuer: Option<&str>,
+    ) -> Result<T, TokenError> {
         let wrong = |why: &str| TokenError::Wrong(why.to_owned());
         let header = decode_header(token).map_err(|_| wrong("it is no JSON Web Token"))?;
         if is_critical(token) {
@@ -93,21 +121,21 @@ impl TokenKeys {
             )));
         }
         let mut validation = Validation::new(header.alg);
-        validation.set_audience(&[&settings.audience]);
-        settings.issuer.iter().for_each(|issuer| validation.set_issuer(&[issuer]));
-        validation.set_required_spec_claims(if settings.issuer.is_some() {
+        validation.set_audience(&[audience]);
+        issuer.iter().for_each(|issuer| validation.set_issuer(&[issuer]));
+        validation.set_required_spec_claims(if issuer.is_some() {
             &["exp", "sub", "aud", "iss"][..]
         } else {
             &["exp", "sub", "aud"]
         });
-        // Time is judged below, by the clock everything else here goes by.
+        // Time is judged by who asks, by the clock everything else here goes by.
         (validation.validate_exp, validation.validate_nbf) = (false, false);
         let mut why = wrong("its signature is wrong");
         for (_, _, key) in candidates {
-            match decode::<Claims>(token, key, &validation) {
-                Ok(data) => return timely(data.claims, unix),
+            match decode::<T>(token, key, &validation) {
+                Ok(data) => return Ok(data.claims),
                 Err(e) if *e.kind() == ErrorKind::InvalidSignature => {}
-                Err(e) => why = TokenError::Wrong(sentence(e.kind(), settings)),
+                Err(e) => why = TokenError::Wrong(sentence(e.kind(), audience, issuer)),
             }
         }
         Err(why)
@@ -121,24 +149,24 @@ fn is_critical(token: &str) -> bool {
     header.is_none_or(|header| header.get("crit").is_some())
 }
 
-fn timely(claims: Claims, unix: u64) -> Result<Claims, TokenError> {
-    if unix >= claims.exp.saturating_add(CLOCK_SKEW) {
-        return Err(TokenError::Wrong(format!("it expired {} s ago", unix - claims.exp)));
+fn timely(exp: u64, nbf: Option<u64>, unix: u64) -> Result<(), TokenError> {
+    if unix >= exp.saturating_add(CLOCK_SKEW) {
+        return Err(TokenError::Wrong(format!("it expired {} s ago", unix - exp)));
     }
-    match claims.nbf.filter(|nbf| *nbf > unix + CLOCK_SKEW) {
+    match nbf.filter(|nbf| *nbf > unix + CLOCK_SKEW) {
         Some(nbf) => Err(TokenError::Wrong(format!(
             "it is valid in {} s only: do the clocks differ?",
             nbf - unix
         ))),
-        None => Ok(claims),
+        None => Ok(()),
     }
 }
 
-fn sentence(kind: &ErrorKind, settings: &JwtSettings) -> String {
+fn sentence(kind: &ErrorKind, audience: &str, issuer: Option<&str>) -> String {
     match kind {
-        ErrorKind::InvalidAudience => format!("its aud does not name {:?}", settings.audience),
+        ErrorKind::InvalidAudience => format!("its aud does not name {audience:?}"),
         ErrorKind::InvalidIssuer => {
-            format!("its iss is not {:?}", settings.issuer.as_deref().unwrap_or_default())
+            format!("its iss is not {:?}", issuer.unwrap_or_default())
         }
         ErrorKind::MissingRequiredClaim(claim) => format!("it has no {claim}"),
         ErrorKind::Json(e) => format!("its claims cannot be read: {e}"),

@@ -263,6 +263,7 @@ fn web_port(
         page_token(config, api)?,
         api.metrics.refused_connections.clone(),
     );
+    web_port.access = Some(api.access.clone());
     // The first worker has the browsers' port itself; the others count up from it.
     let at = opened.bound.at.web;
     web_port.streams = workers.first().filter(|w| w.shares(at)).map(Worker::streams);
@@ -408,6 +409,7 @@ fn api_of(config: &Config, base: &Base, opened: &Opened) -> ApiState {
         metrics: base.metrics.clone(),
         access: Arc::new(Access::new(&config.api)),
         passwords: Arc::default(),
+        provider: Arc::default(),
         reload: None,
         file: None,
         begun: Arc::default(),

@@ -54,7 +54,9 @@ fn cause(cdr: &Cdr) -> Diagnosis {
     );
     match (media, talked) {
         (Some(verdict), _) if symptom => verdict,
-        (_, Some(talked)) if !cdr.code.is_fault() => fine(cdr, talked),
+        (_, Some(talked)) if !cdr.code.is_fault() => not_transferred(cdr)
+            .or_else(|| media::lossy(cdr, talked))
+            .unwrap_or_else(|| fine(cdr, talked)),
         _ => of_end(cdr),
     }
 }
@@ -83,6 +85,12 @@ fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
     };
     let blame = if *code == Code::STORE_AWAY { Blame::Gateway } else { Blame::Callee };
     Some(Diagnosis::new(*code, blame, format!("{nobody}{then}")))
+}
+
+/// Somebody wanted to hand the call over, and could not.
+fn not_transferred(cdr: &Cdr) -> Option<Diagnosis> {
+    let why = cdr.transfer_failed.as_ref()?;
+    Some(Diagnosis::new(Code::TRANSFER_FAILED, Blame::Callee, why.clone()))
 }
 
 fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {

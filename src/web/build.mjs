@@ -25,6 +25,7 @@ const served = {
   alias: {
     jssip: at("jssip-global.js"),
     "@webtrunk/phone/resume": at("packages/phone/src/resume.ts"),
+    "@webtrunk/phone/de": at("packages/phone/src/de.ts"),
     "@webtrunk/phone": at("packages/phone/src/index.ts"),
   },
 };

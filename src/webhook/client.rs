@@ -58,6 +58,8 @@ impl Resolve for PublicResolver {
 /// # Errors
 /// The TLS roots cannot be read.
 pub(crate) fn client(allow_private: bool) -> anyhow::Result<Client> {
+    // A command, which has no node, has nothing installed yet.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut builder = Client::builder()
         .redirect(redirect::Policy::none())
         .no_proxy()

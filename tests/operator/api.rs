@@ -145,6 +145,7 @@ fn steps_of_calls<'a>(live: &'a str, bridged: &'a str, ended: &'a str) -> Vec<St
 /// What is asked of the gateway itself.
 const STEPS: &[Step<'static>] = &[
     (("get", "/registrations"), "", "", &[200]),
+    (("get", "/logins"), "", "", &[200]),
     (("delete", "/registrations/{user}"), "alice", "", &[200]),
     (("delete", "/registrations/{user}"), "nobody", "", &[404]),
     (("get", "/trunks"), "", "", &[200]),

@@ -9,6 +9,7 @@ mod floods;
 mod hostile;
 mod lists;
 mod logins;
+mod oidc;
 mod openmetrics;
 mod phone;
 mod proxies;

@@ -89,6 +89,12 @@ impl Server {
         )
     }
 
+    /// As [`start`](Self::start), reached by browsers as `http://localhost`.
+    pub(crate) fn start_public(more: &str) -> Server {
+        let public = "public_url = \"http://localhost\"\n[sip]";
+        Server::started(more, "", "", &[], &[("[sip]", public)])
+    }
+
     /// As [`start`](Self::start), with this in the place of that in the configuration.
     pub(crate) fn start_changed(changes: &[(&str, &str)]) -> Server {
         Server::started("", "", "", &[], changes)

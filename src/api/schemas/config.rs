@@ -18,6 +18,7 @@ pub(super) const SHAPES: &[(&str, Fields)] = &[
     ("CONFIG_CDR", CDR),
     ("CONFIG_AUTH", AUTH),
     ("CONFIG_JWT", JWT),
+    ("CONFIG_OIDC", OIDC),
     ("CONFIG_CREDENTIALS", CREDENTIALS),
     ("CONFIG_TELEMETRY", TELEMETRY),
     ("CONFIG_USER", USER),
@@ -109,12 +110,20 @@ const RECORDER: Fields = &[
 const API: Fields = &[
     ("tokens", "CONFIG_TOKEN*", "the tokens, by name and scope"),
     ("users", "CONFIG_TOKEN*", "the users of the console, by name and scope"),
+    ("oidc", "CONFIG_OIDC?", "the provider at which people log in besides"),
     ("session_idle_s", "integer", "how long a session lasts without a request, seconds"),
     ("session_longest_s", "integer", "how long a session lasts at most, seconds"),
     ("metrics", "string?", "the address of /metrics"),
 ];
 const TOKEN: Fields =
     &[("name", "string", "its name"), ("scope", "string", "read, write or admin")];
+const OIDC: Fields = &[
+    ("issuer", "string", "its URL"),
+    ("client_id", "string", "who the gateway is there"),
+    ("scopes", "strings", "what is asked for"),
+    ("roles_claim", "string", "the claim that has roles"),
+    ("roles", "CONFIG_TOKEN*", "what its values allow, by name and scope"),
+];
 const EVENTS: Fields = &[
     ("cdr", "CONFIG_CDR", "where records are written"),
     ("webhook", "string?", "the host of the webhook"),

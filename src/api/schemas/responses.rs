@@ -33,6 +33,7 @@ pub(crate) const SHAPES: &[(&str, Fields)] = &[
     ("CREDENTIAL", CREDENTIAL),
     ("ICE_SERVER", ICE_SERVER),
     ("BINDING", BINDING),
+    ("LOGIN", LOGIN),
     ("CLOSED", CLOSED),
     ("TRUNK", TRUNK),
     ("TRUNK_FAILURE", TRUNK_FAILURE),
@@ -173,6 +174,17 @@ const BINDING: Fields = &[
     ("q", "number", "its preference, 0 to 1"),
     ("path", "strings", "proxies on the way to it (RFC 3327)"),
     ("expires_s", "integer", "seconds until it expires"),
+];
+const LOGIN: Fields = &[
+    ("at", "time", "when"),
+    ("type", "string", "registration.added, registration.removed or login.refused"),
+    ("user", "string", "whose it was, as named"),
+    ("remote", "string?", "where a login that was refused came from"),
+    ("user_agent", "string?", "what a browser that registered says it is"),
+    ("why", "string?", "why it was refused, or the registration ended"),
+    ("code", "string?", "WT-nnnn of a refusal"),
+    ("fix", "string?", "what to do about it"),
+    ("more", "integer?", "refusals of the same source since the last that is listed"),
 ];
 const CLOSED: Fields =
     &[("user", "string", "the user"), ("closed", "integer", "how many connections were closed")];
@@ -355,6 +367,7 @@ pub(crate) const ANSWERS: &[(&str, &str, Answers)] = &[
     ("delete", "/session", json!("LOGGED_OUT")),
     ("post", "/credentials", json!("CREDENTIAL", 400, 404, 409, 413, 415)),
     ("get", "/registrations", json!("BINDING*", 400)),
+    ("get", "/logins", json!("LOGIN*", 400)),
     ("delete", "/registrations/{user}", json!("CLOSED", 404)),
     ("get", "/trunks", json!("TRUNK*")),
     ("get", "/trunks/{name}", json!("TRUNK", 404)),

@@ -6,12 +6,13 @@ use crate::config::password::{PasswordHash, is_user_name};
 use crate::config::problem::ConfigProblem;
 use crate::config::schema::Spanned;
 use crate::config::{
-    Api, ApiToken, ApiUser, Auth, Credentials, JwtSettings, KeySet, RecorderLimits, Scope,
-    SessionTimes, TurnServer, Webhook, schema,
+    Api, ApiToken, ApiUser, Auth, Credentials, JwtSettings, KeySet, OidcSettings, RecorderLimits,
+    Scope, SessionTimes, TurnServer, Webhook, schema,
 };
 use crate::dialplan::Plan;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A secret others' credentials hang on.
@@ -210,7 +211,12 @@ impl Check {
         Credentials { secret, longest, turn }
     }
 
-    pub(super) fn api(&mut self, api: schema::Api, metrics: Option<&Spanned<String>>) -> Api {
+    pub(super) fn api(
+        &mut self,
+        api: schema::Api,
+        metrics: Option<&Spanned<String>>,
+        page: Option<&Spanned<String>>,
+    ) -> Api {
         let mut tokens = Vec::new();
         for (name, token) in api.token {
             let token = token.into_inner();
@@ -230,9 +236,14 @@ impl Check {
             tokens.push(ApiToken { name, sha256, scope });
         }
         let users = api.user.into_iter().filter_map(|(name, user)| self.api_user(name, user));
+        let users = users.collect();
+        let oidc = api.oidc.and_then(|oidc| {
+            self.oidc(oidc, page.map(|url| url.as_ref().trim_end_matches('/').to_owned()))
+        });
         Api {
             tokens,
-            users: users.collect(),
+            users,
+            oidc: oidc.map(Arc::new),
             sessions: SessionTimes {
                 idle: self.time(api.session_idle.as_ref(), "api.session_idle", SESSION_IDLE),
                 longest: self.time(
@@ -244,6 +255,65 @@ impl Check {
             metrics: self.listen(metrics, "metrics.listen"),
             control: api.control.map(|c| self.folder.join(c.as_ref())),
         }
+    }
+
+    /// A provider that can be asked, and can send people back.
+    fn oidc(&mut self, at: Spanned<schema::Oidc>, page: Option<String>) -> Option<OidcSettings> {
+        let span = at.span();
+        let oidc = at.into_inner();
+        let issuer = oidc.issuer.as_ref().trim_end_matches('/').to_owned();
+        if !is_url(&issuer) || !(issuer.starts_with("https://") || oidc.allow_private) {
+            let message =
+                format!("api.oidc.issuer = {:?} is not an https URL", oidc.issuer.as_ref());
+            let help = "write it as its tokens name it; http with allow_private = true";
+            self.error(&oidc.issuer, "config::oidc", message, help);
+        }
+        let roles: Vec<(String, Scope)> = {
+            let roles = oidc.roles.get_ref();
+            let of = |names: &[String], scope| {
+                names.iter().map(move |name| (name.clone(), scope)).collect::<Vec<_>>()
+            };
+            [(&roles.read, Scope::Read), (&roles.write, Scope::Write), (&roles.admin, Scope::Admin)]
+                .into_iter()
+                .flat_map(|(names, scope)| of(names, scope))
+                .collect()
+        };
+        if roles.is_empty() {
+            let message = "api.oidc.roles names nobody: nobody could log in";
+            let help = "such as roles = { admin = [\"voice-admins\"], read = [\"staff\"] }";
+            self.error(&oidc.roles, "config::oidc", message, help);
+        }
+        let client_secret = oidc.client_secret.as_ref().map(|s| self.secret(s));
+        let Some(page) = page else {
+            let problem = ConfigProblem::at(
+                &self.source,
+                span.start..span.start + 1,
+                "config::oidc",
+                "api.oidc needs web.public_url: the provider sends people back to it".to_owned(),
+            );
+            self.problems.push(problem.help("such as public_url = \"https://calls.example.com\""));
+            return None;
+        };
+        let host = reqwest::Url::parse(&issuer).ok();
+        let host = host.as_ref().and_then(reqwest::Url::host_str).unwrap_or_default().to_owned();
+        let mut scopes = oidc
+            .scopes
+            .unwrap_or_else(|| ["openid", "profile", "email"].map(str::to_owned).to_vec());
+        // Without it there is no ID token.
+        if !scopes.iter().any(|scope| scope == "openid") {
+            scopes.insert(0, "openid".to_owned());
+        }
+        Some(OidcSettings {
+            issuer,
+            client_id: oidc.client_id.into_inner(),
+            client_secret,
+            scopes,
+            roles_claim: oidc.roles_claim.unwrap_or_else(|| "groups".to_owned()),
+            roles,
+            label: oidc.label.unwrap_or(host),
+            page,
+            allow_private: oidc.allow_private,
+        })
     }
 
     fn scope(&mut self, at: Option<&Spanned<String>>) -> Option<Scope> {

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 const TOO_SHORT: Duration = Duration::from_secs(3);
 /// Packets before silence is called a muted microphone, or a missing echo a fault of ours.
 const ENOUGH: u64 = 100;
+/// Packets before a share of them says something, and the share that people hear missing.
+const ENOUGH_TO_COUNT: u64 = 250;
+const HEARD_MISSING: f64 = 0.03;
 /// Packets of a peer that are worth something to the other, however short the call.
 const A_FEW: u64 = 10;
 
@@ -26,6 +29,33 @@ struct HeardLeg<'a> {
     who: &'a str,
     /// Where its SIP comes from.
     remote: Option<IpAddr>,
+}
+
+/// A call that ended as calls do, of which so many packets were lost that people heard it. The
+/// network is where to look; no party did anything wrong, so this is no fault with a code.
+pub(super) fn lossy(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
+    let caller = cdr.from.as_caller();
+    let callee = cdr.answered_by.as_ref().map(Party::as_callee).unwrap_or_default();
+    let of = |figures: &Option<Statistics>, who: &str| -> Vec<(f64, String)> {
+        let Some(s) = figures else { return Vec::new() };
+        let all = s.received + s.lost;
+        let came = (all >= ENOUGH_TO_COUNT)
+            .then(|| (s.lost as f64 / all as f64, format!("of the packets from {who} were lost")));
+        let told = s.reported_loss.filter(|_| u64::from(s.sent) >= ENOUGH_TO_COUNT);
+        let went = told.map(|share| (share.into(), format!("of the packets to {who} were lost")));
+        came.into_iter().chain(went).collect()
+    };
+    let (share, what) = [of(&cdr.a, &caller), of(&cdr.b, &callee)]
+        .into_iter()
+        .flatten()
+        .filter(|(share, _)| *share >= HEARD_MISSING)
+        .max_by(|a, b| a.0.total_cmp(&b.0))?;
+    let sentence = format!(
+        "{caller} talked for {:.1} s with {callee}, and it sounded bad: {:.0} % {what}",
+        talked.as_secs_f32(),
+        100.0 * share
+    );
+    Some(Diagnosis::new(Code::FINE, Blame::Network, sentence))
 }
 
 /// What the two ends' figures say of a call that was answered.

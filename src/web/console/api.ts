@@ -149,6 +149,19 @@ export interface Registration {
   user_agent?: string | null;
 }
 
+/** A registration that came or went, or a login that was refused. */
+export interface Login {
+  at: string;
+  type: string;
+  user: string;
+  remote: string | null;
+  user_agent: string | null;
+  why: string | null;
+  code: string | null;
+  fix: string | null;
+  more: number | null;
+}
+
 export interface Status {
   version: string;
   domain: string;

@@ -28,21 +28,24 @@ export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: string 
     );
   }
   const fault = verdict.code && kind !== "calm";
+  const lossy = !verdict.code && verdict.side === "network";
   return (
     <section class={`hero said ${kind} ${fault ? "fault" : ""}`}>
-      <p class="sentence">{verdict.sentence}</p>
+      <p class="sentence" lang="en">
+        {verdict.sentence}
+      </p>
       {verdict.code && (
         <p class="marks">
           <Chip tone={kind as "good"}>{verdict.code}</Chip>
           <span>{t.call.sides[verdict.side] ?? verdict.side}</span>
         </p>
       )}
-      {fault && (
+      {(fault || lossy) && (
         <dl>
           <dt>{t.call.likely}</dt>
-          <dd>{verdict.likely}</dd>
+          <dd>{lossy ? t.call.lossyLikely : verdict.likely}</dd>
           <dt>{t.call.fix}</dt>
-          <dd>{verdict.fix}</dd>
+          <dd>{lossy ? t.call.lossyFix : verdict.fix}</dd>
         </dl>
       )}
     </section>

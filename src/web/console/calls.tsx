@@ -4,15 +4,26 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { type CallLine, get, listed, type Trunk } from "./api";
 import { Button, Chip, clock, Head, Icon, Search, Table, Wait, When } from "./parts";
 import { link, useLoaded } from "./store";
+import { sought } from "./sought";
 import { t } from "./texts";
 
 const PAGE = 100;
 
+/** Given up, busy, not answered, declined. */
+const EVERY_DAY = /^WT-130[0-3]$/;
+
 /** How a call's end is coloured: what people do every day is no fault. */
-export function tone(call: { state: string; outcome: string | null; code: string | null }) {
+export function tone(call: {
+  state: string;
+  outcome: string | null;
+  code: string | null;
+  mos_estimated: number | null;
+}) {
   if (call.state !== "ended") return "live";
-  if (["busy", "no_answer", "cancelled"].includes(call.outcome ?? "")) return "calm";
-  if (call.outcome === "success") return call.code ? "wait" : "good";
+  const usual = ["busy", "no_answer", "cancelled"].includes(call.outcome ?? "");
+  if (usual && (!call.code || EVERY_DAY.test(call.code))) return "calm";
+  if (call.outcome === "success")
+    return call.code || (call.mos_estimated ?? 5) < 3.1 ? "wait" : "good";
   return "bad";
 }
 
@@ -40,7 +51,9 @@ function Fate({ call }: { call: CallLine }) {
   return (
     <span class="fate">
       {call.code && <Chip tone={kind}>{call.code}</Chip>}
-      <span class="sentence">{call.verdict}</span>
+      <span class="sentence" lang="en">
+        {call.verdict}
+      </span>
     </span>
   );
 }
@@ -160,12 +173,22 @@ const KNOWN = [
   "name",
 ];
 
+const moment = (at: Date) =>
+  at.toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+
 export function Calls({ query }: { query: URLSearchParams }) {
   const [most, setMost] = useState(PAGE);
   const asked = new URLSearchParams({ limit: String(PAGE) });
   for (const name of KNOWN) {
     const value = query.get(name);
     if (value) asked.set(name, value);
+  }
+  const meant = sought(query.get("search") ?? "");
+  if (meant.text) asked.set("search", meant.text);
+  else asked.delete("search");
+  if (meant.between) {
+    asked.set("since", meant.between[0].toISOString());
+    asked.set("until", meant.between[1].toISOString());
   }
   const about = asked.toString();
   const before = useRef(about);
@@ -181,6 +204,11 @@ export function Calls({ query }: { query: URLSearchParams }) {
     <>
       <Head title={t.calls.title} />
       <Filters query={query} />
+      {meant.between && (
+        <p class="soft" id="calls-between" role="status">
+          {t.calls.between(...(meant.between.map(moment) as [string, string]))}
+        </p>
+      )}
       <section class="panel flush" id="calls-list">
         {error || !shown ? (
           <Wait error={error} />

@@ -20,6 +20,8 @@ const $ = (id: string) => document.getElementById(id) as HTMLElement;
 
 interface PageSettings {
   token: string | null;
+  /** What the provider is called at which people log in besides. */
+  oidc: string | null;
 }
 
 function View({ at, withFiles }: { at: Place; withFiles: boolean }) {
@@ -129,12 +131,7 @@ function Beside() {
     return newest && { newest, drawn: await get<Ladder>(`/calls/${newest.call}/ladder`) };
   };
   const { value } = useLoaded(load, []);
-  if (!value)
-    return (
-      <p class="soft">
-        Dial 9196: every message and every step of the media appears here as it happens.
-      </p>
-    );
+  if (!value) return <p class="soft">{t.beside.empty}</p>;
   const { newest, drawn } = value;
   return (
     <>
@@ -235,8 +232,31 @@ async function enter(settings: PageSettings) {
   follow(heard, listening.signal, refused);
 }
 
+/** What `index.html` says before a script runs, by the names it has there. */
+const TEXTS = { ...t.entry, book: t.book, beside: t.beside.title };
+
+/** What came of a login at the provider, as the gateway says in the address; it is said once. */
+async function returned() {
+  const query = new URLSearchParams(location.search);
+  const came = query.get("login");
+  if (!came) return;
+  query.delete("login");
+  const rest = query.size ? `?${query}` : "";
+  history.replaceState(null, "", `${location.pathname}${rest}${location.hash}`);
+  if (came !== "done") $("entry-wrong").textContent = t.notEntered[came] ?? t.notEntered.unknown;
+  else remember((await get<{ user: string | null }>("/session")).user);
+}
+
 async function begin() {
   const settings: PageSettings = await (await fetch("settings.json")).json();
+  // The demo alone hands a token out.
+  $("demo-mark").hidden = !settings.token;
+  if (settings.oidc) {
+    const [link] = $("entry-elsewhere").getElementsByTagName("a");
+    link.textContent = t.elsewhere(settings.oidc);
+    $("entry-elsewhere").hidden = false;
+  }
+  await returned().catch(() => {});
   token = settings.token ?? sessionStorage.getItem("webtrunk-token");
   user = token ? null : localStorage.getItem(USER);
   $("leave").textContent = t.leave;
@@ -262,7 +282,10 @@ async function begin() {
     const text = t.nav[tab.hash.slice(2)];
     if (text) tab.textContent = text;
   }
-  $("tabs").lang = $("console").lang = $("beside-call").lang = t.language;
+  document.documentElement.lang = t.language;
+  $("tabs").ariaLabel = t.views;
+  for (const element of document.querySelectorAll<HTMLElement>("[data-text]"))
+    element.textContent = TEXTS[element.dataset.text as keyof typeof TEXTS];
   show();
   if (token || user) await enter(settings);
 }

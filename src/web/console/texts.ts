@@ -1,4 +1,5 @@
 // Every text of the console, in the languages it speaks.
+import { chosen } from "../language";
 
 const en = {
   language: "en",
@@ -17,7 +18,30 @@ const en = {
   sessionOver: "The session has ended. Log in again.",
   entered: (name: string) => `Logged in as ${name}`,
   leave: "Log out",
+  entry: {
+    title: "Log in",
+    user: "User",
+    password: "Password",
+    how: "On the gateway, this lets somebody in:",
+    token: "Use a token instead",
+    tokenHow: "This makes one, which the page keeps until this tab is closed:",
+    apiToken: "API token",
+    useToken: "Use it",
+  },
+  elsewhere: (label: string) => `Log in with ${label}`,
+  /** Why a login at the provider came to nothing. */
+  notEntered: {
+    unknown: "That login took too long, or began in another browser. Try again.",
+    declined: "The provider let nobody in.",
+    provider:
+      "The provider does not answer as it should; the gateway's log and `webtrunk doctor` say why.",
+    token: "The provider's answer is not to be believed; the gateway's log says why.",
+    "no-role": "You have no role here: api.oidc.roles decides who may look.",
+  } as Record<string, string>,
+  book: "Book",
+  views: "Views",
   beside: {
+    title: "What just happened",
     empty: "Dial 9196: every message and every step of the media appears here as it happens.",
     all: "All about this call",
   },
@@ -32,7 +56,8 @@ const en = {
 
   calls: {
     title: "Calls",
-    find: "Number, name, user, trunk or code",
+    find: "14:05 0177: time, number, name, user, trunk or code",
+    between: (from: string, to: string) => `Calls that began between ${from} and ${to}`,
     since: "Since",
     anyTime: "Any time",
     hour: "Last hour",
@@ -68,6 +93,10 @@ const en = {
     active: "This call is active. Its verdict appears when it ends.",
     likely: "Likely cause",
     fix: "What to do",
+    lossyLikely:
+      "The network between that party and this gateway drops packets: Wi-Fi, a full line, or a mobile network.",
+    lossyFix:
+      "Quality below shows when and which way. Have that party try a cable, or ask whoever runs the network in between.",
     sides: {
       nobody: "Nobody's fault",
       caller: "Caller's side",
@@ -157,6 +186,18 @@ const en = {
     done: (name: string) => `${name} is disconnected`,
     recent: "Recent calls",
     devices: "Devices",
+    log: "Logins",
+    logList: "Registrations that came and went, and logins that were refused",
+    noLog: "No login since the gateway started.",
+    when: "When",
+    event: "What",
+    why: "Why, and what to do",
+    more: (n: number) => `and ${n} more from there`,
+    events: {
+      "registration.added": "registered",
+      "registration.removed": "unregistered",
+      "login.refused": "refused",
+    } as Record<string, string>,
   },
   dialplan: {
     title: "Dialplan",
@@ -229,7 +270,30 @@ const de: typeof en = {
   sessionOver: "Die Sitzung ist zu Ende. Bitte neu anmelden.",
   entered: (name: string) => `Angemeldet als ${name}`,
   leave: "Abmelden",
+  entry: {
+    title: "Anmelden",
+    user: "Benutzer",
+    password: "Passwort",
+    how: "Dies lässt auf dem Gateway jemanden ein:",
+    token: "Stattdessen ein Token benutzen",
+    tokenHow: "Dies macht eines; die Seite merkt es sich, bis dieser Tab geschlossen wird:",
+    apiToken: "API-Token",
+    useToken: "Benutzen",
+  },
+  elsewhere: (label) => `Anmelden mit ${label}`,
+  notEntered: {
+    unknown:
+      "Diese Anmeldung dauerte zu lange oder begann in einem anderen Browser. Bitte noch einmal.",
+    declined: "Der Anbieter hat niemanden eingelassen.",
+    provider:
+      "Der Anbieter antwortet nicht, wie er soll; das Log des Gateways und `webtrunk doctor` sagen, warum.",
+    token: "Der Antwort des Anbieters ist nicht zu trauen; das Log des Gateways sagt, warum.",
+    "no-role": "Sie haben hier keine Rolle: api.oidc.roles entscheidet, wer hereinsieht.",
+  },
+  book: "Handbuch",
+  views: "Ansichten",
   beside: {
+    title: "Was gerade geschah",
     empty:
       "Wählen Sie 9196: Jede Nachricht und jeder Schritt des Tons erscheint hier, während er geschieht.",
     all: "Alles über diesen Anruf",
@@ -244,7 +308,8 @@ const de: typeof en = {
   more: "Mehr anzeigen",
   calls: {
     title: "Anrufe",
-    find: "Nummer, Name, Benutzer, Trunk oder Code",
+    find: "14:05 0177: Zeit, Nummer, Name, Benutzer, Trunk oder Code",
+    between: (from, to) => `Anrufe, die zwischen ${from} und ${to} begannen`,
     since: "Seit",
     anyTime: "Jederzeit",
     hour: "Letzte Stunde",
@@ -281,6 +346,10 @@ const de: typeof en = {
     active: "Dieser Anruf läuft. Das Urteil erscheint, wenn er endet.",
     likely: "Wahrscheinliche Ursache",
     fix: "Was zu tun ist",
+    lossyLikely:
+      "Das Netz zwischen dieser Seite und dem Gateway verliert Pakete: WLAN, eine volle Leitung oder Mobilfunk.",
+    lossyFix:
+      "Unter Qualität steht, wann und in welcher Richtung. Diese Seite soll ein Kabel versuchen; sonst hilft, wer das Netz dazwischen betreibt.",
     sides: {
       nobody: "Niemandes Fehler",
       caller: "Seite des Anrufers",
@@ -370,6 +439,18 @@ const de: typeof en = {
     done: (name) => `${name} ist getrennt`,
     recent: "Letzte Anrufe",
     devices: "Geräte",
+    log: "Anmeldungen",
+    logList: "Anmeldungen, die kamen und gingen, und solche, die abgewiesen wurden",
+    noLog: "Keine Anmeldung, seit das Gateway läuft.",
+    when: "Wann",
+    event: "Was",
+    why: "Warum, und was zu tun ist",
+    more: (n) => `und ${n} weitere von dort`,
+    events: {
+      "registration.added": "angemeldet",
+      "registration.removed": "abgemeldet",
+      "login.refused": "abgewiesen",
+    },
   },
   dialplan: {
     title: "Wählplan",
@@ -424,13 +505,4 @@ const de: typeof en = {
   },
 };
 
-/** The texts in the first language of the browser that is spoken here. */
-function chosen() {
-  for (const language of navigator.languages) {
-    if (language.startsWith("en")) return en;
-    if (language.startsWith("de")) return de;
-  }
-  return en;
-}
-
-export const t = chosen();
+export const t = chosen({ en, de });

@@ -1,9 +1,9 @@
 // Users who are registered, with their devices.
 
 import { useState } from "preact/hooks";
-import { get, type Registration, send } from "./api";
+import { get, type Login, type Registration, send } from "./api";
 import { RecentCalls } from "./calls";
-import { Card, clock, Deed, Head, Search, sure, Table, Wait } from "./parts";
+import { Card, Chip, clock, Deed, Head, Search, sure, Table, Wait, When } from "./parts";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -48,6 +48,56 @@ function Devices({ rows, empty, whose }: { rows: Registration[]; empty: string; 
   );
 }
 
+/** When somebody came and went, or was not let in, and why. */
+function Logins({ user, find = "" }: { user?: string; find?: string }) {
+  const query = user ? `?${new URLSearchParams({ user })}` : "?limit=500";
+  const { value, error } = useLoaded(() => get<Login[]>(`/logins${query}`), [user]);
+  const wanted = (l: Login) =>
+    `${l.user} ${l.remote} ${l.code}`.toLowerCase().includes(find.toLowerCase());
+  const tone = (l: Login) =>
+    l.type === "login.refused" ? "bad" : l.type === "registration.added" ? "good" : "calm";
+  return (
+    <Card title={t.users.log} id="logins">
+      {value ? (
+        <Table
+          caption={t.users.logList}
+          rows={value.filter(wanted).slice(0, 100)}
+          id={(l) => `${l.at} ${l.type} ${l.user}`}
+          empty={t.users.noLog}
+          columns={[
+            { name: t.users.when, kind: "num", show: (l) => <When at={l.at} /> },
+            {
+              name: t.users.user,
+              show: (l) => (user ? l.user : <a href={link("users", l.user)}>{l.user}</a>),
+            },
+            {
+              name: t.users.event,
+              show: (l) => <Chip tone={tone(l)}>{t.users.events[l.type] ?? l.type}</Chip>,
+            },
+            {
+              name: t.users.from,
+              show: (l) => (l.remote ? <code>{l.remote}</code> : l.user_agent),
+            },
+            {
+              name: t.users.why,
+              kind: "wide",
+              show: (l) => (
+                <>
+                  {[l.code, l.why].filter(Boolean).join(" ")}
+                  {l.more ? ` (${t.users.more(l.more)})` : ""}
+                  {l.fix && <small class="soft"> {l.fix}</small>}
+                </>
+              ),
+            },
+          ]}
+        />
+      ) : (
+        <Wait error={error} />
+      )}
+    </Card>
+  );
+}
+
 export function Users() {
   const [find, set] = useState("");
   const { value, error } = useLoaded(() => get<Registration[]>("/registrations"), []);
@@ -70,6 +120,7 @@ export function Users() {
           <Wait error={error} />
         )}
       </section>
+      <Logins find={find} />
     </>
   );
 }
@@ -90,6 +141,7 @@ export function UserView({ name }: { name: string }) {
           <Wait error={error} />
         )}
       </Card>
+      <Logins user={name} />
       <Card title={t.users.recent}>
         <RecentCalls by="user" of={name} empty={t.calls.noneFits} />
       </Card>

@@ -27,6 +27,7 @@ import {
   MOST_CONTACTS,
   MOST_ENTRIES,
 } from "./store.js";
+import { t } from "./texts.js";
 
 interface Settings {
   domain: string;
@@ -84,7 +85,7 @@ export class App extends Emitter<{ change: App }> {
   }
   get lineText(): string {
     if (this.loginProblem) return this.loginProblem;
-    if (this.line.state === "ready") return `Ready as ${this.user}`;
+    if (this.line.state === "ready") return t.readyAs(this.user);
     return lineText(this.line);
   }
 
@@ -245,9 +246,9 @@ export class App extends Emitter<{ change: App }> {
       active.hangUp();
     else if (active) {
       this.#escaped = Date.now();
-      this.verdict = "Press Esc once more to hang up.";
+      this.verdict = t.call.escapeAgain;
       setTimeout(() => {
-        if (this.verdict.startsWith("Press Esc")) this.verdict = "";
+        if (this.verdict === t.call.escapeAgain) this.verdict = "";
         this.changed();
       }, ESCAPE_TWICE);
       this.changed();
@@ -334,7 +335,7 @@ export class App extends Emitter<{ change: App }> {
       else await this.#playOnChosen();
     } catch (error) {
       const word = what === "microphone" ? "microphone" : "speaker";
-      this.verdict = `This ${word} cannot be used: ${(error as Error).message}`;
+      this.verdict = t.devices.unusable[word]((error as Error).message);
       this.changed();
     }
   }

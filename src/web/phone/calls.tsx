@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { App } from "./app.js";
 import { Pad } from "./dialler.js";
 import { Icon, type IconName } from "./icons.js";
+import { t } from "./texts.js";
 
 export const clock = (s: number) =>
   s < 3600
@@ -33,21 +34,21 @@ export function Avatar({ name }: { name: string }) {
 }
 
 function stateText(call: Call, blocked = false): string {
-  if (call.transferring) return "Transferring…";
+  if (call.transferring) return t.state.transferring;
   switch (call.state) {
     case "incoming":
-      return "is calling";
+      return t.state.incoming;
     case "calling":
-      return call.resumed ? "Taking the call up again…" : "Calling…";
+      return call.resumed ? t.state.resumed : t.state.calling;
     case "ringing":
-      return call.earlyMedia ? "Ringing (you hear the far end)" : "Ringing…";
+      return call.earlyMedia ? t.state.earlyMedia : t.state.ringing;
     case "ended":
-      return "Ended";
+      return t.state.ended;
     case "connected":
-      if (call.interrupted) return "Sound is interrupted; connecting again…";
-      if (call.held) return "On hold";
-      if (blocked) return "Press anything to hear them";
-      return call.heldByThem ? "They put you on hold" : "Connected";
+      if (call.interrupted) return t.state.interrupted;
+      if (call.held) return t.state.held;
+      if (blocked) return t.state.blocked;
+      return call.heldByThem ? t.state.heldByThem : t.state.connected;
   }
 }
 
@@ -59,7 +60,7 @@ function Clock({ call }: { call: Call }) {
   }, [call]);
   return (
     <>
-      <span class="visually-hidden">Duration</span>
+      <span class="visually-hidden">{t.call.duration}</span>
       <time id="clock">{clock(seconds)}</time>
     </>
   );
@@ -83,9 +84,9 @@ function Levels({ call }: { call: Call }) {
   useEffect(() => setOwn(track ? new MediaStream([track]) : null), [track]);
   return (
     <div class="levels">
-      <label for="level">They say</label>
+      <label for="level">{t.call.theySay}</label>
       <Level id="level" stream={call.stream} />
-      <label for="own-level">{call.muted ? "You are muted" : "You say"}</label>
+      <label for="own-level">{call.muted ? t.call.youAreMuted : t.call.youSay}</label>
       <Level id="own-level" stream={own} />
       <p class="soft" id="own-microphone">
         {track?.label}
@@ -94,16 +95,9 @@ function Levels({ call }: { call: Call }) {
   );
 }
 
-const MARKS: Record<Quality["mark"], string> = {
-  good: "Good sound",
-  fair: "Fair sound",
-  bad: "Bad sound",
-  none: "Silence",
-};
-
 function QualityMark({ quality }: { quality: Quality | null }) {
   const mark = quality?.mark ?? "unknown";
-  const text = quality ? MARKS[quality.mark] : "Listening…";
+  const text = quality ? t.quality[quality.mark] : t.quality.listening;
   return (
     <p id="quality" data-mark={mark} aria-live="polite">
       <span class="bars" aria-hidden="true">
@@ -150,7 +144,7 @@ function Actions({ app, call }: { app: App; call: Call }) {
     {
       id: "mute",
       icon: muted ? "muted" : "microphone",
-      text: muted ? "Unmute" : "Mute",
+      text: muted ? t.call.unmute : t.call.mute,
       act: () => call.mute(!muted),
       pressed: muted,
       hint: "M",
@@ -158,21 +152,21 @@ function Actions({ app, call }: { app: App; call: Call }) {
     {
       id: "hold",
       icon: held ? "play" : "pause",
-      text: held ? "Resume" : "Hold",
+      text: held ? t.call.resume : t.call.hold,
       act: () => (held ? app.phone?.activate(call) : call.hold(true)),
       pressed: held,
     },
     {
       id: "keys",
       icon: "keypad",
-      text: "Keypad",
+      text: t.call.keypad,
       act: () => app.toggle("keypad"),
       expanded: app.panel === "keypad",
     },
     {
       id: "hand-over",
       icon: "transfer",
-      text: "Transfer",
+      text: t.call.transfer,
       act: () => app.toggle("transfer"),
       expanded: app.panel === "transfer",
     },
@@ -181,7 +175,7 @@ function Actions({ app, call }: { app: App; call: Call }) {
     all.push({
       id: "add-call",
       icon: "add",
-      text: "Add call",
+      text: t.call.add,
       act: () => app.toggle("dialler"),
       expanded: app.panel === "dialler",
     });
@@ -190,7 +184,7 @@ function Actions({ app, call }: { app: App; call: Call }) {
       {call.state === "connected" &&
         all.map((action) => <ActionButton key={action.id} {...action} />)}
       {other && call.state !== "incoming" && (
-        <ActionButton id="join" icon="join" text="Connect both" act={() => void app.join()} />
+        <ActionButton id="join" icon="join" text={t.call.join} act={() => void app.join()} />
       )}
     </>
   );
@@ -207,7 +201,7 @@ function Transfer({ app }: { app: App }) {
         void app.transfer(input.current?.value ?? "");
       }}
     >
-      <label for="transfer-to">Transfer to</label>
+      <label for="transfer-to">{t.transfer.to}</label>
       <input
         id="transfer-to"
         ref={input}
@@ -225,9 +219,9 @@ function Transfer({ app }: { app: App }) {
         ))}
       </datalist>
       <button type="submit" class="primary">
-        Transfer the call
+        {t.transfer.submit}
       </button>
-      <p class="soft">To ask first, choose “Add call”, talk, and then “Connect both”.</p>
+      <p class="soft">{t.transfer.ask}</p>
     </form>
   );
 }
@@ -256,7 +250,7 @@ export function ActiveCall({ app, call }: { app: App; call: Call }) {
       </div>
       {call.muted && (
         <p id="muted-note" role="status">
-          <Icon name="muted" /> You are muted: they do not hear you.
+          <Icon name="muted" /> {t.call.mutedNote}
         </p>
       )}
       {call.state === "connected" && (
@@ -266,7 +260,7 @@ export function ActiveCall({ app, call }: { app: App; call: Call }) {
         </>
       )}
       {call.digits && (
-        <output id="digits" aria-label="Digits sent">
+        <output id="digits" aria-label={t.call.digits}>
           {call.digits}
         </output>
       )}
@@ -289,7 +283,7 @@ export function ActiveCall({ app, call }: { app: App; call: Call }) {
             onClick={() => app.answer(call)}
           >
             <Icon name="phone" />
-            Answer
+            {t.call.answer}
           </button>
         )}
         <button
@@ -301,7 +295,7 @@ export function ActiveCall({ app, call }: { app: App; call: Call }) {
           onClick={() => call.hangUp()}
         >
           <Icon name="phone" />
-          {incoming ? "Decline" : call.state === "connected" ? "Hang up" : "Cancel"}
+          {incoming ? t.call.decline : call.state === "connected" ? t.call.hangUp : t.call.cancel}
         </button>
       </div>
     </section>
@@ -313,7 +307,7 @@ export function OtherCall({ app, call }: { app: App; call: Call }) {
   const [title, number] = who(app, call);
   const incoming = call.state === "incoming";
   return (
-    <section class="other" aria-label={`The other line: ${title}`} data-state={call.state}>
+    <section class="other" aria-label={t.call.otherLine(title)} data-state={call.state}>
       <Avatar name={title} />
       <div>
         <b>{title}</b>
@@ -323,18 +317,18 @@ export function OtherCall({ app, call }: { app: App; call: Call }) {
       {incoming ? (
         <button type="button" class="primary" onClick={() => app.answer(call)}>
           <Icon name="phone" />
-          Hold and answer
+          {t.call.holdAndAnswer}
         </button>
       ) : (
         <button type="button" class="switch" onClick={() => app.phone?.activate(call)}>
           <Icon name="play" />
-          Switch
+          {t.call.switch}
         </button>
       )}
       <button
         type="button"
         class="danger"
-        aria-label={`${incoming ? "Decline" : "Hang up"} ${title}`}
+        aria-label={`${incoming ? t.call.decline : t.call.hangUp} ${title}`}
         onClick={() => call.hangUp()}
       >
         <Icon name="phone" />

@@ -1,6 +1,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { App } from "./app.js";
 import { Icon } from "./icons.js";
+import { t } from "./texts.js";
 
 const LETTERS: Record<string, string> = {
   "2": "ABC",
@@ -13,7 +14,6 @@ const LETTERS: Record<string, string> = {
   "9": "WXYZ",
   "0": "+",
 };
-const NAMES: Record<string, string> = { "*": "star", "#": "hash" };
 const LONG_PRESS = 600;
 
 /** The keys; `0` held down is `+` where a number is edited. */
@@ -36,12 +36,12 @@ export function Pad({ press, plus }: { press(key: string): void; plus: boolean }
     long.current = false;
   };
   return (
-    <fieldset id="pad" aria-label="Keypad">
+    <fieldset id="pad" aria-label={t.call.keypad}>
       {[..."123456789*0#"].map((key) => (
         <button
           key={key}
           type="button"
-          aria-label={NAMES[key] ?? key}
+          aria-label={t.dialler.keys[key] ?? key}
           data-key={key}
           data-letters={LETTERS[key] ?? ""}
           onPointerDown={() => down(key)}
@@ -74,7 +74,7 @@ export function Dialler({ app }: { app: App }) {
         app.call(input.current?.value ?? "");
       }}
     >
-      <label for="number">{adding ? "Call somebody else as well" : "Number"}</label>
+      <label for="number">{adding ? t.dialler.asWell : t.dialler.number}</label>
       <div class="number">
         <input
           id="number"
@@ -92,7 +92,7 @@ export function Dialler({ app }: { app: App }) {
             type="button"
             class="quiet"
             id="erase"
-            aria-label="Erase the last digit"
+            aria-label={t.dialler.erase}
             onClick={() => app.setNumber(app.number.slice(0, -1))}
           >
             <Icon name="erase" />
@@ -106,11 +106,11 @@ export function Dialler({ app }: { app: App }) {
           </option>
         ))}
       </datalist>
-      <p id="hint">{name || "A number in any form, a user, or a name of your contacts."}</p>
+      <p id="hint">{name || t.dialler.hint}</p>
       <Pad press={(key) => app.press(key)} plus />
       <button id="dial" type="submit" class="primary" disabled={!app.phone?.ready}>
         <Icon name="phone" />
-        {app.number || !app.history.length ? "Call" : "Redial"}
+        {app.number || !app.history.length ? t.dialler.call : t.dialler.redial}
       </button>
     </form>
   );

@@ -2,16 +2,8 @@ import { useRef, useState } from "preact/hooks";
 import type { App } from "./app.js";
 import { Avatar, clock, who } from "./calls.js";
 import { Icon, type IconName } from "./icons.js";
-import type { Entry, Fate } from "./store.js";
-
-const FATES: Record<Fate, string> = {
-  answered: "",
-  missed: "missed",
-  elsewhere: "answered elsewhere",
-  declined: "declined",
-  cancelled: "cancelled",
-  failed: "not reached",
-};
+import type { Entry } from "./store.js";
+import { t } from "./texts.js";
 
 function when(at: string): string {
   const date = new Date(at);
@@ -25,12 +17,13 @@ function Recent({ app, entry }: { app: App; entry: Entry }) {
   const [title, number] = who(app, entry);
   const missed = entry.fate === "missed";
   const icon: IconName = missed ? "missed" : entry.direction;
-  const how = FATES[entry.fate] || clock(entry.seconds);
+  const way = t.people.ways[missed ? "missed" : entry.direction];
+  const how = t.people.fates[entry.fate] || clock(entry.seconds);
   return (
     <li data-fate={entry.fate}>
-      <span class="way" title={missed ? "missed" : entry.direction}>
+      <span class="way" title={way}>
         <Icon name={icon} />
-        <span class="visually-hidden">{missed ? "missed" : entry.direction}</span>
+        <span class="visually-hidden">{way}</span>
       </span>
       <button type="button" class="person" onClick={() => app.call(entry.number)}>
         <b>{title}</b>
@@ -44,10 +37,7 @@ function Recent({ app, entry }: { app: App; entry: Entry }) {
 }
 
 function Recents({ app }: { app: App }) {
-  if (!app.history.length)
-    return (
-      <p class="soft">Nobody yet. What you call, and who calls you, is kept in this browser.</p>
-    );
+  if (!app.history.length) return <p class="soft">{t.people.nobody}</p>;
   return (
     <>
       <ul id="recents">
@@ -56,7 +46,7 @@ function Recents({ app }: { app: App }) {
         ))}
       </ul>
       <button type="button" class="quiet" onClick={() => app.clearHistory()}>
-        Forget all
+        {t.people.forget}
       </button>
     </>
   );
@@ -76,16 +66,22 @@ function NewContact({ app }: { app: App }) {
         name.current?.focus();
       }}
     >
-      <input ref={name} aria-label="Name" placeholder="Name" autocomplete="off" required />
+      <input
+        ref={name}
+        aria-label={t.people.name}
+        placeholder={t.people.name}
+        autocomplete="off"
+        required
+      />
       <input
         ref={number}
-        aria-label="Number of the contact"
-        placeholder={last || "Number"}
+        aria-label={t.people.numberOf}
+        placeholder={last || t.people.number}
         inputMode="tel"
         autocomplete="off"
         required
       />
-      <button type="submit">Keep</button>
+      <button type="submit">{t.people.keep}</button>
     </form>
   );
 }
@@ -104,7 +100,7 @@ function Contacts({ app }: { app: App }) {
             <button
               type="button"
               class="quiet"
-              aria-label={`Remove ${contact.name}`}
+              aria-label={t.people.remove(contact.name)}
               onClick={() => app.dropContact(contact)}
             >
               <Icon name="trash" />
@@ -122,13 +118,14 @@ export function Lists({ app }: { app: App }) {
   const [tab, setTab] = useState<"recents" | "contacts">("recents");
   const missed = app.history.filter((entry) => entry.fate === "missed").length;
   return (
-    <section class="lists" aria-label="People">
-      <fieldset class="tabs" aria-label="Which people">
+    <section class="lists" aria-label={t.people.title}>
+      <fieldset class="tabs" aria-label={t.people.which}>
         <button type="button" aria-pressed={tab === "recents"} onClick={() => setTab("recents")}>
-          Recents{missed > 0 && <span class="count">{missed} missed</span>}
+          {t.people.recents}
+          {missed > 0 && <span class="count">{t.people.missed(missed)}</span>}
         </button>
         <button type="button" aria-pressed={tab === "contacts"} onClick={() => setTab("contacts")}>
-          Contacts
+          {t.people.contacts}
         </button>
       </fieldset>
       {tab === "recents" ? <Recents app={app} /> : <Contacts app={app} />}

@@ -4,6 +4,7 @@ import { App } from "./app.js";
 import { listenToKeys } from "./keys.js";
 import { notify } from "./notify.js";
 import { Page } from "./page.js";
+import { t } from "./texts.js";
 
 const $ = (id: string) => document.getElementById(id) as HTMLElement;
 const app = new App($("remote") as HTMLAudioElement);
@@ -48,5 +49,6 @@ Object.assign(globalThis, {
   },
 });
 
+$("view-phone").lang = t.language;
 render(<Page app={app} />, $("phone-root"));
 void app.begin();

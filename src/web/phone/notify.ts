@@ -3,6 +3,7 @@
 import type { Call } from "@webtrunk/phone";
 import type { App } from "./app.js";
 import { clock, who } from "./calls.js";
+import { t } from "./texts.js";
 
 const TITLE = document.title;
 
@@ -25,11 +26,11 @@ async function show(call: Call, name: string): Promise<void> {
     requireInteraction: true,
     data: { call: call.id },
     actions: [
-      { action: "answer", title: "Answer" },
-      { action: "decline", title: "Decline" },
+      { action: "answer", title: t.call.answer },
+      { action: "decline", title: t.call.decline },
     ],
   };
-  await registration.showNotification(`${name} is calling`, options);
+  await registration.showNotification(t.title.incoming(name), options);
 }
 
 async function withdraw(call: Call): Promise<void> {
@@ -39,11 +40,13 @@ async function withdraw(call: Call): Promise<void> {
 
 function title(app: App): string {
   const incoming = app.calls.find((call) => call.state === "incoming");
-  if (incoming) return `☎ ${who(app, incoming)[0]} is calling`;
+  if (incoming) return `☎ ${t.title.incoming(who(app, incoming)[0])}`;
   const { active } = app;
   if (!active) return TITLE;
-  const muted = active.muted ? "muted, " : "";
-  const how = active.connectedAt ? muted + clock(active.seconds) : active.state;
+  const muted = active.muted ? t.title.muted : "";
+  const how = active.connectedAt
+    ? muted + clock(active.seconds)
+    : (t.title.states[active.state] ?? active.state);
   return `${who(app, active)[0]} (${how})`;
 }
 

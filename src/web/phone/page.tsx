@@ -9,15 +9,7 @@ import { Lists } from "./lists.js";
 import { askToNotify, mayNotify } from "./notify.js";
 import { Settings } from "./settings.js";
 import { keep, kept } from "./store.js";
-
-const NUMBERS = [
-  ["9196", "hear yourself"],
-  ["9195", "hear yourself 5 s later"],
-  ["9197", "1 kHz tone"],
-  ["9198", "a tune"],
-  ["9101", "ring the other open page"],
-  ["+12065550123", "out over a SIP trunk and back"],
-];
+import { t } from "./texts.js";
 
 function LogIn({ app }: { app: App }) {
   const user = useRef<HTMLInputElement>(null);
@@ -36,10 +28,10 @@ function LogIn({ app }: { app: App }) {
         );
       }}
     >
-      <h2>Log in</h2>
-      <label for="user">User</label>
+      <h2>{t.logIn.title}</h2>
+      <label for="user">{t.logIn.user}</label>
       <input id="user" ref={user} autocomplete="username" required />
-      <label for="password">Password</label>
+      <label for="password">{t.logIn.password}</label>
       <input
         id="password"
         ref={password}
@@ -48,7 +40,7 @@ function LogIn({ app }: { app: App }) {
         required
       />
       <label class="tick">
-        <input id="stay" ref={stay} type="checkbox" defaultChecked /> Stay logged in on this device
+        <input id="stay" ref={stay} type="checkbox" defaultChecked /> {t.logIn.stay}
       </label>
       {app.loginProblem && (
         <p role="alert" class="problem">
@@ -56,7 +48,7 @@ function LogIn({ app }: { app: App }) {
         </p>
       )}
       <button type="submit" class="primary">
-        Log in
+        {t.logIn.submit}
       </button>
     </form>
   );
@@ -89,20 +81,16 @@ function Notes({ app }: { app: App }) {
           {microphoneText(app.microphone)}
         </Note>
       )}
-      {!touched && app.phone?.ready && (
-        <Note id="silent-note">
-          Click anywhere once: until then the browser lets no ring be heard.
-        </Note>
-      )}
+      {!touched && app.phone?.ready && <Note id="silent-note">{t.notes.touch}</Note>}
       {touched && !hidden && mayNotify() === "default" && !app.settings?.login && (
         <Note id="notify-note">
-          Be told of calls while another window is in front?{" "}
+          {t.notes.notify}{" "}
           <button
             type="button"
             class="link"
             onClick={() => void askToNotify().then(() => hide(true))}
           >
-            Turn on
+            {t.notes.turnOn}
           </button>{" "}
           <button
             type="button"
@@ -112,7 +100,7 @@ function Notes({ app }: { app: App }) {
               hide(true);
             }}
           >
-            Not now
+            {t.notes.notNow}
           </button>
         </Note>
       )}
@@ -123,9 +111,12 @@ function Notes({ app }: { app: App }) {
 function Try({ app }: { app: App }) {
   return (
     <section id="try" aria-labelledby="try-title">
-      <h2 id="try-title">Try</h2>
+      <h2 id="try-title">{t.demo.title}</h2>
+      <p class="soft" id="demo-note">
+        {t.demo.note}
+      </p>
       <ul id="numbers">
-        {NUMBERS.map(([number, what]) => (
+        {t.demo.numbers.map(([number, what]) => (
           <li key={number}>
             <button type="button" disabled={!app.phone?.ready} onClick={() => app.call(number)}>
               {number}
@@ -148,7 +139,7 @@ export function Page({ app }: { app: App }) {
   return (
     <section id="phone" aria-labelledby="phone-title">
       <h2 id="phone-title" class="visually-hidden">
-        Phone
+        {t.phone}
       </h2>
       <div class="main">
         <Notes app={app} />

@@ -2,6 +2,7 @@ import { canChooseSpeaker, type Device, type Finding } from "@webtrunk/phone";
 import type { App } from "./app.js";
 import { Icon } from "./icons.js";
 import type { Choice } from "./store.js";
+import { t } from "./texts.js";
 
 interface Choosing {
   app: App;
@@ -21,7 +22,7 @@ function Chooser({ app, what, id, label, devices }: Choosing) {
         value={devices.some((device) => device.id === chosen) ? chosen : ""}
         onChange={(event) => void app.choose(what, event.currentTarget.value)}
       >
-        <option value="">As the system says</option>
+        <option value="">{t.devices.system}</option>
         {devices.map((device) => (
           <option key={device.id} value={device.id}>
             {device.name}
@@ -50,18 +51,30 @@ export function Settings({ app }: { app: App }) {
         if (event.currentTarget.open) void app.lookAround();
       }}
     >
-      <summary>Devices and line check</summary>
+      <summary>{t.devices.title}</summary>
       <Chooser
         app={app}
         what="microphone"
         id="microphone"
-        label="Microphone"
+        label={t.devices.microphone}
         devices={microphones}
       />
       {canChooseSpeaker() && (
         <>
-          <Chooser app={app} what="speaker" id="speaker" label="Loudspeaker" devices={speakers} />
-          <Chooser app={app} what="ring" id="ring-device" label="Ring on" devices={speakers} />
+          <Chooser
+            app={app}
+            what="speaker"
+            id="speaker"
+            label={t.devices.speaker}
+            devices={speakers}
+          />
+          <Chooser
+            app={app}
+            what="ring"
+            id="ring-device"
+            label={t.devices.ring}
+            devices={speakers}
+          />
         </>
       )}
       <div class="row">
@@ -75,7 +88,7 @@ export function Settings({ app }: { app: App }) {
           }}
         >
           <Icon name="bell" />
-          Ring once
+          {t.devices.ringOnce}
         </button>
         <button
           id="check"
@@ -83,7 +96,7 @@ export function Settings({ app }: { app: App }) {
           disabled={app.checking || app.calls.length > 0}
           onClick={() => void app.check()}
         >
-          Check my line
+          {t.devices.check}
         </button>
       </div>
       <ul id="report" aria-live="polite">
@@ -93,7 +106,7 @@ export function Settings({ app }: { app: App }) {
       </ul>
       {!app.settings?.login && (
         <button id="log-out" type="button" onClick={() => app.logOut()}>
-          Log out {app.user}
+          {t.devices.logOut(app.user)}
         </button>
       )}
     </details>

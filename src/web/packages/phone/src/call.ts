@@ -2,6 +2,7 @@ import type { EndEvent, IncomingEvent, OutgoingEvent, RTCSession } from "jssip/l
 import { Emitter } from "./emitter.js";
 import { type Counters, count, judge, type Quality } from "./quality.js";
 import { isPassing, type KeptCall } from "./resume.js";
+import { texts } from "./texts.js";
 import {
   type MicrophoneProblem,
   microphoneProblem,
@@ -203,8 +204,8 @@ export class Call extends Emitter<CallEvents> {
       };
       const gone = this.on("ended", () => over(true, ""));
       const eventHandlers = {
-        requestFailed: () => over(false, "The transfer was refused; the call continues."),
-        failed: () => over(false, `${name} could not be reached; the call continues.`),
+        requestFailed: () => over(false, texts().transfer.refused),
+        failed: () => over(false, texts().transfer.unreachable(name)),
         accepted: () => over(true, ""),
       };
       this.session.refer(target, { eventHandlers, ...(replaces && { replaces }) });
@@ -290,7 +291,7 @@ export class Call extends Emitter<CallEvents> {
     const cancelled = event.cause === "Canceled" || event.cause === "Terminated";
     let text = "";
     if (this.#microphone) text = microphoneText(this.#microphone);
-    else if (failed && this.resumed) text = "The call ended while the page was reloaded.";
+    else if (failed && this.resumed) text = texts().endedWhileReloading;
     else if (failed && !cancelled && !(ours && this.direction === "incoming"))
       text = [statusText(code, event.cause), said && `(${said})`].filter(Boolean).join(" ");
     else if (!ours && !cancelled) text = said || statusText(code, event.cause);

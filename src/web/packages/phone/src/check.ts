@@ -2,6 +2,7 @@
 import { listDevices } from "./devices.js";
 import type { Phone } from "./phone.js";
 import { roundTripOf } from "./quality.js";
+import { texts } from "./texts.js";
 import { microphoneProblem, microphoneText } from "./words.js";
 
 export interface Finding {
@@ -35,8 +36,8 @@ export async function checkMicrophone(constraints: MediaStreamConstraints): Prom
   await listDevices();
   const dbfs = Math.round(20 * Math.log10(peak));
   return peak > 0.001
-    ? { good: true, text: `The microphone hears something (${dbfs} dBFS at its peak).` }
-    : { good: false, text: "The microphone is silent: is it muted, or is it another one?" };
+    ? { good: true, text: texts().check.heard(dbfs) }
+    : { good: false, text: texts().check.silent };
 }
 
 /** Whether a SIP connection to the gateway opens from here; fulfilled within five seconds. */
@@ -48,25 +49,23 @@ export function checkGateway(server: string): Promise<Finding> {
       socket.close();
       done({ good, text });
     };
-    const timer = setTimeout(() => over(false, "The gateway did not answer in 5 s."), 5000);
-    socket.onopen = () => over(true, "The gateway answers.");
-    socket.onerror = () =>
-      over(false, "The gateway cannot be reached, or this page's origin is not in web.origins.");
+    const timer = setTimeout(() => over(false, texts().check.noAnswer), 5000);
+    socket.onopen = () => over(true, texts().check.answers);
+    socket.onerror = () => over(false, texts().check.unreachable);
   });
 }
 
 /** Calls a number that echoes, and judges what comes back. */
 async function* checkCall(phone: Phone, echo: string): AsyncGenerator<Finding> {
+  const { check: say } = texts();
   const call = phone.call(echo);
   const end = Date.now() + 10_000;
   const answered = () => call.state === "connected";
   while (call.state !== "ended" && !answered() && Date.now() < end) await pause(100);
   if (!answered()) {
     call.hangUp();
-    yield {
-      good: false,
-      text: `The test call to ${echo} failed: ${call.end?.text ?? "no answer"}`,
-    };
+    const why = call.end?.text ?? say.callUnanswered;
+    yield { good: false, text: say.callFailed(echo, why) };
     return;
   }
   await pause(4000);
@@ -76,23 +75,18 @@ async function* checkCall(phone: Phone, echo: string): AsyncGenerator<Finding> {
   call.hangUp();
   while (call.state !== "ended") await pause(50);
   if (!packetsReceived) {
-    const why = "UDP to the gateway is blocked on the way.";
-    yield { good: false, text: `The call was answered, but no sound arrived: ${why}` };
+    yield { good: false, text: say.noSound };
     return;
   }
-  const heard = `Sound arrives in both directions: ${packetsReceived} packets in four seconds.`;
-  yield { good: true, text: heard };
+  yield { good: true, text: say.sound(packetsReceived) };
   const loss = (100 * packetsLost) / (packetsLost + packetsReceived);
-  const lossy = loss < 3 ? "." : ": the network is bad; a cable helps.";
-  yield { good: loss < 3, text: `${loss.toFixed(1)} % were lost${lossy}` };
+  yield { good: loss < 3, text: say.loss(loss.toFixed(1), loss < 3) };
   const steady = jitter < 0.03;
-  const uneven = steady ? "." : ": too much for a good call; a cable helps.";
-  yield { good: steady, text: `Jitter is ${Math.round(1000 * jitter)} ms${uneven}` };
+  yield { good: steady, text: say.jitter(Math.round(1000 * jitter), steady) };
   const trip = roundTripOf(stats);
   if (trip === undefined) return;
-  const far = trip < 0.2 ? "." : ": people will interrupt each other.";
-  const ms = Math.round(1000 * trip);
-  yield { good: trip < 0.2, text: `The gateway is ${ms} ms away, there and back${far}` };
+  const near = trip < 0.2;
+  yield { good: near, text: say.trip(Math.round(1000 * trip), near) };
 }
 
 /** Checks registration, microphone, and sound both ways by a call to `echo`. */
@@ -100,7 +94,7 @@ export async function* checkLine(phone: Phone, echo = "9196"): AsyncGenerator<Fi
   const ready = phone.ready;
   yield {
     good: ready,
-    text: ready ? "You are registered." : "There is no connection to the gateway.",
+    text: ready ? texts().check.registered : texts().check.notRegistered,
   };
   const microphone = await checkMicrophone(phone.callOptions.mediaConstraints);
   yield microphone;

@@ -1,3 +1,5 @@
+import { texts } from "./texts.js";
+
 /** A microphone or a loudspeaker, by the name the system gives it. */
 export interface Device {
   id: string;
@@ -16,7 +18,10 @@ export async function listDevices(): Promise<Devices> {
     all
       .filter((device) => device.kind === kind && device.deviceId)
       .map((device, n) => ({ id: device.deviceId, name: device.label || `${word} ${n + 1}` }));
-  return { microphones: of("audioinput", "Microphone"), speakers: of("audiooutput", "Speaker") };
+  return {
+    microphones: of("audioinput", texts().devices.microphone),
+    speakers: of("audiooutput", texts().devices.speaker),
+  };
 }
 
 /** Whether this browser can play on a device that is chosen. */

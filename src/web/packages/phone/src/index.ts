@@ -30,4 +30,5 @@ export {
   resumedCall,
 } from "./resume.js";
 export { Ringer, type Tone } from "./ringer.js";
+export { english, speak, type Texts } from "./texts.js";
 export { type MicrophoneProblem, microphoneText, statusText } from "./words.js";

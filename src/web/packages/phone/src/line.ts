@@ -1,3 +1,5 @@
+import { texts } from "./texts.js";
+
 /** Whether the phone can be used, and why not. */
 export type Line =
   | { state: "stopped" }
@@ -14,23 +16,24 @@ export type Line =
 
 /** The sentence for a person. */
 export function lineText(line: Line): string {
+  const { line: say } = texts();
   switch (line.state) {
     case "stopped":
-      return "Not logged in";
+      return say.stopped;
     case "connecting":
-      return "Connecting…";
+      return say.connecting;
     case "ready":
-      return "Ready";
+      return say.ready;
     case "unreachable":
-      return "The gateway does not answer; trying again";
+      return say.unreachable;
     case "no-network":
-      return "This device is offline; the phone comes back with the network";
+      return say.noNetwork;
     case "wrong-password":
-      return "Wrong user or password";
+      return say.wrongPassword;
     case "locked-out":
-      return `Too many wrong passwords from this network: locked out until ${line.until.toLocaleTimeString()}`;
+      return say.lockedOut(line.until);
     case "refused":
-      return `Not registered: ${line.reason}`;
+      return say.refused(line.reason);
   }
 }
 

@@ -7,6 +7,7 @@ import { dialled } from "./number.js";
 import { instanceId, resumable, resume, resumedCall } from "./resume.js";
 import { Ringer } from "./ringer.js";
 import { WatchedSocket } from "./socket.js";
+import { texts } from "./texts.js";
 
 export interface PhoneOptions {
   /** `wss://calls.example.com/sip` */
@@ -167,10 +168,9 @@ export class Phone extends Emitter<PhoneEvents> {
   /** Calls a number in any form, or a user; a call that goes on is put on hold. */
   call(target: string): Call {
     const number = dialled(target);
-    if (!number) throw new Error("there is no number to call");
-    if (this.calls.length >= this.#lines()) throw new Error("all lines are in use");
-    if (!globalThis.isSecureContext)
-      throw new Error("this page may not use the microphone: it needs https, or http://localhost");
+    if (!number) throw new Error(texts().noNumber);
+    if (this.calls.length >= this.#lines()) throw new Error(texts().noLine);
+    if (!globalThis.isSecureContext) throw new Error(texts().microphone.insecure);
     this.ua.call(number, { ...this.callOptions, eventHandlers: {} });
     return this.calls[this.calls.length - 1];
   }

@@ -1,5 +1,7 @@
 // How a call sounds, judged from what the browser counts, every two seconds.
 
+import { texts } from "./texts.js";
+
 export type Mark = "good" | "fair" | "bad" | "none";
 
 /** How a call sounds at the moment, and why it does not sound better. */
@@ -55,26 +57,20 @@ export async function count(connection: RTCPeerConnection): Promise<Counters> {
   return found;
 }
 
-const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
-
 /** Judges what happened between two counts. */
 export function judge(before: Counters, now: Counters): Quality {
+  const { quality: say } = texts();
   const received = now.received - before.received;
   const lost = Math.max(0, now.lost - before.lost);
   const lossIn = received + lost > 0 ? lost / (received + lost) : 0;
   const { jitter, lossOut, roundTrip } = now;
   const figures = { lossIn, lossOut, jitter, roundTrip };
-  if (received === 0) return { mark: "none", reason: "No sound arrives from them.", ...figures };
+  if (received === 0) return { mark: "none", reason: say.none, ...figures };
   const worse: [number, number, number, string][] = [
-    [lossIn, 0.015, 0.05, `${percent(lossIn)} of what you hear is lost on the way.`],
-    [lossOut, 0.015, 0.05, `${percent(lossOut)} of what you say is lost on the way.`],
-    [jitter, 30, 60, `Sound arrives unevenly (jitter ${Math.round(jitter)} ms).`],
-    [
-      roundTrip ?? 0,
-      250,
-      400,
-      `The way is long (${Math.round(roundTrip ?? 0)} ms there and back).`,
-    ],
+    [lossIn, 0.015, 0.05, say.lossIn(lossIn)],
+    [lossOut, 0.015, 0.05, say.lossOut(lossOut)],
+    [jitter, 30, 60, say.jitter(Math.round(jitter))],
+    [roundTrip ?? 0, 250, 400, say.far(Math.round(roundTrip ?? 0))],
   ];
   const at = (limit: 1 | 2) => worse.find((row) => row[0] >= row[limit]);
   const found = at(2) ?? at(1);

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# dist.sh: everything of a release, into target/package, from a clean tree: for x86-64 (musl) and arm64 a static binary
+# with its manual pages and completions as an archive, .deb, .rpm and OCI image; packages for npm, the Helm chart, the
+# Homebrew formula, a bill of materials, and the sums of all.
+#   DIST_TARGETS   which of the two; both where it is not set
+#   DIST_BINARY    a binary that is there, for this machine alone, instead of building
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../.." && pwd)
+cd "$root"
+if [ -z "${DIST_BINARY:-}" ] && [ -n "$(git status --porcelain)" ]; then
+  echo "the tree is not clean: commit first, so that it is known what a release is made of" >&2
+  git status --short >&2
+  exit 1
+fi
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
+out=${DIST_OUT:-$root/target/package}
+mkdir -p "$out"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+# The manual and the completions are the same everywhere, and a binary of this machine writes them.
+native=${DIST_BINARY:-}
+targets=${DIST_TARGETS:-x86_64-unknown-linux-musl aarch64-unknown-linux-gnu}
+[ -z "${DIST_BINARY:-}" ] || targets=$(rustc -vV | sed -n 's/^host: //p')
+made=()
+for target in $targets; do
+  binary=${DIST_BINARY:-}
+  if [ -z "$binary" ]; then
+    interop/package/static.sh "$target"
+    binary=$root/target/package/$target/webtrunk
+  fi
+  case $target in
+    x86_64-*) arch=x86_64 deb=amd64 ;;
+    aarch64-*) arch=aarch64 deb=arm64 ;;
+  esac
+  [ -n "$native" ] || native=$binary
+  name=webtrunk-$version-linux-$arch
+  mkdir -p "$work/$name/completions"
+  install -m755 "$binary" "$work/$name/webtrunk"
+  "$native" man --dir "$work/$name/man"
+  for shell in bash zsh fish; do "$native" completions $shell > "$work/$name/completions/webtrunk.$shell"; done
+  cp LICENSE-MIT LICENSE-APACHE README.md interop/package/webtrunk.toml "$work/$name/"
+  cp -r interop/systemd "$work/$name/"
+  # The same files have the same archive, whenever it is made.
+  tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct)" -cf - "$name" |
+    gzip "-${PACKED_LIGHTLY:-9}n" > "$out/$name.tar.gz"
+  KEEP_SYMBOLS=1 NATIVE=$native interop/package/deb.sh "$binary" "$out" "$deb" > /dev/null
+  interop/package/rpm.sh "$out/webtrunk_${version}_$deb.deb" "$out"
+  interop/package/image.sh "$binary" "$out/$name.oci.tar" "$deb"
+  made+=("$name.tar.gz" "webtrunk_${version}_$deb.deb" "webtrunk-$version.$arch.rpm" "$name.oci.tar")
+done
+tar -C interop/helm --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct)" -czf "$out/webtrunk-chart-$version.tgz" webtrunk
+made+=("webtrunk-chart-$version.tgz")
+if [ -z "${DIST_BINARY:-}" ]; then
+  make packages
+  cp target/packages/*.tgz "$out/"
+  made+=($(cd target/packages && ls ./*.tgz))
+  interop/deny.sh sbom
+  made+=(webtrunk.cdx.json)
+fi
+interop/package/formula.sh "$out" > "$out/webtrunk.rb"
+made+=(webtrunk.rb)
+(cd "$out" && sha256sum "${made[@]#./}" > SHA256SUMS && sha256sum --check --quiet SHA256SUMS)
+echo "a release of $version, in $out:"
+cat "$out/SHA256SUMS"
