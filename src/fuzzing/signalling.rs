@@ -178,7 +178,8 @@ pub(super) fn uri(bytes: &[u8]) {
     black_box((uri.number(), uri.ip(), uri.same_address(&uri)));
     let user = uri.user_unescaped();
     let written = format!("sip:{}@h", crate::sip::uri::escape_user(&user));
-    if !user.is_empty() {
+    // Escapes are three times as long as what they stand for.
+    if !user.is_empty() && written.len() <= crate::sip::uri::MAX_URI {
         let back = Uri::parse(&written).expect("what we escape can be read");
         assert_eq!(back.user_unescaped(), user);
     }
