@@ -35,4 +35,6 @@ cargo fmt --check
 "$ruff" format --check --config "$lint/ruff.toml" "${python[@]}"
 "$ruff" check --config "$lint/ruff.toml" "${python[@]}"
 cargo clippy --all-targets --locked -- -D warnings
+# What only the fuzz targets are built with, which the tests' own code could hide.
+cargo rustc --lib --profile check --locked --quiet -- --cfg fuzzing
 echo "formatted and linted"

@@ -24,6 +24,7 @@ if [ "$1" = test ]; then
   have ip || missing+=(iproute2)
   have nginx || missing+=(nginx)
   have haproxy || missing+=(haproxy)
+  have keepalived || missing+=(keepalived)
   have caddy || missing+=(caddy)
   have redis-server || missing+=(redis-server)
   have pebble || missing+=(pebble)

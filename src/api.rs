@@ -5,6 +5,7 @@
 //! returns. Errors are RFC 9457 problems with the code and the fix of the registry.
 
 pub(crate) mod access;
+pub(crate) mod across;
 pub(crate) mod calls;
 pub(crate) mod events;
 pub(crate) mod guesses;
@@ -27,6 +28,7 @@ pub(crate) mod view;
 use crate::errors::Code;
 use crate::gateway::Gateway;
 use crate::transport::certificate::Certificates;
+use crate::transport::nodes::NodeTls;
 use crate::transport::{Arrival, Inbox, Work, WorkTurn};
 use crate::worker::ports::PortRange;
 use axum::Router;
@@ -62,6 +64,8 @@ pub(crate) struct ApiState {
     /// The trunk side's ports.
     pub ports: Arc<PortRange>,
     pub(crate) certificates: Certificates,
+    /// What proves this gateway to the other nodes of its cluster.
+    pub(crate) nodes: Option<NodeTls>,
 }
 
 /// A refusal of the API.
@@ -172,6 +176,7 @@ pub(crate) fn router(api: ApiState) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods")
         })
+        .layer(axum::middleware::from_fn_with_state(api.clone(), across::answer))
         .layer(axum::middleware::from_fn_with_state(api.clone(), access::guard));
     Router::new().nest("/api/v1", v1).with_state(api)
 }

@@ -49,6 +49,7 @@ mod takeover;
 mod testing;
 mod texts;
 pub(crate) mod third_party;
+pub(crate) mod tombstone;
 mod transfer;
 pub(crate) mod transfer_state;
 mod uac;

@@ -8,14 +8,16 @@
 pub(crate) mod keys;
 pub mod lease;
 pub(crate) mod location;
+pub(crate) mod shares;
 pub mod store;
 pub(crate) mod token;
 
 use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
 use keys::ClusterKeys;
-use lease::{Lease, LeaseEvent, Member, NodeLoad};
+use lease::{Census, Lease, LeaseEvent, Member};
 use location::Location;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use store::{FoundPointers, StoreAnswer, StoreCommand};
@@ -39,6 +41,25 @@ pub struct Cluster {
     location: Location,
     next: u64,
     mark: String,
+}
+
+/// What the calls of a trunk are counted by in the store.
+pub(crate) fn calls_of(trunk: &str) -> String {
+    format!("calls {trunk}")
+}
+
+/// What the registration with a trunk is called there.
+pub(crate) fn registration_of(trunk: &str) -> String {
+    format!("registration {trunk}")
+}
+
+/// Whom a temporary GRUU names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct TemporaryGruu {
+    pub user: String,
+    pub instance: String,
+    /// Of the Call-ID the phone registered by: another one ends it (RFC 5627 §5.4).
+    pub registered: u64,
 }
 
 /// What [`Cluster::turn`] leaves to its user.
@@ -85,15 +106,20 @@ impl Cluster {
         self.location.touch(user);
     }
 
+    /// Whether the lease is renewed in a turn at `now`.
+    pub(crate) fn renews(&self, now: Instant) -> bool {
+        self.lease.renews(now)
+    }
+
     /// Does what is due.
     pub(crate) fn turn(
         &mut self,
         at: Moment,
-        load: impl FnOnce() -> NodeLoad,
+        census: impl FnOnce() -> Census,
         registrar: &Registrar,
     ) -> ClusterWork {
         let mut work = ClusterWork::default();
-        self.lease.turn(at, &mut self.next, &self.keys, load, &mut work);
+        self.lease.turn(at, &mut self.next, &self.keys, census, &mut work);
         self.location.expire(at.now);
         if self.lease.take_resync() {
             self.location.write_all_again();
@@ -161,6 +187,49 @@ impl Cluster {
         self.lease.epoch()
     }
 
+    /// Whether one more call may begin by a trunk that has `used` here and may have `limit` at all
+    /// nodes together.
+    pub(crate) fn has_room(&self, now: Instant, trunk: &str, limit: usize, used: usize) -> bool {
+        self.lease.has_room(now, &calls_of(trunk), limit as u64, used as u64)
+    }
+
+    /// What a node gets of `limit` a second.
+    pub(crate) fn part(&self, limit: u32) -> u32 {
+        limit.div_ceil(self.lease.members().count().max(1) as u32)
+    }
+
+    /// Whether this node is the one that registers with `trunk`.
+    pub(crate) fn registers(&self, trunk: &str) -> bool {
+        self.lease.holds(&registration_of(trunk))
+    }
+
+    /// The other node that registers with `trunk`.
+    pub(crate) fn registers_instead(&self, trunk: &str) -> Option<&str> {
+        let does = |m: &&Member| m.registers.iter().any(|name| name == trunk);
+        self.lease.members().skip(1).find(does).map(|m| m.node.as_str())
+    }
+
+    /// Calls of a user at the other nodes, where it has more than one.
+    pub(crate) fn calls_elsewhere(&self, now: Instant, user: &str) -> usize {
+        if self.cannot_ask(now).is_some() { 0 } else { self.lease.calls_elsewhere(user) }
+    }
+
+    /// Where the other nodes are that live.
+    pub(crate) fn others(&self) -> impl Iterator<Item = SocketAddr> {
+        let own = self.lease.advertise();
+        self.lease.members().map(|member| member.advertise).filter(move |at| *at != own)
+    }
+
+    /// The user part of a temporary GRUU that every node can read, and nobody else.
+    pub(crate) fn temporary_gruu(&self, names: &TemporaryGruu, chance: [u8; 12]) -> Option<String> {
+        self.keys.conceal(&postcard::to_allocvec(names).ok()?, chance)
+    }
+
+    /// What such a user part names, if it is of this cluster.
+    pub(crate) fn open_temporary_gruu(&self, text: &str) -> Option<TemporaryGruu> {
+        postcard::from_bytes(&self.keys.reveal(text)?).ok()
+    }
+
     /// The nodes as they were last seen, this one included.
     pub fn members(&self) -> impl Iterator<Item = &Member> {
         self.lease.members()
@@ -185,6 +254,17 @@ impl Cluster {
     pub fn waiting(&self) -> usize {
         self.location.waiting()
     }
+}
+
+/// What the fuzzer has of the store: nothing that is not signed is believed, and nothing that is
+/// signed does harm, whichever version wrote it.
+#[cfg(any(fuzzing, test))]
+pub(crate) fn read_foreign(text: &str) {
+    let keys = ClusterKeys::new("the key of a cluster, for fuzzing only");
+    assert!(lease::read(&keys, "b", text).is_err() && token::open(&keys, text).is_none());
+    assert!(keys.reveal(text).is_none());
+    let _ = lease::read_signed(&keys, text);
+    location::read_signed(&keys, text);
 }
 
 #[cfg(test)]
@@ -246,13 +326,14 @@ mod tests {
         leases: Vec<(String, String)>,
     ) -> String {
         let at = Moment { now, unix: UNIX };
-        let work = cluster.turn(at, NodeLoad::default, registrar);
+        let work = cluster.turn(at, Census::default, registrar);
         let beat = work.commands.into_iter().find_map(|command| match command {
             StoreCommand::Beat { id, value, .. } => Some((id, value)),
             StoreCommand::Write { .. } => None,
         });
         let (id, value) = beat.expect("it is due");
-        let answer = BeatAnswer { held, leases, millis: UNIX * 1_000, connection: 1 };
+        let answer =
+            BeatAnswer { held, leases, millis: UNIX * 1_000, connection: 1, grants: Vec::new() };
         cluster.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
         value
     }
@@ -262,7 +343,7 @@ mod tests {
         now: Instant,
         registrar: &Registrar,
     ) -> Vec<(u64, Vec<PointerWrite>)> {
-        let work = cluster.turn(Moment { now, unix: UNIX }, NodeLoad::default, registrar);
+        let work = cluster.turn(Moment { now, unix: UNIX }, Census::default, registrar);
         let writes = work.commands.into_iter().filter_map(|command| match command {
             StoreCommand::Write { id, writes } => Some((id, writes)),
             StoreCommand::Beat { .. } => None,
@@ -310,6 +391,63 @@ mod tests {
         assert!(writes(&mut cluster, later, &registrar).is_empty());
         cluster.answered(at, StoreAnswer::Written { id: second, answer: Ok(()) });
         assert_eq!(cluster.waiting(), 0);
+    }
+
+    #[test]
+    fn what_a_node_tells_of_busy_users_is_bounded() {
+        let (now, registrar) = (Instant::now(), Registrar::default());
+        let busy: Vec<(u64, u32)> =
+            (0..400).map(|n| (token::short(Some(&format!("u{n}"))), 2)).collect();
+        let newer = include_str!("../tests/fuzz/seeds/store/newer");
+        let busy = serde_json::to_string(&busy).expect("JSON");
+        let text = newer.replacen('{', &format!("{{\"busy\":{busy},"), 1);
+        let lease = format!("{:016x}{}", 7, ClusterKeys::new(KEY).seal("node b", &text));
+        assert!(lease.len() < store::MAX_VALUE, "all of it is read");
+        let (mut here, mine) = joined(now, "a", 1, &registrar);
+        let second = Duration::from_secs(1);
+        beat(&mut here, now + second, &registrar, Some(mine), vec![("b".into(), lease)]);
+        let calls = |n: usize| here.calls_elsewhere(now + second, &format!("u{n}"));
+        assert_eq!((calls(0), calls(lease::MAX_BUSY - 1), calls(lease::MAX_BUSY)), (2, 2, 0));
+    }
+
+    #[test]
+    fn what_a_newer_version_wrote_is_read_as_far_as_it_is_known_and_left_where_it_is_not() {
+        let newer = include_str!("../tests/fuzz/seeds/store/newer");
+        let keys = ClusterKeys::new(KEY);
+        let (now, mut registrar) = (Instant::now(), Registrar::default());
+        let lease = |text: &str| format!("{:016x}{}", 7, keys.seal("node b", text));
+        let (mut here, mine) = joined(now, "a", 1, &registrar);
+        let second = Duration::from_secs(1);
+        let known = vec![("b".to_owned(), lease(newer))];
+        let mine = beat(&mut here, now + second, &registrar, Some(mine), known);
+        let other = here.members().find(|m| m.node == "b").expect("its lease is read");
+        assert_eq!(other.version, "9.0.0");
+        // Of a version after that nothing is understood: it is no node for this one, and no stranger.
+        let at = Moment { now: now + 2 * second, unix: UNIX };
+        let work = here.turn(at, Census::default, &registrar);
+        let id = work.commands.iter().find_map(|c| match c {
+            StoreCommand::Beat { id, .. } => Some(*id),
+            StoreCommand::Write { .. } => None,
+        });
+        let answer = BeatAnswer {
+            held: Some(mine),
+            leases: vec![("b".to_owned(), lease("{\"format\":2}"))],
+            millis: UNIX * 1_000,
+            connection: 1,
+            grants: Vec::new(),
+        };
+        let id = id.expect("it is due");
+        let told = here.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
+        assert_eq!(told, [LeaseEvent::NodeDown { node: "b".into() }]);
+        // What a user has there is left as it is: a node writes its own field and no other.
+        register(&mut registrar, now, "ada", "c");
+        here.touch("ada");
+        let record = keys.seal("user b ada", "{\"format\":2}");
+        let found = vec![("b".to_owned(), record)];
+        assert!(here.ways(Moment { now, unix: UNIX }, "ada", &found).is_empty());
+        let written = writes(&mut here, now + 2 * second, &registrar);
+        let fields = written.iter().flat_map(|(_, writes)| writes);
+        assert!(fields.into_iter().all(|w| w.node == "a"));
     }
 
     #[test]

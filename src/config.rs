@@ -245,6 +245,8 @@ pub struct Trunk {
     pub session_timer: Option<u32>,
     /// Provisional responses (RFC 3262).
     pub reliable: Reliable,
+    /// One node of the cluster registers with it.
+    pub register_once: bool,
     /// INVITE to it without an offer; its 200 brings one.
     pub delayed_offer: bool,
     /// How digits go to it.

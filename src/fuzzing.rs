@@ -51,6 +51,7 @@ pub const TARGETS: &[FuzzTarget] = &[
     target("grant", 10_000, web::grant),
     target("api", 4_000, web::api),
     target("checkpoint", 1_000, web::checkpoint),
+    target("store", 4_000, web::store),
 ];
 
 /// What any input may take, however short: sanitizers, first allocations, a key derivation.

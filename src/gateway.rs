@@ -10,6 +10,7 @@ mod cluster;
 pub mod credential;
 mod dispatch;
 mod edge;
+mod elsewhere;
 mod flows;
 mod growth;
 mod invite;
@@ -23,6 +24,7 @@ mod record;
 mod registering;
 pub mod restore;
 mod shed;
+mod stall;
 mod takeover;
 mod texts;
 pub mod token;
@@ -30,7 +32,7 @@ mod trunks;
 mod turn;
 mod unproved;
 
-use crate::call::context::{NodeIdentity, Services};
+use crate::call::context::{NodeIdentity, Seeker, Services};
 use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output};
 use crate::cluster::Cluster;
 use crate::cluster::store::{LocatedUsers, StoreAnswer};
@@ -124,7 +126,7 @@ pub enum Input {
     Store(StoreAnswer),
     /// The store said at which nodes users are, or nothing.
     Located {
-        call: CallId,
+        seeker: Seeker,
         ask: u32,
         answer: LocatedUsers,
     },
@@ -155,6 +157,7 @@ pub struct Gateway {
     admission: Admission,
     outside: OutOfDialog,
     texts: texts::Texts,
+    elsewhere: elsewhere::Elsewhere,
     logins: logins::Logins,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
@@ -202,6 +205,7 @@ impl Gateway {
             admission: Admission::new(now, authenticator),
             outside: OutOfDialog::default(),
             texts: texts::Texts::default(),
+            elsewhere: elsewhere::Elsewhere::default(),
             logins: logins::Logins::new(now, &config),
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
@@ -245,8 +249,11 @@ impl Gateway {
             Input::Keys(answer) => self.keys_answered(turn, answer),
             Input::Login { name, answer } => self.login_answered(turn, name, answer),
             Input::Store(answer) => self.store_answered(turn, answer),
-            Input::Located { call, ask, answer } => {
+            Input::Located { seeker: Seeker::Call(call), ask, answer } => {
                 self.with_call(turn, call, |call, cx| call.located(cx, ask, &answer));
+            }
+            Input::Located { seeker: Seeker::Outside, ask, answer } => {
+                self.found_outside(turn, ask, &answer)
             }
             Input::PublicAddresses { found, why } => self.public_addresses(found, why, turn.out),
             Input::Drain => {
@@ -289,6 +296,7 @@ impl Gateway {
         self.carriers_due(turn);
         self.logins_due(turn);
         self.outside_due(turn);
+        self.elsewhere_due(turn);
         for user in self.services.registrar.due(turn.now) {
             self.registration_changed(turn, &user);
             turn.push(Output::Event(Event::Unregistered {
@@ -313,6 +321,7 @@ impl Gateway {
             .chain([
                 self.services.trunks.next_timeout(),
                 self.outside.next_timeout(),
+                self.elsewhere.next_timeout(),
                 self.logins.next_timeout(),
                 self.services.registrar.next_timeout(),
                 self.services.cluster.as_ref().and_then(Cluster::next_timeout),
@@ -422,6 +431,7 @@ impl Gateway {
                 + self.services.transaction_users.len()
                 + self.services.own_call_ids.len()
                 + self.texts.len()
+                + self.elsewhere.len()
                 + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),

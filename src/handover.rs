@@ -7,8 +7,9 @@
 pub mod sockets;
 
 use crate::call::call_snapshot::CallSnapshot;
-use crate::worker::MediaSnapshot;
+use crate::gateway::restore::LateRequest;
 use crate::worker::ports::Pair;
+use crate::worker::{HandedStream, MediaSnapshot};
 use nix::sys::socket::{MsgFlags, recv};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -51,7 +52,8 @@ pub enum LinkMessage {
     Calls { draining: bool, ports: Vec<u16> },
     /// The successor can read them all.
     Taken,
-    /// They are the successor's: the predecessor sends nothing more.
+    /// They are the successor's: the predecessor sends nothing more. The binary part is what came for
+    /// them meanwhile.
     Go,
     /// The predecessor has let go of its files.
     Released,
@@ -71,7 +73,7 @@ pub enum LinkMessage {
 pub struct HandOver {
     pub(crate) tell: oneshot::Sender<io::Result<HandedOver>>,
     /// They are taken: the core answers before it ends. If nothing comes, it goes on.
-    pub(crate) taken: oneshot::Receiver<oneshot::Sender<()>>,
+    pub(crate) taken: oneshot::Receiver<oneshot::Sender<Vec<LateRequest>>>,
 }
 
 /// All calls of a core and of workers that stand still.
@@ -80,6 +82,8 @@ pub(crate) struct HandedOver {
     pub calls: HandedCalls,
     pub draining: bool,
     pub pairs: Vec<Pair>,
+    /// Of browsers' connections, in the order of their calls' [`HandedCalls::streams`].
+    pub streams: Vec<OwnedFd>,
 }
 
 /// The binary part of [`LinkMessage::Calls`], in a format of [`LinkMessage::Hello`].
@@ -89,6 +93,8 @@ pub(crate) struct HandedCalls {
     pub taken: Duration,
     pub calls: Vec<CallSnapshot>,
     pub media: Vec<(u64, MediaSnapshot)>,
+    /// Browsers' connections for media; their sockets come after those of `ports`.
+    pub streams: Vec<HandedStream>,
 }
 
 /// A message with what comes with it.

@@ -35,6 +35,12 @@ impl WallClock {
         WallClock { at: Instant::now(), wall: SystemTime::now() }
     }
 
+    /// How far apart this and another reading are, which is how far the clock was set between them.
+    pub(crate) fn apart(&self, other: &WallClock) -> Duration {
+        let (own, theirs) = (self.wall(other.at), other.wall);
+        own.duration_since(theirs).unwrap_or_else(|later| later.duration())
+    }
+
     fn wall(&self, at: Instant) -> SystemTime {
         match at.checked_duration_since(self.at) {
             Some(after) => self.wall + after,

@@ -116,8 +116,13 @@ enum Command {
     )]
     Top,
     /// List registered users and their addresses
-    #[command(after_help = "Examples:\n  webtrunk registrations\n  webtrunk registrations -o json")]
+    #[command(
+        after_help = "Examples:\n  webtrunk registrations\n  webtrunk registrations --node all\n  webtrunk registrations -o json"
+    )]
     Registrations {
+        /// Of this node of the cluster, or of "all" [default: the gateway that is asked]
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
         #[arg(long, short, value_enum, default_value_t)]
         output: print::OutputFormat,
     },
@@ -128,6 +133,9 @@ enum Command {
     Trunks {
         #[command(subcommand)]
         what: Option<look::TrunksCommand>,
+        /// Of this node of the cluster, or of "all" [default: the gateway that is asked]
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
         #[arg(long, short, value_enum, default_value_t, global = true)]
         output: print::OutputFormat,
     },
@@ -410,9 +418,13 @@ async fn ask(command: Command, client: &ApiClient) -> anyhow::Result<ExitCode> {
         Command::Calls(args) => look::calls(client, &args).await,
         Command::Top => top::top(client).await,
         Command::Trace(args) => look::trace(client, &args).await,
-        Command::Registrations { output } => look::registrations(client, output).await,
+        Command::Registrations { node, output } => {
+            look::registrations(client, node.as_ref(), output).await
+        }
         Command::Nodes { output } => look::nodes(client, output).await,
-        Command::Trunks { what, output } => look::trunks(client, what.as_ref(), output).await,
+        Command::Trunks { what, node, output } => {
+            look::trunks(client, what.as_ref(), node.as_ref(), output).await
+        }
         Command::Events(args) => look::events(client, &args).await,
         Command::Logs { call } => look::logs(client, &call).await,
         Command::Cdr(args) => look::cdr(client, &args).await,

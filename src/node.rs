@@ -38,7 +38,7 @@ pub use upgrade::{GUARDED, Successor};
 pub(crate) use watchdog::Watchdog;
 
 /// The version of the checkpoints of calls.
-const RECORDS: u16 = 2;
+const RECORDS: u16 = 3;
 
 /// A running node.
 pub struct Node {

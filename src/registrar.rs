@@ -62,6 +62,21 @@ pub struct Binding {
     pub temp_gruu: Option<String>,
 }
 
+impl Binding {
+    /// Whether it is of this phone.
+    pub(crate) fn is_of(&self, instance: &str) -> bool {
+        self.instance.as_ref().is_some_and(|(own, _)| own == instance)
+    }
+}
+
+/// The one phone of a user that is meant (RFC 5627).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct WantedPhone {
+    pub instance: String,
+    /// At another node, the Call-ID it must have registered by, in short.
+    pub registered: Option<u64>,
+}
+
 /// One way to ring a phone: a flow of this node, or another node that has one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Way {
@@ -73,6 +88,8 @@ pub(crate) struct Way {
     pub features: String,
     /// Route values towards it.
     pub path: Vec<String>,
+    /// At another node: the Call-ID it registered by, in short.
+    pub registered: Option<u64>,
 }
 
 impl From<Binding> for Way {
@@ -85,6 +102,7 @@ impl From<Binding> for Way {
             q: binding.q,
             features: binding.features,
             path: binding.path,
+            registered: None,
         }
     }
 }
@@ -372,6 +390,12 @@ impl Registrar {
             self.watch(&user);
         }
         users
+    }
+
+    /// Nobody could be heard for `by`: all registrations last that much longer.
+    pub(crate) fn put_off(&mut self, by: Duration) {
+        self.users.values_mut().flatten().for_each(|binding| binding.expires += by);
+        self.timers.put_off(by, |_| true);
     }
 
     /// The earliest end of a registration.

@@ -7,6 +7,7 @@
 pub(crate) mod certificate;
 pub mod checkpoints;
 pub(crate) mod database;
+mod pack;
 mod seal;
 pub mod spool;
 
@@ -44,7 +45,7 @@ impl Directory {
     /// Opens the directory, and makes it (mode 0700) with its key (0600) where there is none.
     ///
     /// # Errors
-    /// It cannot be written, or another process uses it.
+    /// It cannot be written and has no key yet, or another process uses it.
     pub fn open(path: &Path) -> anyhow::Result<Directory> {
         if !path.exists() {
             DirBuilder::new()
@@ -52,9 +53,11 @@ impl Directory {
                 .create(path)
                 .with_context(|| format!("{} cannot be made", path.display()))?;
         }
+        // Where nothing can be written, what is there can still be read.
         let lock = private()
             .open(path.join(LOCK))
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+            .or_else(|why| File::open(path.join(LOCK)).map_err(|_| why));
+        let lock = lock.with_context(|| format!("{} cannot be written", path.display()))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {

@@ -5,9 +5,10 @@
 
 mod survey;
 
-use crate::call::CallId;
+use crate::call::context::Seeker;
 use crate::cluster::store::{
-    BeatAnswer, FoundPointers, LEASE, POINTERS, PointerWrite, StoreAnswer, StoreCommand,
+    BeatAnswer, FoundPointers, LEASE, POINTERS, PointerWrite, ShareGrant, ShareWish, StoreAnswer,
+    StoreCommand,
 };
 use crate::config::{ClusterSettings, StoreSettings};
 use crate::gateway::Input;
@@ -40,25 +41,50 @@ const LEAVING: Duration = Duration::from_millis(500);
 
 /// Renews the lease KEYS[1], unless another epoch than ARGV[1] has it, by the value ARGV[2] for
 /// ARGV[3] milliseconds, and notes the node ARGV[4] in KEYS[2]; lists all leases, whose keys begin
-/// with ARGV[5].
+/// with ARGV[5]. Then there are limits, each with its key, how many there are, and how many the node
+/// has: `cluster::store::grant` says what it is granted.
 const BEAT: &str = r"
 local held = redis.call('GET', KEYS[1])
 if not held or string.sub(held, 1, 16) == ARGV[1] then
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   redis.call('SADD', KEYS[2], ARGV[4])
 end
-local leases = {}
+local leases, live, count = {}, {}, 0
 for _, node in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   local lease = redis.call('GET', ARGV[5] .. node)
   if lease then
     leases[#leases + 1] = node
     leases[#leases + 1] = lease
+    live[node] = true
+    count = count + 1
   else
     redis.call('SREM', KEYS[2], node)
   end
 end
+local grants = {}
+if not held or string.sub(held, 1, 16) == ARGV[1] then
+  for i = 6, #ARGV, 3 do
+    local key, limit, used = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+    local has, claims = 0, 0
+    local all = redis.call('HGETALL', key)
+    for j = 1, #all, 2 do
+      local claim, of = string.match(all[j + 1], '^(%d+) (%d+)$')
+      if not live[all[j]] then
+        redis.call('HDEL', key, all[j])
+      elseif claim and all[j] ~= ARGV[4] then
+        has, claims = has + tonumber(of), claims + tonumber(claim)
+      end
+    end
+    local free = math.max(limit - claims - used, 0)
+    local claim = used + math.ceil(free / math.max(count, 1))
+    redis.call('HSET', key, ARGV[4], string.format('%d %d', claim, used))
+    redis.call('PEXPIRE', key, 60000)
+    grants[#grants + 1] = claim
+    grants[#grants + 1] = has
+  end
+end
 local time = redis.call('TIME')
-return {held or '', leases, time[1] * 1000 + math.floor(time[2] / 1000)}
+return {held or '', leases, time[1] * 1000 + math.floor(time[2] / 1000), grants}
 ";
 
 /// Gives the lease KEYS[1] back, if it is of the epoch ARGV[1].
@@ -68,13 +94,13 @@ if held and string.sub(held, 1, 16) == ARGV[1] then redis.call('DEL', KEYS[1]) e
 return 1
 ";
 
-pub use survey::{Survey, SurveyedNode, survey};
+pub use survey::{Survey, SurveyedNode, UnreadLease, survey};
 
 /// What the store's task is told.
 enum StoreJob {
     Command(StoreCommand),
     Locate {
-        call: CallId,
+        seeker: Seeker,
         ask: u32,
         users: Vec<String>,
     },
@@ -107,8 +133,8 @@ impl Store {
         let _ = self.0.try_send(StoreJob::Command(command));
     }
 
-    pub(crate) fn locate(&self, call: CallId, ask: u32, users: Vec<String>) {
-        let _ = self.0.try_send(StoreJob::Locate { call, ask, users });
+    pub(crate) fn locate(&self, seeker: Seeker, ask: u32, users: Vec<String>) {
+        let _ = self.0.try_send(StoreJob::Locate { seeker, ask, users });
     }
 
     /// Gives the lease back, so that the others need not wait until it has run out.
@@ -132,6 +158,10 @@ impl StoreKeys {
 
     fn nodes(&self) -> String {
         format!("{}nodes", self.prefix)
+    }
+
+    fn share(&self, name: &str) -> String {
+        format!("{}share:{name}", self.prefix)
     }
 
     fn user(&self, user: &str) -> String {
@@ -303,8 +333,8 @@ async fn answer_away(inbox: &Inbox, job: StoreJob, why: &str) {
         StoreJob::Command(StoreCommand::Write { id, .. }) => {
             Input::Store(StoreAnswer::Written { id, answer: Err(why.to_owned()) })
         }
-        StoreJob::Locate { call, ask, .. } => {
-            Input::Located { call, ask, answer: Err(format!("the store is away: {why}")) }
+        StoreJob::Locate { seeker, ask, .. } => {
+            Input::Located { seeker, ask, answer: Err(format!("the store is away: {why}")) }
         }
         StoreJob::Leave(_) => return,
     };
@@ -330,17 +360,17 @@ impl StoreWork {
         lease: Option<(String, u64)>,
     ) -> Result<(), String> {
         let (input, failed) = match job {
-            StoreJob::Command(StoreCommand::Beat { id, node, epoch, value }) => {
-                let (answer, failed) = split(self.beat(&node, epoch, &value).await);
+            StoreJob::Command(StoreCommand::Beat { id, node, epoch, value, wishes }) => {
+                let (answer, failed) = split(self.beat(&node, epoch, &value, &wishes).await);
                 (Input::Store(StoreAnswer::Beat { id, answer }), failed)
             }
             StoreJob::Command(StoreCommand::Write { id, writes }) => {
                 let (answer, failed) = split(self.write(&writes).await);
                 (Input::Store(StoreAnswer::Written { id, answer }), failed)
             }
-            StoreJob::Locate { call, ask, users } => {
+            StoreJob::Locate { seeker, ask, users } => {
                 let (answer, failed) = split(self.locate(users).await);
-                (Input::Located { call, ask, answer }, failed)
+                (Input::Located { seeker, ask, answer }, failed)
             }
             StoreJob::Leave(done) => {
                 if let Some((node, epoch)) = lease {
@@ -365,8 +395,10 @@ impl StoreWork {
         node: &str,
         epoch: u64,
         value: &str,
+        wishes: &[ShareWish],
     ) -> Result<BeatAnswer, RedisError> {
-        let (held, leases, millis): (Vec<u8>, Vec<Vec<u8>>, u64) = redis::cmd("EVAL")
+        let mut script = redis::cmd("EVAL");
+        script
             .arg(BEAT)
             .arg(2)
             .arg(self.names.lease(node))
@@ -375,13 +407,24 @@ impl StoreWork {
             .arg(value)
             .arg(LEASE.as_millis() as u64)
             .arg(node)
-            .arg(self.names.lease(""))
-            .query_async(&mut self.connection)
-            .await?;
+            .arg(self.names.lease(""));
+        for ShareWish { name, limit, used } in wishes {
+            script.arg(self.names.share(name)).arg(*limit).arg(*used);
+        }
+        type Answer = (Vec<u8>, Vec<Vec<u8>>, u64, Vec<u64>);
+        let (held, leases, millis, grants): Answer =
+            script.query_async(&mut self.connection).await?;
         let held = text(held).filter(|held| !held.is_empty());
         let pairs = leases.chunks_exact(2);
         let leases = pairs.filter_map(|p| Some((text(p[0].clone())?, text(p[1].clone())?)));
-        Ok(BeatAnswer { held, leases: leases.collect(), millis, connection: self.number })
+        let grants = grants.chunks_exact(2).map(|g| ShareGrant { claim: g[0], others: g[1] });
+        Ok(BeatAnswer {
+            held,
+            leases: leases.collect(),
+            millis,
+            connection: self.number,
+            grants: grants.collect(),
+        })
     }
 
     async fn write(&mut self, writes: &[PointerWrite]) -> Result<(), RedisError> {

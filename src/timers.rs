@@ -117,9 +117,30 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         None
     }
 
+    /// When `key` fires; `None` where it is not armed.
+    pub(crate) fn deadline(&self, key: &K) -> Option<Instant> {
+        self.armed.get(key).map(|(at, _)| *at)
+    }
+
     /// How long until `key` fires; `None` where it is not armed.
     pub(crate) fn left(&self, key: &K, now: Instant) -> Option<Duration> {
-        self.armed.get(key).map(|(at, _)| at.saturating_duration_since(now))
+        self.deadline(key).map(|at| at.saturating_duration_since(now))
+    }
+
+    /// Puts the deadlines of such keys off by `by`, in their order: nobody could be heard meanwhile.
+    pub(crate) fn put_off(&mut self, by: Duration, which: impl Fn(&K) -> bool) {
+        let entries = std::mem::take(&mut self.heap).into_iter().filter_map(|mut entry| {
+            let (at, serial) = self.armed.get_mut(&entry.key)?;
+            if *serial != entry.serial {
+                return None;
+            }
+            if which(&entry.key) {
+                *at += by;
+                entry.at = *at;
+            }
+            Some(entry)
+        });
+        self.heap = entries.collect();
     }
 
     /// How many keys are armed.
@@ -167,6 +188,22 @@ mod tests {
         timers.set_if_earlier("a", at(7), at(3));
         assert_eq!(timers.next_timeout(), Some(at(5)), "it has waited since then");
         assert_eq!(timers.pop(at(5)), Some("a"));
+    }
+
+    #[test]
+    fn what_is_put_off_keeps_its_order_and_the_rest_its_time() {
+        let start = Instant::now();
+        let at = |s| start + Duration::from_secs(s);
+        let mut timers = Timers::default();
+        for (key, due) in [("a", 1), ("owed", 2), ("b", 2), ("c", 2), ("b", 3)] {
+            timers.set(key, at(due));
+        }
+        timers.put_off(Duration::from_secs(60), |key| *key != "owed");
+        assert_eq!(timers.left(&"a", at(0)), Some(Duration::from_secs(61)));
+        assert_eq!(timers.pop(at(60)), Some("owed"));
+        assert_eq!(timers.pop(at(60)), None);
+        let rest: Vec<_> = std::iter::from_fn(|| timers.pop(at(63))).collect();
+        assert_eq!(rest, ["a", "c", "b"]);
     }
 
     #[test]

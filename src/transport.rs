@@ -13,6 +13,7 @@ pub(crate) mod seats;
 pub(crate) mod sip_certificate;
 pub mod stun;
 pub(crate) mod tcp;
+mod tickets;
 pub mod tls;
 pub mod udp;
 pub(crate) mod ws;

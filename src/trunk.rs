@@ -356,6 +356,16 @@ impl Trunks {
         self.timers.next_timeout().into_iter().chain(revised).min()
     }
 
+    /// Nobody could be heard for `by`: trunks that registered here are kept that much longer.
+    pub(crate) fn put_off(&mut self, by: Duration) {
+        for (name, state) in &mut self.states {
+            if let Some(bound) = &mut state.bound {
+                bound.expires += by;
+                self.touched.push(name.clone());
+            }
+        }
+    }
+
     fn watch_touched(&mut self) {
         for name in std::mem::take(&mut self.touched) {
             looked_at();

@@ -28,10 +28,12 @@ use mio::{Poll, Waker};
 use ports::{Pair, PortRange};
 use pulse::Pulse;
 use running::Running;
+use serde::{Deserialize, Serialize};
 pub use snapshot::{MediaSnapshot, NotResumed, TrunkPorts};
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -164,6 +166,8 @@ enum WorkerMessage {
     Restore(Box<Restored>),
     /// A browser's connection, taken by the web port.
     Stream(std::net::TcpStream),
+    /// Likewise, of a process whose place was taken.
+    Adopt(std::net::TcpStream, HandedStream),
     /// Nothing is read or sent from now on; a successor of the process goes on with all of it.
     Freeze(SyncSender<io::Result<FrozenSessions>>),
     /// There is no successor: all goes on.
@@ -180,6 +184,19 @@ pub struct FrozenSessions {
     pub sessions: Vec<(u64, MediaSnapshot)>,
     /// In no order: each has its port.
     pub pairs: Vec<Pair>,
+    /// Browsers' connections.
+    pub streams: Vec<(HandedStream, OwnedFd)>,
+}
+
+/// A browser's connection for media, as it goes to a successor of the process.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct HandedStream {
+    /// Whose.
+    pub worker: u16,
+    /// What has come of a frame that is not whole.
+    pub inbound: Vec<u8>,
+    /// What is left to be sent of frames that were begun.
+    pub outbound: Vec<u8>,
 }
 
 /// Whether browsers may come over TCP, to the number of their UDP port.
@@ -481,6 +498,13 @@ impl Worker {
         let _ = self.order(WorkerMessage::Done(tell));
         let _ = self.waker.wake();
         done
+    }
+
+    /// Has it go on with a browser's connection, which is closed if it is too far behind.
+    pub(crate) fn adopt(&self, socket: std::net::TcpStream, from: HandedStream) {
+        if self.order(WorkerMessage::Adopt(socket, from)).is_ok() {
+            self.behind.set(true);
+        }
     }
 
     /// Lets it go on after [`freeze`](Self::freeze).

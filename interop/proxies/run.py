@@ -20,14 +20,15 @@ from common import is_open, running, until  # noqa: E402
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 BOOK = ROOT / "src/docs/how-to/proxy.md"
+CLUSTER = ROOT / "src/docs/how-to/cluster.md"
 NAME = "calls.example.com"
 # run.sh gives the namespace these; browsers are told apart by them.
 ANNA, BERT = "10.44.0.1", "10.45.0.1"
 
 
-def recipe(name):
+def recipe(name, book=BOOK):
     """A file of the page."""
-    found = re.search(rf"^```\w+ {re.escape(name)}\n(.*?)^```$", BOOK.read_text(), re.M | re.S)
+    found = re.search(rf"^```\w+ {re.escape(name)}\n(.*?)^```$", book.read_text(), re.M | re.S)
     if not found:
         raise AssertionError(f"the book has no {name}")
     return found[1]
@@ -188,11 +189,32 @@ def caddy(folder):
     served(folder, "webtrunk.toml", "caddy", file, words)
 
 
+def balancers(folder):
+    """The recipes for several nodes: each program reads its own."""
+    certificates(folder)
+    head = f"pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\nhttp {{\n"
+    files = {
+        "haproxy": ("cluster/haproxy.cfg", "", "", ["-c", "-f"]),
+        "nginx": ("cluster/nginx.conf", head, "}\n", ["-t", "-c"]),
+        "keepalived": ("keepalived.conf", "", "", ["--config-test", "-f"]),
+    }
+    for program, (name, before, after, words) in files.items():
+        text = recipe(name, CLUSTER).replace("/etc/ssl/", f"{folder}/")
+        # The namespace's own interface, and a program that is there.
+        text = text.replace("eth0", "wt0").replace("/usr/bin/webtrunk", "/bin/true")
+        text = text.replace("script_user webtrunk", "script_user root")
+        file = folder / pathlib.Path(name).name
+        file.write_text(before + text + after)
+        done = subprocess.run([program, *words, str(file)], capture_output=True, text=True)
+        equal(done.returncode, 0, f"{program}: {done.stdout}{done.stderr}")
+
+
 CASES = {
     "nginx": nginx,
     "HAProxy, which holds the certificate": haproxy,
     "HAProxy, which passes bytes and a PROXY header on": haproxy_passing_on,
     "Caddy": caddy,
+    "HAProxy, nginx and keepalived before several nodes": balancers,
 }
 
 

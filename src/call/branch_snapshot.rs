@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 /// A branch whose peer knows of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct BranchSnapshot {
-    id: u16,
-    target: BranchTarget,
+    pub(super) id: u16,
+    pub(super) target: BranchTarget,
     /// It has answered; else it rings.
-    answered: bool,
+    pub(super) answered: bool,
     /// A response has come, so that it may be cancelled.
-    early: bool,
-    leg: LegSnapshot,
-    call_id: String,
-    cseq: u32,
+    pub(super) early: bool,
+    pub(super) leg: LegSnapshot,
+    pub(super) call_id: String,
+    pub(super) cseq: u32,
     /// The INVITE as it was sent, until it is answered.
-    invite: Vec<u8>,
-    started: Duration,
-    rang: Option<Duration>,
+    pub(super) invite: Vec<u8>,
+    pub(super) started: Duration,
+    pub(super) rang: Option<Duration>,
 }
 
 impl Branch {

@@ -37,32 +37,63 @@ enum Resumability {
 /// A call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallSnapshot {
-    id: CallId,
-    worker: u16,
+    pub(super) id: CallId,
+    pub(super) worker: u16,
     standing: Resumability,
-    caller: LegSnapshot,
-    uas: InviteSnapshot,
+    pub(super) caller: LegSnapshot,
+    pub(super) uas: InviteSnapshot,
     /// Those whose peers know of them; first the one that answered.
-    branches: Vec<BranchSnapshot>,
-    answered: bool,
+    pub(super) branches: Vec<BranchSnapshot>,
+    pub(super) answered: bool,
     /// Who handed the call over, and how far that has come.
-    transferor: Option<BranchSnapshot>,
-    transfer: Option<TransferSnapshot>,
-    joined: Option<JoinedCall>,
-    last_branch: u16,
-    retired: Vec<String>,
-    route: RouteCursorSnapshot,
-    presented_number: Option<String>,
-    referred_by: Option<String>,
-    parted: bool,
+    pub(super) transferor: Option<BranchSnapshot>,
+    pub(super) transfer: Option<TransferSnapshot>,
+    pub(super) joined: Option<JoinedCall>,
+    pub(super) last_branch: u16,
+    pub(super) retired: Vec<String>,
+    pub(super) route: RouteCursorSnapshot,
+    pub(super) presented_number: Option<String>,
+    pub(super) referred_by: Option<String>,
+    pub(super) parted: bool,
     /// How long the call may still last.
-    left: Option<Duration>,
+    pub(super) left: Option<Duration>,
     /// When each leg's session is to be refreshed, or is over.
-    sessions: Vec<(u16, Duration)>,
-    cdr: CdrSnapshot,
+    pub(super) sessions: Vec<(u16, Duration)>,
+    pub(super) cdr: CdrSnapshot,
 }
 
 impl CallSnapshot {
+    /// A call of which no more is known than it takes to end it.
+    pub(super) fn to_be_ended(
+        id: CallId,
+        caller: LegSnapshot,
+        uas: InviteSnapshot,
+        branches: Vec<BranchSnapshot>,
+        cdr: CdrSnapshot,
+    ) -> CallSnapshot {
+        CallSnapshot {
+            id,
+            worker: 0,
+            standing: Resumability::Unsettled,
+            caller,
+            uas,
+            answered: branches.first().is_some_and(|branch| branch.answered),
+            last_branch: branches.iter().map(|branch| branch.id).max().unwrap_or(0),
+            branches,
+            transferor: None,
+            transfer: None,
+            joined: None,
+            retired: Vec::new(),
+            route: RouteCursor::default().snapshot(),
+            presented_number: None,
+            referred_by: None,
+            parted: false,
+            left: None,
+            sessions: Vec::new(),
+            cdr,
+        }
+    }
+
     /// Its number.
     pub fn id(&self) -> CallId {
         self.id

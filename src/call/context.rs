@@ -55,6 +55,26 @@ pub enum CallTimer {
 }
 
 impl CallTimer {
+    /// Whether it ends something because a peer was not heard. [`Session`](Self::Session) may, too:
+    /// that is its leg's to say.
+    pub(crate) fn judges(self) -> bool {
+        match self {
+            CallTimer::Ring
+            | CallTimer::Silent(_)
+            | CallTimer::FlowGrace(_)
+            | CallTimer::Probe(_)
+            | CallTimer::Transferred
+            | CallTimer::Locate => true,
+            // A limit is one, and what is owed to a peer has waited for long enough.
+            CallTimer::MaxDuration
+            | CallTimer::Ack(_)
+            | CallTimer::Path(_)
+            | CallTimer::Session(_)
+            | CallTimer::Glare(_)
+            | CallTimer::Reliable => false,
+        }
+    }
+
     /// Those that do not belong to one leg.
     pub(crate) const OF_CALL: [CallTimer; 5] = [
         CallTimer::Ring,
@@ -78,7 +98,16 @@ pub enum Question {
     /// A web application's route for a call, within this time.
     Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
     /// The nodes at which users are registered, of the store, within this time.
-    Locate { call: CallId, ask: u32, users: Vec<String>, limit: Duration },
+    Locate { seeker: Seeker, ask: u32, users: Vec<String>, limit: Duration },
+}
+
+/// Who asks at which nodes users are.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Seeker {
+    /// A call that rings them.
+    Call(CallId),
+    /// What happens outside calls: texts, and who watches registrations.
+    Outside,
 }
 
 /// What a request of ours within a dialog was for.

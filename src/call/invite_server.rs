@@ -72,11 +72,11 @@ const UNTIL_FINISHED: [HeaderName; 3] =
 /// The server side of an INVITE as a value that outlives the process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct InviteSnapshot {
-    invite: String,
-    offerless: bool,
-    finished: bool,
+    pub(super) invite: String,
+    pub(super) offerless: bool,
+    pub(super) finished: bool,
     /// The 2xx that waits for its ACK.
-    unacknowledged: Option<Vec<u8>>,
+    pub(super) unacknowledged: Option<Vec<u8>>,
 }
 
 impl InviteSnapshot {
@@ -328,6 +328,11 @@ impl CallerInvite {
         self.respond(cx, status, bytes);
         cx.arm(call, CallTimer::Reliable, interval.min(left));
         Ok(())
+    }
+
+    /// Nobody could be heard for `by`: a PRACK is waited for that much longer.
+    pub(super) fn put_off(&mut self, by: Duration) {
+        self.open.iter_mut().for_each(|open| open.deadline += by);
     }
 
     /// Whether a PRACK is for the reliable response that is open.

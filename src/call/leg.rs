@@ -22,6 +22,7 @@ use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
 use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
+use crate::timers::Timers;
 use crate::worker::{OpenKind, WorkerCommand};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -358,6 +359,27 @@ impl Leg {
         }
     }
 
+    /// Nobody could be heard for `by`: the session, and the wait for an ACK, end that much later. A
+    /// refresh that we owe is due as it was.
+    pub(super) fn put_off(
+        &mut self,
+        call: CallId,
+        timers: &mut Timers<(CallId, CallTimer)>,
+        now: Instant,
+        by: Duration,
+    ) {
+        if let Some(ends) = &mut self.session_ends {
+            let timer = (call, CallTimer::Session(self.end));
+            let judges = timers.deadline(&timer).is_some_and(|at| at >= *ends);
+            *ends += by;
+            if judges {
+                timers.set(timer, *ends);
+            }
+        }
+        self.ack_wait.iter_mut().for_each(|wait| wait.deadline += by);
+        self.path.put_off(now, by);
+    }
+
     /// A 2xx to a request within the dialog, with what every one carries.
     pub(crate) fn success(
         &self,
@@ -412,6 +434,11 @@ impl Leg {
     }
 
     /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there
+    /// Whether its signalling comes and goes by another node, and its media does not.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        matches!((&self.party, self.hop), (Party::User { .. }, Hop::Node(_)))
+    }
+
     /// is no dialog, or no way to send.
     pub(crate) fn begin(
         &mut self,

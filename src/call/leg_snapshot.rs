@@ -9,7 +9,7 @@ use crate::config::{Config, User};
 use crate::dialplan::Permits;
 use crate::dialplan::pattern::Pattern;
 use crate::media::LegId;
-use crate::sdp::offer_answer::{Negotiation, NegotiationSnapshot, Settled};
+use crate::sdp::offer_answer::{LegKind, Negotiation, NegotiationSnapshot, Settled};
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::{Dialog, DialogId, DialogSnapshot, HopSnapshot};
 use crate::sip::digest::Secret;
@@ -30,28 +30,55 @@ pub type SettledOf<'a> = &'a dyn Fn(LegId) -> Option<Settled>;
 /// A leg in its dialog, with nothing open: neither a request of ours, nor a 2xx without its ACK.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LegSnapshot {
-    party: Party,
+    pub(super) party: Party,
     /// Of a user who is not written in the configuration.
-    account: Option<Box<AccountSnapshot>>,
-    end: LegId,
-    hop: HopSnapshot,
-    signalling: Option<IpAddr>,
-    local_tag: String,
-    dialog: Option<DialogSnapshot>,
-    former: Vec<DialogId>,
-    negotiation: NegotiationSnapshot,
-    peer: Capabilities,
-    passes: Vec<String>,
-    session: Option<SessionTimer>,
+    pub(super) account: Option<Box<AccountSnapshot>>,
+    pub(super) end: LegId,
+    pub(super) hop: HopSnapshot,
+    pub(super) signalling: Option<IpAddr>,
+    pub(super) local_tag: String,
+    pub(super) dialog: Option<DialogSnapshot>,
+    pub(super) former: Vec<DialogId>,
+    pub(super) negotiation: NegotiationSnapshot,
+    pub(super) peer: Capabilities,
+    pub(super) passes: Vec<String>,
+    pub(super) session: Option<SessionTimer>,
     /// How long the session lasts unless it is refreshed.
-    session_left: Option<Duration>,
-    owns_call_id: bool,
-    proved_realms: Vec<String>,
+    pub(super) session_left: Option<Duration>,
+    pub(super) owns_call_id: bool,
+    pub(super) proved_realms: Vec<String>,
+}
+
+impl LegSnapshot {
+    /// A leg of which nothing else is known.
+    pub(super) fn bare(party: Party, end: LegId) -> LegSnapshot {
+        let side = match party {
+            Party::User { .. } => LegKind::Browser,
+            Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => LegKind::Trunk,
+        };
+        LegSnapshot {
+            party,
+            account: None,
+            end,
+            hop: HopSnapshot::Lost,
+            signalling: None,
+            local_tag: String::new(),
+            dialog: None,
+            former: Vec::new(),
+            negotiation: NegotiationSnapshot::bare(side),
+            peer: Capabilities::default(),
+            passes: Vec::new(),
+            session: None,
+            session_left: None,
+            owns_call_id: false,
+            proved_realms: Vec::new(),
+        }
+    }
 }
 
 /// What a token or a web application said of a user.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-struct AccountSnapshot {
+pub(super) struct AccountSnapshot {
     did: Option<String>,
     numbers: Vec<String>,
     display_name: Option<String>,

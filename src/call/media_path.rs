@@ -52,6 +52,17 @@ pub(crate) struct MediaPath {
 }
 
 impl MediaPath {
+    /// Nobody could be heard for `by`. A browser whose checks nobody answered for that long may have
+    /// given its connection up, as if it had moved.
+    pub(super) fn put_off(&mut self, now: Instant, by: Duration) {
+        let later = |at: &mut Instant| *at = now.min(*at + by);
+        let times = [&mut self.silent_since, &mut self.flow_lost_at, &mut self.asked_at];
+        times.into_iter().flatten().for_each(later);
+        if by >= OVERDUE && self.connected && self.flow_lost_at.is_none() {
+            self.moved = Some(now);
+        }
+    }
+
     /// Whether nothing authentic comes.
     pub(super) fn is_silent(&self) -> bool {
         self.silent_since.is_some()

@@ -9,6 +9,8 @@ use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
 use crate::sip::transaction::Hop;
+use crate::timers::Timers;
+use std::time::{Duration, Instant};
 
 impl Call {
     /// Whether nothing of it needs to be remembered any longer.
@@ -127,11 +129,27 @@ impl Call {
         std::iter::once(&self.caller).chain(self.all_branches().map(|b| &b.leg))
     }
 
+    fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        let branches = self.branches.iter_mut().chain(self.transfer.transferor_mut());
+        std::iter::once(&mut self.caller).chain(branches.map(|b| &mut b.leg))
+    }
+
     /// The leg of an end.
     pub(crate) fn leg_mut(&mut self, end: LegId) -> Option<&mut Leg> {
-        let branches = self.branches.iter_mut().chain(self.transfer.transferor_mut());
-        let legs = std::iter::once(&mut self.caller).chain(branches.map(|b| &mut b.leg));
-        legs.into_iter().find(|l| l.end == end)
+        self.legs_mut().find(|l| l.end == end)
+    }
+
+    /// Nobody could be heard for `by`: what waits for a peer waits that much longer. The call's own
+    /// timers among `timers` have been put off already.
+    pub(crate) fn put_off(
+        &mut self,
+        timers: &mut Timers<(CallId, CallTimer)>,
+        now: Instant,
+        by: Duration,
+    ) {
+        let id = self.id;
+        self.legs_mut().for_each(|leg| leg.put_off(id, timers, now, by));
+        self.uas.put_off(by);
     }
 
     /// The leg of an end.

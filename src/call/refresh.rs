@@ -15,6 +15,9 @@ use crate::sip::status::{ALLOW, Method, Refusal};
 use crate::sip::transaction::{ClientId, Hop};
 use std::time::Duration;
 
+/// How soon a browser of another node is asked again that did not answer.
+const ELSEWHERE_AGAIN: Duration = Duration::from_secs(20);
+
 impl Call {
     /// Whose leg it is in the record, which a transfer does not turn round: who called is the
     /// caller.
@@ -28,6 +31,13 @@ impl Call {
         let Some(leg) = self.leg_of(end) else { return };
         let Some(timer) = leg.session else { return };
         let over = leg.session_ends.is_some_and(|ends| cx.now >= ends);
+        if over && leg.is_elsewhere() {
+            // Its node may be cut off while its media lives, and that tells when it does not.
+            if timer.refresher == Refresher::Us {
+                self.refresh(cx, end, RefreshKind::KeepAlive);
+            }
+            return cx.arm(self.id, CallTimer::Session(end), ELSEWHERE_AGAIN);
+        }
         if over && leg.flow_lost {
             // Nothing can be heard of it; how long that may last is the grace's to say.
             let left = leg.grace_left(cx.config, cx.now).max(Duration::from_secs(1));
@@ -181,10 +191,12 @@ impl Call {
         }
     }
 
-    /// Whether a browser's flow is gone, so that its silence says nothing.
+    /// Whether a browser's flow is gone, or is another node's that may be cut off, so that its
+    /// silence says nothing.
     fn is_away(&self, cx: &CallContext<'_>, end: LegId) -> bool {
         self.leg_of(end).is_some_and(|leg| match (&leg.party, leg.hop) {
             (Party::User { .. }, Hop::Flow(flow)) => !cx.services.flows.contains_key(&flow),
+            (Party::User { .. }, Hop::Node(_)) => true,
             (Party::User { .. }, _) => leg.flow_lost,
             _ => false,
         })
@@ -210,6 +222,10 @@ impl Call {
             let Some(leg) = self.leg_mut(end) else { return false };
             let open = leg.open.take();
             leg.negotiation.withdraw_offer();
+            if leg.is_elsewhere() {
+                let call = self.id;
+                cx.arm(call, CallTimer::Glare(end), ELSEWHERE_AGAIN);
+            }
             return open.is_some_and(|open| self.is_restart_refused(end, open));
         };
         let call = self.id;

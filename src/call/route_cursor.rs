@@ -8,7 +8,7 @@
 
 use crate::dialplan::{DialOrder, Outcome, Outcomes, Route, Step, Target};
 use crate::errors::Code;
-use crate::registrar::Way;
+use crate::registrar::{WantedPhone, Way};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
@@ -114,7 +114,7 @@ pub(crate) struct RouteCursor {
     /// Redirections followed, the oldest first.
     diversions: Vec<Diversion>,
     /// The caller asked for one phone by its GRUU.
-    wanted_instance: Option<String>,
+    wanted: Option<WantedPhone>,
     max_forwards: u32,
     max_breadth: u32,
 }
@@ -164,8 +164,8 @@ impl RouteCursor {
     }
 
     /// Only the phone with this instance is wanted, if one is named (RFC 5627 §6.1).
-    pub(crate) fn want_instance(&mut self, instance: Option<String>) {
-        self.wanted_instance = instance;
+    pub(crate) fn want_phone(&mut self, wanted: Option<WantedPhone>) {
+        self.wanted = wanted;
     }
 
     /// Calls `number` by no route: who takes the place of another call needs none.
@@ -425,8 +425,8 @@ impl RouteCursor {
     }
 
     /// The instance of the one phone that is wanted.
-    pub(super) fn wanted_instance(&self) -> Option<&str> {
-        self.wanted_instance.as_deref()
+    pub(super) fn wanted(&self) -> Option<&WantedPhone> {
+        self.wanted.as_ref()
     }
 
     /// Max-Forwards of requests made for the call.

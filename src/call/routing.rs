@@ -4,13 +4,14 @@ use super::route_cursor::{NextRound, NextStep, RingStep, rounds};
 use super::{
     Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Output, Party, Question,
 };
+use crate::call::context::Seeker;
 use crate::cluster::LOCATE;
 use crate::cluster::store::LocatedUsers;
 use crate::dialplan::{Attempt, DialOrder, Outcome, Route, Step, Target};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::player::{PlaySource, chime};
-use crate::registrar::{Way, phones};
+use crate::registrar::{Binding, WantedPhone, Way, phones};
 use crate::sip::preferences::Preferences;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::Hop;
@@ -23,9 +24,21 @@ const EARLY_PROMPT: Duration = Duration::from_secs(180);
 /// Most users of one step that the store is asked for.
 const MAX_LOCATED: usize = 10;
 
+/// What a user has at this node, of the phone that is meant if one is.
+fn here(cx: &CallContext<'_>, user: &str, wanted: Option<&WantedPhone>) -> Vec<Binding> {
+    let mut bindings = cx.services.registrar.bindings(cx.now, user);
+    bindings.retain(|b| wanted.is_none_or(|wanted| b.is_of(&wanted.instance)));
+    bindings
+}
+
 /// The ways to a user: those of this node, else those at others.
-fn ways(cx: &CallContext<'_>, user: &str, found: &LocatedUsers) -> Vec<Way> {
-    let here = cx.services.registrar.bindings(cx.now, user);
+fn ways(
+    cx: &CallContext<'_>,
+    user: &str,
+    wanted: Option<&WantedPhone>,
+    found: &LocatedUsers,
+) -> Vec<Way> {
+    let here = here(cx, user, wanted);
     if !here.is_empty() {
         return here.into_iter().map(Way::from).collect();
     }
@@ -33,7 +46,10 @@ fn ways(cx: &CallContext<'_>, user: &str, found: &LocatedUsers) -> Vec<Way> {
     let Some((cluster, (_, found))) = cx.services.cluster.as_ref().zip(found) else {
         return Vec::new();
     };
-    cluster.ways(cx.moment(), user, found)
+    let mut ways = cluster.ways(cx.moment(), user, found);
+    let registered = wanted.and_then(|wanted| wanted.registered);
+    ways.retain(|way| registered.is_none() || way.registered == registered);
+    ways
 }
 
 impl Call {
@@ -193,12 +209,13 @@ impl Call {
         if let Some(Err(why)) = cx.services.trunks.get(name).map(|t| t.usable(cx.now)) {
             return Err(why);
         }
-        let limit = trunk.max_calls.unwrap_or(usize::MAX);
-        if cx.services.trunk_calls.get(name).copied().unwrap_or(0) >= limit {
+        let full = |limit: &usize| !cx.services.trunk_has_room(cx.now, name, *limit);
+        if let Some(limit) = trunk.max_calls.filter(full) {
             cx.note(Event::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
-        if !cx.services.trunks.take_call(cx.now, name, trunk.calls_per_second) {
+        let pace = cx.services.part(trunk.calls_per_second);
+        if !cx.services.trunks.take_call(cx.now, name, pace) {
             return Err((
                 Code::TRUNK_FULL,
                 format!(
@@ -220,8 +237,8 @@ impl Call {
         }
         let ask = self.route.locate(step);
         cx.arm(self.id, CallTimer::Locate, LOCATE);
-        let (call, users, limit) = (self.id, elsewhere, LOCATE);
-        cx.out.push(Output::Ask(Question::Locate { call, ask, users, limit }));
+        let (seeker, users, limit) = (Seeker::Call(self.id), elsewhere, LOCATE);
+        cx.out.push(Output::Ask(Question::Locate { seeker, ask, users, limit }));
     }
 
     /// Those a step rings who have nothing at this node, where there are others.
@@ -230,7 +247,7 @@ impl Call {
             return Vec::new();
         }
         let users = targets.iter().filter_map(|target| self.user_of(cx, target));
-        let none = |user: &String| cx.services.registrar.bindings(cx.now, user).is_empty();
+        let none = |user: &String| here(cx, user, self.route.wanted()).is_empty();
         users.filter(none).take(MAX_LOCATED).collect()
     }
 
@@ -259,13 +276,14 @@ impl Call {
             // A caller is not rung on the phone the call comes from.
             let here = |way: &Way| matches!(way.hop, Hop::Flow(_));
             let own = |way: &Way| here(way) && self.caller.hop == way.hop;
-            let others = ways(cx, &user, found).into_iter().filter(|way| !own(way));
+            let others =
+                ways(cx, &user, self.route.wanted(), found).into_iter().filter(|way| !own(way));
             let (wanted, refused): (Vec<Way>, Vec<Way>) =
                 others.partition(|way| preferences.allow(&way.features));
             unwanted |= !refused.is_empty();
-            let wanted = phones(wanted, self.route.wanted_instance())
-                .into_iter()
-                .map(|(q, ways)| (q, (user.clone(), ways)));
+            let instance = self.route.wanted().map(|wanted| wanted.instance.as_str());
+            let wanted =
+                phones(wanted, instance).into_iter().map(|(q, ways)| (q, (user.clone(), ways)));
             if order == DialOrder::InTurn {
                 in_turn.extend(rounds(wanted.collect()));
             } else {

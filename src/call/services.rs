@@ -64,6 +64,8 @@ pub struct Services {
     pub identity: NodeIdentity,
     /// When the node started, by the clock of inputs.
     pub started: Instant,
+    /// The wall clock, in seconds since 1970, at some moment.
+    pub wall: (Instant, u64),
     /// SIP's (RFC 3261 §17).
     pub transactions: Transactions,
     /// Who waits for the response to each request of ours.
@@ -107,10 +109,12 @@ impl Services {
         // Later processes have greater ones.
         let epoch = identity.unix << 24 | u64::from(random.next_u32() >> 8);
         let cluster = config.cluster.as_ref().map(|c| Cluster::new(now, c, epoch));
+        let unix = identity.unix;
         Services {
             cluster,
             identity,
             started: now,
+            wall: (now, unix),
             transactions: Transactions::default(),
             transaction_users: IdMap::default(),
             timers: Timers::default(),
@@ -128,8 +132,27 @@ impl Services {
         }
     }
 
+    /// Whether one more call by a trunk that may have `limit` is let in, of those of all nodes where
+    /// there are several.
+    pub(crate) fn trunk_has_room(&self, now: Instant, trunk: &str, limit: usize) -> bool {
+        let used = self.trunk_calls.get(trunk).copied().unwrap_or(0);
+        let all = self.cluster.as_ref();
+        used < limit && all.is_none_or(|cluster| cluster.has_room(now, trunk, limit, used))
+    }
+
+    /// What of a limit a second is this node's.
+    pub(crate) fn part(&self, limit: Option<u32>) -> Option<u32> {
+        limit.map(|limit| self.cluster.as_ref().map_or(limit, |cluster| cluster.part(limit)))
+    }
+
     /// Returns the wall clock at `now`, in seconds since 1970.
     pub(crate) fn unix(&self, now: Instant) -> u64 {
+        let (at, unix) = self.wall;
+        unix + now.saturating_duration_since(at).as_secs()
+    }
+
+    /// Returns the same as if nobody had set the clock since the start.
+    pub(crate) fn unix_of_start(&self, now: Instant) -> u64 {
         self.identity.unix + now.saturating_duration_since(self.started).as_secs()
     }
 }

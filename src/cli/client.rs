@@ -171,6 +171,10 @@ impl ApiClient {
         };
         let response = sender.send_request(request.body(Full::new(bytes))?).await?;
         if response.status().is_success() {
+            let unanswered = response.headers().get("x-webtrunk-unanswered");
+            if let Some(nodes) = unanswered.and_then(|names| names.to_str().ok()) {
+                crate::print::note(&format!("without these nodes, which did not answer: {nodes}"));
+            }
             return Ok(response);
         }
         let status = response.status();

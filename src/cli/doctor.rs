@@ -12,7 +12,7 @@ use webtrunk::address::is_public;
 use webtrunk::config::check::{WITHOUT_STATE, unusable};
 use webtrunk::config::{ClusterSettings, Config, WebTls};
 use webtrunk::private;
-use webtrunk::store::{self, SurveyedNode};
+use webtrunk::store::{self, SurveyedNode, UnreadLease};
 use webtrunk::transport::dns::{TrunkServers, servers_of};
 use webtrunk::transport::stun;
 
@@ -131,9 +131,16 @@ async fn cluster(settings: &ClusterSettings, domain: &str) -> Vec<Finding> {
 fn surveyed(settings: &ClusterSettings, node: &SurveyedNode) -> Finding {
     let code = "doctor::cluster";
     let name = &node.name;
-    let Some((at, version)) = &node.lease else {
-        let fix = "set the same cluster.key on all nodes";
-        return bad(code, format!("node {name} has another key"), fix);
+    let (at, version) = match &node.lease {
+        Ok(lease) => lease,
+        Err(UnreadLease::OtherKey) => {
+            let fix = "set the same cluster.key on all nodes";
+            return bad(code, format!("node {name} has another key"), fix);
+        }
+        Err(UnreadLease::Newer) => {
+            let what = format!("node {name} is of a version that this one does not understand");
+            return bad(code, what, "update this gateway too");
+        }
     };
     if *name == settings.node && *at != settings.advertise {
         let fix = "give each node a name of its own: cluster.node";
@@ -480,6 +487,32 @@ mod tests {
         let text = format!("[server]\ndomain = \"calls.test\"\npublic_ip = \"192.0.2.7\"\n{more}");
         let read = webtrunk::config::check::parse_embedded(&text, &[]);
         read.unwrap_or_else(|problems| panic!("{problems}")).0
+    }
+
+    fn node(name: &str, lease: Result<(&str, &str), UnreadLease>) -> SurveyedNode {
+        let lease = lease.map(|(at, v)| (at.parse().expect("an address"), v.to_owned()));
+        SurveyedNode { name: name.to_owned(), lease, unreachable: None }
+    }
+
+    #[test]
+    fn a_node_is_judged_by_its_lease() {
+        let more = "[cluster]\nnode = \"a\"\nstore = \"redis://127.0.0.1\"\n\
+                    key = \"the key of the cluster, long enough\"\nadvertise = \"192.0.2.7:5071\"\n";
+        let settings = config(more).cluster.expect("a cluster");
+        let (own, other) = ("192.0.2.7:5071", "192.0.2.8:5071");
+        let version = env!("CARGO_PKG_VERSION");
+        for (node, wanted) in [
+            (node("a", Ok((own, version))), "node a is reached at 192.0.2.7:5071"),
+            (node("a", Ok((other, version))), "another machine, at 192.0.2.8:5071, is node a too"),
+            (node("b", Ok((other, "0.0.1"))), "node b runs version 0.0.1"),
+            (node("b", Err(UnreadLease::OtherKey)), "node b has another key"),
+            (
+                node("b", Err(UnreadLease::Newer)),
+                "node b is of a version that this one does not understand",
+            ),
+        ] {
+            assert_eq!(surveyed(&settings, &node).what, wanted);
+        }
     }
 
     fn is_good(finding: &Finding) -> bool {

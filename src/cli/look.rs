@@ -149,11 +149,25 @@ pub(crate) struct Calls {
     /// List the newest only, at most this many [default: all]
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Of this node of the cluster, or of "all" [default: the gateway that is asked]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
     /// Refresh the list every second
     #[arg(long, short)]
     watch: bool,
     #[arg(long, short, value_enum, default_value_t)]
     output: OutputFormat,
+}
+
+/// A list of a node of the cluster, or of all.
+fn of_node(path: &str, node: Option<&String>) -> String {
+    let query = given(&[("node", &node.cloned())]);
+    format!("{path}{}", query.replacen('&', "?", 1))
+}
+
+/// Which node an entry of a list of all nodes is of.
+fn node_column(node: Option<&String>) -> Option<Column> {
+    node.is_some_and(|node| node == "all").then(|| Column::new("NODE", |entry| text(entry, "node")))
 }
 
 const NO_CALL: &str = "no active call fits; `webtrunk calls --all` also lists ended ones";
@@ -170,7 +184,8 @@ pub(crate) async fn calls(client: &ApiClient, args: &Calls) -> anyhow::Result<Ex
             _ => limit,
         };
         let page = most.unwrap_or(1_000).clamp(1, 1_000);
-        let query = format!("/calls?limit={page}&state={state}{}", args.filter.query());
+        let node = given(&[("node", &args.node)]);
+        let query = format!("/calls?limit={page}&state={state}{node}{}", args.filter.query());
         let mut calls = Vec::new();
         let cut = client
             .pages(&query, most, |page| match args.output {
@@ -182,7 +197,9 @@ pub(crate) async fn calls(client: &ApiClient, args: &Calls) -> anyhow::Result<Ex
             print::clear();
         }
         if args.output != OutputFormat::Jsonl {
-            print::list(&Value::Array(calls), args.output, &call_columns(), empty);
+            let mut columns = call_columns();
+            columns.extend(node_column(args.node.as_ref()));
+            print::list(&Value::Array(calls), args.output, &columns, empty);
         }
         if cut {
             print::note(&print::cut(most));
@@ -196,9 +213,10 @@ pub(crate) async fn calls(client: &ApiClient, args: &Calls) -> anyhow::Result<Ex
 
 pub(crate) async fn registrations(
     client: &ApiClient,
+    node: Option<&String>,
     output: OutputFormat,
 ) -> anyhow::Result<ExitCode> {
-    let columns = [
+    let mut columns = vec![
         Column::new("USER", |r| text(r, "user")),
         Column::new("REMOTE", |r| text(r, "remote")),
         Column::new("EXPIRES", |r| r["expires_s"].as_u64().map_or("-".into(), clock)),
@@ -207,8 +225,9 @@ pub(crate) async fn registrations(
         Column::new("INSTANCE", |r| text(r, "instance")).optional(1),
         Column::new("CONTACT", |r| text(r, "contact")).cut_to(20),
     ];
+    columns.extend(node_column(node));
     print::list(
-        &client.get("/registrations").await?,
+        &client.get(&of_node("/registrations", node)).await?,
         output,
         &columns,
         "nobody is registered; open a page and log in",
@@ -253,8 +272,8 @@ pub(crate) enum TrunksCommand {
     Enable { name: String },
 }
 
-fn trunk_columns() -> [Column; 8] {
-    [
+fn trunk_columns() -> Vec<Column> {
+    vec![
         Column::new("TRUNK", |t| text(t, "trunk")),
         Column::new("STATE", |t| match t["state"].as_str() {
             Some("down") => "DOWN".to_owned(),
@@ -293,14 +312,17 @@ fn last_failure(trunk: &Value) -> String {
 pub(crate) async fn trunks(
     client: &ApiClient,
     what: Option<&TrunksCommand>,
+    node: Option<&String>,
     output: OutputFormat,
 ) -> anyhow::Result<ExitCode> {
     let (name, verb) = match what {
         None | Some(TrunksCommand::Status) => {
+            let mut columns = trunk_columns();
+            columns.extend(node_column(node));
             print::list(
-                &client.get("/trunks").await?,
+                &client.get(&of_node("/trunks", node)).await?,
                 output,
-                &trunk_columns(),
+                &columns,
                 "there is no trunk; `webtrunk init --trunk generic` writes an example",
             );
             return Ok(ExitCode::SUCCESS);

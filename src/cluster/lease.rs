@@ -7,12 +7,13 @@
 //! ```
 
 use super::keys::ClusterKeys;
-use super::store::{BeatAnswer, LEASE, MAX_NODES, MAX_VALUE, StoreCommand, is_of_epoch};
+use super::shares::{NodeCount, Shares};
+use super::store::{BeatAnswer, LEASE, MAX_NODES, MAX_VALUE, ShareWish, StoreCommand, is_of_epoch};
 use super::token::short;
 use super::{ClusterWork, Moment};
 use crate::config::ClusterSettings;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,12 @@ const MARK: &str = "-n";
 const BEAT: Duration = Duration::from_secs(1);
 /// How long the store has for it.
 const ANSWER: Duration = Duration::from_millis(900);
-/// Nodes whose leases cannot be read that are told of.
+/// NodeCount whose leases cannot be read that are told of.
 const MAX_UNREAD: usize = 64;
 /// Renewals by another process that show that it lives.
 const RENEWALS: u32 = 2;
+/// Users with several calls that a node tells of.
+pub(crate) const MAX_BUSY: usize = 300;
 /// Clocks that differ by more than this are reported.
 const SKEW: u64 = 5;
 
@@ -57,6 +60,21 @@ pub struct Member {
     pub version: String,
     /// As of its last renewal.
     pub load: NodeLoad,
+    /// Trunks it registers with, where one node does.
+    #[serde(default)]
+    pub registers: Vec<String>,
+    /// Users with more than one call there, in short, and how many.
+    #[serde(default)]
+    pub busy: Vec<(u64, u32)>,
+}
+
+/// What a node tells of itself with a renewal.
+#[derive(Debug, Default)]
+pub(crate) struct Census {
+    pub load: NodeLoad,
+    pub registers: Vec<String>,
+    pub busy: Vec<(u64, u32)>,
+    pub wishes: Vec<ShareWish>,
 }
 
 /// What the lease has to tell.
@@ -126,6 +144,9 @@ pub(crate) struct Lease {
     /// The store's clock less ours, seconds.
     offset: i64,
     resync: bool,
+    shares: Shares,
+    /// Calls of users at the other nodes, by the user in short.
+    busy: HashMap<u64, u32>,
 }
 
 impl Lease {
@@ -137,6 +158,8 @@ impl Lease {
             advertise: settings.advertise,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             load: NodeLoad::default(),
+            registers: Vec::new(),
+            busy: Vec::new(),
         };
         Lease {
             own,
@@ -153,6 +176,8 @@ impl Lease {
             skewed: false,
             offset: 0,
             resync: false,
+            shares: Shares::default(),
+            busy: HashMap::new(),
         }
     }
 
@@ -176,6 +201,26 @@ impl Lease {
     /// The other node whose tag or branch this is.
     pub(super) fn bearer(&self, text: &str) -> Option<SocketAddr> {
         self.marks.get(text.get(text.rfind(MARK)?..)?).copied()
+    }
+
+    fn nodes(&self, now: Instant) -> NodeCount {
+        NodeCount { count: 1 + self.view.len() as u64, away: self.away(now).is_some() }
+    }
+
+    /// Whether one more may be had of a limit of all nodes of which `used` are had here.
+    pub(super) fn has_room(&self, now: Instant, name: &str, limit: u64, used: u64) -> bool {
+        self.shares.has_room(name, limit, used, self.nodes(now))
+    }
+
+    /// Whether this node is the one that has what one node has.
+    pub(super) fn holds(&self, name: &str) -> bool {
+        self.shares.holds(name)
+    }
+
+    /// Calls of a user at the other nodes, where it has more than one.
+    pub(super) fn calls_elsewhere(&self, user: &str) -> usize {
+        let told = (!self.busy.is_empty()).then(|| self.busy.get(&short(Some(user)))).flatten();
+        told.copied().unwrap_or(0) as usize
     }
 
     pub(super) fn other(&self, node: &str) -> Option<&Member> {
@@ -231,12 +276,16 @@ impl Lease {
         Some(self.waiting.as_ref().map_or(self.next, |w| w.until.min(self.next)))
     }
 
+    pub(super) fn renews(&self, now: Instant) -> bool {
+        now >= self.next && self.waiting.as_ref().is_none_or(|w| w.until <= now)
+    }
+
     pub(super) fn turn(
         &mut self,
         at: Moment,
         next_id: &mut u64,
         keys: &ClusterKeys,
-        load: impl FnOnce() -> NodeLoad,
+        census: impl FnOnce() -> Census,
         work: &mut ClusterWork,
     ) {
         if self.waiting.as_ref().is_some_and(|w| w.until <= at.now) {
@@ -249,7 +298,9 @@ impl Lease {
         self.next = at.now + BEAT;
         self.sent = at.now;
         self.own.beat += 1;
-        self.own.load = load();
+        let Census { load, registers, busy, wishes } = census();
+        (self.own.load, self.own.registers, self.own.busy) = (load, registers, busy);
+        self.shares.ask(&wishes);
         *next_id += 1;
         self.waiting = Some(Waiting { id: *next_id, until: at.now + ANSWER });
         let text = serde_json::to_string(&self.own).unwrap_or_default();
@@ -259,6 +310,7 @@ impl Lease {
             node: self.own.node.clone(),
             epoch: self.own.epoch,
             value: format!("{:016x}{}", self.own.epoch, keys.seal(&name, &text)),
+            wishes,
         });
     }
 
@@ -298,6 +350,7 @@ impl Lease {
         let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
         self.resync |= lost && self.standing == LeaseState::Joined;
         self.look_at_others(&answer, keys, &mut events);
+        self.shares.granted(answer.grants);
         events
     }
 
@@ -321,7 +374,7 @@ impl Lease {
         let rival =
             answer.held.as_ref().filter(|held| !is_of_epoch(held, self.own.epoch)).map(|held| {
                 read(keys, &self.own.node, held)
-                    .unwrap_or_else(|| Member { node: self.own.node.clone(), ..self.own.clone() })
+                    .unwrap_or_else(|_| Member { node: self.own.node.clone(), ..self.own.clone() })
             });
         let Some(rival) = rival else {
             self.rival = None;
@@ -360,11 +413,13 @@ impl Lease {
                 continue;
             }
             match read(keys, node, value) {
-                Some(member) => {
+                Ok(member) => {
                     self.unread.remove(node);
                     view.insert(node.clone(), member);
                 }
-                None => {
+                // A newer version's is left to those who know it.
+                Err(LeaseFault::Newer) => {}
+                Err(LeaseFault::OtherKey) => {
                     if self.unread.len() < MAX_UNREAD && self.unread.insert(node.clone()) {
                         events.push(LeaseEvent::OtherKey { node: node.clone() });
                     }
@@ -378,6 +433,10 @@ impl Lease {
             events.push(LeaseEvent::NodeDown { node: node.clone() });
         }
         self.marks = view.values().map(|m| (mark_of(&m.node), m.advertise)).collect();
+        self.busy.clear();
+        for (user, calls) in view.values().flat_map(|m| m.busy.iter().take(MAX_BUSY)) {
+            *self.busy.entry(*user).or_default() += calls;
+        }
         self.view = view;
     }
 }
@@ -392,13 +451,30 @@ fn name_of(node: &str) -> String {
     format!("node {node}")
 }
 
-/// The lease of a node; `None` if it is not signed by our key, or not of this node.
-pub(crate) fn read(keys: &ClusterKeys, node: &str, value: &str) -> Option<Member> {
-    if value.len() > MAX_VALUE {
-        return None;
-    }
-    let (epoch, sealed) = value.split_at_checked(16)?;
-    let member: Member = serde_json::from_str(keys.open(&name_of(node), sealed)?).ok()?;
+/// Why a lease is not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LeaseFault {
+    /// It is not signed by our key, or not as this node's.
+    OtherKey,
+    /// It is, and what it says is known to newer versions only.
+    Newer,
+}
+
+/// The lease of a node.
+///
+/// # Errors
+/// It is not believed, or not understood.
+pub(crate) fn read(keys: &ClusterKeys, node: &str, value: &str) -> Result<Member, LeaseFault> {
+    let sealed = value.split_at_checked(16).filter(|_| value.len() <= MAX_VALUE);
+    let (epoch, sealed) = sealed.ok_or(LeaseFault::OtherKey)?;
+    let text = keys.open(&name_of(node), sealed).ok_or(LeaseFault::OtherKey)?;
+    let member: Member = serde_json::from_str(text).map_err(|_| LeaseFault::Newer)?;
     let sound = member.node == node && u64::from_str_radix(epoch, 16) == Ok(member.epoch);
-    sound.then_some(member)
+    sound.then_some(member).ok_or(LeaseFault::OtherKey)
+}
+
+/// A lease of node b that says `text`, whoever wrote that.
+#[cfg(any(fuzzing, test))]
+pub(super) fn read_signed(keys: &ClusterKeys, text: &str) -> Result<Member, LeaseFault> {
+    read(keys, "b", &format!("{:016x}{}", 7, keys.seal(&name_of("b"), text)))
 }

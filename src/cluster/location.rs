@@ -47,6 +47,9 @@ struct Pointer {
     token: String,
     /// By the store's clock, seconds since 1970.
     expires: u64,
+    /// The Call-ID it registered by, in short.
+    #[serde(default)]
+    registered: u64,
 }
 
 /// What is to be written.
@@ -170,6 +173,7 @@ pub(super) fn record(
         features: b.features.clone(),
         path: b.path.clone(),
         token: token::seal(keys, &token(lease, user, b)),
+        registered: short(Some(&b.call_id)),
         expires: lease.store_unix(at.unix) + b.expires.saturating_duration_since(at.now).as_secs(),
     };
     let pointers: Vec<Pointer> = bindings.iter().filter(fits).map(pointer).collect();
@@ -194,8 +198,8 @@ pub(super) fn ways(
     let mut ways = Vec::new();
     for (node, value) in found.iter().take(MAX_NODES).filter(|(_, v)| v.len() <= MAX_VALUE) {
         let Some(member) = lease.other(node) else { continue };
-        let text = keys.open(&name_of(node, user), value);
-        let record = text.and_then(|t| serde_json::from_str::<PointerRecord>(t).ok());
+        // One that a newer version wrote otherwise is left to those who know it.
+        let record = open(keys, node, user, value);
         let Some(record) = record.filter(|r| r.epoch == member.epoch) else { continue };
         let now = lease.store_unix(at.unix);
         let living = record.pointers.into_iter().filter(|p| p.expires > now);
@@ -209,9 +213,22 @@ pub(super) fn ways(
                 q: p.q,
                 features: p.features,
                 path: std::iter::once(route).chain(p.path).collect(),
+                registered: Some(p.registered),
             }
         }));
     }
     ways.sort_by_key(|way| std::cmp::Reverse(way.q));
     ways
+}
+
+/// The record of a user at a node, if it is signed and understood.
+fn open(keys: &ClusterKeys, node: &str, user: &str, value: &str) -> Option<PointerRecord> {
+    serde_json::from_str(keys.open(&name_of(node, user), value)?).ok()
+}
+
+/// A record of a user that says `text`, whoever wrote that.
+#[cfg(any(fuzzing, test))]
+pub(super) fn read_signed(keys: &ClusterKeys, text: &str) {
+    assert!(open(keys, "b", "bob", text).is_none(), "it is not signed");
+    let _ = open(keys, "b", "bob", &keys.seal(&name_of("b", "bob"), text));
 }

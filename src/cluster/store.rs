@@ -17,10 +17,34 @@ pub const MAX_NODES: usize = 64;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreCommand {
     /// Renews the lease of `node` for [`LEASE`] by `value`, unless another epoch has it, and lists
-    /// all leases. A value begins with its epoch, 16 hexadecimal digits.
-    Beat { id: u64, node: String, epoch: u64, value: String },
+    /// all leases. A value begins with its epoch, 16 hexadecimal digits. Grants each wish what of
+    /// its limit the others do not claim: what is used, and an equal part of the rest.
+    Beat { id: u64, node: String, epoch: u64, value: String, wishes: Vec<ShareWish> },
     /// Writes what users have at a node.
     Write { id: u64, writes: Vec<PointerWrite> },
+}
+
+/// What a node would have of a limit that holds for all nodes together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ShareWish {
+    pub name: String,
+    pub limit: u64,
+    /// What it has.
+    pub used: u64,
+}
+
+/// What a node may have of such a limit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ShareGrant {
+    pub claim: u64,
+    /// What the others have.
+    pub others: u64,
+}
+
+/// What a node is granted, of what the others have and claim; `nodes` there are.
+pub fn grant(wish: &ShareWish, others_used: u64, others_claim: u64, nodes: u64) -> ShareGrant {
+    let free = wish.limit.saturating_sub(others_claim).saturating_sub(wish.used);
+    ShareGrant { claim: wish.used + free.div_ceil(nodes.max(1)), others: others_used }
 }
 
 /// What a user has at a node: one field of the user's entry. `None` removes it.
@@ -49,6 +73,8 @@ pub struct BeatAnswer {
     pub millis: u64,
     /// Which connection to the store it came by: after another, writes may be lost.
     pub connection: u64,
+    /// One for each wish, unless another process has the lease.
+    pub grants: Vec<ShareGrant>,
 }
 
 /// What was found of a user: by node, the value it wrote.

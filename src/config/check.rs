@@ -509,6 +509,16 @@ impl Check {
     }
 
     fn secret(&mut self, at: &Spanned<schema::SecretText>) -> Secret {
+        let text = self.text_of(at);
+        if text.is_empty() && !self.problems.last().is_some_and(|p| p.is_at(&at.span())) {
+            let help = "make one: `openssl rand -base64 24`; it guards your telephone bill";
+            self.error(at, "config::secret", "this secret is empty", help);
+        }
+        Secret::new(text)
+    }
+
+    /// A text from where the file says it is.
+    fn text_of(&mut self, at: &Spanned<schema::SecretText>) -> String {
         let text = match at.as_ref() {
             schema::SecretText::Text(text) => Ok(text.clone()),
             schema::SecretText::Env { env } => {
@@ -520,20 +530,11 @@ impl Check {
                     .map_err(|e| format!("{file} cannot be read: {e}"))
             }
         };
-        let text = text.unwrap_or_else(|why| {
-            self.error(
-                at,
-                "config::secret",
-                why,
-                "set it before the start, or write the secret itself",
-            );
+        text.unwrap_or_else(|why| {
+            let help = "set it before the start, or write the text itself";
+            self.error(at, "config::secret", why, help);
             String::new()
-        });
-        if text.is_empty() && !self.problems.last().is_some_and(|p| p.is_at(&at.span())) {
-            let help = "make one: `openssl rand -base64 24`; it guards your telephone bill";
-            self.error(at, "config::secret", "this secret is empty", help);
-        }
-        Secret::new(text)
+        })
     }
 
     fn user(&mut self, name: String, user: Spanned<schema::User>, plan: &Plan) -> User {

@@ -101,3 +101,8 @@ pub(super) fn api(bytes: &[u8]) {
 pub(super) fn checkpoint(bytes: &[u8]) {
     crate::state::checkpoints::read_foreign(bytes);
 }
+
+/// What other nodes wrote into the store, or who else has it.
+pub(super) fn store(bytes: &[u8]) {
+    crate::cluster::read_foreign(&String::from_utf8_lossy(bytes));
+}

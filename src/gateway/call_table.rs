@@ -149,6 +149,11 @@ impl CallTable {
         self.calls.values().inspect(|_| looked_at()).map(|l| &l.call)
     }
 
+    /// Does something to every call that neither ends it nor is kept of it.
+    pub(super) fn for_each_mut(&mut self, mut work: impl FnMut(&mut Call)) {
+        self.calls.values_mut().for_each(|live| work(&mut live.call));
+    }
+
     /// Returns a call to do something to, with how far its end has come: whether it has come to its
     /// end is looked at when the turn is over.
     pub(super) fn touch(&mut self, id: CallId) -> Option<&mut LiveCall> {
@@ -232,6 +237,12 @@ impl CallTable {
     /// Returns how many calls a user has.
     pub(super) fn of_user(&self, user: &str) -> usize {
         self.per_user.get(user).copied().unwrap_or(0)
+    }
+
+    /// Users with more than one call, at most so many.
+    pub(super) fn busy(&self, most: usize) -> impl Iterator<Item = (&str, usize)> {
+        let several = self.per_user.iter().filter(|(_, calls)| **calls > 1).take(most);
+        several.map(|(user, calls)| (user.as_str(), *calls))
     }
 
     /// Returns how many calls are not over.

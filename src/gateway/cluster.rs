@@ -2,31 +2,72 @@
 
 use super::{Gateway, Turn};
 use crate::call::Output;
-use crate::cluster::lease::{LeaseEvent, NodeLoad};
-use crate::cluster::store::StoreAnswer;
-use crate::cluster::{Cluster, Moment};
+use crate::cluster::lease::{Census, LeaseEvent, MAX_BUSY, NodeLoad};
+use crate::cluster::shares::MAX_SHARES;
+use crate::cluster::store::{ShareWish, StoreAnswer};
+use crate::cluster::token::short;
+use crate::cluster::{Cluster, Moment, calls_of, registration_of};
 use crate::event::Event;
 use std::time::Instant;
 
 impl Gateway {
     /// The time by both clocks.
     pub(super) fn moment(&self, now: Instant) -> Moment {
-        Moment { now, unix: self.services.unix(now) }
+        Moment { now, unix: self.services.unix_of_start(now) }
     }
 
     /// Does what is due towards the store.
     pub(super) fn cluster_turn(&mut self, turn: &mut Turn<'_>) {
-        let Some(mut cluster) = self.services.cluster.take() else { return };
-        let load = || NodeLoad {
-            calls: self.calls.counts().0,
-            registrations: self.services.registrar.len(),
-            calls_left: self.calls_left(),
-            draining: self.draining,
-        };
-        let work = cluster.turn(self.moment(turn.now), load, &self.services.registrar);
-        self.services.cluster = Some(cluster);
+        let at = self.moment(turn.now);
+        let Some(cluster) = &self.services.cluster else { return };
+        let census = cluster.renews(turn.now).then(|| self.census());
+        let Some(cluster) = &mut self.services.cluster else { return };
+        let census = || census.unwrap_or_default();
+        let work = cluster.turn(at, census, &self.services.registrar);
         turn.out.extend(work.commands.into_iter().map(Output::Store));
         turn.out.extend(work.events.into_iter().map(|event| Output::Event(told(event))));
+    }
+
+    /// What is told of this node with each renewal of its lease.
+    fn census(&self) -> Census {
+        let trunks = self.config.trunks.values();
+        let shared = trunks.filter(|trunk| trunk.max_calls.is_some() || trunk.register_once);
+        let mut census = Census {
+            load: NodeLoad {
+                calls: self.calls.counts().0,
+                registrations: self.services.registrar.len(),
+                calls_left: self.calls_left(),
+                draining: self.draining,
+            },
+            busy: self
+                .calls
+                .busy(MAX_BUSY)
+                .map(|(user, n)| (short(Some(user)), n as u32))
+                .collect(),
+            ..Census::default()
+        };
+        for trunk in shared.take(MAX_SHARES / 2) {
+            let used = self.calls_of(&trunk.name) as u64;
+            let calls = trunk.max_calls.map(|limit| (calls_of(&trunk.name), limit as u64, used));
+            // Who has it asks like all others: what it was granted is its own until its lease ends.
+            let one = trunk.register_once.then(|| (registration_of(&trunk.name), 1, 0));
+            census.wishes.extend(
+                calls.into_iter().chain(one).map(|(name, limit, used)| ShareWish {
+                    name,
+                    limit,
+                    used,
+                }),
+            );
+            if trunk.register_once && self.registers(&trunk.name) {
+                census.registers.push(trunk.name.clone());
+            }
+        }
+        census
+    }
+
+    /// Whether this node is to register with a trunk of which one node does.
+    pub(super) fn registers(&self, trunk: &str) -> bool {
+        self.services.cluster.as_ref().is_none_or(|cluster| cluster.registers(trunk))
     }
 
     pub(super) fn store_answered(&mut self, turn: &mut Turn<'_>, answer: StoreAnswer) {

@@ -4,6 +4,7 @@ use super::challenges::opened;
 use super::out_of_dialog::is_of_foreign_scheme;
 use super::turn::{RequestSource, Screening};
 use super::{FlowKind, Gateway, Turn};
+use crate::call::CallId;
 use crate::call::context::Output;
 use crate::call::context::TransactionUser;
 use crate::errors::Code;
@@ -114,6 +115,9 @@ impl Gateway {
         }
         if message.to().is_some_and(|t| t.tag().is_some()) {
             return self.screen_in_dialog(turn, hop, remote, message);
+        }
+        if node && message.method() == Method::Notify {
+            return Screening::Proceed;
         }
         if node {
             return Screening::Refuse(Refusal::new(403, "nodes begin nothing at one another"));
@@ -313,6 +317,9 @@ impl Gateway {
             };
             return self.register_trunk(turn, id, hop, remote, &message);
         }
+        if matches!(hop, Hop::Node(_)) && message.method() == Method::Notify {
+            return self.on_unsolicited_notify(turn, id, true, &message);
+        }
         let Some(sender) = self.sender(hop) else {
             return self.refuse(turn, id, &message, &Refusal::new(403, "unknown sender"));
         };
@@ -400,6 +407,11 @@ impl Gateway {
         let tag =
             self.calls.get(call).map(|call| call.caller().local_tag.clone()).unwrap_or_default();
         self.respond(turn, id, 200, MessageWriter::response(message, 200, Some(&tag)));
+        self.cancel_call(turn, call, message);
+    }
+
+    /// The caller gave up.
+    pub(super) fn cancel_call(&mut self, turn: &mut Turn<'_>, call: CallId, message: &Message) {
         let said = reasons(message);
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
         let why = said.text.unwrap_or_else(|| "the caller hung up before the answer".into());

@@ -15,7 +15,7 @@ use crate::errors::Code;
 use crate::sip::build::MessageWriter;
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
+use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{Flow, Hop, Transmit, TrunkNumber};
 use crate::sip::uri::{escape_user, unescape};
@@ -135,7 +135,14 @@ impl Gateway {
             return self.pass_response(turn, hop, message);
         }
         let Some(token) = self.route_token(message) else {
-            return self.pass_to_bearer(turn, hop, message);
+            return match message.method() {
+                Method::Cancel if matches!(hop, Hop::Node(_)) => {
+                    self.take_cancel(turn, hop, message)
+                }
+                Method::Ack if matches!(hop, Hop::Node(_)) => self.take_ack(turn, hop, message),
+                Method::Cancel => self.pass_cancel(turn, hop, message),
+                _ => self.pass_to_bearer(turn, hop, message),
+            };
         };
         let passed = match hop {
             Hop::Node(peer) => self.pass_down(turn, peer, &token, message),
@@ -261,19 +268,72 @@ impl Gateway {
         let Some(peer) = bearer.filter(|_| !self.services.dialogs.contains_key(tag)) else {
             return false;
         };
-        let passed_for = match self.sender(hop) {
-            Some(RequestSource::Trunk(name)) => format!("trunk:{name}"),
-            Some(RequestSource::User(user, flow)) if self.identity_of(turn.now, flow).is_some() => {
-                let Some(route) = self.route_of(turn, &user, flow, peer) else { return false };
-                for_user(&user, &route)
-            }
-            _ => return false,
-        };
+        let Some(passed_for) = self.known_sender(turn, hop, peer) else { return false };
         if let Err(why) = self.send_to_bearer(turn, hop, peer, message, passed_for)
             && message.method() != Method::Ack
         {
             self.respond_stateless(hop, message, &why, turn.out);
         }
+        true
+    }
+
+    /// Who sent what goes on to `peer`, if that is known here.
+    fn known_sender(&self, turn: &Turn<'_>, hop: Hop, peer: SocketAddr) -> Option<String> {
+        match self.sender(hop)? {
+            RequestSource::Trunk(name) => Some(format!("trunk:{name}")),
+            RequestSource::User(user, flow) => {
+                self.identity_of(turn.now, flow)?;
+                Some(for_user(&user, &self.route_of(turn, &user, flow, peer)?))
+            }
+        }
+    }
+
+    /// A CANCEL of an INVITE that is not here: nothing in it says which node has that, so each is
+    /// asked, once, and the one that has it answers.
+    fn pass_cancel(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        if self.services.transactions.cancelled_by(message).is_some() {
+            return false;
+        }
+        if message.to().is_some_and(|to| to.tag().is_some()) {
+            return self.pass_to_bearer(turn, hop, message);
+        }
+        let others: Vec<SocketAddr> =
+            self.services.cluster.iter().flat_map(|c| c.others()).collect();
+        let mut passed = false;
+        for peer in others {
+            let Some(passed_for) = self.known_sender(turn, hop, peer) else { return false };
+            passed |= self.send_to_bearer(turn, hop, peer, message, passed_for).is_ok();
+        }
+        passed
+    }
+
+    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here.
+    fn take_cancel(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        let Some(passed) = passed_for(message) else { return false };
+        let target = own_hop_off(message)
+            .and_then(|cancel| self.services.transactions.cancelled_by(&cancel));
+        let call = target.and_then(|target| self.calls.of_transaction(target));
+        let Some(call) = call.filter(|call| self.is_caller(hop, *call, &passed)) else {
+            self.dropped += 1;
+            return true;
+        };
+        let tag = self.calls.get(call).map(|call| call.caller().local_tag.clone());
+        let ok = MessageWriter::response(message, 200, tag.as_deref()).end();
+        turn.push(Output::Send(Transmit { hop, bytes: ok }));
+        self.cancel_call(turn, call, message);
+        true
+    }
+
+    /// An ACK of a refusal that another node passed on. False: it is of something else.
+    fn take_ack(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        let ack = passed_for(message).and_then(|_| own_hop_off(message));
+        let Some(ack) = ack.filter(|ack| self.services.transactions.knows(ack)) else {
+            return false;
+        };
+        let (mut sends, mut events) = (Vec::new(), Vec::new());
+        self.services.transactions.receive(turn.now, hop, ack, &mut sends, &mut events);
+        turn.out.extend(sends.into_iter().map(Output::Send));
+        self.dispatch(turn, events);
         true
     }
 
@@ -409,6 +469,12 @@ impl Gateway {
         let same: bool = subtle::ConstantTimeEq::ct_eq(own.as_bytes(), mac.as_bytes()).into();
         postcard::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok().filter(|_| same)?).ok()
     }
+}
+
+/// A request as it was before the node that passed it on put its Via in front.
+fn own_hop_off(message: &Message) -> Option<Message> {
+    let bytes = passed_on(message, &HopChanges::default());
+    Message::parse(bytes.to_vec(), Framing::WebSocket).ok()
 }
 
 /// The message as it goes on. Of a request our route is taken off, of a response our Via.

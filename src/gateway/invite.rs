@@ -11,12 +11,15 @@ use crate::call::leg::Leg;
 use crate::call::route_cursor::RouteCursor;
 use crate::call::{CALLER_LEG, Call, CallId, EndReason, HangupBy, MAX_BREADTH};
 use crate::cdr::{Cdr, Party, kept};
+use crate::cluster::TemporaryGruu;
+use crate::cluster::token::short;
 use crate::config::{Config, User};
 use crate::dialplan::{Attempt, Permits, Route};
 use crate::errors::Code;
 use crate::event::{CallerIdentity, Event};
 use crate::flow::account;
 use crate::recorder::diagnosis::diagnose;
+use crate::registrar::WantedPhone;
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -157,7 +160,7 @@ impl Gateway {
         let replaces = self.replaced(now, message, sender)?;
         let account = self.account_of(sender);
         let context = self.context_of(sender, account.as_ref())?;
-        let (dialled, wanted_instance) = self.gruu(&uri)?;
+        let (dialled, wanted) = self.gruu(now, &uri)?;
         let permits = account.as_ref().map_or(Permits::NONE, |a| &a.permits);
         let verdict = self.config.plan.route(&Attempt {
             context: &context,
@@ -194,7 +197,7 @@ impl Gateway {
         cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
         cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
         let mut cursor = RouteCursor::new(max_forwards - 1, max_breadth);
-        cursor.want_instance(wanted_instance);
+        cursor.want_phone(wanted);
         match route {
             Some(route) => cursor.begin(route, number),
             None => cursor.call_number(number),
@@ -204,7 +207,7 @@ impl Gateway {
     }
 
     /// A GRUU of ours becomes its user, and the one phone that is meant (RFC 5627 §6.1).
-    fn gruu(&self, uri: &Uri<'_>) -> Result<(String, Option<String>), Refusal> {
+    fn gruu(&self, now: Instant, uri: &Uri<'_>) -> Result<(String, Option<WantedPhone>), Refusal> {
         let Some(gr) =
             uri.params.get("gr").filter(|_| uri.host.eq_ignore_ascii_case(&self.config.domain))
         else {
@@ -212,12 +215,24 @@ impl Gateway {
         };
         let user = uri.user_unescaped().into_owned();
         if let Some(token) = user.strip_prefix(TEMPORARY) {
-            let found = self.services.registrar.temp_gruu(token).cloned();
-            let (user, instance) = found
+            if let Some((user, instance)) = self.services.registrar.temp_gruu(token).cloned() {
+                return Ok((user, Some(WantedPhone { instance, registered: None })));
+            }
+            let named = self.services.cluster.as_ref().and_then(|c| c.open_temporary_gruu(token));
+            // A phone that is here has ended it if it has registered by another Call-ID since.
+            let ended = |named: &TemporaryGruu| {
+                let bindings = self.services.registrar.bindings(now, &named.user);
+                let mut own = bindings.iter().filter(|b| b.is_of(&named.instance));
+                own.any(|b| short(Some(&b.call_id)) != named.registered)
+            };
+            let named = named
+                .filter(|named| !ended(named))
                 .ok_or_else(|| Refusal::new(404, "this temporary GRUU is not valid any more"))?;
-            return Ok((user, Some(instance)));
+            let TemporaryGruu { user, instance, registered } = named;
+            return Ok((user, Some(WantedPhone { instance, registered: Some(registered) })));
         }
-        Ok((user, (!gr.is_empty()).then(|| format!("<{gr}>"))))
+        let wanted = |gr: &str| WantedPhone { instance: format!("<{gr}>"), registered: None };
+        Ok((user, (!gr.is_empty()).then(|| wanted(gr))))
     }
 
     /// RFC 3261 §8.2.2.2: the same request by two paths; RFC 5393: our own request, come back.
@@ -301,7 +316,9 @@ impl Gateway {
         match party {
             Party::User { name, .. } => {
                 let most = user.and_then(|u| u.max_calls).unwrap_or(limits.calls_per_user);
-                if self.calls.of_user(name) >= most {
+                let all = self.services.cluster.as_ref();
+                let elsewhere = all.map_or(0, |cluster| cluster.calls_elsewhere(now, name));
+                if self.calls.of_user(name) + elsewhere >= most {
                     return Err(Refusal::new(
                         486,
                         format!(
@@ -321,14 +338,15 @@ impl Gateway {
             }
             Party::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
-                let most = trunk.and_then(|t| t.max_calls).unwrap_or(usize::MAX);
-                if self.services.trunk_calls.get(name).copied().unwrap_or(0) >= most {
+                let full = |most: &usize| !self.services.trunk_has_room(now, name, *most);
+                if let Some(most) = trunk.and_then(|t| t.max_calls).filter(full) {
                     return Err(Refusal::new(503, format!("trunk {name} has its {most} calls"))
                         .code(Code::LIMIT)
                         .retry_after(10));
                 }
                 let pace = trunk.and_then(|t| t.calls_per_second);
-                if !self.services.trunks.take_call(now, name, pace) {
+                let part = self.services.part(pace);
+                if !self.services.trunks.take_call(now, name, part) {
                     return Err(Refusal::new(
                         503,
                         format!(

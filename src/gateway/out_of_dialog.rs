@@ -6,6 +6,7 @@ use super::{Gateway, Turn};
 use crate::call::context::TransactionUser;
 use crate::hex::token;
 use crate::ids::IdMap;
+use crate::registrar::Way;
 use crate::sip::build::MessageWriter;
 use crate::sip::dialog::Dialog;
 use crate::sip::header::delta_seconds;
@@ -62,6 +63,12 @@ impl OutOfDialog {
         self.timers.next_timeout()
     }
 
+    /// Nobody could be heard for `by`: subscriptions last that much longer.
+    pub(super) fn put_off(&mut self, by: Duration) {
+        self.subscriptions.values_mut().for_each(|subscription| subscription.expires += by);
+        self.timers.put_off(by, |_| true);
+    }
+
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -98,7 +105,7 @@ impl Gateway {
                 return self.subscribe(turn, id, hop, &message, &user);
             }
             (Method::Notify, RequestSource::Trunk(_)) => {
-                return self.on_unsolicited_notify(turn, id, &message);
+                return self.on_unsolicited_notify(turn, id, false, &message);
             }
             (Method::Bye | Method::Info | Method::Update | Method::Prack, _) => {
                 Refusal::new(481, "there is no such call")
@@ -213,6 +220,10 @@ impl Gateway {
         if expires == 0 {
             return self.end_subscription(turn, number, Some("timeout"));
         }
+        let watched = self.outside.subscriptions.get(&number).filter(|s| s.package == "reg");
+        if let Some(user) = watched.map(|s| s.user.clone()) {
+            self.look_after(turn, &user);
+        }
         self.notify(turn, number, None);
     }
 
@@ -319,7 +330,10 @@ impl Gateway {
                 .replace('"', "&quot;")
         };
         let aor = escape(&format!("sip:{}@{}", escape_user(user), self.config.domain));
-        let state = if bindings.is_empty() { "terminated" } else { "active" };
+        let elsewhere = self.elsewhere.phones(user).iter().filter(|way| way.expires > now);
+        let elsewhere: Vec<&Way> = elsewhere.collect();
+        let none = bindings.is_empty() && elsewhere.is_empty();
+        let state = if none { "terminated" } else { "active" };
         let mut xml = format!(
             "<?xml version=\"1.0\"?>\r\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" version=\"{version}\" state=\"full\">\r\n\
              <registration aor=\"{aor}\" id=\"r\" state=\"{state}\">\r\n"
@@ -332,6 +346,14 @@ impl Gateway {
                 escape(&binding.call_id),
                 binding.cseq,
                 escape(&binding.contact)
+            );
+        }
+        for (n, way) in elsewhere.iter().enumerate() {
+            let left = way.expires.saturating_duration_since(now).as_secs();
+            let _ = write!(
+                xml,
+                "<contact id=\"n{n}\" state=\"active\" event=\"registered\" expires=\"{left}\"><uri>{}</uri></contact>\r\n",
+                escape(&way.contact)
             );
         }
         xml.push_str("</registration>\r\n</reginfo>\r\n");
@@ -353,8 +375,23 @@ impl Gateway {
         self.outside.timers.clear(&number);
         if let Some(subscription) = self.outside.subscriptions.remove(&number) {
             self.outside.by_tag.remove(&subscription.dialog.id.local_tag);
-            self.outside.by_user.remove(&(subscription.user, number));
+            self.outside.by_user.remove(&(subscription.user.clone(), number));
+            if !self.watches_registration(&subscription.user) {
+                self.elsewhere.forget(&subscription.user);
+            }
         }
+    }
+
+    /// Whether somebody watches the registration of `user`.
+    pub(super) fn watches_registration(&self, user: &str) -> bool {
+        self.outside.of_user(user).any(|(_, s)| s.package == "reg")
+    }
+
+    /// Tells who watches the registration of `user` what it is now.
+    pub(super) fn tell_watchers(&mut self, turn: &mut Turn<'_>, user: &str) {
+        let watching = self.outside.of_user(user).filter(|(_, s)| s.package == "reg");
+        let watching: Vec<u64> = watching.map(|(n, _)| n).collect();
+        watching.into_iter().for_each(|n| self.notify(turn, n, None));
     }
 
     pub(super) fn outside_due(&mut self, turn: &mut Turn<'_>) {
@@ -382,9 +419,15 @@ impl Gateway {
         }
     }
 
-    /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it): passed to
-    /// who watches.
-    fn on_unsolicited_notify(&mut self, turn: &mut Turn<'_>, id: ServerId, message: &Message) {
+    /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it), or another
+    /// node that a trunk told: passed to who watches, here and at the other nodes.
+    pub(super) fn on_unsolicited_notify(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ServerId,
+        from_node: bool,
+        message: &Message,
+    ) {
         let summary = message
             .header(HeaderName::Event)
             .and_then(|e| e.split(';').next())
@@ -406,6 +449,9 @@ impl Gateway {
         };
         let clean: String =
             body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
+        if !from_node {
+            self.pass_summary_on(turn, message.request_uri(), &clean);
+        }
         self.outside.summaries.insert(user.clone(), clean);
         let tag = token::<8>(&mut self.services.random);
         self.respond(turn, id, 200, MessageWriter::response(message, 200, Some(&tag)));
@@ -416,6 +462,31 @@ impl Gateway {
             .map(|(n, _)| n)
             .collect();
         watching.into_iter().for_each(|n| self.notify(turn, n, None));
+    }
+}
+
+impl Gateway {
+    /// Tells every other node of a user's waiting messages: who watches them may come there later.
+    fn pass_summary_on(&mut self, turn: &mut Turn<'_>, uri: &str, summary: &str) {
+        let Some(cluster) = &self.services.cluster else { return };
+        let others: Vec<Hop> = cluster.others().map(Hop::Node).collect();
+        for hop in others {
+            let mut cx = self.context(turn);
+            let (branch, via) = cx.via(hop);
+            let own = format!("sip:{}", cx.config.domain);
+            let mut notify = MessageWriter::request(Method::Notify, uri);
+            notify.put(HeaderName::Via, via);
+            notify.put(HeaderName::MaxForwards, 1);
+            notify.put(HeaderName::From, format_args!("<{own}>;tag={}", cx.token()));
+            notify.put(HeaderName::To, format_args!("<{uri}>"));
+            notify.put(HeaderName::CallId, cx.token());
+            notify.put(HeaderName::CSeq, "1 NOTIFY");
+            notify.put(HeaderName::Event, "message-summary");
+            notify.put(HeaderName::SubscriptionState, "active");
+            notify.put(HeaderName::Contact, cx.contact(hop, "watch"));
+            let bytes = notify.end_with("application/simple-message-summary", summary.as_bytes());
+            cx.request(Method::Notify, &branch, hop, bytes);
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use super::admission::{Admitted, KnownCredentials};
 use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::Output;
+use crate::cluster::TemporaryGruu;
+use crate::cluster::token::short;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::hex::token;
@@ -36,7 +38,7 @@ impl Gateway {
         user: &str,
         flow: Flow,
     ) {
-        let temp_gruu = token::<16>(&mut self.services.random);
+        let temp_gruu = self.temporary_gruu(user, message);
         let unix = self.unix(turn.now);
         let longest = self
             .services
@@ -101,6 +103,23 @@ impl Gateway {
                 why: crate::event::UnregisterReason::Asked,
             }));
         }
+    }
+
+    /// The user part of a temporary GRUU for the phone that registers; in a cluster, each node can
+    /// read it.
+    fn temporary_gruu(&mut self, user: &str, message: &Message) -> String {
+        let instance = message.contact().and_then(|contact| {
+            contact.params.get("+sip.instance").map(str::to_owned).filter(|i| i.len() <= 256)
+        });
+        let sealed =
+            self.services.cluster.as_ref().zip(instance).and_then(|(cluster, instance)| {
+                let registered = short(Some(message.call_id()));
+                let mut chance = [0; 12];
+                self.services.random.fill_bytes(&mut chance);
+                let names = TemporaryGruu { user: user.to_owned(), instance, registered };
+                cluster.temporary_gruu(&names, chance)
+            });
+        sealed.unwrap_or_else(|| token::<16>(&mut self.services.random))
     }
 
     fn contact_value(&self, now: Instant, user: &str, binding: &Binding, gruu: bool) -> String {

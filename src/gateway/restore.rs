@@ -1,9 +1,15 @@
 //! Calls that outlive the process: their values, for whoever keeps them, and calls from values.
 
-use super::{Gateway, Turn};
+use super::{Gateway, Input, Turn};
 use crate::call::call_snapshot::{CallSnapshot, Resumption, SettledOf};
 use crate::call::{Call, CallId, CallPhase, Output};
 use crate::cdr::Party;
+use crate::flow::{FlowKind, FlowState};
+use crate::sip::message::Message;
+use crate::sip::parse::Framing;
+use crate::sip::transaction::{Flow, Hop};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// A call of an earlier process.
@@ -16,6 +22,27 @@ pub struct FoundCall<'a> {
     pub silent_since: Instant,
     /// Its media, if its worker goes on with it; else why it cannot.
     pub media: Result<SettledOf<'a>, String>,
+}
+
+/// A request within a call that was read from a connection while this process gave its calls to
+/// another.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LateRequest {
+    /// Who sent it.
+    pub from: LateSender,
+    /// The other end of its connection.
+    pub remote: SocketAddr,
+    /// It.
+    pub bytes: Vec<u8>,
+}
+
+/// Who sent a [`LateRequest`], as it was proved.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum LateSender {
+    /// This user, by a WebSocket.
+    User(String),
+    /// A trunk, by a connection that we opened.
+    Tcp(SocketAddr),
 }
 
 impl Gateway {
@@ -115,6 +142,49 @@ impl Gateway {
         }
         self.follow_up(turn);
         self.sweep(turn.out);
+    }
+
+    /// A request as a successor of the process is told of it, if it is within a call and its sender is
+    /// proved.
+    pub(crate) fn late_request(
+        &self,
+        hop: Hop,
+        remote: SocketAddr,
+        message: &Message,
+    ) -> Option<LateRequest> {
+        let within = message.is_request() && message.to().is_some_and(|to| to.tag().is_some());
+        let from = match hop {
+            Hop::Flow(flow) => LateSender::User(self.services.flows.get(&flow)?.user.clone()?),
+            Hop::Tcp(to) => LateSender::Tcp(to),
+            // Datagrams wait in the socket; the rest comes by a connection to be proved anew.
+            _ => return None,
+        };
+        within.then(|| LateRequest { from, remote, bytes: message.to_bytes().to_vec() })
+    }
+
+    /// Takes a request that came to the process whose place was taken. `flow`: a number no connection
+    /// has. What answers it finds no connection; what it asks for is done.
+    pub fn hear_late(
+        &mut self,
+        now: Instant,
+        (flow, late): (Flow, LateRequest),
+        out: &mut Vec<Output>,
+    ) {
+        let Ok(message) = Message::parse(late.bytes, Framing::WebSocket) else { return };
+        let remote = late.remote;
+        let hop = match late.from {
+            LateSender::Tcp(to) => Hop::Tcp(to),
+            LateSender::User(name) => {
+                let mut state = FlowState::opened(FlowKind::WebSocket, remote);
+                state.user = Some(name);
+                self.services.flows.insert(flow, state);
+                Hop::Flow(flow)
+            }
+        };
+        self.handle(now, Input::Received { hop, remote, message }, out);
+        if hop == Hop::Flow(flow) {
+            self.handle(now, Input::FlowClosed { flow }, out);
+        }
     }
 
     /// The recorder knows it by its parties' Call-IDs.

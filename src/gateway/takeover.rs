@@ -87,6 +87,12 @@ impl Gateway {
         }
     }
 
+    /// Whether the caller of `call` is who another node says a message is of.
+    pub(super) fn is_caller(&self, hop: Hop, call: CallId, passed: &PassedFor) -> bool {
+        let owner = self.owner_at(hop, call, crate::call::CALLER_LEG, passed);
+        matches!(owner, Owner::Here(..) | Owner::Elsewhere(..))
+    }
+
     /// Returns what the flow proved to be, while that holds.
     pub(super) fn identity_of(&self, now: Instant, flow: Flow) -> Option<&FlowState> {
         let unix = self.unix(now);

@@ -5,6 +5,7 @@ use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::brakes::Source;
 use crate::call::context::TransactionUser;
+use crate::cluster::store::LocatedUsers;
 use crate::config::{Trunk, User};
 use crate::dialplan::{Attempt, Outcome, Outcomes, Permits, Route, Step, Target};
 use crate::errors::Code;
@@ -69,23 +70,32 @@ impl Texts {
         Ok(())
     }
 
+    /// One more of `sender` is on its way.
+    fn count(&mut self, sender: &str, bytes: usize) {
+        *self.of_sender.entry(sender.to_owned()).or_default() += 1;
+        self.bytes += bytes;
+    }
+
+    fn uncount(&mut self, sender: &str, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(n) = self.of_sender.get_mut(sender) {
+            *n -= 1;
+            if *n == 0 {
+                self.of_sender.remove(sender);
+            }
+        }
+    }
+
     fn insert(&mut self, relay: Relay) -> u64 {
         self.next += 1;
-        *self.of_sender.entry(relay.sender.clone()).or_default() += 1;
-        self.bytes += relay.bytes;
+        self.count(&relay.sender, relay.bytes);
         self.relays.insert(self.next, relay);
         self.next
     }
 
     fn remove(&mut self, number: u64) -> Option<Relay> {
         let relay = self.relays.remove(&number)?;
-        self.bytes -= relay.bytes;
-        if let Some(n) = self.of_sender.get_mut(&relay.sender) {
-            *n -= 1;
-            if *n == 0 {
-                self.of_sender.remove(&relay.sender);
-            }
-        }
+        self.uncount(&relay.sender, relay.bytes);
         Some(relay)
     }
 }
@@ -97,6 +107,36 @@ struct TextTarget {
     path: Vec<String>,
     /// The trunk it goes to, where it goes to no user.
     trunk: Option<String>,
+}
+
+/// A text whose route is known, and not yet who is reached by it.
+pub(super) struct SoughtText {
+    id: ServerId,
+    message: Message,
+    sender: RequestSource,
+    route: Route,
+    number: String,
+}
+
+/// Whom a text reaches.
+enum TextReach {
+    Targets(Vec<TextTarget>),
+    /// Nobody here, and where these are the store is to be asked.
+    Unknown(Vec<String>),
+}
+
+/// Why a ring step reaches nobody; `found` says why it is not known.
+fn nobody_for(targets: &[Target], found: Option<&LocatedUsers>) -> Refusal {
+    let names: Vec<String> = targets.iter().map(Target::to_string).collect();
+    let names = names.join(", ");
+    match found {
+        Some(Err(unknown)) => {
+            let why = format!("nobody is registered at this node for {names}, and {unknown}");
+            Refusal::new(480, why).code(Code::STORE_AWAY)
+        }
+        _ => Refusal::new(480, format!("nobody is registered for {names}"))
+            .code(Code::NOT_REGISTERED),
+    }
 }
 
 /// Who a text is from: the name shown, the user part, and the number that trunks are shown.
@@ -114,15 +154,38 @@ impl Gateway {
         message: Message,
         sender: RequestSource,
     ) {
-        let targets = match self.text_targets(turn, &message, &sender) {
-            Ok(targets) => targets,
-            Err(why) => return self.refuse(turn, id, &message, &why),
+        match self.text_admitted(turn, &message, &sender) {
+            Ok((route, number)) => {
+                let text = SoughtText { id, message, sender, route, number };
+                self.text_on(turn, text, None);
+            }
+            Err(why) => self.refuse(turn, id, &message, &why),
+        }
+    }
+
+    /// A text that waited for the store goes on.
+    pub(super) fn text_found(
+        &mut self,
+        turn: &mut Turn<'_>,
+        text: SoughtText,
+        found: &LocatedUsers,
+    ) {
+        self.texts.uncount(&text.sender.name(), text.message.body().len());
+        self.text_on(turn, text, Some(found));
+    }
+
+    /// Sends a text to those it is for, or asks first where they are; `found` says what came of
+    /// that.
+    fn text_on(&mut self, turn: &mut Turn<'_>, text: SoughtText, found: Option<&LocatedUsers>) {
+        let (id, account) = (text.id, self.account_of(&text.sender));
+        let targets = match self.targets_of(turn, &text, account.as_deref(), found) {
+            Ok(TextReach::Targets(targets)) => targets,
+            Ok(TextReach::Unknown(users)) => return self.seek_text(turn, text, users),
+            Err(why) => return self.refuse(turn, id, &text.message, &why),
         };
+        let SoughtText { message, sender, .. } = text;
         let Some(from) = self.text_from(&message, &sender) else { return };
-        let sender = match sender {
-            RequestSource::User(user, _) => user,
-            RequestSource::Trunk(name) => format!("trunk {name}"),
-        };
+        let sender = sender.name();
         let bytes = message.to_bytes().len() * (1 + targets.len());
         if let Err(why) = self.texts.admits(&sender, bytes) {
             return self.refuse(turn, id, &message, &why);
@@ -133,6 +196,18 @@ impl Gateway {
         for target in targets {
             self.send_text(turn, number, &message, &from, target);
         }
+    }
+
+    fn seek_text(&mut self, turn: &mut Turn<'_>, text: SoughtText, users: Vec<String>) {
+        if let Some(why) = self.cannot_locate(turn) {
+            return self.text_on(turn, text, Some(&Err(why)));
+        }
+        let (sender, bytes) = (text.sender.name(), text.message.body().len());
+        if let Err(why) = self.texts.admits(&sender, bytes) {
+            return self.refuse(turn, text.id, &text.message, &why);
+        }
+        self.texts.count(&sender, bytes);
+        self.seek_for_text(turn, text, users);
     }
 
     fn text_from(&self, message: &Message, sender: &RequestSource) -> Option<From> {
@@ -178,13 +253,13 @@ impl Gateway {
         cx.services.transaction_users.insert(client, user);
     }
 
-    /// Who gets a text: everything that can refuse it before it costs anything.
-    fn text_targets(
+    /// The route of a text: everything that can refuse it before it costs anything.
+    fn text_admitted(
         &mut self,
         turn: &mut Turn<'_>,
         message: &Message,
         sender: &RequestSource,
-    ) -> Result<Vec<TextTarget>, Refusal> {
+    ) -> Result<(Route, String), Refusal> {
         if message.max_forwards() == 0 {
             return Err(Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP));
         }
@@ -205,9 +280,7 @@ impl Gateway {
             let why = format!("trunk {name} sends no texts: messages = true allows them");
             return Err(Refusal::new(405, why));
         }
-        let (route, number) = self.text_route(turn.now, sender, &uri.number())?;
-        let account = self.account_of(sender);
-        self.targets_of(turn, (&route, &number), message, account.as_deref())
+        self.text_route(turn.now, sender, &uri.number())
     }
 
     /// The route a call to `dialled` would take, whatever gotos lead there.
@@ -239,10 +312,11 @@ impl Gateway {
     fn targets_of(
         &mut self,
         turn: &mut Turn<'_>,
-        (route, number): (&Route, &str),
-        message: &Message,
+        text: &SoughtText,
         account: Option<&User>,
-    ) -> Result<Vec<TextTarget>, Refusal> {
+        found: Option<&LocatedUsers>,
+    ) -> Result<TextReach, Refusal> {
+        let SoughtText { message, route, number, .. } = text;
         let (now, mut outcomes) = (turn.now, Outcomes::default());
         let mut nobody = None;
         for step in &route.steps {
@@ -251,14 +325,15 @@ impl Gateway {
             }
             match step.inner() {
                 Step::Ring { targets, .. } => {
-                    let found = self.phones_for_text(now, targets, number);
-                    if !found.is_empty() {
-                        return Ok(found);
+                    let phones = self.phones_for_text(now, targets, number, found);
+                    if !phones.is_empty() {
+                        return Ok(TextReach::Targets(phones));
+                    }
+                    if found.is_none() && self.services.cluster.is_some() {
+                        return Ok(TextReach::Unknown(self.rung_elsewhere(now, route, number)));
                     }
                     outcomes.add(Outcome::Unregistered);
-                    let names: Vec<String> = targets.iter().map(Target::to_string).collect();
-                    let why = format!("nobody is registered for {}", names.join(", "));
-                    nobody.get_or_insert(Refusal::new(480, why).code(Code::NOT_REGISTERED));
+                    nobody.get_or_insert(nobody_for(targets, found));
                 }
                 Step::Dial { trunks, to, .. } => {
                     let config = self.config.clone();
@@ -276,7 +351,8 @@ impl Gateway {
                     let number = to
                         .as_ref()
                         .map_or_else(|| number.to_owned(), |to| to.replace("{number}", number));
-                    return self.text_by_trunk(now, trunk, &number, message).map(|t| vec![t]);
+                    let target = self.text_by_trunk(now, trunk, &number, message)?;
+                    return Ok(TextReach::Targets(vec![target]));
                 }
                 Step::Hangup(status) => {
                     let why = format!("the dialplan refuses it with {status}");
@@ -291,20 +367,48 @@ impl Gateway {
         Err(nobody.unwrap_or_else(none))
     }
 
-    /// The phones of those whom a ring step rings.
-    fn phones_for_text(&self, now: Instant, targets: &[Target], number: &str) -> Vec<TextTarget> {
-        let user_of = |target: &Target| match target {
+    /// The user a ring step means.
+    fn user_of_target(&self, target: &Target, number: &str) -> Option<String> {
+        match target {
             Target::User(name) => Some(name.clone()),
             Target::Did(did) => {
                 self.config.users.owner_of(&did.replace("{number}", number)).map(|u| u.name.clone())
             }
-        };
+        }
+    }
+
+    /// Those a route rings who have nothing at this node.
+    fn rung_elsewhere(&self, now: Instant, route: &Route, number: &str) -> Vec<String> {
+        let rung = route.steps.iter().filter_map(|step| match step.inner() {
+            Step::Ring { targets, .. } => Some(targets),
+            _ => None,
+        });
+        let users = rung.flatten().filter_map(|target| self.user_of_target(target, number));
+        let none = |user: &String| self.services.registrar.bindings(now, user).is_empty();
+        users.filter(none).take(MAX_COPIES).collect()
+    }
+
+    /// The phones of those whom a ring step rings: those at this node, else those at others.
+    fn phones_for_text(
+        &self,
+        now: Instant,
+        targets: &[Target],
+        number: &str,
+        elsewhere: Option<&LocatedUsers>,
+    ) -> Vec<TextTarget> {
+        let elsewhere = elsewhere.and_then(|found| found.as_ref().ok());
         let mut found = Vec::new();
-        for user in targets.iter().filter_map(user_of) {
+        for user in targets.iter().filter_map(|target| self.user_of_target(target, number)) {
             let to = format!("sip:{}@{}", escape_user(&user), self.config.domain);
             let bindings = self.services.registrar.bindings(now, &user);
-            let phones = phones(bindings.into_iter().map(Way::from).collect(), None);
-            let ways = phones.into_iter().filter_map(|(_, ways)| ways.into_iter().next());
+            let mut ways: Vec<Way> = bindings.into_iter().map(Way::from).collect();
+            let there = elsewhere.and_then(|found| found.iter().find(|(name, _)| *name == user));
+            if let (true, Some((_, found)), Some(cluster)) =
+                (ways.is_empty(), there, &self.services.cluster)
+            {
+                ways = cluster.ways(self.moment(now), &user, found);
+            }
+            let ways = phones(ways, None).into_iter().filter_map(|(_, w)| w.into_iter().next());
             found.extend(ways.map(|way| TextTarget {
                 hop: way.hop,
                 uri: way.contact,

@@ -32,6 +32,12 @@ impl Gateway {
             Due::Register(name, n) => (name.clone(), Some(*n)),
         };
         let Some(trunk) = self.config.trunks.get(&name).cloned() else { return };
+        if let Some(n) = registrar
+            && trunk.register_once
+            && !self.registers(&name)
+        {
+            return self.leave_registration(turn.now, &name, n);
+        }
         let uri = match registrar {
             Some(n) => self
                 .services
@@ -66,6 +72,18 @@ impl Gateway {
                 self.probe_missed(turn, &name, why);
             }
             (Located::Failed(why), Some(n)) => self.registration_failed(turn, &name, n, why),
+        }
+    }
+
+    /// Another node registers with this trunk, or none may yet.
+    fn leave_registration(&mut self, now: Instant, name: &str, n: usize) {
+        let cluster = self.services.cluster.as_ref();
+        let by = cluster.and_then(|cluster| cluster.registers_instead(name));
+        let why =
+            by.map_or("no node registers yet".to_owned(), |by| format!("node {by} registers"));
+        let trunk = self.services.trunks.get_mut(name);
+        if let Some(registration) = trunk.and_then(|t| t.registrations.get_mut(n)) {
+            registration.leave(now, why);
         }
     }
 

@@ -35,6 +35,16 @@ pub(super) enum RequestSource {
     Trunk(String),
 }
 
+impl RequestSource {
+    /// What its texts are counted by.
+    pub(super) fn name(&self) -> String {
+        match self {
+            RequestSource::User(user, _) => user.clone(),
+            RequestSource::Trunk(name) => format!("trunk {name}"),
+        }
+    }
+}
+
 /// What was decided of a request before it becomes a transaction.
 #[must_use]
 pub(super) enum Screening {

@@ -454,6 +454,11 @@ impl Handshake {
         Ok(())
     }
 
+    /// Nobody could be heard for `stall`: the handshake has that much longer.
+    pub fn overslept(&mut self, stall: Duration) {
+        self.deadline = self.deadline.map(|at| at + stall);
+    }
+
     /// When [`fire`](Self::fire) is next due.
     pub fn next_timeout(&self) -> Option<Instant> {
         [self.retry_at, self.deadline].into_iter().flatten().min()

@@ -91,6 +91,11 @@ impl Latching {
         self.left = Some(if inner { 0 } else { UNPROVED });
     }
 
+    /// Nobody could be heard for `stall`: what came meanwhile is still to be read.
+    pub(super) fn overslept(&mut self, stall: Duration) {
+        self.until = self.until.map(|at| at + stall);
+    }
+
     /// The dialog is answered: many send nothing before.
     pub(super) fn on_answer(&mut self, now: Instant) {
         if matches!(self.state, LatchState::Open { .. }) {

@@ -3,7 +3,7 @@
 use super::Control;
 use super::hosts;
 use super::workers::media_ip;
-use crate::api::{ApiState, socket};
+use crate::api::{ApiState, across, socket};
 use crate::call::context::NodeIdentity;
 use crate::call::reach::Reach;
 use crate::config::{Config, WebTls};
@@ -123,7 +123,11 @@ impl Bound {
             self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused(), proved.clone()))),
         );
         let nodes = self.cluster.zip(nodes);
-        tasks.extend(nodes.map(|(l, tls)| tokio::spawn(nodes::serve(l, tls, inbox(), refused()))));
+        let asked = api.clone();
+        let asking: nodes::AskingDoor =
+            Arc::new(move |stream| Box::pin(across::serve(stream, asked.clone())));
+        let nodes = nodes.map(|(l, tls)| nodes::serve(l, tls, inbox(), refused(), asking));
+        tasks.extend(nodes.map(tokio::spawn));
         let tls =
             self.tls.map(|(l, acceptor)| tcp::serve(l, Some(acceptor), inbox(), refused(), proved));
         tasks.extend(tls.map(tokio::spawn));

@@ -15,7 +15,7 @@ use crate::errors::Code;
 use crate::event::Event;
 use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::overload::{NewWork, Overloaded, QueueKind};
-use crate::gateway::restore::FoundCall;
+use crate::gateway::restore::{FoundCall, LateRequest};
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::handover::HandOver;
 use crate::ids::IdMap;
@@ -36,7 +36,7 @@ use crate::transport::{
 use crate::web::{AwaitedAddresses, WebPort};
 use crate::webhook::{Hook, keys};
 use crate::worker::load::thread_time;
-use crate::worker::pulse::{BEAT, CATCH_UP, Pulse, STALL};
+use crate::worker::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use crate::worker::{Notice, QueueFull, Worker, WorkerCommand};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -54,6 +54,12 @@ const TURN: usize = 64;
 /// Timers fire at most this often: a thousand transactions a second that end one by one must not
 /// each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
+
+/// A shorter time in which the process did not run is what a busy host does.
+const TOLD: Duration = Duration::from_secs(2);
+
+/// A wall clock that is off by so much was set; less is what keeps it right.
+const CLOCK_SET: Duration = Duration::from_secs(1);
 
 /// Timers of media that fire this late on average: something takes the processor from calls.
 const HARMED: Duration = Duration::from_millis(5);
@@ -150,20 +156,17 @@ impl Core {
         let (mut ticked, mut patient_since) = (Instant::now(), None::<Instant>);
         let mut looked = Instant::now();
         let written = self.state.checkpoints.on_written();
-        let (mut before, mut catching_up) = (Instant::now(), false);
+        let (mut watch, mut excused) = (StallWatch::new(Instant::now()), false);
         loop {
             let began = Instant::now();
+            let stood_still = watch.runs(began);
             self.pulse.beat(began);
-            if began.saturating_duration_since(looked) >= BEAT {
-                looked = began;
-                log_limit::tell_held_back();
-                self.replace_dead_workers();
-                self.look_at_load(began);
-            }
+            self.look_around(began, &mut looked);
             let due = self.due(ticked, &mut patient_since).min(looked + BEAT);
             if sleep.deadline() != due.into() {
                 sleep.as_mut().reset(due.into());
             }
+            watch.rests_until(due);
             let first = tokio::select! {
                 biased;
                 arrival = arrivals.recv() => match arrival {
@@ -175,15 +178,17 @@ impl Core {
                 () = written.notified() => First::Written,
             };
             let woken = Instant::now();
-            let overslept = woken.saturating_duration_since(due.max(began));
-            let stalled = overslept.max(began.saturating_duration_since(before)) >= STALL;
-            before = woken;
+            let stall = stood_still + watch.runs(woken);
             // Once: who is always late has timers, too.
-            catching_up = matches!(first, First::Timer) && stalled && !catching_up;
-            if catching_up {
-                // Arrivals are taken first from now on, and connections are read by other tasks.
-                tokio::time::sleep(CATCH_UP).await;
-                continue;
+            excused = stall >= STALL && !excused;
+            if excused {
+                self.overslept(woken, stall);
+                if matches!(first, First::Timer) {
+                    // Arrivals are taken first from now on, and connections are read by other tasks.
+                    watch.rests_until(woken + CATCH_UP);
+                    tokio::time::sleep(CATCH_UP).await;
+                    continue;
+                }
             }
             self.gateway.turn_began(woken);
             let spent = thread_time();
@@ -217,6 +222,32 @@ impl Core {
         }
     }
 
+    /// Looks after what nobody tells of, once a second.
+    fn look_around(&mut self, now: Instant, looked: &mut Instant) {
+        if now.saturating_duration_since(*looked) >= BEAT {
+            *looked = now;
+            log_limit::tell_held_back();
+            self.replace_dead_workers();
+            self.look_at_load(now);
+            self.look_at_clock(now);
+        }
+    }
+
+    /// Nobody was heard for `stall`, and nobody is judged by it.
+    fn overslept(&mut self, now: Instant, stall: Duration) {
+        self.gateway.overslept(now, stall);
+        if stall < TOLD {
+            return;
+        }
+        let seconds = stall.as_secs_f32();
+        let class = LineClass::new("stalls of the process", Code::STALLED);
+        log_limit::tell(Level::Warn, class, || {
+            format!(
+                "the process stood still for {seconds:.1} s: calls go on where their peers let them"
+            )
+        });
+    }
+
     /// When it has something to do at the latest, though nothing comes.
     fn due(&mut self, ticked: Instant, patient_since: &mut Option<Instant>) -> Instant {
         // A worker learns that much later at most that a session is over.
@@ -244,7 +275,12 @@ impl Core {
     }
 
     /// Goes on with the calls of a process whose place was taken; their media goes on already.
-    pub(super) fn take_over(&mut self, given: Vec<TakenUp>, found: Vec<CheckpointEntry>) {
+    pub(super) fn take_over(
+        &mut self,
+        given: Vec<TakenUp>,
+        found: Vec<CheckpointEntry>,
+        late: Vec<LateRequest>,
+    ) {
         if self.state.directory.is_some() {
             self.gateway.keep_calls();
             let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
@@ -252,6 +288,11 @@ impl Core {
         }
         let (goes_on, all) = self.restore(given, None);
         tracing::info!("upgraded: {goes_on} of {all} calls go on");
+        let (now, mut out) = (Instant::now(), Vec::new());
+        for request in late {
+            self.gateway.hear_late(now, (self.inbox.flow(), request), &mut out);
+            self.perform_all(&mut out);
+        }
     }
 
     /// Makes calls of values; `died`: how long ago the earlier process lived, if it is known better
@@ -320,6 +361,18 @@ impl Core {
         log_limit::tell(Level::Warn, class, || {
             format!("overload: {calls} calls, {logins} logins and {texts} texts refused: {why}")
         });
+    }
+
+    /// Goes by the wall clock as it was set.
+    fn look_at_clock(&mut self, now: Instant) {
+        let clock = WallClock::now();
+        let apart = clock.apart(&self.clock);
+        if apart < CLOCK_SET {
+            return;
+        }
+        self.clock = clock;
+        self.gateway.set_clock(now, clock.since_epoch(now).as_secs());
+        tracing::info!("the wall clock was set by {} s", apart.as_secs());
     }
 
     fn watch_drain(&mut self, gauges: &Gauges) {
@@ -462,8 +515,8 @@ impl Core {
             Output::Ask(Question::Route { call, hook, body, limit }) => {
                 self.ask_route(call, hook, body, limit)
             }
-            Output::Ask(Question::Locate { call, ask, users, .. }) => {
-                self.links.iter().for_each(|links| links.store.locate(call, ask, users.clone()))
+            Output::Ask(Question::Locate { seeker, ask, users, .. }) => {
+                self.links.iter().for_each(|links| links.store.locate(seeker, ask, users.clone()))
             }
             Output::Store(command) => {
                 self.links.iter().for_each(|links| links.store.command(command.clone()))

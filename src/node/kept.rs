@@ -7,6 +7,7 @@
 use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
+use crate::call::tombstone::Tombstone;
 use crate::cdr::Cdr;
 use crate::errors::Code;
 use crate::gateway::Gateway;
@@ -18,6 +19,7 @@ use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -32,13 +34,46 @@ const TAKING: Duration = Duration::from_secs(1);
 /// After the name of a call: its media.
 const MEDIA: &str = ".media";
 
-/// What the first checkpoint of a call holds.
+/// The form of what every version reads of a call: what follows it is this version's.
+const FORM: u8 = 1;
+
+/// What every version reads of the first checkpoint of a call.
 #[derive(Serialize, Deserialize)]
-pub(super) enum CallCheckpoint {
-    /// `taken`: by the clock of the boot, and since 1970.
-    Live { taken: (Duration, Duration), call: Box<CallSnapshot> },
+enum Stable {
     /// It ended with this record.
     Ended { record: String },
+    /// `taken`: by the clock of the boot, and since 1970. The call follows.
+    Live { taken: (Duration, Duration), stone: Box<Tombstone> },
+}
+
+/// What the first checkpoint of a call holds.
+enum CallCheckpoint {
+    Live {
+        taken: (Duration, Duration),
+        call: Box<CallSnapshot>,
+    },
+    /// Another version wrote it: it can only be ended.
+    Foreign {
+        taken: (Duration, Duration),
+        call: Box<CallSnapshot>,
+    },
+    /// It ended with this record.
+    Ended {
+        record: String,
+    },
+}
+
+/// The first checkpoint of a call that was taken then.
+fn live(taken: (Duration, Duration), call: &CallSnapshot) -> Vec<u8> {
+    let stone = Box::new(Tombstone::from(call));
+    let mut bytes = encoded(&(FORM, Stable::Live { taken, stone }));
+    bytes.extend_from_slice(&encoded(call));
+    bytes
+}
+
+/// The first checkpoint of a call that has ended.
+pub(super) fn ended(record: String) -> Vec<u8> {
+    encoded(&(FORM, Stable::Ended { record }))
 }
 
 /// A call's checkpoints.
@@ -142,9 +177,10 @@ impl KeptCalls {
         }
         // Nothing is sent before the disk has what was put, in a call that was taken up.
         let (batches, again) = (checkpoints.batches(), self.again.is_some_and(|at| now >= at));
-        if again || batches != self.told {
+        let nothing_left = checkpoints.is_nothing_left();
+        if again || batches != self.told || nothing_left {
             (self.told, self.again) = (batches, None);
-            self.confirm(now, workers);
+            self.confirm(now, workers, nothing_left);
         }
     }
 
@@ -157,8 +193,7 @@ impl KeptCalls {
     ) {
         let (worker, settled) = (call.worker(), call.is_settled());
         let slots = self.calls.entry(id).or_insert_with(|| Slots::of(checkpoints, id, worker));
-        let kept = CallCheckpoint::Live { taken: (boot::uptime(), unix()), call: Box::new(call) };
-        slots.signalling.put(encoded(&kept), SIGNALLING);
+        slots.signalling.put(live((boot::uptime(), unix()), &call), SIGNALLING);
         if settled && !std::mem::replace(&mut slots.journalled, true) {
             // A worker that is too far behind is asked again with the next change.
             let asked =
@@ -185,12 +220,13 @@ impl KeptCalls {
         }
     }
 
-    fn confirm(&mut self, now: Instant, workers: &[Worker]) {
+    /// Tells workers which snapshots a next process would find, or newer ones, or none.
+    fn confirm(&mut self, now: Instant, workers: &[Worker], nothing_left: bool) {
         let (calls, again) = (&mut self.calls, &mut self.again);
         self.unconfirmed.retain(|id| {
             let Some(slots) = calls.get_mut(id) else { return false };
             let Some((put, number)) = slots.unconfirmed else { return false };
-            if slots.media.written() < put {
+            if slots.media.written() < put && !nothing_left {
                 return true;
             }
             let command = WorkerCommand::Confirm { session: id.0, number };
@@ -208,7 +244,7 @@ impl KeptCalls {
     pub(super) fn ended(&mut self, cdr: &Cdr, clock: &WallClock) -> Option<Slot> {
         let Slots { signalling, media, .. } = self.calls.remove(&cdr.call)?;
         let record = to_json(cdr, clock).to_string();
-        signalling.put(encoded(&CallCheckpoint::Ended { record }), SIGNALLING);
+        signalling.put(ended(record), SIGNALLING);
         media.remove();
         Some(signalling)
     }
@@ -241,10 +277,14 @@ impl KeptCalls {
         for (name, left) in calls {
             let slots = || (checkpoints.slot(&name), checkpoints.slot(&format!("{name}{MEDIA}")));
             match left.signalling.and_then(read) {
-                Some(CallCheckpoint::Live { taken: (uptime, wall), call }) => {
-                    let age = boot::uptime().checked_sub(uptime);
-                    // The clock of the boot may have begun anew.
-                    let age = age.unwrap_or_else(|| unix().saturating_sub(wall));
+                Some(CallCheckpoint::Foreign { taken, call }) => {
+                    let (id, worker) = (call.id(), call.worker());
+                    let slots = Slots::of(checkpoints, id, worker);
+                    self.calls.insert(id, slots);
+                    taken_up.push((age(taken), *call, Err("another version kept it".to_owned())));
+                }
+                Some(CallCheckpoint::Live { taken, call }) => {
+                    let age = age(taken);
                     let (id, worker) = (call.id(), call.worker());
                     let media = media(left.media, call.is_settled());
                     let media = media.and_then(|m| give(workers, worker, id, m));
@@ -272,8 +312,7 @@ impl KeptCalls {
         if unreadable > 0 {
             tracing::warn!(
                 code = %Code::RESTARTED,
-                "{unreadable} call(s) of before the restart cannot be read, and are lost: another \
-                 version may have kept them"
+                "{unreadable} call(s) of before the restart cannot be read, and are lost"
             );
         }
         workers.iter().for_each(Worker::wake);
@@ -311,7 +350,11 @@ impl KeptCalls {
 }
 
 /// Has the workers go on with the media of calls that were taken over, at once.
-pub(super) fn resume(taken: HandedCalls, workers: &[Worker]) -> Vec<TakenUp> {
+pub(super) fn resume(
+    taken: HandedCalls,
+    streams: Vec<TcpStream>,
+    workers: &[Worker],
+) -> Vec<TakenUp> {
     let age = boot::uptime().saturating_sub(taken.taken);
     let mut sessions: HashMap<u64, MediaSnapshot> = taken.media.into_iter().collect();
     let resumed = taken.calls.into_iter().map(|call| {
@@ -322,6 +365,12 @@ pub(super) fn resume(taken: HandedCalls, workers: &[Worker]) -> Vec<TakenUp> {
         (age, call, media)
     });
     let resumed = resumed.collect();
+    // After their sessions, which know what comes.
+    for (stream, socket) in taken.streams.into_iter().zip(streams) {
+        if let Some(worker) = workers.get(usize::from(stream.worker)) {
+            worker.adopt(socket, stream);
+        }
+    }
     // Media first: the core needs the processors for as long again.
     let done: Vec<_> = workers.iter().map(Worker::done).collect();
     for done in done {
@@ -330,11 +379,28 @@ pub(super) fn resume(taken: HandedCalls, workers: &[Worker]) -> Vec<TakenUp> {
     resumed
 }
 
-/// What a first checkpoint holds, if this version can read it.
+/// How long ago a checkpoint was taken.
+fn age((uptime, wall): (Duration, Duration)) -> Duration {
+    // The clock of the boot may have begun anew.
+    boot::uptime().checked_sub(uptime).unwrap_or_else(|| unix().saturating_sub(wall))
+}
+
+/// What a first checkpoint holds, as far as this version can read it.
 fn read(record: Record) -> Option<CallCheckpoint> {
-    match record {
-        Record::Fresh(bytes) | Record::Stale(bytes) => postcard::from_bytes(&bytes).ok(),
-        Record::UnknownVersion(_) => None,
+    let (bytes, ours) = match record {
+        Record::Fresh(bytes) | Record::Stale(bytes) => (bytes, true),
+        Record::UnknownVersion(_, bytes) => (bytes, false),
+    };
+    match postcard::take_from_bytes::<(u8, Stable)>(&bytes).ok()? {
+        ((FORM, Stable::Ended { record }), _) => Some(CallCheckpoint::Ended { record }),
+        ((FORM, Stable::Live { taken, stone }), rest) => {
+            let call = ours.then(|| postcard::from_bytes(rest).ok()).flatten();
+            Some(match call {
+                Some(call) => CallCheckpoint::Live { taken, call: Box::new(call) },
+                None => CallCheckpoint::Foreign { taken, call: Box::new((*stone).into()) },
+            })
+        }
+        _ => None,
     }
 }
 
@@ -347,7 +413,7 @@ fn media(record: Option<Record>, settled: bool) -> Result<MediaSnapshot, String>
         }
         // Under keys that may have been used beyond what is known, nothing is ever sent.
         Some(Record::Stale(_)) => Err("it was away for too long".to_owned()),
-        Some(Record::UnknownVersion(_)) => Err("another version kept its media".to_owned()),
+        Some(Record::UnknownVersion(..)) => Err("another version kept its media".to_owned()),
         None => Err("it was not yet answered, or was on its way to somebody else".to_owned()),
     }
 }

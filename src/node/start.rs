@@ -12,6 +12,7 @@ use crate::api::{self, ApiState, socket};
 use crate::call::context::NodeIdentity;
 use crate::config::{ApiToken, Config, Scope};
 use crate::datagrams::local::KernelRoutes;
+use crate::gateway::restore::LateRequest;
 use crate::gateway::{Gateway, Gauges, Input};
 use crate::handover::sockets::Sockets;
 use crate::ids::IdMap;
@@ -149,6 +150,8 @@ struct Succession {
     workers: Vec<Worker>,
     /// The calls of a predecessor; else those that were found are taken up.
     resumed: Option<Vec<kept::TakenUp>>,
+    /// What was said within them while they were taken.
+    late: Vec<LateRequest>,
     found: Vec<CheckpointEntry>,
     /// New calls are refused, as an operator has told the predecessor.
     draining: bool,
@@ -163,7 +166,7 @@ impl Succession {
         opened: &Opened,
         mut predecessor: Option<&mut Predecessor>,
     ) -> anyhow::Result<Succession> {
-        let taken = match &mut predecessor {
+        let mut taken = match &mut predecessor {
             Some(predecessor) => {
                 can_record(config, &base.metrics)?;
                 Some(predecessor.take_calls(opened.engine.starter.ports())?)
@@ -173,7 +176,8 @@ impl Succession {
         let before = state.as_ref().map(State::ports).unwrap_or_default();
         let workers = opened.engine.starter.start_all(&before)?;
         let draining = taken.as_ref().is_some_and(|taken| taken.draining);
-        let resumed = taken.map(|taken| kept::resume(taken.calls, &workers));
+        let late = taken.as_mut().map(|taken| std::mem::take(&mut taken.late)).unwrap_or_default();
+        let resumed = taken.map(|taken| kept::resume(taken.calls, taken.streams, &workers));
         let mut state = state.unwrap_or_else(|| {
             predecessor.iter().for_each(|p| p.wait_until_released());
             open_state(config, &base.metrics)
@@ -183,7 +187,7 @@ impl Succession {
             state.keep_ports(&ports);
         }
         let found = std::mem::take(&mut state.found);
-        Ok(Succession { state, workers, resumed, found, draining })
+        Ok(Succession { state, workers, resumed, late, found, draining })
     }
 }
 
@@ -228,6 +232,7 @@ impl Shells {
         let clock = WallClock::now();
         let mut api = api_of(&config, base, opened);
         api.file = file.clone();
+        api.nodes = links.as_ref().map(|links| links.tls.clone());
         api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
         let telling = told(&config, &api, state)?;
@@ -247,10 +252,12 @@ fn web_port(
     gauges: &watch::Receiver<Gauges>,
     workers: &[Worker],
 ) -> anyhow::Result<Arc<WebPort>> {
+    let web = opened.certificates.web.as_ref();
+    let acceptor = web.map(|shown| tls::acceptor(shown, config.cluster.as_ref())).transpose()?;
     let mut web_port = WebPort::new(
         api.inbox.clone(),
         config,
-        opened.certificates.web.as_ref().map(tls::acceptor).transpose()?,
+        acceptor,
         gauges.clone(),
         api::router(api.clone()),
         page_token(config, api)?,
@@ -304,7 +311,7 @@ fn core(
         asked: None,
     };
     match succession.resumed {
-        Some(given) => core.take_over(given, succession.found),
+        Some(given) => core.take_over(given, succession.found, succession.late),
         None => core.take_up(succession.found),
     }
     core
@@ -408,6 +415,7 @@ fn api_of(config: &Config, base: &Base, opened: &Opened) -> ApiState {
         written: None,
         ports: opened.engine.starter.ports().clone(),
         certificates: opened.certificates.clone(),
+        nodes: None,
     }
 }
 

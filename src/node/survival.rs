@@ -1,6 +1,6 @@
 //! What is left when a thread of the node dies.
 
-use super::kept::{CallCheckpoint, encoded};
+use super::kept::ended;
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;
@@ -61,8 +61,8 @@ async fn a_record_that_waited_is_written_once_and_what_is_unreadable_is_forgotte
     };
     let state = || State::open(Some(&folder), RECORDS, Default::default());
     let left = state();
-    let ended = encoded(&CallCheckpoint::Ended { record: "{\"call\":\"00000007\"}".to_owned() });
-    left.checkpoints.slot("00000007").put(ended, BOUND);
+    let record = ended("{\"call\":\"00000007\"}".to_owned());
+    left.checkpoints.slot("00000007").put(record, BOUND);
     left.checkpoints.slot("00000009").put(b"junk".to_vec(), BOUND);
     left.checkpoints.slot("00000009.media").put(b"junk".to_vec(), BOUND);
     drop(left);
@@ -114,6 +114,55 @@ async fn media_that_is_older_than_its_lease_is_not_gone_on_with() {
         }
         node.stop().await;
     }
+}
+
+/// A version that kept more of calls than this one knows, or less: they are ended, not left.
+#[tokio::test]
+async fn calls_that_another_version_kept_are_ended_with_a_record() {
+    let scratch = Scratch::new("other-version");
+    let (folder, file) = (scratch.0.join("state"), scratch.0.join("cdr.jsonl"));
+    let config = |udp| Config {
+        state_dir: Some(folder.clone()),
+        cdr_file: Some(file.clone()),
+        udp: Some(udp),
+        ..echo_config()
+    };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let node = Node::start(config(any)).await.expect("it starts");
+    let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    let at = node.udp.expect("UDP");
+    call(&socket, at, 1, 4_000).await;
+    tokio::time::timeout(BOUND, async {
+        while node.gauges.borrow().calls == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it talks");
+    node.stop().await;
+    // As the other version would have left it: its own words follow the stable ones.
+    let ours = State::open(Some(&folder), RECORDS, Default::default());
+    let of_call = |e: &&CheckpointEntry| !e.name.ends_with(".media");
+    let kept = ours.found.iter().find(of_call).expect("its signalling is kept").clone();
+    let Record::Fresh(mut bytes) = kept.record else { panic!("{:?}", kept.record) };
+    drop(ours);
+    bytes.truncate(bytes.len() - 200);
+    bytes.extend_from_slice(&[0xff; 99]);
+    let theirs = State::open(Some(&folder), RECORDS + 1, Default::default());
+    theirs.checkpoints.slot(&kept.name).put(bytes, BOUND);
+    drop(theirs);
+    let node = Node::start(config(at)).await.expect("it starts again");
+    let bye = until(&socket, "BYE ").await;
+    assert!(bye.contains("Call-ID: 1\r\n") && bye.contains("another version kept it"), "{bye}");
+    let own = socket.local_addr().expect("bound");
+    let ok = bye.replacen(bye.lines().next().expect("a line"), "SIP/2.0 200 OK", 1);
+    socket.send_to(ok.as_bytes(), at).await.expect("sent");
+    assert!(bye.contains(&format!("sip:a@{own}")), "{bye}");
+    node.stop().await;
+    let records = std::fs::read_to_string(&file).expect("a file");
+    assert_eq!(records.lines().count(), 1, "{records}");
+    assert!(records.contains("WT-5006") && records.contains("\"answer\":\"2"), "{records}");
+    assert_eq!(State::open(Some(&folder), RECORDS, Default::default()).found, []);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
 //! The successor's side of an upgrade: it takes the sockets and the calls of a running gateway.
 
 use super::RECORDS;
+use crate::gateway::restore::LateRequest;
 use crate::handover::sockets::Sockets;
 use crate::handover::{HandedCalls, Link, LinkFrame, LinkMessage, PROTOCOL};
 use crate::worker::ports::{Pair, PortRange};
 use anyhow::{Context, bail};
-use std::net::UdpSocket;
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -34,6 +35,10 @@ pub(super) struct TakenOver {
     pub calls: HandedCalls,
     /// New calls were refused by an operator's wish.
     pub draining: bool,
+    /// The sockets of [`HandedCalls::streams`].
+    pub streams: Vec<TcpStream>,
+    /// What was said within them while they were handed over.
+    pub late: Vec<LateRequest>,
 }
 
 impl Predecessor {
@@ -88,23 +93,28 @@ impl Predecessor {
         };
         let calls: HandedCalls =
             postcard::from_bytes(&bytes).context("its calls are unreadable")?;
-        if sockets.len() != 2 * numbers.len() {
-            bail!("{} sockets came for {} ports", sockets.len(), numbers.len());
+        let (pairs, browsers) = (numbers.len(), calls.streams.len());
+        if sockets.len() != 2 * pairs + browsers {
+            bail!("{} sockets came for {pairs} ports and {browsers} browsers", sockets.len());
         }
-        let mut sockets = sockets.into_iter().map(UdpSocket::from);
+        let mut sockets = sockets.into_iter();
         let now = Instant::now();
         for port in numbers {
             let (Some(rtp), Some(rtcp)) = (sockets.next(), sockets.next()) else { break };
-            ports.adopt(Pair { port, rtp, rtcp }, now);
+            ports.adopt(Pair { port, rtp: rtp.into(), rtcp: rtcp.into() }, now);
         }
+        let streams = sockets.map(TcpStream::from).collect();
         self.link.say(&LinkMessage::Taken).context("the running gateway is gone")?;
-        match self.link.receive(SOON).context("the running gateway goes on")?.message {
+        let go = self.link.receive(SOON).context("the running gateway goes on")?;
+        match go.message {
             LinkMessage::Go => {}
             LinkMessage::Refused { why } => bail!("the running gateway goes on: {why}"),
             other => bail!("the running gateway says {other:?}, which is not expected"),
         }
         self.gone = true;
-        Ok(TakenOver { calls, draining })
+        // None from a version that does not tell.
+        let late = postcard::from_bytes(&go.bytes).unwrap_or_default();
+        Ok(TakenOver { calls, draining, streams, late })
     }
 
     /// Waits until it has let go of its files.

@@ -9,10 +9,11 @@ use super::core::Core;
 use crate::api::ApiState;
 use crate::api::socket::LinkDoor;
 use crate::errors::Code;
+use crate::gateway::Input;
+use crate::gateway::restore::LateRequest;
 use crate::handover::{HandOver, HandedCalls, HandedOver, Link, LinkFrame, LinkMessage, PROTOCOL};
 use crate::transport::{Arrival, Queued};
-use crate::worker::ports::Pair;
-use crate::worker::{Kept, Worker};
+use crate::worker::{FrozenSessions, HandedStream, Kept, Worker};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -334,23 +335,23 @@ impl Upgrader {
         let asks = HandOver { tell, taken: commit };
         self.api.inbox.give(Arrival::HandOver(asks)).await;
         let stopped = |_| "the gateway is stopping".to_owned();
-        let HandedOver { calls, draining, pairs } =
+        let given: HandedOver =
             told.await.map_err(stopped)?.map_err(|e| format!("the calls cannot be given: {e}"))?;
-        let count = calls.calls.len();
+        let count = given.calls.calls.len();
         let sending = link.try_clone().map_err(|e| e.to_string())?;
         // Closing what was sent takes as long as sending it: not before the successor may begin.
         let sent = blocking(move || {
-            send_calls(&sending, &calls, draining, &pairs)?;
-            Ok((calls, pairs))
+            send_calls(&sending, &given)?;
+            Ok(given)
         });
         let sent = sent.await?;
         expect(link, &LinkMessage::Taken, TAKEN).await?;
         let (ack, acked) = oneshot::channel();
         let late = "the new process took too long to read the calls".to_owned();
         taken.send(ack).map_err(|_| late.clone())?;
-        acked.await.map_err(|_| late)?;
+        let late: Vec<LateRequest> = acked.await.map_err(|_| late)?;
         // Whether this arrives or not: nothing is ever sent from here again.
-        let _ = link.say(&LinkMessage::Go);
+        let _ = link.send(&LinkMessage::Go, &super::kept::encoded(&late), &[]);
         let stood = began.elapsed();
         drop(spawn_blocking(move || drop(sent)));
         tracing::info!("{count} calls go to process {} after {stood:.1?}", who.pid);
@@ -416,12 +417,13 @@ async fn ended(child: &mut Child) -> String {
     }
 }
 
-fn send_calls(link: &Link, calls: &HandedCalls, draining: bool, pairs: &[Pair]) -> io::Result<()> {
-    let bytes = postcard::to_stdvec(calls).map_err(io::Error::other)?;
+fn send_calls(link: &Link, given: &HandedOver) -> io::Result<()> {
+    let bytes = postcard::to_stdvec(&given.calls).map_err(io::Error::other)?;
+    let pairs = given.pairs.iter().flat_map(|pair| [pair.rtp.as_fd(), pair.rtcp.as_fd()]);
     let sockets: Vec<BorrowedFd<'_>> =
-        pairs.iter().flat_map(|pair| [pair.rtp.as_fd(), pair.rtcp.as_fd()]).collect();
-    let ports = pairs.iter().map(|pair| pair.port).collect();
-    link.send(&LinkMessage::Calls { draining, ports }, &bytes, &sockets)
+        pairs.chain(given.streams.iter().map(OwnedFd::as_fd)).collect();
+    let ports = given.pairs.iter().map(|pair| pair.port).collect();
+    link.send(&LinkMessage::Calls { draining: given.draining, ports }, &bytes, &sockets)
 }
 
 impl Core {
@@ -436,22 +438,40 @@ impl Core {
         let frozen = self.freeze();
         // What workers said last, and what has come by connections.
         self.take_waiting(arrivals, &mut out);
-        let given = frozen.map(|(media, pairs)| {
+        let given = frozen.map(|FrozenSessions { sessions, pairs, streams }| {
             let calls = self.gateway.all_calls(Instant::now());
-            let calls = HandedCalls { taken: crate::boot::uptime(), calls, media };
-            HandedOver { calls, draining: self.gateway.gauges().draining, pairs }
+            let (streams, sockets) = streams.into_iter().unzip();
+            let taken = crate::boot::uptime();
+            let calls = HandedCalls { taken, calls, media: sessions, streams };
+            let draining = self.gateway.gauges().draining;
+            HandedOver { calls, draining, pairs, streams: sockets }
         });
         let possible = given.is_ok();
         if asked.tell.send(given).is_ok()
             && possible
             && let Ok(Ok(ack)) = timeout(STILL, asked.taken).await
-            && ack.send(()).is_ok()
         {
-            self.inbox.leave();
-            return true;
+            let late = self.late_requests(arrivals);
+            if ack.send(late).is_ok() {
+                self.inbox.leave();
+                return true;
+            }
         }
         self.workers.iter().for_each(Worker::thaw);
         false
+    }
+
+    /// Requests within calls that came by connections meanwhile. A connection is not repeated on, so
+    /// they would be lost.
+    fn late_requests(&self, arrivals: &mut mpsc::Receiver<Queued>) -> Vec<LateRequest> {
+        let mut late = Vec::new();
+        for _ in 0..super::start::CORE_QUEUE {
+            let Ok(queued) = arrivals.try_recv() else { break };
+            if let Arrival::Input(Input::Received { hop, remote, message }) = queued.arrival {
+                late.extend(self.gateway.late_request(hop, remote, &message));
+            }
+        }
+        late
     }
 
     fn take_waiting(
@@ -465,17 +485,19 @@ impl Core {
         }
     }
 
-    #[allow(clippy::type_complexity, reason = "it goes on as two fields")]
-    fn freeze(&self) -> io::Result<(Vec<(u64, crate::worker::MediaSnapshot)>, Vec<Pair>)> {
-        let (mut media, mut pairs) = (Vec::new(), Vec::new());
+    fn freeze(&self) -> io::Result<FrozenSessions> {
+        let mut all = FrozenSessions::default();
         let silent = |_| io::Error::other("a media worker is silent");
         let workers: io::Result<Vec<_>> = self.workers.iter().map(Worker::freeze).collect();
-        for frozen in workers? {
+        for (n, frozen) in workers?.into_iter().enumerate() {
             let frozen = frozen.recv_timeout(FREEZE).map_err(silent)??;
-            media.extend(frozen.sessions);
-            pairs.extend(frozen.pairs);
+            all.sessions.extend(frozen.sessions);
+            all.pairs.extend(frozen.pairs);
+            let of_worker =
+                |(stream, socket)| (HandedStream { worker: n as u16, ..stream }, socket);
+            all.streams.extend(frozen.streams.into_iter().map(of_worker));
         }
-        Ok((media, pairs))
+        Ok(all)
     }
 }
 

@@ -85,14 +85,14 @@ impl HopSnapshot {
 /// A dialog as a value that outlives the process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct DialogSnapshot {
-    id: DialogId,
-    local: String,
-    remote: String,
-    remote_target: String,
-    route_set: Vec<String>,
-    local_cseq: u32,
-    remote_cseq: Option<u32>,
-    hop: HopSnapshot,
+    pub id: DialogId,
+    pub local: String,
+    pub remote: String,
+    pub remote_target: String,
+    pub route_set: Vec<String>,
+    pub local_cseq: u32,
+    pub remote_cseq: Option<u32>,
+    pub hop: HopSnapshot,
 }
 
 impl Dialog {

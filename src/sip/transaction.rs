@@ -483,6 +483,13 @@ impl Transactions {
         }
     }
 
+    /// Nobody could be heard for `by`: what waits for a peer waits that much longer. What is repeated
+    /// is repeated, once for all times that were missed.
+    pub(crate) fn put_off(&mut self, by: Duration) {
+        let repeats = |timer| matches!(timer, Timer::A | Timer::E | Timer::G);
+        self.timers.put_off(by, |(_, timer)| !repeats(*timer));
+    }
+
     fn apply(
         &mut self,
         now: Instant,

@@ -9,17 +9,19 @@
 //! [`Fresh`](Record::Fresh).
 
 use super::database::{self, Database, DatabaseSettings};
+use super::pack::{Packer, unpack};
 use super::seal::Sealer;
 use super::{Directory, move_aside};
 use crate::boot;
 use crate::errors::Code;
+use anyhow::Context as _;
 use prometheus_client::metrics::counter::Counter;
 use rusqlite::params;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -43,8 +45,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// How long the end waits for the last batch.
 const LAST: Duration = Duration::from_secs(2);
+/// As much of a boot's name as tells it from another.
+const BOOT: usize = 8;
 /// Version, boot and deadline before each value.
-const HEADER: usize = 2 + 16 + 8;
+const HEADER: usize = 2 + BOOT + 8;
 
 /// What an earlier process left under a name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,7 +58,7 @@ pub enum Record {
     /// Older than it was good for, or of another boot.
     Stale(Vec<u8>),
     /// Written by a program with another version of records.
-    UnknownVersion(u16),
+    UnknownVersion(u16, Vec<u8>),
 }
 
 /// A record with its name.
@@ -92,6 +96,8 @@ struct CheckpointShared {
     /// Batches that were written, and who waits for the next.
     batches: AtomicU64,
     written: Arc<Notify>,
+    /// A next process would find no value at all.
+    nothing_left: AtomicBool,
 }
 
 #[derive(Default)]
@@ -134,6 +140,7 @@ impl Checkpoints {
             wake: Condvar::new(),
             batches: AtomicU64::new(0),
             written: Arc::default(),
+            nothing_left: AtomicBool::new(false),
         };
         Checkpoints { shared: Arc::new(shared), done: None, died: None }
     }
@@ -163,6 +170,7 @@ impl Checkpoints {
             alive: directory.file(ALIVE),
             beat: None,
             sealer,
+            packer: Packer::new(),
             version,
             boot: boot::id().to_be_bytes(),
             database: None,
@@ -201,7 +209,13 @@ impl Checkpoints {
         self.shared.batches.load(Ordering::Acquire)
     }
 
-    /// Woken after each batch.
+    /// Whether a next process would find no value at all, since what was on disk was taken away:
+    /// nothing that is done under a value put before this was asked can contradict what it finds.
+    pub(crate) fn is_nothing_left(&self) -> bool {
+        self.shared.nothing_left.load(Ordering::SeqCst)
+    }
+
+    /// Woken after each batch, and when nothing is left.
     pub fn on_written(&self) -> Arc<Notify> {
         self.shared.written.clone()
     }
@@ -329,6 +343,7 @@ struct CheckpointWriter {
     alive: PathBuf,
     beat: Option<File>,
     sealer: Sealer,
+    packer: Packer,
     version: u16,
     boot: [u8; 16],
     /// `None` after a failure, until it is tried again.
@@ -370,19 +385,24 @@ impl CheckpointWriter {
                 entries
             }
             Err(e) => {
+                // These calls go on, though nothing more can be kept of them.
+                let found = Database::open_read_only(&self.path);
+                let entries = found.and_then(|database| self.entries(&database));
                 self.fail(&format!("{e:#}"));
-                Vec::new()
+                entries.map(|(entries, _)| entries).unwrap_or_default()
             }
         }
     }
 
-    fn read(&mut self) -> rusqlite::Result<Vec<CheckpointEntry>> {
-        let Some(database) = &self.database else { return Ok(Vec::new()) };
+    /// What can be opened, and the names of the rest.
+    fn entries(
+        &mut self,
+        database: &Database,
+    ) -> rusqlite::Result<(Vec<CheckpointEntry>, Vec<String>)> {
         let mut statement = database.connection.prepare("SELECT name, sealed FROM checkpoint")?;
         let rows: Vec<(String, Vec<u8>)> = statement
             .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<_>>()?;
-        drop(statement);
         let now = boot_millis();
         let (mut entries, mut lost) = (Vec::new(), Vec::new());
         for (name, sealed) in rows {
@@ -392,6 +412,14 @@ impl CheckpointWriter {
                 None => lost.push(name),
             }
         }
+        Ok((entries, lost))
+    }
+
+    fn read(&mut self) -> rusqlite::Result<Vec<CheckpointEntry>> {
+        let Some(database) = self.database.take() else { return Ok(Vec::new()) };
+        let read = self.entries(&database);
+        let database = self.database.insert(database);
+        let (entries, lost) = read?;
         if !lost.is_empty() {
             tracing::warn!(
                 code = %Code::STATE,
@@ -477,6 +505,8 @@ impl CheckpointWriter {
     }
 
     fn write(&mut self, changed: Vec<Arc<NamedSlot>>) {
+        // Before the values are taken: what is put after this was asked about is not among them.
+        self.shared.nothing_left.store(false, Ordering::SeqCst);
         let changes: Vec<Change> = changed.into_iter().map(Change::of).collect();
         match self.commit(&changes) {
             Ok(()) => {
@@ -527,16 +557,14 @@ impl CheckpointWriter {
                     delete.execute([name])?;
                     continue;
                 };
-                let mut plain = Vec::with_capacity(HEADER + bytes.len());
+                let packed = self.packer.pack(bytes).context("it cannot be packed")?;
+                let mut plain = Vec::with_capacity(HEADER + packed.len());
                 plain.extend_from_slice(&self.version.to_be_bytes());
-                plain.extend_from_slice(&self.boot);
+                plain.extend_from_slice(&self.boot[..BOOT]);
                 plain.extend_from_slice(&change.good_until.to_be_bytes());
-                plain.extend_from_slice(bytes);
+                plain.extend_from_slice(&packed);
                 let sealed = self.sealer.seal(name, &plain);
-                put.execute(params![
-                    name,
-                    sealed.ok_or_else(|| anyhow::anyhow!("nothing more can be sealed"))?
-                ])?;
+                put.execute(params![name, sealed.context("nothing more can be sealed")?])?;
             }
         }
         Ok(transaction.commit()?)
@@ -558,6 +586,8 @@ impl CheckpointWriter {
             for named in locked(&self.shared.slots).values() {
                 named.written.store(0, Ordering::Release);
             }
+            self.shared.nothing_left.store(true, Ordering::SeqCst);
+            self.shared.written.notify_one();
         }
         self.retry = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(MAX_PAUSE);
@@ -567,14 +597,15 @@ impl CheckpointWriter {
 /// What a value holds that `version` of this boot wrote, or another.
 fn record(plain: &[u8], version: u16, boot: &[u8; 16], now: u64) -> Option<Record> {
     let (written, rest) = plain.split_first_chunk::<2>()?;
-    let (by, rest) = rest.split_first_chunk::<16>()?;
-    let (until, bytes) = rest.split_first_chunk::<8>()?;
+    let (by, rest) = rest.split_first_chunk::<BOOT>()?;
+    let (until, packed) = rest.split_first_chunk::<8>()?;
     let written = u16::from_be_bytes(*written);
-    let fresh = by == boot && now <= u64::from_be_bytes(*until);
+    let fresh = by[..] == boot[..BOOT] && now <= u64::from_be_bytes(*until);
+    let bytes = unpack(packed)?;
     Some(match (written == version, fresh) {
-        (false, _) => Record::UnknownVersion(written),
-        (true, true) => Record::Fresh(bytes.to_vec()),
-        (true, false) => Record::Stale(bytes.to_vec()),
+        (false, _) => Record::UnknownVersion(written, bytes),
+        (true, true) => Record::Fresh(bytes),
+        (true, false) => Record::Stale(bytes),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::move_aside;
 use crate::private;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -61,6 +61,22 @@ impl Database {
         let synchronous = if settings.synced { "FULL" } else { "OFF" };
         connection.pragma_update(None, "synchronous", synchronous)?;
         connection.execute_batch(settings.schema)?;
+        Ok(Database { connection, path: path.to_owned(), file: identity(path) })
+    }
+
+    /// Opens a database where nothing can be written, not even its log's index. Nobody else may have
+    /// it open.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn open_read_only(path: &Path) -> rusqlite::Result<Database> {
+        // Locks are of files that can be written.
+        let connection = Connection::open_with_flags_and_vfs(
+            path,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            c"unix-none",
+        )?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         Ok(Database { connection, path: path.to_owned(), file: identity(path) })
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Dialler, StoreKeys, text};
 use crate::cluster::keys::ClusterKeys;
-use crate::cluster::lease::read;
+use crate::cluster::lease::{LeaseFault, read};
 use crate::config::ClusterSettings;
 use crate::transport::nodes::NodeTls;
 use std::net::SocketAddr;
@@ -26,10 +26,19 @@ pub struct Survey {
 pub struct SurveyedNode {
     /// By the key of its lease.
     pub name: String,
-    /// Its address and version; `None` if its lease is not signed by our key.
-    pub lease: Option<(SocketAddr, String)>,
+    /// Its address and version, or why its lease is not read.
+    pub lease: Result<(SocketAddr, String), UnreadLease>,
     /// Why it cannot be reached, if it cannot.
     pub unreachable: Option<String>,
+}
+
+/// Why a node's lease says nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnreadLease {
+    /// It is not signed by our key.
+    OtherKey,
+    /// A newer version wrote it in a way that this one does not know.
+    Newer,
 }
 
 /// Looks at the store of `settings`, and calls at each node that has a lease there.
@@ -61,7 +70,7 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
         let Some(lease) = lease.and_then(text) else { continue };
         let member = read(&keys, &name, &lease);
         let unreachable = match &member {
-            Some(member) if member.node != settings.node => {
+            Ok(member) if member.node != settings.node => {
                 match timeout(CONNECT, tls.connected(member.advertise)).await {
                     Ok(Ok(_)) => None,
                     Ok(Err(e)) => Some(e.to_string()),
@@ -70,7 +79,10 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
             }
             _ => None,
         };
-        let lease = member.map(|m| (m.advertise, m.version));
+        let lease = member.map(|m| (m.advertise, m.version)).map_err(|fault| match fault {
+            LeaseFault::OtherKey => UnreadLease::OtherKey,
+            LeaseFault::Newer => UnreadLease::Newer,
+        });
         nodes.push(SurveyedNode { name, lease, unreachable });
     }
     let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();

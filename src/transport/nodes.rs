@@ -28,17 +28,21 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What every node's certificate is for.
 const NAME: &str = "node.webtrunk.internal";
+/// What a connection is for that is not of SIP: another node asks for a list (RFC 7301).
+const ASKING: &[u8] = b"webtrunk-lists";
 /// A connection is given up after this long.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Accepted connections at once, and of one address.
@@ -50,7 +54,13 @@ const MAX_PER_SOURCE: usize = 64;
 pub(crate) struct NodeTls {
     acceptor: TlsAcceptor,
     connector: TlsConnector,
+    asking: TlsConnector,
 }
+
+/// Takes the connection of a node that asks.
+pub(crate) type AskingDoor = Arc<dyn Fn(TlsStream<TcpStream>) -> ServedAsking + Send + Sync>;
+/// It is served.
+pub(crate) type ServedAsking = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl NodeTls {
     /// Made of the cluster's key.
@@ -80,15 +90,20 @@ impl NodeTls {
         roots.add(authority)?;
         let roots = Arc::new(roots);
         let versions = &[&rustls::version::TLS13];
-        let server = ServerConfig::builder_with_protocol_versions(versions)
+        let mut server = ServerConfig::builder_with_protocol_versions(versions)
             .with_client_cert_verifier(WebPkiClientVerifier::builder(roots.clone()).build()?)
             .with_single_cert(chain.clone(), key()?)?;
+        // Who names nothing, speaks SIP.
+        server.alpn_protocols = vec![ASKING.to_vec()];
         let client = ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(roots)
             .with_client_auth_cert(chain, key()?)?;
+        let mut asking = client.clone();
+        asking.alpn_protocols = vec![ASKING.to_vec()];
         Ok(NodeTls {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),
+            asking: TlsConnector::from(Arc::new(asking)),
         })
     }
 
@@ -100,16 +115,39 @@ impl NodeTls {
         &self,
         to: SocketAddr,
     ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(to).await?;
-        tune(&stream);
-        let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
-        let stream = self.connector.connect(name, stream).await?;
-        let at = address_of(stream.get_ref().1.peer_certificates());
-        if at != Some(to) {
-            return Err(io::Error::other("another node answers there"));
+        proved(&self.connector, to).await
+    }
+
+    /// A connection to ask the node at `to` by.
+    ///
+    /// # Errors
+    /// As [`connected`](Self::connected), or its version knows no questions.
+    pub(crate) async fn asking(
+        &self,
+        to: SocketAddr,
+    ) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let stream = proved(&self.asking, to).await?;
+        if stream.get_ref().1.alpn_protocol() != Some(ASKING) {
+            return Err(io::Error::other("its version cannot be asked"));
         }
         Ok(stream)
     }
+}
+
+/// A connection to the node at `to`, which has proved to be that.
+async fn proved(
+    connector: &TlsConnector,
+    to: SocketAddr,
+) -> io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(to).await?;
+    tune(&stream);
+    let name = ServerName::try_from(NAME).map_err(io::Error::other)?;
+    let stream = connector.connect(name, stream).await?;
+    let at = address_of(stream.get_ref().1.peer_certificates());
+    if at != Some(to) {
+        return Err(io::Error::other("another node answers there"));
+    }
+    Ok(stream)
 }
 
 /// Where the node that showed this chain says it is reached.
@@ -129,6 +167,7 @@ pub(crate) async fn serve(
     tls: NodeTls,
     inbox: Inbox,
     refused: Arc<RefusedConnections>,
+    asking: AskingDoor,
 ) {
     let proved = Arc::new(ProvedSources::new(Instant::now()));
     let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone(), proved.clone()));
@@ -145,6 +184,7 @@ pub(crate) async fn serve(
         tune(&stream);
         let (inbox, tls) = (inbox.clone(), tls.clone());
         let (handshakes, proved) = (handshakes.clone(), proved.clone());
+        let asking = asking.clone();
         tokio::spawn(async move {
             let _seat = seat;
             let stream = match handshakes.accept(&tls.acceptor, stream, remote.ip()).await {
@@ -157,6 +197,9 @@ pub(crate) async fn serve(
             };
             let Some(at) = address_of(stream.get_ref().1.peer_certificates()) else { return };
             proved.prove(Instant::now(), remote.ip());
+            if stream.get_ref().1.alpn_protocol() == Some(ASKING) {
+                return asking(stream).await;
+            }
             // Nothing is sent this way, and the connection lives for as long as the node wants.
             let (_keep, outbox) = mpsc::channel(1);
             tcp::run(stream, Hop::Node(at), remote, outbox, &inbox).await;

@@ -2,7 +2,8 @@
 
 use super::acme;
 use super::certificate::{ACME_TLS, ShownCertificate, certified};
-use crate::config::{Config, TrunkTls, WebTls};
+use super::tickets::SharedTickets;
+use crate::config::{ClusterSettings, Config, TrunkTls, WebTls};
 use crate::private;
 use anyhow::{Context, anyhow};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -34,17 +35,21 @@ pub(super) fn certificate(config: &Config) -> anyhow::Result<Option<Arc<ShownCer
     Ok(Some(Arc::new(shown)))
 }
 
-/// The acceptor of the web port.
+/// The acceptor of the web port; nodes of one cluster read one another's tickets by its key.
 ///
 /// # Errors
 /// The system gives no random bytes.
 pub(crate) fn acceptor(
     certificate: &Arc<ShownCertificate>,
+    cluster: Option<&ClusterSettings>,
 ) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
     let mut config = certificate.config();
     config.alpn_protocols = vec![b"http/1.1".to_vec(), ACME_TLS.to_vec()];
     // Who comes back costs no signature, however many there are.
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().context("TLS tickets")?;
+    config.ticketer = match cluster {
+        Some(cluster) => Arc::new(SharedTickets::new(cluster.key.reveal())),
+        None => rustls::crypto::aws_lc_rs::Ticketer::new().context("TLS tickets")?,
+    };
     Ok(tokio_rustls::TlsAcceptor::from(Arc::new(config)))
 }
 

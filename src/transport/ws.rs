@@ -9,6 +9,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::salvage::salvage;
 use crate::sip::transaction::{Flow, Hop};
+use crate::worker::pulse::STALL;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use std::net::SocketAddr;
@@ -66,6 +67,12 @@ impl Pings {
             }
         }
         let now = Instant::now();
+        let stall = now.saturating_duration_since(self.next);
+        if stall >= STALL {
+            // Nobody could be heard meanwhile; what came is read before the next ping.
+            self.heard = now.min(self.heard + stall);
+            self.asked = self.asked.map(|_| now);
+        }
         let in_call = *self.in_call.borrow();
         let late = |at: Instant| in_call && now >= at + PING_IN_CALL;
         if self.asked.is_some_and(late) || now >= self.heard + SILENCE {
@@ -285,6 +292,22 @@ mod tests {
                 let most = Duration::from_secs(if in_call { 10 } else { 75 });
                 assert!(after <= most, "{call:?}, {answered} answers: after {after:?}");
                 assert!(after >= PING_IN_CALL, "a ping has time to be answered");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_not_given_up_by_a_process_that_stood_still() {
+        for in_call in [false, true] {
+            for stall in [5, 20, 60, 600] {
+                let (_core, in_call) = watch::channel(in_call);
+                let mut pings = Pings::new(in_call);
+                assert!(pings.due().await, "it is asked");
+                // Its answer waits in the socket, and the timer of the next ping is read first.
+                tokio::time::advance(Duration::from_secs(stall) + PING).await;
+                assert!(pings.due().await, "{stall} s");
+                pings.heard();
+                assert!(pings.due().await);
             }
         }
     }

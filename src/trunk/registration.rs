@@ -21,6 +21,9 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(1_800);
 /// A refusal of our credentials is not tried again soon: it would lock the account.
 const REFUSED: Duration = Duration::from_secs(600);
 
+/// How soon it is looked at again whether another node still registers.
+const LEFT: Duration = Duration::from_secs(1);
+
 /// A registration that is granted for less is refreshed no more often than this one would be,
 /// seconds.
 const SHORTEST: u32 = 20;
@@ -101,6 +104,12 @@ impl Registration {
     /// When it falls due.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.next
+    }
+
+    /// Somebody else registers: looked at again soon.
+    pub(crate) fn leave(&mut self, now: Instant, why: String) {
+        self.state = RegistrationState::Waiting { why };
+        self.next = Some(now + LEFT);
     }
 
     /// A REGISTER is about to be sent: its CSeq and the seconds asked for.

@@ -11,6 +11,32 @@ pub(crate) const STALL: Duration = Duration::from_millis(500);
 /// What came meanwhile is read for so long before anybody is judged by silence.
 pub(crate) const CATCH_UP: Duration = Duration::from_millis(50);
 
+/// Notices time in which a thread did not run though it wanted to.
+#[derive(Debug)]
+pub(crate) struct StallWatch {
+    /// From when on it wants to run.
+    due: Instant,
+}
+
+impl StallWatch {
+    /// Of a thread that runs now.
+    pub(crate) fn new(now: Instant) -> StallWatch {
+        StallWatch { due: now }
+    }
+
+    /// The thread runs now, and returns for how long it did not.
+    pub(crate) fn runs(&mut self, now: Instant) -> Duration {
+        let stall = now.saturating_duration_since(self.due);
+        self.due = now;
+        stall
+    }
+
+    /// The thread rests until `at` at the latest.
+    pub(crate) fn rests_until(&mut self, at: Instant) {
+        self.due = self.due.max(at);
+    }
+}
+
 /// When a thread last began a round of its loop.
 #[derive(Debug)]
 pub struct Pulse {
@@ -34,5 +60,25 @@ impl Pulse {
     /// When it last said so.
     pub(crate) fn last(&self) -> Instant {
         self.origin + Duration::from_millis(self.beat.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rest_is_no_stall_and_all_beyond_it_is() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut watch = StallWatch::new(start);
+        watch.rests_until(at(1_000));
+        assert_eq!(watch.runs(at(300)), Duration::ZERO, "it was woken");
+        watch.rests_until(at(800));
+        assert_eq!(watch.runs(at(5_800)), Duration::from_secs(5));
+        // In the middle of its work, too.
+        assert_eq!(watch.runs(at(65_800)), Duration::from_secs(60));
+        watch.rests_until(at(1));
+        assert_eq!(watch.runs(at(65_801)), Duration::from_millis(1));
     }
 }

@@ -7,7 +7,7 @@ use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
 use super::load::{Load, LoadGauge, thread_time};
 use super::ports::{Pair, PortRange};
-use super::pulse::{BEAT, CATCH_UP, Pulse, STALL};
+use super::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use super::sources::Sources;
 use super::streams::{self, StreamTable};
 use super::{Notice, OpenedSockets, WorkerCommand, WorkerMessage, WorkerParts};
@@ -269,35 +269,42 @@ impl Running {
         let mut events = Events::with_capacity(1_024);
         self.resume();
         let (mut more, mut catching_up, mut woken) = (false, false, Instant::now());
+        let (mut watch, mut froze) = (StallWatch::new(woken), None::<Instant>);
         loop {
             let mut now = Instant::now();
+            let mut stall = watch.runs(now);
             let worked = now.saturating_duration_since(woken);
             let datagrams = std::mem::take(&mut self.datagrams);
             self.note_work(now, (worked, datagrams));
             let light = worked < LIGHT * datagrams;
             if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
+                watch.rests_until(now + rest);
                 std::thread::sleep(rest);
                 now = Instant::now();
+                stall += watch.runs(now);
             }
             let wait = self.wait(now, more);
+            watch.rests_until(now + wait);
             if let Err(e) = self.poll.poll(&mut events, Some(wait))
                 && e.kind() != io::ErrorKind::Interrupted
             {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
             woken = Instant::now();
+            stall += watch.runs(woken);
             self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
-            let before = self.frozen;
             if self.orders() {
                 return;
             }
             if self.frozen {
                 // What comes meanwhile waits in the sockets.
                 more = false;
+                froze.get_or_insert(woken);
                 continue;
             }
-            if before {
+            if let Some(since) = froze.take() {
+                stall += woken.saturating_duration_since(since);
                 self.read_all(&mut inbound);
                 more = true;
             }
@@ -305,13 +312,13 @@ impl Running {
             if std::mem::take(&mut more) || waits {
                 more = self.read_browsers(&mut browsers_inbound);
             }
-            let overslept = woken.saturating_duration_since(now + wait);
             let now = Instant::now();
-            let stall = overslept.max(now.saturating_duration_since(woken));
+            stall += watch.runs(now);
             // Once: who is always late has timers, too.
             catching_up = stall >= STALL && !catching_up;
             if catching_up {
-                self.sessions.values_mut().for_each(|live| live.session.overslept(now, stall));
+                self.overslept(now, stall);
+                watch.rests_until(now + CATCH_UP);
                 std::thread::sleep(CATCH_UP);
                 woken = Instant::now();
                 continue;
@@ -326,6 +333,12 @@ impl Running {
                 self.on_session(session, now, |session, now, sink| session.fire(now, sink));
             }
         }
+    }
+
+    /// Nobody was heard for `stall`, and nobody is judged by it.
+    fn overslept(&mut self, now: Instant, stall: Duration) {
+        self.sessions.values_mut().for_each(|live| live.session.overslept(now, stall));
+        self.streams.overslept(now, stall);
     }
 
     /// Reads all that is ready but browsers' datagrams; returns whether there are some.
@@ -401,6 +414,12 @@ impl Running {
             WorkerMessage::Stream(socket) => {
                 let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
                 self.streams.open(registry, socket, Instant::now());
+            }
+            WorkerMessage::Adopt(socket, from) => {
+                if socket.set_nonblocking(true).is_ok() {
+                    let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
+                    self.streams.adopt(registry, (socket, from), Instant::now());
+                }
             }
             WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
                 self.open(session, end, kind, ssrc, &cname, seed)

@@ -5,6 +5,7 @@
 //! then it has ten seconds. What a peer does not read in time is lost, as a network would lose it:
 //! nothing is queued for it.
 
+use super::HandedStream;
 use crate::address::network_of;
 use crate::refused::{Full, RefusedConnections, RefusedPort};
 use crate::timers::Timers;
@@ -14,6 +15,7 @@ use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,6 +154,43 @@ impl StreamTable {
             } else {
                 self.close(registry, key);
             }
+        }
+    }
+
+    /// Nobody was heard for `stall`: everybody has that much longer.
+    pub(super) fn overslept(&mut self, now: Instant, stall: Duration) {
+        self.timers.put_off(stall, |_| true);
+        self.all.iter_mut().for_each(|(_, stream)| stream.heard = now.min(stream.heard + stall));
+    }
+
+    /// All that are somebody's, once more, for a successor of the process: what has come of a frame
+    /// and what is left of one goes with them.
+    pub(super) fn hand_over(&self) -> io::Result<Vec<(HandedStream, OwnedFd)>> {
+        let proved = self.all.iter().filter(|(_, stream)| stream.proved);
+        let handed = proved.map(|(_, stream)| {
+            let (inbound, outbound) = (stream.inbound.clone(), stream.outbound.clone());
+            let socket = stream.socket.as_fd().try_clone_to_owned()?;
+            Ok((HandedStream { worker: 0, inbound, outbound }, socket))
+        });
+        handed.collect()
+    }
+
+    /// Goes on with a connection of a process whose place was taken.
+    pub(super) fn adopt(
+        &mut self,
+        registry: &Registry,
+        (socket, from): (TcpStream, HandedStream),
+        now: Instant,
+    ) {
+        let Ok(remote) = socket.peer_addr() else { return };
+        let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+        self.open(registry, socket, now);
+        let Some(key) = self.by_address.get(&remote).copied() else { return };
+        self.prove(key);
+        let Some(stream) = self.all.get_mut(key) else { return };
+        (stream.inbound, stream.outbound) = (from.inbound, from.outbound);
+        if !std::mem::replace(&mut stream.queued, true) {
+            self.queue.push_back(key);
         }
     }
 
@@ -435,6 +474,49 @@ mod tests {
         assert!(streams.all.is_empty() && streams.by_source.is_empty());
         assert_eq!(streams.unproved_now, 0);
         drop(stranger);
+    }
+
+    /// A frame of which one half came to each process.
+    #[test]
+    fn a_connection_goes_on_in_another_process_in_the_middle_of_a_frame() {
+        let (mut streams, poll, listener, now) = world();
+        let mut browser = connect(&mut streams, &poll, &listener, [127, 0, 0, 66], now);
+        let _stranger = connect(&mut streams, &poll, &listener, [127, 0, 0, 67], now);
+        streams.prove(0);
+        browser.write_all(&[0, 6, b'a', b'b', b'c']).expect("sent");
+        let mut waiting = loop {
+            let waiting = streams.take(0, now).expect("it is there");
+            if !waiting.bytes.is_empty() {
+                break waiting;
+            }
+            streams.give_back(poll.registry(), 0, waiting);
+        };
+        assert_eq!(waiting.next(), None, "not whole yet");
+        streams.give_back(poll.registry(), 0, waiting);
+        let handed = streams.hand_over().expect("descriptors");
+        assert_eq!(handed.len(), 1, "strangers are not taken along");
+        drop(streams);
+        let (mut next, poll, ..) = world();
+        for (from, socket) in handed {
+            let socket = TcpStream::from_std(socket.into());
+            next.adopt(poll.registry(), (socket, from), now);
+        }
+        browser.write_all(b"def").expect("sent");
+        let whole = loop {
+            let mut waiting = next.take(0, now).expect("it is there");
+            if let Some(datagram) = waiting.next() {
+                break datagram.to_vec();
+            }
+            next.give_back(poll.registry(), 0, waiting);
+        };
+        assert_eq!(whole, b"abcdef");
+        let remote = browser.local_addr().expect("bound");
+        assert!(next.send(remote, b"xyz"));
+        let mut frame = [0; 5];
+        browser.read_exact(&mut frame).expect("it comes");
+        assert_eq!(&frame, b"\0\x03xyz");
+        next.expire(poll.registry(), now + PROVE);
+        assert_eq!(next.all.len(), 1, "it need not prove anything again");
     }
 
     #[test]

@@ -463,6 +463,14 @@ impl Lab {
         self.handle(Input::Tick);
     }
 
+    /// The process stands still. Timers come first when it runs again; what was said meanwhile is
+    /// still to be read.
+    pub(crate) fn stall(&mut self, by: Duration) {
+        self.now += by;
+        self.gateway.overslept(self.now, by);
+        self.handle(Input::Tick);
+    }
+
     pub(crate) fn says(&mut self, peer: Peer, text: &str) {
         let odd = ["\r\n", &self.odd, "\r\n"].concat();
         let text = text.replacen("\r\n\r\n", &odd, 1);

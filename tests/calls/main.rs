@@ -28,6 +28,7 @@ mod renegotiation;
 mod restart;
 mod routes;
 mod sessions;
+mod stalls;
 mod texts;
 mod transfers;
 mod trunks;

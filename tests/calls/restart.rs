@@ -347,3 +347,33 @@ fn who_has_handed_a_call_over_and_stays_is_helped_off_after_a_restart() {
     lab.reply(BOB_BACK, &bye, 200, "");
     lab.expect_idle();
 }
+
+#[test]
+fn a_request_that_came_while_calls_were_handed_over_is_done() {
+    use webtrunk::gateway::restore::{LateRequest, LateSender};
+    use webtrunk::sip::transaction::Flow;
+    for by in [ALICE, T1] {
+        let mut lab = Lab::with_phones();
+        let (ok, invite) = lab.talk("+12065550123");
+        lab.advance(Duration::from_secs(3));
+        lab.inbox.clear();
+        let (seen, from) = match by {
+            Peer::Browser(name, _) => (ok, LateSender::User(name.into())),
+            Peer::Trunk(..) => (invite, LateSender::Tcp(by.remote())),
+        };
+        let bytes = lab.in_dialog(by, &seen, "BYE", 900, "peer", "").into_bytes();
+        lab.restart(Duration::from_millis(20));
+        let mut out = Vec::new();
+        let late = LateRequest { from, remote: by.remote(), bytes };
+        lab.gateway.hear_late(lab.now, (Flow(99), late), &mut out);
+        lab.perform(out);
+        let records = lab.ended();
+        let verdicts: Vec<Code> = records.iter().map(|r| r.code).collect();
+        assert_eq!(verdicts, [Code::FINE], "{by:?}: {}", lab.picture());
+        if by == ALICE {
+            let bye = lab.take(T1, "BYE");
+            lab.reply(T1, &bye, 200, "");
+        }
+        lab.expect_idle();
+    }
+}

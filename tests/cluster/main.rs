@@ -2,7 +2,9 @@
 //! which node fail when, what is lost, late or doubled. Whatever happened, five seconds after the
 //! last fault everybody reaches everybody, nobody was hung up on twice, and nothing is left.
 
+mod outside;
 mod phone;
+mod shares;
 mod store;
 mod world;
 

@@ -20,6 +20,8 @@ struct PhoneCall {
 
 pub(crate) struct Phone {
     pub(crate) name: String,
+    /// Its phone's own name: a user may have several.
+    pub(crate) instance: String,
     /// Its connection: the node, and the flow there.
     pub(crate) at: Option<(usize, u64)>,
     /// Of the connection that is being opened.
@@ -34,6 +36,16 @@ pub(crate) struct Phone {
     pub(crate) status: Option<u16>,
     /// What its newest OPTIONS within a call was answered with.
     pub(crate) asked: Option<u16>,
+    /// Rings and is not answered.
+    pub(crate) lets_ring: bool,
+    /// What it says of the session's length when it answers.
+    pub(crate) session: &'static str,
+    /// Requests outside calls that it was sent.
+    pub(crate) got: Vec<Message>,
+    /// What its own were answered with.
+    pub(crate) answers: Vec<Message>,
+    /// The credentials of its last REGISTER that was challenged.
+    pub(crate) credentials: String,
 }
 
 /// What a phone does about a message.
@@ -47,8 +59,15 @@ pub(crate) struct Reaction {
 
 impl Phone {
     pub(crate) fn new(name: String) -> Phone {
+        let instance = name.clone();
+        Phone::of(name, instance)
+    }
+
+    /// One of several phones of a user.
+    pub(crate) fn of(name: String, instance: String) -> Phone {
         Phone {
             name,
+            instance,
             at: None,
             attempts: 0,
             registered: 0,
@@ -58,6 +77,11 @@ impl Phone {
             next: 0,
             status: None,
             asked: None,
+            lets_ring: false,
+            session: "",
+            got: Vec::new(),
+            answers: Vec::new(),
+            credentials: String::new(),
         }
     }
 
@@ -71,11 +95,11 @@ impl Phone {
     }
 
     pub(crate) fn register(&mut self) -> String {
-        let (n, name) = (self.number(), &self.name);
+        let (n, name, instance) = (self.number(), &self.name, &self.instance);
         self.register = format!(
             "REGISTER sip:wt.test SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{name}r{n}\r\nMax-Forwards: 70\r\n\
-             From: <sip:{name}@wt.test>;tag=r\r\nTo: <sip:{name}@wt.test>\r\nCall-ID: r-{name}-{}\r\nCSeq: {n} REGISTER\r\n\
-             Contact: {};reg-id=1;+sip.instance=\"<urn:uuid:{name}>\";expires=600\r\nSupported: outbound, path\r\n\
+             From: <sip:{name}@wt.test>;tag=r\r\nTo: <sip:{name}@wt.test>\r\nCall-ID: r-{instance}-{}\r\nCSeq: {n} REGISTER\r\n\
+             Contact: {};reg-id=1;+sip.instance=\"<urn:uuid:{instance}>\";expires=600\r\nSupported: outbound, path, gruu\r\n\
              Content-Length: 0\r\n\r\n",
             self.attempts,
             self.contact()
@@ -83,7 +107,38 @@ impl Phone {
         self.register.clone()
     }
 
+    /// A request outside calls, to a URI of the domain; `more` are whole header lines.
+    pub(crate) fn outside(&mut self, method: &str, uri: &str, more: &str, body: &str) -> String {
+        let (n, name) = (self.number(), self.name.clone());
+        format!(
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{name}o{n}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{name}@wt.test>;tag=o{n}\r\nTo: <{uri}>\r\nCall-ID: {name}-o{n}\r\nCSeq: 1 {method}\r\n\
+             Contact: {}\r\n{more}Content-Length: {}\r\n\r\n{body}",
+            self.contact(),
+            body.len()
+        )
+    }
+
+    /// What its newest request outside calls was answered with.
+    pub(crate) fn answered(&self) -> Option<u16> {
+        self.answers.last().map(Message::status)
+    }
+
+    /// The temporary GRUU of its last registration.
+    pub(crate) fn temporary_gruu(&self) -> String {
+        let registered = |m: &&Message| m.method() == Method::Register && m.status() == 200;
+        let ok = self.answers.iter().rev().find(registered).expect("it registered");
+        let own = format!("urn:uuid:{}>", self.instance);
+        let contact = ok.all(HeaderName::Contact).find(|c| c.contains(&own)).expect("its own");
+        let (_, gruu) = contact.split_once("temp-gruu=\"").expect("a temporary GRUU");
+        gruu.split('"').next().expect("its end").to_owned()
+    }
+
     pub(crate) fn invite(&mut self, number: usize) -> String {
+        self.invite_to(&format!("sip:{number}@wt.test"))
+    }
+
+    pub(crate) fn invite_to(&mut self, uri: &str) -> String {
         let (n, name) = (self.number(), self.name.clone());
         let call_id = format!("{name}-c{n}");
         let call =
@@ -91,8 +146,8 @@ impl Phone {
         self.calls.insert(call_id.clone(), call);
         self.status = None;
         format!(
-            "INVITE sip:{number}@wt.test SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{name}i{n}\r\nMax-Forwards: 70\r\n\
-             From: <sip:{name}@wt.test>;tag=f{n}\r\nTo: <sip:{number}@wt.test>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
+            "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/WS x.invalid;branch=z9hG4bK{name}i{n}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{name}@wt.test>;tag=f{n}\r\nTo: <{uri}>\r\nCall-ID: {call_id}\r\nCSeq: 1 INVITE\r\n\
              Contact: {}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{OFFER}",
             self.contact(),
             OFFER.len()
@@ -102,6 +157,11 @@ impl Phone {
     /// Whether it is in a call that was answered.
     pub(crate) fn talks(&self) -> bool {
         self.calls.values().any(|c| c.answered && !c.over)
+    }
+
+    /// Whether it rings.
+    pub(crate) fn rings(&self) -> bool {
+        self.calls.values().any(|c| c.incoming && !c.answered && !c.over)
     }
 
     /// Hangs its calls up.
@@ -170,7 +230,8 @@ impl Phone {
                 };
                 self.calls.insert(id, call);
                 let now = vec![self.reply(message, 180, "")];
-                Reaction { now, later: vec![self.reply(message, 200, ANSWER)] }
+                let picks_up = (!self.lets_ring).then(|| self.reply(message, 200, ANSWER));
+                Reaction { now, later: picks_up.into_iter().collect() }
             }
             Method::Ack => {
                 if let Some(call) = self.calls.get_mut(&id) {
@@ -197,7 +258,12 @@ impl Phone {
                 now.extend(made_by.map(|invite| self.reply(&invite, 487, "")));
                 Reaction { now, ..Reaction::default() }
             }
-            _ => Reaction { now: vec![self.reply(message, 200, "")], ..Reaction::default() },
+            method => {
+                if matches!(method, Method::Message | Method::Notify) {
+                    self.got.push(message.clone());
+                }
+                Reaction { now: vec![self.reply(message, 200, "")], ..Reaction::default() }
+            }
         }
     }
 
@@ -225,6 +291,8 @@ impl Phone {
                     "cn",
                 );
                 let (name, value) = answer.expect("a challenge that can be answered");
+                self.answers.push(message.clone());
+                self.credentials = format!("{name}: {value}\r\n");
                 let n = self.number();
                 let branch = register.via().and_then(|v| v.branch()).expect("own").to_owned();
                 let cseq = register.cseq().expect("own").number;
@@ -241,6 +309,7 @@ impl Phone {
             }
             (Method::Register, 200) => {
                 self.registered += 1;
+                self.answers.push(message.clone());
                 Reaction::default()
             }
             (Method::Invite, status) if status >= 200 => {
@@ -260,6 +329,10 @@ impl Phone {
                 }
                 Reaction { now, ..Reaction::default() }
             }
+            (Method::Message | Method::Subscribe, _) => {
+                self.answers.push(message.clone());
+                Reaction::default()
+            }
             _ => Reaction::default(),
         }
     }
@@ -271,7 +344,12 @@ impl Phone {
         let lines = |name: HeaderName| -> String {
             request.all(name).map(|v| format!("{name}: {v}\r\n")).collect()
         };
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+        let kind = match body {
+            "" if request.method() != Method::Invite && request.method() != Method::Update => "",
+            "" if status < 200 => "",
+            "" => self.session,
+            _ => &format!("{}Content-Type: application/sdp\r\n", self.session),
+        };
         format!(
             "SIP/2.0 {status} x\r\n{}{}From: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
             lines(HeaderName::Via),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use webtrunk::cluster::store::{
-    BeatAnswer, FoundPointers, LEASE, PointerWrite, StoreAnswer, StoreCommand, is_of_epoch,
+    BeatAnswer, FoundPointers, LEASE, PointerWrite, ShareGrant, ShareWish, StoreAnswer,
+    StoreCommand, grant, is_of_epoch,
 };
 
 /// What it holds.
@@ -11,6 +12,21 @@ use webtrunk::cluster::store::{
 struct Held {
     leases: BTreeMap<String, (String, Instant)>,
     users: BTreeMap<String, BTreeMap<String, String>>,
+    /// Of each limit, what each node claims and has.
+    shares: BTreeMap<String, BTreeMap<String, (u64, u64)>>,
+}
+
+impl Held {
+    fn grant(&mut self, node: &str, wish: &ShareWish) -> ShareGrant {
+        let (leases, shares) = (&self.leases, self.shares.entry(wish.name.clone()).or_default());
+        shares.retain(|node, _| leases.contains_key(node));
+        let others = shares.iter().filter(|(other, _)| *other != node);
+        let (used, claims) =
+            others.fold((0, 0), |(used, claims), (_, (claim, of))| (used + of, claims + claim));
+        let grant = grant(wish, used, claims, leases.len() as u64);
+        shares.insert(node.to_owned(), (grant.claim, wish.used));
+        grant
+    }
 }
 
 #[derive(Default)]
@@ -23,6 +39,8 @@ pub(crate) struct StoreModel {
     pub(crate) generation: u64,
     /// Operations as the store counts them, leases aside.
     pub(crate) operations: usize,
+    /// Limits that a node asked for at most.
+    pub(crate) most_wishes: usize,
 }
 
 impl StoreModel {
@@ -39,15 +57,18 @@ impl StoreModel {
             self.replicated = Some(now);
         }
         match command {
-            StoreCommand::Beat { id, node, epoch, value } => {
+            StoreCommand::Beat { id, node, epoch, value, wishes } => {
+                self.most_wishes = self.most_wishes.max(wishes.len());
                 self.held.leases.retain(|_, (_, until)| *until > now);
                 let held = self.held.leases.get(&node).map(|(value, _)| value.clone());
+                let mut grants = Vec::new();
                 if held.as_ref().is_none_or(|held| is_of_epoch(held, epoch)) {
-                    self.held.leases.insert(node, (value, now + LEASE));
+                    self.held.leases.insert(node.clone(), (value, now + LEASE));
+                    grants = wishes.iter().map(|wish| self.held.grant(&node, wish)).collect();
                 }
                 let leases = self.held.leases.iter();
                 let leases = leases.map(|(n, (v, _))| (n.clone(), v.clone())).collect();
-                let answer = BeatAnswer { held, leases, millis: unix * 1_000, connection };
+                let answer = BeatAnswer { held, leases, millis: unix * 1_000, connection, grants };
                 StoreAnswer::Beat { id, answer: Ok(answer) }
             }
             StoreCommand::Write { id, writes } => {

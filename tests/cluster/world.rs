@@ -17,7 +17,7 @@ use webtrunk::errors::Code;
 use webtrunk::event::Event;
 use webtrunk::gateway::{FlowKind, Gateway, Input};
 use webtrunk::sip::Message;
-use webtrunk::sip::parse::Framing;
+use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::worker::{Notice, WorkerCommand};
 
@@ -28,10 +28,15 @@ const TRUNK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 77)), 5060);
 const MS: Duration = Duration::from_millis(1);
 
-fn config(node: usize, name: &str) -> Arc<Config> {
-    let users: String = (0..PHONES)
-        .map(|n| format!("[user.u{n}]\npassword = \"secret\"\ncontext = \"phones\"\n"))
-        .collect();
+/// What a carrier is that takes one registration.
+const CARRIER: &str = "register = true\nregister_once = true\nregister_expires = \"60s\"\n\
+                       username = \"us\"\npassword = \"secret\"\n";
+
+fn config(node: usize, name: &str, trunk: &str) -> Arc<Config> {
+    let limit = |n| if n == 5 { "max_calls = 3\n" } else { "" };
+    let user =
+        |n| format!("[user.u{n}]\npassword = \"secret\"\ncontext = \"phones\"\n{}", limit(n));
+    let users: String = (0..PHONES).map(user).collect();
     let text = format!(
         "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.9\"\n[cluster]\nnode = \"{name}\"\n\
          store = \"redis://127.0.0.1\"\nkey = \"the key of the cluster, long enough\"\n\
@@ -40,7 +45,8 @@ fn config(node: usize, name: &str) -> Arc<Config> {
     let plan: String = (0..PHONES)
         .map(|n| {
             format!(
-                "[[route]]\nname = \"{n}\"\nmatch = \"10{n}\"\ndo = [{{ ring = [\"user:u{n}\"], timeout = \"20s\" }}]\n"
+                "[[route]]\nname = \"{n}\"\nmatch = \"10{n}\"\ndo = [{{ ring = [\"user:u{n}\"], timeout = \"20s\" }}]\n\
+                 [[route]]\nname = \"u{n}\"\nmatch = \"u{n}\"\ndo = [{{ ring = [\"user:u{n}\"] }}]\n"
             )
         })
         .collect();
@@ -63,14 +69,14 @@ fn config(node: usize, name: &str) -> Arc<Config> {
         })
         .collect();
     let plan = format!("{plan}{second}");
-    let trunk = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\n";
-    let text = format!("{text}{crowd}{trunk}");
+    let trunk_base = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\ncontext = \"phones\"\nmax_calls = 4\n";
+    let text = format!("{text}{crowd}{trunk_base}{trunk}");
     let (config, _) = parse_embedded(&text, &[("phones", &plan)]).unwrap_or_else(|p| panic!("{p}"));
     Arc::new(config)
 }
 
 static CONFIGS: LazyLock<Vec<Arc<Config>>> =
-    LazyLock::new(|| (0..NODES).map(|n| config(n, &format!("n{n}"))).collect());
+    LazyLock::new(|| (0..NODES).map(|n| config(n, &format!("n{n}"), "")).collect());
 
 fn address(node: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 1, node as u8], 5071))
@@ -151,6 +157,33 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(seed: u64) -> World {
+        World::of(seed, &CONFIGS)
+    }
+
+    /// One whose trunk is a carrier that takes one registration.
+    pub(crate) fn with_carrier(seed: u64) -> World {
+        let configs: Vec<_> = (0..NODES).map(|n| config(n, &format!("n{n}"), CARRIER)).collect();
+        World::of(seed, &configs)
+    }
+
+    /// One with so many trunks more, each with a limit of calls.
+    pub(crate) fn with_trunks(seed: u64, trunks: usize) -> World {
+        let more: String = (0..trunks)
+            .map(|n| {
+                let (a, b) = (n >> 8, n & 255);
+                format!("[trunk.t{n}]\nuri = \"sip:127.3.{a}.{b}\"\nmax_calls = 5\n")
+            })
+            .collect();
+        let configs: Vec<_> = (0..NODES).map(|n| config(n, &format!("n{n}"), &more)).collect();
+        World::of(seed, &configs)
+    }
+
+    /// Limits that a node asked the store for at most.
+    pub(crate) fn most_wishes(&self) -> usize {
+        self.store.most_wishes
+    }
+
+    fn of(seed: u64, configs: &[Arc<Config>]) -> World {
         let start = Instant::now();
         let mut world = World {
             start,
@@ -173,8 +206,8 @@ impl World {
             picture: Vec::new(),
             roams: true,
         };
-        for n in 0..NODES {
-            world.add_node(CONFIGS[n].clone(), address(n));
+        for (n, config) in configs.iter().enumerate() {
+            world.add_node(config.clone(), address(n));
         }
         world
     }
@@ -385,6 +418,30 @@ impl World {
         self.trunk.remove(at)
     }
 
+    pub(crate) fn dial_at_once(&mut self, phone: usize, number: usize) {
+        let text = self.phones[phone].invite(number);
+        self.phone_says(phone, text, Duration::ZERO);
+    }
+
+    /// How many calls the trunk was sent.
+    pub(crate) fn calls_of_trunk(&self) -> usize {
+        let invites = self.trunk.iter().filter(|(_, m)| m.method_token() == "INVITE");
+        invites.map(|(_, m)| m.call_id().to_owned()).collect::<BTreeSet<_>>().len()
+    }
+
+    /// The nodes that registered with the trunk.
+    pub(crate) fn nodes_that_registered(&self) -> Vec<usize> {
+        let registers = self.trunk.iter().filter(|(_, m)| m.method_token() == "REGISTER");
+        registers.map(|(n, _)| *n).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// The nodes that register with the trunk, as node `n` sees it.
+    pub(crate) fn registers_by(&self, n: usize) -> Vec<usize> {
+        let cluster = self.nodes[n].gateway.as_ref().and_then(Gateway::cluster).expect("one");
+        let does = cluster.members().filter(|m| m.registers.iter().any(|t| t == "far"));
+        does.map(|m| m.node[1..].parse().expect("a number")).collect()
+    }
+
     pub(crate) fn dial(&mut self, phone: usize, number: usize) {
         let text = self.phones[phone].invite(number);
         self.phone_says(phone, text, Duration::ZERO);
@@ -409,9 +466,56 @@ impl World {
         self.phones[phone].asked
     }
 
+    /// One more phone of a user, at a node.
+    pub(crate) fn add_phone(&mut self, of: usize, node: usize) -> usize {
+        let phone = self.phones.len();
+        self.phones.push(Phone::of(format!("u{of}"), format!("u{of}-{phone}")));
+        self.connect(phone, node);
+        self.run(Duration::from_secs(2));
+        phone
+    }
+
+    /// A phone's connection is reset, and it stays away.
+    pub(crate) fn lose_phone(&mut self, phone: usize) {
+        self.roams = false;
+        self.fault(Fault::Drop(phone));
+        self.roams = true;
+    }
+
+    /// A phone, to be looked at or told how to behave.
+    pub(crate) fn phone(&mut self, phone: usize) -> &mut Phone {
+        &mut self.phones[phone]
+    }
+
+    /// A phone sends a text.
+    pub(crate) fn says(&mut self, phone: usize, text: String) {
+        self.phone_says(phone, text, Duration::ZERO);
+    }
+
+    /// Whether phones whose connection is gone come back by themselves.
+    pub(crate) fn roam(&mut self, roams: bool) {
+        self.roams = roams;
+    }
+
+    /// What the trunk was sent so far is of no interest.
+    pub(crate) fn forget_trunk(&mut self) {
+        self.trunk.clear();
+    }
+
+    pub(crate) fn trunk_heard(&self, status: &str) -> bool {
+        self.trunk.iter().any(|(_, m)| !m.is_request() && m.status().to_string() == status)
+    }
+
+    /// How many messages of this kind went between nodes.
+    pub(crate) fn passed(&self, kind: &str) -> usize {
+        let between =
+            |line: &&String| line.contains(" to n") && line.contains(&format!(": {kind}"));
+        self.picture.iter().filter(between).count()
+    }
+
     /// Another process of a node's name, at another address.
     pub(crate) fn add_twin(&mut self, of: usize) -> usize {
-        self.add_node(config(9, &format!("n{of}")), address(9))
+        self.add_node(config(9, &format!("n{of}"), ""), address(9))
     }
 
     /// A phone's connection is reset, and it comes back to the same node.
@@ -546,6 +650,12 @@ impl World {
         if self.nodes[node].gateway.is_none() {
             return self.phone_gone(phone);
         }
+        self.connect_silently(phone, node);
+        self.register_again(phone);
+    }
+
+    /// A phone has a connection to a node, and says nothing.
+    pub(crate) fn connect_silently(&mut self, phone: usize, node: usize) {
         self.next += 1;
         let flow = self.next;
         self.phones[phone].attempts += 1;
@@ -556,7 +666,6 @@ impl World {
             node,
             Input::FlowOpened { flow: Flow(flow), kind: FlowKind::WebSocket, remote },
         );
-        self.register_again(phone);
     }
 
     /// Lets things fail at random, and people call one another.
@@ -729,7 +838,7 @@ impl World {
                 }
             }
             Output::Store(command) => self.send_to_store(n, command),
-            Output::Ask(Question::Locate { call, ask, users, .. }) => {
+            Output::Ask(Question::Locate { seeker, ask, users, .. }) => {
                 self.located += 1;
                 self.last_asked = users.len();
                 if self.locate_unanswered {
@@ -743,7 +852,7 @@ impl World {
                 };
                 for _ in 0..1 + usize::from(self.below(10) == 0) {
                     let after = self.between(200, 20_000) + late;
-                    let input = Input::Located { call, ask, answer: answer.clone() };
+                    let input = Input::Located { seeker, ask, answer: answer.clone() };
                     self.push(after, Delivery::Node { to: n, process, input });
                 }
             }
@@ -844,10 +953,32 @@ impl World {
             }
             Hop::Udp(to) if to == TRUNK => {
                 let message = Message::parse(bytes, Framing::Datagram).expect("it can be read");
+                if message.is_request() && message.method_token() == "REGISTER" {
+                    self.trunk_registers(n, &message);
+                }
                 self.trunk.push((n, message));
             }
             other => panic!("nothing is sent to {other}"),
         }
+    }
+
+    /// The trunk lets a node register.
+    fn trunk_registers(&mut self, n: usize, register: &Message) {
+        let header = |name| register.header(name).unwrap_or_default().to_owned();
+        let ok = format!(
+            "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=t\r\nCall-ID: {}\r\nCSeq: {}\r\n\
+             Contact: {};expires=60\r\nContent-Length: 0\r\n\r\n",
+            header(HeaderName::Via),
+            header(HeaderName::From),
+            header(HeaderName::To),
+            register.call_id(),
+            header(HeaderName::CSeq),
+            header(HeaderName::Contact),
+        );
+        let message = Message::parse(ok.into_bytes(), Framing::Datagram).expect("sound");
+        let (hop, process) = (Hop::Udp(TRUNK), self.nodes[n].process);
+        let input = Input::Received { hop, remote: TRUNK, message };
+        self.push(5 * MS, Delivery::Node { to: n, process, input });
     }
 
     fn send_to_node(&mut self, n: usize, to: usize, bytes: Vec<u8>) {

@@ -195,3 +195,121 @@ fn a_call_through_a_published_port_is_heard_both_ways() {
         assert!(heard.len() > 100 && heard.iter().all(|from| from.ip() == gateway), "{heard:?}");
     });
 }
+
+/// The text of a file of `interop`.
+fn interop(path: &str) -> String {
+    let path = root().join("interop").join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// Checks a configuration as the container has it: its environment, and its dialplans.
+fn check_config(config: &str, dialplan: &str, environment: &[(&str, &str)]) {
+    let own = format!("webtrunk-compose-{}-{:?}", std::process::id(), std::thread::current().id());
+    let folder = std::env::temp_dir().join(own);
+    fs::create_dir_all(folder.join("dialplans")).expect("a folder");
+    fs::write(folder.join("webtrunk.toml"), config).expect("written");
+    fs::write(folder.join("dialplans/phones.toml"), dialplan).expect("written");
+    let done = Command::new(env!("CARGO_BIN_EXE_webtrunk"))
+        .args(["check-config", "-c", "webtrunk.toml"])
+        .envs(environment.iter().copied())
+        .current_dir(&folder)
+        .output()
+        .expect("it runs");
+    fs::remove_dir_all(&folder).expect("removed");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// The value of `key = "…"` in a configuration.
+fn value<'a>(config: &'a str, key: &str) -> &'a str {
+    let found = config.lines().find_map(|l| l.trim().strip_prefix(key)?.trim().strip_prefix('='));
+    found.unwrap_or_else(|| panic!("no {key}")).trim().trim_matches('"')
+}
+
+#[test]
+fn the_compose_profile_of_three_nodes_fits() {
+    let config = interop("docker/cluster/webtrunk.toml");
+    let balancer = interop("docker/cluster/haproxy.cfg");
+    let plan = interop("docker/cluster/dialplans/phones.toml");
+    let redis = address_of("redis");
+    assert_eq!(value(&config, "store"), format!("redis://{redis}:6379"));
+    let given = |service: &[&'static str], name: &str| -> &'static str {
+        let head = format!("{name}: ");
+        let found = service.iter().find_map(|l| l.trim().strip_prefix(&head));
+        found.unwrap_or_else(|| panic!("no {name}"))
+    };
+    let password = quoted(&service("redis"), "command:")[2];
+    let mut keys = Vec::new();
+    for node in ["a", "b", "c"] {
+        let name = format!("node-{node}");
+        let lines = service(&name);
+        let environment =
+            ["NODE", "ADVERTISE", "REDIS_PASSWORD", "CLUSTER_KEY"].map(|k| (k, given(&lines, k)));
+        let [(_, own), (_, advertise), (_, login), (_, key)] = environment;
+        assert_eq!((own, advertise, login), (node, address_of(&name), password));
+        keys.push(key);
+        check_config(&config, &plan, &environment);
+        let web = config.find("[web]").map(|at| value(&config[at..], "listen")).expect("a port");
+        let port = web.rsplit(':').next().expect("a port");
+        let server = format!("server {node} {advertise}:{port}");
+        assert!(balancer.contains(&server), "HAProxy has no {server}");
+    }
+    assert!(keys.iter().all(|key| *key == keys[0]), "one key");
+    let published = quoted(&service("haproxy"), "ports:");
+    let port = published[0].split(':').next().expect("a port");
+    assert!(balancer.contains(&format!("bind :{port}")));
+    assert!(value(&config, "public_url").ends_with(&format!(":{port}")));
+    assert!(line(&config, "trusted_proxies").contains(address_of("haproxy")));
+}
+
+#[test]
+fn the_kubernetes_manifest_fits_the_gateway() {
+    let manifest = interop("kubernetes/webtrunk.yaml");
+    // What is below a key of a ConfigMap, as the file that is mounted.
+    let file = |name: &str| -> String {
+        let head = format!("  {name}: |");
+        let lines = manifest.lines().skip_while(|l| *l != head).skip(1);
+        let lines = lines.take_while(|l| l.is_empty() || l.starts_with("    "));
+        lines.map(|l| format!("{}\n", l.get(4..).unwrap_or_default())).collect()
+    };
+    let (config, plan) = (file("webtrunk.toml"), file("phones.toml"));
+    let environment = [
+        ("NODE_NAME", "gke-telephony-default-pool-1a2b3c4d-x9z0"),
+        ("NODE_IP", "192.0.2.1"),
+        ("REDIS_PASSWORD", "a password"),
+        ("CLUSTER_KEY", "a key that is long enough for a cluster"),
+    ];
+    check_config(&config, &plan, &environment);
+    for (name, _) in environment {
+        assert!(config.contains(&format!("env = \"{name}\"")), "{name} is of no use");
+        assert!(manifest.contains(&format!("- name: {name}\n")), "the pod has no {name}");
+    }
+    let has = |text: &str| assert!(manifest.contains(text), "no {text}");
+    let web = config.find("[web]").map(|at| value(&config[at..], "listen")).expect("a port");
+    let web = web.rsplit(':').next().expect("a port");
+    let nodes = config.find("[cluster]").map(|at| value(&config[at..], "listen")).expect("a port");
+    has(&format!("{{ name: web, containerPort: {web}, protocol: TCP }}"));
+    let media = value(&config, "browser_port");
+    has(&format!("{{ name: media, containerPort: {media}, protocol: UDP }}"));
+    has(&format!("{{ name: nodes, containerPort: {}, protocol: TCP }}", &nodes[1..]));
+    has(&format!("httpGet: {{ path: /readyz, port: {web} }}"));
+    has(&format!("httpGet: {{ path: /livez, port: {web} }}"));
+    has(&format!("targetPort: {web}"));
+    has("hostNetwork: true");
+    has("kind: DaemonSet");
+    let drain = value(&config, "drain_timeout");
+    let control = value(&config, "control");
+    has(&format!(
+        "[\"/webtrunk\", \"drain\", \"--timeout\", \"{drain}\", \"--control\", \"{control}\"]"
+    ));
+    let minutes: u64 = drain.trim_end_matches('m').parse().expect("minutes");
+    let grace: u64 = manifest
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("terminationGracePeriodSeconds: ")?.parse().ok())
+        .expect("a grace");
+    assert!(grace > minutes * 60, "the pod is killed while it drains");
+    for folder in [control, value(&config, "state_dir")] {
+        let parent = Path::new(folder).ancestors().map(|p| p.display().to_string());
+        let mounted = |p: String| manifest.contains(&format!("mountPath: {p} }}"));
+        assert!(parent.into_iter().any(mounted), "{folder} is on nothing that is mounted");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod api;
 mod certificates;
+mod cluster;
 mod console;
 mod floods;
 mod hostile;

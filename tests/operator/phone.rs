@@ -114,6 +114,21 @@ impl Phone {
         }
     }
 
+    /// Waits until the other side closes the connection, and returns the code it gives.
+    pub(crate) fn closed(&mut self) -> Option<u16> {
+        let socket = &mut self.socket;
+        self.runtime.block_on(async {
+            loop {
+                let frame = tokio::time::timeout(std::time::Duration::from_secs(20), socket.next());
+                match frame.await.expect("it is closed") {
+                    Some(Ok(Frame::Close(why))) => return why.map(|why| why.code.into()),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return None,
+                }
+            }
+        })
+    }
+
     /// Answers an INVITE with a description nobody stands behind.
     pub(crate) fn answer(&mut self, invite: &Message) {
         let offer = String::from_utf8_lossy(invite.body()).into_owned();

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,12 +23,13 @@ pub(crate) struct Said {
     pub err: String,
 }
 
-/// A folder of this test's own.
+/// A folder of its own for each caller.
 pub(crate) fn folder(name: &str) -> PathBuf {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
     let folder = std::env::temp_dir().join(format!(
-        "webtrunk-{name}-{}-{:?}",
+        "webtrunk-{name}-{}-{}",
         std::process::id(),
-        std::thread::current().id()
+        MADE.fetch_add(1, Ordering::Relaxed)
     ));
     let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder).expect("a folder");

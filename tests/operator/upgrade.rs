@@ -1,6 +1,7 @@
 //! A new process takes the place of the running one in mid-call: media goes on, peers are told
 //! nothing; and where it does not come up, the old one goes on as if nothing was.
 
+use crate::phone::Phone;
 use crate::restart::{Voice, media_of, the_record_after};
 use crate::server::{Server, Trunk, accepted, reply};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -75,6 +76,17 @@ fn a_browsers_call_goes_on_in_a_new_process() {
     let said = phone.join().expect("it ran");
     assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
     assert_eq!(the_record_after(&server, 1)["hangup_by"], "caller");
+}
+
+/// 1012 is "service restart" (RFC 6455's registry): a page comes back at once.
+#[test]
+fn a_page_is_told_that_the_service_restarts_and_is_served_by_the_new_process() {
+    let mut server = Server::start("");
+    let mut phone = Phone::register(server.web, "wt.test", "alice", "secret-a");
+    let said = server.upgrade(&[]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
+    assert_eq!(phone.closed(), Some(1012));
+    Phone::register(server.web, "wt.test", "alice", "secret-a");
 }
 
 /// A script in the place of a new binary.

@@ -11,7 +11,7 @@ pub(super) const CLUSTER_LISTEN: SocketAddr =
 /// Whoever has the key is a node.
 const SHORTEST_KEY: usize = 32;
 /// Names stand in keys of the store and in log lines.
-const LONGEST_NAME: usize = 32;
+const LONGEST_NAME: usize = 63;
 
 /// A URL of the store, taken apart.
 struct StoreUrl<'a> {
@@ -59,7 +59,8 @@ impl Check {
         let at = at?;
         let span = at.span();
         let written = at.into_inner();
-        self.node_name(&written.node);
+        let node = self.text_of(&written.node);
+        self.node_name(&written.node, &node);
         let (store, elsewhere) = self.store(&written);
         let key = self.secret(&written.key);
         if (1..SHORTEST_KEY).contains(&key.reveal().len()) {
@@ -75,11 +76,10 @@ impl Check {
             let help = "set cluster.advertise to an address they reach, such as \"192.0.2.1:5071\"";
             self.warn(span, "config::cluster", message, help);
         }
-        Some(ClusterSettings { node: written.node.into_inner(), store, key, listen, advertise })
+        Some(ClusterSettings { node, store, key, listen, advertise })
     }
 
-    fn node_name(&mut self, at: &Spanned<String>) {
-        let name = at.as_ref();
+    fn node_name(&mut self, at: &Spanned<schema::SecretText>, name: &str) {
         let sound = (1..=LONGEST_NAME).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
         if !sound {
@@ -91,7 +91,7 @@ impl Check {
 
     fn advertise(
         &mut self,
-        at: Option<&Spanned<String>>,
+        at: Option<&Spanned<schema::SecretText>>,
         listen: SocketAddr,
         cluster: std::ops::Range<usize>,
     ) -> Option<SocketAddr> {
@@ -111,10 +111,12 @@ impl Check {
             }
             return Some(listen);
         };
-        let parsed: Option<SocketAddr> = at.as_ref().parse().ok();
+        let text = self.text_of(at);
+        let alone = || Some(SocketAddr::new(text.parse().ok()?, listen.port()));
+        let parsed: Option<SocketAddr> = text.parse().ok().or_else(alone);
         let parsed = parsed.filter(|a| !a.ip().is_unspecified() && a.port() != 0);
         if parsed.is_none() {
-            let message = format!("cluster.advertise = {:?} is not an address", at.as_ref());
+            let message = format!("cluster.advertise = {text:?} is not an address");
             self.error(at, "config::address", message, help);
         }
         parsed

@@ -170,6 +170,7 @@ impl Check {
             },
             session_timer: self.session_timer(t.session_timer.as_ref()),
             reliable,
+            register_once: t.register_once,
             delayed_offer: t.delayed_offer,
             dtmf,
             srtp: self.srtp(t.srtp.as_ref(), uri.as_ref()),

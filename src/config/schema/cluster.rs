@@ -9,8 +9,9 @@ use serde::Deserialize;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cluster {
-    /// The name of this node, another on each, such as "a".
-    pub node: Text,
+    /// The name of this node, another on each, such as "a"; { env = "NAME" } or { file = "path" }
+    /// where all nodes have the same file.
+    pub node: Spanned<SecretText>,
     /// The store: "redis://HOST:PORT", or "rediss://HOST:PORT" over TLS, with a database as
     /// "rediss://HOST:PORT/1"; of Sentinel a list of its own addresses.
     pub store: Spanned<OneOrMany>,
@@ -29,7 +30,8 @@ pub(crate) struct Cluster {
     pub key: Spanned<SecretText>,
     /// The TCP address at which the other nodes connect. Default: ":5071".
     pub listen: Option<Text>,
-    /// The IP address and port at which the others reach it, such as "192.0.2.1:5071". Default:
-    /// `listen`, if it names an address.
-    pub advertise: Option<Text>,
+    /// The IP address and port at which the others reach it, such as "192.0.2.1:5071"; an address
+    /// alone is with the port of `listen`. { env = "NAME" } and { file = "path" } as for `node`.
+    /// Default: `listen`, if it names an address.
+    pub advertise: Option<Spanned<SecretText>>,
 }

@@ -125,6 +125,10 @@ pub(crate) struct Trunk {
     /// Reliable provisional responses (RFC 3262): "supported" (the default), "off" or "required".
     #[serde(rename = "100rel")]
     pub reliable: Option<Text>,
+    /// Register from one node of the cluster, for a carrier that takes one registration; another
+    /// node goes on when that one is gone. Default: false, each node registers.
+    #[serde(default)]
+    pub register_once: bool,
     /// Send INVITE without SDP, for PBXs that make the offer. Default: false.
     #[serde(default)]
     pub delayed_offer: bool,

@@ -25,11 +25,20 @@ impl Session {
     /// Nobody listened for `stall`, as the process or its host was stopped: that nothing was heard
     /// meanwhile says nothing of anybody.
     pub fn overslept(&mut self, now: Instant, stall: Duration) {
-        self.silent_since = now.min(self.silent_since + stall);
+        let later = |at: Instant| now.min(at + stall);
+        self.silent_since = later(self.silent_since);
+        self.silence_told = self.silence_told.map(later);
+        self.one_way_due = self.one_way_due.map(|at| at + stall);
         for end in &mut self.ends {
-            end.last_sign = end.last_sign.map(|at| now.min(at + stall));
-            if let MediaTransport::Browser { ice, .. } = &mut end.transport {
-                ice.overslept(now, stall);
+            let times =
+                [&mut end.last_sign, &mut end.last_received, &mut end.heard, &mut end.stopped];
+            times.into_iter().flatten().for_each(|at| *at = later(*at));
+            match &mut end.transport {
+                MediaTransport::Browser { ice, dtls, .. } => {
+                    ice.overslept(now, stall);
+                    dtls.overslept(stall);
+                }
+                MediaTransport::Trunk { latching, .. } => latching.overslept(stall),
             }
         }
     }

@@ -26,6 +26,26 @@ pub(crate) struct NegotiationSnapshot {
     keys_withheld: bool,
 }
 
+impl NegotiationSnapshot {
+    /// Of a leg of which nothing else is known.
+    pub(crate) fn bare(side: LegKind) -> NegotiationSnapshot {
+        NegotiationSnapshot {
+            side,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            more_addresses: Vec::new(),
+            tcp: false,
+            session_id: 0,
+            comfort_noise: false,
+            srtp: Policy::Off,
+            srtp_keys: LocalKeys::default(),
+            playback_rate: None,
+            version: 0,
+            payload_types: PayloadTypes::default(),
+            keys_withheld: false,
+        }
+    }
+}
+
 /// What media knows of a leg's negotiation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settled {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::state::pack::tests::noise;
 use crate::state::tests::Scratch;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -135,6 +136,7 @@ fn writer_of(directory: &Directory, boot: [u8; 16]) -> CheckpointWriter {
         alive: std::path::PathBuf::from("/dev/null"),
         beat: None,
         sealer: Sealer::new(directory.key).expect("a key"),
+        packer: Packer::new(),
         version: 1,
         boot,
         database: None,
@@ -171,7 +173,10 @@ fn a_value_of_another_version_is_reported_as_such() {
     newer.slot("a").put(*b"x", LONG);
     drop(newer);
     let (_older, entries) = Checkpoints::open(&directory, 1, Counter::default());
-    assert_eq!(entries, [CheckpointEntry { name: "a".into(), record: Record::UnknownVersion(2) }]);
+    assert_eq!(
+        entries,
+        [CheckpointEntry { name: "a".into(), record: Record::UnknownVersion(2, b"x".to_vec()) }]
+    );
 }
 
 #[test]
@@ -194,7 +199,7 @@ fn files_that_cannot_be_read_cost_checkpoints_only() {
         let scratch = Scratch::new(&format!("damage-{name}"));
         let (checkpoints, _, _) = open(&scratch.0);
         for n in 0..100 {
-            checkpoints.slot(&format!("{n}")).put(vec![1; 900], LONG);
+            checkpoints.slot(&format!("{n}")).put(noise(n, 900), LONG);
         }
         drop(checkpoints);
         damage(&scratch.0);
@@ -215,7 +220,7 @@ fn a_torn_log_keeps_what_was_committed_before() {
     until("it is written", || slot.written() == first);
     let (db, wal) = (scratch.0.join(FILE), scratch.0.join(format!("{FILE}-wal")));
     let before = wal.metadata().expect("a log").len();
-    let second = slot.put(vec![2; 20_000], LONG);
+    let second = slot.put(noise(2, 20_000), LONG);
     until("it is written", || slot.written() == second);
     let copy = Scratch::new("torn-copy");
     for file in ["key", "lock"] {
@@ -243,7 +248,7 @@ fn a_full_disk_costs_checkpoints_until_there_is_room() {
     let first = slots[0].put(*b"small", LONG);
     until("it fits", || slots[0].written() == first);
     for slot in &slots {
-        slot.put(vec![3; 2_000], LONG);
+        slot.put(noise(3, 2_000), LONG);
     }
     until("it is full", || failed.get() > 0);
     until("nothing old is left to be found", || slots[0].written() == 0);
@@ -256,7 +261,7 @@ fn a_full_disk_costs_checkpoints_until_there_is_room() {
     drop(checkpoints);
     let entries = open(&scratch.0).1;
     assert_eq!(entries.len(), 300);
-    assert!(entries.iter().all(|e| e.record == Record::Fresh(vec![3; 2_000])));
+    assert!(entries.iter().all(|e| e.record == Record::Fresh(noise(3, 2_000))));
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl Running {
             let session = live.session.hand_over(now, clocks);
             frozen.sessions.push((*id, MediaSnapshot { browser_port, trunks, sources, session }));
         }
+        frozen.streams = self.streams.hand_over()?;
         Ok(frozen)
     }
 

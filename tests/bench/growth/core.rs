@@ -1,12 +1,16 @@
 //! The core alone, in virtual time, turned as its task turns it.
 
+use super::cluster::StoreMap;
 use super::{Figure, middle, timed};
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::call::Output;
 use webtrunk::call::context::NodeIdentity;
+use webtrunk::cluster::store::StoreCommand;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::gateway::{FlowKind, Gateway, Input};
 use webtrunk::sip::parse::Framing;
@@ -60,11 +64,12 @@ pub(super) fn check(n: usize) -> Vec<Figure> {
 }
 
 /// The core, and what comes out of it in one turn.
-struct World {
+pub(super) struct World {
     gateway: Gateway,
-    now: Instant,
+    pub(super) now: Instant,
     out: Vec<Output>,
     n: u64,
+    store: Option<Rc<RefCell<StoreMap>>>,
 }
 
 impl World {
@@ -74,13 +79,25 @@ impl World {
         let identity = NodeIdentity { workers: 200, ..NodeIdentity::without_a_host() };
         let now = Instant::now();
         let gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
-        World { gateway, now, out: Vec::new(), n: 0 }
+        World { gateway, now, out: Vec::new(), n: 0, store: None }
+    }
+
+    /// A node, and the store of its cluster.
+    pub(super) fn with_store(rest: &str, store: Rc<RefCell<StoreMap>>) -> World {
+        World { store: Some(store), ..World::new(rest) }
     }
 
     /// One turn: the input, what media answers, and what the task does at the end of each.
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         let from = self.out.len();
         self.gateway.handle(self.now, input, &mut self.out);
+        if let Some(store) = self.store.clone() {
+            let asked: Vec<StoreCommand> = self.out[from..].iter().filter_map(command).collect();
+            for command in asked {
+                let answer = store.borrow_mut().carry_out(command);
+                self.gateway.handle(self.now, Input::Store(answer), &mut self.out);
+            }
+        }
         let answers: Vec<(u64, Notice)> = self.out[from..].iter().filter_map(answer).collect();
         for (session, notice) in answers {
             self.handle(Input::Media { session, notice });
@@ -143,17 +160,12 @@ impl World {
         self.handle(Input::Received { hop: Hop::Flow(Flow(n as u64 + 1)), remote, message });
     }
 
-    /// A browser connects and registers as user `n`.
-    fn log_in(&mut self, n: usize) {
-        let flow = Flow(n as u64 + 1);
-        let remote = SocketAddr::from(([127, 0, 0, 20], 40_000));
-        self.n += 1;
-        self.out.clear();
-        self.handle(Input::FlowOpened { flow, kind: FlowKind::WebSocket, remote });
+    /// A REGISTER, and the answers to its challenges.
+    fn prove(&mut self, n: usize, cseq: u32) {
         let (user, password) = (format!("u{n}"), format!("a word of u{n}"));
-        self.register_once(n, 1, "");
+        self.register_once(n, cseq, "");
         // Two nonces that happen to have one number: the second is stale, and another is given.
-        for cseq in 2..5 {
+        for cseq in cseq + 1..cseq + 4 {
             let Some(challenge) = self.said("SIP/2.0 401") else { break };
             let (_, value) =
                 digest::answer(&challenge, None, &user, &password, "sip:x", Method::Register, "c")
@@ -161,7 +173,25 @@ impl World {
             self.out.clear();
             self.register_once(n, cseq, &format!("Authorization: {value}\r\n"));
         }
+    }
+
+    /// A browser connects and registers as user `n`.
+    pub(super) fn log_in(&mut self, n: usize) {
+        let flow = Flow(n as u64 + 1);
+        let remote = SocketAddr::from(([127, 0, 0, 20], 40_000));
+        self.n += 1;
+        self.out.clear();
+        self.handle(Input::FlowOpened { flow, kind: FlowKind::WebSocket, remote });
+        self.prove(n, 1);
         assert!(self.said("SIP/2.0 200").is_some(), "u{n} is registered");
+    }
+
+    /// A registered browser registers again.
+    pub(super) fn refresh(&mut self, n: usize) {
+        self.n += 1;
+        self.out.clear();
+        self.prove(n, 9);
+        assert!(self.said("SIP/2.0 200").is_some(), "u{n} is registered still");
     }
 
     fn log_in_all(&mut self, n: usize) {
@@ -179,6 +209,14 @@ impl World {
         let round = |world: &mut World| timed(|| (0..ROUND).for_each(|_| each(world))).0 / ROUND;
         round(self);
         middle((0..7).map(|_| round(self)).collect())
+    }
+}
+
+/// What the store is asked.
+fn command(output: &Output) -> Option<StoreCommand> {
+    match output {
+        Output::Store(command) => Some(command.clone()),
+        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a number costs on one node: each figure at n and at ten times n, each in a process of its
 //! own. `cargo bench --bench growth [-- NAME…]` prints the table of the book's report.
 
+mod cluster;
 mod core;
 mod node;
 
@@ -57,6 +58,7 @@ const ROWS: &[Row] = &[
     ("bindings", "bindings", 10_000, core::bindings),
     ("held", "calls held", 1_000, core::among_calls),
     ("bound", "users bound", 10_000, core::among_bound),
+    ("cluster", "registrations", 10_000, cluster::registrations),
     ("listeners", "listeners", 300, node::listeners),
     ("live", "live calls", 500, node::live_calls),
 ];

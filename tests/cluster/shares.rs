@@ -1,0 +1,147 @@
+//! Limits that hold for all nodes together, and what one node does for all.
+
+use crate::SECOND;
+use crate::world::{Fault, World};
+use std::time::Duration;
+
+/// What the trunk of the world may have at once.
+const TRUNK_CALLS: usize = 4;
+
+#[test]
+fn a_trunk_has_its_calls_at_all_nodes_together_and_about_one_more_for_each_node_at_most() {
+    let mut world = World::new(31);
+    world.settle();
+    world.run(5 * SECOND);
+    // All at once, more than it may have.
+    for n in 0..24 {
+        world.dial_at_once(n % 6, 9_100 + n);
+    }
+    world.run(3 * SECOND);
+    let begun = world.calls_of_trunk();
+    assert!(begun >= TRUNK_CALLS, "{begun}: no limit is reached while it is not");
+    assert!(begun <= TRUNK_CALLS + 3, "{begun}: one for each node more");
+    // What the store counts is known by now.
+    (0..6).for_each(|phone| world.dial_at_once(phone, 9_200 + phone));
+    world.run(SECOND);
+    for phone in 0..6 {
+        assert!(world.phone(phone).status.is_some_and(|status| status >= 400), "u{phone}");
+    }
+    assert_eq!(world.calls_of_trunk(), begun);
+    world.run(200 * SECOND);
+    world.expect_idle();
+}
+
+#[test]
+fn one_node_may_have_all_of_a_trunk_and_what_is_given_back_is_had_elsewhere() {
+    let mut world = World::new(32);
+    world.settle();
+    world.run(5 * SECOND);
+    for n in 0..TRUNK_CALLS {
+        world.dial(0, 9_100 + n);
+        world.run(1_100 * Duration::from_millis(1));
+    }
+    assert_eq!(world.calls_of_trunk(), TRUNK_CALLS, "by one node, one after the other");
+    world.dial(1, 9_150);
+    world.run(SECOND);
+    assert!(world.phone(1).status.is_some(), "nothing is left for another");
+    world.fault(Fault::Kill(world.node_of(0)));
+    world.run(6 * SECOND);
+    world.forget_trunk();
+    for n in 0..TRUNK_CALLS {
+        world.dial(1, 9_160 + n);
+        world.run(1_100 * Duration::from_millis(1));
+    }
+    assert_eq!(world.calls_of_trunk(), TRUNK_CALLS, "a dead node has nothing");
+    world.heal_all();
+    world.run(200 * SECOND);
+    world.expect_idle();
+}
+
+#[test]
+fn while_the_store_is_away_each_node_goes_on_with_its_part_of_a_trunk() {
+    let mut world = World::new(33);
+    world.settle();
+    world.run(5 * SECOND);
+    world.fault(Fault::StoreDown);
+    world.run(30 * SECOND);
+    for n in 0..24 {
+        world.dial_at_once(n % 6, 9_100 + n);
+    }
+    world.run(3 * SECOND);
+    let begun = world.calls_of_trunk();
+    assert!((1..=TRUNK_CALLS).contains(&begun), "{begun}");
+    world.fault(Fault::StoreUp);
+    world.run(200 * SECOND);
+    world.expect_idle();
+}
+
+#[test]
+fn a_user_has_its_calls_at_all_nodes_together() {
+    let mut world = World::new(34);
+    world.settle();
+    let there = (world.node_of(5) + 1) % 3;
+    let second = world.add_phone(5, there);
+    (0..5).for_each(|n| world.phone(n).lets_ring = true);
+    for to in [0, 1] {
+        world.call(5, to);
+        world.run(SECOND);
+    }
+    // The limit is 3: the other phone may have one more.
+    world.run(2 * SECOND);
+    world.call(second, 2);
+    world.run(SECOND);
+    assert!(world.phone(2).rings());
+    world.call(second, 3);
+    world.run(SECOND);
+    assert_eq!(world.phone(second).status, Some(486));
+    world.run(60 * SECOND);
+    world.call(second, 3);
+    world.run(SECOND);
+    assert!(world.phone(3).rings(), "they are over");
+    world.run(60 * SECOND);
+    world.expect_idle();
+}
+
+#[test]
+fn one_node_registers_with_a_carrier_that_takes_one_and_another_when_it_is_gone() {
+    let mut world = World::with_carrier(35);
+    world.settle();
+    world.run(10 * SECOND);
+    let registering = |world: &mut World, time: Duration| {
+        world.forget_trunk();
+        world.run(time);
+        world.nodes_that_registered()
+    };
+    let first = registering(&mut world, 120 * SECOND);
+    assert_eq!(first.len(), 1, "{first:?}");
+    let told: Vec<Vec<usize>> = (0..3).map(|n| world.registers_by(n)).collect();
+    assert_eq!(told, vec![first.clone(); 3], "each knows which");
+    // The store may be away for as long as it likes.
+    world.fault(Fault::StoreDown);
+    assert_eq!(registering(&mut world, 300 * SECOND), first);
+    world.fault(Fault::StoreUp);
+    assert_eq!(registering(&mut world, 120 * SECOND), first);
+    world.fault(Fault::Kill(first[0]));
+    world.run(2 * SECOND);
+    let second = registering(&mut world, 8 * SECOND);
+    assert_eq!(second.len(), 1, "{second:?}");
+    assert_ne!(second, first);
+    world.fault(Fault::Start(first[0]));
+    world.run(5 * SECOND);
+    assert_eq!(registering(&mut world, 120 * SECOND), second, "it stays where it is");
+    // Whoever cannot reach the store has lost it.
+    world.fault(Fault::CutStore(second[0]));
+    world.run(10 * SECOND);
+    world.fault(Fault::HealStore(second[0]));
+    world.run(10 * SECOND);
+    let third = registering(&mut world, 120 * SECOND);
+    assert_eq!(third.len(), 1, "{third:?}: and one alone has it");
+}
+
+#[test]
+fn a_node_asks_for_so_many_limits_and_no_more() {
+    let mut world = World::with_trunks(36, 300);
+    world.settle();
+    assert!((100..=256).contains(&world.most_wishes()), "{}", world.most_wishes());
+    world.expect_idle();
+}

@@ -1,0 +1,261 @@
+//! Two gateways and a store that speaks as much of the Redis protocol as they need: lists of all
+//! nodes, and what `doctor` finds.
+
+use crate::server::{Server, Trunk};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A store: leases, without their end, and what users have.
+#[derive(Default)]
+struct Held {
+    leases: BTreeMap<String, Vec<u8>>,
+    users: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// Seconds its clock is ahead.
+    ahead: u64,
+}
+
+struct StoreStub {
+    at: SocketAddr,
+    held: Arc<Mutex<Held>>,
+}
+
+const PREFIX: &str = "webtrunk:wt.test:node:";
+
+fn bulk(out: &mut Vec<u8>, value: Option<&[u8]>) {
+    let Some(value) = value else { return out.extend(b"$-1\r\n") };
+    out.extend(format!("${}\r\n", value.len()).bytes());
+    out.extend(value);
+    out.extend(b"\r\n");
+}
+
+impl Held {
+    fn lists(&self, out: &mut Vec<u8>) {
+        out.extend(format!("*{}\r\n", 2 * self.leases.len()).bytes());
+        for (node, lease) in &self.leases {
+            bulk(out, Some(node.as_bytes()));
+            bulk(out, Some(lease));
+        }
+    }
+
+    fn millis(&self) -> u128 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        now.as_millis() + u128::from(self.ahead) * 1_000
+    }
+
+    /// `EVAL`: a renewal of a lease, or the end of one.
+    fn eval(&mut self, args: &[Vec<u8>], out: &mut Vec<u8>) {
+        let text = |n: usize| String::from_utf8_lossy(&args[n]).into_owned();
+        let node = text(3).trim_start_matches(PREFIX).to_owned();
+        if text(2) == "1" {
+            self.leases.remove(&node);
+            return out.extend(b":1\r\n");
+        }
+        let held = self.leases.get(&node).cloned();
+        if held.as_ref().is_none_or(|held| held.starts_with(&args[5])) {
+            self.leases.insert(node, args[6].clone());
+        }
+        out.extend(b"*4\r\n");
+        bulk(out, Some(held.as_deref().unwrap_or_default()));
+        self.lists(out);
+        out.extend(format!(":{}\r\n", self.millis()).bytes());
+        let wishes: Vec<String> =
+            args[10..].chunks(3).map(|w| String::from_utf8_lossy(&w[1]).into()).collect();
+        out.extend(format!("*{}\r\n", 2 * wishes.len()).bytes());
+        wishes.iter().for_each(|limit| out.extend(format!(":{limit}\r\n:0\r\n").bytes()));
+    }
+
+    fn carry_out(&mut self, args: &[Vec<u8>], out: &mut Vec<u8>) {
+        let text = |n: usize| String::from_utf8_lossy(&args[n]).into_owned();
+        match text(0).to_ascii_uppercase().as_str() {
+            "EVAL" => self.eval(args, out),
+            "TIME" => {
+                let seconds = (self.millis() / 1_000).to_string();
+                out.extend(b"*2\r\n");
+                bulk(out, Some(seconds.as_bytes()));
+                bulk(out, Some(b"0"));
+            }
+            "SMEMBERS" => {
+                out.extend(format!("*{}\r\n", self.leases.len()).bytes());
+                self.leases.keys().for_each(|node| bulk(out, Some(node.as_bytes())));
+            }
+            "GET" => {
+                bulk(out, self.leases.get(text(1).trim_start_matches(PREFIX)).map(Vec::as_slice))
+            }
+            "HSET" => {
+                let user = self.users.entry(text(1)).or_default();
+                user.insert(text(2), args[3].clone());
+                out.extend(b":1\r\n");
+            }
+            "HDEL" => {
+                self.users.entry(text(1)).or_default().remove(&text(2));
+                out.extend(b":1\r\n");
+            }
+            "HGETALL" => {
+                let fields = self.users.entry(text(1)).or_default();
+                out.extend(format!("*{}\r\n", 2 * fields.len()).bytes());
+                for (node, value) in fields {
+                    bulk(out, Some(node.as_bytes()));
+                    bulk(out, Some(value));
+                }
+            }
+            "PEXPIRE" => out.extend(b":1\r\n"),
+            _ => out.extend(b"+OK\r\n"),
+        }
+    }
+}
+
+/// One command; `None` at the end of the connection.
+fn command(stream: &mut BufReader<TcpStream>) -> Option<Vec<Vec<u8>>> {
+    let mut number = |mark: char| -> Option<usize> {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        line.trim_end().strip_prefix(mark)?.parse().ok()
+    };
+    let count = number('*')?;
+    let mut args = Vec::new();
+    for _ in 0..count {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        let length: usize = line.trim_end().strip_prefix('$')?.parse().ok()?;
+        let mut bytes = vec![0; length + 2];
+        stream.read_exact(&mut bytes).ok()?;
+        bytes.truncate(length);
+        args.push(bytes);
+    }
+    Some(args)
+}
+
+impl StoreStub {
+    fn start() -> StoreStub {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let held: Arc<Mutex<Held>> = Arc::default();
+        let served = held.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let held = served.clone();
+                std::thread::spawn(move || {
+                    let mut writer = stream.try_clone().expect("a socket");
+                    let mut reader = BufReader::new(stream);
+                    while let Some(args) = command(&mut reader) {
+                        let mut out = Vec::new();
+                        held.lock().expect("nobody panics").carry_out(&args, &mut out);
+                        if writer.write_all(&out).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        StoreStub { at, held }
+    }
+
+    /// A node of this name, at a port of its own.
+    fn node(&self, name: &str, key: &str) -> Server {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+        let more = format!(
+            "[cluster]\nnode = \"{name}\"\nstore = \"redis://{}\"\nkey = \"{key}\"\nlisten = \"{port}\"\n",
+            self.at
+        );
+        Server::start(&more)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Held)) {
+        change(&mut self.held.lock().expect("nobody panics"));
+    }
+}
+
+const KEY: &str = "the key of the cluster, long enough";
+
+fn list(server: &Server, args: &[&str]) -> Vec<Value> {
+    let said = server.run(&[args, &["-o", "json"]].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+    serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"))
+}
+
+/// Two nodes that know one another.
+fn joined(store: &StoreStub) -> (Server, Server) {
+    let (a, b) = (store.node("a", KEY), store.node("b", KEY));
+    for server in [&a, &b] {
+        server.until(|| {
+            list(server, &["nodes"]).iter().filter(|n| n["state"] == "joined").count() == 2
+        });
+    }
+    (a, b)
+}
+
+#[test]
+fn lists_are_of_one_node_or_of_all_and_name_who_does_not_answer() {
+    let store = StoreStub::start();
+    let (a, mut b) = joined(&store);
+    let mut trunk = Trunk::new(&b);
+    trunk.call("9196");
+    let calls = |node: &[&str]| list(&a, &[&["calls"], node].concat());
+    let own = calls(&[]);
+    assert_eq!(own.len(), 0, "its own: {own:?}");
+    assert_eq!(calls(&["--node", "a"]).len(), 0);
+    assert_eq!(calls(&["--node", "b"]).len(), 1);
+    let all = calls(&["--node", "all"]);
+    assert_eq!((all.len(), &all[0]["node"]), (1, &Value::from("b")));
+    let trunks = list(&a, &["trunks", "--node", "all"]);
+    let nodes: Vec<&str> = trunks.iter().filter_map(|t| t["node"].as_str()).collect();
+    assert_eq!(nodes, ["a", "b"]);
+    assert_eq!(trunks[1]["calls"], 1, "{trunks:?}");
+    assert_eq!(list(&a, &["registrations", "--node", "all"]).len(), 0);
+    let table = a.run(&["calls", "--node", "all"]);
+    assert!(table.out.lines().next().is_some_and(|head| head.contains("NODE")), "{table:?}");
+    let odd = a.run(&["calls", "--node", "x"]);
+    assert!(odd.code != 0 && odd.err.contains("there is no node \"x\""), "{odd:?}");
+    let odd = a.control("GET", "/api/v1/calls?node=all&outcome=fine", "");
+    assert!(odd.starts_with("HTTP/1.1 400"), "{odd}");
+    trunk.hang_up();
+    // It is gone, and its lease is not.
+    b.kill();
+    let said = a.run(&["trunks", "--node", "all"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.err.contains("did not answer: b"), "{said:?}");
+    let said = a.run(&["trunks", "--node", "b"]);
+    assert!(said.code != 0 && said.err.contains("node b does not answer"), "{said:?}");
+}
+
+#[test]
+fn a_gateway_alone_has_no_nodes_to_list() {
+    let server = Server::start("");
+    let said = server.run(&["calls", "--node", "all"]);
+    assert!(said.code != 0 && said.err.contains("no node of a cluster"), "{said:?}");
+}
+
+#[test]
+fn doctor_finds_each_mistake_of_a_cluster() {
+    let store = StoreStub::start();
+    let (a, mut b) = joined(&store);
+    let config = a.config();
+    let doctor = || a.run(&["doctor", "-c", config.to_str().expect("UTF-8")]);
+    let finds = |what: &str| {
+        let said = doctor();
+        assert!(said.out.contains(what), "{what} is not in\n{}{}", said.out, said.err);
+    };
+    finds("the cluster's store answers, and its clock is this machine's");
+    finds("node b is reached at");
+    store.change(|held| held.ahead = 30);
+    finds("this machine's clock is 30 s from the store's");
+    store.change(|held| held.ahead = 0);
+    let stranger = store.node("c", "the key of another cluster, just as long");
+    let has = || store.held.lock().expect("nobody panics").leases.contains_key("c");
+    stranger.until(has);
+    finds("node c has another key");
+    b.kill();
+    finds("node b cannot be reached at");
+    drop(stranger);
+    let away = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let text = std::fs::read_to_string(&config).expect("readable");
+    let other = a.folder.join("away.toml");
+    std::fs::write(&other, text.replace(&store.at.to_string(), &away.to_string()))
+        .expect("written");
+    let said = a.run(&["doctor", "-c", other.to_str().expect("UTF-8")]);
+    assert!(said.code != 0 && said.out.contains("the cluster's store: "), "{said:?}");
+}
