@@ -178,7 +178,7 @@ mod tests {
 
     fn trunk(uri: &str) -> Trunk {
         let text = format!(
-            "[server]\ndomain = \"x\"\npublic_ip = \"192.0.2.1\"\n[trunk.t]\nuri = \"{uri}\"\n"
+            "[server]\ndomain = \"x\"\npublic_ip = \"192.0.2.1\"\n[sip]\nudp = \"0.0.0.0:5060\"\n[trunk.t]\nuri = \"{uri}\"\n"
         );
         let (config, _) = parse_embedded(&text, &[]).unwrap_or_else(|p| panic!("{p}"));
         config.trunks.get("t").expect("it is there").clone()
@@ -197,7 +197,7 @@ mod tests {
             DnsQuery::Srv(_) => Ok((Records::Srv(Vec::new()), 60)),
             DnsQuery::Naptr(_) => Ok((Records::Naptr(Vec::new()), 60)),
             DnsQuery::Address(name) if name == "host.example" => {
-                Ok((Records::Address(vec!["198.51.100.7".parse().expect("an address")]), 60))
+                Ok((Records::Address(vec!["8.8.4.4".parse().expect("an address")]), 60))
             }
             DnsQuery::Address(name) if name == "loop.example" => {
                 Ok((Records::Address(vec!["127.0.0.1".parse().expect("an address")]), 60))
@@ -215,9 +215,9 @@ mod tests {
         };
         let at =
             |text: &str| TrunkServers::Found(vec![Hop::Udp(text.parse().expect("an address"))]);
-        assert_eq!(find("sip:srv.example").await, at("198.51.100.7:5080"));
-        assert_eq!(find("sip:host.example").await, at("198.51.100.7:5060"));
-        assert_eq!(find("sip:host.example:5070").await, at("198.51.100.7:5070"));
+        assert_eq!(find("sip:srv.example").await, at("8.8.4.4:5080"));
+        assert_eq!(find("sip:host.example").await, at("8.8.4.4:5060"));
+        assert_eq!(find("sip:host.example:5070").await, at("8.8.4.4:5070"));
         assert_eq!(find("sip:192.0.2.9").await, at("192.0.2.9:5060"));
         let nothing = |found: TrunkServers, said: &str| match found {
             TrunkServers::Nothing(why) => assert!(why.contains(said), "{why}"),
