@@ -24,7 +24,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The ports that browsers' media comes to, where the system chose them, by line.
 const PORTS: &str = "ports";
@@ -32,6 +32,22 @@ const PORTS: &str = "ports";
 const KEY: &str = "key";
 /// Locked by the process that uses the directory.
 const LOCK: &str = "lock";
+
+/// How often, and how far apart, a lock is asked for: a child that another thread has just begun has
+/// all files open until it becomes another program.
+const TRIES: u32 = 30;
+const APART: Duration = Duration::from_millis(10);
+
+/// Locks `file`, which may be about to be let go.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(APART),
+            done => return done,
+        }
+    }
+    file.try_lock()
+}
 
 /// A state directory that this process has for itself until it is dropped.
 #[derive(Debug)]
@@ -58,7 +74,7 @@ impl Directory {
             .open(path.join(LOCK))
             .or_else(|why| File::open(path.join(LOCK)).map_err(|_| why));
         let lock = lock.with_context(|| format!("{} cannot be written", path.display()))?;
-        match lock.try_lock() {
+        match lock_soon(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 anyhow::bail!("another process uses {}", path.display())

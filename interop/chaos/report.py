@@ -41,7 +41,8 @@ class Report:
             found["repeated"] > 0 and f"{found['repeated']} indices repeated",
             found["unauthentic"] > 0 and f"{found['unauthentic']} packets not authentic",
             told["breaks"] > 0 and f"the trunk's streams break {told['breaks']} times",
-            found["blamed"] > 0 and f"{found['blamed']} records blame somebody",
+            bool(found["blamed"])
+            and f"{len(found['blamed'])} records blame somebody: {found['blamed'][0]}",
             bool(found["errors"]) and f"errors are logged: {found['errors'][0][:300]}",
         ]
         for name, gaps in (("browser", browser), ("trunk", trunk)):

@@ -106,6 +106,11 @@ class Told:
         self.process.wait()
 
 
+def said_of(record):
+    """Whose side a record's verdict names."""
+    return (record.get("verdict") or {"side": "nobody"})["side"]
+
+
 class Gateway:
     """One gateway in a folder of its own; its supervisor is whoever holds this."""
 
@@ -264,7 +269,7 @@ class World:
             "browsers": real["calls"],
             "lost": self.calls - len(set(ids)),
             "doubled": len(ids) - len(set(ids)),
-            "blamed": sum(r["verdict"]["side"] != "nobody" for r in records if r.get("verdict")),
+            "blamed": [r["verdict"] for r in records if said_of(r) != "nobody"],
             "errors": self.gateway.warnings(),
         }
 

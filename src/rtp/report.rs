@@ -67,6 +67,8 @@ pub struct ReceiverStats {
     /// The peer is not to send now; and it was not until its next packet.
     paused: bool,
     resuming: bool,
+    /// Packets within which gaps are of a time in which we did not listen.
+    deaf: u32,
     /// Runs of packets that were missing when the next one came.
     runs: u64,
     expected_prior: u64,
@@ -74,6 +76,9 @@ pub struct ReceiverStats {
     /// Middle 32 bits of the peer's last SR, and when it came.
     last_sr: Option<(u32, Instant)>,
 }
+
+/// Packets in a second of a stream of short ones.
+const IN_A_SECOND: u64 = 100;
 
 impl ReceiverStats {
     /// Statistics of a new source.
@@ -87,6 +92,13 @@ impl ReceiverStats {
         self.paused = paused;
     }
 
+    /// Nobody listened for `stall`: what was buffered comes now, and what there was no room for is no
+    /// loss of the network's.
+    pub(crate) fn overslept(&mut self, stall: Duration) {
+        let buffered = IN_A_SECOND * (stall.as_secs() + 3);
+        self.deaf = u32::try_from(buffered).unwrap_or(u32::MAX);
+    }
+
     /// Takes one packet; `arrived` is when, by the clock of what it holds, and that clock's rate.
     /// There is none for a packet whose timestamp does not say when it was sent, as those of one
     /// press share theirs (RFC 4733 §2.2). Returns the extended sequence number.
@@ -95,7 +107,9 @@ impl ReceiverStats {
         if self.packets == 0 {
             self.first = extended;
         }
-        let resumes = std::mem::take(&mut self.resuming) || self.paused;
+        self.deaf = self.deaf.saturating_sub(1);
+        let missed = extended > self.highest + 1 && self.deaf > 0;
+        let resumes = std::mem::take(&mut self.resuming) || self.paused || missed;
         if resumes && self.packets > 0 {
             self.resume(extended);
         }
@@ -390,15 +404,32 @@ fn not_below_nought(total_lost: u32) -> u32 {
 mod tests {
     use super::*;
 
-    fn disorder_of(sequence: &[u16]) -> SequenceStats {
-        let mut reception = ReceiverStats::new(1);
+    fn hear(reception: &mut ReceiverStats, sequence: &[u16]) {
         for (n, sequence) in sequence.iter().enumerate() {
             let mut bytes = [0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff];
             bytes[2..4].copy_from_slice(&sequence.to_be_bytes());
             let packet = Packet::parse(&bytes, false).expect("a packet");
             reception.receive(&packet, Some((160 * n as u32, 8_000)));
         }
+    }
+
+    fn disorder_of(sequence: &[u16]) -> SequenceStats {
+        let mut reception = ReceiverStats::new(1);
+        hear(&mut reception, sequence);
         reception.disorder()
+    }
+
+    #[test]
+    fn what_nobody_listened_to_is_not_lost_and_what_is_lost_afterwards_is() {
+        let mut reception = ReceiverStats::new(1);
+        hear(&mut reception, &[1, 2, 3]);
+        reception.overslept(Duration::ZERO);
+        // Some were buffered, and of those some were too many at once.
+        hear(&mut reception, &[4, 5, 1_006, 1_007, 1_020]);
+        assert_eq!(reception.disorder().lost, 0);
+        hear(&mut reception, &(1_021..1_321).collect::<Vec<_>>());
+        hear(&mut reception, &[1_324]);
+        assert_eq!(reception.disorder().lost, 3);
     }
 
     #[test]

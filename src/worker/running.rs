@@ -308,6 +308,9 @@ impl Running {
                 self.read_all(&mut inbound);
                 more = true;
             }
+            if stall >= STALL {
+                self.sessions.values_mut().for_each(|live| live.session.unheard(stall));
+            }
             let waits = self.read_ready(&events, &mut inbound);
             if std::mem::take(&mut more) || waits {
                 more = self.read_browsers(&mut browsers_inbound);

@@ -43,6 +43,12 @@ impl Session {
         }
     }
 
+    /// What is received next has waited for `stall`, as far as there was room: the rest is not lost.
+    pub(crate) fn unheard(&mut self, stall: Duration) {
+        let ends = self.ends.iter_mut().filter_map(|end| end.reception.as_mut());
+        ends.for_each(|reception| reception.overslept(stall));
+    }
+
     /// Tells the call of an end that has stopped.
     pub(super) fn fire_stopped(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         let end = &mut self.ends[at];
