@@ -37,14 +37,17 @@ else
 fi
 
 # Installed by dpkg into a clean root, where it serves and a call goes through it.
-clean=${WEBTRUNK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/webtrunk}/clean-root
-if [ ! -x "$clean/usr/bin/dpkg" ]; then
+clean=${WEBTRUNK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/webtrunk}/package-root
+if [ ! -d "$clean" ]; then
   command -v debootstrap > /dev/null || { echo "skipped: no debootstrap for a clean root"; exit 0; }
-  mkdir -p "$clean"
+  # In its place once it is whole: one that was begun and interrupted is none.
+  rm -rf "$clean.new"
+  mkdir -p "$clean.new"
   . /etc/os-release
-  debootstrap --variant=minbase --include=adduser,libopus0 "$VERSION_CODENAME" "$clean" \
+  debootstrap --variant=minbase --include=adduser,libopus0 "$VERSION_CODENAME" "$clean.new" \
     "$(apt-get indextargets --format '$(REPO_URI)' | head -n 1)" > "$work/debootstrap.log" 2>&1 ||
-    { tail -n 5 "$work/debootstrap.log" >&2; rm -rf "$clean"; exit 1; }
+    { tail -n 5 "$work/debootstrap.log" >&2; rm -rf "$clean.new"; exit 1; }
+  mv "$clean.new" "$clean"
 fi
 cp "$work"/webtrunk_*.deb "$work/webtrunk.deb"
 # On a copy in memory, in namespaces of its own, so that the next time is as clean as the first.
