@@ -239,12 +239,13 @@ class World:
     def look(self, but=None):
         """The silences since the last look, in ms: those of browsers, those of the trunk. Without
         those of one phone's call, if it is named."""
-        found, at = self.phones.ask("gaps"), {}
-        for side, of, name in (
-            ("browser", "phones", f"p{but}"),
-            ("trunk", "trunk", f"7{but:04}" if but is not None else ""),
-        ):
-            at[side] = [c["gap"] for n, c in found[of].items() if c["alive"] and n != name]
+        found = self.phones.ask("gaps")
+        left_out = () if but is None else (f"p{but}", f"7{but:04}")
+
+        def gaps(calls):
+            return [c["gap"] for name, c in calls.items() if c["alive"] and name not in left_out]
+
+        at = {"browser": gaps(found["phones"]), "trunk": gaps(found["trunk"])}
         if self.browsers:
             at["browser"] += self.browsers.ask("gaps")["gaps"]
         self.silences.append(at)

@@ -211,14 +211,21 @@ pub(crate) fn cookie_name(secure: bool) -> &'static str {
     if secure { "__Host-webtrunk" } else { "webtrunk" }
 }
 
+/// A request's cookies, by name and value.
+pub(super) fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let all = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
+    all.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
 /// What a request's cookies of ours say. More than one may be there: somebody in a domain above can
 /// add others. Whether something in front adds TLS, a request that only reads does not say.
 fn cookies(headers: &HeaderMap, secure: bool) -> impl Iterator<Item = Key> {
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let pairs = all.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
     let ours =
         move |name: &str| name == cookie_name(true) || (!secure && name == cookie_name(false));
-    pairs.filter(move |(name, _)| ours(name)).map(|(_, value)| Key::of(value)).take(4)
+    cookie_pairs(headers)
+        .filter(move |(name, _)| ours(name))
+        .map(|(_, value)| Key::of(value))
+        .take(4)
 }
 
 fn is_session(request: &Request) -> bool {

@@ -126,8 +126,7 @@ pub(crate) async fn log_in(
     if !is_user_name(&name) || password.reveal().len() > MAX_PASSWORD {
         return Err(wrong());
     }
-    // Whoever may open the control socket may guess there.
-    let source = visit.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |v| v.source);
+    let source = source_of(visit);
     let tried = api.access.passwords(|p| p.try_one(Instant::now(), &name, source));
     let tell = tried.map_err(|seconds| {
         let detail = format!("too many wrong passwords: wait {seconds} s");
@@ -159,13 +158,23 @@ pub(crate) async fn log_in(
     Ok(with_cookie(secure, &value, shown(&standing, Instant::now())))
 }
 
-/// A session of `user`, and what its cookie says; `None` if the password has changed meanwhile.
-fn begin(api: &ApiState, user: &ApiUser) -> ApiResult<Option<(Standing, String)>> {
+/// What nobody guesses: of a session, or of a login at a provider.
+pub(super) fn unguessable() -> ApiResult<String> {
     let mut bytes = [0; 32];
     OsRng.try_fill_bytes(&mut bytes).map_err(|_| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random bytes")
     })?;
-    let value = URL_SAFE_NO_PAD.encode(bytes);
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// Where somebody logs in from. Whoever may open the control socket may guess there.
+pub(super) fn source_of(visit: Option<Visit>) -> IpAddr {
+    visit.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |v| v.source)
+}
+
+/// A session of `user`, and what its cookie says; `None` if the password has changed meanwhile.
+fn begin(api: &ApiState, user: &ApiUser) -> ApiResult<Option<(Standing, String)>> {
+    let value = unguessable()?;
     let key = Key::of(&value);
     let who = api.access.sessions(|s| s.begin(Instant::now(), user, key));
     Ok(who.map(|who| (Standing::Session(key, who), value)))

@@ -4,10 +4,10 @@
 //! What a login waits for is kept here, bounded and for minutes, and a cookie binds it to the
 //! browser that began it. What comes of it is a session like any other.
 
-use super::access::{Visit, cookie_name};
-use super::login::session_cookie;
+use super::access::{Visit, cookie_name, cookie_pairs};
+use super::login::{session_cookie, source_of, unguessable};
 use super::sessions::Key;
-use super::{ApiResult, ApiState, Problem};
+use super::{ApiState, Problem};
 use crate::address::network_of;
 use crate::config::{OidcSettings, Scope};
 use crate::gateway::token::{TokenError, TokenKeys};
@@ -24,11 +24,10 @@ use oauth2::{
     PkceCodeVerifier, RedirectUrl, RequestTokenError, StandardRevocableToken,
     StandardTokenIntrospectionResponse, StandardTokenResponse, TokenUrl,
 };
-use rand_core::{OsRng, TryRngCore};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use subtle::ConstantTimeEq;
@@ -148,15 +147,6 @@ type OidcClient = oauth2::Client<
     EndpointSet,
 >;
 
-fn random() -> ApiResult<String> {
-    use base64::Engine as _;
-    let mut bytes = [0; 32];
-    OsRng.try_fill_bytes(&mut bytes).map_err(|_| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random bytes")
-    })?;
-    Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
-}
-
 async fn read(url: &str, settings: &OidcSettings) -> Result<String, String> {
     let told = |e: crate::webhook::client::Failure| e.why;
     let target = allowed(url, settings.allow_private).map_err(told)?;
@@ -215,10 +205,10 @@ impl Provider {
         }
         let metadata = Arc::new(discover(settings).await?);
         let keys = keys(&metadata, settings).await?;
-        let (of, now) = (settings.clone(), Instant::now());
-        let (metadata_too, keys_too) = (metadata.clone(), keys.clone());
-        *known = Some(KnownProvider { of, metadata, keys, at: now, again: None });
-        Ok((metadata_too, keys_too))
+        let found = (metadata.clone(), keys.clone());
+        let (of, at) = (settings.clone(), Instant::now());
+        *known = Some(KnownProvider { of, metadata, keys, at, again: None });
+        Ok(found)
     }
 
     /// The keys, read anew for one that was unknown, unless that was done a moment ago.
@@ -286,9 +276,7 @@ fn cookie(secure: bool, value: &str) -> String {
 
 fn browser_of(headers: &HeaderMap, secure: bool) -> Option<Key> {
     let wanted = format!("{}-login", cookie_name(secure));
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok());
-    let mut pairs = all.flat_map(|v| v.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == wanted).map(|(_, value)| Key::of(value))
+    cookie_pairs(headers).find(|(name, _)| *name == wanted).map(|(_, value)| Key::of(value))
 }
 
 fn led_to(to: &str, cookies: &[String]) -> Response {
@@ -310,10 +298,6 @@ fn back(settings: &OidcSettings, came: &str, cookies: &[String]) -> Response {
     led_to(&format!("{}/?login={came}#/calls", settings.page), cookies)
 }
 
-fn source_of(visit: Option<Visit>) -> IpAddr {
-    visit.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |v| v.source)
-}
-
 /// GET /session/oidc
 pub(crate) async fn begin(
     State(api): State<ApiState>,
@@ -333,7 +317,7 @@ pub(crate) async fn begin(
             return Ok(back(&settings, "provider", &[]));
         }
     };
-    let (state, nonce, browser) = (random()?, random()?, random()?);
+    let (state, nonce, browser) = (unguessable()?, unguessable()?, unguessable()?);
     let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
     let csrf = CsrfToken::new(state.clone());
     let mut request = client.authorize_url(|| csrf).set_pkce_challenge(challenge);
@@ -384,7 +368,7 @@ pub(crate) async fn callback(
     match known {
         Ok((name, scope)) => {
             api.access.passwords(|p| p.right(Instant::now(), &who, source));
-            let value = random()?;
+            let value = unguessable()?;
             let key = Key::of(&value);
             api.access.sessions(|s| s.begin_named(Instant::now(), &name, scope, key));
             tracing::info!(%source, "{name} has logged in to the console at {}", settings.issuer);

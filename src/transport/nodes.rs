@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use x509_parser::extensions::GeneralName;
@@ -174,14 +174,7 @@ pub(crate) async fn serve(
     let bounds = (MAX_CONNECTIONS, MAX_PER_SOURCE);
     let seats = Seats::new(RefusedPort::Sip, bounds, refused, proved.clone());
     loop {
-        let Ok((stream, remote)) = listener.accept().await else {
-            // Out of descriptors: wait for some to come back.
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let remote = super::canonical(remote);
-        let Some(seat) = seats.take_or_tell(remote.ip()) else { continue };
-        tune(&stream);
+        let (stream, remote, seat) = seats.accept(&listener).await;
         let (inbox, tls) = (inbox.clone(), tls.clone());
         let (handshakes, proved) = (handshakes.clone(), proved.clone());
         let asking = asking.clone();

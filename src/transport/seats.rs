@@ -5,9 +5,11 @@ use super::proved::ProvedSources;
 use crate::address::network_of;
 use crate::refused::{Full, RefusedConnections, RefusedPort};
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
 
 /// Places kept for this machine itself: probes and a proxy in front must get in when strangers
 /// have taken all the others.
@@ -107,6 +109,24 @@ impl Seats {
     pub(crate) fn take_or_tell(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let taken = self.take(address, false);
         taken.map_err(|full| self.refused.tell(self.port, full, address)).ok()
+    }
+
+    /// The next connection of the listener that has a place, and who opened it.
+    pub(crate) async fn accept(
+        self: &Arc<Seats>,
+        listener: &TcpListener,
+    ) -> (TcpStream, SocketAddr, Seat) {
+        loop {
+            let Ok((stream, remote)) = listener.accept().await else {
+                // Out of descriptors: wait for some to come back.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let remote = super::canonical(remote);
+            let Some(seat) = self.take_or_tell(remote.ip()) else { continue };
+            super::tune(&stream);
+            return (stream, remote, seat);
+        }
     }
 
     /// As [`take`](Self::take); a refusal is told, and whoever is refused may stand at the door for

@@ -49,14 +49,7 @@ pub(crate) async fn serve(
     let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone(), proved.clone()));
     let seats = Seats::new(RefusedPort::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused, proved);
     loop {
-        let Ok((stream, remote)) = listener.accept().await else {
-            // Out of descriptors: wait for some to come back.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let remote = super::canonical(remote);
-        let Some(seat) = seats.take_or_tell(remote.ip()) else { continue };
-        tune(&stream);
+        let (stream, remote, seat) = seats.accept(&listener).await;
         let (inbox, tls, handshakes) = (inbox.clone(), tls.clone(), handshakes.clone());
         tokio::spawn(async move {
             let _seat = seat;

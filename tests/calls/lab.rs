@@ -28,6 +28,21 @@ pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp
 pub(crate) const TRUNK_SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\n\
                              a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n";
 
+/// What the trunk answers `invite` with, as text that a test may change.
+pub(crate) fn ok_of_trunk(invite: &Message) -> String {
+    let header = |name| invite.header(name).unwrap_or_default();
+    format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{TRUNK_SDP}",
+        header(HeaderName::Via),
+        header(HeaderName::From),
+        header(HeaderName::To),
+        header(HeaderName::CallId),
+        header(HeaderName::CSeq),
+        TRUNK_SDP.len()
+    )
+}
+
 const CONFIG: &str = r#"
 [server]
 domain = "wt.test"

@@ -37,17 +37,7 @@ impl Lab {
 
 /// A 200 of the trunk to `invite`, with `from` replaced by `to`.
 fn answer(invite: &Message, from: &str, to: &[u8]) -> Vec<u8> {
-    let header = |name| invite.header(name).unwrap_or_default();
-    let text = format!(
-        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\n\
-         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{TRUNK_SDP}",
-        header(HeaderName::Via),
-        header(HeaderName::From),
-        header(HeaderName::To),
-        header(HeaderName::CallId),
-        header(HeaderName::CSeq),
-        TRUNK_SDP.len()
-    );
+    let text = ok_of_trunk(invite);
     let (before, after) = text.split_once(from).expect("its place");
     [before.as_bytes(), to, after.as_bytes()].concat()
 }

@@ -2,7 +2,7 @@
 //! both parties were heard throughout, which each of these looks at by itself. Beside those that
 //! turn on media stands the same call where it did go wrong, so that "fine" is no habit.
 
-use crate::lab::{ALICE, Lab, Peer, T1, TRUNK_SDP};
+use crate::lab::{ALICE, Lab, Peer, T1, TRUNK_SDP, ok_of_trunk};
 use crate::world::{self, Behaviour, World};
 use crate::{Fault, said, secs};
 use webtrunk::cdr::{Blame, Diagnosis};
@@ -10,7 +10,7 @@ use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
 use webtrunk::media::endpoint::Statistics;
 use webtrunk::sip::Message;
-use webtrunk::sip::parse::{Framing, HeaderName};
+use webtrunk::sip::parse::Framing;
 
 pub(crate) const WORKS: &[Fault] = &[
     fine("the 200's description differs from the 183's", || differing(4_100, 4_000)),
@@ -128,18 +128,7 @@ fn two_tabs() -> Diagnosis {
 fn answered_by(change: fn(&[u8]) -> Vec<u8>) -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     let invite = invited(&mut world);
-    let header = |name| invite.header(name).unwrap_or_default();
-    let ok = format!(
-        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\nCSeq: {}\r\n\
-         Contact: <sip:far@127.0.0.10>\r\nContent-Type: application/sdp\r\n\
-         Content-Length: {}\r\n\r\n{TRUNK_SDP}",
-        header(HeaderName::Via),
-        header(HeaderName::From),
-        header(HeaderName::To),
-        header(HeaderName::CallId),
-        header(HeaderName::CSeq),
-        TRUNK_SDP.len()
-    );
+    let ok = ok_of_trunk(&invite);
     let message = Message::parse(change(ok.as_bytes()), Framing::Datagram).expect("read");
     let remote = T1.remote();
     world.lab.handle(Input::Received { hop: T1.hop(), remote, message });
