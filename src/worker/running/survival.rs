@@ -36,7 +36,7 @@ impl Running {
             trunks: trunks
                 .map(|l| TrunkPorts { end: l.end, port: l.pair.port, local: l.local })
                 .collect(),
-            sources: sources_of(&self.sources, &live.addresses),
+            sources: sources_of(&self.sources, &live.routes.addresses),
             session: live.session.checkpoint(now, clocks),
         });
         let journalled = live.journalled;
@@ -55,7 +55,7 @@ impl Running {
         let browser_port = self.browsers.local_addr()?.port();
         let (mut frozen, known) = (FrozenSessions::default(), &self.sources);
         for (id, live) in &mut self.sessions {
-            let sources = sources_of(known, &live.addresses);
+            let sources = sources_of(known, &live.routes.addresses);
             let mut trunks = Vec::new();
             for TrunkSockets { end, pair, local, .. } in &live.lines {
                 trunks.push(TrunkPorts { end: *end, port: pair.port, local: *local });
@@ -124,7 +124,7 @@ impl Running {
         ends.into_iter().for_each(|end| self.refresh_routes(now, id, end));
         for (remote, local) in &snapshot.sources {
             // Another session may have that address by now.
-            if self.by_address.get(remote).is_some_and(|(of, _)| *of == id) {
+            if self.routes.of(*remote).is_some_and(|(of, _)| of == id) {
                 self.sources.learn(now, *remote, *local);
             }
         }
