@@ -103,9 +103,12 @@ pub(super) struct Running {
     pulse: Arc<Pulse>,
     kept: Kept,
     events: Vec<SessionEvent>,
-    /// A successor of the process is to go on with all of it: nothing is read, sent or due.
+    /// A successor of the process is to go on with all of it, or it is one whose predecessor has all
+    /// of it still: nothing is read, sent or due.
     frozen: bool,
-    /// What was ordered meanwhile.
+    /// Sessions that were taken up meanwhile.
+    taken_up: Vec<u64>,
+    /// What else was ordered meanwhile.
     postponed: VecDeque<WorkerMessage>,
     /// Datagrams of this turn.
     datagrams: u32,
@@ -206,7 +209,7 @@ impl Running {
         orders: Orders,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        WorkerParts { identity, late, load, refused, pulse, kept }: WorkerParts,
+        WorkerParts { identity, late, load, refused, pulse, kept, held }: WorkerParts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -230,7 +233,8 @@ impl Running {
             pulse,
             kept,
             events: Vec::new(),
-            frozen: false,
+            frozen: held,
+            taken_up: Vec::new(),
             postponed: VecDeque::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
@@ -370,7 +374,8 @@ impl Running {
                     self.orders = None;
                     return true;
                 }
-                WorkerMessage::Thaw => self.frozen = false,
+                WorkerMessage::Thaw => self.thaw(),
+                WorkerMessage::Restore(restored) => self.restore(*restored),
                 order if self.frozen => self.postponed.push_back(order),
                 order => self.order(order),
             }
@@ -385,7 +390,6 @@ impl Running {
 
     fn order(&mut self, order: WorkerMessage) {
         match order {
-            WorkerMessage::Restore(restored) => self.restore(*restored),
             WorkerMessage::Freeze(tell) => {
                 self.frozen = true;
                 let _ = tell.send(self.hand_over());
@@ -406,7 +410,7 @@ impl Running {
             }
             WorkerMessage::Command(command) => self.command(Instant::now(), command),
             // Taken before.
-            WorkerMessage::Thaw | WorkerMessage::Stop => {}
+            WorkerMessage::Thaw | WorkerMessage::Restore(_) | WorkerMessage::Stop => {}
         }
     }
 

@@ -130,13 +130,29 @@ impl Running {
         }
         let age = snapshot.session.age(clocks()).unwrap_or_default();
         (self.tell)(id, Notice::Restored { age });
-        // Its first snapshot is what lets it send.
+        if self.frozen {
+            self.taken_up.push(id);
+        } else {
+            self.begin(now, id);
+        }
+    }
+
+    /// A restored session asks for its first snapshot, which may be what lets it send.
+    fn begin(&mut self, now: Instant, id: u64) {
+        let journalled = self.sessions.get(&id).is_some_and(|live| live.journalled);
         self.on_session(id, now, |session, now, sink| {
             session.fire(now, sink);
             if !journalled {
                 session.keep_at_leisure(now);
             }
         });
+    }
+
+    /// Goes on with everything, and with what was taken up meanwhile.
+    pub(super) fn thaw(&mut self) {
+        self.frozen = false;
+        let now = Instant::now();
+        std::mem::take(&mut self.taken_up).into_iter().for_each(|id| self.begin(now, id));
     }
 
     fn give_up(&mut self, restored: Restored, why: NotResumed) {
