@@ -25,7 +25,7 @@ const REQUEST: [u8; 2] = [0x00, 0x01];
 const SUCCESS: [u8; 2] = [0x01, 0x01];
 
 /// What is read of a well-formed message of one kind that has a MESSAGE-INTEGRITY.
-struct Read<'a> {
+struct StunFields<'a> {
     username: Option<&'a str>,
     use_candidate: bool,
     controlled: bool,
@@ -34,7 +34,7 @@ struct Read<'a> {
     fingerprint: Option<bool>,
 }
 
-fn read(bytes: &[u8], wanted: [u8; 2]) -> Option<Read<'_>> {
+fn read(bytes: &[u8], wanted: [u8; 2]) -> Option<StunFields<'_>> {
     let head: &[u8; 20] = bytes.first_chunk()?;
     let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
     if head[..2] != wanted
@@ -68,7 +68,7 @@ fn read(bytes: &[u8], wanted: [u8; 2]) -> Option<Read<'_>> {
         at += 4 + len.next_multiple_of(4);
     }
     let integrity_at = integrity_at?;
-    Some(Read { username, use_candidate, controlled, integrity_at, fingerprint })
+    Some(StunFields { username, use_candidate, controlled, integrity_at, fingerprint })
 }
 
 /// Whether the MESSAGE-INTEGRITY at `at` was made with `password`.
@@ -94,7 +94,7 @@ impl<'a> BindingRequest<'a> {
     /// Reads a request; anything odd (lengths, missing USERNAME, MESSAGE-INTEGRITY or FINGERPRINT,
     /// attributes after the integrity) is nothing.
     pub fn parse(bytes: &'a [u8]) -> Option<BindingRequest<'a>> {
-        let Read { username, use_candidate, controlled, integrity_at, fingerprint } =
+        let StunFields { username, use_candidate, controlled, integrity_at, fingerprint } =
             read(bytes, REQUEST)?;
         let username = username?;
         let request = BindingRequest { bytes, username, use_candidate, controlled, integrity_at };
@@ -160,7 +160,7 @@ pub(crate) struct BindingResponse<'a> {
 impl<'a> BindingResponse<'a> {
     /// Reads a success response; one without a MESSAGE-INTEGRITY is nothing.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<BindingResponse<'a>> {
-        let Read { integrity_at, fingerprint, .. } = read(bytes, SUCCESS)?;
+        let StunFields { integrity_at, fingerprint, .. } = read(bytes, SUCCESS)?;
         (fingerprint != Some(false)).then_some(BindingResponse { bytes, integrity_at })
     }
 
