@@ -9,6 +9,7 @@ use crate::api::access::Access;
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
 use crate::api::{self, ApiState, socket};
+use crate::boot;
 use crate::call::context::NodeIdentity;
 use crate::config::{ApiToken, Config, Scope};
 use crate::datagrams::local::KernelRoutes;
@@ -195,11 +196,14 @@ impl Succession {
     ) -> anyhow::Result<Succession> {
         can_record(config, &base.metrics)?;
         let read = predecessor.read_calls(starter.ports())?;
+        let since = read.calls.still_since();
         let workers = starter.start_all(&[], true)?;
         predecessor.say_taken()?;
         let resumed = kept::resume(read.calls, read.streams, &workers);
         let late = predecessor.take()?;
         kept::let_go(&workers);
+        let stood = boot::uptime().saturating_sub(since);
+        tracing::info!("{} calls are taken over; media stood still for {stood:.1?}", resumed.len());
         predecessor.wait_until_released();
         let state = open_state(config, &base.metrics);
         let (resumed, found) = (Some(resumed), Vec::new());

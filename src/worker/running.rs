@@ -258,13 +258,24 @@ impl Running {
             let datagrams = std::mem::take(&mut self.datagrams);
             self.note_work(now, (worked, datagrams));
             let light = worked < LIGHT * datagrams;
-            if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
+            if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more && !self.frozen)
+            {
                 watch.rests_until(now + rest);
                 std::thread::sleep(rest);
                 now = Instant::now();
                 stall += watch.runs(now);
             }
-            let wait = self.wait(now, more);
+            if self.frozen {
+                // What comes waits in the sockets.
+                more = false;
+                froze.get_or_insert(now);
+                watch.rests_until(now + BEAT);
+                if self.stand_still() {
+                    return;
+                }
+                continue;
+            }
+            let wait = self.wait(now, more || froze.is_some());
             watch.rests_until(now + wait);
             if let Err(e) = self.poll.poll(&mut events, Some(wait))
                 && e.kind() != io::ErrorKind::Interrupted
@@ -279,9 +290,6 @@ impl Running {
                 return;
             }
             if self.frozen {
-                // What comes meanwhile waits in the sockets.
-                more = false;
-                froze.get_or_insert(woken);
                 continue;
             }
             if let Some(since) = froze.take() {
@@ -355,9 +363,6 @@ impl Running {
 
     /// How long it may wait for something to come.
     fn wait(&mut self, now: Instant, more: bool) -> Duration {
-        if self.frozen {
-            return BEAT;
-        }
         if more || self.streams.has_more() {
             return Duration::ZERO;
         }
@@ -366,19 +371,35 @@ impl Running {
         wait.saturating_duration_since(now)
     }
 
+    /// Takes orders and nothing else, for so long as it shows that it lives. True: stop.
+    fn stand_still(&mut self) -> bool {
+        self.pulse.beat(Instant::now());
+        let next = self.orders.as_ref().map(|(_, inbox)| inbox.recv_timeout(BEAT));
+        let stop = next.and_then(Result::ok).is_some_and(|order| self.take(order));
+        stop || self.orders()
+    }
+
     /// True: stop.
     fn orders(&mut self) -> bool {
         while let Some(order) = self.next_order() {
-            match order {
-                WorkerMessage::Stop => {
-                    self.orders = None;
-                    return true;
-                }
-                WorkerMessage::Thaw => self.thaw(),
-                WorkerMessage::Restore(restored) => self.restore(*restored),
-                order if self.frozen => self.postponed.push_back(order),
-                order => self.order(order),
+            if self.take(order) {
+                return true;
             }
+        }
+        false
+    }
+
+    /// True: stop.
+    fn take(&mut self, order: WorkerMessage) -> bool {
+        match order {
+            WorkerMessage::Stop => {
+                self.orders = None;
+                return true;
+            }
+            WorkerMessage::Thaw => self.thaw(),
+            WorkerMessage::Restore(restored) => self.restore(*restored),
+            order if self.frozen => self.postponed.push_back(order),
+            order => self.order(order),
         }
         false
     }
