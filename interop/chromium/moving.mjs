@@ -290,8 +290,7 @@ async function timesOf(what, { trunk, page }, event) {
       async () => {
         const there = await page.evaluate(() => window.arrivals.at(-1));
         return (
-          Math.min(trunk.arrivals.at(-1), there) > moved &&
-          Date.now() - trunk.arrivals.at(-1) < 100
+          Math.min(trunk.arrivals.at(-1), there) > moved && Date.now() - trunk.arrivals.at(-1) < 100
         );
       },
       25,

@@ -112,6 +112,8 @@ pub(super) struct Running {
     postponed: VecDeque<WorkerMessage>,
     /// Datagrams of this turn.
     datagrams: u32,
+    /// When this turn last looked at the clock.
+    looked: Instant,
     load: Load,
     load_gauge: Arc<LoadGauge>,
     tell: Box<dyn Fn(u64, Notice) + Send>,
@@ -237,6 +239,7 @@ impl Running {
             taken_up: Vec::new(),
             postponed: VecDeque::new(),
             datagrams: 0,
+            looked: Instant::now(),
             load: Load::new(Instant::now()),
             load_gauge: load,
             tell,
@@ -267,8 +270,7 @@ impl Running {
             }
             if self.frozen {
                 // What comes waits in the sockets.
-                more = false;
-                froze.get_or_insert(now);
+                (more, froze) = (false, froze.or(Some(now)));
                 watch.rests_until(now + BEAT);
                 if self.stand_still() {
                     return;
@@ -283,6 +285,7 @@ impl Running {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
             woken = Instant::now();
+            self.looked = woken;
             stall += watch.runs(woken);
             self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
@@ -297,9 +300,7 @@ impl Running {
                 self.read_all(&mut inbound);
                 more = true;
             }
-            if stall >= STALL {
-                self.sessions.values_mut().for_each(|live| live.session.unheard(stall));
-            }
+            self.note_stall(stall);
             let waits = self.read_ready(&events, &mut inbound);
             if std::mem::take(&mut more) || waits {
                 more = self.read_browsers(&mut browsers_inbound);
@@ -315,15 +316,35 @@ impl Running {
                 woken = Instant::now();
                 continue;
             }
-            self.streams.expire(self.poll.registry(), now);
-            if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
-                let late = now.saturating_duration_since(due);
-                self.late.count(late);
-                self.load.late(late);
-            }
-            while let Some(session) = self.timers.pop(now) {
-                self.on_session(session, now, |session, now, sink| session.fire(now, sink));
-            }
+            self.fire_due(now);
+        }
+    }
+
+    fn fire_due(&mut self, now: Instant) {
+        self.streams.expire(self.poll.registry(), now);
+        if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
+            let late = now.saturating_duration_since(due);
+            self.late.count(late);
+            self.load.late(late);
+        }
+        while let Some(session) = self.timers.pop(now) {
+            self.on_session(session, now, |session, now, sink| session.fire(now, sink));
+        }
+    }
+
+    /// The time of what was just read. The process may be stopped in the middle of a turn: what comes
+    /// after the gap is in the very next packets.
+    fn look(&mut self) -> Instant {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.looked, now);
+        self.note_stall(now.saturating_duration_since(before));
+        now
+    }
+
+    /// What is missing in what comes after a stall was not lost by the network.
+    fn note_stall(&mut self, stall: Duration) {
+        if stall >= STALL {
+            self.sessions.values_mut().for_each(|live| live.session.unheard(stall));
         }
     }
 
@@ -632,7 +653,7 @@ impl Running {
         for _ in 0..ROUNDS {
             let count = inbound.receive::<BATCH>(&self.browsers);
             self.datagrams += count as u32;
-            let now = Instant::now();
+            let now = self.look();
             for n in 0..count {
                 let local = inbound.local(n);
                 if let Some((datagram, from)) = inbound.datagram(n)
@@ -694,7 +715,7 @@ impl Running {
             let Some((end, socket)) = socket else { return };
             let count = inbound.receive::<LINE_BATCH>(socket);
             self.datagrams += count as u32;
-            let now = Instant::now();
+            let now = self.look();
             for n in 0..count {
                 if let Some((datagram, from)) = inbound.datagram(n) {
                     self.on_session(id, now, |s, now, sink| {
