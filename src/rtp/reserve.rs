@@ -120,7 +120,9 @@ impl Reserve {
 
     /// How many indices last for a lease, by the rate at which the last were used.
     fn size(&self, now: Instant) -> u64 {
-        if self.idle {
+        // Where the first is not confirmed for so long that there is a second, the stream has to outlast
+        // the leases of both.
+        if self.idle && self.made.is_none() {
             return FIRST_RESERVE;
         }
         let fast = self.made.is_some_and(|(at, from)| {
@@ -202,6 +204,29 @@ mod tests {
         reserve.confirm(199);
         assert_eq!(reserve.records.len(), 1);
         assert!(reserve.allows(first) && !reserve.allows(reserve.records[0].until));
+    }
+
+    #[test]
+    fn a_successor_that_can_keep_nothing_sends_once_what_it_found_is_too_old_and_goes_on() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        // Found 3 s after it was taken.
+        let mut reserve = Reserve::resume(7, start, 20_000);
+        let (mut sent, mut number) = (Vec::new(), 7);
+        for (index, ms) in (20_000..23_000).zip((3_000..63_000).step_by(20)) {
+            reserve.expire(at(ms));
+            if (ms - 3_000) % 10_000 == 0 {
+                number += 1;
+                reserve.record(at(ms), number, index);
+            }
+            if reserve.allows(index) {
+                reserve.used(index);
+                sent.push((index, ms));
+            }
+        }
+        let (first, began) = *sent.first().expect("it sends");
+        assert_eq!(began, 23_000, "the lease of its own first record, which was taken at 3 s");
+        assert_eq!(sent.len() as u64, 23_000 - first, "and goes on without a break");
     }
 
     #[test]
