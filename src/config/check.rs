@@ -8,6 +8,7 @@ mod names;
 mod operators;
 mod rivals;
 mod routes;
+mod steps;
 mod times;
 mod trunks;
 mod values;
