@@ -237,6 +237,18 @@ async function pageInCall(chrome) {
   return { page };
 }
 
+/** What went between the gateway and its peers in the newest call, as far as it can be had. */
+function ladder(control) {
+  try {
+    const all = execFileSync(binary, ["trace", "--last", "--control", control], {
+      encoding: "utf8",
+    });
+    return all.split("\n").slice(-60).join("\n");
+  } catch (error) {
+    return `none: ${error.message}`;
+  }
+}
+
 async function world(library, body) {
   const [elsewhere, trunk] = [new Elsewhere(), new Trunk()];
   const folder = join(work, "moving");
@@ -268,6 +280,7 @@ async function world(library, body) {
     if (/ ERROR /.test(node.output)) throw new Error(`the log holds an ERROR:\n${node.output}`);
   } catch (error) {
     error.stack += `\n--- its log\n${node?.output.split("\n").slice(-40).join("\n")}`;
+    error.stack += `\n--- its ladder's end\n${ladder(join(folder, "c.sock"))}`;
     throw error;
   } finally {
     shop?.close();
