@@ -31,6 +31,7 @@ import { bookCases } from "./book.mjs";
 import { languages } from "./languages.mjs";
 import { latency } from "./latency.mjs";
 import { closeFirefox, libraries } from "./libraries.mjs";
+import { lighthouseCases } from "./lighthouse.mjs";
 import { packages } from "./packages.mjs";
 import { peers } from "./peers.mjs";
 import { phones } from "./phone.mjs";
@@ -464,6 +465,7 @@ libraries({
 packages(() => chrome);
 tickets(() => chrome);
 languages(() => chrome);
+lighthouseCases();
 phones(() => chrome);
 reloadCases(() => chrome);
 network(() => chrome);
