@@ -28,7 +28,7 @@ function Part({ name, value, find }: { name: string; value: unknown; find: strin
   if (!rows.length) return null;
   return (
     <Card title={`[${name}]`}>
-      <Facts rows={rows.map(([key, v]) => [key, <code key={key}>{v}</code>])} />
+      <Facts kind="lines" rows={rows.map(([key, v]) => [key, <code key={key}>{v}</code>])} />
     </Card>
   );
 }
