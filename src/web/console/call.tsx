@@ -82,7 +82,9 @@ function Details({ call }: { call: Call }) {
       rows={[
         [
           t.call.from,
-          [from.user, from.name && `“${from.name}”`, from.number].filter(Boolean).join(" "),
+          [from.user, from.name && `“${from.name}”`, from.number !== from.user && from.number]
+            .filter(Boolean)
+            .join(" "),
         ],
         [t.call.shown, from.shown],
         [t.call.device, from.ua],
