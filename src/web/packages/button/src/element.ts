@@ -226,7 +226,7 @@ export class CallButton extends Base {
     this.#phone = phone;
     phone.on("call", (call) => this.#follow(call, given));
     await phone.start().catch(() => {
-      throw new Error(this.#texts.noConnection);
+      throw new Error(this.#texts.noConnection(given.ws ?? socketOf(server ?? "")));
     });
     return phone;
   }

@@ -19,7 +19,7 @@ export interface ButtonTexts {
   resuming: string;
   /** A call that failed, and the attempt at one. */
   failed: (reason: string) => string;
-  noConnection: string;
+  noConnection: (address: string) => string;
   gatewayLost: string;
   over: string;
   tokenRefused: (status: number) => string;
@@ -42,7 +42,7 @@ const en: ButtonTexts = {
   muted: "Connected, muted",
   resuming: "Taking the call up again…",
   failed: (reason) => `It did not work: ${reason}`,
-  noConnection: "no connection to the gateway",
+  noConnection: (address) => `no connection to the gateway at ${address}`,
   gatewayLost: "the gateway cannot be reached",
   over: "the call has ended meanwhile",
   tokenRefused: (status) => `token-url answered ${status}`,
@@ -65,7 +65,7 @@ const de: ButtonTexts = {
   muted: "Verbunden, stumm",
   resuming: "Das Gespräch wird wieder aufgenommen…",
   failed: (reason) => `Das hat nicht geklappt: ${reason}`,
-  noConnection: "keine Verbindung zum Gateway",
+  noConnection: (address) => `keine Verbindung zum Gateway unter ${address}`,
   gatewayLost: "das Gateway ist nicht zu erreichen",
   over: "das Gespräch ist inzwischen zu Ende",
   tokenRefused: (status) => `token-url antwortete mit ${status}`,
