@@ -1,13 +1,17 @@
 #!/usr/bin/env bash
-# deny.sh check: what the crates that are shipped may be, by interop/lint/deny.toml, with RustSec's
-#                advisories
-# deny.sh sbom:  target/package/webtrunk.cdx.json, the crates of the binary by CycloneDX
+# deny.sh check:   what the crates that are shipped may be, by interop/lint/deny.toml, with RustSec's
+#                  advisories
+# deny.sh offline: the same without advisories, which alone need a network
+# deny.sh sbom:    target/package/webtrunk.cdx.json, the crates of the binary by CycloneDX
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in
-  check)
+  check | offline)
     cargo deny --version > /dev/null 2>&1 || cargo install cargo-deny --version 0.20.2 --locked --debug
-    cargo deny --locked --config interop/lint/deny.toml check --hide-inclusion-graph
+    what=()
+    [ "$1" = check ] || what=(bans licenses sources)
+    cargo deny --locked ${what:+--offline} --config interop/lint/deny.toml --log-level error \
+      check --hide-inclusion-graph "${what[@]}"
     ;;
   sbom)
     cargo cyclonedx --version > /dev/null 2>&1 || cargo install cargo-cyclonedx --version 0.5.9 --locked
@@ -18,7 +22,7 @@ case ${1:-} in
     echo "target/package/webtrunk.cdx.json"
     ;;
   *)
-    sed -n '2,5s/^# //p' "$0" >&2
+    sed -n '2,6s/^# //p' "$0" >&2
     exit 2
     ;;
 esac

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Formatters and linters of every language here; installs Biome and ruff if they are missing.
+# Formatters and linters of every language here, and what crates may be; installs Biome, ruff and
+# cargo-deny if they are missing.
 #   lint.sh [--fix]    --fix formats, and repairs what can be repaired without a decision
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,6 +35,7 @@ cargo fmt --check
 "$biome" check --error-on-warnings --config-path="$lint" "${page[@]}"
 "$ruff" format --check --config "$lint/ruff.toml" "${python[@]}"
 "$ruff" check --config "$lint/ruff.toml" "${python[@]}"
+interop/deny.sh offline
 cargo clippy --all-targets --locked -- -D warnings
 # What only the fuzz targets are built with, which the tests' own code could hide.
 cargo rustc --lib --profile check --locked --quiet -- --cfg fuzzing

@@ -48,7 +48,7 @@ case "$suite" in
   clients) exec "$here/clients/run.py" ;;
   acme) exec "$here/acme/run.py" "$@" ;;
   aiortc) exec "$here/aiortc/run.py" "$@" ;;
-  newcomer) exec "$here/newcomer/run.py" ;;
+  newcomer) exec "$here/newcomer/run.py" "$@" ;;
   hostile) exec "$here/hostile/run.py" "$@" ;;
   chaos) exec "$here/chaos/run.py" "$@" ;;
   sipp) exec python3 "$here/sipp/run.py" "$@" ;;

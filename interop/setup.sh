@@ -10,6 +10,8 @@ have cc || missing+=(gcc libc6-dev)
 have make || missing+=(make)
 if [ "$1" = test ]; then
   have chromium || missing+=(chromium)
+  # How the page looks is compared in this font.
+  [ -f /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf ] || missing+=(fonts-dejavu-core)
   have firefox-esr || missing+=(firefox-esr)
   # Firefox plays to a sound server, of which this is the smallest.
   have pulseaudio || missing+=(pulseaudio)

@@ -26,7 +26,7 @@ const axe = readFileSync(
   createRequire(import.meta.url).resolve("axe-core/axe.min.js", { paths: [HERE] }),
   "utf8",
 );
-const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
+export const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
 
 /** WCAG 2.2 A and AA, by axe; the page's policy lets no script in, so it comes by the debugger. */
 export async function accessible(page, what) {

@@ -50,6 +50,17 @@ function typed(file) {
   });
 }
 
+/** What the button says, by language. */
+async function tables() {
+  const entry = join(ROOT, "src/web/packages/button/src/texts.ts");
+  const made = buildSync({ entryPoints: [entry], bundle: true, write: false, format: "esm" });
+  const url = `data:text/javascript,${encodeURIComponent(made.outputFiles[0].text)}`;
+  const { languages } = await import(url);
+  const names = (language) => Object.keys(language).join();
+  equal(names(languages.de), names(languages.en), "what German has");
+  return languages;
+}
+
 let left = null;
 /** A shop with these files, and a page of it; what the page plays can be listened to. */
 export async function shop(browser, files) {
@@ -276,4 +287,71 @@ export function packages(chrome) {
     equal(await page.evaluate(() => told.length), 3, "events: connected, ended, failed");
     await own.close();
   });
+
+  for (const [how, script] of [
+    ["by the gateway's script", null],
+    ["from the package", 'import "@webtrunk/button"; window.CallButton = 1;'],
+  ])
+    test(`the call button speaks the page's language, ${how}: German in every state, English, and one more`, async () => {
+      const tag = script
+        ? '<script type="module" src="/page.js"></script>'
+        : '<script src="http://localhost:8090/call-button.js" defer></script>';
+      const body = `<!doctype html><html lang="de-AT"><title>Laden</title>${tag}
+        <main><h1>Laden</h1><call-button to="600" token-url="/voice/token"
+        server="http://localhost:8090"></call-button></main></html>`;
+      const files = { "/": body, ...(script && { "/page.js": bundled("german.js", script) }) };
+      const own = await shop(chrome(), files);
+      const { page } = own;
+      await page.goto(`http://localhost:${PORT}/`);
+      const part = (name) => page.locator("call-button").locator(`[part~="${name}"]`);
+      const says = (name, words) => part(name).filter({ hasText: words }).waitFor();
+      const { en, de } = await tables();
+      const english = Object.values(en).filter((text) => !Object.values(de).includes(text));
+      /** Whatever is seen of it, or said to who listens. */
+      const german = async (state) => {
+        const said = await page
+          .locator("call-button")
+          .evaluate((button) =>
+            [...button.shadowRoot.querySelectorAll("*")]
+              .filter((e) => !e.closest("style"))
+              .flatMap((e) => [e.ariaLabel, e.children.length ? "" : e.textContent.trim()]),
+          );
+        equal(said.filter((text) => english.includes(text)).join(" | "), "", `English, ${state}`);
+      };
+      await says("button", /^Anrufen$/);
+      await german("idle");
+      await recordOf(async () => {
+        await part("button").click();
+        await says("state", /^Verbunden$/);
+        await part("keys").click();
+        await part("mute").click();
+        await says("state", /^Verbunden, stumm$/);
+        await german("in a call");
+        equal(await part("timer").getAttribute("aria-label"), "Dauer", "the timer's name");
+        await accessible(page, "the button in a call, German");
+        await page.screenshot({ path: join(SHOTS, `button-german-${script ? 2 : 1}.png`) });
+        await part("button").filter({ hasText: "Auflegen" }).click();
+        await says("button", /^Anrufen$/);
+      });
+      const to = (number) =>
+        page.locator("call-button").evaluate((e, to) => e.setAttribute("to", to), number);
+      await to("602");
+      await part("button").click();
+      await says("state", /^Das hat nicht geklappt: Die Leitung ist besetzt/);
+      await page.evaluate(() => {
+        document.querySelector("call-button").setAttribute("lang", "en");
+      });
+      await says("button", /^Call$/);
+      await part("button").click();
+      await says("state", /^It did not work: The line is busy/);
+      await page.evaluate(
+        (printed) => {
+          new Function("CallButton", printed)(customElements.get("call-button"));
+          document.querySelector("call-button").setAttribute("lang", "fr-CA");
+        },
+        block("how-to/call-button.md", "languages.js"),
+      );
+      await says("button", /^Appeler$/);
+      await own.close();
+    });
 }

@@ -4,6 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildSync } from "esbuild";
 import { accessible } from "./console.mjs";
+import { fits, look as compare, sameLooks, THEMES, WIDTHS } from "./looks.mjs";
 import {
   asterisk,
   binary,
@@ -244,6 +245,30 @@ function lines(chrome) {
       await alice.screenshot({ path: join(SHOTS, "phone-two-lines.png"), fullPage: true });
       await alice.click("#join");
     }));
+
+  test("two lines: connects both while the other side rings; nobody answers there, and the first comes back", async () => {
+    const [alice, bob] = [await phone(chrome()), await phone(chrome(), { user: "bob" })];
+    await dial(alice, "5000");
+    await bob.waitForSelector("#answer:visible");
+    await bob.click("#answer");
+    await Promise.all([connected(alice), connected(bob)]);
+    await alice.click("#add-call");
+    await dial(alice, "606");
+    await says(alice, "#state", /^Ringing…$/);
+    await alice.click("#join");
+    await until("one line is left", async () => (await alice.locator(".other").count()) === 0);
+    await says(alice, "#verdict", /could not be reached; the call continues/);
+    await says(alice, "#state", /^On hold$/);
+    await alice.click("#hold");
+    await connected(alice);
+    await hears(alice, 440, 12);
+    await hears(bob, 440, 12);
+    await alice.click("#hangup");
+    await Promise.all([over(alice), over(bob)]);
+    equal([...alice.problems, ...bob.problems].join(), "", "problems on the pages");
+    await Promise.all([alice, bob].map((page) => page.context().close()));
+    await idle();
+  });
 
   test("two lines: connects both while the other side still rings", () =>
     three("603", async (alice) => {
@@ -493,20 +518,14 @@ function truth(chrome) {
 
 function looks(chrome) {
   test("the phone at 360, 768 and 1440 px, in both themes and every state, by axe and without scrolling sideways", async () => {
-    for (const [width, height] of [
-      [360, 740],
-      [768, 1024],
-      [1440, 900],
-    ])
-      for (const colorScheme of ["light", "dark"]) {
+    for (const [width, height] of WIDTHS)
+      for (const colorScheme of THEMES) {
         const options = { user: "bob", viewport: { width, height }, colorScheme };
         const page = await phone(chrome(), { ...options });
         const look = async (state) => {
-          const path = join(SHOTS, `phone-${state}-${width}-${colorScheme}.png`);
-          await page.screenshot({ path, fullPage: true });
           await accessible(page, `${state}, ${width}, ${colorScheme}`);
-          const fits = () => document.documentElement.scrollWidth <= innerWidth;
-          equal(await page.evaluate(fits), true, `${state} fits ${width} px`);
+          await fits(page, `${state}, ${width}`);
+          await compare(page, `phone-${state}-${width}-${colorScheme}`);
         };
         await look("idle");
         await dial(page, "601");
@@ -537,6 +556,7 @@ function looks(chrome) {
         await page.context().close();
       }
     await idle();
+    sameLooks();
   });
 }
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
-"""A newcomer, scripted: an empty folder, the commands of README and nothing else.
+"""A newcomer, scripted: an empty folder, the package, the commands of README and nothing else.
 
-The demo is called and heard; a trunk to a real Asterisk is made by `init`, its half pasted into
-Asterisk; a number is called over it and heard; then one mistake is seeded into each file and
-mended from its message alone.
+    run.py [--write FILE]     writes the stopwatch's figures there, besides printing them
+
+The package is installed; the demo is called and heard; a trunk to a real Asterisk is made by
+`init`, its half pasted into Asterisk; a number is called over it and heard; a page of another
+origin telephones over it by the call button. Then one mistake is seeded into each file and mended
+from its message alone.
 """
 
 import json
@@ -27,7 +30,73 @@ os.environ.update({"XDG_RUNTIME_DIR": str(work), "WEBTRUNK_CERTS": str(work)})
 children = []
 
 
+class Stopwatch:
+    """How long a newcomer takes: the machine's time, and typing, at three characters a second."""
+
+    RATE = 3.0
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self):
+        self.began = time.monotonic()
+        self.paused = 0.0
+        self.characters = 0
+        self.commands = 0
+        self.figures = []
+
+    def typed(self, *words):
+        self.commands += 1
+        self.characters += len(" ".join(str(word) for word in words)) + 1
+
+    def wrote(self, text):
+        """Something typed or pasted into a file."""
+        self.characters += len(text)
+
+    def aside(self, work):
+        """Does what a newcomer would not, such as trying what is wrong."""
+        began, characters, commands = time.monotonic(), self.characters, self.commands
+        done = work()
+        self.paused += time.monotonic() - began
+        self.characters, self.commands = characters, commands
+        return done
+
+    def stands(self, what, most):
+        machine = time.monotonic() - self.began - self.paused
+        typing = self.characters / self.RATE
+        self.figures.append((what, machine, self.commands, typing, machine + typing, most))
+        ok(
+            f"{what}: {machine + typing:.0f} s, {machine:.0f} of the machine and {typing:.0f} "
+            f"of typing {self.commands} commands; at most {most}"
+        )
+        if machine + typing > most:
+            sys.exit(f"FAILED  {what} takes longer than {most} s")
+
+    def report(self):
+        load = os.getloadavg()[0]
+        lines = [
+            "# The newcomer's stopwatch",
+            "",
+            "Written by `interop/run.sh newcomer --write FILE`: from the package that was just",
+            "installed, by the commands that README, `init` and the book print. The machine's",
+            f"time, on {os.cpu_count()} processors at a load of {load:.1f}, and typing at three",
+            "characters a second; reading and thinking come on top.",
+            "",
+            "| until | machine, s | commands | typing, s | together, s | at most, s |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for what, machine, commands, typing, both, most in self.figures:
+            lines.append(
+                f"| {what} | {machine:.0f} | {commands} | {typing:.0f} | {both:.0f} | {most} |"
+            )
+        return "\n".join(lines) + "\n"
+
+
+watch = Stopwatch()
+
+
 def run(*args, expect=0):
+    watch.typed("webtrunk", *args)
     done = subprocess.run([BINARY, *args], cwd=work, capture_output=True, text=True, timeout=60)
     if done.returncode != expect:
         sys.exit(
@@ -38,6 +107,7 @@ def run(*args, expect=0):
 
 
 def start(*args):
+    watch.typed("webtrunk", *args)
     child = subprocess.Popen(
         [BINARY, *args],
         cwd=work,
@@ -200,23 +270,70 @@ def freeswitch():
     ok("FreeSWITCH's half is sound, and takes the calls of a number and of an extension")
 
 
+def package():
+    """The Debian package of the binary under test."""
+    script = ROOT / "interop" / "package" / "deb.sh"
+    binary = work / "binary"
+    subprocess.run(["strip", "--strip-unneeded", "-o", binary, BINARY], check=True)
+    lightly = {**os.environ, "KEEP_SYMBOLS": "1", "PACKED_LIGHTLY": "1"}
+    subprocess.run([script, binary, work], check=True, stdout=subprocess.DEVNULL, env=lightly)
+    return next(work.glob("webtrunk_*.deb"))
+
+
+def install(deb):
+    """Unpacks it as dpkg does; a clean root with all of it is interop/package/check.sh's."""
+    global BINARY
+    watch.typed("dpkg --install", deb.name)
+    subprocess.run(["dpkg-deb", "-x", deb, work / "installed"], check=True)
+    BINARY = str(work / "installed" / "usr" / "bin" / "webtrunk")
+
+
+def call_button():
+    """A page of another origin: what the book's page on the call button asks for, and no more."""
+    page = (ROOT / "src/docs/how-to/call-button.md").read_text()
+    dialplan = re.search(r"^```toml dialplans/click-to-call.toml\n(.*?)^```$", page, re.M | re.S)[1]
+    over = 'do    = [{ dial = ["trunk:asterisk"] }]'
+    dialplan = re.sub(r"^do .*$", over, dialplan, flags=re.M)
+    (work / "dialplans" / "click-to-call.toml").write_text(dialplan)
+    path = work / "webtrunk.toml"
+    more = 'origins = ["http://localhost:8097"]\npublic_url = "http://localhost:8090"\n'
+    path.write_text(path.read_text().replace("[web]\n", f"[web]\n{more}", 1))
+    watch.wrote(dialplan + more)
+    run("check-config")
+    gateway = start("serve")
+    token = run("token", "visitor-8c1", "--context", "click-to-call", "--ttl", "10m").stdout
+    script = ROOT / "interop" / "newcomer" / "button.mjs"
+    done = subprocess.run(["node", script, token], capture_output=True, text=True, timeout=90)
+    if done.returncode:
+        sys.exit(f"FAILED  the call button was not heard:\n{done.stdout}{done.stderr}")
+    stop(gateway)
+
+
+def mistakes():
+    mend("webtrunk.toml", "password =", "pasword =", "config::key")
+    mend("dialplans/outbound.toml", 'match = "9196"', 'mach = "9196"', "config::key")
+    mend("dialplans/from-trunk.toml", "timeout =", "timout =", "config::key")
+
+
 def main():
+    deb = package()
+    watch.restart()
+    install(deb)
     demo = start("demo", "--port", "8090")
     heard("9196")
-    ok("the demo is called and heard")
+    watch.stands("a heard call", 120)
     heard("+12065550123")
     ok("a number goes out over the demo's trunk and is heard")
     if "talked for" not in run("trace", "--last").stdout:
         sys.exit("FAILED  trace does not say how it was")
     stop(demo)
-    freeswitch()
+    watch.aside(freeswitch)
     made = run("init", "--trunk", "asterisk", "--host", HOST, "--port", "8090").stdout
     password = re.search(r"password (\S+)", made)[1]
     run("check-config")
     ok("init writes a configuration that is sound")
-    mend("webtrunk.toml", "password =", "pasword =", "config::key")
-    mend("dialplans/outbound.toml", 'match = "9196"', 'mach = "9196"', "config::key")
-    mend("dialplans/from-trunk.toml", "timeout =", "timout =", "config::key")
+    watch.aside(mistakes)
+    watch.typed("cat asterisk-pjsip.conf >> /etc/asterisk/pjsip.conf")
     script = asterisk()
     gateway = start("serve")
     if "answered OPTIONS" not in run("trunks", "probe", "asterisk").stdout:
@@ -229,7 +346,8 @@ def main():
         f"a number is called over Asterisk and heard, "
         f"MOS {told['mos_in_estimated']:.1f} (estimated)"
     )
-    paste_the_book()
+    watch.stands("a call over an Asterisk trunk", 600)
+    watch.aside(paste_the_book)
     heard("+12065550123", "--as", "alice", "--password", password)
     ok("Asterisk takes the half that the book prints, and the number is heard")
     refused = run("call", "+4930123456", "--as", "alice", "--password", password, expect=5).stdout
@@ -237,10 +355,15 @@ def main():
         sys.exit(f"FAILED  a refused call is not explained: {refused}")
     ok("a number without a route is explained")
     stop(gateway)
+    call_button()
+    watch.stands("a call by the button of another origin", 900)
     subprocess.run([script, "stop"], check=False)
     for name in ("demo.log", "serve.log"):
         if "ERROR" in (work / name).read_text():
             sys.exit(f"FAILED  an error in {name}:\n{(work / name).read_text()}")
+    print(watch.report())
+    if sys.argv[1:2] == ["--write"]:
+        pathlib.Path(sys.argv[2]).write_text(watch.report())
 
 
 try:

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # static.sh [TARGET] [PROFILE]: a binary that needs no library, target/package/TARGET/webtrunk. The C library,
-# libopus and the rest are inside it. Where no target is named it is this machine's own, with glibc.
+# libopus and the rest are inside it, and it is run to show that; that of another processor by QEMU.
+# Where no target is named it is this machine's own, with glibc.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${1:-$host}
 profile=${2:-release}
+runner=()
 cd "$root"
 needs() { command -v "$1" > /dev/null || { echo "$target needs $1: apt-get install $2" >&2; exit 1; }; }
 case $target in
   "$host") strip=strip ;;
   x86_64-unknown-linux-musl)
+    needs cmake cmake
     needs musl-gcc musl-tools
     strip=strip
     # musl-gcc finds no kernel headers by itself, and aws-lc asks for two of them.
@@ -23,7 +26,10 @@ case $target in
     ;;
   aarch64-unknown-linux-gnu)
     needs aarch64-linux-gnu-gcc "gcc-aarch64-linux-gnu libc6-dev-arm64-cross"
+    needs qemu-aarch64-static qemu-user-static
+    needs cmake cmake
     strip=aarch64-linux-gnu-strip
+    runner=(qemu-aarch64-static)
     export CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
     # libopus is built, not taken from this machine, which is of another kind.
@@ -39,9 +45,19 @@ out=target/package/$target
 mkdir -p "$out"
 install -m755 "target/static/$target/$profile/webtrunk" "$out/webtrunk"
 "$strip" --strip-unneeded "$out/webtrunk"
-if readelf -d "$out/webtrunk" | grep -q NEEDED; then
-  echo "it still needs libraries:" >&2
-  readelf -d "$out/webtrunk" >&2
+if readelf -d "$out/webtrunk" | grep -q NEEDED || readelf -l "$out/webtrunk" | grep -q INTERP; then
+  echo "it still needs libraries, or a loader:" >&2
+  readelf -ld "$out/webtrunk" >&2
   exit 1
 fi
+# Where nothing is but the binary.
+alone=$(mktemp -d)
+trap 'rm -rf "$alone"' EXIT
+cp "$out/webtrunk" "$alone/"
+for helper in "${runner[@]}"; do cp "$(command -v "$helper")" "$alone/"; done
+said=$(unshare --map-root-user chroot "$alone" "${runner[@]/#//}" /webtrunk --version)
+[ "$said" = "webtrunk $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" ] ||
+  { echo "it said: $said" >&2; exit 1; }
+unshare --map-root-user chroot "$alone" "${runner[@]/#//}" /webtrunk dialplan --help > /dev/null
 ls -l "$out/webtrunk"
+echo "$said runs for $target with no file beside it${runner:+, by ${runner[0]}}"

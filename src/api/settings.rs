@@ -1,7 +1,44 @@
 //! What is in force, as `GET /config` shows it: without secrets.
 
-use crate::config::{Api, ClusterSettings, Config, Limits, Media, Trunk, User, Webhook};
+use crate::config::{
+    Api, ClusterSettings, Config, KeySet, Limits, Media, Trunk, User, WebTls, Webhook,
+};
+use crate::media::endpoint::Digits;
+use crate::sdp::crypto::Policy;
 use serde_json::{Value, json};
+
+/// How the configuration says it, as everything here.
+fn tls_word(tls: &WebTls) -> String {
+    match tls {
+        WebTls::Off => "off".to_owned(),
+        WebTls::Local(_) => "local".to_owned(),
+        WebTls::Files { cert, .. } => cert.display().to_string(),
+        WebTls::Acme(_) => "acme".to_owned(),
+    }
+}
+
+fn key_set(keys: &KeySet) -> String {
+    match keys {
+        KeySet::Url(url) => url.clone(),
+        KeySet::File(path) => path.display().to_string(),
+    }
+}
+
+fn digits_word(digits: Digits) -> &'static str {
+    match digits {
+        Digits::Events => "rtp",
+        Digits::Signalled => "info",
+        Digits::Tones => "inband",
+    }
+}
+
+fn srtp_word(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Off => "off",
+        Policy::Optional => "optional",
+        Policy::Required => "required",
+    }
+}
 
 pub(super) fn effective_settings(c: &Config) -> Value {
     let users = c.users.values().map(|u| (u.name.clone(), user_settings(u)));
@@ -13,7 +50,7 @@ pub(super) fn effective_settings(c: &Config) -> Value {
                 },
     "web": {
                     "listen": c.web_listen,
-                    "tls": format!("{:?}", c.web_tls),
+                    "tls": tls_word(&c.web_tls),
                     "public_url": c.public_url,
                     "origins": c.origins,
                     "trusted_proxies": c.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -51,7 +88,7 @@ pub(super) fn effective_settings(c: &Config) -> Value {
                 },
     "auth": {
                     "jwt": c.auth.jwt.as_ref().map(|j| json!({
-                        "jwks": format!("{:?}", j.jwks),
+                        "jwks": key_set(&j.jwks),
                         "audience": j.audience,
                         "issuer": j.issuer,
                         "context": j.context
@@ -91,8 +128,8 @@ fn trunk_settings(t: &Trunk) -> Value {
         "context": t.context,
         "max_calls": t.max_calls,
         "nat": t.nat,
-        "dtmf": format!("{:?}", t.dtmf),
-        "srtp": format!("{:?}", t.srtp),
+        "dtmf": digits_word(t.dtmf),
+        "srtp": srtp_word(t.srtp),
         "probe_s": t.probe.map(|p| p.as_secs()),
     })
 }

@@ -128,7 +128,8 @@ async fn login(client: &ApiClient, args: &CallArgs) -> anyhow::Result<Login> {
         listen.parse().with_context(|| format!("the gateway's web.listen {listen:?}"))?;
     let here =
         if at.ip().is_unspecified() { SocketAddr::from(([127, 0, 0, 1], at.port())) } else { at };
-    let secure = config["web"]["tls"] != "Off";
+    // A gateway of before wrote it with a capital.
+    let secure = !config["web"]["tls"].as_str().is_some_and(|tls| tls.eq_ignore_ascii_case("off"));
     // A certificate names the domain, not the loopback.
     let ws = args.ws.clone().unwrap_or_else(|| {
         if secure {

@@ -97,6 +97,7 @@ async function packages(out) {
   compile("phone", out, {});
   compile("button", out, {
     "@webtrunk/phone": [join(out, "phone/dist/index.d.ts")],
+    "@webtrunk/phone/de": [join(out, "phone/dist/de.d.ts")],
     "@webtrunk/phone/resume": [join(out, "phone/dist/resume.d.ts")],
   });
   await build({

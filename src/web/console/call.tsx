@@ -13,7 +13,7 @@ import {
 } from "./api";
 import { Mos, tone } from "./calls";
 import { LadderView } from "./ladder";
-import { Card, Chip, Copy, clock, Deed, Facts, Head, sure, Wait, When } from "./parts";
+import { Card, Chip, Copy, Coded, clock, Deed, Facts, Head, Icon, sure, Wait, When } from "./parts";
 import { QualityView } from "./quality";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
@@ -43,9 +43,13 @@ export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: string 
       {(fault || lossy) && (
         <dl>
           <dt>{t.call.likely}</dt>
-          <dd>{lossy ? t.call.lossyLikely : verdict.likely}</dd>
+          <dd>
+            <Coded text={(lossy ? t.call.lossyLikely : verdict.likely) ?? ""} />
+          </dd>
           <dt>{t.call.fix}</dt>
-          <dd>{lossy ? t.call.lossyFix : verdict.fix}</dd>
+          <dd>
+            <Coded text={(lossy ? t.call.lossyFix : verdict.fix) ?? ""} />
+          </dd>
         </dl>
       )}
     </section>
@@ -78,7 +82,9 @@ function Details({ call }: { call: Call }) {
       rows={[
         [
           t.call.from,
-          [from.user, from.name && `“${from.name}”`, from.number].filter(Boolean).join(" "),
+          [from.user, from.name && `“${from.name}”`, from.number !== from.user && from.number]
+            .filter(Boolean)
+            .join(" "),
         ],
         [t.call.shown, from.shown],
         [t.call.device, from.ua],
@@ -140,7 +146,7 @@ function Exports({ call }: { call: Call }) {
   return (
     <>
       {call.state !== "ended" && (
-        <Deed kind="stop" act={() => hangUp(id)}>
+        <Deed kind="stop" needs="write" act={() => hangUp(id)}>
           {t.hangUp}
         </Deed>
       )}
@@ -149,7 +155,10 @@ function Exports({ call }: { call: Call }) {
         {t.call.report}
       </Deed>
       <details class="menu">
-        <summary class="button quiet">{t.call.exports}</summary>
+        <summary class="button">
+          {t.call.exports}
+          <Icon name="more" />
+        </summary>
         <div>
           <Deed kind="quiet" act={as("pcap", "pcap")}>
             {t.call.capture}

@@ -9,7 +9,18 @@ import { Dialplan } from "./dialplan";
 import { LadderPicture } from "./ladder";
 import { Confirm, Toasts } from "./parts";
 import { Settings } from "./settings";
-import { failed, link, type Place, place, tick, ticks, useLoaded, usePlace } from "./store";
+import {
+  failed,
+  link,
+  type Place,
+  place,
+  type Scope,
+  scope,
+  tick,
+  ticks,
+  useLoaded,
+  usePlace,
+} from "./store";
 import { t } from "./texts";
 import { Trunks, TrunkView } from "./trunks";
 import { Users, UserView } from "./users";
@@ -166,10 +177,13 @@ function show() {
   $("console").hidden = !entered;
   $("entry").hidden = entered || known === "phone";
   $("entered").hidden = !user || known === "phone";
-  $("entered-as").textContent = user && t.entered(user);
+  $("entered-as").textContent = user && t.entered(user, scope.value);
   for (const tab of document.querySelectorAll<HTMLAnchorElement>("#tabs a")) {
-    if (tab.hash === `#/${known}`) tab.setAttribute("aria-current", "page");
-    else tab.removeAttribute("aria-current");
+    if (tab.hash === `#/${known}`) {
+      tab.setAttribute("aria-current", "page");
+      // Where there is no room for all, the one we are at is in sight.
+      tab.scrollIntoView({ block: "nearest", inline: "nearest" });
+    } else tab.removeAttribute("aria-current");
   }
 }
 
@@ -217,6 +231,7 @@ async function enter(settings: PageSettings) {
   useToken(token);
   try {
     await get("/status");
+    scope.set((await get<{ scope: Scope | null }>("/session")).scope ?? "read");
   } catch (error) {
     return refused(error as Problem);
   }

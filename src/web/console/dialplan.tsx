@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import { type Context, type Files, get, type Mark, send, type Tested } from "./api";
-import { Button, Card, Head, Wait } from "./parts";
+import { Button, Card, Coded, Head, Wait } from "./parts";
 import { failed, Shared, useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -105,7 +105,7 @@ function Routes({ context, said }: { context: Context; said: Tested | null }) {
 
 const Remark = ({ mark }: { mark: Mark }) => (
   <span class={mark.warning ? "mark" : "mark wrong"}>
-    {mark.warning ? "⚠" : "✗"} {mark.message}. {mark.fix}
+    {mark.warning ? "⚠" : "✗"} {mark.message}. <Coded text={mark.fix} />
   </span>
 );
 
@@ -158,7 +158,7 @@ export function Dialplan({ withFiles }: { withFiles: boolean }) {
       {files?.elsewhere.map((m) => (
         <p class="said fault" key={m.message}>
           {m.file ?? ""}
-          {m.line ? `:${m.line}` : ""} {m.message}. {m.fix}
+          {m.line ? `:${m.line}` : ""} {m.message}. <Coded text={m.fix} />
         </p>
       ))}
       {files?.files.map((f) => (

@@ -5,6 +5,9 @@ import type { Ladder as Drawn, Row } from "./api";
 import { t } from "./texts";
 
 const HEIGHT = 34;
+/** Of a line of a note, and what a character of it takes at most, on average. */
+const NOTE_LINE = 15;
+const NOTE_CHARACTER = 6.4;
 const HEAD = 40;
 const GUTTER = 76;
 
@@ -53,6 +56,15 @@ function places(lanes: number, width: number) {
   const step = Math.max(180, Math.min(360, (width - first - 72) / columns));
   const of = (lane: number) => first + (lane === 0 ? 0 : lane + 1) * step;
   return { of, gateway: first + step, width: Math.max(width, of(columns - 1) + 72) };
+}
+
+/** How high each line stands: what happened may need more lines than one. */
+function heights(all: Line[], room: number) {
+  return all.map(({ row }) => {
+    if (row.kind !== "event") return HEIGHT;
+    const lines = Math.ceil((row.text.length * NOTE_CHARACTER) / room);
+    return Math.max(HEIGHT, lines * NOTE_LINE + 12);
+  });
 }
 
 function delta(line: Line, before: Line | undefined) {
@@ -146,7 +158,10 @@ export function LadderPicture({
   const { frame, width } = useWidth();
   const all = lines(drawn.rows, repeats);
   const place = places(drawn.lanes.length, width);
-  const height = HEAD + all.length * HEIGHT + 12;
+  const room = Math.max(200, place.width - place.gateway - 20);
+  const high = heights(all, room);
+  const tops = high.map((_, n) => high.slice(0, n).reduce((sum, h) => sum + h, HEAD));
+  const height = high.reduce((sum, h) => sum + h, HEAD + 12);
   const lanes = drawn.lanes.map((name, n) => ({ name, x: place.of(n), kind: `lane-${n % 4}` }));
   return (
     <section class="ladder" ref={frame} aria-label={t.call.ladder} tabIndex={0}>
@@ -161,7 +176,7 @@ export function LadderPicture({
           </g>
         ))}
         {all.map((line, n) => {
-          const y = HEAD + n * HEIGHT + 24;
+          const y = tops[n] + 24;
           const time = (
             <text class="time" x={GUTTER - 12} y={y} text-anchor="end">
               {delta(line, all[n - 1])}
@@ -172,12 +187,7 @@ export function LadderPicture({
               <g key={line.at} class={`event ${line.row.code?.startsWith("WT-") ? "marked" : ""}`}>
                 {time}
                 <circle cx={place.gateway} cy={y - 4} r="4" />
-                <foreignObject
-                  x={place.gateway + 12}
-                  y={y - 20}
-                  width={Math.max(200, place.width - place.gateway - 20)}
-                  height={HEIGHT - 4}
-                >
+                <foreignObject x={place.gateway + 12} y={y - 20} width={room} height={high[n] - 4}>
                   <p class="note" title={line.row.text}>
                     {line.row.text}
                   </p>

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { dismiss, failed, Shared, tell, tick, toasts } from "./store";
+import { dismiss, failed, SCOPES, type Scope, Shared, scope, tell, tick, toasts } from "./store";
 import { t } from "./texts";
 
 type Tone = "good" | "bad" | "wait" | "calm" | "live";
@@ -19,6 +19,7 @@ const PATHS: Record<string, string> = {
   close: "M6 6l12 12M18 6 6 18",
   search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14zM16 16l5 5",
   back: "M15 5l-7 7 7 7",
+  more: "m6 9 6 6 6-6",
   down: "M12 4v12m-5-5 5 5 5-5M5 20h14",
   warn: "M12 4 2.5 20h19zM12 10v5m0 2v.5",
 };
@@ -45,18 +46,24 @@ export function Button({
   );
 }
 
-/** A button that does something at the gateway, and cannot be pressed twice meanwhile. */
+/**
+ * A button that does something at the gateway, and cannot be pressed twice meanwhile, nor by whoever
+ * may not do what it needs.
+ */
 export function Deed({
   act,
+  needs = "read",
   children,
   ...rest
 }: {
   act: () => Promise<unknown>;
+  needs?: Scope;
   kind?: string;
   icon?: string;
   children: ComponentChildren;
 }) {
   const [busy, set] = useState(false);
+  const may = SCOPES.indexOf(scope.use()) >= SCOPES.indexOf(needs);
   const run = async () => {
     set(true);
     try {
@@ -69,7 +76,7 @@ export function Deed({
     }
   };
   return (
-    <Button {...rest} disabled={busy} onClick={run}>
+    <Button {...rest} disabled={busy || !may} title={may ? "" : t.needs[needs]} onClick={run}>
       {children}
     </Button>
   );
@@ -85,6 +92,11 @@ export function Copy({ text, children }: { text: string; children: ComponentChil
       {children}
     </Deed>
   );
+}
+
+/** Words with what is to be typed `between backticks`. */
+export function Coded({ text }: { text: string }) {
+  return text.split("`").map((part, n) => (n % 2 ? <code key={n}>{part}</code> : part));
 }
 
 interface Question {
@@ -171,7 +183,8 @@ export function Table<T>({
   /** How it is laid out where there is no room. */
   kind?: string;
 }) {
-  if (!rows.length) return <div class="empty">{empty}</div>;
+  if (!rows.length)
+    return <div class="empty">{typeof empty === "string" ? <Coded text={empty} /> : empty}</div>;
   const open = (row: T) => (event: MouseEvent) => {
     const within = (event.target as Element).closest("a, button, summary, pre");
     if (to && !within && !getSelection()?.toString()) location.hash = to(row);
@@ -193,7 +206,7 @@ export function Table<T>({
           {rows.map((row) => (
             <tr key={id(row)} class={to ? "leads" : ""} onClick={open(row)}>
               {columns.map((c) => (
-                <td class={c.kind} key={c.name}>
+                <td class={c.kind} key={c.name} data-name={c.name}>
                   {c.show(row)}
                 </td>
               ))}
@@ -233,9 +246,9 @@ export function Search({
   );
 }
 
-export function Facts({ rows }: { rows: [string, ComponentChildren][] }) {
+export function Facts({ rows, kind = "" }: { rows: [string, ComponentChildren][]; kind?: string }) {
   return (
-    <dl class="facts">
+    <dl class={`facts ${kind}`}>
       {rows
         .filter(([, value]) => value !== null && value !== undefined && value !== "")
         .map(([name, value]) => (
@@ -281,7 +294,11 @@ export function Wait({ error }: { error?: Error }) {
     return (
       <div class="empty" role="alert">
         <p>{message}</p>
-        {fix && <p class="soft">{fix}</p>}
+        {fix && (
+          <p class="soft">
+            <Coded text={fix} />
+          </p>
+        )}
       </div>
     );
   }

@@ -15,20 +15,25 @@ function shown(value: unknown): string {
 }
 
 /** Settings as they are named in the file: `media.ports`. */
-function flat(name: string, value: unknown): [string, string][] {
+function flat(name: string, value: unknown): [string, unknown][] {
   if (value && typeof value === "object" && !Array.isArray(value))
     return Object.entries(value).flatMap(([k, v]) => flat(name ? `${name}.${k}` : k, v));
-  return [[name, shown(value)]];
+  return [[name, value]];
+}
+
+/** A word of the file is the same in every language. */
+function Value({ value }: { value: unknown }) {
+  return <code lang={typeof value === "string" ? "en" : undefined}>{shown(value)}</code>;
 }
 
 function Part({ name, value, find }: { name: string; value: unknown; find: string }) {
   const rows = flat("", value).filter(([key, v]) =>
-    `${name}.${key} ${v}`.toLowerCase().includes(find.toLowerCase()),
+    `${name}.${key} ${shown(v)}`.toLowerCase().includes(find.toLowerCase()),
   );
   if (!rows.length) return null;
   return (
     <Card title={`[${name}]`}>
-      <Facts rows={rows.map(([key, v]) => [key, <code key={key}>{v}</code>])} />
+      <Facts kind="lines" rows={rows.map(([key, v]) => [key, <Value key={key} value={v} />])} />
     </Card>
   );
 }

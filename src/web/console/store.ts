@@ -58,6 +58,13 @@ export class Shared<T> {
   }
 }
 
+/** What somebody may do, as of a token; each may what the one before may. */
+export const SCOPES = ["read", "write", "admin"] as const;
+export type Scope = (typeof SCOPES)[number];
+
+/** What whoever is in may do. */
+export const scope = new Shared<Scope>("read");
+
 export interface Toast {
   id: number;
   text: string;

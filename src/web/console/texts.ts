@@ -1,5 +1,6 @@
 // Every text of the console, in the languages it speaks.
 import { chosen } from "../language";
+import type { Scope } from "./store";
 
 const en = {
   language: "en",
@@ -16,7 +17,14 @@ const en = {
   unknownToken: "This token is unknown.",
   unknownUser: "There is no such user, or the password is another.",
   sessionOver: "The session has ended. Log in again.",
-  entered: (name: string) => `Logged in as ${name}`,
+  entered: (name: string, scope: Scope) =>
+    `Logged in as ${name}, who may ${{ read: "look", write: "look and act on calls", admin: "do everything" }[scope]}`,
+  /** What stands at a button that somebody may not press. */
+  needs: {
+    read: "",
+    write: "This needs the role write.",
+    admin: "This needs the role admin.",
+  } as Record<Scope, string>,
   leave: "Log out",
   entry: {
     title: "Log in",
@@ -215,7 +223,7 @@ const en = {
   webhooks: {
     title: "Webhooks",
     list: "What the web application was sent",
-    none: "No event was sent yet. [events] webhook = { url, secret } names the receiver.",
+    none: "No event was sent yet. `[events] webhook = { url, secret }` names the receiver.",
     when: "When",
     event: "Event",
     call: "Call",
@@ -268,7 +276,13 @@ const de: typeof en = {
   unknownToken: "Dieses Token ist unbekannt.",
   unknownUser: "Diesen Benutzer gibt es nicht, oder das Passwort ist ein anderes.",
   sessionOver: "Die Sitzung ist zu Ende. Bitte neu anmelden.",
-  entered: (name: string) => `Angemeldet als ${name}`,
+  entered: (name, scope) =>
+    `Angemeldet als ${name}: darf ${{ read: "zusehen", write: "zusehen und in Anrufe eingreifen", admin: "alles" }[scope]}`,
+  needs: {
+    read: "",
+    write: "Das braucht die Rolle write.",
+    admin: "Das braucht die Rolle admin.",
+  },
   leave: "Abmelden",
   entry: {
     title: "Anmelden",
@@ -467,7 +481,7 @@ const de: typeof en = {
   webhooks: {
     title: "Webhooks",
     list: "Was der Webanwendung gesendet wurde",
-    none: "Noch wurde kein Ereignis gesendet. [events] webhook = { url, secret } nennt den Empfänger.",
+    none: "Noch wurde kein Ereignis gesendet. `[events] webhook = { url, secret }` nennt den Empfänger.",
     when: "Wann",
     event: "Ereignis",
     call: "Anruf",

@@ -40,8 +40,10 @@ async function turn(trunk: Trunk) {
 function Deeds({ trunk }: { trunk: Trunk }) {
   return (
     <span class="buttons">
-      <Deed act={() => probe(trunk.trunk)}>{t.trunks.probe}</Deed>
-      <Deed act={() => turn(trunk)}>
+      <Deed needs="admin" act={() => probe(trunk.trunk)}>
+        {t.trunks.probe}
+      </Deed>
+      <Deed needs="admin" act={() => turn(trunk)}>
         {trunk.state === "disabled" ? t.trunks.enable : t.trunks.disable}
       </Deed>
     </span>

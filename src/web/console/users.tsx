@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { get, type Login, type Registration, send } from "./api";
 import { RecentCalls } from "./calls";
-import { Card, Chip, clock, Deed, Head, Search, sure, Table, Wait, When } from "./parts";
+import { Card, Chip, Coded, clock, Deed, Head, Search, sure, Table, Wait, When } from "./parts";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -14,7 +14,9 @@ async function disconnect(user: string) {
 }
 
 const Disconnect = ({ user }: { user: string }) => (
-  <Deed act={() => disconnect(user)}>{t.users.disconnect}</Deed>
+  <Deed needs="admin" act={() => disconnect(user)}>
+    {t.users.disconnect}
+  </Deed>
 );
 
 function Devices({ rows, empty, whose }: { rows: Registration[]; empty: string; whose: boolean }) {
@@ -85,7 +87,12 @@ function Logins({ user, find = "" }: { user?: string; find?: string }) {
                 <>
                   {[l.code, l.why].filter(Boolean).join(" ")}
                   {l.more ? ` (${t.users.more(l.more)})` : ""}
-                  {l.fix && <small class="soft"> {l.fix}</small>}
+                  {l.fix && (
+                    <small class="soft">
+                      {" "}
+                      <Coded text={l.fix} />
+                    </small>
+                  )}
                 </>
               ),
             },

@@ -54,7 +54,11 @@ export function Webhooks() {
               {
                 name: "",
                 kind: "right",
-                show: (d) => <Deed act={() => again(d.id)}>{t.webhooks.again}</Deed>,
+                show: (d) => (
+                  <Deed needs="write" act={() => again(d.id)}>
+                    {t.webhooks.again}
+                  </Deed>
+                ),
               },
             ]}
           />

@@ -1,6 +1,7 @@
 import type { Call, CallEnd, Credentials, Finding, Phone } from "@webtrunk/phone";
 import { accountOf, keptCalls } from "@webtrunk/phone/resume";
 import { icon, STYLE } from "./style.js";
+import { type ButtonTexts, languageOf, languages } from "./texts.js";
 
 type Library = typeof import("@webtrunk/phone");
 
@@ -30,7 +31,6 @@ interface KeptButton {
 const KEYS = "123456789*0#";
 /** Seconds that credentials must be good for to be used again. */
 const LEFT = 5;
-const NAMES: Record<string, string> = { "*": "star", "#": "hash" };
 const clock = (s: number) => `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
 /** On a server, which renders the tag and runs none of this, there is no such class. */
 const Base = globalThis.HTMLElement ?? (class {} as typeof HTMLElement);
@@ -49,7 +49,9 @@ function element<Name extends keyof HTMLElementTagNameMap>(
 /** `<call-button to="+12065550123" token-url="/voice/token">`: a button that telephones. */
 export class CallButton extends Base {
   static source: Source;
-  static readonly observedAttributes = ["label", "icon"];
+  static readonly observedAttributes = ["label", "icon", "lang"];
+  /** What it says, by language; a page may add one: `CallButton.languages.fr = …`. */
+  static readonly languages = languages;
   #phone: Phone | null = null;
   #call: Call | null = null;
   #busy = false;
@@ -58,10 +60,10 @@ export class CallButton extends Base {
   #button = element("button", "button", { type: "button" });
   #label = element("span", "label");
   #icon = icon();
-  #timer = element("span", "timer", { role: "timer", "aria-label": "Duration" });
+  #timer = element("span", "timer", { role: "timer" });
   #mute = element("button", "control mute", { type: "button", "aria-pressed": "false" });
   #keys = element("button", "control keys", { type: "button", "aria-expanded": "false" });
-  #keypad = element("div", "keypad", { role: "group", "aria-label": "Keypad" });
+  #keypad = element("div", "keypad", { role: "group" });
   #state = element("span", "state", { role: "status" });
   #audio = document.createElement("audio");
 
@@ -74,12 +76,11 @@ export class CallButton extends Base {
     this.#button.append(this.#icon, this.#label);
     this.#button.addEventListener("click", () => (this.#busy ? this.hangUp() : this.call()));
     this.#mute.addEventListener("click", () => this.mute(!this.#muted));
-    this.#keys.textContent = "Keypad";
     this.#keys.addEventListener("click", () => this.#open(Boolean(this.#keypad.hidden)));
     for (const key of KEYS) {
       const button = element("button", "key", { type: "button" });
       button.textContent = key;
-      button.setAttribute("aria-label", NAMES[key] ?? key);
+      button.dataset.key = key;
       button.addEventListener("click", () => this.#call?.sendDigits(key));
       this.#keypad.append(button);
     }
@@ -103,6 +104,20 @@ export class CallButton extends Base {
     this.hangUp();
   }
 
+  get #texts(): ButtonTexts {
+    return languages[languageOf(this)];
+  }
+
+  /** The telephone, which says what it says in the button's language. */
+  async #load(): Promise<Library> {
+    const library = await CallButton.source.load().catch(() => {
+      throw new Error(this.#texts.gatewayLost);
+    });
+    const german = languageOf(this) === "de" && (await import("@webtrunk/phone/de")).german;
+    library.speak(german || library.english);
+    return library;
+  }
+
   /** Whether a call, or the attempt at one, goes on. */
   get busy(): boolean {
     return this.#busy;
@@ -112,14 +127,14 @@ export class CallButton extends Base {
   async call(): Promise<void> {
     if (this.#busy) return;
     this.#busy = true;
-    this.#show("Calling…", "calling");
+    this.#show(this.#texts.calling, "calling");
     this.#tell("calling");
     try {
       if (this.hasAttribute("check")) {
         const wrong = (await this.preflight()).find((finding) => !finding.good);
         if (wrong) throw new Error(wrong.text);
       }
-      const [library, given] = await Promise.all([CallButton.source.load(), this.#credentials()]);
+      const [library, given] = await Promise.all([this.#load(), this.#credentials()]);
       if (this.#busy) await this.#dial(library, given);
     } catch (error) {
       this.#over("failed", { reason: (error as Error).message, code: null });
@@ -135,12 +150,12 @@ export class CallButton extends Base {
   mute(on = true): void {
     this.#call?.mute(on);
     this.#muted = on && this.#call !== null;
-    this.#show("Connected", "connected");
+    this.#show(this.#texts.connected, "connected");
   }
 
   /** What stands in the way of a call, found without calling: the gateway, the microphone. */
   async preflight(): Promise<Finding[]> {
-    const { checkGateway, checkMicrophone } = await CallButton.source.load();
+    const { checkGateway, checkMicrophone } = await this.#load();
     const server = this.getAttribute("server") ?? CallButton.source.gateway?.href;
     const gateway = server ? [await checkGateway(socketOf(server))] : [];
     return [...gateway, await checkMicrophone({ audio: true, video: false })];
@@ -149,16 +164,32 @@ export class CallButton extends Base {
   #show(text: string, state = this.dataset.state ?? "idle"): void {
     const talking = state === "connected";
     this.dataset.state = state;
-    this.#label.textContent = this.#busy ? "Hang up" : (this.getAttribute("label") ?? "Call");
+    const texts = this.#texts;
+    this.#label.textContent = this.#busy
+      ? texts.hangUp
+      : (this.getAttribute("label") ?? texts.call);
     this.#icon.toggleAttribute("hidden", this.getAttribute("icon") === "none");
     const controls = (this.getAttribute("controls") ?? "timer mute keypad").split(/\s+/);
     this.#timer.hidden = !talking || !controls.includes("timer");
     this.#mute.hidden = !talking || !controls.includes("mute");
     this.#keys.hidden = !talking || !controls.includes("keypad");
     this.#mute.setAttribute("aria-pressed", String(this.#muted));
-    this.#mute.textContent = this.#muted ? "Unmute" : "Mute";
+    this.#mute.textContent = this.#muted ? texts.unmute : texts.mute;
+    this.#name(texts);
     if (!talking) this.#open(false);
-    this.#state.textContent = this.#muted ? "Connected, muted" : text;
+    this.#state.textContent = this.#muted ? texts.muted : text;
+  }
+
+  /** The names of what is always the same. */
+  #name({ keypad, duration, star, hash }: ButtonTexts): void {
+    this.#keys.textContent = keypad;
+    this.#keypad.setAttribute("aria-label", keypad);
+    this.#timer.setAttribute("aria-label", duration);
+    const names: Record<string, string> = { "*": star, "#": hash };
+    for (const button of this.#keypad.querySelectorAll("button")) {
+      const { key = "" } = button.dataset;
+      button.setAttribute("aria-label", names[key] ?? key);
+    }
   }
 
   #open(keypad: boolean): void {
@@ -176,26 +207,26 @@ export class CallButton extends Base {
     if (url) {
       const headers = { Accept: "application/json" };
       const response = await fetch(url, { method: "POST", credentials: "same-origin", headers });
-      if (!response.ok) throw new Error(`token-url answered ${response.status}`);
+      if (!response.ok) throw new Error(this.#texts.tokenRefused(response.status));
       return response.json();
     }
-    if (!gateway) throw new Error("call-button needs a token-url");
+    if (!gateway) throw new Error(this.#texts.noToken);
     // The demo, and only on this machine: its own login.
     const demo = await (await fetch(new URL("settings.json", gateway))).json();
-    if (!demo.login) throw new Error("call-button needs a token-url");
+    if (!demo.login) throw new Error(this.#texts.noToken);
     const { user, password } = demo.login;
     return { uri: `sip:${user}@${demo.domain}`, username: user, password };
   }
 
   async #connect({ Phone, fromCredentials }: Library, given: Credentials): Promise<Phone> {
     const server = this.getAttribute("server") ?? CallButton.source.gateway?.href;
-    if (!given.ws && !server) throw new Error("the answer of token-url names no `ws`");
+    if (!given.ws && !server) throw new Error(this.#texts.noSocket);
     const options = fromCredentials(given, server && socketOf(server));
     const phone = new Phone({ ...options, register: false, lines: 1, audio: this.#audio });
     this.#phone = phone;
     phone.on("call", (call) => this.#follow(call, given));
     await phone.start().catch(() => {
-      throw new Error("no connection to the gateway");
+      throw new Error(this.#texts.noConnection(given.ws ?? socketOf(server ?? "")));
     });
     return phone;
   }
@@ -232,13 +263,13 @@ export class CallButton extends Base {
   /** Takes the call up that the page had before it was reloaded. */
   async #resume(kept: KeptButton): Promise<void> {
     this.#busy = true;
-    this.#show("Taking the call up again…", "calling");
+    this.#show(this.#texts.resuming, "calling");
     try {
-      const library = await CallButton.source.load();
+      const library = await this.#load();
       const given = expired(kept.given) ? await this.#credentials() : kept.given;
       if (!this.#busy) return;
       const phone = await this.#connect(library, given);
-      if ((await phone.resumed).length === 0) throw new Error("the call has ended meanwhile");
+      if ((await phone.resumed).length === 0) throw new Error(this.#texts.over);
     } catch (error) {
       this.#keep(null);
       this.#over("failed", { reason: (error as Error).message, code: null });
@@ -255,7 +286,8 @@ export class CallButton extends Base {
       if (talking && call.resumed) this.#muted = call.resumed.muted;
       if (talking && this.#phone)
         this.#keep({ account: accountOf(this.#phone.ua as never), given });
-      this.#show(talking ? "Connected" : "Ringing…", state);
+      const { connected, ringing } = this.#texts;
+      this.#show(talking ? connected : ringing, state);
       this.#tell(talking ? "connected" : "ringing");
       const tick = () => {
         this.#timer.textContent = clock(call.seconds);
@@ -268,11 +300,16 @@ export class CallButton extends Base {
       if (call.resumed && end.failed) return;
       const { seconds, code } = end;
       const reason = end.microphone || !end.reason ? end.text : end.reason;
-      this.#over(end.failed ? "failed" : "ended", { seconds, reason, code });
+      this.#over(end.failed ? "failed" : "ended", { seconds, reason, code }, end.text);
     });
   }
 
-  #over(type: "ended" | "failed", detail: { reason: string; [key: string]: unknown }): void {
+  /** Ends what goes on; `said` is the reason for people, where there is another for programs. */
+  #over(
+    type: "ended" | "failed",
+    detail: { reason: string; [key: string]: unknown },
+    said = detail.reason,
+  ): void {
     if (!this.#busy) return;
     this.#busy = this.#muted = false;
     this.#keep(null);
@@ -280,7 +317,7 @@ export class CallButton extends Base {
     this.#call = null;
     this.#phone?.stop();
     this.#phone = null;
-    this.#show(type === "failed" ? `It did not work: ${detail.reason}` : "", "idle");
+    this.#show(type === "failed" ? this.#texts.failed(said || detail.reason) : "", "idle");
     this.#tell(type, detail);
   }
 }

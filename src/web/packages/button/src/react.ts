@@ -14,6 +14,8 @@ export interface CallButtonProps extends Listeners, Attributes {
   to: string;
   tokenUrl: string;
   label?: string;
+  /** The language it speaks, instead of the one of the element around it. */
+  lang?: string;
   size?: "small" | "medium" | "large";
   icon?: "phone" | "none";
   /** Which of `timer`, `mute` and `keypad` are shown in a call, separated by blanks. */

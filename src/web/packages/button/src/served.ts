@@ -11,7 +11,7 @@ function load(): Promise<void> {
       onload: () => done(),
       onerror: () => {
         library = null;
-        lost(new Error("the gateway cannot be reached"));
+        lost(new Error(`${script.src} cannot be loaded`));
       },
     });
     document.head.append(script);
