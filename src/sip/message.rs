@@ -254,6 +254,20 @@ impl Message {
         &self.read.body
     }
 
+    /// This message with another body.
+    pub(crate) fn with_body(&self, body: &[u8]) -> Option<Message> {
+        let length = |line: &&str| {
+            let name = line.split(':').next().unwrap_or_default().trim();
+            !name.eq_ignore_ascii_case("Content-Length") && !name.eq_ignore_ascii_case("l")
+        };
+        let mut lines: Vec<&str> = self.read.head.trim_end().split("\r\n").filter(length).collect();
+        let length = format!("Content-Length: {}\r\n\r\n", body.len());
+        lines.push(&length);
+        let bytes = [lines.join("\r\n").as_bytes(), body].concat();
+        let message = Message::parse(bytes, Framing::Datagram).ok()?;
+        Some(Message { source: self.source, ..message })
+    }
+
     /// Content-Type as it may be written again: cut, and without control characters.
     pub(crate) fn content_type(&self) -> Option<String> {
         Some(

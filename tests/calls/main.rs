@@ -13,6 +13,7 @@ mod lives;
 mod logins;
 mod moving;
 mod odd;
+mod named_hosts;
 mod oddities;
 mod originate;
 mod outside;
