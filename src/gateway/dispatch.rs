@@ -457,6 +457,10 @@ fn validate(message: &Message) -> Option<Refusal> {
         // RFC 3261 §21.5.2; a method that is known, and not served, is 405.
         return Some(Refusal::new(501, format!("{} is not known here", message.method_token())));
     }
+    if message.method() == Method::Bye {
+        // Who hangs up has gone: a refusal would leave the call to nobody.
+        return None;
+    }
     let missing: Vec<&str> =
         message.values(HeaderName::Require).filter(|o| !understood(o)).collect();
     if !missing.is_empty() {
