@@ -16,6 +16,7 @@ mod growth;
 mod invite;
 mod joined;
 pub mod logins;
+mod named_hosts;
 pub mod operate;
 pub mod originate;
 mod out_of_dialog;
@@ -158,6 +159,7 @@ pub struct Gateway {
     outside: OutOfDialog,
     texts: texts::Texts,
     elsewhere: elsewhere::Elsewhere,
+    named_hosts: named_hosts::NamedHosts,
     logins: logins::Logins,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
@@ -206,6 +208,7 @@ impl Gateway {
             outside: OutOfDialog::default(),
             texts: texts::Texts::default(),
             elsewhere: elsewhere::Elsewhere::default(),
+            named_hosts: named_hosts::NamedHosts::default(),
             logins: logins::Logins::new(now, &config),
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
@@ -297,6 +300,7 @@ impl Gateway {
         self.logins_due(turn);
         self.outside_due(turn);
         self.elsewhere_due(turn);
+        self.named_hosts_due(turn);
         for user in self.services.registrar.due(turn.now) {
             self.registration_changed(turn, &user);
             turn.push(Output::Event(Event::Unregistered {
@@ -322,6 +326,7 @@ impl Gateway {
                 self.services.trunks.next_timeout(),
                 self.outside.next_timeout(),
                 self.elsewhere.next_timeout(),
+                self.named_hosts.next_timeout(),
                 self.logins.next_timeout(),
                 self.services.registrar.next_timeout(),
                 self.services.cluster.as_ref().and_then(Cluster::next_timeout),
@@ -432,6 +437,7 @@ impl Gateway {
                 + self.services.own_call_ids.len()
                 + self.texts.len()
                 + self.elsewhere.len()
+                + self.named_hosts.len()
                 + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),
             subscriptions: self.outside.subscriptions(),

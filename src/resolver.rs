@@ -215,6 +215,19 @@ impl Resolver {
         }
     }
 
+    /// The addresses of a host as far as they are known: none where DNS has none, or gives no
+    /// answer.
+    ///
+    /// # Errors
+    /// The question that DNS is to be asked first.
+    pub(crate) fn known(&self, now: Instant, host: &str) -> Result<&[IpAddr], DnsQuery> {
+        match self.ask(now, DnsQuery::Address(host.trim_end_matches('.').to_owned())) {
+            Ok(Some(Records::Address(ips))) => Ok(&ips[..ips.len().min(MAX_RECORDS)]),
+            Err(Located::Waiting(query)) => Err(query),
+            Ok(_) | Err(_) => Ok(&[]),
+        }
+    }
+
     fn ask(&self, now: Instant, query: DnsQuery) -> Result<Option<&Records>, Located> {
         match self.cache.get(&query).filter(|c| c.until > now) {
             Some(Cached { answer: Ok(records), .. }) => Ok(Some(records)),

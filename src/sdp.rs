@@ -3,6 +3,7 @@
 
 pub mod crypto;
 pub mod description;
+pub(crate) mod named_hosts;
 pub(crate) mod negotiated;
 pub mod offer_answer;
 mod payload_types;

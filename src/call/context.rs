@@ -176,6 +176,8 @@ pub enum DnsWaiter {
     Branch(CallId, u16),
     /// A probe or registration of a trunk.
     Trunk(crate::trunk::Due),
+    /// Messages whose descriptions name a host.
+    Description,
 }
 
 /// What the core asks of the shells.

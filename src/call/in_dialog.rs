@@ -48,7 +48,8 @@ impl Call {
         let Some(dialog) = self.dialog_for_mut(end, message) else {
             return cx.refuse(server, message, &Refusal::new(481, "there is no such dialog"));
         };
-        if dialog.accept(message).is_err() {
+        // A BYE that is late in its dialog is one all the same: its sender has gone.
+        if dialog.accept(message).is_err() && message.method() != Method::Bye {
             return cx.refuse(
                 server,
                 message,

@@ -15,7 +15,11 @@ use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
 
 pub(super) fn not_acceptable(e: SdpError) -> Refusal {
-    Refusal::new(488, e.why.clone()).warning(e.warning, e.why)
+    let why = Refusal::new(488, e.why.clone()).warning(e.warning, e.why);
+    match e.code {
+        Some(code) => why.code(code),
+        None => why,
+    }
 }
 
 impl Call {

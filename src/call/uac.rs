@@ -295,7 +295,8 @@ impl Branch {
         body: &[u8],
     ) -> Result<Negotiated, Refusal> {
         let why = |e: crate::sdp::SdpError| {
-            Refusal::new(488, format!("the callee's SDP: {}", e.why)).code(Code::NO_CODEC)
+            Refusal::new(488, format!("the callee's SDP: {}", e.why))
+                .code(e.code.unwrap_or(Code::NO_CODEC))
         };
         let negotiated = if self.offer.is_empty() {
             self.leg.negotiation.receive_offer(body).map_err(why)?;

@@ -86,7 +86,8 @@ impl Call {
         let codecs = self.caller.codecs_beside(cx, other);
         let (sdp, negotiated) =
             self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
-                Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
+                let code = e.code.unwrap_or(Code::NO_CODEC);
+                Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(code)
             })?;
         cx.media_policy().check(&self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.media.worker(), &negotiated);
@@ -111,7 +112,8 @@ impl Call {
         body: &[u8],
     ) -> Result<(), Refusal> {
         let refused = |e: crate::sdp::SdpError| {
-            Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(Code::NO_CODEC)
+            let code = e.code.unwrap_or(Code::NO_CODEC);
+            Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(code)
         };
         let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
         cx.media_policy().check(&self.caller, &negotiated)?;

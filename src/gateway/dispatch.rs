@@ -192,20 +192,27 @@ impl Gateway {
 
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_>, events: Vec<TransactionEvent>) {
         for event in events {
-            match event {
-                TransactionEvent::Request { id, hop, message, target } => {
-                    self.request(turn, id, hop, message, target)
-                }
-                TransactionEvent::Ack { message, hop } => self.ack(turn, hop, &message),
-                TransactionEvent::Response { id, message } => {
-                    self.on_response(turn, id, Some(&message))
-                }
-                TransactionEvent::Timeout { id } => self.on_response(turn, id, None),
-                TransactionEvent::Ended { id } => {
-                    self.services.transaction_users.remove(&id);
-                }
-                TransactionEvent::Stray => self.dropped += 1,
+            if let Some(event) = self.awaiting_no_name(turn, event) {
+                self.deliver(turn, event);
             }
+        }
+    }
+
+    /// Hands an event to whom it concerns.
+    pub(super) fn deliver(&mut self, turn: &mut Turn<'_>, event: TransactionEvent) {
+        match event {
+            TransactionEvent::Request { id, hop, message, target } => {
+                self.request(turn, id, hop, message, target)
+            }
+            TransactionEvent::Ack { message, hop } => self.ack(turn, hop, &message),
+            TransactionEvent::Response { id, message } => {
+                self.on_response(turn, id, Some(&message))
+            }
+            TransactionEvent::Timeout { id } => self.on_response(turn, id, None),
+            TransactionEvent::Ended { id } => {
+                self.services.transaction_users.remove(&id);
+            }
+            TransactionEvent::Stray => self.dropped += 1,
         }
     }
 
@@ -391,6 +398,9 @@ impl Gateway {
         message: &Message,
         target: Option<ServerId>,
     ) {
+        if target.is_some_and(|target| self.cancel_named(turn, target)) {
+            return self.respond(turn, id, 200, MessageWriter::response(message, 200, None));
+        }
         let call = target.and_then(|t| self.calls.of_transaction(t));
         let Some(call) = call else {
             return self.refuse(
@@ -446,6 +456,10 @@ fn validate(message: &Message) -> Option<Refusal> {
     if message.method() == Method::Other {
         // RFC 3261 §21.5.2; a method that is known, and not served, is 405.
         return Some(Refusal::new(501, format!("{} is not known here", message.method_token())));
+    }
+    if message.method() == Method::Bye {
+        // Who hangs up has gone: a refusal would leave the call to nobody.
+        return None;
     }
     let missing: Vec<&str> =
         message.values(HeaderName::Require).filter(|o| !understood(o)).collect();

@@ -384,7 +384,9 @@ impl Gateway {
         message: &Message,
         changes: HopChanges,
     ) -> Result<(), Refusal> {
-        let left = message.max_forwards().checked_sub(1).ok_or_else(|| {
+        // Who ends a call has gone, and a message that passes a node ends at one: it goes on.
+        let floor = u32::from(message.ends_something());
+        let left = message.max_forwards().max(floor).checked_sub(1).ok_or_else(|| {
             Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP)
         })?;
         let changes = HopChanges { max_forwards: Some(left), ..changes };

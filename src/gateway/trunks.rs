@@ -316,6 +316,7 @@ impl Gateway {
                     self.with_call(turn, call, |call, cx| call.locate(cx, branch));
                 }
                 DnsWaiter::Trunk(due) => self.carrier_work(turn, due),
+                DnsWaiter::Description => self.release_named(turn),
             }
         }
     }

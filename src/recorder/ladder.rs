@@ -8,6 +8,7 @@ use super::{CallTrace, TraceEvent};
 use crate::call::CallTimer;
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
+use crate::sdp::named_hosts::named_hosts;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::remarks::remarks;
@@ -130,7 +131,11 @@ impl Talk {
             };
             return (row, Vec::new());
         };
-        let past = if sent { Vec::new() } else { remarks(&message) };
+        let mut past = if sent { Vec::new() } else { remarks(&message) };
+        if let Some(sdp) = message.body_of("application/sdp").filter(|_| !sent) {
+            let asked = |name| format!("c= names {name}, whose address is taken from DNS");
+            past.extend(named_hosts(sdp).into_iter().map(asked));
+        }
         let rules = match readable_sdp(&message) {
             Some(sdp) if sent => rules(self.of_another(lane), &sdp),
             Some(sdp) => {

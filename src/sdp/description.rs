@@ -3,6 +3,7 @@
 use super::crypto::Crypto;
 use super::read::read;
 use crate::codec::Codec;
+use crate::errors::Code;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,11 +26,18 @@ pub struct SdpError {
     pub warning: u16,
     /// Its text.
     pub why: String,
+    /// What it is, where more is known than that nothing was agreed.
+    pub code: Option<Code>,
 }
 
 impl SdpError {
     pub(crate) fn new(warning: u16, why: impl Into<String>) -> SdpError {
-        SdpError { warning, why: why.into() }
+        SdpError { warning, why: why.into(), code: None }
+    }
+
+    /// This error, known as `code`.
+    pub(crate) fn code(self, code: Code) -> SdpError {
+        SdpError { code: Some(code), ..self }
     }
 }
 
@@ -163,6 +171,8 @@ pub struct MediaDescription {
     pub formats: Vec<Format>,
     /// Its own `c=`, or the session's.
     pub address: Option<IpAddr>,
+    /// The host that stands there in place of an address.
+    pub host: Option<String>,
     /// Its own, or the session's.
     pub direction: Direction,
     /// Names it in a bundle.

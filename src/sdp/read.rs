@@ -52,6 +52,11 @@ impl<'a> SectionLines<'a> {
         })
     }
 
+    /// The host of a `c=` line that has no address.
+    fn host(self) -> Option<&'a str> {
+        self.of(b'c').find_map(|c| c.split_ascii_whitespace().nth(2)?.split('/').next())
+    }
+
     fn direction(self) -> Option<Direction> {
         self.attributes().find_map(|(name, _)| Direction::from_token(name))
     }
@@ -123,6 +128,8 @@ fn origin(line: &str) -> (String, String) {
 
 /// Longest name of a DTLS association (RFC 8842 §4).
 const MAX_TLS_ID: usize = 255;
+/// Characters of a host that are kept.
+const MAX_HOST: usize = 64;
 
 fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription {
     let mut words = own.of(b'm').next().unwrap_or_default().split_ascii_whitespace();
@@ -145,6 +152,7 @@ fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription
         bundle_only: own.first("bundle-only").is_some(),
         proto,
         fmt,
+        host: address.is_none().then(|| own.host().or(session.host()).map(cut_host)).flatten(),
         address,
         direction: own.direction().or(session.direction()).unwrap_or(Direction::SendRecv),
         mid: own.first("mid").map(str::to_owned),
@@ -165,6 +173,11 @@ fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription
         max_ptime,
         candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),
     }
+}
+
+/// As much of a host as is ever said.
+fn cut_host(host: &str) -> String {
+    host.chars().take(MAX_HOST).collect()
 }
 
 /// The keys of a section. Quirk: some old phones write them once, before the first section, where
@@ -290,4 +303,20 @@ fn candidate(value: &str) -> Option<SocketAddr> {
         return None;
     }
     Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_told_cut() {
+        let name = format!("{}.example", "a".repeat(MAX_HOST));
+        let sdp = format!("v=0\r\nc=IN IP4 {name}\r\nm=audio 4 RTP/AVP 0\r\n");
+        let read = read(sdp.as_bytes()).expect("a description");
+        assert_eq!(read.media[0].host.as_deref(), Some(&name[..MAX_HOST]));
+        let known = sdp.replace(&name, "192.0.2.1");
+        let read = super::read(known.as_bytes()).expect("a description");
+        assert_eq!((read.media[0].host.as_deref(), read.media[0].address.is_some()), (None, true));
+    }
 }

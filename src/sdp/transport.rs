@@ -7,6 +7,7 @@ use super::crypto::{Crypto, Policy, Sdes};
 use super::description::{Fingerprint, MediaDescription, SdpError, Setup};
 use super::negotiated::{Ice, Remote};
 use super::offer_answer::{LegKind, Negotiation};
+use crate::errors::Code;
 use std::net::SocketAddr;
 
 /// How the media of a profile is protected.
@@ -109,8 +110,7 @@ impl Negotiation {
         beside: impl Fn(&Crypto) -> Option<Crypto>,
     ) -> Result<Remote, SdpError> {
         let sdes = self.sdes(audio, must, beside)?;
-        let ip =
-            audio.address.ok_or_else(|| SdpError::new(399, "no c= line with an IP address"))?;
+        let ip = audio.address.ok_or_else(|| no_address(audio.host.as_deref()))?;
         let rtp = SocketAddr::new(ip, audio.port);
         let separate = audio.rtcp.unwrap_or(SocketAddr::new(ip, audio.port.wrapping_add(1)));
         Ok(Remote::Rtp { rtp, rtcp: if audio.rtcp_mux { rtp } else { separate }, sdes })
@@ -154,6 +154,17 @@ impl Negotiation {
             )),
             sdes => Ok(sdes),
         }
+    }
+}
+
+fn no_address(host: Option<&str>) -> SdpError {
+    match host {
+        Some(host) => SdpError::new(
+            399,
+            format!("the c= line of the SDP names {host:?}, for which DNS has no address"),
+        )
+        .code(Code::DNS),
+        None => SdpError::new(399, "no c= line with an IP address"),
     }
 }
 

@@ -55,11 +55,11 @@ impl Message {
         let mut index = Index::parse(&mut bytes)?;
         if !ends {
             let error = ParseError::new("no blank line ends the head", index.body_start);
-            index.defect.get_or_insert(error);
+            index.body_defect.get_or_insert(error);
         }
         let available = bytes.len() - index.body_start;
         let length = index.body_length(available, framing).unwrap_or_else(|e| {
-            index.defect.get_or_insert(e);
+            index.body_defect.get_or_insert(e);
             // A body that is not whole is none.
             if matches!(index.start, StartLine::Response { .. }) { 0 } else { available }
         });
@@ -254,6 +254,20 @@ impl Message {
         &self.read.body
     }
 
+    /// This message with another body.
+    pub(crate) fn with_body(&self, body: &[u8]) -> Option<Message> {
+        let length = |line: &&str| {
+            let name = line.split(':').next().unwrap_or_default().trim();
+            !name.eq_ignore_ascii_case("Content-Length") && !name.eq_ignore_ascii_case("l")
+        };
+        let mut lines: Vec<&str> = self.read.head.trim_end().split("\r\n").filter(length).collect();
+        let length = format!("Content-Length: {}\r\n\r\n", body.len());
+        lines.push(&length);
+        let bytes = [lines.join("\r\n").as_bytes(), body].concat();
+        let message = Message::parse(bytes, Framing::Datagram).ok()?;
+        Some(Message { source: self.source, ..message })
+    }
+
     /// Content-Type as it may be written again: cut, and without control characters.
     pub(crate) fn content_type(&self) -> Option<String> {
         Some(
@@ -318,7 +332,9 @@ impl Message {
     /// # Errors
     /// The first defect, with the status a request is refused with.
     pub fn check(&self) -> Result<(), ParseError> {
-        if let Some(defect) = self.read.index.defect {
+        let index = &self.read.index;
+        if let Some(defect) = index.defect.or(index.body_defect.filter(|_| !self.ends_something()))
+        {
             return Err(defect);
         }
         let err = |what| Err(ParseError::new(what, 0));
@@ -346,6 +362,12 @@ impl Message {
         if self.is_request() { self.check_request() } else { Ok(()) }
     }
 
+    /// Whether this ends a call, an attempt or a transaction. Who sent it has gone, and hears of no
+    /// refusal, so nothing decides but what says which it ends.
+    pub(crate) fn ends_something(&self) -> bool {
+        self.is_request() && matches!(self.method(), Method::Bye | Method::Cancel | Method::Ack)
+    }
+
     /// The first header that may stand once and stands again with another value.
     fn repeated(&self) -> Option<&'static str> {
         let mut seen: [Option<&str>; SINGLE.len()] = [None; SINGLE.len()];
@@ -363,13 +385,16 @@ impl Message {
         if self.cseq().is_some_and(|c| !c.method.eq_ignore_ascii_case(self.method_token())) {
             return err("CSeq method differs from the request's");
         }
+        if self.values(HeaderName::Via).nth(MAX_VIAS).is_some() {
+            return err("more than 64 Via values");
+        }
+        if self.ends_something() {
+            return Ok(());
+        }
         if self.request_uri().starts_with('<') {
             return err("Request-URI stands in angle brackets");
         }
         Uri::parse(self.request_uri())?;
-        if self.values(HeaderName::Via).nth(MAX_VIAS).is_some() {
-            return err("more than 64 Via values");
-        }
         for name in LISTS {
             if self.values(name).nth(MAX_VALUES).is_some() {
                 return Err(ParseError::status("more than 64 values in one header", 0, 513));

@@ -183,6 +183,8 @@ pub struct Index {
     length_broken: bool,
     /// The first defect that still allowed the head to be read, so that a 400 can be addressed.
     pub defect: Option<ParseError>,
+    /// The first defect of the body, or of what says how long it is.
+    pub body_defect: Option<ParseError>,
 }
 
 impl Index {
@@ -220,6 +222,7 @@ impl Index {
             content_length: None,
             length_broken: false,
             defect,
+            body_defect: None,
         };
         for (seen, what) in [
             (recoded, "bytes that are not UTF-8 are read as ISO 8859-1"),
@@ -244,9 +247,10 @@ impl Index {
             content_length: None,
             length_broken: false,
             defect: None,
+            body_defect: None,
         };
         index.read_lines(head, line(head, 0).1);
-        index.content_length.filter(|_| index.defect.is_none())
+        index.content_length.filter(|_| index.defect.or(index.body_defect).is_none())
     }
 
     fn read_lines(&mut self, head: &[u8], mut at: usize) {
@@ -257,10 +261,8 @@ impl Index {
             }
             match field(head, at, end) {
                 Ok(found) => self.keep(head, at, end, found),
-                Err(e) if decides(&head[at..end]) => {
-                    note(&mut self.defect, e);
-                    self.length_broken |= names_length(&head[at..end]);
-                }
+                Err(e) if names_length(&head[at..end]) => self.break_length(e),
+                Err(e) if decides(&head[at..end]) => note(&mut self.defect, e),
                 Err(e) => self.ignore(e.what, Span::new(at, end)),
             }
             at = next;
@@ -282,12 +284,14 @@ impl Index {
         if found.name == HeaderName::ContentLength {
             match content_length(found.value.of(head), at, self.content_length) {
                 Ok(n) => self.content_length = Some(n),
-                Err(e) => {
-                    note(&mut self.defect, e);
-                    self.length_broken = true;
-                }
+                Err(e) => self.break_length(e),
             }
         }
+    }
+
+    fn break_length(&mut self, error: ParseError) {
+        note(&mut self.body_defect, error);
+        self.length_broken = true;
     }
 
     fn ignore(&mut self, what: &'static str, line: Span) {
@@ -306,7 +310,8 @@ impl Index {
         framing: Framing,
     ) -> Result<usize, ParseError> {
         if self.length_broken && framing == Framing::Stream {
-            return Err(self.defect.unwrap_or(ParseError::new("no usable Content-Length", 0)));
+            let unknown = ParseError::new("no usable Content-Length", 0);
+            return Err(self.body_defect.unwrap_or(unknown));
         }
         match (self.content_length, framing) {
             // What follows the body is discarded (RFC 3261 §18.3): it is never read as a message.

@@ -164,7 +164,8 @@ impl<'a> Uri<'a> {
             return Err(err("URI user is empty"));
         }
         let user = user.filter(|u| !u.is_empty());
-        if user.is_some_and(|u| !escapes_sound(u)) {
+        // Many write a `%` that escapes nothing; it is one, then (see `unescape`).
+        if strict && user.is_some_and(|u| !escapes_sound(u)) {
             return Err(err("URI user has a broken escape"));
         }
         let (hostpart, headers) = match cut(hostpart, b'?') {
@@ -254,7 +255,8 @@ fn escapes_sound(text: &str) -> bool {
         .all(|n| bytes.get(n + 1..n + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit)))
 }
 
-/// Resolves %-escapes; a text that is not UTF-8 afterwards is returned as it was.
+/// Resolves %-escapes; a `%` that begins none stays, and a text that is not UTF-8 afterwards is
+/// returned as it was.
 pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     if memchr::memchr(b'%', text.as_bytes()).is_none() {
         return Cow::Borrowed(text);
@@ -263,7 +265,8 @@ pub(crate) fn unescape(text: &str) -> Cow<'_, str> {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let hex = bytes.get(at + 1..at + 3).and_then(|h| std::str::from_utf8(h).ok());
+        let hex = bytes.get(at + 1..at + 3).filter(|h| h.iter().all(u8::is_ascii_hexdigit));
+        let hex = hex.and_then(|h| std::str::from_utf8(h).ok());
         match (bytes[at], hex.and_then(|h| u8::from_str_radix(h, 16).ok())) {
             (b'%', Some(b)) => {
                 out.push(b);

@@ -726,6 +726,11 @@ impl Lab {
 
     /// CANCEL for an INVITE sent as text.
     pub(crate) fn cancel(&mut self, peer: Peer, invite: &str) {
+        self.cancel_as(peer, invite, str::to_owned);
+    }
+
+    /// As [`cancel`](Self::cancel), changed before it is sent.
+    pub(crate) fn cancel_as(&mut self, peer: Peer, invite: &str, change: impl Fn(&str) -> String) {
         let head = invite.split("\r\n\r\n").next().expect("a head");
         let lines: Vec<&str> = head
             .lines()
@@ -734,7 +739,7 @@ impl Lab {
             })
             .collect();
         let text = lines.join("\r\n").replacen("INVITE", "CANCEL", 1).replace(" INVITE", " CANCEL");
-        self.says(peer, &format!("{text}\r\nContent-Length: 0\r\n\r\n"));
+        self.says(peer, &change(&format!("{text}\r\nContent-Length: 0\r\n\r\n")));
     }
 
     /// A call of alice to a trunk, answered and acknowledged: her 200, and the trunk's INVITE.

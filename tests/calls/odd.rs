@@ -334,3 +334,49 @@ fn an_odd_line_in_every_message_changes_nothing() {
         assert_eq!(lived, usual, "with {odd:?}");
     }
 }
+
+/// A `%` that escapes nothing is a `%`, wherever a URI stands.
+#[test]
+fn a_broken_escape_is_read_as_it_is_written() {
+    for broken in ["5%", "5%2", "5%zz", "%+1", "5%%41", "%F0%28"] {
+        let mut lab = Lab::changed(&[("realm = \"carrier\"", SETTINGS)], "");
+        lab.clear();
+        // Who calls, from where, and all that is told beside it.
+        let extra = format!(
+            "P-Asserted-Identity: <sip:{broken}@b>\r\nDiversion: <sip:{broken}@b>;reason={broken}\r\n\
+             Referred-By: <sip:{broken}@b>\r\nCall-Info: <sip:{broken}@b>\r\n"
+        );
+        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", &extra, TRUNK_SDP);
+        let text = text
+            .replace("+4930123456", broken)
+            .replace("Contact: <sip:", &format!("Contact: \"100%\" <sip:{broken};x={broken}"));
+        lab.says(T1, &text);
+        assert!(lab.got(ALICE, "INVITE"), "{broken}\n{}", lab.picture());
+        let ringing = lab.take(ALICE, "INVITE");
+        let shown = ringing.to_bytes();
+        assert!(!shown.contains(&1), "{broken} is no control character");
+        lab.reply(ALICE, &ringing, 200, ANSWER);
+        let ok = lab.take(T1, "200 INVITE");
+        lab.ack(T1, &ok);
+        // The peer's own URI is given back as it was written.
+        let bye = lab.in_dialog(ALICE, &ringing, "BYE", 920, "peer", "");
+        lab.says(ALICE, &bye);
+        let bye = lab.take(T1, "BYE");
+        assert!(bye.request_uri().starts_with(&format!("sip:{broken};x={broken}")));
+        lab.reply(T1, &bye, 200, "");
+        // A number with one is a number that no route has, and a target likewise.
+        lab.invite(ALICE, &format!("+1206{broken}"), OFFER);
+        lab.take(ALICE, "404");
+        let (ok, invite) = lab.talk("+12065550123");
+        let refer = format!("Refer-To: <sip:{broken}@wt.test?Replaces={broken}&X={broken}>\r\n");
+        let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 100, &refer, "");
+        lab.says(ALICE, &refer);
+        assert!(!lab.got(ALICE, "400"), "{broken}\n{}", lab.picture());
+        let bye = lab.in_dialog(T1, &invite, "BYE", 7, "peer", "");
+        lab.says(T1, &bye);
+        lab.take(T1, "200 BYE");
+        lab.quiet = true;
+        lab.advance(Duration::from_secs(60));
+        assert!(!lab.notes.iter().any(|n| format!("{n:?}").contains("Panicked")), "{broken}");
+    }
+}

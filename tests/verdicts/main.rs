@@ -20,6 +20,7 @@ use webtrunk::cdr::{Blame, Diagnosis};
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
 use webtrunk::gateway::Input;
+use webtrunk::resolver::Records;
 use webtrunk::sip::parse::HeaderName;
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::transport::{Arrival, udp::arrival};
@@ -309,6 +310,19 @@ fn private_trunk() -> Diagnosis {
         200,
         &TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 10.1.4.2"),
     );
+    world.pump();
+    said(&world.lab)
+}
+
+/// The trunk's answer names a host that DNS does not know.
+fn nameless_trunk() -> Diagnosis {
+    let mut world = World::usual(Behaviour::default());
+    world.lab.zone = Some(|_| Ok((Records::Address(Vec::new()), 60)));
+    world.lab.invite(ALICE, "+12065550123", &world::offer());
+    world.pump();
+    let invite = world.lab.take(T1, "INVITE");
+    let named = TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 media.pbx.example");
+    world.lab.reply(T1, &invite, 200, &named);
     world.pump();
     said(&world.lab)
 }
@@ -647,6 +661,12 @@ const FAULTS: &[Fault] = &[
         expected: Code::PRIVATE_MEDIA,
         side: Blame::Callee,
         run: private_trunk,
+    },
+    Fault {
+        name: "the trunk's answer names a host that DNS does not know",
+        expected: Code::DNS,
+        side: Blame::Network,
+        run: nameless_trunk,
     },
     Fault {
         name: "the trunk refuses every codec (488)",
