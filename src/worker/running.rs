@@ -111,6 +111,8 @@ pub(super) struct Running {
     events: Vec<SessionEvent>,
     /// A successor of the process is to go on with all of it: nothing is read, sent or due.
     frozen: bool,
+    /// By when it is known that nobody else goes on with a session; `None`: it would be known.
+    vouched: Option<Instant>,
     /// What was ordered meanwhile.
     postponed: VecDeque<WorkerMessage>,
     /// Datagrams of this turn.
@@ -254,6 +256,7 @@ impl Running {
             kept,
             events: Vec::new(),
             frozen: false,
+            vouched: None,
             postponed: VecDeque::new(),
             datagrams: 0,
             load: Load::new(Instant::now()),
@@ -481,6 +484,7 @@ impl Running {
             WorkerCommand::Forgotten { session } => {
                 self.on_session(session, now, |s, _, _| s.forgotten())
             }
+            WorkerCommand::Vouch { until } => self.vouch(now, until),
             WorkerCommand::Renew { session, end, ice } => self.renew(now, session, end, ice),
             WorkerCommand::Away { session, end, away } => {
                 self.on_session(session, now, |s, _, _| s.set_away(end, away))
@@ -508,6 +512,7 @@ impl Running {
             let mut session = Session::new(now, unix);
             session.limit_complexity(complexity);
             session.keep_at_leisure(now);
+            session.vouch(self.vouched);
             LiveSession::new(session)
         });
         let kind = match kind {
