@@ -5,6 +5,7 @@
 
 mod calls;
 mod certificate;
+mod earlier;
 mod survey;
 
 use crate::call::context::Seeker;
@@ -106,6 +107,7 @@ return 1
 ";
 
 pub(crate) use certificate::certificate;
+pub(crate) use earlier::{TakenCallNames, taken_of_earlier};
 pub use survey::{Survey, SurveyedNode, UnreadLease, survey};
 
 /// What the store's task is told.
@@ -181,7 +183,11 @@ impl StoreKeys {
 
     /// What a process keeps of its calls; once these are claimed, by whom.
     fn calls(&self, of: &Process) -> String {
-        format!("{}calls:{}:{:016x}", self.prefix, of.node, of.epoch)
+        format!("{}{:016x}", self.calls_of_node(&of.node), of.epoch)
+    }
+
+    fn calls_of_node(&self, node: &str) -> String {
+        format!("{}calls:{node}:", self.prefix)
     }
 
     /// What another process took of them.

@@ -12,7 +12,9 @@ use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
 use crate::call::tombstone::Tombstone;
 use crate::cdr::Cdr;
+use crate::cluster::store::{CALLS, LEASE as HELD};
 use crate::cluster::succession::TakenCalls;
+use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gateway;
 use crate::handover::HandedCalls;
@@ -20,7 +22,9 @@ use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::media::Clocks;
 use crate::rtp::reserve::LEASE;
+use crate::state::State;
 use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
+use crate::store::{self, TakenCallNames};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -478,6 +482,42 @@ impl KeptCalls {
     }
 }
 
+/// Leaves calls of an earlier process to the nodes that took them over while there was none, without
+/// a word and without a record.
+pub(super) async fn leave_taken(config: &Config, state: &mut State) {
+    let Some(settings) = config.cluster.as_ref().filter(|_| !state.found.is_empty()) else {
+        return;
+    };
+    let died = state.checkpoints.died();
+    let asked = store::taken_of_earlier(settings, &config.domain).await;
+    let found = std::mem::take(&mut state.found);
+    let (kept, left) = match asked {
+        Ok(taken) => found.into_iter().partition(|entry| !is_taken(entry, &taken, died)),
+        // Within its lease nobody could.
+        Err(_) if died.is_some_and(|ago| ago < HELD) => (found, Vec::new()),
+        Err(e) => {
+            tracing::warn!(
+                code = %Code::STORE_AWAY,
+                "calls of before the restart end: whether another node goes on with them cannot be                  asked: {e:#}"
+            );
+            // Nothing is sent under keys that another may be using.
+            found.into_iter().partition(|entry| !entry.name.ends_with(MEDIA))
+        }
+    };
+    left.iter().for_each(|entry| state.checkpoints.slot(&entry.name).remove());
+    state.found = kept;
+}
+
+/// Whether another node has the call of a checkpoint. What has ended is this node's to record.
+fn is_taken(entry: &CheckpointEntry, taken: &TakenCallNames, died: Option<Duration>) -> bool {
+    let call = entry.name.strip_suffix(MEDIA).unwrap_or(&entry.name);
+    let named = taken.names.iter().any(|name| name.starts_with(call));
+    // Names are known for as long as a node that has just died has calls there.
+    let all = taken.all && died.is_none_or(|ago| ago >= CALLS);
+    let is_over = || matches!(read(entry.record.clone()), Some(CallCheckpoint::Ended { .. }));
+    (named || all) && (entry.name.ends_with(MEDIA) || !is_over())
+}
+
 /// Has the workers go on with the media of calls that were taken over, at once.
 pub(super) fn resume(
     taken: HandedCalls,
@@ -590,5 +630,29 @@ fn give(
             }
             Err(QueueFull) => return Err("the media worker does not keep up".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_another_node_took_are_left_to_it_and_records_that_wait_are_not() {
+        let entry = |name: &str, record| CheckpointEntry { name: name.into(), record };
+        let live = |name: &str| entry(name, Record::Fresh(b"a call".to_vec()));
+        let over = entry("aaaaaaaa", Record::Fresh(ended("{}".into())));
+        let named = TakenCallNames { names: vec!["aaaaaaaa00000001.media".into()], all: false };
+        let soon = Some(Duration::from_secs(4));
+        assert!(is_taken(&live("aaaaaaaa"), &named, soon));
+        assert!(is_taken(&live("aaaaaaaa.media"), &named, soon));
+        assert!(!is_taken(&live("bbbbbbbb"), &named, soon), "it was never told to the store");
+        assert!(!is_taken(&over, &named, soon), "its record is this node's to write");
+        let all = TakenCallNames { names: Vec::new(), all: true };
+        assert!(
+            !is_taken(&live("bbbbbbbb"), &all, soon),
+            "what was taken was of an earlier process"
+        );
+        assert!(is_taken(&live("bbbbbbbb"), &all, Some(CALLS)));
     }
 }

@@ -97,7 +97,8 @@ impl Base {
         let (state, dtls) = match predecessor {
             Some(predecessor) => (None, DtlsIdentity::from_pem(predecessor.certificate())?),
             None => {
-                let state = open_state(config, &metrics);
+                let mut state = open_state(config, &metrics);
+                kept::leave_taken(config, &mut state).await;
                 let dtls = shown::certificate(config, &state).await?;
                 (Some(state), dtls)
             }

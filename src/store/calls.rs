@@ -26,7 +26,7 @@ return 1
 /// Makes ARGV[1] the owner of the calls in KEYS[2] for ARGV[3] milliseconds and moves them to KEYS[3],
 /// for ARGV[4], unless the lease KEYS[1] is of their epoch ARGV[2], or another process is the owner
 /// already. With ARGV[5] it is the owner itself that asks, whose lease does not matter. Returns what came of it: "lives", "granted" or "taken", by whom, and the names.
-const TAKE_OVER: &str = r"
+pub(super) const TAKE_OVER: &str = r"
 local held = redis.call('GET', KEYS[1])
 local kind = redis.call('TYPE', KEYS[2])['ok']
 if kind == 'string' then
