@@ -498,7 +498,8 @@ pub(super) async fn leave_taken(config: &Config, state: &mut State) {
         Err(e) => {
             tracing::warn!(
                 code = %Code::STORE_AWAY,
-                "calls of before the restart end: whether another node goes on with them cannot be                  asked: {e:#}"
+                "calls of before the restart end: whether another node goes on with them cannot be \
+                 asked: {e:#}"
             );
             // Nothing is sent under keys that another may be using.
             found.into_iter().partition(|entry| !entry.name.ends_with(MEDIA))
@@ -518,7 +519,7 @@ fn is_taken(entry: &CheckpointEntry, taken: &TakenCallNames, died: Option<Durati
     (named || all) && (entry.name.ends_with(MEDIA) || !is_over())
 }
 
-/// Has the workers go on with the media of calls that were taken over, at once.
+/// Has the workers, which are held, take up the media of calls that are taken over.
 pub(super) fn resume(
     taken: HandedCalls,
     streams: Vec<TcpStream>,
@@ -540,12 +541,18 @@ pub(super) fn resume(
             worker.adopt(socket, stream);
         }
     }
+    workers.iter().for_each(Worker::wake);
+    resumed
+}
+
+/// Lets the workers go on with what they took up, at once.
+pub(super) fn let_go(workers: &[Worker]) {
+    workers.iter().for_each(Worker::thaw);
     // Media first: the core needs the processors for as long again.
     let done: Vec<_> = workers.iter().map(Worker::done).collect();
     for done in done {
         let _ = done.recv_timeout(MEDIA_FIRST);
     }
-    resumed
 }
 
 /// How long ago a checkpoint was taken.
