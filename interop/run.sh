@@ -35,14 +35,14 @@ case "$suite" in
     "$here/clients/run.py"
     "$here/aiortc/run.py"
     "$here/cluster/store.py"
-    [ -z "${WEBTRUNK_SLOW:-}" ] || node "$here/cluster/run.mjs"
+    [ -z "${WEBTRUNK_SLOW:-}" ] || { node "$here/cluster/run.mjs" && node "$here/cluster/takeover.mjs"; }
     "$here/newcomer/run.py"
     [ -z "${WEBTRUNK_SLOW:-}" ] || "$here/hostile/run.py" --short
     "$here/chaos/run.py" --short ${WEBTRUNK_SLOW:+--all}
     cd "$here/chromium" && exec node suite.mjs ;;
   hosts) exec "$here/hosts/run.py" ;;
   proxies) exec "$here/proxies/run.py" "$@" ;;
-  cluster) exec node "$here/cluster/run.mjs" "$@" ;;
+  cluster) node "$here/cluster/run.mjs" "$@" && exec node "$here/cluster/takeover.mjs" "$@" ;;
   store) exec "$here/cluster/store.py" ;;
   avalanche) exec "$here/cluster/avalanche.py" "$@" ;;
   clients) exec "$here/clients/run.py" ;;

@@ -35,9 +35,10 @@ mod outcome;
 mod outgoing;
 mod packages;
 mod queries;
-pub(crate) mod reach;
+pub mod reach;
 mod refresh;
 pub(crate) mod reinvite;
+pub mod relocation;
 pub(crate) mod replacement;
 pub(crate) mod retries;
 pub(crate) mod route_cursor;
@@ -56,7 +57,7 @@ mod uac;
 mod uas;
 
 pub(crate) use crate::cdr::EndReason;
-pub use crate::cdr::{Cdr, HangupBy, Party};
+pub use crate::cdr::{Cdr, HangupBy, NodeChange, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub(crate) use branch::Branch;
@@ -117,6 +118,8 @@ pub struct Call {
     cdr: Cdr,
     /// Of a call of an earlier process: since when nobody had its media, until that goes on.
     silent_since: Option<Instant>,
+    /// Of a call of another node: which, and who took it over.
+    taken_from: Option<NodeChange>,
 }
 
 impl Call {
@@ -135,6 +138,7 @@ impl Call {
             media: CallMedia::new(id, worker),
             cdr,
             silent_since: None,
+            taken_from: None,
         }
     }
 
@@ -355,6 +359,7 @@ impl Call {
         match timer {
             CallTimer::Ring => self.ring_timeout(cx),
             CallTimer::Locate => self.not_located(cx),
+            CallTimer::Where => self.ask_where(cx),
             CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
             CallTimer::MaxDuration => {
                 self.finish(

@@ -207,13 +207,48 @@ impl EndReason {
     }
 }
 
-/// A time in which nobody had the call's media, because the gateway was started again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// A node that was lost, and the one that went on with its calls.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct NodeChange {
+    /// Whose calls they were.
+    pub lost: String,
+    /// Who took them over.
+    pub by: String,
+}
+
+/// A time in which nobody had the call's media, because the gateway was started again, or its node
+/// was lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interruption {
     /// When media came again.
     pub at: Instant,
     /// Without media.
     pub gap: Duration,
+    /// If another node went on with the call.
+    pub node: Option<NodeChange>,
+}
+
+impl Interruption {
+    /// What happened, for people.
+    pub fn sentence(&self) -> String {
+        Interruption::told(self.node.as_ref(), self.gap)
+    }
+
+    /// What happened, for people: which node was lost, and how long there was no media.
+    pub(crate) fn told(node: Option<&NodeChange>, gap: Duration) -> String {
+        let gap = gap.as_secs_f32();
+        match node {
+            Some(NodeChange { lost, by }) => {
+                let lost = if lost == by {
+                    format!("node {lost} was started again")
+                } else {
+                    format!("node {lost} was lost; node {by} took the call over")
+                };
+                format!("{lost}; {gap:.1} s without media")
+            }
+            None => format!("gateway restarted; {gap:.1} s without media"),
+        }
+    }
 }
 
 /// As much of a remote text as a record keeps.
@@ -339,7 +374,7 @@ pub(crate) struct CdrSnapshot {
     pub tags: BTreeMap<String, String>,
     pub transfers: Vec<String>,
     /// How long ago each began, and how long it lasted.
-    pub interruptions: Vec<(Duration, Duration)>,
+    pub interruptions: Vec<(Duration, Duration, Option<NodeChange>)>,
 }
 
 impl CdrSnapshot {
@@ -414,7 +449,11 @@ impl Cdr {
             unreadable: self.unreadable.clone(),
             tags: self.tags.clone(),
             transfers: self.transfers.clone(),
-            interruptions: self.interruptions.iter().map(|i| (ago(i.at), i.gap)).collect(),
+            interruptions: self
+                .interruptions
+                .iter()
+                .map(|i| (ago(i.at), i.gap, i.node.clone()))
+                .collect(),
         }
     }
 
@@ -463,7 +502,7 @@ impl Cdr {
             interruptions: snapshot
                 .interruptions
                 .into_iter()
-                .map(|(ago, gap)| Interruption { at: at(ago), gap })
+                .map(|(ago, gap, node)| Interruption { at: at(ago), gap, node })
                 .collect(),
         }
     }

@@ -5,26 +5,40 @@
 //! that cannot reach it serves its own users as before.
 //! Not here: the store's protocol, and the connections between nodes.
 
+mod keeping;
 pub(crate) mod keys;
 pub mod lease;
 pub(crate) mod location;
 pub(crate) mod shares;
 pub mod store;
+pub mod succession;
 pub(crate) mod token;
 
 use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
+use keeping::StoredCalls;
 use keys::ClusterKeys;
 use lease::{Census, Lease, LeaseEvent, Member};
 use location::Location;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{FoundPointers, StoreAnswer, StoreCommand};
+use store::{CallValue, Claim, FoundPointers, Keeping, Process, StoreAnswer, StoreCommand};
+use succession::{LostNodes, Probe, ProbeAnswer, SuccessionWork, Surroundings, TakenCalls};
 use token::EdgeToken;
 
 /// How long a call waits for the store to say where a user is.
 pub(crate) const LOCATE: Duration = Duration::from_millis(50);
+
+/// How often the others are asked whether they took this node's calls, while the store is away.
+const ASK: Duration = Duration::from_secs(1);
+/// How long their answers count.
+const ANSWERED: Duration = Duration::from_millis(2_500);
+/// Processes this one was before it was deposed, that are remembered.
+const MAX_FORMER: usize = 16;
 
 /// What is asked of the cluster at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +53,20 @@ pub struct Cluster {
     keys: ClusterKeys,
     lease: Lease,
     location: Location,
+    kept: StoredCalls,
+    succession: LostNodes,
+    /// When each of the others said that it did not take this node's calls, and who was asked what
+    /// when.
+    cleared: BTreeMap<SocketAddr, Instant>,
+    asked: Option<Instant>,
+    /// The numbers of the probes that ask so.
+    asking: Range<u64>,
+    /// By when it is known that nobody had taken this node's calls.
+    sure: Instant,
+    /// This process was these before another node took their calls.
+    former: Vec<u64>,
+    /// The claim that asks who has our calls.
+    asks_owner: Option<(u64, Instant)>,
     next: u64,
     mark: String,
 }
@@ -67,6 +95,18 @@ pub(crate) struct TemporaryGruu {
 pub(crate) struct ClusterWork {
     pub commands: Vec<StoreCommand>,
     pub events: Vec<LeaseEvent>,
+    /// Nodes to be asked whether they live.
+    pub probes: Vec<Probe>,
+}
+
+/// What an answer of the store leaves to its user.
+#[derive(Debug, Default)]
+pub(crate) struct AnswerWork {
+    pub events: Vec<LeaseEvent>,
+    /// Calls of a node that is gone, to be gone on with.
+    pub taken: Option<TakenCalls>,
+    /// Values of these names are another node's now.
+    pub deposed: Option<(String, Vec<String>)>,
 }
 
 impl Cluster {
@@ -76,6 +116,14 @@ impl Cluster {
             keys: ClusterKeys::new(settings.key.reveal()),
             lease: Lease::new(now, settings, epoch),
             location: Location::default(),
+            kept: StoredCalls::default(),
+            succession: LostNodes::new(now),
+            cleared: BTreeMap::new(),
+            asked: None,
+            asking: 0..0,
+            sure: now,
+            former: Vec::new(),
+            asks_owner: None,
             next: 0,
             mark: lease::mark_of(&settings.node),
         }
@@ -101,6 +149,20 @@ impl Cluster {
         self.lease.bearer(text)
     }
 
+    /// The process of the node at this address; 0 if it is not there.
+    pub(crate) fn epoch_at(&self, at: SocketAddr) -> u64 {
+        self.lease.others().find(|m| m.advertise == at).map_or(0, |m| m.epoch)
+    }
+
+    /// The node that took the calls of a process over.
+    pub(crate) fn heir(&self, epoch: u64) -> Option<SocketAddr> {
+        let took = |taken: &[Process]| taken.iter().any(|process| process.epoch == epoch);
+        if took(self.succession.taken()) {
+            return Some(self.advertise());
+        }
+        self.lease.others().find(|m| took(&m.taken)).map(|m| m.advertise)
+    }
+
     /// The bindings of `user` have changed.
     pub(crate) fn touch(&mut self, user: &str) {
         self.location.touch(user);
@@ -111,18 +173,26 @@ impl Cluster {
         self.lease.renews(now)
     }
 
-    /// Does what is due.
+    /// Does what is due. `has`: whether an address is this machine's.
     pub(crate) fn turn(
         &mut self,
         at: Moment,
         census: impl FnOnce() -> Census,
         registrar: &Registrar,
+        has: &dyn Fn(IpAddr) -> bool,
     ) -> ClusterWork {
         let mut work = ClusterWork::default();
+        self.lease.say_taken(self.succession.taken());
         self.lease.turn(at, &mut self.next, &self.keys, census, &mut work);
         self.location.expire(at.now);
+        self.kept.expire(at.now);
+        if !self.is_unsure(at.now) {
+            self.kept.sure();
+        }
         if self.lease.take_resync() {
             self.location.write_all_again();
+            self.kept.write_all_again();
+            self.succession.store_changed(at.now);
         }
         if self.lease.may_write(at.now) {
             let (lease, keys) = (&self.lease, &self.keys);
@@ -132,24 +202,224 @@ impl Cluster {
             };
             let commands = &mut work.commands;
             self.location.write(at.now, &mut self.next, lease.node(), registrar, value, commands);
+            if !self.lease.is_deposed() {
+                self.kept.write(at.now, &mut self.next, &self.lease.process(), commands);
+            }
+            self.succeed(at.now, has, &mut work);
+        } else {
+            self.succession.postpone(at.now);
+        }
+        self.ask_others(at.now, &mut work);
+        work
+    }
+
+    fn succeed(&mut self, now: Instant, has: &dyn Fn(IpAddr) -> bool, work: &mut ClusterWork) {
+        for (member, seen) in self.lease.take_gone() {
+            self.succession.lost(now, member, seen);
+        }
+        for member in self.lease.others() {
+            self.succession.settled(&member.process());
+            member.taken.iter().for_each(|taken| self.succession.settled(taken));
+        }
+        let Some(connection) = self.lease.connection() else { return };
+        let own = self.lease.process();
+        if self.lease.is_deposed() && self.asks_owner.is_none_or(|(_, until)| until <= now) {
+            self.next += 1;
+            self.asks_owner = Some((self.next, now + ASK));
+            let (id, of, by) = (self.next, own.clone(), own.clone());
+            work.commands.push(StoreCommand::Claim { id, of, by, connection });
+        }
+        let around = Surroundings { own, connection, before: self.lease.before(), has };
+        let mut due = SuccessionWork::default();
+        self.succession.turn(now, &around, &mut self.next, &mut due);
+        work.commands.extend(due.commands);
+        work.probes.extend(due.probes);
+    }
+
+    /// While the store is away, the others know whether they took this node's calls.
+    fn ask_others(&mut self, now: Instant, work: &mut ClusterWork) {
+        if !self.lease.is_unsure(now) {
+            self.asked = None;
+            return;
+        }
+        if self.asked.is_some_and(|at| now < at + ASK) {
+            return;
+        }
+        self.asked = Some(now);
+        self.asking.start = self.next + 1;
+        for other in self.lease.met() {
+            self.next += 1;
+            let probe = Probe { number: self.next, to: other.advertise, of: other.process() };
+            work.probes.push(probe);
+        }
+        self.asking.end = self.next + 1;
+    }
+
+    /// Takes an answer of the store; one that comes late or twice is none.
+    pub(crate) fn answered(&mut self, at: Moment, answer: StoreAnswer) -> AnswerWork {
+        let mut work = AnswerWork::default();
+        match answer {
+            StoreAnswer::Beat { id, answer } => {
+                work.events = self.lease.answered(at, &self.keys, id, answer);
+            }
+            StoreAnswer::Written { id, answer } => self.location.written(id, answer.is_ok()),
+            StoreAnswer::Kept { id, answer } => {
+                self.kept.written(id, answer == Ok(Keeping::Kept));
+            }
+            StoreAnswer::Claimed { id, answer } => {
+                if self.asks_owner.is_some_and(|(asked, _)| asked == id) {
+                    self.owner_said(at.now, answer, &mut work);
+                } else {
+                    self.succession.claimed(at.now, id, answer);
+                }
+            }
+            StoreAnswer::Taken { id, answer } => {
+                let store = self.lease.store_millis(at.now).map_or(0, |(_, latest)| latest);
+                work.taken = self.succession.read(at.now, store, id, answer);
+            }
         }
         work
     }
 
-    /// Takes an answer of the store; one that comes late or twice is none.
-    pub(crate) fn answered(&mut self, at: Moment, answer: StoreAnswer) -> Vec<LeaseEvent> {
-        match answer {
-            StoreAnswer::Beat { id, answer } => self.lease.answered(at, &self.keys, id, answer),
-            StoreAnswer::Written { id, answer } => {
-                self.location.written(id, answer.is_ok());
-                Vec::new()
+    /// Who has our calls: this node goes on with those that it did not take.
+    fn owner_said(&mut self, now: Instant, answer: Result<Claim, String>, work: &mut AnswerWork) {
+        self.asks_owner = None;
+        let (by, mut names) = match answer {
+            Ok(Claim::Taken { by, names }) => (by.get(16..).unwrap_or_default().to_owned(), names),
+            // The store has lost who took them, or it is too long ago.
+            Ok(Claim::Granted { .. }) => {
+                let by = self.lease.taker().unwrap_or_else(|| self.lease.node());
+                (by.to_owned(), Vec::new())
             }
+            Ok(Claim::Lives) | Err(_) => return,
+        };
+        if names.is_empty() {
+            // What it knows no more: whoever took them found what it had been told by then.
+            let back = self.lease.back().unwrap_or(now);
+            names = self.kept.told_before(back);
         }
+        self.kept.forget(&names);
+        if self.former.len() == MAX_FORMER {
+            self.former.remove(0);
+        }
+        self.former.push(self.lease.epoch());
+        self.lease.begin_anew(now);
+        work.events.push(LeaseEvent::Deposed { by: by.clone() });
+        work.deposed = Some((by, names));
+    }
+
+    /// A value of a call is to be told to the store, as it was `age` ago; nothing: it is of no use
+    /// any more. Returns its number; `None` if it cannot be told.
+    pub(crate) fn keep(
+        &mut self,
+        now: Instant,
+        name: &str,
+        value: Option<Arc<[u8]>>,
+        age: Duration,
+    ) -> Option<u64> {
+        let (earliest, _) = self.lease.store_millis(now)?;
+        let taken = earliest.saturating_sub(age.as_millis() as u64);
+        Some(self.kept.put(name, value.map(|bytes| CallValue { taken, bytes })))
+    }
+
+    /// A call is over: the store is to forget it, at once.
+    pub(crate) fn forget_call(&mut self, now: Instant, call: u64) -> Vec<StoreCommand> {
+        let mut commands = Vec::new();
+        self.kept.end(&call_name(call));
+        if self.lease.may_write(now) && !self.lease.is_deposed() {
+            self.kept.write(now, &mut self.next, &self.lease.process(), &mut commands);
+        }
+        commands
+    }
+
+    /// Whether another node could find a call in the store: this one could not tell it that the call
+    /// is over, and what it wrote there has not expired yet.
+    pub(crate) fn stores(&self, now: Instant, call: u64) -> bool {
+        let lasts = |age| age < store::CALLS + store::LEASE;
+        self.lease.view_age(now).is_some_and(lasts) && self.kept.has(&call_name(call))
+    }
+
+    /// Which values the store has confirmed since last asked, by name and number.
+    pub(crate) fn take_confirmed(&mut self) -> Vec<(String, u64)> {
+        self.kept.take_confirmed()
+    }
+
+    /// Whether another node may have taken this one's calls, as far as is known.
+    pub(crate) fn is_unsure(&self, now: Instant) -> bool {
+        let cleared = |at: &SocketAddr| self.cleared.get(at).is_some_and(|at| now < *at + ANSWERED);
+        let deposed = self.lease.is_deposed();
+        deposed || self.lease.is_unsure(now) && !self.lease.met().all(|o| cleared(&o.advertise))
+    }
+
+    /// By when it is known that nobody had taken this node's calls; `None`: it would be known now.
+    pub(crate) fn vouched(&mut self, now: Instant) -> Option<Instant> {
+        if !self.lease.may_be_taken(now) {
+            self.sure = now;
+            return None;
+        }
+        let cleared = |member: &Member| self.cleared.get(&member.advertise).copied();
+        let all: Option<Vec<Instant>> = self.lease.met().map(cleared).collect();
+        let cleared = all.and_then(|all| all.into_iter().min());
+        self.sure = self.sure.max(cleared.unwrap_or(self.sure));
+        Some(self.sure)
+    }
+
+    /// Another node asks whether this is the process `of`, and whether it took what `by` has.
+    pub(crate) fn probed_by(&self, of: &Process, by: &Process) -> Option<ProbeAnswer> {
+        let own = self.lease.process();
+        if self.succession.taken().contains(by) {
+            return Some(ProbeAnswer::Deposed);
+        }
+        let same = *of == own || of.node == own.node && self.former.contains(&of.epoch);
+        match same {
+            true => Some(ProbeAnswer::Lives),
+            false => (of.node == own.node).then_some(ProbeAnswer::Succeeded),
+        }
+    }
+
+    /// A node has answered a probe.
+    pub(crate) fn probe_answered(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        number: u64,
+        answer: ProbeAnswer,
+    ) {
+        match answer {
+            // It was so when it was asked, not when this came.
+            ProbeAnswer::Lives | ProbeAnswer::Succeeded if self.asking.contains(&number) => {
+                let now = self.asked.unwrap_or(now);
+                if self.cleared.len() < store::MAX_NODES || self.cleared.contains_key(&from) {
+                    self.cleared.insert(from, now);
+                }
+            }
+            ProbeAnswer::Lives | ProbeAnswer::Succeeded => {}
+            ProbeAnswer::Deposed => drop(self.cleared.remove(&from)),
+        }
+        self.succession.probed(now, number, answer);
+    }
+
+    /// Nobody answers at a node's address.
+    pub(crate) fn node_unreachable(&mut self, now: Instant, at: SocketAddr) {
+        self.cleared.remove(&at);
+        self.succession.unreachable(now, at);
+    }
+
+    /// This process.
+    pub(crate) fn process(&self) -> Process {
+        self.lease.process()
     }
 
     /// When [`turn`](Self::turn) is to be called next.
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.lease.next_timeout().into_iter().chain(self.location.next_timeout()).min()
+        let all = [
+            self.lease.next_timeout(),
+            self.location.next_timeout(),
+            self.kept.next_timeout(),
+            self.succession.next_timeout(),
+            self.asked.map(|at| at + ASK),
+        ];
+        all.into_iter().flatten().min()
     }
 
     /// Why nobody can be asked for users of other nodes now; `None` if somebody can.
@@ -179,7 +449,7 @@ impl Cluster {
 
     /// Whether the epoch is this process's: its flows are still what they were.
     pub(crate) fn is_own_epoch(&self, epoch: u64) -> bool {
-        self.lease.epoch() == epoch
+        self.lease.epoch() == epoch || self.former.contains(&epoch)
     }
 
     /// This process's epoch.
@@ -252,8 +522,13 @@ impl Cluster {
 
     /// Users whose pointers wait to be written.
     pub fn waiting(&self) -> usize {
-        self.location.waiting()
+        self.location.waiting() + self.kept.waiting()
     }
+}
+
+/// What a call is called in the store; its media, with something after it.
+fn call_name(call: u64) -> String {
+    format!("{call:016x}")
 }
 
 /// What the fuzzer has of the store: nothing that is not signed is believed, and nothing that is
@@ -295,6 +570,7 @@ mod tests {
             key: Secret::new(key),
             listen: SocketAddr::from(([127, 0, 0, 1], port)),
             advertise: SocketAddr::from(([127, 0, 0, 1], port)),
+            address: None,
         }
     }
 
@@ -326,14 +602,20 @@ mod tests {
         leases: Vec<(String, String)>,
     ) -> String {
         let at = Moment { now, unix: UNIX };
-        let work = cluster.turn(at, Census::default, registrar);
+        let work = cluster.turn(at, Census::default, registrar, &|_| false);
         let beat = work.commands.into_iter().find_map(|command| match command {
             StoreCommand::Beat { id, value, .. } => Some((id, value)),
-            StoreCommand::Write { .. } => None,
+            _ => None,
         });
         let (id, value) = beat.expect("it is due");
-        let answer =
-            BeatAnswer { held, leases, millis: UNIX * 1_000, connection: 1, grants: Vec::new() };
+        let answer = BeatAnswer {
+            held,
+            leases,
+            millis: UNIX * 1_000,
+            connection: 1,
+            deposed: false,
+            grants: Vec::new(),
+        };
         cluster.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
         value
     }
@@ -343,10 +625,11 @@ mod tests {
         now: Instant,
         registrar: &Registrar,
     ) -> Vec<(u64, Vec<PointerWrite>)> {
-        let work = cluster.turn(Moment { now, unix: UNIX }, Census::default, registrar);
+        let at = Moment { now, unix: UNIX };
+        let work = cluster.turn(at, Census::default, registrar, &|_| false);
         let writes = work.commands.into_iter().filter_map(|command| match command {
             StoreCommand::Write { id, writes } => Some((id, writes)),
-            StoreCommand::Beat { .. } => None,
+            _ => None,
         });
         writes.collect()
     }
@@ -424,21 +707,22 @@ mod tests {
         assert_eq!(other.version, "9.0.0");
         // Of a version after that nothing is understood: it is no node for this one, and no stranger.
         let at = Moment { now: now + 2 * second, unix: UNIX };
-        let work = here.turn(at, Census::default, &registrar);
+        let work = here.turn(at, Census::default, &registrar, &|_| false);
         let id = work.commands.iter().find_map(|c| match c {
             StoreCommand::Beat { id, .. } => Some(*id),
-            StoreCommand::Write { .. } => None,
+            _ => None,
         });
         let answer = BeatAnswer {
             held: Some(mine),
             leases: vec![("b".to_owned(), lease("{\"format\":2}"))],
             millis: UNIX * 1_000,
             connection: 1,
+            deposed: false,
             grants: Vec::new(),
         };
         let id = id.expect("it is due");
         let told = here.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
-        assert_eq!(told, [LeaseEvent::NodeDown { node: "b".into() }]);
+        assert_eq!(told.events, [LeaseEvent::NodeDown { node: "b".into() }]);
         // What a user has there is left as it is: a node writes its own field and no other.
         register(&mut registrar, now, "ada", "c");
         here.touch("ada");
@@ -448,6 +732,42 @@ mod tests {
         let written = writes(&mut here, now + 2 * second, &registrar);
         let fields = written.iter().flat_map(|(_, writes)| writes);
         assert!(fields.into_iter().all(|w| w.node == "a"));
+    }
+
+    #[test]
+    fn what_a_node_was_before_it_lost_its_calls_is_bounded() {
+        let (mut now, registrar) = (Instant::now(), Registrar::default());
+        let (mut here, mine) = joined(now, "a", 1, &registrar);
+        for _ in 0..MAX_FORMER + 3 {
+            now += Duration::from_secs(1);
+            let at = Moment { now, unix: UNIX };
+            let work = here.turn(at, Census::default, &registrar, &|_| false);
+            let beat = work.commands.into_iter().find_map(|command| match command {
+                StoreCommand::Beat { id, .. } => Some(id),
+                _ => None,
+            });
+            let id = beat.expect("it is due");
+            let answer = BeatAnswer {
+                // One that was deposed renews nothing.
+                held: Some(mine.clone()),
+                leases: Vec::new(),
+                millis: UNIX * 1_000,
+                connection: 1,
+                deposed: true,
+                grants: Vec::new(),
+            };
+            here.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
+            let work = here.turn(at, Census::default, &registrar, &|_| false);
+            let claim = work.commands.iter().find_map(|command| match command {
+                StoreCommand::Claim { id, .. } => Some(*id),
+                _ => None,
+            });
+            let id = claim.expect("it asks who has its calls");
+            let taken = Claim::Taken { by: format!("{:016x}b", 7), names: Vec::new() };
+            let work = here.answered(at, StoreAnswer::Claimed { id, answer: Ok(taken) });
+            assert_eq!(work.deposed, Some(("b".to_owned(), Vec::new())));
+        }
+        assert_eq!(here.former.len(), MAX_FORMER);
     }
 
     #[test]

@@ -526,6 +526,8 @@ pub struct ClusterSettings {
     pub listen: SocketAddr,
     /// Where the others reach us.
     pub advertise: SocketAddr,
+    /// The address that moves to the node that goes on with our calls.
+    pub address: Option<IpAddr>,
 }
 
 /// A store of the Redis protocol.

@@ -132,6 +132,8 @@ kinds! {
         "A trunk is down or disabled.",
     NodeUp "node.up"
         "Another node of the cluster is there.",
+    NodeTakenOver "node.taken_over"
+        "This node goes on with the calls of one that is gone: how many, and how many have ended.",
     NodeDown "node.down"
         "Another node of the cluster has not renewed its lease.",
     StoreAway "store.away"

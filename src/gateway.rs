@@ -26,6 +26,7 @@ mod registering;
 pub mod restore;
 mod shed;
 mod stall;
+mod succession;
 mod takeover;
 mod texts;
 pub mod token;
@@ -172,6 +173,10 @@ pub struct Gateway {
     draining: bool,
     /// New calls are refused for a moment: another process is about to take over.
     upgrading: bool,
+    /// What waits until it is known whether another node has our calls.
+    held: succession::HeldOutputs,
+    /// What workers were told of whether another node may have their sessions, and when.
+    vouched: (Option<Instant>, Option<Instant>),
     dropped: u64,
     refused: u64,
     /// What is remembered of calls.
@@ -220,6 +225,8 @@ impl Gateway {
             proved: None,
             draining: false,
             upgrading: false,
+            held: succession::HeldOutputs::new(now),
+            vouched: (None, None),
             dropped: 0,
             refused: 0,
             recorder: Recorder::new(config.recorder),
@@ -278,6 +285,7 @@ impl Gateway {
         self.follow_up(turn);
         self.cluster_turn(turn);
         self.sweep(turn.out);
+        self.hold_back(turn.now, before, turn.out);
         self.watch_flows(turn.out);
         self.take_down(turn.now, heard, &turn.out[before.min(turn.out.len())..]);
     }

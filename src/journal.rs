@@ -96,7 +96,12 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let interruptions: Vec<Value> = cdr
         .interruptions
         .iter()
-        .map(|i| json!({ "at": clock.format(i.at), "gap_ms": i.gap.as_millis() as u64 }))
+        .map(|i| {
+            json!({
+                "at": clock.format(i.at), "gap_ms": i.gap.as_millis() as u64,
+                "lost_node": i.node.as_ref().map(|n| &n.lost), "by_node": i.node.as_ref().map(|n| &n.by),
+            })
+        })
         .collect();
     let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
         json!({

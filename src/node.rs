@@ -6,6 +6,7 @@ pub mod demo;
 mod hosts;
 mod kept;
 mod reload;
+mod shown;
 mod start;
 #[cfg(test)]
 mod survival;

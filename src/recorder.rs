@@ -395,18 +395,27 @@ impl Recorder {
         while self.ended.len() > self.limits.calls
             || (self.bytes > self.limits.memory && !self.ended.is_empty())
         {
-            let Some(flight) =
-                self.ended.pop_front().and_then(|oldest| self.flights.remove(&oldest))
-            else {
-                continue;
-            };
-            self.bytes = self.bytes.saturating_sub(flight.bytes);
-            self.by_id.remove(&flight.call);
-            self.by_start.remove(&(flight.started, flight.call));
-            self.ended_by_start.remove(&(flight.started, flight.call));
-            for (name, _) in flight.names {
-                self.names.remove(&name);
+            if let Some(oldest) = self.ended.pop_front() {
+                self.remove(oldest);
             }
+        }
+    }
+
+    /// A call that has not ended is no call of this process any more.
+    pub(crate) fn forget(&mut self, call: CallId) {
+        if self.flights.get(&call).is_some_and(|flight| flight.cdr.is_none()) {
+            self.remove(call);
+        }
+    }
+
+    fn remove(&mut self, call: CallId) {
+        let Some(flight) = self.flights.remove(&call) else { return };
+        self.bytes = self.bytes.saturating_sub(flight.bytes);
+        self.by_id.remove(&call);
+        self.by_start.remove(&(flight.started, call));
+        self.ended_by_start.remove(&(flight.started, call));
+        for (name, _) in flight.names {
+            self.names.remove(&name);
         }
     }
 
@@ -511,6 +520,23 @@ mod tests {
                 && recorder.get(CallId(1 << 32)).is_none()
                 && recorder.get(CallId(199 << 32)).is_some()
         );
+    }
+
+    #[test]
+    fn a_call_that_is_anothers_leaves_nothing_behind_and_may_come_back() {
+        let (now, call) = (Instant::now(), CallId(7));
+        let mut recorder = Recorder::new(Limits { calls: 10, memory: 1 << 20, messages: true });
+        for _ in 0..3 {
+            recorder.open(now, call, "a", "b", "id");
+            recorder.record_event(now, call, &note("y".into()));
+            recorder.forget(call);
+            assert_eq!((recorder.size(), recorder.names.len()), ((0, 0), 0));
+            assert!(recorder.by_id.is_empty() && recorder.by_start.is_empty());
+        }
+        recorder.open(now, call, "a", "b", "id");
+        recorder.ended(call, cdr(call, now));
+        recorder.forget(call);
+        assert_eq!(recorder.size().0, 1, "what has ended here is remembered");
     }
 
     #[test]

@@ -8,7 +8,7 @@ pub(crate) mod certificate;
 pub mod checkpoints;
 pub(crate) mod database;
 mod pack;
-mod seal;
+pub(crate) mod seal;
 pub mod spool;
 
 use crate::config::check::WITHOUT_STATE;
@@ -156,6 +156,20 @@ impl State {
             }
             None => DtlsIdentity::generate().context("no DTLS certificate could be made"),
         }
+    }
+}
+
+impl State {
+    /// Shows `pem` from now on, as the other nodes of a cluster do, also after the next start.
+    ///
+    /// # Errors
+    /// It is no certificate with its key.
+    pub(crate) fn show(&self, pem: &str) -> anyhow::Result<DtlsIdentity> {
+        let identity = DtlsIdentity::from_pem(pem)?;
+        if let Some(directory) = &self.directory {
+            certificate::show(directory, pem, SystemTime::now());
+        }
+        Ok(identity)
     }
 }
 

@@ -3,15 +3,20 @@
 //! One task has the connection, and opens another when it fails. While there is none, each command
 //! is answered so at once; who asked decides what that means. Nobody waits here.
 
+mod calls;
+mod certificate;
+mod earlier;
 mod survey;
 
 use crate::call::context::Seeker;
+use crate::cluster::keys::derive;
 use crate::cluster::store::{
-    BeatAnswer, FoundPointers, LEASE, POINTERS, PointerWrite, ShareGrant, ShareWish, StoreAnswer,
-    StoreCommand,
+    BeatAnswer, CALLS, FoundPointers, LEASE, POINTERS, PointerWrite, Process, ShareGrant,
+    ShareWish, StoreAnswer, StoreCommand,
 };
 use crate::config::{ClusterSettings, StoreSettings};
 use crate::gateway::Input;
+use crate::state::seal::Sealer;
 use crate::transport::Inbox;
 use anyhow::{Context, anyhow};
 use redis::aio::MultiplexedConnection;
@@ -21,7 +26,7 @@ use redis::{
     TlsMode,
 };
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -39,13 +44,18 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// How long a stop waits for the lease to be given back.
 const LEAVING: Duration = Duration::from_millis(500);
 
-/// Renews the lease KEYS[1], unless another epoch than ARGV[1] has it, by the value ARGV[2] for
+/// Renews the lease KEYS[1], unless another epoch than ARGV[1] or ARGV[7] has it, by the value ARGV[2] for
 /// ARGV[3] milliseconds, and notes the node ARGV[4] in KEYS[2]; lists all leases, whose keys begin
-/// with ARGV[5]. Then there are limits, each with its key, how many there are, and how many the node
-/// has: `cluster::store::grant` says what it is granted.
+/// with ARGV[5]. Its calls, KEYS[3], are kept for ARGV[6] more milliseconds; if they were claimed by
+/// another process, nothing is renewed. Then there are limits, each with its key, how many there are,
+/// and how many the node has: `cluster::store::grant` says what it is granted.
 const BEAT: &str = r"
 local held = redis.call('GET', KEYS[1])
-if not held or string.sub(held, 1, 16) == ARGV[1] then
+local deposed = redis.call('TYPE', KEYS[3])['ok'] == 'string'
+local epoch = held and string.sub(held, 1, 16)
+local ours = not deposed and (not held or epoch == ARGV[1] or epoch == ARGV[7])
+if ours then
+  redis.call('PEXPIRE', KEYS[3], ARGV[6])
   redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
   redis.call('SADD', KEYS[2], ARGV[4])
 end
@@ -62,8 +72,8 @@ for _, node in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   end
 end
 local grants = {}
-if not held or string.sub(held, 1, 16) == ARGV[1] then
-  for i = 6, #ARGV, 3 do
+if ours then
+  for i = 8, #ARGV, 3 do
     local key, limit, used = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
     local has, claims = 0, 0
     local all = redis.call('HGETALL', key)
@@ -84,7 +94,9 @@ if not held or string.sub(held, 1, 16) == ARGV[1] then
   end
 end
 local time = redis.call('TIME')
-return {held or '', leases, time[1] * 1000 + math.floor(time[2] / 1000), grants}
+return {
+  held or '', leases, time[1] * 1000 + math.floor(time[2] / 1000), deposed and 1 or 0, grants
+}
 ";
 
 /// Gives the lease KEYS[1] back, if it is of the epoch ARGV[1].
@@ -94,6 +106,8 @@ if held and string.sub(held, 1, 16) == ARGV[1] then redis.call('DEL', KEYS[1]) e
 return 1
 ";
 
+pub(crate) use certificate::certificate;
+pub(crate) use earlier::{TakenCallNames, taken_of_earlier};
 pub use survey::{Survey, SurveyedNode, UnreadLease, survey};
 
 /// What the store's task is told.
@@ -124,8 +138,11 @@ impl Store {
     ) -> anyhow::Result<Store> {
         let (send, jobs) = mpsc::channel(STORE_QUEUE);
         let dialler = Dialler::new(&settings.store)?;
-        let names = Arc::new(StoreKeys { prefix: format!("webtrunk:{domain}:") });
-        tokio::spawn(StoreTask { dialler, names, inbox, jobs, connection: 0, lease: None }.run());
+        let names = Arc::new(StoreKeys::new(domain));
+        let seal = Arc::new(Mutex::new(Sealer::new(derive(settings.key.reveal(), "calls"))?));
+        tokio::spawn(
+            StoreTask { dialler, names, seal, inbox, jobs, connection: 0, lease: None }.run(),
+        );
         Ok(Store(send))
     }
 
@@ -152,12 +169,34 @@ struct StoreKeys {
 }
 
 impl StoreKeys {
+    fn new(domain: &str) -> StoreKeys {
+        StoreKeys { prefix: format!("webtrunk:{domain}:") }
+    }
+
     fn lease(&self, node: &str) -> String {
         format!("{}node:{node}", self.prefix)
     }
 
     fn nodes(&self) -> String {
         format!("{}nodes", self.prefix)
+    }
+
+    /// What a process keeps of its calls; once these are claimed, by whom.
+    fn calls(&self, of: &Process) -> String {
+        format!("{}{:016x}", self.calls_of_node(&of.node), of.epoch)
+    }
+
+    fn calls_of_node(&self, node: &str) -> String {
+        format!("{}calls:{node}:", self.prefix)
+    }
+
+    /// What another process took of them.
+    fn taken(&self, of: &Process) -> String {
+        format!("{}taken:{}:{:016x}", self.prefix, of.node, of.epoch)
+    }
+
+    fn certificate(&self) -> String {
+        format!("{}certificate", self.prefix)
     }
 
     fn share(&self, name: &str) -> String {
@@ -243,6 +282,8 @@ impl Dialler {
 struct StoreTask {
     dialler: Dialler,
     names: Arc<StoreKeys>,
+    /// Seals what is kept of calls, for all nodes.
+    seal: Arc<Mutex<Sealer>>,
     inbox: Inbox,
     jobs: mpsc::Receiver<StoreJob>,
     /// Connections so far.
@@ -310,6 +351,7 @@ impl StoreTask {
                         connection: connection.clone(),
                         number: self.connection,
                         names: self.names.clone(),
+                        seal: self.seal.clone(),
                         inbox: self.inbox.clone(),
                     };
                     let done = work.carry_out(job, self.lease.clone());
@@ -327,12 +369,7 @@ impl StoreTask {
 /// Says that the store cannot be asked.
 async fn answer_away(inbox: &Inbox, job: StoreJob, why: &str) {
     let input = match job {
-        StoreJob::Command(StoreCommand::Beat { id, .. }) => {
-            Input::Store(StoreAnswer::Beat { id, answer: Err(why.to_owned()) })
-        }
-        StoreJob::Command(StoreCommand::Write { id, .. }) => {
-            Input::Store(StoreAnswer::Written { id, answer: Err(why.to_owned()) })
-        }
+        StoreJob::Command(command) => Input::Store(command.refused(why)),
         StoreJob::Locate { seeker, ask, .. } => {
             Input::Located { seeker, ask, answer: Err(format!("the store is away: {why}")) }
         }
@@ -346,6 +383,7 @@ struct StoreWork {
     connection: MultiplexedConnection,
     number: u64,
     names: Arc<StoreKeys>,
+    seal: Arc<Mutex<Sealer>>,
     inbox: Inbox,
 }
 
@@ -360,13 +398,31 @@ impl StoreWork {
         lease: Option<(String, u64)>,
     ) -> Result<(), String> {
         let (input, failed) = match job {
-            StoreJob::Command(StoreCommand::Beat { id, node, epoch, value, wishes }) => {
-                let (answer, failed) = split(self.beat(&node, epoch, &value, &wishes).await);
+            StoreJob::Command(StoreCommand::Beat { id, node, epoch, instead, value, wishes }) => {
+                let own = Process { node, epoch };
+                let (answer, failed) = split(self.beat(&own, instead, &value, &wishes).await);
                 (Input::Store(StoreAnswer::Beat { id, answer }), failed)
             }
             StoreJob::Command(StoreCommand::Write { id, writes }) => {
                 let (answer, failed) = split(self.write(&writes).await);
                 (Input::Store(StoreAnswer::Written { id, answer }), failed)
+            }
+            StoreJob::Command(StoreCommand::Keep { id, owner, anew, writes }) => {
+                let (answer, failed) = split(self.keep(&owner, anew, writes).await);
+                (Input::Store(StoreAnswer::Kept { id, answer }), failed)
+            }
+            StoreJob::Command(command @ StoreCommand::Claim { connection, .. })
+                if connection != self.number =>
+            {
+                (Input::Store(command.refused("the connection is another")), None)
+            }
+            StoreJob::Command(StoreCommand::Claim { id, of, by, .. }) => {
+                let (answer, failed) = split(self.claim(&of, &by).await);
+                (Input::Store(StoreAnswer::Claimed { id, answer }), failed)
+            }
+            StoreJob::Command(StoreCommand::Take { id, of, names }) => {
+                let (answer, failed) = split(self.take(&of, names).await);
+                (Input::Store(StoreAnswer::Taken { id, answer }), failed)
             }
             StoreJob::Locate { seeker, ask, users } => {
                 let (answer, failed) = split(self.locate(users).await);
@@ -392,27 +448,30 @@ impl StoreWork {
 
     async fn beat(
         &mut self,
-        node: &str,
-        epoch: u64,
+        own: &Process,
+        instead: Option<u64>,
         value: &str,
         wishes: &[ShareWish],
     ) -> Result<BeatAnswer, RedisError> {
         let mut script = redis::cmd("EVAL");
         script
             .arg(BEAT)
-            .arg(2)
-            .arg(self.names.lease(node))
+            .arg(3)
+            .arg(self.names.lease(&own.node))
             .arg(self.names.nodes())
-            .arg(format!("{epoch:016x}"))
+            .arg(self.names.calls(own))
+            .arg(format!("{:016x}", own.epoch))
             .arg(value)
             .arg(LEASE.as_millis() as u64)
-            .arg(node)
-            .arg(self.names.lease(""));
+            .arg(&own.node)
+            .arg(self.names.lease(""))
+            .arg(CALLS.as_millis() as u64)
+            .arg(instead.map(|epoch| format!("{epoch:016x}")).unwrap_or_default());
         for ShareWish { name, limit, used } in wishes {
             script.arg(self.names.share(name)).arg(*limit).arg(*used);
         }
-        type Answer = (Vec<u8>, Vec<Vec<u8>>, u64, Vec<u64>);
-        let (held, leases, millis, grants): Answer =
+        type Answer = (Vec<u8>, Vec<Vec<u8>>, u64, u8, Vec<u64>);
+        let (held, leases, millis, deposed, grants): Answer =
             script.query_async(&mut self.connection).await?;
         let held = text(held).filter(|held| !held.is_empty());
         let pairs = leases.chunks_exact(2);
@@ -423,6 +482,7 @@ impl StoreWork {
             leases: leases.collect(),
             millis,
             connection: self.number,
+            deposed: deposed == 1,
             grants: grants.collect(),
         })
     }
@@ -510,6 +570,7 @@ mod tests {
             key: crate::sip::digest::Secret::new("k"),
             listen: at,
             advertise: at,
+            address: None,
         };
         let store = Store::start(&settings, "x", Inbox::new(core)).expect("sound settings");
         let write = |id| StoreCommand::Write { id, writes: Vec::new() };

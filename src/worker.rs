@@ -147,6 +147,11 @@ pub enum WorkerCommand {
     Forgotten {
         session: u64,
     },
+    /// Nobody had gone on with a session of this process by then, as far as is known; `None`: it would
+    /// be known at once. A record that was too old by then holds nothing back any more.
+    Vouch {
+        until: Option<Instant>,
+    },
     /// A bug outside any session.
     #[cfg(test)]
     Panic,
@@ -468,6 +473,24 @@ impl Worker {
             }
             Err(why) => Ok(Some(Notice::NotRestored(why))),
         }
+    }
+
+    /// Has a session of another node received here: by this worker's browsers' port, and by ports of
+    /// its own for trunks.
+    ///
+    /// # Errors
+    /// No ports are free.
+    pub(crate) fn relocate(&self, snapshot: &mut MediaSnapshot) -> std::io::Result<()> {
+        let now = std::time::Instant::now();
+        snapshot.browser_port = self.browser_address.port();
+        snapshot.sources.clear();
+        for trunk in &mut snapshot.trunks {
+            let pair = self.ports.take(now)?;
+            (trunk.port, trunk.local) = (pair.port, None);
+            // It is claimed next.
+            self.ports.give_back(pair, now);
+        }
+        Ok(())
     }
 
     fn claim(

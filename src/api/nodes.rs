@@ -23,6 +23,7 @@ fn node(cluster: &Cluster, member: &Member, now: Instant) -> Value {
         "registrations": member.load.registrations,
         "calls_left": member.load.calls_left,
         "draining": member.load.draining,
+        "took": member.taken.iter().map(|taken| taken.node.as_str()).collect::<Vec<_>>(),
         "beats": member.beat,
     })
 }

@@ -45,6 +45,8 @@ const ATTEMPT: Fields = &[
 const INTERRUPTION: Fields = &[
     ("at", "time", "since when nobody had the call's media"),
     ("gap_ms", "integer", "for how long, ms"),
+    ("lost_node", "string?", "the node that was lost, or null if the gateway was started again"),
+    ("by_node", "string?", "the node that took the call over"),
 ];
 const VERDICT: Fields = &[
     ("code", "string?", "WT-nnnn, or null if nothing was wrong"),
@@ -100,7 +102,11 @@ const CDR: Fields = &[
     ("to", "TO", "the callee"),
     ("attempts", "ATTEMPT*", "targets tried, in order"),
     ("transfers", "strings", "targets of transfers"),
-    ("interruptions", "INTERRUPTION*", "restarts of the gateway that the call outlived"),
+    (
+        "interruptions",
+        "INTERRUPTION*",
+        "restarts of the gateway, and losses of its node, that the call outlived",
+    ),
     ("tags", "tags", "tags of the route, the token and the webhook"),
     ("media_problem", "string?", "why media could not begin"),
     ("legs", "LEG*", "the legs"),
@@ -209,6 +215,14 @@ const EVENTS: &[(&str, Fields)] = &[
         ],
     ),
     ("node.up", &[("node", "string", "the node")]),
+    (
+        "node.taken_over",
+        &[
+            ("node", "string", "the node that is gone"),
+            ("calls", "integer", "calls that go on here"),
+            ("ended", "integer", "calls that could not go on"),
+        ],
+    ),
     ("node.down", &[("node", "string", "the node")]),
     ("store.away", &[("why", "string", "the reason in words")]),
     ("store.back", &[("away_s", "integer", "for how long it was away, seconds")]),

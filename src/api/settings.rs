@@ -141,6 +141,7 @@ fn cluster_settings(c: &ClusterSettings) -> Value {
         "sentinel": c.store.sentinel,
         "listen": c.listen,
         "advertise": c.advertise,
+        "address": c.address,
     })
 }
 

@@ -11,10 +11,11 @@ use super::joined_call::JoinedCall;
 use super::leg::Leg;
 use super::leg_snapshot::LegSnapshot;
 pub use super::leg_snapshot::SettledOf;
+use super::relocation::PortsOf;
 use super::route_cursor::{RouteCursor, RouteCursorSnapshot};
 use super::transfer_state::{LEAVE, TransferSnapshot, TransferState};
 use super::{Branch, Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
-use crate::cdr::{Cdr, CdrSnapshot, Interruption};
+use crate::cdr::{Cdr, CdrSnapshot, Interruption, NodeChange, Party};
 use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
@@ -109,6 +110,11 @@ impl CallSnapshot {
         self.standing != Resumability::Unsettled
     }
 
+    /// Whether it is half of a call that was joined with another.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.joined.is_some()
+    }
+
     /// Whether it goes on as it was before it was handed over.
     pub(crate) fn is_transferring(&self) -> bool {
         self.standing == Resumability::Transferring
@@ -123,6 +129,10 @@ pub(crate) struct Resumption<'a> {
     pub(crate) silent_since: Instant,
     /// Its media, where that goes on.
     pub(crate) media: Option<SettledOf<'a>>,
+    /// The node it was taken from.
+    pub(crate) from: Option<NodeChange>,
+    /// Where its media is received, if not where it was.
+    pub(crate) ports: Option<PortsOf<'a>>,
 }
 
 impl Call {
@@ -228,7 +238,7 @@ impl Call {
             Resumability::Settled => CallPhase::Talking,
             Resumability::Transferring | Resumability::Unsettled => CallPhase::Routing,
         };
-        let call = Call {
+        let mut call = Call {
             id,
             state,
             caller,
@@ -241,7 +251,11 @@ impl Call {
             media: CallMedia::restore(id, usize::from(from.worker), from.parted),
             cdr: Cdr::restore(from.cdr, then),
             silent_since: Some(with.silent_since),
+            taken_from: with.from.clone(),
         };
+        if let Some(ports) = with.ports {
+            call.relocate(cx, ports);
+        }
         call.enter(cx);
         let timers = from.sessions.into_iter();
         let timers = timers.map(|(end, left)| (CallTimer::Session(LegId(end)), left));
@@ -270,10 +284,22 @@ impl Call {
         }
     }
 
+    /// The users of legs whose flow is lost.
+    pub(crate) fn lost_users(&self) -> Vec<String> {
+        let user = |leg: &Leg| match &leg.party {
+            Party::User { name, .. } if leg.flow_lost => Some(name.clone()),
+            _ => None,
+        };
+        self.legs().filter_map(user).collect()
+    }
+
     /// Ends a call that cannot go on in this process.
     pub(crate) fn cut_off(&mut self, cx: &mut CallContext<'_>, why: &str) {
-        let why = Refusal::new(503, format!("the gateway was restarted: {why}"));
-        let why = why.code(Code::RESTARTED).retry_after(1);
+        let (what, code) = match &self.taken_from {
+            Some(NodeChange { lost, .. }) => (format!("node {lost} was lost"), Code::NODE_LOST),
+            None => ("the gateway was restarted".to_owned(), Code::RESTARTED),
+        };
+        let why = Refusal::new(503, format!("{what}: {why}")).code(code).retry_after(1);
         self.finish(cx, EndReason::refused(HangupBy::Us, why));
     }
 
@@ -289,7 +315,8 @@ impl Call {
     pub(super) fn media_restored(&mut self, cx: &mut CallContext<'_>) {
         let Some(since) = self.silent_since.take() else { return };
         let gap = cx.now.saturating_duration_since(since);
-        self.cdr.interruptions.push(Interruption { at: since, gap });
-        cx.note(Event::CallInterrupted { call: self.id, gap });
+        let node = self.taken_from.clone();
+        self.cdr.interruptions.push(Interruption { at: since, gap, node: node.clone() });
+        cx.note(Event::CallInterrupted { call: self.id, gap, node });
     }
 }

@@ -5,6 +5,7 @@ pub use super::services::{NodeIdentity, Services};
 use super::{CallId, EndReason};
 use crate::cdr::Party;
 use crate::cluster::store::StoreCommand;
+use crate::cluster::succession::TakenCalls;
 use crate::cluster::{Cluster, Moment};
 use crate::config::{Config, JwtSettings, User};
 use crate::event::Event;
@@ -52,6 +53,8 @@ pub enum CallTimer {
     Transferred,
     /// The store has not said where users are.
     Locate,
+    /// The store is to be asked where browsers of a lost node came back.
+    Where,
 }
 
 impl CallTimer {
@@ -71,17 +74,19 @@ impl CallTimer {
             | CallTimer::Path(_)
             | CallTimer::Session(_)
             | CallTimer::Glare(_)
-            | CallTimer::Reliable => false,
+            | CallTimer::Reliable
+            | CallTimer::Where => false,
         }
     }
 
     /// Those that do not belong to one leg.
-    pub(crate) const OF_CALL: [CallTimer; 5] = [
+    pub(crate) const OF_CALL: [CallTimer; 6] = [
         CallTimer::Ring,
         CallTimer::MaxDuration,
         CallTimer::Reliable,
         CallTimer::Transferred,
         CallTimer::Locate,
+        CallTimer::Where,
     ];
 }
 
@@ -200,6 +205,9 @@ pub enum Output {
     Event(Event),
     /// Something for the store of the cluster.
     Store(StoreCommand),
+    /// Calls of a node that is gone are this one's: they are to be
+    /// [restored](crate::gateway::Gateway::restore).
+    TakeUp(Box<TakenCalls>),
     /// The connection of this hop answers nothing: close it, the next request opens another.
     Disconnect(Hop),
 }

@@ -58,6 +58,8 @@ pub(crate) enum RefreshKind {
     KeepAlive,
     /// The browser is to restart ICE.
     RestartIce,
+    /// A trunk is to send its media elsewhere.
+    Relocate,
 }
 
 /// A re-INVITE or UPDATE of ours that is open.

@@ -190,7 +190,15 @@ impl Leg {
             // What was asked in the last moment is not in the value, and no number is used twice.
             leg.dialog.iter_mut().for_each(|dialog| dialog.local_cseq += UNKNOWN);
         }
-        leg.flow_lost = hop == Hop::Suspended;
+        let own = cx.services.cluster.as_ref().map(|cluster| Hop::Node(cluster.advertise()));
+        if own == Some(hop) {
+            // Its edge was here: it is a browser of this node's now.
+            leg.hop = Hop::Suspended;
+            if let Some(dialog) = &mut leg.dialog {
+                (dialog.hop, dialog.route_set) = (Hop::Suspended, Vec::new());
+            }
+        }
+        leg.flow_lost = leg.hop == Hop::Suspended;
         leg.path.connected = media.is_some();
         leg.path.flow_lost_at = leg.flow_lost.then_some(cx.now);
         leg.peer = snapshot.peer;

@@ -52,6 +52,11 @@ pub(crate) struct MediaPath {
 }
 
 impl MediaPath {
+    /// Nothing came since then, for nobody listened.
+    pub(super) fn missed(&mut self, since: Instant) {
+        self.silent_since.get_or_insert(since);
+    }
+
     /// Nobody could be heard for `by`. A browser whose checks nobody answered for that long may have
     /// given its connection up, as if it had moved.
     pub(super) fn put_off(&mut self, now: Instant, by: Duration) {

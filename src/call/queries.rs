@@ -8,7 +8,7 @@ use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::media::LegId;
 use crate::sip::dialog::Dialog;
-use crate::sip::transaction::Hop;
+use crate::sip::transaction::{ClientId, Hop};
 use crate::timers::Timers;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,11 @@ impl Call {
     /// The party that is connected: the caller, or after a transfer whoever was handed over.
     pub(crate) fn caller(&self) -> &Leg {
         &self.caller
+    }
+
+    /// INVITEs of ours that may still be answered.
+    pub(crate) fn open_invites(&self) -> impl Iterator<Item = ClientId> {
+        self.all_branches().filter_map(|branch| branch.client)
     }
 
     /// The INVITE that began it.

@@ -222,6 +222,10 @@ impl Call {
             let Some(leg) = self.leg_mut(end) else { return false };
             let open = leg.open.take();
             leg.negotiation.withdraw_offer();
+            if open.is_some_and(|open| open.kind == RefreshKind::Relocate) {
+                self.relocation_refused(cx, end, "it does not answer");
+                return true;
+            }
             if leg.is_elsewhere() {
                 let call = self.id;
                 cx.arm(call, CallTimer::Glare(end), ELSEWHERE_AGAIN);
@@ -258,6 +262,10 @@ impl Call {
             }
             status => {
                 leg.negotiation.withdraw_offer();
+                if open.kind == RefreshKind::Relocate {
+                    self.relocation_refused(cx, end, &format!("it answers {status}"));
+                    return true;
+                }
                 if matches!(status, 408 | 481) {
                     return self.is_restart_refused(end, open);
                 }

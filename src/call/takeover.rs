@@ -217,6 +217,10 @@ impl Call {
     /// The leg goes on by another flow of its account. What waits for its browser is sent there
     /// once more: the INVITE it rings for, the answer to the one it made.
     pub(crate) fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
+        self.take_up_by(cx, end, hop, None);
+    }
+
+    fn take_up_by(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop, route: Option<&str>) {
         let call = self.id;
         cx.disarm(call, CallTimer::FlowGrace(end));
         let signalling = cx.remote_ip(hop);
@@ -226,6 +230,9 @@ impl Call {
         if matches!(leg.hop, Hop::Node(_)) && leg.hop != hop {
             // By way of the node it was at.
             leg.dialog.iter_mut().for_each(|d| d.route_set.clear());
+        }
+        if let (Some(route), Some(dialog)) = (route, &mut leg.dialog) {
+            dialog.route_set = vec![route.to_owned()];
         }
         leg.hop = hop;
         leg.signalling = signalling.or(leg.signalling);
@@ -293,9 +300,7 @@ impl Call {
         hop: Hop,
         route: &str,
     ) {
-        self.take_up(cx, end, hop);
-        let dialog = self.leg_mut(end).and_then(|leg| leg.dialog.as_mut());
-        dialog.into_iter().for_each(|d| d.route_set = vec![route.to_owned()]);
+        self.take_up_by(cx, end, hop, Some(route));
     }
 
     /// A browser that rang is back: it rings on, or is told that it need not any more.

@@ -247,6 +247,10 @@ pub(crate) async fn nodes(client: &ApiClient, output: OutputFormat) -> anyhow::R
         Column::new("LEFT", |n| text(n, "calls_left")),
         Column::new("REGISTRATIONS", |n| text(n, "registrations")),
         Column::new("DRAINING", move |n| yes(n, "draining")),
+        Column::new("TOOK", |n| {
+            let took = n["took"].as_array().into_iter().flatten();
+            took.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+        }),
         Column::new("THIS", move |n| yes(n, "this")),
         Column::new("VERSION", |n| text(n, "version")).optional(1),
         Column::new("ADDRESS", |n| text(n, "address")).cut_to(20),

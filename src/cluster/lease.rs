@@ -8,22 +8,30 @@
 
 use super::keys::ClusterKeys;
 use super::shares::{NodeCount, Shares};
-use super::store::{BeatAnswer, LEASE, MAX_NODES, MAX_VALUE, ShareWish, StoreCommand, is_of_epoch};
+use super::store::{
+    BeatAnswer, CALLS, LEASE, MAX_NODES, MAX_VALUE, Process, ShareWish, StoreCommand, is_of_epoch,
+};
 use super::token::short;
 use super::{ClusterWork, Moment};
 use crate::config::ClusterSettings;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 /// What the mark of a node begins with.
 const MARK: &str = "-n";
 /// How often a lease is renewed.
 const BEAT: Duration = Duration::from_secs(1);
+/// A node that was not seen to renew its lease for this long has missed a renewal.
+const MISSED: Duration = Duration::from_millis(2_100);
+/// A lease that was not renewed for so long may run out before the next look at it.
+const NEARLY: Duration = Duration::from_millis(2_000);
 /// How long the store has for it.
 const ANSWER: Duration = Duration::from_millis(900);
-/// NodeCount whose leases cannot be read that are told of.
+/// After the store was lost: those who took something say so by their leases first.
+pub(super) const SETTLED: Duration = Duration::from_secs(3);
+/// Nodes whose leases cannot be read that are told of.
 const MAX_UNREAD: usize = 64;
 /// Renewals by another process that show that it lives.
 const RENEWALS: u32 = 2;
@@ -66,6 +74,19 @@ pub struct Member {
     /// Users with more than one call there, in short, and how many.
     #[serde(default)]
     pub busy: Vec<(u64, u32)>,
+    /// The address that moves to the node that takes its calls over.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// Processes whose calls it took over, the newest last.
+    #[serde(default)]
+    pub taken: Vec<Process>,
+}
+
+impl Member {
+    /// Its process.
+    pub fn process(&self) -> Process {
+        Process { node: self.node.clone(), epoch: self.epoch }
+    }
 }
 
 /// What a node tells of itself with a renewal.
@@ -105,6 +126,10 @@ pub(crate) enum LeaseEvent {
     OtherKey {
         node: String,
     },
+    /// Another node went on with the calls of this one, which was away for so long.
+    Deposed {
+        by: String,
+    },
 }
 
 /// Where a node stands.
@@ -113,6 +138,14 @@ enum LeaseState {
     Joining,
     Joined,
     Refused,
+}
+
+/// The store's clock: what it said between two moments of ours.
+#[derive(Clone, Copy, Debug)]
+struct StoreClock {
+    millis: u64,
+    sent: Instant,
+    received: Instant,
 }
 
 /// A beat under way.
@@ -135,7 +168,26 @@ pub(crate) struct Lease {
     /// Another process of our name: its epoch, its renewals as last seen, and how often there were
     /// more.
     rival: Option<(u64, u64, u32)>,
+    /// The process of our name before this one, and when its lease was first seen.
+    before: Option<(Member, Instant)>,
     view: BTreeMap<String, Member>,
+    /// When each of them was seen to renew.
+    seen: BTreeMap<String, Instant>,
+    /// The store's clock less our own, milliseconds: at least, and at most.
+    clock: Option<StoreClock>,
+    /// Processes whose leases are gone, and when they were seen to renew last, since last asked.
+    gone: Vec<(Member, Instant)>,
+    /// Another process took over what this one had.
+    deposed: bool,
+    /// When the last renewal came through after the lease had run out.
+    back: Option<Instant>,
+    /// Likewise, at a store that may have lost who took what: nothing is sure yet.
+    settles: Option<Instant>,
+    /// The others that were seen of late, and when, or before the lease ran out while that is not
+    /// sure: they may have taken what this node had.
+    met: BTreeMap<String, (Member, Instant)>,
+    /// The epoch whose lease this process goes on with: what it was before it was deposed.
+    instead: Option<u64>,
     /// The others by the mark their tags and branches bear.
     marks: BTreeMap<String, SocketAddr>,
     /// Whose leases we cannot read; told once.
@@ -160,6 +212,8 @@ impl Lease {
             load: NodeLoad::default(),
             registers: Vec::new(),
             busy: Vec::new(),
+            address: settings.address,
+            taken: Vec::new(),
         };
         Lease {
             own,
@@ -170,7 +224,16 @@ impl Lease {
             sent: now,
             away_since: None,
             rival: None,
+            before: None,
             view: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            clock: None,
+            gone: Vec::new(),
+            deposed: false,
+            back: None,
+            settles: None,
+            met: BTreeMap::new(),
+            instead: None,
             marks: BTreeMap::new(),
             unread: BTreeSet::new(),
             skewed: false,
@@ -187,6 +250,80 @@ impl Lease {
 
     pub(super) fn epoch(&self) -> u64 {
         self.own.epoch
+    }
+
+    /// This process.
+    pub(super) fn process(&self) -> Process {
+        self.own.process()
+    }
+
+    /// Goes on as another process: what this one had is another node's.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.instead.get_or_insert(self.own.epoch);
+        self.own.epoch = self.own.epoch.wrapping_add(1);
+        (self.next, self.resync, self.deposed) = (now, true, false);
+        // A renewal under way is of the process that was.
+        self.waiting = None;
+        self.settles = None;
+    }
+
+    /// Says whose calls this process took.
+    pub(super) fn say_taken(&mut self, taken: &[Process]) {
+        if self.own.taken != taken {
+            self.own.taken = taken.to_vec();
+        }
+    }
+
+    /// The store's clock, milliseconds since 1970: not later than it is, and not earlier. `None`
+    /// before it was heard of.
+    pub(super) fn store_millis(&self, now: Instant) -> Option<(u64, u64)> {
+        let StoreClock { millis, sent, received } = self.clock?;
+        let since = |at: Instant| now.saturating_duration_since(at).as_millis() as u64;
+        Some((millis + since(received), millis + since(sent)))
+    }
+
+    /// Whether the lease may have run out, so that others may have taken what this node has.
+    pub(super) fn is_unsure(&self, now: Instant) -> bool {
+        let lapsed = self.view_age(now).is_some_and(|age| age >= LEASE);
+        let unsure = lapsed && !self.met.is_empty() || self.settles(now);
+        unsure && self.standing == LeaseState::Joined
+    }
+
+    /// Whether another may take what this node has at any moment, or may have done so.
+    pub(super) fn may_be_taken(&self, now: Instant) -> bool {
+        let late = self.view_age(now).is_some_and(|age| age >= NEARLY);
+        late && !self.met.is_empty() || self.settles(now) || self.deposed
+    }
+
+    /// Whether somebody may have taken what this node had, though the store does not know of it.
+    fn settles(&self, now: Instant) -> bool {
+        let away = || self.met.keys().any(|node| !self.view.contains_key(node));
+        let settles = |since| now < since + SETTLED || now < since + CALLS && away();
+        self.settles.is_some_and(settles)
+    }
+
+    /// When the last renewal came through after the lease had run out.
+    pub(super) fn back(&self) -> Option<Instant> {
+        self.back
+    }
+
+    /// The other nodes, those included that are gone, but may live.
+    pub(super) fn met(&self) -> impl Iterator<Item = &Member> {
+        self.met.values().map(|(member, _)| member)
+    }
+
+    /// The node whose lease says that it took what this process had.
+    pub(super) fn taker(&self) -> Option<&str> {
+        let own = self.process();
+        let taker = self.view.values().find(|member| member.taken.contains(&own))?;
+        Some(&taker.node)
+    }
+
+    /// How many nodes are to take calls over before this one: those that have less to do.
+    pub(super) fn before(&self) -> u32 {
+        let order = |m: &Member| (m.load.draining, m.load.calls, m.node.clone());
+        let own = order(&self.own);
+        self.view.values().filter(|m| order(m) < own).count() as u32
     }
 
     pub(super) fn advertise(&self) -> SocketAddr {
@@ -235,6 +372,11 @@ impl Lease {
         self.confirmed.map(|(at, _)| now.saturating_duration_since(at))
     }
 
+    /// The connection to the store that renewed the lease last.
+    pub(super) fn connection(&self) -> Option<u64> {
+        self.confirmed.map(|(_, connection)| connection)
+    }
+
     /// Where this node stands, for people.
     pub(super) fn standing(&self, now: Instant) -> &'static str {
         match self.standing {
@@ -273,7 +415,8 @@ impl Lease {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        Some(self.waiting.as_ref().map_or(self.next, |w| w.until.min(self.next)))
+        // While one is under way, the next is not due.
+        Some(self.waiting.as_ref().map_or(self.next, |waiting| waiting.until))
     }
 
     pub(super) fn renews(&self, now: Instant) -> bool {
@@ -295,7 +438,10 @@ impl Lease {
         if self.waiting.is_some() || at.now < self.next {
             return;
         }
-        self.next = at.now + BEAT;
+        // Where a renewal is missed, its end is not noticed a second late.
+        let late = |seen: &Instant| at.now.saturating_duration_since(*seen) > MISSED;
+        let missed = self.away_since.is_none() && self.seen.values().any(late);
+        self.next = at.now + if missed { BEAT / 4 } else { BEAT };
         self.sent = at.now;
         self.own.beat += 1;
         let Census { load, registers, busy, wishes } = census();
@@ -309,6 +455,7 @@ impl Lease {
             id: *next_id,
             node: self.own.node.clone(),
             epoch: self.own.epoch,
+            instead: self.instead,
             value: format!("{:016x}{}", self.own.epoch, keys.seal(&name, &text)),
             wishes,
         });
@@ -341,17 +488,49 @@ impl Lease {
             }
         };
         self.look_at_clock(at, answer.millis / 1_000, &mut events);
-        self.look_at_own(&answer, keys, &mut events);
+        self.clock = Some(StoreClock { millis: answer.millis, sent: self.sent, received: at.now });
+        self.look_at_own(at.now, &answer, keys, &mut events);
         let before = self.confirmed.replace((self.sent, answer.connection));
+        if let Some((sent, connection)) = before {
+            self.look_at_gap(at.now, sent, connection != answer.connection);
+        }
         if let Some(since) = self.away_since.take() {
             let away = at.now.saturating_duration_since(since);
             events.push(LeaseEvent::StoreBack { away });
         }
         let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
         self.resync |= lost && self.standing == LeaseState::Joined;
-        self.look_at_others(&answer, keys, &mut events);
+        self.look_at_others(at.now, &answer, keys, &mut events);
+        // A store that has lost who took what is told so by the leases of those who did.
+        self.deposed |= answer.deposed || self.taker().is_some();
         self.shares.granted(answer.grants);
         events
+    }
+
+    /// Whether the lease may have run out since the renewal before, sent then.
+    fn look_at_gap(&mut self, now: Instant, sent: Instant, changed: bool) {
+        if now.saturating_duration_since(sent) >= LEASE {
+            self.back = Some(now);
+            self.settles = changed.then_some(now).or(self.settles);
+        }
+        if !self.settles(now) {
+            self.settles = None;
+        }
+    }
+
+    /// Processes that are gone since last asked, and when they were seen to renew last.
+    pub(super) fn take_gone(&mut self) -> Vec<(Member, Instant)> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// Whether another process took over what this one had.
+    pub(super) fn is_deposed(&self) -> bool {
+        self.deposed
+    }
+
+    /// The other nodes as they were last seen.
+    pub(super) fn others(&self) -> impl Iterator<Item = &Member> {
+        self.view.values()
     }
 
     fn look_at_clock(&mut self, at: Moment, store: u64, events: &mut Vec<LeaseEvent>) {
@@ -367,16 +546,25 @@ impl Lease {
     /// Whether the lease is ours; a rival that renews has our name.
     fn look_at_own(
         &mut self,
+        now: Instant,
         answer: &BeatAnswer,
         keys: &ClusterKeys,
         events: &mut Vec<LeaseEvent>,
     ) {
-        let rival =
-            answer.held.as_ref().filter(|held| !is_of_epoch(held, self.own.epoch)).map(|held| {
-                read(keys, &self.own.node, held)
-                    .unwrap_or_else(|_| Member { node: self.own.node.clone(), ..self.own.clone() })
-            });
+        if answer.held.as_ref().is_some_and(|held| is_of_epoch(held, self.own.epoch)) {
+            self.instead = None;
+        }
+        let ours = |held: &str| {
+            is_of_epoch(held, self.own.epoch) || self.instead.is_some_and(|e| is_of_epoch(held, e))
+        };
+        let rival = answer.held.as_ref().filter(|held| !ours(held)).map(|held| {
+            read(keys, &self.own.node, held)
+                .unwrap_or_else(|_| Member { node: self.own.node.clone(), ..self.own.clone() })
+        });
         let Some(rival) = rival else {
+            if let Some((before, seen)) = self.before.take().filter(|_| self.rival.is_some()) {
+                self.gone.push((before, seen));
+            }
             self.rival = None;
             if self.standing != LeaseState::Joined {
                 self.standing = LeaseState::Joined;
@@ -386,13 +574,19 @@ impl Lease {
         };
         // One that was killed leaves its lease behind, and maybe a renewal on its way; only one that
         // lives goes on renewing it.
+        let by = rival.advertise;
         let seen = self.rival.unwrap_or((rival.epoch, rival.beat, 0));
         let more = u32::from(seen.0 != rival.epoch || seen.1 != rival.beat);
         let renewed = seen.2.saturating_add(more);
         self.rival = Some((rival.epoch, rival.beat, renewed));
+        if renewed < RENEWALS {
+            self.before.get_or_insert((rival, now));
+        } else {
+            self.before = None;
+        }
         if renewed >= RENEWALS {
             if self.standing != LeaseState::Refused {
-                let by = rival.advertise.to_string();
+                let by = by.to_string();
                 events.push(LeaseEvent::NameTaken { node: self.own.node.clone(), by });
             }
             self.standing = LeaseState::Refused;
@@ -403,6 +597,7 @@ impl Lease {
 
     fn look_at_others(
         &mut self,
+        now: Instant,
         answer: &BeatAnswer,
         keys: &ClusterKeys,
         events: &mut Vec<LeaseEvent>,
@@ -432,7 +627,32 @@ impl Lease {
         for node in self.view.keys().filter(|node| !view.contains_key(*node)) {
             events.push(LeaseEvent::NodeDown { node: node.clone() });
         }
+        for (node, member) in &self.view {
+            let now_there = view.get(node);
+            if now_there.is_none_or(|m| m.epoch != member.epoch) {
+                let seen = self.seen.get(node).copied().unwrap_or(now);
+                self.gone.push((member.clone(), seen));
+            }
+        }
+        self.seen.retain(|node, _| view.contains_key(node));
+        if self.settles.is_none() {
+            self.met.retain(|_, (_, seen)| now < *seen + CALLS);
+        }
+        for (node, member) in &view {
+            if self.met.len() < 2 * MAX_NODES || self.met.contains_key(node) {
+                self.met.insert(node.clone(), (member.clone(), now));
+            }
+        }
+        for (node, member) in &view {
+            if self.view.get(node).is_none_or(|m| (m.epoch, m.beat) != (member.epoch, member.beat))
+            {
+                self.seen.insert(node.clone(), now);
+            }
+        }
         self.marks = view.values().map(|m| (mark_of(&m.node), m.advertise)).collect();
+        for (taker, taken) in view.values().flat_map(|m| m.taken.iter().map(move |t| (m, t))) {
+            self.marks.entry(mark_of(&taken.node)).or_insert(taker.advertise);
+        }
         self.busy.clear();
         for (user, calls) in view.values().flat_map(|m| m.busy.iter().take(MAX_BUSY)) {
             *self.busy.entry(*user).or_default() += calls;

@@ -153,6 +153,7 @@ pub(super) fn token(lease: &Lease, user: &str, binding: &Binding) -> EdgeToken {
         user: user.to_owned(),
         instance: short(binding.instance.as_ref().map(|i| i.0.as_str())),
         owner: None,
+        owner_epoch: 0,
     }
 }
 

@@ -2,12 +2,18 @@
 
 #![allow(missing_docs, reason = "fields that their types explain")]
 
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A lease that is not renewed is gone after this long.
 pub const LEASE: Duration = Duration::from_secs(3);
 /// What a user's pointers are kept for at most: longer than any registration.
 pub const POINTERS: Duration = Duration::from_secs(3_700);
+/// What a node that is gone had written of its calls is kept for so long after its last renewal.
+pub const CALLS: Duration = Duration::from_secs(60);
+/// How long it is known who took a node's calls over.
+pub const CLAIM: Duration = Duration::from_secs(3_600);
 /// The longest value that is read.
 pub const MAX_VALUE: usize = 16_384;
 /// Most nodes of a cluster, and most values of one user.
@@ -17,11 +23,50 @@ pub const MAX_NODES: usize = 64;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreCommand {
     /// Renews the lease of `node` for [`LEASE`] by `value`, unless another epoch has it, and lists
-    /// all leases. A value begins with its epoch, 16 hexadecimal digits. Grants each wish what of
-    /// its limit the others do not claim: what is used, and an equal part of the rest.
-    Beat { id: u64, node: String, epoch: u64, value: String, wishes: Vec<ShareWish> },
+    /// all leases. A value begins with its epoch, 16 hexadecimal digits. `instead`: what the process
+    /// was before another took its calls, whose lease it goes on with. Grants each wish what of its
+    /// limit the others do not claim: what is used, and an equal part of the rest.
+    Beat {
+        id: u64,
+        node: String,
+        epoch: u64,
+        instead: Option<u64>,
+        value: String,
+        wishes: Vec<ShareWish>,
+    },
     /// Writes what users have at a node.
     Write { id: u64, writes: Vec<PointerWrite> },
+    /// Writes values of calls of a process, unless another has [claimed](Self::Claim) these.
+    /// `anew`: and nothing else is true of them, whatever the store still has.
+    Keep { id: u64, owner: Process, anew: bool, writes: Vec<CallWrite> },
+    /// Makes `by` the owner of all calls of a process, unless another is already. One that still has
+    /// its lease keeps them, unless it asks itself: then nobody else gets them any more. Refused by
+    /// another connection than `connection`: the store may have lost who took what since.
+    Claim { id: u64, of: Process, by: Process, connection: u64 },
+    /// Reads values of calls of a process that were claimed.
+    Take { id: u64, of: Process, names: Vec<String> },
+}
+
+/// A process of a node.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Process {
+    pub node: String,
+    pub epoch: u64,
+}
+
+/// A value of a call; `None` removes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallWrite {
+    pub name: String,
+    pub value: Option<CallValue>,
+}
+
+/// What is kept of a call. It holds keys: it is sealed on its way to the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CallValue {
+    /// By the store's clock, milliseconds since 1970: not later than when it was true.
+    pub taken: u64,
+    pub bytes: Arc<[u8]>,
 }
 
 /// What a node would have of a limit that holds for all nodes together.
@@ -60,6 +105,49 @@ pub struct PointerWrite {
 pub enum StoreAnswer {
     Beat { id: u64, answer: Result<BeatAnswer, String> },
     Written { id: u64, answer: Result<(), String> },
+    Kept { id: u64, answer: Result<Keeping, String> },
+    Claimed { id: u64, answer: Result<Claim, String> },
+    Taken { id: u64, answer: Result<Vec<(String, CallValue)>, String> },
+}
+
+/// What came of a [`Keep`](StoreCommand::Keep).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Keeping {
+    Kept,
+    /// Another node has these calls.
+    Deposed,
+}
+
+/// What came of a [`Claim`](StoreCommand::Claim).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Claim {
+    /// It has its lease.
+    Lives,
+    /// They are `by`'s: what there is of them, by name.
+    Granted { names: Vec<String> },
+    /// Another took them before: the process, and what it took.
+    Taken { by: String, names: Vec<String> },
+}
+
+impl StoreCommand {
+    /// The answer of a store that cannot be asked.
+    pub fn refused(&self, why: &str) -> StoreAnswer {
+        let why = why.to_owned();
+        match *self {
+            StoreCommand::Beat { id, .. } => StoreAnswer::Beat { id, answer: Err(why) },
+            StoreCommand::Write { id, .. } => StoreAnswer::Written { id, answer: Err(why) },
+            StoreCommand::Keep { id, .. } => StoreAnswer::Kept { id, answer: Err(why) },
+            StoreCommand::Claim { id, .. } => StoreAnswer::Claimed { id, answer: Err(why) },
+            StoreCommand::Take { id, .. } => StoreAnswer::Taken { id, answer: Err(why) },
+        }
+    }
+}
+
+impl Process {
+    /// As text: what a claim is marked with.
+    pub fn mark(&self) -> String {
+        format!("{:016x}{}", self.epoch, self.node)
+    }
 }
 
 /// What the store knows of leases.
@@ -73,6 +161,8 @@ pub struct BeatAnswer {
     pub millis: u64,
     /// Which connection to the store it came by: after another, writes may be lost.
     pub connection: u64,
+    /// Another process took over what this one had.
+    pub deposed: bool,
     /// One for each wish, unless another process has the lease.
     pub grants: Vec<ShareGrant>,
 }

@@ -23,6 +23,8 @@ pub(crate) struct EdgeToken {
     pub instance: u64,
     /// The node whose dialog it is, once there is one: where requests of the phone go.
     pub owner: Option<SocketAddr>,
+    /// Its process: another may go on with its calls.
+    pub owner_epoch: u64,
 }
 
 /// What a token keeps of an instance.
@@ -60,6 +62,7 @@ mod tests {
             user: "bob@example".into(),
             instance: short(Some("<urn:uuid:1>")),
             owner: Some(SocketAddr::from(([192, 0, 2, 1], 5071))),
+            owner_epoch: 9,
         };
         let text = seal(&keys, &token);
         assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)), "{text}");

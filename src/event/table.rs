@@ -1,7 +1,7 @@
 //! The table of events: each row is all that is said of one.
 
 use super::{CallerIdentity, Counted, Data, EventKind, Level, LostBy, UnregisterReason};
-use crate::cdr::{Cdr, HangupBy, Party};
+use crate::cdr::{Cdr, HangupBy, Interruption, NodeChange, Party};
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::log_limit::LineClass;
@@ -465,6 +465,24 @@ events! {
         text(f): write!(f, "node {} has another cluster.key, or is of another cluster", brief(node)),
     }
 
+    /// This node was away for so long that another went on with its calls.
+    NodeDeposed { by: String } {
+        call: None, level: Warn, code: Code::DEPOSED,
+        class: Some(LineClass::new("deposed", Code::DEPOSED)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "node {by} took this node's calls over while it was away"),
+    }
+
+    /// This node goes on with the calls of one that is gone.
+    NodeTakenOver { node: String, calls: usize, ended: usize } {
+        call: None, level: Warn, code: Code::NODE_LOST,
+        class: Some(LineClass::of("taken over", Code::NODE_LOST, node)),
+        api: { EventKind::NodeTakenOver => Data::Json(json!({ "node": node, "calls": calls, "ended": ended })) },
+        counted: Counted::Nothing,
+        text(f): write!(f, "node {node} was lost: {calls} of its calls go on here, {ended} ended"),
+    }
+
     /// A `ring` step found no phone to ring.
     NobodyThere { call: CallId, code: Code, why: String } {
         call: Some(*call), level: Info, code: *code,
@@ -552,12 +570,12 @@ events! {
     }
 
     /// The gateway was started again, and the call goes on after a `gap` without media.
-    CallInterrupted { call: CallId, gap: Duration } {
+    CallInterrupted { call: CallId, gap: Duration, node: Option<NodeChange> } {
         call: Some(*call), level: Info, code: Code::FINE,
         class: None,
         api: {},
         counted: Counted::Nothing,
-        text(f): write!(f, "gateway restarted; {:.1} s without media", gap.as_secs_f32()),
+        text(f): f.write_str(&Interruption::told(node.as_ref(), *gap)),
     }
 
     /// A page that was reloaded, or another page of its account, has taken its call up again.

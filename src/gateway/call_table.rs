@@ -27,6 +27,8 @@ pub(super) struct LiveCall {
     pub(super) recorded: bool,
     /// Its handling panicked once.
     pub(super) lost: bool,
+    /// Since when it is this process's.
+    pub(super) since: Instant,
     /// The trunks whose calls it counts among.
     counted: Vec<String>,
     /// The user whose calls it counts among.
@@ -99,6 +101,7 @@ impl CallTable {
         self.note_change(id);
         self.by_start.insert((call.cdr().start, id));
         let live = LiveCall {
+            since: call.cdr().start,
             call,
             media_closed: false,
             recorded: false,
@@ -122,6 +125,11 @@ impl CallTable {
     /// Returns the call of this number.
     pub(super) fn get(&self, id: CallId) -> Option<&Call> {
         self.calls.get(&id).map(|l| &l.call)
+    }
+
+    /// Since when a call is this process's, if it is.
+    pub(super) fn since(&self, id: CallId) -> Option<Instant> {
+        self.calls.get(&id).map(|live| live.since)
     }
 
     /// Returns the call of this number while it has no record yet.

@@ -6,9 +6,14 @@ use crate::cluster::lease::{Census, LeaseEvent, MAX_BUSY, NodeLoad};
 use crate::cluster::shares::MAX_SHARES;
 use crate::cluster::store::{ShareWish, StoreAnswer};
 use crate::cluster::token::short;
-use crate::cluster::{Cluster, Moment, calls_of, registration_of};
+use crate::cluster::{AnswerWork, Cluster, Moment, calls_of, registration_of};
 use crate::event::Event;
-use std::time::Instant;
+use crate::worker::WorkerCommand;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How often workers are told how far they may go on, while that is not certain.
+const VOUCH: Duration = Duration::from_secs(1);
 
 impl Gateway {
     /// The time by both clocks.
@@ -16,16 +21,33 @@ impl Gateway {
         Moment { now, unix: self.services.unix_of_start(now) }
     }
 
-    /// Does what is due towards the store.
+    /// Does what is due towards the store and the other nodes.
     pub(super) fn cluster_turn(&mut self, turn: &mut Turn<'_>) {
         let at = self.moment(turn.now);
         let Some(cluster) = &self.services.cluster else { return };
         let census = cluster.renews(turn.now).then(|| self.census());
         let Some(cluster) = &mut self.services.cluster else { return };
         let census = || census.unwrap_or_default();
-        let work = cluster.turn(at, census, &self.services.registrar);
+        let reach = &self.services.identity.reach;
+        let work = cluster.turn(at, census, &self.services.registrar, &|ip| reach.has(ip));
+        let vouched = cluster.vouched(turn.now);
+        self.vouch(turn, vouched);
         turn.out.extend(work.commands.into_iter().map(Output::Store));
         turn.out.extend(work.events.into_iter().map(|event| Output::Event(told(event))));
+        work.probes.iter().for_each(|probe| self.send_node_probe(turn, probe));
+    }
+
+    /// Has media go no further than another node would begin, unless none has it.
+    fn vouch(&mut self, turn: &mut Turn<'_>, until: Option<Instant>) {
+        // Repeated, since a worker may be too far behind to be told.
+        let again = self.vouched.1.is_none_or(|at| turn.now >= at + VOUCH);
+        if self.vouched.0 == until && (until.is_none() || !again) {
+            return;
+        }
+        self.vouched = (until, Some(turn.now));
+        for worker in 0..self.services.identity.workers {
+            turn.push(Output::Media { worker, command: WorkerCommand::Vouch { until } });
+        }
     }
 
     /// What is told of this node with each renewal of its lease.
@@ -73,8 +95,31 @@ impl Gateway {
     pub(super) fn store_answered(&mut self, turn: &mut Turn<'_>, answer: StoreAnswer) {
         let at = self.moment(turn.now);
         let Some(cluster) = &mut self.services.cluster else { return };
-        let events = cluster.answered(at, answer);
+        let AnswerWork { events, taken, deposed } = cluster.answered(at, answer);
         turn.out.extend(events.into_iter().map(|event| Output::Event(told(event))));
+        if let Some((_, names)) = deposed {
+            self.deposed(turn, &names);
+        }
+        if let Some(taken) = taken {
+            turn.push(Output::TakeUp(Box::new(taken)));
+        }
+    }
+
+    /// A value of a call is to be told to the store, as it was `age` ago; nothing: it is of no use
+    /// any more. Returns its number; `None` where there is no cluster, or none was met yet.
+    pub fn keep_in_store(
+        &mut self,
+        now: Instant,
+        name: &str,
+        value: Option<Arc<[u8]>>,
+        age: Duration,
+    ) -> Option<u64> {
+        self.services.cluster.as_mut()?.keep(now, name, value, age)
+    }
+
+    /// Which values the store has confirmed since last asked, by name and number.
+    pub fn take_confirmed(&mut self) -> Vec<(String, u64)> {
+        self.services.cluster.as_mut().map(Cluster::take_confirmed).unwrap_or_default()
     }
 
     /// The cluster this node is part of, if it is.
@@ -92,5 +137,6 @@ fn told(event: LeaseEvent) -> Event {
         LeaseEvent::NameTaken { node, by } => Event::NodeNameTaken { node, by },
         LeaseEvent::ClockSkew { seconds } => Event::ClockSkew { seconds },
         LeaseEvent::OtherKey { node } => Event::OtherClusterKey { node },
+        LeaseEvent::Deposed { by } => Event::NodeDeposed { by },
     }
 }

@@ -36,7 +36,7 @@ impl Gateway {
         {
             return;
         }
-        if self.pass_through(turn, hop, &message) {
+        if self.node_probe(turn, hop, &message) || self.pass_through(turn, hop, &message) {
             return;
         }
         if !message.is_request() {

@@ -144,6 +144,14 @@ impl Gateway {
                 _ => self.pass_to_bearer(turn, hop, message),
             };
         };
+        let heir = self.services.cluster.as_ref().and_then(|c| c.heir(token.owner_epoch));
+        if matches!(hop, Hop::Flow(_))
+            && heir == self.services.cluster.as_ref().map(|c| c.advertise())
+        {
+            // The calls of its owner are this node's now.
+            return false;
+        }
+        let token = EdgeToken { owner: heir.or(token.owner), ..token };
         let passed = match hop {
             Hop::Node(peer) => self.pass_down(turn, peer, &token, message),
             Hop::Flow(flow) => self.pass_to_owner(turn, flow, &token, message),
@@ -212,6 +220,7 @@ impl Gateway {
                 flow: flow.0,
                 epoch: self.services.cluster.as_ref().map_or(0, |c| c.epoch()),
                 owner: Some(peer),
+                owner_epoch: self.services.cluster.as_ref().map_or(0, |c| c.epoch_at(peer)),
                 ..token.clone()
             };
             self.own_route(&owned)
@@ -374,6 +383,7 @@ impl Gateway {
             user: user.to_owned(),
             instance: short(instance),
             owner: Some(peer),
+            owner_epoch: cluster.epoch_at(peer),
         })
     }
 

@@ -101,6 +101,9 @@ impl Gateway {
     pub(super) fn unreachable(&mut self, turn: &mut Turn<'_>, hop: Hop, code: Code, why: String) {
         let reason = (!why.is_empty()).then_some((code, why));
         self.services.locator.failed_because(turn.now, hop, reason);
+        if let (Hop::Node(at), Some(cluster)) = (hop, &mut self.services.cluster) {
+            cluster.node_unreachable(turn.now, at);
+        }
         let mut events = Vec::new();
         self.services.transactions.hop_failed(hop, &mut events);
         self.dispatch(turn, events);

@@ -2,12 +2,14 @@
 
 use super::{Gateway, Input, Turn};
 use crate::call::call_snapshot::{CallSnapshot, Resumption, SettledOf};
+use crate::call::relocation::PortsOf;
 use crate::call::{Call, CallId, CallPhase, Output};
-use crate::cdr::Party;
+use crate::cdr::{NodeChange, Party};
 use crate::flow::{FlowKind, FlowState};
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::transaction::{Flow, Hop};
+use crate::worker::WorkerCommand;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -23,6 +25,10 @@ pub struct FoundCall<'a> {
     pub silent_since: Instant,
     /// Its media, if its worker goes on with it; else why it cannot.
     pub media: Result<SettledOf<'a>, String>,
+    /// The node it was taken from; `None`: an earlier process of this one had it.
+    pub from: Option<NodeChange>,
+    /// Where its media is received, if not where it was.
+    pub ports: Option<PortsOf<'a>>,
 }
 
 /// A request within a call that was read from a connection while this process gave its calls to
@@ -99,16 +105,30 @@ impl Gateway {
         self.upgrading = refuse;
     }
 
+    /// Whether this process had the call since a value that was taken `age` ago: there may be several
+    /// of those, of each process that had it once.
+    pub fn has_newer(&self, now: Instant, id: CallId, age: Duration) -> bool {
+        let since = self.calls.since(id);
+        since.is_some_and(|since| now.checked_sub(age).is_none_or(|taken| taken <= since))
+    }
+
     /// Takes a call of an earlier process up again, or ends it for everybody in it.
     pub fn restore(&mut self, now: Instant, found: FoundCall<'_>, out: &mut Vec<Output>) {
         let turn = &mut Turn::new(now, out);
         let (id, before) = (found.call.id(), turn.out.len());
+        if self.has_newer(now, id, found.age) {
+            return;
+        }
+        self.give_way(turn, &found);
         let (settled, transferring) = (found.call.is_settled(), found.call.is_transferring());
         let with = Resumption {
             age: found.age,
             silent_since: found.silent_since,
             media: found.media.as_ref().ok().copied(),
+            from: found.from,
+            ports: found.ports,
         };
+        let (moved, taken) = (found.ports.is_some(), with.from.is_some());
         let mut cx = self.context(turn);
         let Some(call) = Call::restore(&mut cx, found.call, &with) else { return };
         self.remember(&call);
@@ -117,15 +137,47 @@ impl Gateway {
             Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => None,
         };
         self.calls.insert_received(call, user);
-        self.with_call(turn, id, |call, cx| match found.media {
+        self.calls.touch(id).into_iter().for_each(|live| live.since = now);
+        self.find_browsers(turn, id);
+        self.with_call(turn, id, |call, cx| match &found.media {
             Ok(_) if transferring => call.take_transfer_back(cx),
             Ok(_) if settled => {}
             Ok(_) => call.cut_off(cx, "it was not yet answered, or was being handed over"),
-            Err(why) => call.cut_off(cx, &why),
+            Err(why) => call.cut_off(cx, why),
+        });
+        self.with_call(turn, id, |call, cx| {
+            if moved && found.media.is_ok() {
+                call.tell_relocated(cx);
+            }
+            if taken && found.media.is_ok() {
+                call.ask_where(cx);
+            }
         });
         self.follow_up(turn);
         self.sweep(turn.out);
         self.take_down(now, None, &turn.out[before.min(turn.out.len())..]);
+    }
+
+    /// A node may get back a call that it did not yet know it had lost: the newer value counts. Its
+    /// worker ends the media it had by itself if it goes on with newer.
+    fn give_way(&mut self, turn: &mut Turn<'_>, found: &FoundCall<'_>) {
+        let id = found.call.id();
+        self.held.forget(|call| call == id);
+        let Some(worker) = self.part_with(turn.now, id) else { return };
+        if found.media.is_err() || worker != found.call.worker() {
+            turn.push(Output::Media { worker, command: WorkerCommand::Close { session: id.0 } });
+        }
+    }
+
+    /// Browsers that came to this node before their call did.
+    fn find_browsers(&mut self, turn: &mut Turn<'_>, id: CallId) {
+        let Some(call) = self.calls.get(id) else { return };
+        let lost = call.lost_users();
+        for user in lost {
+            for binding in self.services.registrar.bindings(turn.now, &user) {
+                self.browser_back(turn, &user, &binding, &[]);
+            }
+        }
     }
 
     /// All calls of an earlier process were taken up: one that was joined with a call that was not is

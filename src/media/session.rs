@@ -118,6 +118,8 @@ pub struct Session {
     complexity: u8,
     /// Snapshots are kept for a successor of this process.
     journal: Option<journal::SessionJournal>,
+    /// By when it is known that no other process goes on with it; `None`: it would be known.
+    vouched: Option<Instant>,
 }
 
 impl Session {
@@ -135,6 +137,7 @@ impl Session {
             one_way_again: ONE_WAY,
             complexity: COMPLEXITY,
             journal: None,
+            vouched: None,
         }
     }
 

@@ -7,6 +7,9 @@ use crate::api::metrics::NodeMetrics;
 use crate::call::CallId;
 use crate::call::call_snapshot::SettledOf;
 use crate::call::context::{Output, Question};
+use crate::call::relocation::PortsOf;
+use crate::cdr::NodeChange;
+use crate::cluster::succession::TakenCalls;
 use crate::config::Webhook;
 use crate::config::check::steps_of;
 use crate::datagrams::local::{KernelRoutes, LocalSource};
@@ -94,6 +97,8 @@ pub(super) struct Core {
     pub(super) state: State,
     /// Live calls, on disk where there is such a directory.
     pub(super) kept: KeptCalls,
+    /// Calls that go on and that ended, of nodes whose calls are being taken.
+    pub(super) taking: HashMap<String, (usize, usize)>,
     pub(super) clock: WallClock,
     pub(super) feed: Arc<Feed>,
     pub(super) metrics: Arc<NodeMetrics>,
@@ -138,6 +143,13 @@ enum First {
     Timer,
     /// Checkpoints are on disk.
     Written,
+}
+
+/// Where calls come from that another node had.
+struct TakenFrom {
+    change: NodeChange,
+    /// Its address is this node's now.
+    here: bool,
 }
 
 /// What was told of requests refused for overload, and when.
@@ -262,13 +274,17 @@ impl Core {
 
     /// Takes up the calls an earlier process left, before anything arrives.
     pub(super) fn take_up(&mut self, found: Vec<CheckpointEntry>) {
+        if self.state.directory.is_some() || self.links.is_some() {
+            self.gateway.keep_calls();
+        }
         if self.state.directory.is_none() {
             return;
         }
-        self.gateway.keep_calls();
         let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
         let left = self.kept.take_up(checkpoints, found, &self.workers, journal);
-        let (goes_on, all) = self.restore(left, self.state.checkpoints.died());
+        let died = self.state.checkpoints.died();
+        let died = died.and_then(|ago| Instant::now().checked_sub(ago));
+        let (goes_on, all) = self.restore(left, died, None);
         if all > 0 {
             tracing::info!("restarted: {goes_on} of {all} calls go on");
         }
@@ -281,12 +297,14 @@ impl Core {
         found: Vec<CheckpointEntry>,
         late: Vec<LateRequest>,
     ) {
-        if self.state.directory.is_some() {
+        if self.state.directory.is_some() || self.links.is_some() {
             self.gateway.keep_calls();
+        }
+        if self.state.directory.is_some() {
             let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
             self.kept.take_over(checkpoints, found, &given, journal);
         }
-        let (goes_on, all) = self.restore(given, None);
+        let (goes_on, all) = self.restore(given, None, None);
         tracing::info!("upgraded: {goes_on} of {all} calls go on");
         let (now, mut out) = (Instant::now(), Vec::new());
         for request in late {
@@ -295,22 +313,52 @@ impl Core {
         }
     }
 
-    /// Makes calls of values; `died`: how long ago the earlier process lived, if it is known better
+    /// Goes on with calls of a node that is gone.
+    fn take_lost(&mut self, taken: TakenCalls) {
+        let (lost, seen) = (taken.of.node.clone(), taken.seen);
+        let (here, last) = (taken.here, taken.last);
+        let by = self.gateway.cluster().map(|c| c.node().to_owned()).unwrap_or_default();
+        let left =
+            self.kept.take_lost((&self.state.checkpoints, &self.gateway), taken, &self.workers);
+        let change = NodeChange { lost: lost.clone(), by };
+        let origin = TakenFrom { change, here };
+        let (goes_on, all) = self.restore(left, Some(seen), Some(origin));
+        let so_far = self.taking.entry(lost.clone()).or_default();
+        (so_far.0, so_far.1) = (so_far.0 + goes_on, so_far.1 + all - goes_on);
+        if last && let Some((calls, ended)) = self.taking.remove(&lost) {
+            self.tell_event(Event::NodeTakenOver { node: lost, calls, ended });
+        }
+    }
+
+    /// Makes calls of values; `died`: when the earlier process lived last, if it is known better
     /// than by the calls' age. Returns how many go on, and of how many.
-    fn restore(&mut self, left: Vec<TakenUp>, died: Option<Duration>) -> (usize, usize) {
+    fn restore(
+        &mut self,
+        left: Vec<TakenUp>,
+        died: Option<Instant>,
+        origin: Option<TakenFrom>,
+    ) -> (usize, usize) {
         let now = Instant::now();
-        let died = died.and_then(|ago| now.checked_sub(ago));
         let mut out = Vec::new();
         for (age, call, media) in &left {
             let since = died.or_else(|| now.checked_sub(*age)).unwrap_or(now);
             let settled = |end| media.as_ref().ok()?.session.settled(end);
+            let port = |end| media.as_ref().ok().map(|media| media.port_of(end));
+            let moved = origin.as_ref().is_some_and(|origin| !origin.here);
             let media = media.as_ref().map(|_| &settled as SettledOf<'_>).map_err(String::clone);
-            let found = FoundCall { call: call.clone(), age: *age, silent_since: since, media };
+            let found = FoundCall {
+                call: call.clone(),
+                age: *age,
+                silent_since: since,
+                media,
+                from: origin.as_ref().map(|origin| origin.change.clone()),
+                ports: moved.then_some(&port as PortsOf<'_>),
+            };
             let (id, worker) = (call.id(), call.worker());
             self.gateway.restore(now, found, &mut out);
             self.perform_all(&mut out);
             if !self.gateway.knows_call(id) {
-                self.kept.forget(id);
+                self.kept.forget(&mut self.gateway, id);
                 let command = WorkerCommand::Close { session: id.0 };
                 let _ = self.workers.get(worker).map(|w| w.command(command));
             }
@@ -417,7 +465,8 @@ impl Core {
         let input = match arrival {
             Arrival::Input(Input::Media { session, notice: Notice::Snapshot(media) }) => {
                 let checkpoints = &self.state.checkpoints;
-                return self.kept.put_media(checkpoints, CallId(session), &media);
+                let places = (checkpoints, &mut self.gateway);
+                return self.kept.put_media(places, CallId(session), &media);
             }
             Arrival::Input(input) => input,
             Arrival::Work(work) => {
@@ -521,6 +570,7 @@ impl Core {
             Output::Store(command) => {
                 self.links.iter().for_each(|links| links.store.command(command.clone()))
             }
+            Output::TakeUp(taken) => self.take_lost(*taken),
             Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
             Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
             Output::Event(note) => self.tell_event(note),
@@ -554,7 +604,7 @@ impl Core {
         let now = Instant::now();
         // The record first: who is told that a call has ended may look for it.
         if let Event::CallEnded { cdr } = &note {
-            let kept = self.kept.ended(cdr, &self.clock);
+            let kept = self.kept.ended(&mut self.gateway, cdr, &self.clock);
             match (&self.journal, kept) {
                 (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
                 (None, kept) => kept.iter().for_each(Slot::remove),

@@ -1,21 +1,30 @@
 //! Live calls on disk: what changed is put into its checkpoint, and an earlier process's calls are
 //! taken up again at the start. Nothing waits for the disk.
 //!
+//! In a cluster the same values go to the store too, for the node that goes on if this one is lost.
+//!
 //! A call has two checkpoints: its signalling, and its media, which is good for as long as what it
 //! reserves lasts. Between its end and the writing of its record, the first holds the record.
 
+use super::RECORDS;
 use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
 use crate::call::tombstone::Tombstone;
 use crate::cdr::Cdr;
+use crate::cluster::store::{CALLS, LEASE as HELD};
+use crate::cluster::succession::TakenCalls;
+use crate::config::Config;
 use crate::errors::Code;
 use crate::gateway::Gateway;
 use crate::handover::HandedCalls;
 use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
+use crate::media::Clocks;
 use crate::rtp::reserve::LEASE;
+use crate::state::State;
 use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
+use crate::store::{self, TakenCallNames};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -83,8 +92,19 @@ struct Slots {
     worker: usize,
     /// Its media is asked for.
     journalled: bool,
-    /// The media snapshot that is on its way to the disk, by the number of its put and its own.
-    unconfirmed: Option<(u64, u64)>,
+    /// The media snapshot that is on its way.
+    unconfirmed: Option<Unconfirmed>,
+    /// The number of the newest value of its media that the cluster's store has.
+    stored: u64,
+}
+
+/// A media snapshot of which it is not known whether a successor would find it.
+struct Unconfirmed {
+    /// The number of its put, and its own.
+    put: u64,
+    number: u64,
+    /// Its number in the cluster's store, which must have it too.
+    stored: Option<u64>,
 }
 
 impl Slots {
@@ -95,13 +115,47 @@ impl Slots {
             worker,
             journalled: false,
             unconfirmed: None,
+            stored: 0,
         }
     }
+}
+
+/// What a call is called in the cluster's store, and its media.
+fn stored_names(id: CallId) -> [String; 2] {
+    [format!("{:016x}", id.0), format!("{:016x}{MEDIA}", id.0)]
+}
+
+/// A value as the cluster's store has it: other nodes may run another version.
+fn to_store(value: &[u8]) -> Arc<[u8]> {
+    [&RECORDS.to_be_bytes()[..], value].concat().into()
+}
+
+/// What [`to_store`] made at some node, just now.
+fn of_store(stored: &[u8]) -> Option<Record> {
+    let (version, value) = stored.split_first_chunk::<2>()?;
+    Some(match (u16::from_be_bytes(*version), value.to_vec()) {
+        (RECORDS, value) => Record::Fresh(value),
+        (version, value) => Record::UnknownVersion(version, value),
+    })
+}
+
+fn remove_stored(gateway: &mut Gateway, id: CallId) {
+    for name in stored_names(id) {
+        gateway.keep_in_store(Instant::now(), &name, None, Duration::ZERO);
+    }
+}
+
+/// The call of a name in the cluster's store, and whether it is of its media.
+fn stored_call(name: &str) -> Option<(CallId, bool)> {
+    let (id, media) = name.strip_suffix(MEDIA).map_or((name, false), |id| (id, true));
+    Some((CallId(u64::from_str_radix(id, 16).ok()?), media))
 }
 
 /// The checkpoints of all calls.
 pub(super) struct KeptCalls {
     calls: IdMap<CallId, Slots>,
+    /// There is a disk.
+    on_disk: bool,
     /// Those with media on its way to the disk.
     unconfirmed: Vec<CallId>,
     put: Instant,
@@ -139,10 +193,10 @@ pub(super) fn encoded(value: &impl Serialize) -> Vec<u8> {
 
 impl KeptCalls {
     /// None yet.
-    pub(super) fn new() -> KeptCalls {
+    pub(super) fn new(on_disk: bool) -> KeptCalls {
         let (calls, unconfirmed) = (IdMap::default(), Vec::new());
         let put = Instant::now();
-        KeptCalls { calls, unconfirmed, put, told: 0, again: None, answered: false }
+        KeptCalls { calls, on_disk, unconfirmed, put, told: 0, again: None, answered: false }
     }
 
     /// A call was answered: what it is is put in this turn.
@@ -168,32 +222,49 @@ impl KeptCalls {
             (self.put, self.answered) = (now, false);
             for (id, call) in gateway.changed_calls(now) {
                 match call {
-                    Some(call) => self.put_call(checkpoints, id, call, workers),
+                    Some(call) => self.put_call((checkpoints, gateway), id, call, workers),
                     // One that is over has its record, or will; one that was lost has none.
-                    None if !gateway.knows_call(id) => self.forget(id),
+                    None if !gateway.knows_call(id) => self.forget(gateway, id),
                     None => {}
                 }
             }
         }
         // Nothing is sent before the disk has what was put, in a call that was taken up.
         let (batches, again) = (checkpoints.batches(), self.again.is_some_and(|at| now >= at));
+        let stored = self.note_stored(gateway.take_confirmed());
         let nothing_left = checkpoints.is_nothing_left();
-        if again || batches != self.told || nothing_left {
+        if again || stored || batches != self.told || nothing_left {
             (self.told, self.again) = (batches, None);
             self.confirm(now, workers, nothing_left);
         }
     }
 
+    /// The cluster's store has these values. Whether one is of media that waits.
+    fn note_stored(&mut self, confirmed: Vec<(String, u64)>) -> bool {
+        let mut any = false;
+        for (name, number) in confirmed {
+            let Some((id, true)) = stored_call(&name) else { continue };
+            if let Some(slots) = self.calls.get_mut(&id) {
+                slots.stored = slots.stored.max(number);
+                any |= slots.unconfirmed.is_some();
+            }
+        }
+        any
+    }
+
     fn put_call(
         &mut self,
-        checkpoints: &Checkpoints,
+        (checkpoints, gateway): (&Checkpoints, &mut Gateway),
         id: CallId,
         call: CallSnapshot,
         workers: &[Worker],
     ) {
         let (worker, settled) = (call.worker(), call.is_settled());
         let slots = self.calls.entry(id).or_insert_with(|| Slots::of(checkpoints, id, worker));
-        slots.signalling.put(live((boot::uptime(), unix()), &call), SIGNALLING);
+        let bytes = live((boot::uptime(), unix()), &call);
+        let [name, _] = stored_names(id);
+        gateway.keep_in_store(Instant::now(), &name, Some(to_store(&bytes)), Duration::ZERO);
+        slots.signalling.put(bytes, SIGNALLING);
         if settled && !std::mem::replace(&mut slots.journalled, true) {
             // A worker that is too far behind is asked again with the next change.
             let asked =
@@ -206,27 +277,33 @@ impl KeptCalls {
     /// Puts a call's media; one that has ended meanwhile has none.
     pub(super) fn put_media(
         &mut self,
-        checkpoints: &Checkpoints,
+        (checkpoints, gateway): (&Checkpoints, &mut Gateway),
         id: CallId,
         media: &MediaSnapshot,
     ) {
         let Some(slots) = self.calls.get_mut(&id) else { return };
-        let put = slots.media.put(encoded(media), LEASE);
+        let bytes = encoded(media);
+        let [_, name] = stored_names(id);
+        let age = boot::uptime().saturating_sub(media.session.taken.uptime);
+        let stored = gateway.keep_in_store(Instant::now(), &name, Some(to_store(&bytes)), age);
+        let put = slots.media.put(bytes, LEASE);
         if put == 1 {
             checkpoints.hurry();
         }
-        if slots.unconfirmed.replace((put, media.session.number)).is_none() {
+        let unconfirmed = Unconfirmed { put, number: media.session.number, stored };
+        if slots.unconfirmed.replace(unconfirmed).is_none() {
             self.unconfirmed.push(id);
         }
     }
 
     /// Tells workers which snapshots a next process would find, or newer ones, or none.
     fn confirm(&mut self, now: Instant, workers: &[Worker], nothing_left: bool) {
-        let (calls, again) = (&mut self.calls, &mut self.again);
+        let (calls, again, on_disk) = (&mut self.calls, &mut self.again, self.on_disk);
         self.unconfirmed.retain(|id| {
             let Some(slots) = calls.get_mut(id) else { return false };
-            let Some((put, number)) = slots.unconfirmed else { return false };
-            if slots.media.written() < put && !nothing_left {
+            let Some(Unconfirmed { put, number, stored }) = slots.unconfirmed else { return false };
+            let on_disk = !on_disk || nothing_left || slots.media.written() >= put;
+            if !on_disk || stored.is_some_and(|stored| slots.stored < stored) {
                 return true;
             }
             let command = WorkerCommand::Confirm { session: id.0, number };
@@ -241,8 +318,14 @@ impl KeptCalls {
     }
 
     /// A call has ended with this record. Returns the checkpoint that holds it until it is written.
-    pub(super) fn ended(&mut self, cdr: &Cdr, clock: &WallClock) -> Option<Slot> {
+    pub(super) fn ended(
+        &mut self,
+        gateway: &mut Gateway,
+        cdr: &Cdr,
+        clock: &WallClock,
+    ) -> Option<Slot> {
         let Slots { signalling, media, .. } = self.calls.remove(&cdr.call)?;
+        remove_stored(gateway, cdr.call);
         let record = to_json(cdr, clock).to_string();
         signalling.put(ended(record), SIGNALLING);
         media.remove();
@@ -250,8 +333,9 @@ impl KeptCalls {
     }
 
     /// There is no such call any more, and no record of it.
-    pub(super) fn forget(&mut self, id: CallId) {
+    pub(super) fn forget(&mut self, gateway: &mut Gateway, id: CallId) {
         if let Some(slots) = self.calls.remove(&id) {
+            remove_stored(gateway, id);
             slots.signalling.remove();
             slots.media.remove();
         }
@@ -319,6 +403,55 @@ impl KeptCalls {
         taken_up
     }
 
+    /// Takes up calls of a node that is gone, as far as the store had them: their media first.
+    pub(super) fn take_lost(
+        &mut self,
+        (checkpoints, gateway): (&Checkpoints, &Gateway),
+        taken: TakenCalls,
+        workers: &[Worker],
+    ) -> Vec<TakenUp> {
+        let now = Instant::now();
+        let mut media: HashMap<CallId, (Duration, Arc<[u8]>)> = HashMap::new();
+        let mut calls = Vec::new();
+        for (name, age, value) in taken.values {
+            match stored_call(&name) {
+                Some((id, true)) => drop(media.insert(id, (age, value.bytes))),
+                Some((id, false)) if !gateway.has_newer(now, id, age) => {
+                    calls.push((id, age, value.bytes));
+                }
+                _ => {}
+            }
+        }
+        let mut taken_up = Vec::new();
+        for (id, age, bytes) in calls {
+            let (call, ours) = match of_store(&bytes).and_then(read) {
+                Some(CallCheckpoint::Live { call, .. }) => (call, true),
+                Some(CallCheckpoint::Foreign { call, .. }) => (call, false),
+                Some(CallCheckpoint::Ended { .. }) | None => continue,
+            };
+            let worker = call.worker();
+            let (age_of_media, bytes) = media.remove(&id).unzip();
+            let found = bytes.and_then(|bytes| of_store(&bytes));
+            let media = if ours {
+                self::media(found, call.is_settled())
+                    .and_then(|media| moved_here(media, age_of_media.unwrap_or_default()))
+                    .and_then(|mut media| {
+                        if !taken.here {
+                            relocate(workers, &call, &mut media)?;
+                        }
+                        give(workers, worker, id, media)
+                    })
+            } else {
+                Err("another version kept it".to_owned())
+            };
+            let slots = Slots::of(checkpoints, id, worker);
+            self.calls.insert(id, Slots { journalled: media.is_ok(), ..slots });
+            taken_up.push((age, *call, media));
+        }
+        workers.iter().for_each(Worker::wake);
+        taken_up
+    }
+
     /// Goes on with the checkpoints of a process whose place was taken: of the calls it gave, and of
     /// records that wait to be written.
     pub(super) fn take_over(
@@ -347,6 +480,43 @@ impl KeptCalls {
             }
         }
     }
+}
+
+/// Leaves calls of an earlier process to the nodes that took them over while there was none, without
+/// a word and without a record.
+pub(super) async fn leave_taken(config: &Config, state: &mut State) {
+    let Some(settings) = config.cluster.as_ref().filter(|_| !state.found.is_empty()) else {
+        return;
+    };
+    let died = state.checkpoints.died();
+    let asked = store::taken_of_earlier(settings, &config.domain).await;
+    let found = std::mem::take(&mut state.found);
+    let (kept, left) = match asked {
+        Ok(taken) => found.into_iter().partition(|entry| !is_taken(entry, &taken, died)),
+        // Within its lease nobody could.
+        Err(_) if died.is_some_and(|ago| ago < HELD) => (found, Vec::new()),
+        Err(e) => {
+            tracing::warn!(
+                code = %Code::STORE_AWAY,
+                "calls of before the restart end: whether another node goes on with them cannot be \
+                 asked: {e:#}"
+            );
+            // Nothing is sent under keys that another may be using.
+            found.into_iter().partition(|entry| !entry.name.ends_with(MEDIA))
+        }
+    };
+    left.iter().for_each(|entry| state.checkpoints.slot(&entry.name).remove());
+    state.found = kept;
+}
+
+/// Whether another node has the call of a checkpoint. What has ended is this node's to record.
+fn is_taken(entry: &CheckpointEntry, taken: &TakenCallNames, died: Option<Duration>) -> bool {
+    let call = entry.name.strip_suffix(MEDIA).unwrap_or(&entry.name);
+    let named = taken.names.iter().any(|name| name.starts_with(call));
+    // Names are known for as long as a node that has just died has calls there.
+    let all = taken.all && died.is_none_or(|ago| ago >= CALLS);
+    let is_over = || matches!(read(entry.record.clone()), Some(CallCheckpoint::Ended { .. }));
+    (named || all) && (entry.name.ends_with(MEDIA) || !is_over())
 }
 
 /// Has the workers, which are held, take up the media of calls that are taken over.
@@ -424,6 +594,27 @@ fn media(record: Option<Record>, settled: bool) -> Result<MediaSnapshot, String>
     }
 }
 
+/// The media of a call of another machine, as if it had been taken `age` ago on this one.
+fn moved_here(mut media: MediaSnapshot, age: Duration) -> Result<MediaSnapshot, String> {
+    let taken = boot::uptime().checked_sub(age).ok_or("this machine was started since")?;
+    media.session.taken = Clocks { boot: boot::id(), uptime: taken };
+    Ok(media)
+}
+
+/// Has the media of a call received at addresses of this node.
+fn relocate(
+    workers: &[Worker],
+    call: &CallSnapshot,
+    media: &mut MediaSnapshot,
+) -> Result<(), String> {
+    if call.is_joined() {
+        return Err("it was joined with another".to_owned());
+    }
+    let worker = workers.get(call.worker());
+    let worker = worker.ok_or("this node has fewer media workers")?;
+    worker.relocate(media).map_err(|why| why.to_string())
+}
+
 /// Has the worker go on with the media of a call.
 fn give(
     workers: &[Worker],
@@ -446,5 +637,29 @@ fn give(
             }
             Err(QueueFull) => return Err("the media worker does not keep up".to_owned()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_another_node_took_are_left_to_it_and_records_that_wait_are_not() {
+        let entry = |name: &str, record| CheckpointEntry { name: name.into(), record };
+        let live = |name: &str| entry(name, Record::Fresh(b"a call".to_vec()));
+        let over = entry("aaaaaaaa", Record::Fresh(ended("{}".into())));
+        let named = TakenCallNames { names: vec!["aaaaaaaa00000001.media".into()], all: false };
+        let soon = Some(Duration::from_secs(4));
+        assert!(is_taken(&live("aaaaaaaa"), &named, soon));
+        assert!(is_taken(&live("aaaaaaaa.media"), &named, soon));
+        assert!(!is_taken(&live("bbbbbbbb"), &named, soon), "it was never told to the store");
+        assert!(!is_taken(&over, &named, soon), "its record is this node's to write");
+        let all = TakenCallNames { names: Vec::new(), all: true };
+        assert!(
+            !is_taken(&live("bbbbbbbb"), &all, soon),
+            "what was taken was of an earlier process"
+        );
+        assert!(is_taken(&live("bbbbbbbb"), &all, Some(CALLS)));
     }
 }

@@ -4,7 +4,7 @@ use super::bound::{Bound, control};
 use super::core::{ClusterLinks, Core, Told};
 use super::upgrade::{self, Upgrader};
 use super::workers::Starter;
-use super::{Control, Node, Predecessor, RECORDS, hosts, kept, random, reload};
+use super::{Control, Node, Predecessor, RECORDS, hosts, kept, random, reload, shown};
 use crate::api::access::Access;
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
@@ -66,7 +66,7 @@ pub(super) async fn start(
     // Another part of the process may have installed it already; either way it is in place.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (core, arrivals) = mpsc::channel(CORE_QUEUE);
-    let (base, state) = Base::new(&config, Inbox::new(core), predecessor.as_deref())?;
+    let (base, state) = Base::new(&config, Inbox::new(core), predecessor.as_deref()).await?;
     let sockets = predecessor.as_ref().map_or(&place.kept_open, |p| &p.sockets);
     let opened = Opened::open(&config, &base, &place.control, sockets).await?;
     let succession = Succession::begin(&config, &base, state, &opened, predecessor)?;
@@ -89,7 +89,7 @@ struct Base {
 
 impl Base {
     /// With what was kept, unless a predecessor has it until its place is taken.
-    fn new(
+    async fn new(
         config: &Config,
         inbox: Inbox,
         predecessor: Option<&Predecessor>,
@@ -98,8 +98,9 @@ impl Base {
         let (state, dtls) = match predecessor {
             Some(predecessor) => (None, DtlsIdentity::from_pem(predecessor.certificate())?),
             None => {
-                let state = open_state(config, &metrics);
-                let dtls = state.certificate()?;
+                let mut state = open_state(config, &metrics);
+                kept::leave_taken(config, &mut state).await;
+                let dtls = shown::certificate(config, &state).await?;
                 (Some(state), dtls)
             }
         };
@@ -299,6 +300,7 @@ fn core(
     inner: CoreParts,
     (links, web): (Option<ClusterLinks>, Arc<WebPort>),
 ) -> Core {
+    let on_disk = succession.state.directory.is_some();
     let mut core = Core {
         gateway: inner.gateway,
         inbox: base.inbox.clone(),
@@ -315,7 +317,8 @@ fn core(
         links,
         journal: inner.journal,
         state: succession.state,
-        kept: kept::KeptCalls::new(),
+        kept: kept::KeptCalls::new(on_disk),
+        taking: HashMap::new(),
         clock: inner.clock,
         feed: base.feed.clone(),
         metrics: base.metrics.clone(),

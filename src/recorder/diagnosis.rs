@@ -73,6 +73,7 @@ fn nobody_there(cdr: &Cdr) -> Option<Diagnosis> {
             | Code::KICKED
             | Code::DRAINING
             | Code::RESTARTED
+            | Code::NODE_LOST
     );
     if cdr.answered_by.is_some() || cdr.ringing.is_some() || ended_otherwise {
         return None;
@@ -100,11 +101,13 @@ fn fine(cdr: &Cdr, talked: Duration) -> Diagnosis {
         Some(HangupBy::Callee) => "the callee hung up",
         _ => "the gateway ended it",
     };
+    let lost = cdr.interruptions.iter().filter(|i| i.node.is_some());
+    let lost: String = lost.map(|i| format!("; {}", i.sentence())).collect();
     Diagnosis::new(
         Code::FINE,
         Blame::Nobody,
         format!(
-            "{} talked for {:.1} s with {with}; {by}",
+            "{} talked for {:.1} s with {with}; {by}{lost}",
             cdr.from.as_caller(),
             talked.as_secs_f32()
         ),
@@ -136,6 +139,7 @@ fn of_end(cdr: &Cdr) -> Diagnosis {
         | Code::CREDENTIALS
         | Code::REGION
         | Code::RESTARTED
+        | Code::NODE_LOST
         | Code::NOT_PERMITTED
         | Code::DEAR
         | Code::LOOP => Blame::Gateway,

@@ -197,6 +197,12 @@ enum Machine {
     Server(server::ServerTransaction),
 }
 
+impl Machine {
+    fn is_client(&self) -> bool {
+        matches!(self, Machine::InviteClient(_) | Machine::Client(_))
+    }
+}
+
 struct TransactionEntry {
     machine: Machine,
     hop: Hop,
@@ -446,6 +452,13 @@ impl Transactions {
         }
     }
 
+    /// Whoever is to answer this request is not here any more: nothing is said to it.
+    pub(crate) fn forget_server(&mut self, id: ServerId) {
+        if self.entries.get(&id.0).is_some_and(|e| !e.machine.is_client()) {
+            self.remove(id.0, &mut Vec::new());
+        }
+    }
+
     /// Whether this INVITE of ours still waits for a final response.
     pub(crate) fn awaits_final(&self, id: ClientId) -> bool {
         matches!(self.entries.get(&id.0).map(|e| &e.machine), Some(Machine::InviteClient(m)) if m.is_pending())
@@ -525,7 +538,7 @@ impl Transactions {
         if let Some(entry) = self.entries.remove(&id) {
             self.keys.remove(&entry.key);
             leave(&mut self.by_hop, entry.hop, id);
-            if matches!(entry.machine, Machine::InviteClient(_) | Machine::Client(_)) {
+            if entry.machine.is_client() {
                 events.push(TransactionEvent::Ended { id: ClientId(id) });
             }
             let armed = TIMERS.iter().filter(|t| entry.timers & 1 << **t as u16 != 0);

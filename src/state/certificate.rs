@@ -44,14 +44,19 @@ pub(crate) fn load(
     }
     let pem = dtls::new_certificate().context("no DTLS certificate could be made")?;
     let identity = DtlsIdentity::from_pem(&pem).context("no DTLS certificate could be made")?;
-    if let Err(e) = keep(directory, &pem, now) {
+    show(directory, &pem, now);
+    Ok(identity)
+}
+
+/// Keeps this certificate for the next start. That it cannot is only reported.
+pub(crate) fn show(directory: &Directory, pem: &str, now: SystemTime) {
+    if let Err(e) = keep(directory, pem, now) {
         tracing::warn!(
             code = %Code::STATE,
             "the DTLS certificate cannot be kept in {}: {e:#}",
-            path.display()
+            directory.file(FILE).display()
         );
     }
-    Ok(identity)
 }
 
 fn read(directory: &Directory) -> anyhow::Result<(DtlsIdentity, SystemTime)> {

@@ -1,4 +1,4 @@
-//! Sealing (AES-256-GCM) what the state directory holds.
+//! Sealing (AES-256-GCM) what the state directory holds, and what a cluster's store does.
 //!
 //! Each run of the process derives a key of its own from the key file and a random salt, and counts
 //! its nonces: no nonce is used twice under one key, whatever is written, lost or restored.
@@ -29,7 +29,7 @@ impl RunKey {
 }
 
 /// Seals for one run of the process, and opens what any run under the same key file sealed.
-pub(super) struct Sealer {
+pub(crate) struct Sealer {
     key: [u8; 32],
     salt: [u8; SALT],
     run: RunKey,
@@ -39,7 +39,7 @@ pub(super) struct Sealer {
 }
 
 impl Sealer {
-    pub(super) fn new(key: [u8; 32]) -> anyhow::Result<Sealer> {
+    pub(crate) fn new(key: [u8; 32]) -> anyhow::Result<Sealer> {
         let mut salt = [0; SALT];
         OsRng
             .try_fill_bytes(&mut salt)
@@ -49,7 +49,7 @@ impl Sealer {
     }
 
     /// Seals `plain`, bound to `name`; `None` if nothing can be sealed any more.
-    pub(super) fn seal(&mut self, name: &str, plain: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn seal(&mut self, name: &str, plain: &[u8]) -> Option<Vec<u8>> {
         self.counter = self.counter.checked_add(1)?;
         let mut sealed = Vec::with_capacity(plain.len() + OVERHEAD);
         sealed.extend_from_slice(&self.salt);
@@ -62,7 +62,7 @@ impl Sealer {
     }
 
     /// What was sealed under `name`; `None` if it is not intact, or of another key.
-    pub(super) fn open(&mut self, name: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn open(&mut self, name: &str, sealed: &[u8]) -> Option<Vec<u8>> {
         let (salt, rest) = sealed.split_first_chunk::<SALT>()?;
         let (counter, body) = rest.split_first_chunk::<8>()?;
         if self.other.as_ref().is_none_or(|(known, _)| known != salt) {

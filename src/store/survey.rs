@@ -49,7 +49,7 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let mut dialler = Dialler::new(&settings.store).map_err(|e| format!("{e:#}"))?;
     let mut connection = dialler.connect().await?;
-    let names = StoreKeys { prefix: format!("webtrunk:{domain}:") };
+    let names = StoreKeys::new(domain);
     let mut first = redis::pipe();
     first.cmd("TIME").cmd("SMEMBERS").arg(names.nodes());
     let asked = first.query_async(&mut connection).await;

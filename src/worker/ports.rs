@@ -59,6 +59,7 @@ struct PortState {
 /// A range of port pairs, shared by all workers, touched twice a call.
 pub struct PortRange {
     ip: IpAddr,
+    range: RangeInclusive<u16>,
     pairs: usize,
     state: Mutex<PortState>,
     changed: Option<PairChanged>,
@@ -80,7 +81,7 @@ impl PortRange {
             shunned: VecDeque::new(),
             chance: Chance::new(seed),
         };
-        PortRange { ip, pairs, state: Mutex::new(state), changed: None }
+        PortRange { ip, range: ports, pairs, state: Mutex::new(state), changed: None }
     }
 
     /// Tells of pairs that are bound or closed from now on.
@@ -124,11 +125,14 @@ impl PortRange {
     }
 
     /// Takes the pair of this port, for a call that had it before: it does not rest first, and what
-    /// waits in it is the call's.
+    /// waits in it is the call's. One of another node's range serves that call and no other.
     ///
     /// # Errors
-    /// It is not of this range, another call has it, or another program.
+    /// Another call has it, or another program.
     pub fn claim(&self, port: u16) -> io::Result<Pair> {
+        if !self.range.contains(&port) {
+            return self.bind(port);
+        }
         match self.state().find(port) {
             Some(Picked::Open(pair)) => return Ok(pair),
             Some(Picked::Closed(_)) => {}
@@ -164,6 +168,9 @@ impl PortRange {
 
     /// Returns a pair; it rests before it serves again.
     pub fn give_back(&self, pair: Pair, now: Instant) {
+        if !self.range.contains(&pair.port) {
+            return self.tell(pair.port, None);
+        }
         self.state().resting.push_back((now + QUARANTINE, pair));
     }
 

@@ -106,6 +106,8 @@ pub(super) struct Running {
     /// A successor of the process is to go on with all of it, or it is one whose predecessor has all
     /// of it still: nothing is read, sent or due.
     frozen: bool,
+    /// By when it is known that nobody else goes on with a session; `None`: it would be known.
+    vouched: Option<Instant>,
     /// Sessions that were taken up meanwhile.
     taken_up: Vec<u64>,
     /// What else was ordered meanwhile.
@@ -236,6 +238,7 @@ impl Running {
             kept,
             events: Vec::new(),
             frozen: held,
+            vouched: None,
             taken_up: Vec::new(),
             postponed: VecDeque::new(),
             datagrams: 0,
@@ -504,6 +507,7 @@ impl Running {
             WorkerCommand::Forgotten { session } => {
                 self.on_session(session, now, |s, _, _| s.forgotten())
             }
+            WorkerCommand::Vouch { until } => self.vouch(now, until),
             WorkerCommand::Renew { session, end, ice } => self.renew(now, session, end, ice),
             WorkerCommand::Away { session, end, away } => {
                 self.on_session(session, now, |s, _, _| s.set_away(end, away))
@@ -531,6 +535,7 @@ impl Running {
             let mut session = Session::new(now, unix);
             session.limit_complexity(complexity);
             session.keep_at_leisure(now);
+            session.vouch(self.vouched);
             LiveSession::new(session)
         });
         let kind = match kind {

@@ -49,6 +49,12 @@ pub enum NotResumed {
 }
 
 impl MediaSnapshot {
+    /// The port at which an end is reached.
+    pub(crate) fn port_of(&self, end: LegId) -> u16 {
+        let trunk = self.trunks.iter().find(|trunk| trunk.end == end);
+        trunk.map_or(self.browser_port, |trunk| trunk.port)
+    }
+
     /// The sockets of its trunks' ends, in their order.
     ///
     /// # Errors

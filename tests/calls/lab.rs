@@ -323,7 +323,9 @@ impl Lab {
                     self.routes_asked.push((call, body))
                 }
                 Output::Disconnect(hop) => self.disconnected.push(hop),
-                Output::Store(_) | Output::Ask(webtrunk::call::Question::Locate { .. }) => {
+                Output::Store(_)
+                | Output::TakeUp(_)
+                | Output::Ask(webtrunk::call::Question::Locate { .. }) => {
                     unreachable!("there is no cluster")
                 }
             }
@@ -456,7 +458,8 @@ impl Lab {
                 ends.filter_map(|end| Some((end, self.settled(id, end)?))).collect();
             let of = |end| known.iter().find(|(at, _)| *at == end).map(|(_, s)| s.clone());
             let media = media.clone().map(|()| &of as _);
-            let found = FoundCall { call, age: away, silent_since: died, media };
+            let found =
+                FoundCall { call, age: away, silent_since: died, media, from: None, ports: None };
             let mut out = Vec::new();
             self.gateway.restore(self.now, found, &mut out);
             self.perform(out);

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use webtrunk::cluster::store::{
-    BeatAnswer, FoundPointers, LEASE, PointerWrite, ShareGrant, ShareWish, StoreAnswer,
-    StoreCommand, grant, is_of_epoch,
+    BeatAnswer, CALLS, CLAIM, CallValue, CallWrite, Claim, FoundPointers, Keeping, LEASE,
+    PointerWrite, Process, ShareGrant, ShareWish, StoreAnswer, StoreCommand, grant, is_of_epoch,
 };
 
 /// What it holds.
@@ -14,6 +14,7 @@ struct Held {
     users: BTreeMap<String, BTreeMap<String, String>>,
     /// Of each limit, what each node claims and has.
     shares: BTreeMap<String, BTreeMap<String, (u64, u64)>>,
+    calls: BTreeMap<Process, CallsHeld>,
 }
 
 impl Held {
@@ -27,6 +28,15 @@ impl Held {
         shares.insert(node.to_owned(), (grant.claim, wish.used));
         grant
     }
+}
+
+/// What is held of a process's calls.
+#[derive(Clone, Default)]
+struct CallsHeld {
+    values: BTreeMap<String, CallValue>,
+    /// Who claimed them.
+    by: Option<Process>,
+    until: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -56,19 +66,30 @@ impl StoreModel {
             self.replica = self.held.clone();
             self.replicated = Some(now);
         }
+        self.held.calls.retain(|_, calls| calls.until.is_none_or(|until| until > now));
         match command {
-            StoreCommand::Beat { id, node, epoch, value, wishes } => {
+            StoreCommand::Beat { id, node, epoch, instead, value, wishes } => {
                 self.most_wishes = self.most_wishes.max(wishes.len());
+                let own = Process { node: node.clone(), epoch };
+                let calls = self.held.calls.get_mut(&own);
+                let deposed = calls.is_some_and(|calls| {
+                    calls.until = calls.until.max(Some(now + CALLS));
+                    calls.by.is_some()
+                });
                 self.held.leases.retain(|_, (_, until)| *until > now);
                 let held = self.held.leases.get(&node).map(|(value, _)| value.clone());
+                let may = |held: &String| {
+                    is_of_epoch(held, epoch) || instead.is_some_and(|e| is_of_epoch(held, e))
+                };
                 let mut grants = Vec::new();
-                if held.as_ref().is_none_or(|held| is_of_epoch(held, epoch)) {
+                if !deposed && held.as_ref().is_none_or(may) {
                     self.held.leases.insert(node.clone(), (value, now + LEASE));
                     grants = wishes.iter().map(|wish| self.held.grant(&node, wish)).collect();
                 }
                 let leases = self.held.leases.iter();
                 let leases = leases.map(|(n, (v, _))| (n.clone(), v.clone())).collect();
-                let answer = BeatAnswer { held, leases, millis: unix * 1_000, connection, grants };
+                let millis = unix * 1_000;
+                let answer = BeatAnswer { held, leases, millis, connection, deposed, grants };
                 StoreAnswer::Beat { id, answer: Ok(answer) }
             }
             StoreCommand::Write { id, writes } => {
@@ -87,6 +108,56 @@ impl StoreModel {
                 }
                 StoreAnswer::Written { id, answer: Ok(()) }
             }
+            calls => self.of_calls(now, connection, calls),
+        }
+    }
+
+    /// Carries out what is about calls.
+    fn of_calls(&mut self, now: Instant, connection: u64, command: StoreCommand) -> StoreAnswer {
+        match command.clone() {
+            StoreCommand::Keep { id, owner, anew, writes } => {
+                let calls = self.held.calls.entry(owner).or_default();
+                if calls.by.is_some() {
+                    return StoreAnswer::Kept { id, answer: Ok(Keeping::Deposed) };
+                }
+                calls.until = Some(now + CALLS);
+                if anew {
+                    calls.values.clear();
+                }
+                for CallWrite { name, value } in writes {
+                    match value {
+                        Some(value) => drop(calls.values.insert(name, value)),
+                        None => drop(calls.values.remove(&name)),
+                    }
+                }
+                StoreAnswer::Kept { id, answer: Ok(Keeping::Kept) }
+            }
+            StoreCommand::Claim { connection: by, .. } if by != connection => {
+                command.refused("the connection is another")
+            }
+            StoreCommand::Claim { id, of, by, .. } => {
+                let lease = self.held.leases.get(&of.node).filter(|(_, until)| *until > now);
+                let lives = lease.is_some_and(|(value, _)| is_of_epoch(value, of.epoch));
+                let lives = lives && of != by;
+                let calls = self.held.calls.entry(of).or_default();
+                let names = calls.values.keys().cloned().collect();
+                let answer = match &calls.by {
+                    Some(owner) if *owner != by => Claim::Taken { by: owner.mark(), names },
+                    None if lives => Claim::Lives,
+                    _ => {
+                        (calls.by, calls.until) = (Some(by), Some(now + CLAIM));
+                        Claim::Granted { names }
+                    }
+                };
+                StoreAnswer::Claimed { id, answer: Ok(answer) }
+            }
+            StoreCommand::Take { id, of, names } => {
+                let values = self.held.calls.get(&of).map(|calls| &calls.values);
+                let value = |name: String| Some((name.clone(), values?.get(&name)?.clone()));
+                let values = names.into_iter().filter_map(value).collect();
+                StoreAnswer::Taken { id, answer: Ok(values) }
+            }
+            StoreCommand::Beat { .. } | StoreCommand::Write { .. } => unreachable!("it is not"),
         }
     }
 

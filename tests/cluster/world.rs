@@ -1,6 +1,7 @@
 //! The world: nodes, links, the store and the phones, one event after the other.
 
 use crate::phone::Phone;
+use crate::shell::{Addresses, Calls};
 use crate::store::StoreModel;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -10,12 +11,14 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 use webtrunk::call::Question;
 use webtrunk::call::context::{NodeIdentity, Output};
-use webtrunk::cluster::store::{LocatedUsers, StoreAnswer, StoreCommand};
+use webtrunk::call::reach::Reach;
+use webtrunk::cluster::store::{LocatedUsers, StoreCommand};
 use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
 use webtrunk::gateway::{FlowKind, Gateway, Input};
+use webtrunk::media::SessionEvent;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
@@ -32,7 +35,9 @@ const MS: Duration = Duration::from_millis(1);
 const CARRIER: &str = "register = true\nregister_once = true\nregister_expires = \"60s\"\n\
                        username = \"us\"\npassword = \"secret\"\n";
 
-fn config(node: usize, name: &str, trunk: &str) -> Arc<Config> {
+fn config(node: usize, name: &str, trunk: &str, floats: bool) -> Arc<Config> {
+    let address =
+        if floats { format!("address = \"{}\"\n", Addresses::of(node)) } else { String::new() };
     let limit = |n| if n == 5 { "max_calls = 3\n" } else { "" };
     let user =
         |n| format!("[user.u{n}]\npassword = \"secret\"\ncontext = \"phones\"\n{}", limit(n));
@@ -40,7 +45,7 @@ fn config(node: usize, name: &str, trunk: &str) -> Arc<Config> {
     let text = format!(
         "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.9\"\n[cluster]\nnode = \"{name}\"\n\
          store = \"redis://127.0.0.1\"\nkey = \"the key of the cluster, long enough\"\n\
-         advertise = \"127.0.1.{node}:5071\"\n[limits]\ncalls = 200\ncalls_per_user = 50\nnew_calls_per_second_per_user = 50\n{users}"
+         advertise = \"127.0.1.{node}:5071\"\n{address}[limits]\ncalls = 200\ncalls_per_user = 50\nnew_calls_per_second_per_user = 50\n{users}"
     );
     let plan: String = (0..PHONES)
         .map(|n| {
@@ -76,7 +81,9 @@ fn config(node: usize, name: &str, trunk: &str) -> Arc<Config> {
 }
 
 static CONFIGS: LazyLock<Vec<Arc<Config>>> =
-    LazyLock::new(|| (0..NODES).map(|n| config(n, &format!("n{n}"), "")).collect());
+    LazyLock::new(|| (0..NODES).map(|n| config(n, &format!("n{n}"), "", false)).collect());
+static FLOATING: LazyLock<Vec<Arc<Config>>> =
+    LazyLock::new(|| (0..NODES).map(|n| config(n, &format!("n{n}"), "", true)).collect());
 
 fn address(node: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 1, node as u8], 5071))
@@ -101,38 +108,74 @@ pub(crate) enum Fault {
     Start(usize),
     /// A phone's connection is reset.
     Drop(usize),
+    /// A node sleeps: nothing is done there, and what comes waits.
+    Pause(usize),
+    Wake(usize),
 }
 
 /// Something on its way.
 enum Delivery {
-    Node { to: usize, process: u64, input: Input },
-    Store { node: usize, process: u64, command: StoreCommand },
-    Phone { phone: usize, attempt: u64, bytes: Vec<u8> },
-    FromPhone { phone: usize, attempt: u64, text: String },
-    Connect { phone: usize, attempt: u64 },
+    Node {
+        to: usize,
+        process: u64,
+        input: Input,
+    },
+    Store {
+        node: usize,
+        process: u64,
+        command: StoreCommand,
+    },
+    Phone {
+        phone: usize,
+        attempt: u64,
+        bytes: Vec<u8>,
+    },
+    FromPhone {
+        phone: usize,
+        attempt: u64,
+        text: String,
+    },
+    Connect {
+        phone: usize,
+        attempt: u64,
+    },
+    /// A node's address is another's from now on.
+    Address {
+        of: usize,
+        process: u64,
+    },
 }
 
-struct NodeState {
-    gateway: Option<Gateway>,
+pub(crate) struct NodeState {
+    pub(crate) gateway: Option<Gateway>,
     config: Arc<Config>,
     address: SocketAddr,
     /// Grows with each start.
-    process: u64,
+    pub(crate) process: u64,
+    /// Asleep, and what waits for it.
+    paused: Option<Vec<Input>>,
+    pub(crate) kept_at: Option<Instant>,
+    /// It has just learned that it was deposed.
+    pub(crate) deposed_now: bool,
     store_cut: bool,
     connection: u64,
     generation: u64,
     /// Nodes it has a connection to, and the time by which it is known to be broken.
     links: BTreeMap<usize, bool>,
     said: Vec<String>,
-    ends: BTreeSet<(u64, webtrunk::media::LegId)>,
+    pub(crate) ends: BTreeSet<(u64, webtrunk::media::LegId)>,
     codes: Vec<Code>,
 }
 
 pub(crate) struct World {
     start: Instant,
+    seed: u64,
     now: Instant,
     random: ChaCha20Rng,
-    nodes: Vec<NodeState>,
+    pub(crate) nodes: Vec<NodeState>,
+    pub(crate) calls: Calls,
+    addresses: Addresses,
+    floats: bool,
     phones: Vec<Phone>,
     store: StoreModel,
     store_down: bool,
@@ -155,14 +198,29 @@ pub(crate) struct World {
     roams: bool,
 }
 
+/// A test that fails tells its story.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("seed {}:\n{}", self.seed, self.picture.join("\n"));
+        }
+    }
+}
+
 impl World {
     pub(crate) fn new(seed: u64) -> World {
         World::of(seed, &CONFIGS)
     }
 
+    /// One in which a node's address moves when it is gone.
+    pub(crate) fn floating(seed: u64) -> World {
+        World::made(seed, &FLOATING, true)
+    }
+
     /// One whose trunk is a carrier that takes one registration.
     pub(crate) fn with_carrier(seed: u64) -> World {
-        let configs: Vec<_> = (0..NODES).map(|n| config(n, &format!("n{n}"), CARRIER)).collect();
+        let configs: Vec<_> =
+            (0..NODES).map(|n| config(n, &format!("n{n}"), CARRIER, false)).collect();
         World::of(seed, &configs)
     }
 
@@ -174,7 +232,8 @@ impl World {
                 format!("[trunk.t{n}]\nuri = \"sip:127.3.{a}.{b}\"\nmax_calls = 5\n")
             })
             .collect();
-        let configs: Vec<_> = (0..NODES).map(|n| config(n, &format!("n{n}"), &more)).collect();
+        let configs: Vec<_> =
+            (0..NODES).map(|n| config(n, &format!("n{n}"), &more, false)).collect();
         World::of(seed, &configs)
     }
 
@@ -184,12 +243,20 @@ impl World {
     }
 
     fn of(seed: u64, configs: &[Arc<Config>]) -> World {
+        World::made(seed, configs, false)
+    }
+
+    fn made(seed: u64, configs: &[Arc<Config>], floats: bool) -> World {
         let start = Instant::now();
         let mut world = World {
             start,
+            seed,
             now: start,
             random: ChaCha20Rng::seed_from_u64(seed),
             nodes: Vec::new(),
+            calls: Calls::default(),
+            addresses: Addresses::default(),
+            floats,
             phones: (0..PHONES).map(|n| Phone::new(format!("u{n}"))).collect(),
             store: StoreModel::default(),
             store_down: false,
@@ -219,6 +286,9 @@ impl World {
             config,
             address,
             process: 0,
+            paused: None,
+            kept_at: None,
+            deposed_now: false,
             store_cut: false,
             connection: 0,
             generation: 0,
@@ -239,7 +309,7 @@ impl World {
             tls_port: 5061,
             web_secure: true,
             workers: 1,
-            reach: Default::default(),
+            reach: Reach(Some(self.addresses.seen_by(n))),
             unix: self.unix(),
         };
         let mut seed = [0; 32];
@@ -247,8 +317,12 @@ impl World {
         let node = &mut self.nodes[n];
         node.process += 1;
         node.connection += 1;
-        let gateway = Gateway::new(self.now, node.config.clone(), identity, seed);
+        let mut gateway = Gateway::new(self.now, node.config.clone(), identity, seed);
+        gateway.keep_calls();
         node.gateway = Some(gateway);
+        if self.floats && n < NODES {
+            self.addresses.give(n, n);
+        }
         self.handle(n, Input::Tick);
     }
 
@@ -390,12 +464,17 @@ impl World {
     /// A call that must be refused: with which status and verdict.
     pub(crate) fn expect_refused(&mut self, from: usize, to: usize) -> (u16, Code) {
         let node = self.node_of(from);
+        let before = self.nodes[node].codes.len();
         self.call(from, to);
         let until = self.now + Duration::from_secs(25);
         while self.phones[from].status.is_none() && self.now < until {
             self.run(5 * MS);
         }
-        self.run(MS);
+        // A record waits until the store has forgotten the call.
+        let waits = self.now + 500 * MS;
+        while self.nodes[node].codes.len() == before && self.now < waits {
+            self.run(MS);
+        }
         let status = self.phones[from].status.unwrap_or_else(|| panic!("{}", self.story()));
         (status, *self.nodes[node].codes.last().expect("a record"))
     }
@@ -425,7 +504,13 @@ impl World {
 
     /// How many calls the trunk was sent.
     pub(crate) fn calls_of_trunk(&self) -> usize {
-        let invites = self.trunk.iter().filter(|(_, m)| m.method_token() == "INVITE");
+        (0..self.nodes.len()).map(|n| self.calls_of_trunk_by(n)).sum()
+    }
+
+    /// How many calls the trunk was sent by a node.
+    pub(crate) fn calls_of_trunk_by(&self, node: usize) -> usize {
+        let by_it = self.trunk.iter().filter(|(n, _)| *n == node);
+        let invites = by_it.filter(|(_, m)| m.method_token() == "INVITE");
         invites.map(|(_, m)| m.call_id().to_owned()).collect::<BTreeSet<_>>().len()
     }
 
@@ -515,7 +600,7 @@ impl World {
 
     /// Another process of a node's name, at another address.
     pub(crate) fn add_twin(&mut self, of: usize) -> usize {
-        self.add_node(config(9, &format!("n{of}"), ""), address(9))
+        self.add_node(config(9, &format!("n{of}"), "", false), address(9))
     }
 
     /// A phone's connection is reset, and it comes back to the same node.
@@ -527,13 +612,52 @@ impl World {
         self.roams = true;
     }
 
-    fn story(&self) -> String {
+    /// Re-INVITEs a phone was sent.
+    pub(crate) fn moved(&self, phone: usize) -> usize {
+        self.phones[phone].moved
+    }
+
+    pub(crate) fn last_code(&self, node: usize) -> Code {
+        *self.nodes[node].codes.last().expect("a record")
+    }
+
+    /// Adds to the story.
+    pub(crate) fn tell(&mut self, what: String) {
+        self.picture.push(format!("{:?} {what}", self.now - self.start));
+    }
+
+    /// Each call has one owner.
+    pub(crate) fn expect_one_owner(&self) {
+        assert_eq!(self.calls.shared(), [], "one call has one owner\n{}", self.story());
+    }
+
+    pub(crate) fn story(&self) -> String {
         let last = self.picture.len().saturating_sub(60);
         self.picture[last..].join("\n")
     }
 
+    /// Nobody talks any more: what still has media hears nothing from then on. A phone that hung up
+    /// at a node that had lost the call, or by a connection that was reset, says so by that only.
+    pub(crate) fn media_stops(&mut self) {
+        let talks = |phone: &Phone| phone.talks();
+        assert!(!self.phones.iter().any(talks), "somebody talks\n{}", self.story());
+        for n in 0..self.nodes.len() {
+            let process = self.nodes[n].process;
+            for (session, end) in self.nodes[n].ends.clone() {
+                let notice = Notice::Media(SessionEvent::ConsentLost { end });
+                self.push_to_node(n, process, Input::Media { session, notice });
+            }
+        }
+        self.run(Duration::from_secs(1));
+    }
+
     pub(crate) fn expect_idle(&mut self) {
         self.run(Duration::from_secs(200));
+        self.expect_one_owner();
+        // A call that is taken over though it was over is hung up once more, in each of its legs.
+        let twice: usize = self.phones.iter().map(|phone| phone.hung_up_twice).sum();
+        let late = self.calls.taken_late;
+        assert!(twice <= 2 * late, "{twice} were hung up on twice\n{}", self.story());
         for (n, node) in self.nodes.iter().enumerate() {
             let Some(gateway) = &node.gateway else { continue };
             let gauges = gateway.gauges();
@@ -587,8 +711,14 @@ impl World {
                     self.store.generation += 1;
                 }
             }
-            Fault::StoreEmpty => self.store.forget(),
-            Fault::StoreFailsOver => self.store.fail_over(),
+            Fault::StoreEmpty => {
+                self.store.forget();
+                self.calls.store_lost(self.now);
+            }
+            Fault::StoreFailsOver => {
+                self.store.fail_over();
+                self.calls.store_lost(self.now);
+            }
             Fault::LocateUnanswered => self.locate_unanswered = true,
             Fault::Kill(n) => self.kill(n),
             Fault::Start(n) => {
@@ -597,6 +727,16 @@ impl World {
                 }
             }
             Fault::Drop(phone) => self.drop_phone(phone),
+            Fault::Pause(n) => {
+                if self.nodes[n].gateway.is_some() {
+                    self.nodes[n].paused.get_or_insert_default();
+                }
+            }
+            Fault::Wake(n) => {
+                for input in self.nodes[n].paused.take().into_iter().flatten() {
+                    self.handle(n, input);
+                }
+            }
         }
     }
 
@@ -617,6 +757,14 @@ impl World {
         }
         node.links.clear();
         node.ends.clear();
+        node.paused = None;
+        self.calls.gone(n);
+        if self.floats {
+            for of in self.addresses.held_by(n) {
+                let (after, process) = (self.between(300_000, 3_000_000), self.nodes[of].process);
+                self.push(after, Delivery::Address { of, process });
+            }
+        }
         // Its connections are reset, and its browsers look for another node.
         for other in (0..self.nodes.len()).filter(|o| *o != n) {
             if self.nodes[other].links.contains_key(&n) && !self.is_cut(n, other) {
@@ -677,7 +825,7 @@ impl World {
             let (n, phone) =
                 (self.below(NODES as u64) as usize, self.below(PHONES as u64) as usize);
             let other = (n + 1 + self.below(2) as usize) % NODES;
-            match self.below(24) {
+            match self.below(27) {
                 0 | 1 => self.fault(Fault::Cut(n, other)),
                 2 | 3 => self.fault(Fault::Heal(n, other)),
                 4 => self.fault(Fault::CutStore(n)),
@@ -691,6 +839,8 @@ impl World {
                 16 => self.fault(Fault::Drop(phone)),
                 17 => self.fault(Fault::LocateUnanswered),
                 18 => self.hang_up(phone),
+                24 => self.fault(Fault::Pause(n)),
+                25 | 26 => self.fault(Fault::Wake(n)),
                 _ => {
                     let to = (phone + 1 + self.below(PHONES as u64 - 1) as usize) % PHONES;
                     if self.phones[phone].at.is_some() {
@@ -704,6 +854,7 @@ impl World {
     /// The last faults: everything works again from now on.
     pub(crate) fn heal_all(&mut self) {
         for n in 0..NODES {
+            self.fault(Fault::Wake(n));
             self.fault(Fault::Start(n));
             self.fault(Fault::HealStore(n));
             (0..n).for_each(|other| self.fault(Fault::Heal(n, other)));
@@ -716,8 +867,9 @@ impl World {
     pub(crate) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
-            let timer = (0..self.nodes.len())
-                .filter_map(|n| Some((self.nodes[n].gateway.as_mut()?.next_timeout()?, n)))
+            let awake = self.nodes.iter_mut().enumerate().filter(|(_, node)| node.paused.is_none());
+            let timer = awake
+                .filter_map(|(n, node)| Some((node.gateway.as_mut()?.next_timeout()?, n)))
                 .min();
             let arrival = self.queue.keys().next().copied();
             let due = timer.map(|(at, _)| at).into_iter().chain(arrival.map(|(at, _)| at)).min();
@@ -775,6 +927,16 @@ impl World {
                 let remote = SocketAddr::from(([127, 0, 0, 20], 40_000));
                 self.handle(node, Input::Received { hop: Hop::Flow(Flow(flow)), remote, message });
             }
+            Delivery::Address { of, process } => {
+                let next = (1..NODES).map(|n| (of + n) % NODES);
+                let alive = |n: &usize| self.nodes[*n].gateway.is_some();
+                if self.nodes[of].process == process
+                    && self.nodes[of].gateway.is_none()
+                    && let Some(to) = next.clone().find(alive)
+                {
+                    self.addresses.give(of, to);
+                }
+            }
             Delivery::Connect { phone, attempt } => {
                 if self.phones[phone].attempts == attempt {
                     let node = self.below(NODES as u64) as usize;
@@ -820,14 +982,22 @@ impl World {
 
     fn handle(&mut self, n: usize, input: Input) {
         let mut out = Vec::new();
+        if let Some(waiting) = &mut self.nodes[n].paused {
+            return waiting.push(input);
+        }
         let Some(gateway) = &mut self.nodes[n].gateway else { return };
         gateway.handle(self.now, input, &mut out);
         for output in out {
             self.perform(n, output);
         }
+        self.keep(n);
     }
 
-    fn perform(&mut self, n: usize, output: Output) {
+    pub(crate) fn push_to_node(&mut self, to: usize, process: u64, input: Input) {
+        self.push(Duration::ZERO, Delivery::Node { to, process, input });
+    }
+
+    pub(crate) fn perform(&mut self, n: usize, output: Output) {
         let process = self.nodes[n].process;
         match output {
             Output::Send(t) => self.send(n, t.hop, t.bytes.to_vec()),
@@ -838,6 +1008,7 @@ impl World {
                 }
             }
             Output::Store(command) => self.send_to_store(n, command),
+            Output::TakeUp(taken) => self.take_up(n, *taken),
             Output::Ask(Question::Locate { seeker, ask, users, .. }) => {
                 self.located += 1;
                 self.last_asked = users.len();
@@ -872,12 +1043,15 @@ impl World {
     }
 
     fn note(&mut self, n: usize, event: &Event) {
+        self.nodes[n].deposed_now |= matches!(event, Event::NodeDeposed { .. });
         let text = format!("{event:?}");
         if let Event::CallEnded { cdr } = event {
             let verdict = cdr.verdict.as_ref().expect("a verdict");
             self.nodes[n].codes.push(verdict.code);
             let at = self.now - self.start;
-            self.picture.push(format!("{at:?} n{n}: {} {}", verdict.code, verdict.sentence));
+            self.picture
+                .push(format!("{at:?} n{n}: {} {} {}", cdr.call, verdict.code, verdict.sentence));
+            self.calls.recorded(cdr.call, n);
         } else if !text.contains("uality") {
             let line: String = text.chars().take(160).collect();
             self.picture.push(format!("{:?} n{n}: {line}", self.now - self.start));
@@ -886,6 +1060,7 @@ impl World {
     }
 
     fn media(&mut self, n: usize, command: &WorkerCommand) -> Option<(u64, Notice)> {
+        self.calls.configured(command);
         let ends = &mut self.nodes[n].ends;
         match command {
             WorkerCommand::Open { session, end, .. } => {
@@ -911,13 +1086,7 @@ impl World {
         if self.store_down || self.nodes[n].store_cut {
             // Refused at once, or never answered.
             if self.below(2) == 0 {
-                let why = Err("no connection".to_owned());
-                let answer = match command {
-                    StoreCommand::Beat { id, .. } => {
-                        StoreAnswer::Beat { id, answer: why.map(|()| unreachable!()) }
-                    }
-                    StoreCommand::Write { id, .. } => StoreAnswer::Written { id, answer: why },
-                };
+                let answer = command.refused("no connection");
                 let after = self.between(100, 400_000);
                 let input = Input::Store(answer);
                 self.push(after, Delivery::Node { to: n, process, input });

@@ -347,6 +347,50 @@ fn a_stream_that_outruns_its_reserve_waits_until_nobody_goes_on_from_the_record(
     }
 }
 
+/// Another machine goes on from the record while this one lives on, cut off from everybody.
+#[test]
+fn a_session_of_which_it_is_not_known_who_has_it_stops_where_its_successor_began() {
+    for cut in [1, 4, 9] {
+        let mut chance = Chance::new(cut);
+        let mut world = World::new(3);
+        world.run(Duration::from_secs(11), &mut chance);
+        world.run(Duration::from_secs(cut), &mut chance);
+        world.disk = Disk::Full;
+        world.call.session.vouch(Some(world.call.now));
+        world.hear();
+        let taken = Clocks { uptime: world.clocks().uptime + Duration::from_secs(5), boot: 7 };
+        world.run(Duration::from_secs(10), &mut chance);
+        assert!(world.hear().iter().all(|h| *h > 440), "it goes on within its reserve");
+        world.run(Duration::from_secs(60), &mut chance);
+        let written = world.written.take().expect("it was written");
+        let snapshot = SessionSnapshot::from_bytes(&written).expect("as it was written");
+        let now = world.call.now;
+        let next = Session::restore(snapshot, now, taken, &identities().0);
+        world.call.session = next.expect("young enough");
+        world.disk = Disk::Sound(Duration::from_millis(5));
+        world.last = [None; 2];
+        world.hear();
+        world.run(Duration::from_secs(30), &mut chance);
+        assert!(world.hear().iter().all(|h| *h > 1_000), "the successor is heard");
+    }
+}
+
+#[test]
+fn a_session_that_nobody_else_had_goes_on_once_that_is_known() {
+    let mut chance = Chance::new(5);
+    let mut world = World::new(3);
+    world.run(Duration::from_secs(12), &mut chance);
+    world.disk = Disk::Full;
+    world.call.session.vouch(Some(world.call.now));
+    world.run(Duration::from_secs(60), &mut chance);
+    world.hear();
+    world.run(Duration::from_secs(5), &mut chance);
+    assert_eq!(world.hear(), [0, 0], "its reserve is used up");
+    world.call.session.vouch(None);
+    world.run(Duration::from_secs(5), &mut chance);
+    assert!(world.hear().iter().all(|h| *h > 200));
+}
+
 #[test]
 fn a_session_that_waited_for_the_disk_longer_than_a_lease_is_kept_again_once_it_can_be() {
     let mut chance = Chance::new(8);

@@ -14,6 +14,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 struct Held {
     leases: BTreeMap<String, Vec<u8>>,
     users: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    /// What else there is.
+    strings: BTreeMap<String, Vec<u8>>,
     /// Seconds its clock is ahead.
     ahead: u64,
 }
@@ -46,24 +48,27 @@ impl Held {
         now.as_millis() + u128::from(self.ahead) * 1_000
     }
 
-    /// `EVAL`: a renewal of a lease, or the end of one.
+    /// `EVAL`: a renewal of a lease, or the end of one. Nobody looks for calls here.
     fn eval(&mut self, args: &[Vec<u8>], out: &mut Vec<u8>) {
         let text = |n: usize| String::from_utf8_lossy(&args[n]).into_owned();
         let node = text(3).trim_start_matches(PREFIX).to_owned();
+        if text(3).contains(":calls:") {
+            return out.extend(b":1\r\n");
+        }
         if text(2) == "1" {
             self.leases.remove(&node);
             return out.extend(b":1\r\n");
         }
         let held = self.leases.get(&node).cloned();
-        if held.as_ref().is_none_or(|held| held.starts_with(&args[5])) {
-            self.leases.insert(node, args[6].clone());
+        if held.as_ref().is_none_or(|held| held.starts_with(&args[6])) {
+            self.leases.insert(node, args[7].clone());
         }
-        out.extend(b"*4\r\n");
+        out.extend(b"*5\r\n");
         bulk(out, Some(held.as_deref().unwrap_or_default()));
         self.lists(out);
-        out.extend(format!(":{}\r\n", self.millis()).bytes());
+        out.extend(format!(":{}\r\n:0\r\n", self.millis()).bytes());
         let wishes: Vec<String> =
-            args[10..].chunks(3).map(|w| String::from_utf8_lossy(&w[1]).into()).collect();
+            args[13..].chunks(3).map(|w| String::from_utf8_lossy(&w[1]).into()).collect();
         out.extend(format!("*{}\r\n", 2 * wishes.len()).bytes());
         wishes.iter().for_each(|limit| out.extend(format!(":{limit}\r\n:0\r\n").bytes()));
     }
@@ -83,7 +88,12 @@ impl Held {
                 self.leases.keys().for_each(|node| bulk(out, Some(node.as_bytes())));
             }
             "GET" => {
-                bulk(out, self.leases.get(text(1).trim_start_matches(PREFIX)).map(Vec::as_slice))
+                let lease = self.leases.get(text(1).trim_start_matches(PREFIX));
+                bulk(out, lease.or_else(|| self.strings.get(&text(1))).map(Vec::as_slice));
+            }
+            "SETNX" => {
+                self.strings.entry(text(1)).or_insert_with(|| args[2].clone());
+                out.extend(b":1\r\n");
             }
             "HSET" => {
                 let user = self.users.entry(text(1)).or_default();

@@ -145,7 +145,7 @@ impl World {
     fn command(&mut self, command: WorkerCommand) {
         let (now, mut out) = (self.lab.now, Out::default());
         let mut told = Vec::new();
-        let of = session_of(&command);
+        let Some(of) = session_of(&command) else { return };
         let session = self
             .sessions
             .entry(of)
@@ -191,7 +191,8 @@ impl World {
             // The lab's process does not end.
             WorkerCommand::Journal { .. }
             | WorkerCommand::Confirm { .. }
-            | WorkerCommand::Forgotten { .. } => {}
+            | WorkerCommand::Forgotten { .. }
+            | WorkerCommand::Vouch { .. } => {}
             WorkerCommand::CloseEnd { end, .. } => told.extend(
                 session
                     .close_end(end)
@@ -384,9 +385,10 @@ impl World {
     }
 }
 
-/// The session a command is for.
-fn session_of(command: &WorkerCommand) -> u64 {
+/// The session a command is for, if it is for one.
+fn session_of(command: &WorkerCommand) -> Option<u64> {
     match command {
+        WorkerCommand::Vouch { .. } => None,
         WorkerCommand::Open { session, .. }
         | WorkerCommand::Configure { session, .. }
         | WorkerCommand::Bridge { session, .. }
@@ -404,6 +406,6 @@ fn session_of(command: &WorkerCommand) -> u64 {
         | WorkerCommand::Confirm { session, .. }
         | WorkerCommand::Journal { session }
         | WorkerCommand::Forgotten { session }
-        | WorkerCommand::Close { session } => *session,
+        | WorkerCommand::Close { session } => Some(*session),
     }
 }

@@ -71,6 +71,7 @@ const CLUSTER: Fields = &[
     ("sentinel", "string?", "what the sentinels call the primary"),
     ("listen", "string", "where the other nodes connect"),
     ("advertise", "string", "where they reach this one"),
+    ("address", "string?", "the address that moves to the node that takes its calls over"),
 ];
 const MEDIA: Fields = &[
     ("ports", "integers", "the first and the last port of the trunk side"),

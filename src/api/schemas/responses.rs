@@ -230,6 +230,7 @@ const NODE: Fields = &[
     ("registrations", "integer", "registrations of users"),
     ("calls_left", "integer", "calls that it would take"),
     ("draining", "boolean", "whether it takes no new calls"),
+    ("took", "strings", "nodes that were lost and whose calls it took over"),
     ("beats", "integer", "renewals of its lease since it began"),
 ];
 const STATUS: Fields = &[

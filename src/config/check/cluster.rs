@@ -76,7 +76,20 @@ impl Check {
             let help = "set cluster.advertise to an address they reach, such as \"192.0.2.1:5071\"";
             self.warn(span, "config::cluster", message, help);
         }
-        Some(ClusterSettings { node, store, key, listen, advertise })
+        let address = self.floating(written.address.as_ref());
+        Some(ClusterSettings { node, store, key, listen, advertise, address })
+    }
+
+    fn floating(&mut self, at: Option<&Spanned<String>>) -> Option<IpAddr> {
+        let at = at?;
+        let parsed = at.as_ref().parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified());
+        if parsed.is_none() {
+            let message = format!("cluster.address = {:?} is not an IP address", at.as_ref());
+            let help = "write the address that keepalived moves, without a port, such as \
+                        \"192.0.2.10\"";
+            self.error(at, "config::address", message, help);
+        }
+        parsed
     }
 
     fn node_name(&mut self, at: &Spanned<schema::SecretText>, name: &str) {

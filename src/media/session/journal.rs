@@ -106,7 +106,7 @@ impl Session {
     pub(super) fn fire_journal(&mut self, now: Instant, sink: &mut impl Sink) {
         let Some(journal) = &mut self.journal else { return };
         for srtp in self.ends.iter_mut().filter_map(|end| end.transport.srtp()) {
-            srtp.protect.expire(now);
+            srtp.protect.expire(self.vouched.map_or(now, |until| until.min(now)));
         }
         if journal.due().is_none_or(|due| now >= due) {
             (journal.due, journal.changed, journal.low) = (now + INTERVAL, false, false);
@@ -119,6 +119,10 @@ impl Session {
     pub(super) fn journal_due(&self) -> Option<Instant> {
         let journal = self.journal.as_ref()?;
         let lease = |end: &Endpoint| end.transport.sealing().and_then(|p| p.lease_ends());
+        // What is over later than that is known is over when more is known.
+        let lease = |end: &Endpoint| {
+            lease(end).filter(|over| self.vouched.is_none_or(|until| *over <= until))
+        };
         let due = journal.due().unwrap_or(self.started);
         self.ends.iter().filter_map(lease).chain([due]).min()
     }
@@ -145,6 +149,12 @@ impl Session {
         for srtp in self.ends.iter_mut().filter_map(|end| end.transport.srtp()) {
             srtp.protect.confirm(number);
         }
+    }
+
+    /// Nobody had gone on with this session by then, as far as is known; `None`: it would be known
+    /// at once. Beyond that, no snapshot is too old to go on from: somebody may have done so before.
+    pub fn vouch(&mut self, until: Option<Instant>) {
+        self.vouched = until;
     }
 
     /// A successor finds no snapshot: none holds anything back.
@@ -190,6 +200,7 @@ impl Session {
             one_way_again: super::ONE_WAY,
             complexity: super::COMPLEXITY,
             journal: None,
+            vouched: None,
         };
         session.journal = Some(SessionJournal::new(from.number.saturating_add(1), now + first));
         for at in 0..session.ends.len() {

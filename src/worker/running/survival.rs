@@ -107,7 +107,15 @@ impl Running {
         let from = restored.snapshot.session.clone();
         let mut session = Session::restore(from, now, clocks(), &self.identity)?;
         session.limit_complexity(self.load.complexity());
+        session.vouch(self.vouched);
         Ok(session)
+    }
+
+    /// While a node does not know whether another has its calls, no record is too old to go on from.
+    pub(super) fn vouch(&mut self, now: Instant, until: Option<Instant>) {
+        self.vouched = until;
+        let all: Vec<u64> = self.sessions.keys().copied().collect();
+        all.into_iter().for_each(|id| self.on_session(id, now, |s, _, _| s.vouch(until)));
     }
 
     fn go_on(&mut self, now: Instant, session: Session, restored: Restored) {

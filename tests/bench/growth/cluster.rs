@@ -27,7 +27,8 @@ impl StoreMap {
                 let nodes = leases.len() as u64;
                 let grants = wishes.iter().map(|wish| grant(wish, 0, 0, nodes)).collect();
                 let (millis, connection) = (self.millis, 1);
-                let answer = BeatAnswer { held, leases, millis, connection, grants };
+                let deposed = false;
+                let answer = BeatAnswer { held, leases, millis, connection, deposed, grants };
                 StoreAnswer::Beat { id, answer: Ok(answer) }
             }
             StoreCommand::Write { id, writes } => {
@@ -47,6 +48,8 @@ impl StoreMap {
                 }
                 StoreAnswer::Written { id, answer: Ok(()) }
             }
+            // Who has which call is no part of what registrations cost.
+            other => other.refused("there is no such thing here"),
         }
     }
 

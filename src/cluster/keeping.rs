@@ -1,0 +1,245 @@
+//! Calls of this node, told to the store, so that another node goes on with them.
+//!
+//! As with a checkpoint on disk, only the newest value of a name is written: one that is replaced
+//! while it waits never is, so what waits is bounded by the calls. A store that is new or back gets
+//! everything again.
+
+use super::store::{CallValue, CallWrite, Process, StoreCommand};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// Values of one write.
+const BATCH: usize = 64;
+/// Writes under way.
+const MAX_WRITES: usize = 4;
+/// How long the store has for a write.
+const ANSWER: Duration = Duration::from_secs(1);
+
+/// The newest value of a name.
+struct StoredValue {
+    value: Option<CallValue>,
+    /// Counts its changes.
+    number: u64,
+    /// It is in a write under way.
+    busy: bool,
+    /// When the store was told of it first.
+    told: Option<Instant>,
+}
+
+/// What is to be written.
+#[derive(Default)]
+pub(super) struct StoredCalls {
+    all: BTreeMap<String, StoredValue>,
+    dirty: BTreeSet<String>,
+    /// By the number of the write: until when, and the names with their numbers.
+    writes: BTreeMap<u64, (Instant, Vec<(String, u64)>)>,
+    /// Names that were removed since it was last sure whose calls these are, and when the store was
+    /// told of them first.
+    ended: Vec<(String, Instant)>,
+    /// The store may have what is not true any more: the next write says so; and its number.
+    anew: bool,
+    writes_anew: Option<u64>,
+    /// Names of which the store has the newest value, and its number, since last asked.
+    confirmed: Vec<(String, u64)>,
+}
+
+impl StoredCalls {
+    /// The newest value of a name; nothing: it is of no use any more. Returns the value's number.
+    pub(super) fn put(&mut self, name: &str, value: Option<CallValue>) -> u64 {
+        let new = || StoredValue { value: None, number: 0, busy: false, told: None };
+        let kept = self.all.entry(name.to_owned()).or_insert_with(new);
+        (kept.value, kept.number) = (value, kept.number + 1);
+        self.dirty.insert(name.to_owned());
+        kept.number
+    }
+
+    pub(super) fn write_all_again(&mut self) {
+        self.dirty.extend(self.all.keys().cloned());
+        self.anew = true;
+    }
+
+    /// Values that wait or are on their way.
+    pub(super) fn waiting(&self) -> usize {
+        self.dirty.len() + self.writes.values().map(|(_, names)| names.len()).sum::<usize>()
+    }
+
+    /// Which values the store has confirmed since the last time, by their numbers.
+    pub(super) fn take_confirmed(&mut self) -> Vec<(String, u64)> {
+        std::mem::take(&mut self.confirmed)
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.writes.values().map(|(until, _)| *until).min()
+    }
+
+    /// What was not answered in time is written again.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let late: Vec<u64> =
+            self.writes.iter().filter(|(_, w)| w.0 <= now).map(|(id, _)| *id).collect();
+        late.into_iter().for_each(|id| self.written(id, false));
+    }
+
+    pub(super) fn written(&mut self, id: u64, done: bool) {
+        let Some((_, names)) = self.writes.remove(&id) else { return };
+        if self.writes_anew.take_if(|anew| *anew == id).is_some() && !done {
+            // What was written after it may be gone with it.
+            self.write_all_again();
+        }
+        for (name, number) in names {
+            let Some(kept) = self.all.get_mut(&name) else { continue };
+            kept.busy = false;
+            if !done {
+                self.dirty.insert(name);
+                continue;
+            }
+            if kept.value.is_none() && kept.number == number {
+                self.ended.extend(kept.told.map(|told| (name.clone(), told)));
+                self.all.remove(&name);
+            } else {
+                self.confirmed.push((name, number));
+            }
+        }
+    }
+
+    /// Writes what is due, as far as the window goes.
+    pub(super) fn write(
+        &mut self,
+        now: Instant,
+        next_id: &mut u64,
+        owner: &Process,
+        commands: &mut Vec<StoreCommand>,
+    ) {
+        while self.writes.len() < MAX_WRITES {
+            // A name is in one write at a time, so that no older value comes after a newer.
+            let free = |name: &&String| self.all.get(*name).is_none_or(|kept| !kept.busy);
+            let names: Vec<String> = self.dirty.iter().filter(free).take(BATCH).cloned().collect();
+            if names.is_empty() && !self.anew {
+                return;
+            }
+            let (mut writes, mut numbers) = (Vec::new(), Vec::new());
+            for name in names {
+                self.dirty.remove(&name);
+                let Some(kept) = self.all.get_mut(&name) else { continue };
+                kept.busy = true;
+                kept.told.get_or_insert(now);
+                numbers.push((name.clone(), kept.number));
+                writes.push(CallWrite { name, value: kept.value.clone() });
+            }
+            *next_id += 1;
+            let anew = std::mem::take(&mut self.anew);
+            if anew {
+                self.writes_anew = Some(*next_id);
+            }
+            commands.push(StoreCommand::Keep { id: *next_id, owner: owner.clone(), anew, writes });
+            self.writes.insert(*next_id, (now + ANSWER, numbers));
+        }
+    }
+
+    /// A call is over: all of its names are removed.
+    pub(super) fn end(&mut self, call: &str) {
+        let of = self.all.range(call.to_owned()..).take_while(|(name, _)| name.starts_with(call));
+        let names: Vec<String> = of.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            if self.all.get(&name).is_some_and(|kept| kept.told.is_none()) {
+                self.all.remove(&name);
+                self.dirty.remove(&name);
+            } else {
+                self.put(&name, None);
+            }
+        }
+    }
+
+    /// Whether the store was told of a call, and did not confirm that it has forgotten it.
+    pub(super) fn has(&self, call: &str) -> bool {
+        let mut of =
+            self.all.range(call.to_owned()..).take_while(|(name, _)| name.starts_with(call));
+        of.any(|(_, kept)| kept.told.is_some())
+    }
+
+    /// Names of which the store was told before that.
+    pub(super) fn told_before(&self, at: Instant) -> Vec<String> {
+        let told = self.all.iter().filter(|(_, kept)| kept.told.is_some_and(|told| told < at));
+        let ended = self.ended.iter().filter(|(_, told)| *told < at).map(|(name, _)| name);
+        told.map(|(name, _)| name).chain(ended).cloned().collect()
+    }
+
+    /// Nobody has these calls but this process.
+    pub(super) fn sure(&mut self) {
+        self.ended.clear();
+    }
+
+    /// Forgets these: another node has them.
+    pub(super) fn forget(&mut self, names: &[String]) {
+        for name in names {
+            self.all.remove(name);
+            self.dirty.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner() -> Process {
+        Process { node: "a".into(), epoch: 1 }
+    }
+
+    fn value(n: u8) -> Option<CallValue> {
+        Some(CallValue { taken: 1, bytes: vec![n].into() })
+    }
+
+    fn writes(kept: &mut StoredCalls, now: Instant, id: &mut u64) -> Vec<(u64, Vec<CallWrite>)> {
+        let mut commands = Vec::new();
+        kept.write(now, id, &owner(), &mut commands);
+        let write = |command| match command {
+            StoreCommand::Keep { id, writes, .. } => (id, writes),
+            other => panic!("{other:?}"),
+        };
+        commands.into_iter().map(write).collect()
+    }
+
+    #[test]
+    fn a_value_that_is_replaced_while_it_waits_is_never_written_and_a_removed_one_is_forgotten() {
+        let (now, mut id, mut kept) = (Instant::now(), 0, StoredCalls::default());
+        for n in 0..100 {
+            kept.put("x", value(n));
+        }
+        let first = writes(&mut kept, now, &mut id);
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].1, [CallWrite { name: "x".into(), value: value(99) }]);
+        kept.put("x", None);
+        assert!(writes(&mut kept, now, &mut id).is_empty(), "one write of a name at a time");
+        kept.written(first[0].0, true);
+        assert_eq!(kept.take_confirmed(), [("x".to_owned(), 100)]);
+        let last = writes(&mut kept, now, &mut id);
+        kept.expire(now + ANSWER);
+        assert_eq!(kept.waiting(), 1, "not answered, so written again");
+        kept.written(last[0].0, true);
+        let last = writes(&mut kept, now, &mut id);
+        kept.written(last[0].0, true);
+        assert_eq!((kept.waiting(), kept.all.len()), (0, 0));
+    }
+
+    #[test]
+    fn five_thousand_calls_are_written_in_bounded_batches() {
+        let (now, mut id, mut kept) = (Instant::now(), 0, StoredCalls::default());
+        for n in 0..5_000 {
+            kept.put(&n.to_string(), value(0));
+        }
+        let mut written = 0;
+        loop {
+            let due = writes(&mut kept, now, &mut id);
+            assert!(due.len() <= MAX_WRITES);
+            if due.is_empty() {
+                break;
+            }
+            for (id, writes) in due {
+                assert!(writes.len() <= BATCH);
+                written += writes.len();
+                kept.written(id, true);
+            }
+        }
+        assert_eq!((written, kept.take_confirmed().len(), kept.waiting()), (5_000, 5_000, 0));
+    }
+}

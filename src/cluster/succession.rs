@@ -1,0 +1,394 @@
+//! Nodes that are gone, and who goes on with their calls.
+//!
+//! ```text
+//!   lease gone --> waits --> probed --silent--> claims --granted--> takes, a few calls at a time
+//!                    ^          |                  |
+//!                    +--answers-+------ lives -----+--taken by another--> over
+//! ```
+//!
+//! A lease that is gone says that the store has not heard of a node; only a probe says that nobody
+//! else does either. The claim is one step of the store, so exactly one process gets the calls. It
+//! waits a moment longer the more it has to do itself, so that mostly one asks; where the calls'
+//! address moves with them, whoever has it now is asked first.
+
+use super::lease::{Member, SETTLED};
+use super::store::{CALLS, CallValue, Claim, Process, StoreCommand};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+/// How long a node has to answer a probe.
+const PROBE: Duration = Duration::from_secs(1);
+/// Until a node that answered, or a store that did not, is asked again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How much later each next node claims.
+const TURN: Duration = Duration::from_millis(400);
+/// How long the node that gets the address of the one that is gone has for that.
+const FLOATS: Duration = Duration::from_secs(5);
+/// How long the store has for an answer.
+const ANSWER: Duration = Duration::from_secs(1);
+/// Calls that are read at once, and how long the core has for others after them.
+const BATCH: usize = 16;
+const PACE: Duration = Duration::from_millis(4);
+/// Names that are read of a node's calls.
+const MAX_NAMES: usize = 100_000;
+/// Nodes that are gone, and processes whose calls were taken, that are remembered.
+const MAX_LOST: usize = 64;
+const MAX_TAKEN: usize = 16;
+
+/// What divides the name of a call from what the value is of it.
+const PART: char = '.';
+
+/// What a node is asked by another.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Probe {
+    pub number: u64,
+    pub to: SocketAddr,
+    /// Whether it is this process.
+    pub of: Process,
+}
+
+/// What it answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum ProbeAnswer {
+    /// It is that process, and has not taken what the asker has.
+    Lives,
+    /// It is the next process of that node, and goes on with the calls itself.
+    Succeeded,
+    /// It took the asker's calls over.
+    Deposed,
+}
+
+/// Calls of a node that is gone, for whoever makes calls of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TakenCalls {
+    /// Whose they were.
+    pub of: Process,
+    /// The last sign of its life.
+    pub seen: Instant,
+    /// Its address is here now, so that its peers need not be told anything.
+    pub here: bool,
+    /// By name: the value, and how old it is.
+    pub values: Vec<(String, Duration, CallValue)>,
+    /// These were the last.
+    pub last: bool,
+}
+
+/// What comes of a turn.
+#[derive(Default)]
+pub(super) struct SuccessionWork {
+    pub commands: Vec<StoreCommand>,
+    pub probes: Vec<Probe>,
+}
+
+/// What is known at a turn.
+pub(super) struct Surroundings<'a> {
+    pub own: Process,
+    /// The connection by which the store told of it.
+    pub connection: u64,
+    /// Nodes that claim before this one.
+    pub before: u32,
+    /// Whether an address is this machine's.
+    pub has: &'a dyn Fn(IpAddr) -> bool,
+}
+
+enum Stage {
+    Waits(Instant),
+    Probed { number: u64, until: Instant },
+    Claims { id: u64, until: Instant },
+    Pauses { at: Instant, left: VecDeque<String> },
+    Takes { id: u64, until: Instant, left: VecDeque<String> },
+}
+
+impl Stage {
+    fn due(&self) -> Instant {
+        match self {
+            Stage::Waits(at) | Stage::Pauses { at, .. } => *at,
+            Stage::Probed { until, .. }
+            | Stage::Claims { until, .. }
+            | Stage::Takes { until, .. } => *until,
+        }
+    }
+}
+
+struct Lost {
+    member: Member,
+    /// When it was seen to renew last, and missed.
+    seen: Instant,
+    since: Instant,
+    stage: Stage,
+    here: bool,
+}
+
+/// The nodes that are gone.
+pub(super) struct LostNodes {
+    lost: BTreeMap<Process, Lost>,
+    /// Whose calls this process took, the newest last.
+    taken: Vec<Process>,
+    quiet_until: Instant,
+}
+
+impl LostNodes {
+    pub(super) fn new(now: Instant) -> LostNodes {
+        LostNodes { lost: BTreeMap::new(), taken: Vec::new(), quiet_until: now }
+    }
+
+    /// The lease of a process is gone.
+    pub(super) fn lost(&mut self, now: Instant, member: Member, seen: Instant) {
+        let process = member.process();
+        if self.lost.len() >= MAX_LOST || self.taken.contains(&process) {
+            return;
+        }
+        let stage = Stage::Waits(now);
+        let lost = Lost { member, seen, since: now, stage, here: false };
+        self.lost.entry(process).or_insert(lost);
+    }
+
+    /// What others say they took, or who lives again, is nobody's to take.
+    pub(super) fn settled(&mut self, process: &Process) {
+        if self.lost.get(process).is_some_and(|lost| !lost.is_ours()) {
+            self.lost.remove(process);
+        }
+    }
+
+    /// What the store confirmed may be lost.
+    pub(super) fn store_changed(&mut self, now: Instant) {
+        self.quiet_until = now + SETTLED;
+    }
+
+    /// The store cannot be asked now.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.quiet_until = self.quiet_until.max(now + AGAIN);
+    }
+
+    /// Whose calls this process took.
+    pub(super) fn taken(&self) -> &[Process] {
+        &self.taken
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let due = self.lost.values().map(|lost| lost.stage.due()).min();
+        due.map(|due| due.max(self.quiet_until))
+    }
+
+    pub(super) fn turn(
+        &mut self,
+        now: Instant,
+        around: &Surroundings<'_>,
+        next_id: &mut u64,
+        work: &mut SuccessionWork,
+    ) {
+        if now < self.quiet_until {
+            return;
+        }
+        self.lost.retain(|_, lost| now < lost.since + CALLS);
+        for (process, lost) in &mut self.lost {
+            if lost.stage.due() <= now {
+                *next_id += 1;
+                lost.go_on(now, process, around, *next_id, work);
+            }
+        }
+    }
+
+    pub(super) fn probed(&mut self, now: Instant, number: u64, answer: ProbeAnswer) {
+        let asked =
+            |lost: &&mut Lost| matches!(lost.stage, Stage::Probed { number: n, .. } if n == number);
+        let Some(lost) = self.lost.values_mut().find(asked) else { return };
+        // Its lease may come back, or it may be gone in earnest by then.
+        let wait = if answer == ProbeAnswer::Succeeded { FLOATS } else { AGAIN };
+        lost.stage = Stage::Waits(now + wait);
+    }
+
+    /// Nobody answers there.
+    pub(super) fn unreachable(&mut self, now: Instant, at: SocketAddr) {
+        for lost in self.lost.values_mut().filter(|lost| lost.member.advertise == at) {
+            if let Stage::Probed { until, .. } = &mut lost.stage {
+                *until = now;
+            }
+        }
+    }
+
+    pub(super) fn claimed(&mut self, now: Instant, id: u64, answer: Result<Claim, String>) {
+        let asked =
+            |l: &(&Process, &mut Lost)| matches!(l.1.stage, Stage::Claims { id: n, .. } if n == id);
+        let Some((process, lost)) = self.lost.iter_mut().find(asked) else { return };
+        let process = process.clone();
+        match answer {
+            Ok(Claim::Granted { mut names }) => {
+                names.truncate(MAX_NAMES);
+                names.sort();
+                lost.stage = Stage::Pauses { at: now, left: names.into() };
+                // What it took itself is ours as well: its owners may come back and ask.
+                let inherited = lost.member.taken.clone();
+                self.taken.extend(inherited.into_iter().chain([process]));
+                let over = self.taken.len().saturating_sub(MAX_TAKEN);
+                self.taken.drain(..over);
+            }
+            Ok(Claim::Taken { .. }) => drop(self.lost.remove(&process)),
+            Ok(Claim::Lives) | Err(_) => lost.stage = Stage::Waits(now + AGAIN),
+        }
+    }
+
+    /// Values came of the store.
+    pub(super) fn read(
+        &mut self,
+        now: Instant,
+        store: u64,
+        id: u64,
+        answer: Result<Vec<(String, CallValue)>, String>,
+    ) -> Option<TakenCalls> {
+        let asked =
+            |l: &(&Process, &mut Lost)| matches!(l.1.stage, Stage::Takes { id: n, .. } if n == id);
+        let (process, lost) = self.lost.iter_mut().find(asked)?;
+        let Stage::Takes { left, .. } = &mut lost.stage else { return None };
+        let (mut left, process) = (std::mem::take(left), process.clone());
+        let Ok(values) = answer else {
+            lost.stage = Stage::Pauses { at: now + AGAIN, left };
+            return None;
+        };
+        batch(&left).into_iter().for_each(|_| drop(left.pop_front()));
+        let age = |value: &CallValue| Duration::from_millis(store.saturating_sub(value.taken));
+        let values = values.into_iter().map(|(name, value)| (name, age(&value), value));
+        let (seen, here, last) = (lost.seen, lost.here, left.is_empty());
+        let taken = TakenCalls { of: process.clone(), seen, here, values: values.collect(), last };
+        if last {
+            self.lost.remove(&process);
+        } else {
+            lost.stage = Stage::Pauses { at: now + PACE, left };
+        }
+        Some(taken)
+    }
+}
+
+impl Lost {
+    /// Its calls are this process's already.
+    fn is_ours(&self) -> bool {
+        matches!(self.stage, Stage::Pauses { .. } | Stage::Takes { .. })
+    }
+
+    /// When this node may claim: at once where the address is, after the others' turns elsewhere.
+    fn may_claim(&mut self, around: &Surroundings<'_>) -> Instant {
+        self.here = self.member.node == around.own.node
+            || self.member.address.is_some_and(|ip| (around.has)(ip));
+        let floats = if self.member.address.is_some() { FLOATS } else { Duration::ZERO };
+        if self.here { self.since } else { self.since + floats + TURN * around.before }
+    }
+
+    fn go_on(
+        &mut self,
+        now: Instant,
+        process: &Process,
+        around: &Surroundings<'_>,
+        id: u64,
+        work: &mut SuccessionWork,
+    ) {
+        let from = self.may_claim(around);
+        match &mut self.stage {
+            Stage::Waits(_) if now < from => {
+                // The address may come here meanwhile.
+                let floats = self.member.address.is_some();
+                self.stage = Stage::Waits(if floats { from.min(now + AGAIN / 5) } else { from });
+            }
+            // It is this node's earlier process, which cannot answer any more.
+            Stage::Waits(_) if process.node == around.own.node => {
+                self.claim(now, process, around, id, work)
+            }
+            Stage::Waits(_) => {
+                work.probes.push(Probe {
+                    number: id,
+                    to: self.member.advertise,
+                    of: process.clone(),
+                });
+                self.stage = Stage::Probed { number: id, until: now + PROBE };
+            }
+            Stage::Probed { .. } => self.claim(now, process, around, id, work),
+            Stage::Claims { .. } => self.stage = Stage::Waits(now + AGAIN),
+            Stage::Pauses { left, .. } | Stage::Takes { left, .. } => {
+                let left = std::mem::take(left);
+                let names = batch(&left);
+                work.commands.push(StoreCommand::Take { id, of: process.clone(), names });
+                self.stage = Stage::Takes { id, until: now + ANSWER, left };
+            }
+        }
+    }
+
+    fn claim(
+        &mut self,
+        now: Instant,
+        process: &Process,
+        around: &Surroundings<'_>,
+        id: u64,
+        work: &mut SuccessionWork,
+    ) {
+        let (of, by, connection) = (process.clone(), around.own.clone(), around.connection);
+        work.commands.push(StoreCommand::Claim { id, of, by, connection });
+        self.stage = Stage::Claims { id, until: now + ANSWER };
+    }
+}
+
+/// The call a value is of.
+pub(super) fn call_of(name: &str) -> &str {
+    name.split(PART).next().unwrap_or(name)
+}
+
+/// The names of the first few calls; all of each.
+fn batch(names: &VecDeque<String>) -> Vec<String> {
+    let mut calls = 0;
+    let mut before = None;
+    let whole = names.iter().take_while(|name| {
+        let call = call_of(name);
+        if before.replace(call) != Some(call) {
+            calls += 1;
+        }
+        calls <= BATCH
+    });
+    whole.cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::lease::NodeLoad;
+
+    fn member(n: u64) -> Member {
+        Member {
+            node: format!("n{n}"),
+            epoch: n,
+            beat: 1,
+            advertise: SocketAddr::from(([127, 0, 1, 1], 5071)),
+            version: String::new(),
+            load: NodeLoad::default(),
+            registers: Vec::new(),
+            busy: Vec::new(),
+            address: None,
+            taken: Vec::new(),
+        }
+    }
+
+    /// Has the calls of one be claimed, and told of what came of it.
+    fn take(nodes: &mut LostNodes, now: Instant, n: u64, names: usize) {
+        nodes.lost(now, member(n), now);
+        let id = 1_000 + n;
+        let lost = nodes.lost.get_mut(&member(n).process()).expect("there is room");
+        lost.stage = Stage::Claims { id, until: now };
+        let names = (0..names).map(|name| format!("{name:016x}")).collect();
+        nodes.claimed(now, id, Ok(Claim::Granted { names }));
+    }
+
+    #[test]
+    fn nodes_that_are_gone_and_what_is_taken_of_them_are_bounded() {
+        let now = Instant::now();
+        let mut nodes = LostNodes::new(now);
+        (0..MAX_LOST as u64 + 9).for_each(|n| nodes.lost(now, member(n), now));
+        assert_eq!(nodes.lost.len(), MAX_LOST);
+        let mut nodes = LostNodes::new(now);
+        for n in 0..MAX_TAKEN as u64 + 4 {
+            take(&mut nodes, now, n, 1);
+        }
+        assert_eq!(nodes.taken().len(), MAX_TAKEN);
+        assert_eq!(nodes.taken().first(), Some(&member(4).process()), "the oldest are forgotten");
+        take(&mut nodes, now, 50, MAX_NAMES + 1);
+        let stage = &nodes.lost[&member(50).process()].stage;
+        assert!(matches!(stage, Stage::Pauses { left, .. } if left.len() == MAX_NAMES));
+    }
+}

@@ -1,0 +1,259 @@
+//! What a node's shell does with calls, as the process does: values of what changed go to the store,
+//! and calls of a lost node are made of what comes of it. And the addresses that move.
+
+use crate::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use webtrunk::call::CallId;
+use webtrunk::call::call_snapshot::{CallSnapshot, SettledOf};
+use webtrunk::call::reach::Routing;
+use webtrunk::call::relocation::PortsOf;
+use webtrunk::cdr::NodeChange;
+use webtrunk::cluster::succession::TakenCalls;
+use webtrunk::gateway::Input;
+use webtrunk::gateway::restore::FoundCall;
+use webtrunk::media::LegId;
+use webtrunk::sdp::offer_answer::{Remote, Settled};
+use webtrunk::worker::{Notice, WorkerCommand};
+
+const MEDIA: &str = ".media";
+
+/// Which node has the address of which, as the network sees it.
+#[derive(Clone, Default)]
+pub(crate) struct Addresses(Arc<Mutex<BTreeMap<IpAddr, usize>>>);
+
+impl Addresses {
+    pub(crate) fn of(node: usize) -> IpAddr {
+        IpAddr::from([10, 9, 0, node as u8])
+    }
+
+    pub(crate) fn give(&self, of: usize, to: usize) {
+        self.0.lock().expect("sound").insert(Addresses::of(of), to);
+    }
+
+    /// What a node knows of them.
+    pub(crate) fn seen_by(&self, node: usize) -> Arc<dyn Routing> {
+        Arc::new(Host { all: self.clone(), node })
+    }
+
+    pub(crate) fn held_by(&self, node: usize) -> Vec<usize> {
+        let all = self.0.lock().expect("sound");
+        let of = |ip: &IpAddr| (0..9).find(|n| Addresses::of(*n) == *ip);
+        all.iter().filter(|(_, at)| **at == node).filter_map(|(ip, _)| of(ip)).collect()
+    }
+}
+
+struct Host {
+    all: Addresses,
+    node: usize,
+}
+
+impl Routing for Host {
+    fn towards(&self, _: IpAddr) -> Option<IpAddr> {
+        None
+    }
+
+    fn is_own(&self, _: IpAddr) -> bool {
+        false
+    }
+
+    fn has(&self, ip: IpAddr) -> bool {
+        self.all.0.lock().expect("sound").get(&ip) == Some(&self.node)
+    }
+
+    fn candidates(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
+}
+
+/// What the world knows of calls and their media.
+#[derive(Default)]
+pub(crate) struct Calls {
+    /// As media was told, by session and end, newest last.
+    told: BTreeMap<(u64, LegId), Settled>,
+    /// Who has which call, as gateways say.
+    owners: BTreeMap<CallId, BTreeSet<usize>>,
+    /// Where each call was recorded.
+    records: BTreeMap<CallId, Vec<usize>>,
+    /// How many calls were taken over, and by whom.
+    pub(crate) taken: Vec<(usize, CallId)>,
+    /// What was read last of a node that was gone, and by whom.
+    last_read: Option<(usize, TakenCalls)>,
+    /// Those that are over.
+    over: BTreeSet<CallId>,
+    /// Since when there was something to know of a call but that it lives where it began: that it is
+    /// over, or whose it is.
+    since: BTreeMap<CallId, Instant>,
+    /// Those of which a node that had them was killed after that.
+    died: BTreeSet<CallId>,
+    had: BTreeMap<CallId, BTreeSet<usize>>,
+    /// When the store lost something last.
+    lost_at: Option<Instant>,
+    /// How many were taken over that were over, or ended after they were taken: nobody but a node
+    /// that was cut off knew.
+    pub(crate) taken_late: usize,
+}
+
+impl Calls {
+    pub(crate) fn configured(&mut self, command: &WorkerCommand) {
+        let WorkerCommand::Configure { session, end, settings } = command else { return };
+        let negotiated = settings.negotiated.clone();
+        let ice = match &negotiated.remote {
+            Remote::Dtls { local_ice, .. } => Some(local_ice.clone()),
+            Remote::Rtp { .. } => None,
+        };
+        let settled = Settled { negotiated: Some(negotiated), ice, ssrc: 1, cname: "c".into() };
+        self.told.insert((*session, *end), settled);
+    }
+
+    pub(crate) fn recorded(&mut self, call: CallId, node: usize) {
+        let at = self.records.entry(call).or_default();
+        at.push(node);
+        // Unless whoever knew better is dead, and the store has lost that too.
+        let known =
+            self.lost_at.is_none_or(|lost| self.since.get(&call).is_some_and(|s| lost < *s));
+        let alive = !self.died.contains(&call);
+        assert!(at.len() == 1 || !known && !alive, "one call is one record: {call} at {at:?}");
+    }
+
+    /// The store has lost something.
+    pub(crate) fn store_lost(&mut self, now: Instant) {
+        self.lost_at = Some(now);
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn gone(&mut self, node: usize) {
+        let had = self
+            .since
+            .keys()
+            .filter(|id| self.had.get(*id).is_some_and(|had| had.contains(&node)))
+            .copied();
+        self.died.extend(had.collect::<Vec<_>>());
+        self.owners.values_mut().for_each(|nodes| {
+            nodes.remove(&node);
+        });
+    }
+
+    /// Calls that several nodes have.
+    pub(crate) fn shared(&self) -> Vec<CallId> {
+        self.owners.iter().filter(|(_, nodes)| nodes.len() > 1).map(|(id, _)| *id).collect()
+    }
+}
+
+fn name(id: CallId) -> [String; 2] {
+    [format!("{:016x}", id.0), format!("{:016x}{MEDIA}", id.0)]
+}
+
+impl World {
+    /// Tells the store what changed at a node.
+    pub(crate) fn keep(&mut self, n: usize) {
+        let now = self.now();
+        let deposed = std::mem::take(&mut self.nodes[n].deposed_now);
+        let Some(gateway) = &mut self.nodes[n].gateway else { return };
+        gateway.take_confirmed();
+        let mut gone = Vec::new();
+        for (id, call) in gateway.changed_calls(now) {
+            let [signalling, media] = name(id);
+            let owners = self.calls.owners.entry(id).or_default();
+            match call {
+                Some(call) => {
+                    owners.insert(n);
+                    self.calls.had.entry(id).or_default().insert(n);
+                    let bytes = postcard::to_stdvec(&call).expect("a value").into();
+                    gateway.keep_in_store(now, &signalling, Some(bytes), Duration::ZERO);
+                    let has_media = call.is_settled().then(|| Arc::from(*b"media"));
+                    gateway.keep_in_store(now, &media, has_media, Duration::ZERO);
+                }
+                None => {
+                    owners.remove(&n);
+                    // Who hangs up at a node that is cut off from everybody is heard after 10 s.
+                    self.calls.taken_late += usize::from(!owners.is_empty() && !deposed);
+                    if owners.is_empty() {
+                        self.calls.over.insert(id);
+                    }
+                    self.calls.since.entry(id).or_insert(now);
+                    gone.push(id);
+                    gateway.keep_in_store(now, &signalling, None, Duration::ZERO);
+                    gateway.keep_in_store(now, &media, None, Duration::ZERO);
+                }
+            }
+        }
+        gone.into_iter().for_each(|id| self.tell(format!("n{n} has {id} no more")));
+        let (mut out, due) = (Vec::new(), self.nodes[n].kept_at != Some(now));
+        self.nodes[n].kept_at = Some(now);
+        if due && let Some(gateway) = &mut self.nodes[n].gateway {
+            gateway.handle(now, Input::Tick, &mut out);
+            out.into_iter().for_each(|output| self.perform(n, output));
+        }
+    }
+
+    /// What a node read of one that was gone is read once more, as old as it is by now.
+    pub(crate) fn read_again(&mut self, older: Duration) {
+        let (n, mut taken) = self.calls.last_read.clone().expect("something was read");
+        taken.values.iter_mut().for_each(|(_, age, _)| *age += older);
+        self.take_up(n, taken);
+    }
+
+    /// A node goes on with calls of one that is gone.
+    pub(crate) fn take_up(&mut self, n: usize, taken: TakenCalls) {
+        let now = self.now();
+        self.calls.last_read = Some((n, taken.clone()));
+        let (lost, by) = (taken.of.node.clone(), format!("n{n}"));
+        let media: BTreeSet<String> =
+            taken.values.iter().filter(|(n, ..)| n.ends_with(MEDIA)).map(|v| v.0.clone()).collect();
+        let mut ids = Vec::new();
+        for (of, age, value) in &taken.values {
+            if of.ends_with(MEDIA) {
+                continue;
+            }
+            let call: CallSnapshot = postcard::from_bytes(&value.bytes).expect("the value");
+            let id = call.id();
+            let known = self.nodes[n].gateway.as_ref().is_none_or(|g| g.has_newer(now, id, *age));
+            if known {
+                continue;
+            }
+            ids.push(id);
+            self.calls.taken.push((n, id));
+            self.calls.since.entry(id).or_insert(now);
+            self.calls.taken_late += usize::from(self.calls.over.contains(&id));
+            self.tell(format!("n{n} takes {id} of {}", taken.of.mark()));
+            let told = self.calls.told.iter().filter(|((session, _), _)| *session == id.0);
+            let known: BTreeMap<LegId, Settled> =
+                told.map(|((_, end), settled)| (*end, settled.clone())).collect();
+            let settled = |end| known.get(&end).cloned();
+            let goes_on = call.is_settled() && media.contains(&name(id)[1]);
+            let found = FoundCall {
+                call,
+                age: *age,
+                silent_since: taken.seen,
+                media: if goes_on { Ok(&settled as SettledOf<'_>) } else { Err("lost".into()) },
+                from: Some(NodeChange { lost: lost.clone(), by: by.clone() }),
+                ports: (!taken.here).then_some(&(|_| Some(30_000_u16)) as PortsOf<'_>),
+            };
+            let (mut out, process) = (Vec::new(), self.nodes[n].process);
+            if goes_on {
+                // A worker ends what it had by that name.
+                self.nodes[n].ends.retain(|(session, _)| *session != id.0);
+                self.nodes[n].ends.extend(known.keys().map(|end| (id.0, *end)));
+            }
+            let Some(gateway) = &mut self.nodes[n].gateway else { return };
+            gateway.restore(now, found, &mut out);
+            out.into_iter().for_each(|output| self.perform(n, output));
+            if goes_on {
+                let notice = Notice::Restored { age: *age };
+                let input = Input::Media { session: id.0, notice };
+                self.push_to_node(n, process, input);
+            }
+        }
+        let mut out = Vec::new();
+        if let Some(gateway) = &mut self.nodes[n].gateway {
+            gateway.all_restored(now, &ids, &mut out);
+        }
+        out.into_iter().for_each(|output| self.perform(n, output));
+    }
+}
