@@ -13,7 +13,7 @@
 //! A NAT that forgets a browser's mapping gives it another address, which the browser does not know:
 //! it checks again only with its next consent check, up to five seconds later, and hears nothing
 //! until then. Its media tells at once. So authentic, fresh media from an unknown address is asked
-//! back by one check of ours, a [`Probe`]; the answer needs the browser's password, and comes from
+//! back by one check of ours, a [`StrayProbe`]; the answer needs the browser's password, and comes from
 //! where it is now. A lite agent need not do that, and nothing forbids it (RFC 8445 §2.5 has it
 //! send no checks to find a path; this one is in use).
 
@@ -38,7 +38,7 @@ const MOST_PROBES: u32 = 10;
 
 /// An address that authentic media came from, which is asked whether the browser is there.
 #[derive(Debug)]
-struct Probe {
+struct StrayProbe {
     address: SocketAddr,
     transaction: [u8; 12],
     sent: u32,
@@ -63,7 +63,7 @@ pub(crate) struct IceLiteAgent {
     /// Consent has run out: nothing is sent until it is renewed.
     lapsed: bool,
     /// Where the browser may be by now.
-    probe: Option<Probe>,
+    probe: Option<StrayProbe>,
     /// Checks of ours so far.
     probes: u32,
 }
@@ -207,7 +207,7 @@ impl IceLiteAgent {
         let (ours, theirs) = (self.local.first()?, self.remote.as_ref()?);
         let asked = self.probe.as_ref().filter(|probe| probe.address == from);
         let sent = asked.map_or(0, |probe| probe.sent);
-        let soon = |probe: &Probe| now.saturating_duration_since(probe.last) < PROBE_AGAIN;
+        let soon = |probe: &StrayProbe| now.saturating_duration_since(probe.last) < PROBE_AGAIN;
         if self.probe.as_ref().is_some_and(soon) || sent == MOST_PROBES {
             return None;
         }
@@ -216,7 +216,7 @@ impl IceLiteAgent {
         let key = hmac::Key::new(hmac::HMAC_SHA256, ours.pwd.as_bytes());
         let name = hmac::sign(&key, format!("{from} {}", self.probes).as_bytes());
         let transaction = *name.as_ref().first_chunk()?;
-        self.probe = Some(Probe { address: from, transaction, sent: sent + 1, last: now });
+        self.probe = Some(StrayProbe { address: from, transaction, sent: sent + 1, last: now });
         Some(probe(transaction, &ours.ufrag, theirs))
     }
 
