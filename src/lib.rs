@@ -175,7 +175,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "unproved",
             ],
             &["logins", "out_of_dialog", "record", "registering", "shed", "texts"],
-            &["edge", "elsewhere"],
+            &["edge", "elsewhere", "named_hosts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "restore", "takeover"],
         ],

@@ -33,7 +33,7 @@ struct Source {
     ip: Option<IpAddr>,
 }
 
-struct Held {
+struct AwaitingName {
     until: Instant,
     source: Source,
     call_id: String,
@@ -43,7 +43,7 @@ struct Held {
 /// The messages that wait, in the order they came.
 #[derive(Default)]
 pub(super) struct NamedHosts {
-    held: Vec<Held>,
+    held: Vec<AwaitingName>,
 }
 
 impl NamedHosts {
@@ -58,7 +58,7 @@ impl NamedHosts {
     }
 
     /// The last message that `event` must not overtake.
-    fn before(&self, event: &TransactionEvent) -> Option<&Held> {
+    fn before(&self, event: &TransactionEvent) -> Option<&AwaitingName> {
         if self.held.is_empty() {
             return None;
         }
@@ -117,7 +117,7 @@ impl Gateway {
         {
             let source = Source { trunk: before.source.trunk.clone(), ip: before.source.ip };
             let (until, call_id) = (before.until, before.call_id.clone());
-            self.named_hosts.held.push(Held { until, source, call_id, event });
+            self.named_hosts.held.push(AwaitingName { until, source, call_id, event });
             return None;
         }
         let Some(message) = message_of(&event) else { return Some(event) };
@@ -144,13 +144,13 @@ impl Gateway {
             self.respond(turn, *id, 100, MessageWriter::response(message, 100, None));
         }
         let (until, call_id) = (turn.now + LONGEST, message.call_id().to_owned());
-        self.named_hosts.held.push(Held { until, source, call_id, event });
+        self.named_hosts.held.push(AwaitingName { until, source, call_id, event });
         None
     }
 
     /// Lets go what waits for nothing any more.
     pub(super) fn release_named(&mut self, turn: &mut Turn<'_>) {
-        let mut kept: Vec<Held> = Vec::new();
+        let mut kept: Vec<AwaitingName> = Vec::new();
         for held in std::mem::take(&mut self.named_hosts.held) {
             let behind = kept.iter().any(|before| before.call_id == held.call_id);
             let waits = held.until > turn.now
@@ -177,7 +177,7 @@ impl Gateway {
     /// A request that waits is cancelled: it is answered, and nothing comes of it.
     pub(super) fn cancel_named(&mut self, turn: &mut Turn<'_>, target: ServerId) -> bool {
         let held = &mut self.named_hosts.held;
-        let of = |held: &Held| matches!(&held.event, TransactionEvent::Request { id, .. } if *id == target);
+        let of = |held: &AwaitingName| matches!(&held.event, TransactionEvent::Request { id, .. } if *id == target);
         let Some(at) = held.iter().position(of) else { return false };
         if let TransactionEvent::Request { id, message, .. } = held.remove(at).event {
             let why = Refusal::new(487, "the caller hung up before the answer");
@@ -285,7 +285,7 @@ mod tests {
             let source = Source { trunk: format!("t{}", n / MOST_OF_TRUNK), ip: None };
             assert!(hosts.has_place(&source.trunk), "{n}");
             let event = TransactionEvent::Stray;
-            hosts.held.push(Held { until, source, call_id: n.to_string(), event });
+            hosts.held.push(AwaitingName { until, source, call_id: n.to_string(), event });
         }
         assert!(!hosts.has_place("t0") && !hosts.has_place("another"));
         assert_eq!((hosts.len(), hosts.next_timeout()), (MOST, Some(until)));

@@ -665,7 +665,7 @@ const FAULTS: &[Fault] = &[
     Fault {
         name: "the trunk's answer names a host that DNS does not know",
         expected: Code::DNS,
-        side: Blame::Callee,
+        side: Blame::Network,
         run: nameless_trunk,
     },
     Fault {
