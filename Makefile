@@ -41,9 +41,12 @@ hostile: setup-build
 # What calls outlive: kills, stalls, full disks, torn files, lost connections. A quarter of an hour,
 # and interop/chaos/REPORT.md. `make test` has the kills, with fewer calls.
 chaos: setup
+	@interop/setup.sh bench
 	cargo build --release --locked
-	cargo build --locked --example phones
-	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk interop/run.sh chaos --write interop/chaos/REPORT.md
+	cargo build --release --locked --example phones
+	WEBTRUNK_BIN=$(CURDIR)/target/release/webtrunk \
+	  WEBTRUNK_PHONES=$(CURDIR)/target/release/examples/phones \
+	  interop/run.sh chaos --write interop/chaos/REPORT.md
 
 # Formatting and lints of Rust, JavaScript, CSS and Python; interop/lint.sh --fix repairs.
 lint: setup-build

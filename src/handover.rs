@@ -97,6 +97,14 @@ pub(crate) struct HandedCalls {
     pub streams: Vec<HandedStream>,
 }
 
+impl HandedCalls {
+    /// Since when nobody reads or sends media, by the clock of the boot.
+    pub(crate) fn still_since(&self) -> Duration {
+        let taken = self.media.iter().map(|(_, media)| media.session.taken.uptime);
+        taken.min().unwrap_or(self.taken)
+    }
+}
+
 /// A message with what comes with it.
 #[derive(Debug)]
 pub struct LinkFrame {

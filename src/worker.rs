@@ -170,7 +170,7 @@ enum WorkerMessage {
     Adopt(std::net::TcpStream, HandedStream),
     /// Nothing is read or sent from now on; a successor of the process goes on with all of it.
     Freeze(SyncSender<io::Result<FrozenSessions>>),
-    /// There is no successor: all goes on.
+    /// There is no successor, or the predecessor is gone: all goes on.
     Thaw,
     /// What was ordered before this is done.
     Done(SyncSender<()>),
@@ -301,6 +301,8 @@ pub struct WorkerSetup {
     pub door: Streams,
     /// What goes from a thread that died to the next.
     pub kept: Kept,
+    /// It takes sessions up, and neither reads nor sends before it is [let go](Worker::thaw).
+    pub held: bool,
 }
 
 impl WorkerSetup {
@@ -324,6 +326,7 @@ impl WorkerSetup {
             pulse: Arc::new(Pulse::new(Instant::now())),
             door: Streams::default(),
             kept: Kept::default(),
+            held: false,
         }
     }
 }
@@ -336,6 +339,7 @@ struct WorkerParts {
     refused: Arc<RefusedConnections>,
     pulse: Arc<Pulse>,
     kept: Kept,
+    held: bool,
 }
 
 /// Commands that may wait for a worker.
@@ -353,7 +357,7 @@ impl Worker {
     ) -> io::Result<Worker> {
         let WorkerSetup { name, browser, streamed, ports, identity, late, load, refused, .. } =
             setup.clone();
-        let WorkerSetup { pulse, door, kept, .. } = setup;
+        let WorkerSetup { pulse, door, kept, held, .. } = setup;
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), running::WAKE)?);
         let socket = match kept.browsers() {
@@ -381,10 +385,11 @@ impl Worker {
         let (orders, inbox) = kept.orders().unwrap_or_else(|| sync_channel(QUEUE));
         door.open(orders.clone(), waker.clone());
         let range = ports.clone();
-        let parts = WorkerParts { identity, late, load, refused, pulse, kept };
+        let parts = WorkerParts { identity, late, load, refused, pulse, kept, held };
         let inbox = (orders.clone(), inbox);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
-            Running::new(poll, inbox, (socket, listener), range, parts, Box::new(tell)).run()
+            let tell = Box::new(tell);
+            Running::new(poll, inbox, (socket, listener), range, parts, tell).run();
         })?;
         Ok(Worker {
             orders,
@@ -507,7 +512,7 @@ impl Worker {
         }
     }
 
-    /// Lets it go on after [`freeze`](Self::freeze).
+    /// Lets it go on after [`freeze`](Self::freeze), or begin where it was held.
     pub(crate) fn thaw(&self) {
         let began = Instant::now();
         while self.order(WorkerMessage::Thaw).is_err() && began.elapsed() < Duration::from_secs(1) {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{DtlsIdentity, Handshake};
-use webtrunk::media::stun::binding_request;
+use webtrunk::media::stun::{BindingRequest, binding_request};
 use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch, SessionSnapshot};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
@@ -523,4 +523,31 @@ fn so_many_commands_wait_for_a_worker_and_no_more() {
     assert!(worker.command(WorkerCommand::Close { session: 1 }).is_ok());
     worker.wake_for_all();
     while !matches!(next(&told), (1, Notice::Closed { .. })) {}
+}
+
+#[test]
+fn a_browser_whose_nat_gives_it_another_port_hears_again_within_a_round_trip() {
+    let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let ports = Arc::new(PortRange::new(everywhere, 24_450..=24_453, 7));
+    let at = SocketAddr::new(everywhere, 0);
+    let setup = WorkerSetup::new("test", at, Streamed::No, ports, identity.clone());
+    let worker = Worker::start(setup, |_, _| {}).expect("it starts");
+    let mut browser = Distant::connect(&worker, &identity);
+    browser.hears_from();
+    for _ in 0..20 {
+        let moved = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        moved.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        browser.peer.socket = moved;
+        // Its next packet is not heard, and asked back from the address that it was sent to.
+        browser.peer.send(browser.at);
+        let mut buf = [0; 2_048];
+        let (n, from) = browser.peer.socket.recv_from(&mut buf).expect("a check");
+        assert_eq!(from, browser.at);
+        let check = BindingRequest::parse(&buf[..n]).expect("a check");
+        assert!(check.is_authentic("their-password-of-22-char"));
+        let response = check.success(from, "their-password-of-22-char");
+        browser.peer.socket.send_to(&response, browser.at).expect("sent");
+        assert_eq!(browser.hears_from(), browser.at);
+    }
 }

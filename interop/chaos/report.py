@@ -59,6 +59,21 @@ class Report:
         self.tell(event, bad)
         print(f"      {self.rows[-1]}", flush=True)
 
+    def beside(self, event, began, hears, silences):
+        """What another does, which has no bar: calls that were up, and that hear at the end."""
+        browser = [gap for at in silences for gap in at["browser"]]
+        trunk = [gap for at in silences for gap in at["trunk"]]
+        (talked, calls), on = began, min(hears.values())
+        self.rows.append(
+            f"| {event} | {on} of {talked} | {spread(browser)} | {spread(trunk)} "
+            "| - | - | - | peer |"
+        )
+        self.notes.append(
+            f"- {event}: {talked} of {calls} calls talked before; afterwards {hears['browser']} "
+            f"browsers and {hears['trunk']} ends at the trunk heard the other"
+        )
+        print(f"ok    {event}: measured\n      {self.rows[-1]}\n      {self.notes[-1]}", flush=True)
+
     def check(self, event, what, bad=(), known=False):
         """A figure that is no row of the table. One that is known not to hold fails no run."""
         bad = [b for b in bad if b]

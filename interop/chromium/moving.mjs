@@ -22,6 +22,9 @@ import {
 /** The gateway's address, behind both ways. */
 const HOST = "10.46.0.1";
 const SHOP = 8098;
+/** Where browsers' media comes to, and ports that a NAT gives them. */
+const PORT = 8094;
+const GIVEN = 41_000;
 const SIP = { gateway: 5074, trunk: 5094 };
 /** Moves a case makes. */
 const MOVES = Number(process.env.WEBTRUNK_MOVES || (process.env.WEBTRUNK_SLOW ? 20 : 3));
@@ -31,12 +34,12 @@ const CONFIG = `
 domain = "wt.test"
 public_ip = "${HOST}"
 [web]
-listen = "${HOST}:8094"
+listen = "${HOST}:${PORT}"
 origins = ["http://${HOST}:${SHOP}"]
 [sip]
 udp = "${HOST}:${SIP.gateway}"
 [media]
-browser_port = 8094
+browser_port = ${PORT}
 workers = 1
 ports = "22000-22999"
 [user.alice]
@@ -90,6 +93,27 @@ class Elsewhere {
     this.inside("ip", "address", "add", `10.46.${this.at}.2/24`, "dev", `far${this.at}`);
     this.inside("ip", "link", "set", `far${this.at}`, "up");
     this.inside("ip", "route", "replace", "default", "via", `10.46.${this.at}.1`);
+  }
+  /**
+   * A NAT on the way gives the browser's port `own` another one, and forgets those it gave before:
+   * neither end is told. Nothing is tracked, so packets in flight are as lost as behind a real one.
+   */
+  rebind(own, given) {
+    const rules = `table ip rebinding
+      delete table ip rebinding
+      table ip rebinding {
+        chain away {
+          type filter hook output priority mangle
+          udp sport ${own} udp dport ${PORT} udp sport set ${given}
+        }
+        chain home {
+          type filter hook prerouting priority mangle
+          udp sport ${PORT} udp dport ${given} udp dport set ${own} accept
+          udp sport ${PORT} udp dport ${GIVEN}-${GIVEN + 9_999} drop
+        }
+      }\n`;
+    const all = ["-t", String(this.holder.pid), "-n", "nft", "-f", "-"];
+    execFileSync("nsenter", all, { input: rules, stdio: ["pipe", "ignore", "inherit"] });
   }
   /** What starts Chromium there. */
   launcher() {
@@ -193,7 +217,7 @@ async function libraryInCall(chrome, library) {
   const { page, shop } = await libraryPage(chrome, library, SHOP, HOST);
   await page.evaluate((server) => {
     window.server = server;
-  }, `ws://${HOST}:8094/sip`);
+  }, `ws://${HOST}:${PORT}/sip`);
   await page.evaluate(() => line.register("alice", "alice-secret"));
   await page.evaluate(() => line.call("5550"));
   return { page, shop };
@@ -201,7 +225,7 @@ async function libraryInCall(chrome, library) {
 
 /** The gateway's own page, likewise. */
 async function pageInCall(chrome) {
-  const page = await phone(chrome, { url: `http://${HOST}:8094/` });
+  const page = await phone(chrome, { url: `http://${HOST}:${PORT}/` });
   await dial(page, "5550");
   await connected(page);
   await page.evaluate(() => {
@@ -230,7 +254,7 @@ async function world(library, body) {
       if (node.code !== undefined) throw new Error(node.output);
       return /serves the page/.test(node.output);
     });
-    const origins = [SHOP, 8094].map((port) => `http://${HOST}:${port}`);
+    const origins = [SHOP, PORT].map((port) => `http://${HOST}:${port}`);
     const safe = `--unsafely-treat-insecure-origin-as-secure=${origins}`;
     chrome = await browser({ executablePath: elsewhere.launcher(), args: [safe] });
     const opened = await (library ? libraryInCall(chrome, library) : pageInCall(chrome));
@@ -254,6 +278,35 @@ async function world(library, body) {
   }
 }
 
+/** Lets `event` happen so often, and says how long it cost media, at the trunk and at the browser. */
+async function timesOf(what, { trunk, page }, event) {
+  const [out, back] = [[], []];
+  for (let n = 0; n < MOVES; n++) {
+    const since = Date.now();
+    await event(n);
+    const moved = Date.now() + 500;
+    await until(
+      `heard both ways after ${what} ${n + 1}`,
+      async () => {
+        const there = await page.evaluate(() => window.arrivals.at(-1));
+        return (
+          Math.min(trunk.arrivals.at(-1), there) > moved && Date.now() - trunk.arrivals.at(-1) < 100
+        );
+      },
+      25,
+    );
+    await new Promise((next) => setTimeout(next, 1500));
+    out.push(longest(trunk.arrivals, since));
+    back.push(longest(await page.evaluate(() => window.arrivals), since));
+  }
+  const told = trunk.requests.filter((method) => !["INVITE", "ACK"].includes(method));
+  const all = `${MOVES} times ${what}; without media to the trunk ${figures(out).join(", ")}`;
+  console.log(`        ${all}; to the browser ${figures(back).join(", ")}`);
+  if (told.length || trunk.requests.length !== 2)
+    throw new Error(`the trunk was told ${trunk.requests}`);
+  return { out, back };
+}
+
 export function moving() {
   for (const [name, library] of [
     ["JsSIP", "jssip"],
@@ -262,34 +315,24 @@ export function moving() {
     ["the page, its WebSocket half open", null],
   ])
     test(`a browser that moves to another network in mid-call goes on talking (${name})`, () =>
-      world(library, async ({ elsewhere, trunk, page }) => {
-        const [out, back] = [[], []];
-        for (let n = 0; n < MOVES; n++) {
-          const since = Date.now();
-          elsewhere.leave(library !== null);
-          elsewhere.arrive();
-          const moved = Date.now() + 500;
-          await until(
-            `heard both ways after move ${n + 1}`,
-            async () => {
-              const there = await page.evaluate(() => window.arrivals.at(-1));
-              return (
-                Math.min(trunk.arrivals.at(-1), there) > moved &&
-                Date.now() - trunk.arrivals.at(-1) < 100
-              );
-            },
-            25,
-          );
-          await new Promise((next) => setTimeout(next, 1500));
-          out.push(longest(trunk.arrivals, since));
-          back.push(longest(await page.evaluate(() => window.arrivals), since));
-        }
-        const told = trunk.requests.filter((method) => !["INVITE", "ACK"].includes(method));
-        const all = `${out.length} moves; without media to the trunk ${figures(out).join(", ")}`;
-        console.log(`        ${all}; to the browser ${figures(back).join(", ")}`);
-        if (told.length || trunk.requests.length !== 2)
-          throw new Error(`the trunk was told ${trunk.requests}`);
+      world(library, async (there) => {
+        const { out, back } = await timesOf("moved", there, () => {
+          there.elsewhere.leave(library !== null);
+          there.elsewhere.arrive();
+        });
         if (Math.max(...out, ...back) > (library ? 10_000 : 15_000))
           throw new Error(`${out} and ${back} ms`);
       }));
+
+  test("a browser whose NAT gives it another port in mid-call goes on talking at once", () =>
+    world("jssip", async (there) => {
+      const own = await there.page.evaluate(async () => {
+        const stats = await line.connection().getStats();
+        const pair = [...stats.values()].find((s) => s.type === "candidate-pair" && s.nominated);
+        return stats.get(pair.localCandidateId).port;
+      });
+      const rebound = (n) => there.elsewhere.rebind(own, GIVEN + n);
+      const { out, back } = await timesOf("another port", there, rebound);
+      if (Math.max(...out, ...back) > 1_000) throw new Error(`${out} and ${back} ms`);
+    }));
 }

@@ -180,6 +180,11 @@ impl CallTable {
         self.changed.as_ref().is_some_and(|changed| changed.contains(&id))
     }
 
+    /// Whether it is sure that this call has not changed.
+    pub(super) fn is_known_unchanged(&self, id: CallId) -> bool {
+        self.changed.as_ref().is_some_and(|changed| !changed.contains(&id))
+    }
+
     /// What happened to this call changed nothing that is kept of it.
     pub(super) fn unchanged(&mut self, id: CallId) {
         if let Some(changed) = &mut self.changed {

@@ -9,6 +9,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::transaction::{Flow, Hop};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -73,12 +74,17 @@ impl Gateway {
         changed.into_iter().map(value).collect()
     }
 
-    /// Returns all calls as values.
-    pub(crate) fn all_calls(&self, now: Instant) -> Vec<CallSnapshot> {
+    /// Returns all calls as values. Those that have not changed since `before` was taken, moments ago,
+    /// are taken from there.
+    pub(crate) fn all_calls(&self, now: Instant, before: Vec<CallSnapshot>) -> Vec<CallSnapshot> {
         let timers = &self.services.timers;
+        let mut before: HashMap<CallId, CallSnapshot> =
+            before.into_iter().map(|call| (call.id(), call)).collect();
         let value = |call: &Call| {
             let id = call.id();
-            call.snapshot(&self.config, now, |timer| timers.left(&(id, timer), now))
+            before.remove(&id).filter(|_| self.calls.is_known_unchanged(id)).or_else(|| {
+                call.snapshot(&self.config, now, |timer| timers.left(&(id, timer), now))
+            })
         };
         self.calls.iter().filter_map(value).collect()
     }

@@ -9,10 +9,18 @@
 //! that is nominated later is selected when authentic SRTP or SRTCP comes from it, which is how a
 //! browser roams: a check proves its sender, but not its address, so a forged source would turn
 //! the media against a third host (RFC 8445 §19.5.1).
+//!
+//! A NAT that forgets a browser's mapping gives it another address, which the browser does not know:
+//! it checks again only with its next consent check, up to five seconds later, and hears nothing
+//! until then. Its media tells at once. So authentic, fresh media from an unknown address is asked
+//! back by one check of ours, a [`Probe`]; the answer needs the browser's password, and comes from
+//! where it is now. A lite agent need not do that, and nothing forbids it (RFC 8445 §2.5 has it
+//! send no checks to find a path; this one is in use).
 
 use super::snapshot::{IceSnapshot, Resumed, offset};
-use super::stun::BindingRequest;
+use super::stun::{BindingRequest, BindingResponse, probe};
 use crate::sdp::offer_answer::Ice;
+use aws_lc_rs::hmac;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -24,6 +32,18 @@ const LIVE: Duration = Duration::from_secs(3);
 const GENERATIONS: usize = 2;
 /// Addresses kept per end.
 const MAX_VALIDATED: usize = 8;
+/// Between two checks of ours to an address that media came from, and how many it gets.
+const PROBE_AGAIN: Duration = Duration::from_millis(100);
+const MOST_PROBES: u32 = 10;
+
+/// An address that authentic media came from, which is asked whether the browser is there.
+#[derive(Debug)]
+struct Probe {
+    address: SocketAddr,
+    transaction: [u8; 12],
+    sent: u32,
+    last: Instant,
+}
 
 /// The responder's state.
 #[derive(Debug)]
@@ -42,6 +62,10 @@ pub(crate) struct IceLiteAgent {
     last_check: Option<Instant>,
     /// Consent has run out: nothing is sent until it is renewed.
     lapsed: bool,
+    /// Where the browser may be by now.
+    probe: Option<Probe>,
+    /// Checks of ours so far.
+    probes: u32,
 }
 
 /// What a check led to.
@@ -66,6 +90,8 @@ impl IceLiteAgent {
             heard: None,
             last_check: None,
             lapsed: false,
+            probe: None,
+            probes: 0,
         }
     }
 
@@ -97,6 +123,8 @@ impl IceLiteAgent {
             heard: at(from.heard),
             last_check: at(from.last_check),
             lapsed: false,
+            probe: None,
+            probes: 0,
         }
     }
 
@@ -147,17 +175,7 @@ impl IceLiteAgent {
         let bytes = request.success(from, &ours.pwd);
         self.last_check = Some(now);
         self.lapsed &= self.selected != Some(from);
-        match self.validated.iter_mut().find(|(a, _)| *a == from) {
-            Some(entry) => entry.1 = now,
-            None => {
-                if self.validated.len() == MAX_VALIDATED {
-                    let oldest =
-                        (0..MAX_VALIDATED).min_by_key(|n| self.validated[*n].1).unwrap_or(0);
-                    self.validated.swap_remove(oldest);
-                }
-                self.validated.push((from, now));
-            }
-        }
+        self.validate(now, from);
         let moved = self.selected != Some(from)
             && match self.selected {
                 None => true,
@@ -169,6 +187,55 @@ impl IceLiteAgent {
             self.nominated = Some(from).filter(|_| self.selected != Some(from));
         }
         Checked::Reply { bytes, selected: moved }
+    }
+
+    fn validate(&mut self, now: Instant, from: SocketAddr) {
+        if let Some(entry) = self.validated.iter_mut().find(|(a, _)| *a == from) {
+            entry.1 = now;
+            return;
+        }
+        if self.validated.len() == MAX_VALIDATED {
+            let oldest = (0..MAX_VALIDATED).min_by_key(|n| self.validated[*n].1).unwrap_or(0);
+            self.validated.swap_remove(oldest);
+        }
+        self.validated.push((from, now));
+    }
+
+    /// Authentic, fresh SRTP came from an address that is not validated. Returns what to send there,
+    /// which asks whether the browser is there; nothing moves by it.
+    pub(crate) fn on_stray(&mut self, now: Instant, from: SocketAddr) -> Option<Vec<u8>> {
+        let (ours, theirs) = (self.local.first()?, self.remote.as_ref()?);
+        let asked = self.probe.as_ref().filter(|probe| probe.address == from);
+        let sent = asked.map_or(0, |probe| probe.sent);
+        let soon = |probe: &Probe| now.saturating_duration_since(probe.last) < PROBE_AGAIN;
+        if self.probe.as_ref().is_some_and(soon) || sent == MOST_PROBES {
+            return None;
+        }
+        self.probes = self.probes.wrapping_add(1);
+        // Nobody else can tell it beforehand.
+        let key = hmac::Key::new(hmac::HMAC_SHA256, ours.pwd.as_bytes());
+        let name = hmac::sign(&key, format!("{from} {}", self.probes).as_bytes());
+        let transaction = *name.as_ref().first_chunk()?;
+        self.probe = Some(Probe { address: from, transaction, sent: sent + 1, last: now });
+        Some(probe(transaction, &ours.ufrag, theirs))
+    }
+
+    /// A response to a check of ours. True: the browser is there, and media goes there from now on.
+    pub(crate) fn on_response(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        response: &BindingResponse<'_>,
+    ) -> bool {
+        let (Some(probe), Some(remote)) = (&self.probe, &self.remote) else { return false };
+        if probe.address != from || !response.answers(probe.transaction, &remote.pwd) {
+            return false;
+        }
+        self.probe = None;
+        self.validate(now, from);
+        (self.selected, self.nominated, self.lapsed) = (Some(from), None, false);
+        (self.heard, self.last_check) = (Some(now), Some(now));
+        true
     }
 
     /// Authentic SRTP or SRTCP came from a validated address: if it was nominated last, media goes
@@ -200,9 +267,10 @@ impl IceLiteAgent {
         self.selected.filter(|_| !self.lapsed)
     }
 
-    /// The validated addresses.
+    /// The validated addresses, and the one that is asked.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
-        self.validated.iter().map(|(a, _)| *a)
+        let asked = self.probe.iter().map(|probe| probe.address);
+        self.validated.iter().map(|(a, _)| *a).chain(asked)
     }
 
     /// Nobody read checks for `stall`.

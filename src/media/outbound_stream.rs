@@ -53,6 +53,13 @@ pub(crate) struct RtpNumbers {
     pub marker: bool,
 }
 
+impl StreamSnapshot {
+    /// The stream's source.
+    pub(crate) fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+}
+
 impl OutboundStream {
     /// A stream that starts at `sequence` and `timestamp` (both random, RFC 3550 §5.1).
     pub(crate) fn new(ssrc: u32, sequence: u16, timestamp: u32) -> OutboundStream {

@@ -1,7 +1,8 @@
 //! A media session: ends and the packets between them, as one machine in virtual time.
 //!
 //! Media rules held here (each with a negative test in tests/media):
-//! 1. From an address not validated by an authentic STUN check only STUN is looked at.
+//! 1. From an address not validated by an authentic STUN check only STUN is looked at; and SRTP, where
+//!    it is authentic and fresh, is asked back by a check of ours.
 //! 2. The SRTP tag is checked before any state changes.
 //! 3. No packet from an unverified source ends a call, gets an answer, or moves an address.
 //! 4. The DTLS fingerprint is always checked, in both roles.
@@ -26,7 +27,7 @@ use super::ice::Checked;
 use super::outbound_stream::OutboundStream;
 use super::player::{PlaySource, Player};
 use super::reorder::Reorder;
-use super::stun::BindingRequest;
+use super::stun::{BindingRequest, BindingResponse};
 use super::transcoder::{Transcoder, frame_ms};
 use crate::codec::Codec;
 use crate::rtp::packet::{DatagramKind as PacketKind, Packet};
@@ -364,8 +365,7 @@ impl Session {
         let end = &mut self.ends[at];
         let MediaTransport::Browser { ice, srtp, .. } = &mut end.transport else { return };
         let Some(request) = BindingRequest::parse(datagram) else {
-            end.dropped.malformed += 1;
-            return;
+            return self.stun_response(now, at, from, datagram, sink);
         };
         let Checked::Reply { bytes, selected } = ice.check(now, from, &request, srtp.is_some())
         else {
@@ -395,6 +395,53 @@ impl Session {
         self.mark_changed();
     }
 
+    /// What answers a check of ours: the browser is there by now.
+    fn stun_response(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from: SocketAddr,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
+        let end = &mut self.ends[at];
+        let MediaTransport::Browser { ice, .. } = &mut end.transport else { return };
+        let Some(response) = BindingResponse::parse(datagram) else {
+            end.dropped.malformed += 1;
+            return;
+        };
+        if !ice.on_response(now, from, &response) {
+            end.dropped.unknown_source += 1;
+            return;
+        }
+        end.checks += 1;
+        self.alive(now);
+        self.heard(now, at, sink);
+        self.mark_changed();
+    }
+
+    /// SRTP from an address that is not validated, and not heard. If it is authentic and new, a NAT
+    /// has moved the browser: it is asked whether it is there.
+    fn stray(
+        &mut self,
+        now: Instant,
+        at: usize,
+        from: SocketAddr,
+        datagram: &mut [u8],
+        sink: &mut impl Sink,
+    ) {
+        let end = &mut self.ends[at];
+        end.dropped.unknown_source += 1;
+        let MediaTransport::Browser { ice, srtp: Some(srtp), before, .. } = &mut end.transport
+        else {
+            return;
+        };
+        let authentic = open(now, srtp, before, datagram, Unprotect::rtp).is_ok();
+        if let Some(check) = authentic.then(|| ice.on_stray(now, from)).flatten() {
+            sink.send(Port::Browser, from, &check);
+        }
+    }
+
     fn browser(
         &mut self,
         now: Instant,
@@ -409,6 +456,9 @@ impl Session {
             return;
         };
         if !ice.is_validated(from) {
+            if kind == PacketKind::Rtp {
+                return self.stray(now, at, from, datagram, sink);
+            }
             end.dropped.unknown_source += 1;
             return;
         }
@@ -610,15 +660,36 @@ impl Session {
         }
     }
 
-    /// The ufrags and validated addresses of an end, for the worker's demultiplexer.
-    pub(crate) fn routes(&self, id: LegId) -> (Vec<String>, Vec<SocketAddr>) {
-        match self.index(id).map(|at| &self.ends[at].transport) {
-            Some(MediaTransport::Browser { ice, .. }) => {
-                (ice.ufrags().map(str::to_owned).collect(), ice.addresses().collect())
-            }
-            _ => (Vec::new(), Vec::new()),
+    /// What leads to an end, for the worker's demultiplexer.
+    pub(crate) fn routes(&self, id: LegId) -> LegRoutes {
+        let Some(end) = self.index(id).map(|at| &self.ends[at]) else {
+            return LegRoutes::default();
+        };
+        let MediaTransport::Browser { ice, .. } = &end.transport else {
+            return LegRoutes::default();
+        };
+        LegRoutes {
+            ufrags: ice.ufrags().map(str::to_owned).collect(),
+            addresses: ice.addresses().collect(),
+            ssrc: self.ssrc_heard(id),
         }
     }
+
+    /// The source of what is heard of an end.
+    pub(crate) fn ssrc_heard(&self, id: LegId) -> Option<u32> {
+        let end = self.index(id).map(|at| &self.ends[at])?;
+        end.reception.as_ref().map(|reception| reception.ssrc)
+    }
+}
+
+/// What leads to an end.
+#[derive(Debug, Default)]
+pub(crate) struct LegRoutes {
+    pub ufrags: Vec<String>,
+    /// Validated ones, and the one that is asked.
+    pub addresses: Vec<SocketAddr>,
+    /// Of what is heard of it.
+    pub ssrc: Option<u32>,
 }
 
 /// A time in units of `clock`, as timestamps count it.

@@ -1,7 +1,9 @@
-//! STUN binding requests, read in place and answered (RFC 8489, RFC 8445 §7).
+//! STUN binding requests, read in place and answered, and one of ours with its response (RFC 8489,
+//! RFC 8445 §7).
 //!
 //! Authentication is checked before anything is answered: no reply, no state to the rest.
 
+use crate::sdp::offer_answer::Ice;
 use aws_lc_rs::hmac;
 use std::net::{IpAddr, SocketAddr};
 use subtle::ConstantTimeEq;
@@ -13,8 +15,67 @@ const ERROR_CODE: u16 = 0x0009;
 const XOR_MAPPED_ADDRESS: u16 = 0x0020;
 const USE_CANDIDATE: u16 = 0x0025;
 const FINGERPRINT: u16 = 0x8028;
+const PRIORITY: u16 = 0x0024;
 const ICE_CONTROLLED: u16 = 0x8029;
+const ICE_CONTROLLING: u16 = 0x802a;
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
+
+/// A binding request's and a success response's first bytes.
+const REQUEST: [u8; 2] = [0x00, 0x01];
+const SUCCESS: [u8; 2] = [0x01, 0x01];
+
+/// What is read of a well-formed message of one kind that has a MESSAGE-INTEGRITY.
+struct StunFields<'a> {
+    username: Option<&'a str>,
+    use_candidate: bool,
+    controlled: bool,
+    integrity_at: usize,
+    /// Whether FINGERPRINT is there, and right.
+    fingerprint: Option<bool>,
+}
+
+fn read(bytes: &[u8], wanted: [u8; 2]) -> Option<StunFields<'_>> {
+    let head: &[u8; 20] = bytes.first_chunk()?;
+    let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+    if head[..2] != wanted
+        || head[4..8] != COOKIE
+        || !length.is_multiple_of(4)
+        || bytes.len() != 20 + length
+    {
+        return None;
+    }
+    let (mut username, mut use_candidate, mut controlled) = (None, false, false);
+    let (mut integrity_at, mut fingerprint) = (None, None);
+    let mut at = 20;
+    while at < bytes.len() {
+        let kind = u16::from_be_bytes(*bytes.get(at..at + 2)?.first_chunk()?);
+        let len = usize::from(u16::from_be_bytes(*bytes.get(at + 2..at + 4)?.first_chunk()?));
+        let value = bytes.get(at + 4..at + 4 + len)?;
+        let signed = integrity_at.is_none();
+        match kind {
+            FINGERPRINT => {
+                let crc = crc32fast::hash(&bytes[..at]) ^ FINGERPRINT_XOR;
+                fingerprint = Some(value == crc.to_be_bytes() && at + 8 == bytes.len());
+            }
+            // RFC 8489 §14.5: only FINGERPRINT may follow; the rest is unsigned and ignored.
+            _ if !signed => {}
+            USERNAME => username = std::str::from_utf8(value).ok().filter(|u| u.len() <= 513),
+            USE_CANDIDATE => use_candidate = true,
+            ICE_CONTROLLED => controlled = true,
+            MESSAGE_INTEGRITY if len == 20 => integrity_at = Some(at),
+            _ => {}
+        }
+        at += 4 + len.next_multiple_of(4);
+    }
+    let integrity_at = integrity_at?;
+    Some(StunFields { username, use_candidate, controlled, integrity_at, fingerprint })
+}
+
+/// Whether the MESSAGE-INTEGRITY at `at` was made with `password`.
+fn is_authentic(bytes: &[u8], at: usize, password: &str) -> bool {
+    let tag = bytes.get(at + 4..at + 24).unwrap_or_default();
+    integrity(&bytes[..at], password).ct_eq(tag).into()
+}
 
 /// A well-formed binding request whose integrity is not yet checked.
 #[derive(Clone, Copy, Debug)]
@@ -33,46 +94,11 @@ impl<'a> BindingRequest<'a> {
     /// Reads a request; anything odd (lengths, missing USERNAME, MESSAGE-INTEGRITY or FINGERPRINT,
     /// attributes after the integrity) is nothing.
     pub fn parse(bytes: &'a [u8]) -> Option<BindingRequest<'a>> {
-        let head: &[u8; 20] = bytes.first_chunk()?;
-        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        if head[..2] != [0, 1]
-            || head[4..8] != COOKIE
-            || !length.is_multiple_of(4)
-            || bytes.len() != 20 + length
-        {
-            return None;
-        }
-        let (mut username, mut use_candidate, mut controlled) = (None, false, false);
-        let (mut integrity_at, mut fingerprint_ok) = (None, false);
-        let mut at = 20;
-        while at < bytes.len() {
-            let kind = u16::from_be_bytes(*bytes.get(at..at + 2)?.first_chunk()?);
-            let len = usize::from(u16::from_be_bytes(*bytes.get(at + 2..at + 4)?.first_chunk()?));
-            let value = bytes.get(at + 4..at + 4 + len)?;
-            let signed = integrity_at.is_none();
-            match kind {
-                FINGERPRINT => {
-                    let crc = crc32fast::hash(&bytes[..at]) ^ FINGERPRINT_XOR;
-                    fingerprint_ok = value == crc.to_be_bytes() && at + 8 == bytes.len();
-                }
-                // RFC 8489 §14.5: only FINGERPRINT may follow; the rest is unsigned and ignored.
-                _ if !signed => {}
-                USERNAME => username = std::str::from_utf8(value).ok().filter(|u| u.len() <= 513),
-                USE_CANDIDATE => use_candidate = true,
-                ICE_CONTROLLED => controlled = true,
-                MESSAGE_INTEGRITY if len == 20 => integrity_at = Some(at),
-                _ => {}
-            }
-            at += 4 + len.next_multiple_of(4);
-        }
-        let request = BindingRequest {
-            bytes,
-            username: username?,
-            use_candidate,
-            controlled,
-            integrity_at: integrity_at?,
-        };
-        fingerprint_ok.then_some(request)
+        let StunFields { username, use_candidate, controlled, integrity_at, fingerprint } =
+            read(bytes, REQUEST)?;
+        let username = username?;
+        let request = BindingRequest { bytes, username, use_candidate, controlled, integrity_at };
+        (fingerprint == Some(true)).then_some(request)
     }
 
     /// Our ufrag in the username.
@@ -87,9 +113,7 @@ impl<'a> BindingRequest<'a> {
 
     /// Whether MESSAGE-INTEGRITY was made with `password`.
     pub fn is_authentic(&self, password: &str) -> bool {
-        let tag = self.bytes.get(self.integrity_at + 4..self.integrity_at + 24).unwrap_or_default();
-        let expected = integrity(&self.bytes[..self.integrity_at], password);
-        expected.ct_eq(tag).into()
+        is_authentic(self.bytes, self.integrity_at, password)
     }
 
     fn transaction(&self) -> [u8; 12] {
@@ -122,14 +146,39 @@ impl<'a> BindingRequest<'a> {
         out.extend(COOKIE);
         out.extend(self.transaction());
         put(&mut out, attribute, value);
-        let tag = integrity(&out, password);
-        put(&mut out, MESSAGE_INTEGRITY, &tag);
-        let length = (out.len() - 20 + 8) as u16;
-        out[2..4].copy_from_slice(&length.to_be_bytes());
-        let crc = crc32fast::hash(&out) ^ FINGERPRINT_XOR;
-        put(&mut out, FINGERPRINT, &crc.to_be_bytes());
-        out
+        sealed(out, password)
     }
+}
+
+/// The answer to a binding request of ours, whose integrity is not yet checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BindingResponse<'a> {
+    bytes: &'a [u8],
+    integrity_at: usize,
+}
+
+impl<'a> BindingResponse<'a> {
+    /// Reads a success response; one without a MESSAGE-INTEGRITY is nothing.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Option<BindingResponse<'a>> {
+        let StunFields { integrity_at, fingerprint, .. } = read(bytes, SUCCESS)?;
+        (fingerprint != Some(false)).then_some(BindingResponse { bytes, integrity_at })
+    }
+
+    /// Whether it answers the request of that transaction, and was made with the peer's `password`.
+    pub(crate) fn answers(&self, transaction: [u8; 12], password: &str) -> bool {
+        self.bytes[8..20] == transaction && is_authentic(self.bytes, self.integrity_at, password)
+    }
+}
+
+/// The message with its integrity and its fingerprint.
+fn sealed(mut out: Vec<u8>, password: &str) -> Vec<u8> {
+    let tag = integrity(&out, password);
+    put(&mut out, MESSAGE_INTEGRITY, &tag);
+    let length = (out.len() - 20 + 8) as u16;
+    out[2..4].copy_from_slice(&length.to_be_bytes());
+    let crc = crc32fast::hash(&out) ^ FINGERPRINT_XOR;
+    put(&mut out, FINGERPRINT, &crc.to_be_bytes());
+    out
 }
 
 fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -150,6 +199,16 @@ fn integrity(head: &[u8], password: &str) -> [u8; 20] {
     *context.sign().as_ref().first_chunk().expect("SHA-1 gives 20 bytes")
 }
 
+fn request(transaction: [u8; 12], username: &str, role: u16) -> Vec<u8> {
+    let mut out = vec![0, 1, 0, 0];
+    out.extend(COOKIE);
+    out.extend(transaction);
+    put(&mut out, USERNAME, username.as_bytes());
+    put(&mut out, role, &[0; 8]);
+    put(&mut out, PRIORITY, &[0x6e, 0, 1, 0xff]);
+    out
+}
+
 /// Writes a binding request, as a controlling agent would (tests and our own test client).
 pub fn binding_request(
     transaction: [u8; 12],
@@ -157,20 +216,15 @@ pub fn binding_request(
     password: &str,
     use_candidate: bool,
 ) -> Vec<u8> {
-    let mut out = vec![0, 1, 0, 0];
-    out.extend(COOKIE);
-    out.extend(transaction);
-    put(&mut out, USERNAME, username.as_bytes());
-    put(&mut out, 0x802a, &[0; 8]);
-    put(&mut out, 0x0024, &[0x6e, 0, 1, 0xff]);
+    let mut out = request(transaction, username, ICE_CONTROLLING);
     if use_candidate {
         put(&mut out, USE_CANDIDATE, &[]);
     }
-    let tag = integrity(&out, password);
-    put(&mut out, MESSAGE_INTEGRITY, &tag);
-    let length = (out.len() - 20 + 8) as u16;
-    out[2..4].copy_from_slice(&length.to_be_bytes());
-    let crc = crc32fast::hash(&out) ^ FINGERPRINT_XOR;
-    put(&mut out, FINGERPRINT, &crc.to_be_bytes());
-    out
+    sealed(out, password)
+}
+
+/// Writes a binding request of a controlled agent to the peer of these credentials.
+pub(crate) fn probe(transaction: [u8; 12], local_ufrag: &str, remote: &Ice) -> Vec<u8> {
+    let username = format!("{}:{local_ufrag}", remote.ufrag);
+    sealed(request(transaction, &username, ICE_CONTROLLED), &remote.pwd)
 }

@@ -349,7 +349,7 @@ impl KeptCalls {
     }
 }
 
-/// Has the workers go on with the media of calls that were taken over, at once.
+/// Has the workers, which are held, take up the media of calls that are taken over.
 pub(super) fn resume(
     taken: HandedCalls,
     streams: Vec<TcpStream>,
@@ -371,12 +371,18 @@ pub(super) fn resume(
             worker.adopt(socket, stream);
         }
     }
+    workers.iter().for_each(Worker::wake);
+    resumed
+}
+
+/// Lets the workers go on with what they took up, at once.
+pub(super) fn let_go(workers: &[Worker]) {
+    workers.iter().for_each(Worker::thaw);
     // Media first: the core needs the processors for as long again.
     let done: Vec<_> = workers.iter().map(Worker::done).collect();
     for done in done {
         let _ = done.recv_timeout(MEDIA_FIRST);
     }
-    resumed
 }
 
 /// How long ago a checkpoint was taken.

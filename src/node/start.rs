@@ -9,6 +9,7 @@ use crate::api::access::Access;
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
 use crate::api::{self, ApiState, socket};
+use crate::boot;
 use crate::call::context::NodeIdentity;
 use crate::config::{ApiToken, Config, Scope};
 use crate::datagrams::local::KernelRoutes;
@@ -164,30 +165,49 @@ impl Succession {
         base: &Base,
         state: Option<State>,
         opened: &Opened,
-        mut predecessor: Option<&mut Predecessor>,
+        predecessor: Option<&mut Predecessor>,
     ) -> anyhow::Result<Succession> {
-        let mut taken = match &mut predecessor {
-            Some(predecessor) => {
-                can_record(config, &base.metrics)?;
-                Some(predecessor.take_calls(opened.engine.starter.ports())?)
+        let starter = &opened.engine.starter;
+        let mut succession = match (predecessor, state) {
+            (Some(predecessor), _) => Succession::take(config, base, starter, predecessor)?,
+            (None, state) => {
+                let state = state.unwrap_or_else(|| open_state(config, &base.metrics));
+                let workers = starter.start_all(&state.ports(), false)?;
+                let (resumed, late, found, draining) = (None, Vec::new(), Vec::new(), false);
+                Succession { state, workers, resumed, late, found, draining }
             }
-            None => None,
         };
-        let before = state.as_ref().map(State::ports).unwrap_or_default();
-        let workers = opened.engine.starter.start_all(&before)?;
-        let draining = taken.as_ref().is_some_and(|taken| taken.draining);
-        let late = taken.as_mut().map(|taken| std::mem::take(&mut taken.late)).unwrap_or_default();
-        let resumed = taken.map(|taken| kept::resume(taken.calls, taken.streams, &workers));
-        let mut state = state.unwrap_or_else(|| {
-            predecessor.iter().for_each(|p| p.wait_until_released());
-            open_state(config, &base.metrics)
-        });
+        let Succession { state, workers, .. } = &mut succession;
         if config.media.browser_port == 0 {
             let ports: Vec<_> = workers.iter().map(|w| w.browser_address.port()).collect();
             state.keep_ports(&ports);
         }
-        let found = std::mem::take(&mut state.found);
-        Ok(Succession { state, workers, resumed, late, found, draining })
+        succession.found = std::mem::take(&mut succession.state.found);
+        Ok(succession)
+    }
+
+    /// All is made ready while the predecessor has the calls still, so that they are silent for as
+    /// short as can be: the workers have their sessions, and hold them until they are theirs.
+    fn take(
+        config: &Config,
+        base: &Base,
+        starter: &Starter,
+        predecessor: &mut Predecessor,
+    ) -> anyhow::Result<Succession> {
+        can_record(config, &base.metrics)?;
+        let read = predecessor.read_calls(starter.ports())?;
+        let since = read.calls.still_since();
+        let workers = starter.start_all(&[], true)?;
+        predecessor.say_taken()?;
+        let resumed = kept::resume(read.calls, read.streams, &workers);
+        let late = predecessor.take()?;
+        kept::let_go(&workers);
+        let stood = boot::uptime().saturating_sub(since);
+        tracing::info!("{} calls are taken over; media stood still for {stood:.1?}", resumed.len());
+        predecessor.wait_until_released();
+        let state = open_state(config, &base.metrics);
+        let (resumed, found) = (Some(resumed), Vec::new());
+        Ok(Succession { state, workers, resumed, late, found, draining: read.draining })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::state::checkpoints::{CheckpointEntry, Record};
 use crate::state::tests::Scratch;
 use crate::transport::{Arrival, Work};
 use crate::worker::WorkerCommand;
+use std::path::Path;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -17,19 +18,19 @@ use tokio::time::timeout;
 
 const BOUND: Duration = Duration::from_secs(10);
 
+const ECHO: &str = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n\
+    [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
+    [media]\nbrowser_port = 0\nworkers = 1\nports = \"25000-25099\"\n\
+    [trunk.t]\nuri = \"sip:127.0.0.1:5099\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n";
+
 /// A node whose trunk is this machine and hears itself.
 async fn echo() -> Node {
     Node::start(echo_config()).await.expect("it starts")
 }
 
 fn echo_config() -> Config {
-    let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n\
-                  [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
-                  [media]\nbrowser_port = 0\nworkers = 1\nports = \"25000-25099\"\n\
-                  [trunk.t]\nuri = \"sip:127.0.0.1:5099\"\nallow = [\"127.0.0.1\"]\n\
-                  context = \"in\"\n";
     let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
-    parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}")).0
+    parse_embedded(ECHO, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}")).0
 }
 
 /// What browsers know the gateway by, twice: a node that stops lets go of its state directory.
@@ -116,6 +117,19 @@ async fn media_that_is_older_than_its_lease_is_not_gone_on_with() {
     }
 }
 
+/// As another version would have left the one call there is: its own words follow the stable ones.
+fn as_another_version_left_it(folder: &Path) {
+    let ours = State::open(Some(folder), RECORDS, Default::default());
+    let of_call = |e: &&CheckpointEntry| !e.name.ends_with(".media");
+    let kept = ours.found.iter().find(of_call).expect("its signalling is kept").clone();
+    let Record::Fresh(mut bytes) = kept.record else { panic!("{:?}", kept.record) };
+    drop(ours);
+    bytes.truncate(bytes.len() - 200);
+    bytes.extend_from_slice(&[0xff; 99]);
+    let theirs = State::open(Some(folder), RECORDS + 1, Default::default());
+    theirs.checkpoints.slot(&kept.name).put(bytes, BOUND);
+}
+
 /// A version that kept more of calls than this one knows, or less: they are ended, not left.
 #[tokio::test]
 async fn calls_that_another_version_kept_are_ended_with_a_record() {
@@ -140,17 +154,7 @@ async fn calls_that_another_version_kept_are_ended_with_a_record() {
     .await
     .expect("it talks");
     node.stop().await;
-    // As the other version would have left it: its own words follow the stable ones.
-    let ours = State::open(Some(&folder), RECORDS, Default::default());
-    let of_call = |e: &&CheckpointEntry| !e.name.ends_with(".media");
-    let kept = ours.found.iter().find(of_call).expect("its signalling is kept").clone();
-    let Record::Fresh(mut bytes) = kept.record else { panic!("{:?}", kept.record) };
-    drop(ours);
-    bytes.truncate(bytes.len() - 200);
-    bytes.extend_from_slice(&[0xff; 99]);
-    let theirs = State::open(Some(&folder), RECORDS + 1, Default::default());
-    theirs.checkpoints.slot(&kept.name).put(bytes, BOUND);
-    drop(theirs);
+    as_another_version_left_it(&folder);
     let node = Node::start(config(at)).await.expect("it starts again");
     let bye = until(&socket, "BYE ").await;
     assert!(bye.contains("Call-ID: 1\r\n") && bye.contains("another version kept it"), "{bye}");
@@ -163,6 +167,58 @@ async fn calls_that_another_version_kept_are_ended_with_a_record() {
     assert_eq!(records.lines().count(), 1, "{records}");
     assert!(records.contains("WT-5006") && records.contains("\"answer\":\"2"), "{records}");
     assert_eq!(State::open(Some(&folder), RECORDS, Default::default()).found, []);
+}
+
+/// One of them still rang: who calls is told, and so is the telephone.
+#[tokio::test]
+async fn a_call_that_rang_when_another_version_kept_it_rings_nowhere_any_more() {
+    let scratch = Scratch::new("other-version-ringing");
+    let (folder, file) = (scratch.0.join("state"), scratch.0.join("cdr.jsonl"));
+    let far = UdpSocket::bind("127.0.0.2:0").await.expect("a socket");
+    let of_far = format!(
+        "{ECHO}[trunk.far]\nuri = \"sip:{}\"\nallow = [\"127.0.0.2\"]\n",
+        far.local_addr().expect("bound")
+    );
+    let plan = "[[route]]\nname = \"f\"\nmatch = \".\"\ndo = [{ dial = [\"trunk:far\"] }]\n";
+    let config = |udp| Config {
+        state_dir: Some(folder.clone()),
+        cdr_file: Some(file.clone()),
+        udp: Some(udp),
+        ..parse_embedded(&of_far, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}")).0
+    };
+    let node = Node::start(config(SocketAddr::from(([127, 0, 0, 1], 0)))).await;
+    let (node, socket) = (node.expect("it starts"), UdpSocket::bind("127.0.0.1:0").await);
+    let (at, socket) = (node.udp.expect("UDP"), socket.expect("a socket"));
+    socket.send_to(invite(&socket, 1, 4_000).as_bytes(), at).await.expect("sent");
+    let there = until(&far, "INVITE ").await;
+    let named = |text: &str, name: &str| {
+        text.lines().find(|line| line.starts_with(name)).expect(name).to_owned()
+    };
+    let kept = ["Via:", "From:", "Call-ID:", "CSeq:"].map(|name| named(&there, name)).join("\r\n");
+    let to = named(&there, "To:");
+    let rings = format!(
+        "SIP/2.0 180 Ringing\r\n{kept}\r\n{to};tag=far\r\nContact: <sip:f@{}>\r\n\
+         Content-Length: 0\r\n\r\n",
+        far.local_addr().expect("bound")
+    );
+    far.send_to(rings.as_bytes(), at).await.expect("sent");
+    until(&socket, "SIP/2.0 180").await;
+    // It is on disk a moment later; nobody hears anything of that.
+    let more = timeout(Duration::from_millis(300), far.recv(&mut [0; 4_096])).await;
+    assert!(more.is_err(), "the INVITE was answered");
+    node.stop().await;
+    as_another_version_left_it(&folder);
+    let node = Node::start(config(at)).await.expect("it starts again");
+    let told = until(&socket, "SIP/2.0 5").await;
+    assert!(told.contains("Call-ID: 1\r\n"), "{told}");
+    let cancel = until(&far, "CANCEL ").await;
+    for name in ["Via:", "From:", "Call-ID:"] {
+        assert_eq!(named(&cancel, name), named(&there, name), "of the INVITE (RFC 3261 9.1)");
+    }
+    node.stop().await;
+    let records = std::fs::read_to_string(&file).expect("a file");
+    assert_eq!(records.lines().count(), 1, "{records}");
+    assert!(records.contains("WT-5006") && records.contains("\"answer\":null"), "{records}");
 }
 
 #[tokio::test]
@@ -186,26 +242,33 @@ async fn until(socket: &UdpSocket, wanted: &str) -> String {
     }
 }
 
-async fn call(socket: &UdpSocket, to: SocketAddr, n: u8, media: u16) -> String {
+/// A request of the call of this number.
+fn request(socket: &UdpSocket, n: u8, (method, body): (&str, &str), tag: &str) -> String {
     let own = socket.local_addr().expect("bound");
+    format!(
+        "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{method}{n}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:a@{own}>;tag={n}\r\nTo: <sip:1@x>{tag}\r\n\
+         Call-ID: {n}\r\nCSeq: 1 {method}\r\nContact: <sip:a@{own}>\r\n\
+         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn invite(socket: &UdpSocket, n: u8, media: u16) -> String {
     let sdp = format!(
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
          m=audio {media} RTP/AVP 0\r\n"
     );
-    let request = |method: &str, body: &str, to: &str| {
-        format!(
-            "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{method}{n}\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:a@{own}>;tag={n}\r\nTo: <sip:1@x>{to}\r\n\
-             Call-ID: {n}\r\nCSeq: 1 {method}\r\nContact: <sip:a@{own}>\r\n\
-             Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-    };
-    socket.send_to(request("INVITE", &sdp, "").as_bytes(), to).await.expect("sent");
+    request(socket, n, ("INVITE", &sdp), "")
+}
+
+async fn call(socket: &UdpSocket, to: SocketAddr, n: u8, media: u16) -> String {
+    socket.send_to(invite(socket, n, media).as_bytes(), to).await.expect("sent");
     let ok = until(socket, "SIP/2.0 200").await;
     let tag = ok.split_once("\r\nTo: <sip:1@x>;tag=").expect("a tag").1;
     let tag = format!(";tag={}", tag.split(['\r', ';']).next().unwrap_or_default());
-    socket.send_to(request("ACK", "", &tag).as_bytes(), to).await.expect("sent");
+    let ack = request(socket, n, ("ACK", ""), &tag);
+    socket.send_to(ack.as_bytes(), to).await.expect("sent");
     ok
 }
 

@@ -30,15 +30,13 @@ pub struct Predecessor {
     gone: bool,
 }
 
-/// The calls that were taken over.
-pub(super) struct TakenOver {
+/// The calls that are to be taken over, as they were read.
+pub(super) struct ReadCalls {
     pub calls: HandedCalls,
     /// New calls were refused by an operator's wish.
     pub draining: bool,
     /// The sockets of [`HandedCalls::streams`].
     pub streams: Vec<TcpStream>,
-    /// What was said within them while they were handed over.
-    pub late: Vec<LateRequest>,
 }
 
 impl Predecessor {
@@ -77,12 +75,12 @@ impl Predecessor {
         &self.certificate
     }
 
-    /// Says that all is ready, and takes the calls; their trunks' sockets go into `ports`. From then
-    /// on there is no way back.
+    /// Says that all is ready, and reads the calls; their trunks' sockets go into `ports`. The
+    /// predecessor stands still from then on, and goes on unless they are [taken](Self::take).
     ///
     /// # Errors
-    /// It refuses, or is gone.
-    pub(super) fn take_calls(&mut self, ports: &PortRange) -> anyhow::Result<TakenOver> {
+    /// It refuses, or is gone, or its calls cannot be read.
+    pub(super) fn read_calls(&mut self, ports: &PortRange) -> anyhow::Result<ReadCalls> {
         self.link.say(&LinkMessage::Ready).context("the running gateway is gone")?;
         let LinkFrame { message, bytes, sockets } =
             self.link.receive(CALLS).context("the running gateway is gone")?;
@@ -104,7 +102,24 @@ impl Predecessor {
             ports.adopt(Pair { port, rtp: rtp.into(), rtcp: rtcp.into() }, now);
         }
         let streams = sockets.map(TcpStream::from).collect();
-        self.link.say(&LinkMessage::Taken).context("the running gateway is gone")?;
+        Ok(ReadCalls { calls, draining, streams })
+    }
+
+    /// Says that the calls can be taken. What the predecessor has to do for that it does while
+    /// [`take`](Self::take) is on its way.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub(super) fn say_taken(&self) -> anyhow::Result<()> {
+        self.link.say(&LinkMessage::Taken).context("the running gateway is gone")
+    }
+
+    /// Takes the calls: there is no way back from then on. Returns what was said within them while
+    /// they were handed over.
+    ///
+    /// # Errors
+    /// It has them still, and goes on.
+    pub(super) fn take(&mut self) -> anyhow::Result<Vec<LateRequest>> {
         let go = self.link.receive(SOON).context("the running gateway goes on")?;
         match go.message {
             LinkMessage::Go => {}
@@ -113,8 +128,7 @@ impl Predecessor {
         }
         self.gone = true;
         // None from a version that does not tell.
-        let late = postcard::from_bytes(&go.bytes).unwrap_or_default();
-        Ok(TakenOver { calls, draining, streams, late })
+        Ok(postcard::from_bytes(&go.bytes).unwrap_or_default())
     }
 
     /// Waits until it has let go of its files.

@@ -435,11 +435,13 @@ impl Core {
     ) -> bool {
         let mut out = Vec::new();
         self.take_waiting(arrivals, &mut out);
+        // Most are the same when nobody hears anything any more.
+        let before = self.gateway.all_calls(Instant::now(), Vec::new());
         let frozen = self.freeze();
         // What workers said last, and what has come by connections.
         self.take_waiting(arrivals, &mut out);
         let given = frozen.map(|FrozenSessions { sessions, pairs, streams }| {
-            let calls = self.gateway.all_calls(Instant::now());
+            let calls = self.gateway.all_calls(Instant::now(), before);
             let (streams, sockets) = streams.into_iter().unzip();
             let taken = crate::boot::uptime();
             let calls = HandedCalls { taken, calls, media: sessions, streams };

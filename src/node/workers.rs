@@ -122,7 +122,10 @@ impl Starter {
     /// # Errors
     /// Its port cannot be bound.
     pub(super) fn start(&self, n: usize) -> anyhow::Result<Worker> {
-        let setup = self.setups[n].clone();
+        self.start_with(self.setups[n].clone())
+    }
+
+    fn start_with(&self, setup: WorkerSetup) -> anyhow::Result<Worker> {
         let (inbox, at) = (self.inbox.clone(), setup.browser);
         let tell = move |session: u64, notice: Notice| {
             inbox.give_blocking(Arrival::Input(Input::Media { session, notice }));
@@ -132,8 +135,8 @@ impl Starter {
     }
 
     /// Starts all; where the system chooses their ports, those of `before` are tried first, to which
-    /// browsers of calls that go on still send.
-    pub(super) fn start_all(&self, before: &[u16]) -> anyhow::Result<Vec<Worker>> {
+    /// browsers of calls that go on still send. `held`: a predecessor still has those calls.
+    pub(super) fn start_all(&self, before: &[u16], held: bool) -> anyhow::Result<Vec<Worker>> {
         for (setup, port) in self.setups.iter().zip(before) {
             let there = SocketAddr::new(setup.browser.ip(), *port);
             if setup.browser.port() == 0
@@ -143,6 +146,9 @@ impl Starter {
                 setup.kept.keep_browsers(&socket);
             }
         }
-        (0..self.setups.len()).map(|n| self.start(n)).collect()
+        self.setups
+            .iter()
+            .map(|setup| self.start_with(WorkerSetup { held, ..setup.clone() }))
+            .collect()
     }
 }

@@ -116,6 +116,11 @@ impl DatagramKind {
     }
 }
 
+/// The source that an RTP packet names (RFC 3550 §5.1), encrypted or not.
+pub(crate) fn ssrc_of(rtp: &[u8]) -> Option<u32> {
+    rtp.get(8..)?.first_chunk().map(|ssrc| u32::from_be_bytes(*ssrc))
+}
+
 /// Extends 16-bit sequence numbers to 64 bits, nearest to the highest seen.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Unwrapper(Option<u64>);

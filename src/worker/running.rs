@@ -1,6 +1,7 @@
 //! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders
 //! are taken.
 
+mod routes;
 mod survival;
 
 use super::kept::{Kept, Orders};
@@ -19,18 +20,16 @@ use crate::log_limit::{self, Level, LineClass};
 use crate::media::dtls::DtlsIdentity;
 use crate::media::endpoint::EndpointKind;
 use crate::media::session::SessionEvent;
-use crate::media::stun::BindingRequest;
 use crate::media::{LegId, Port, Session, Sink};
-use crate::rtp::packet::DatagramKind as PacketKind;
 use crate::sdp::offer_answer::Ice;
 use crate::timers::Timers;
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
+use routes::{OwnRoutes, RouteTable};
 use slab::Slab;
 use std::cmp::min;
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
@@ -57,9 +56,6 @@ const LIGHT: Duration = Duration::from_micros(20);
 /// few.
 const LINE_BATCH: usize = 4;
 
-/// Keyed by what peers choose: seeded at random, so that they cannot choose what collides.
-type SessionRoutes<K> = HashMap<K, (u64, LegId), foldhash::quality::RandomState>;
-
 /// A trunk end's sockets and their tokens.
 struct TrunkSockets {
     end: LegId,
@@ -74,8 +70,7 @@ struct TrunkSockets {
 struct LiveSession {
     session: Session,
     lines: Vec<TrunkSockets>,
-    ufrags: Vec<(LegId, String)>,
-    addresses: Vec<(LegId, SocketAddr)>,
+    routes: OwnRoutes,
     /// Its snapshots are told to its call.
     journalled: bool,
 }
@@ -100,8 +95,7 @@ pub(super) struct Running {
     /// Whose socket a token names.
     tokens: Slab<(u64, Port)>,
     sessions: IdMap<u64, LiveSession>,
-    by_address: SessionRoutes<SocketAddr>,
-    by_ufrag: SessionRoutes<String>,
+    routes: RouteTable,
     timers: Timers<u64>,
     ports: Arc<PortRange>,
     identity: Arc<DtlsIdentity>,
@@ -109,12 +103,17 @@ pub(super) struct Running {
     pulse: Arc<Pulse>,
     kept: Kept,
     events: Vec<SessionEvent>,
-    /// A successor of the process is to go on with all of it: nothing is read, sent or due.
+    /// A successor of the process is to go on with all of it, or it is one whose predecessor has all
+    /// of it still: nothing is read, sent or due.
     frozen: bool,
-    /// What was ordered meanwhile.
+    /// Sessions that were taken up meanwhile.
+    taken_up: Vec<u64>,
+    /// What else was ordered meanwhile.
     postponed: VecDeque<WorkerMessage>,
     /// Datagrams of this turn.
     datagrams: u32,
+    /// When this turn last looked at the clock.
+    looked: Instant,
     load: Load,
     load_gauge: Arc<LoadGauge>,
     tell: Box<dyn Fn(u64, Notice) + Send>,
@@ -181,25 +180,9 @@ pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> i
     registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
 }
 
-/// Forgets routes of a session's ends, but where one leads to another end by now, as a browser's
-/// address may.
-fn drop_of<K: Hash + Eq>(routes: &mut SessionRoutes<K>, id: u64, gone: Vec<(LegId, K)>) {
-    for (end, key) in gone {
-        if routes.get(&key) == Some(&(id, end)) {
-            routes.remove(&key);
-        }
-    }
-}
-
 impl LiveSession {
     fn new(session: Session) -> LiveSession {
-        LiveSession {
-            session,
-            lines: Vec::new(),
-            ufrags: Vec::new(),
-            addresses: Vec::new(),
-            journalled: false,
-        }
+        LiveSession { session, lines: Vec::new(), routes: OwnRoutes::default(), journalled: false }
     }
 }
 
@@ -228,7 +211,7 @@ impl Running {
         orders: Orders,
         (browsers, listener): (UdpSocket, Option<TcpListener>),
         ports: Arc<PortRange>,
-        WorkerParts { identity, late, load, refused, pulse, kept }: WorkerParts,
+        WorkerParts { identity, late, load, refused, pulse, kept, held }: WorkerParts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
@@ -244,8 +227,7 @@ impl Running {
             ipv6,
             tokens: Slab::new(),
             sessions: IdMap::default(),
-            by_address: SessionRoutes::default(),
-            by_ufrag: SessionRoutes::default(),
+            routes: RouteTable::default(),
             timers: Timers::default(),
             ports,
             identity,
@@ -253,9 +235,11 @@ impl Running {
             pulse,
             kept,
             events: Vec::new(),
-            frozen: false,
+            frozen: held,
+            taken_up: Vec::new(),
             postponed: VecDeque::new(),
             datagrams: 0,
+            looked: Instant::now(),
             load: Load::new(Instant::now()),
             load_gauge: load,
             tell,
@@ -277,13 +261,23 @@ impl Running {
             let datagrams = std::mem::take(&mut self.datagrams);
             self.note_work(now, (worked, datagrams));
             let light = worked < LIGHT * datagrams;
-            if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more) {
+            if let Some(rest) = PACE.checked_sub(worked).filter(|_| light && !more && !self.frozen)
+            {
                 watch.rests_until(now + rest);
                 std::thread::sleep(rest);
                 now = Instant::now();
                 stall += watch.runs(now);
             }
-            let wait = self.wait(now, more);
+            if self.frozen {
+                // What comes waits in the sockets.
+                (more, froze) = (false, froze.or(Some(now)));
+                watch.rests_until(now + BEAT);
+                if self.stand_still() {
+                    return;
+                }
+                continue;
+            }
+            let wait = self.wait(now, more || froze.is_some());
             watch.rests_until(now + wait);
             if let Err(e) = self.poll.poll(&mut events, Some(wait))
                 && e.kind() != io::ErrorKind::Interrupted
@@ -291,6 +285,7 @@ impl Running {
                 return tracing::error!(code = "WT-9002", "media worker cannot poll: {e}");
             }
             woken = Instant::now();
+            self.looked = woken;
             stall += watch.runs(woken);
             self.pulse.beat(woken);
             // Orders first: what waits on the sockets may be for an end that was just opened.
@@ -298,9 +293,6 @@ impl Running {
                 return;
             }
             if self.frozen {
-                // What comes meanwhile waits in the sockets.
-                more = false;
-                froze.get_or_insert(woken);
                 continue;
             }
             if let Some(since) = froze.take() {
@@ -308,9 +300,7 @@ impl Running {
                 self.read_all(&mut inbound);
                 more = true;
             }
-            if stall >= STALL {
-                self.sessions.values_mut().for_each(|live| live.session.unheard(stall));
-            }
+            self.note_stall(stall);
             let waits = self.read_ready(&events, &mut inbound);
             if std::mem::take(&mut more) || waits {
                 more = self.read_browsers(&mut browsers_inbound);
@@ -326,15 +316,35 @@ impl Running {
                 woken = Instant::now();
                 continue;
             }
-            self.streams.expire(self.poll.registry(), now);
-            if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
-                let late = now.saturating_duration_since(due);
-                self.late.count(late);
-                self.load.late(late);
-            }
-            while let Some(session) = self.timers.pop(now) {
-                self.on_session(session, now, |session, now, sink| session.fire(now, sink));
-            }
+            self.fire_due(now);
+        }
+    }
+
+    fn fire_due(&mut self, now: Instant) {
+        self.streams.expire(self.poll.registry(), now);
+        if let Some(due) = self.timers.next_timeout().filter(|due| *due <= now) {
+            let late = now.saturating_duration_since(due);
+            self.late.count(late);
+            self.load.late(late);
+        }
+        while let Some(session) = self.timers.pop(now) {
+            self.on_session(session, now, |session, now, sink| session.fire(now, sink));
+        }
+    }
+
+    /// The time of what was just read. The process may be stopped in the middle of a turn: what comes
+    /// after the gap is in the very next packets.
+    fn look(&mut self) -> Instant {
+        let now = Instant::now();
+        let before = std::mem::replace(&mut self.looked, now);
+        self.note_stall(now.saturating_duration_since(before));
+        now
+    }
+
+    /// What is missing in what comes after a stall was not lost by the network.
+    fn note_stall(&mut self, stall: Duration) {
+        if stall >= STALL {
+            self.sessions.values_mut().for_each(|live| live.session.unheard(stall));
         }
     }
 
@@ -374,9 +384,6 @@ impl Running {
 
     /// How long it may wait for something to come.
     fn wait(&mut self, now: Instant, more: bool) -> Duration {
-        if self.frozen {
-            return BEAT;
-        }
         if more || self.streams.has_more() {
             return Duration::ZERO;
         }
@@ -385,18 +392,35 @@ impl Running {
         wait.saturating_duration_since(now)
     }
 
+    /// Takes orders and nothing else, for so long as it shows that it lives. True: stop.
+    fn stand_still(&mut self) -> bool {
+        self.pulse.beat(Instant::now());
+        let next = self.orders.as_ref().map(|(_, inbox)| inbox.recv_timeout(BEAT));
+        let stop = next.and_then(Result::ok).is_some_and(|order| self.take(order));
+        stop || self.orders()
+    }
+
     /// True: stop.
     fn orders(&mut self) -> bool {
         while let Some(order) = self.next_order() {
-            match order {
-                WorkerMessage::Stop => {
-                    self.orders = None;
-                    return true;
-                }
-                WorkerMessage::Thaw => self.frozen = false,
-                order if self.frozen => self.postponed.push_back(order),
-                order => self.order(order),
+            if self.take(order) {
+                return true;
             }
+        }
+        false
+    }
+
+    /// True: stop.
+    fn take(&mut self, order: WorkerMessage) -> bool {
+        match order {
+            WorkerMessage::Stop => {
+                self.orders = None;
+                return true;
+            }
+            WorkerMessage::Thaw => self.thaw(),
+            WorkerMessage::Restore(restored) => self.restore(*restored),
+            order if self.frozen => self.postponed.push_back(order),
+            order => self.order(order),
         }
         false
     }
@@ -408,7 +432,6 @@ impl Running {
 
     fn order(&mut self, order: WorkerMessage) {
         match order {
-            WorkerMessage::Restore(restored) => self.restore(*restored),
             WorkerMessage::Freeze(tell) => {
                 self.frozen = true;
                 let _ = tell.send(self.hand_over());
@@ -429,7 +452,7 @@ impl Running {
             }
             WorkerMessage::Command(command) => self.command(Instant::now(), command),
             // Taken before.
-            WorkerMessage::Thaw | WorkerMessage::Stop => {}
+            WorkerMessage::Thaw | WorkerMessage::Restore(_) | WorkerMessage::Stop => {}
         }
     }
 
@@ -527,9 +550,8 @@ impl Running {
     /// Nothing finds the end any more by what led to the page before.
     fn renew(&mut self, now: Instant, id: u64, end: LegId, ice: Ice) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
-        let ufrags: Vec<_> = live.ufrags.extract_if(.., |(e, _)| *e == end).collect();
-        let addresses: Vec<_> = live.addresses.extract_if(.., |(e, _)| *e == end).collect();
-        self.drop_routes(id, Vec::new(), ufrags, addresses);
+        let routes = live.routes.take_of(end);
+        self.drop_routes(id, routes);
         let kind = EndpointKind::Browser { identity: self.identity.clone(), ice };
         self.on_session(id, now, |s, now, _| s.renew(now, end, kind));
         self.refresh_routes(now, id, end);
@@ -566,12 +588,18 @@ impl Running {
         if done.is_err() {
             return self.lose(id);
         }
-        let mut checkpoint = false;
+        let (mut checkpoint, mut begun) = (false, None);
         for event in self.events.drain(..) {
+            if let SessionEvent::Flowing { end } = event {
+                begun = Some(end);
+            }
             match event {
                 SessionEvent::Checkpoint => checkpoint = true,
                 event => (self.tell)(id, Notice::Media(event)),
             }
+        }
+        if let Some(end) = begun {
+            self.refresh_routes(now, id, end);
         }
         if checkpoint && catch_unwind(AssertUnwindSafe(|| self.checkpoint(id))).is_err() {
             return self.lose(id);
@@ -590,38 +618,13 @@ impl Running {
         (self.tell)(id, Notice::Closed { statistics: Vec::new() });
     }
 
-    fn refresh_routes(&mut self, now: Instant, id: u64, end: LegId) {
-        let Some(live) = self.sessions.get(&id) else { return };
-        let (ufrags, mut addresses) = live.session.routes(end);
-        // A check from an address that another session's media comes from takes nothing from it.
-        addresses.retain(|address| {
-            let other = self.by_address.get(address).filter(|route| **route != (id, end));
-            let other = other.and_then(|(id, end)| Some((self.sessions.get(id)?, *end)));
-            !other.is_some_and(|(live, end)| live.session.holds(now, end, *address))
-        });
-        let Some(live) = self.sessions.get_mut(&id) else { return };
-        for ufrag in ufrags {
-            self.by_ufrag.insert(ufrag.clone(), (id, end));
-            let route = (end, ufrag);
-            if !live.ufrags.contains(&route) {
-                live.ufrags.push(route);
-            }
-        }
-        for address in addresses {
-            self.by_address.insert(address, (id, end));
-            if !live.addresses.contains(&(end, address)) {
-                live.addresses.push((end, address));
-            }
-        }
-    }
-
     fn close_end(&mut self, id: u64, end: LegId) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
         let statistics = live.session.close_end(end);
         let lines: Vec<TrunkSockets> = live.lines.extract_if(.., |l| l.end == end).collect();
-        let ufrags: Vec<_> = live.ufrags.extract_if(.., |(e, _)| *e == end).collect();
-        let addresses: Vec<_> = live.addresses.extract_if(.., |(e, _)| *e == end).collect();
-        self.drop_routes(id, lines, ufrags, addresses);
+        let routes = live.routes.take_of(end);
+        self.drop_routes(id, routes);
+        self.release(lines);
         if let Some(statistics) = statistics {
             (self.tell)(id, Notice::EndClosed { end, statistics: Box::new(statistics) });
         }
@@ -640,25 +643,33 @@ impl Running {
         self.timers.clear(&id);
         self.kept.forget(id);
         if let Some(live) = self.sessions.remove(&id) {
-            self.drop_routes(id, live.lines, live.ufrags, live.addresses);
+            self.drop_routes(id, live.routes);
+            self.release(live.lines);
         }
     }
 
-    fn drop_routes(
-        &mut self,
-        id: u64,
-        lines: Vec<TrunkSockets>,
-        ufrags: Vec<(LegId, String)>,
-        addresses: Vec<(LegId, SocketAddr)>,
-    ) {
-        drop_of(&mut self.by_ufrag, id, ufrags);
-        let remotes: Vec<SocketAddr> = addresses.iter().map(|(_, address)| *address).collect();
-        drop_of(&mut self.by_address, id, addresses);
-        // A connection is of one call; its place is another's once the call is over.
-        for remote in remotes.into_iter().filter(|r| !self.by_address.contains_key(r)) {
-            self.streams.end(self.poll.registry(), remote);
-            self.sources.forget(remote);
+    /// True: more waits.
+    fn read_browsers(&mut self, inbound: &mut Inbound) -> bool {
+        for _ in 0..ROUNDS {
+            let count = inbound.receive::<BATCH>(&self.browsers);
+            self.datagrams += count as u32;
+            let now = self.look();
+            for n in 0..count {
+                let local = inbound.local(n);
+                if let Some((datagram, from)) = inbound.datagram(n)
+                    && !self.browser_sent(now, from, local, datagram)
+                {
+                    self.strayed(now, from, local, datagram);
+                }
+            }
+            if count < BATCH {
+                return false;
+            }
         }
+        true
+    }
+
+    fn release(&mut self, lines: Vec<TrunkSockets>) {
         for TrunkSockets { pair, tokens, .. } in lines {
             for socket in [&pair.rtp, &pair.rtcp] {
                 let _ = self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()));
@@ -668,25 +679,6 @@ impl Running {
             }
             self.ports.give_back(pair, Instant::now());
         }
-    }
-
-    /// True: more waits.
-    fn read_browsers(&mut self, inbound: &mut Inbound) -> bool {
-        for _ in 0..ROUNDS {
-            let count = inbound.receive::<BATCH>(&self.browsers);
-            self.datagrams += count as u32;
-            let now = Instant::now();
-            for n in 0..count {
-                let local = inbound.local(n);
-                if let Some((datagram, from)) = inbound.datagram(n) {
-                    self.browser_sent(now, from, local, datagram);
-                }
-            }
-            if count < BATCH {
-                return false;
-            }
-        }
-        true
     }
 
     fn accept(&mut self) {
@@ -710,58 +702,6 @@ impl Running {
         self.streams.give_back(self.poll.registry(), key, waiting);
     }
 
-    /// False: nobody here knows what to do with it.
-    fn browser_sent(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        datagram: &mut [u8],
-    ) -> bool {
-        if PacketKind::of(datagram) == PacketKind::Stun {
-            return self.checked(now, from, local, datagram);
-        }
-        let Some(&(id, end)) = self.by_address.get(&from) else { return false };
-        self.on_session(id, now, |s, now, sink| {
-            s.receive(now, Port::Browser, end, from, datagram, sink)
-        });
-        true
-    }
-
-    /// A connectivity check is answered from where it was sent to, and where it nominates its path,
-    /// all else goes by that path too.
-    fn checked(
-        &mut self,
-        now: Instant,
-        from: SocketAddr,
-        local: Option<IpAddr>,
-        datagram: &mut [u8],
-    ) -> bool {
-        let Some(request) = BindingRequest::parse(datagram) else { return false };
-        let nominates = request.use_candidate;
-        let Some(&route) = self.by_ufrag.get(request.local_ufrag()) else { return false };
-        let (id, end) = route;
-        self.answering = local.map(|local| (from, self.sources.answer(local)));
-        self.on_session(id, now, |s, now, sink| {
-            s.receive(now, Port::Browser, end, from, datagram, sink)
-        });
-        self.answering = None;
-        let fresh = self.by_address.get(&from) != Some(&route);
-        if fresh {
-            self.refresh_routes(now, id, end);
-        }
-        if let Some(local) = local.filter(|_| self.answered && (nominates || fresh))
-            && self.by_address.get(&from) == Some(&route)
-            && self.sources.learn(now, from, local)
-        {
-            self.on_session(id, now, |session, now, sink| {
-                session.mark_changed();
-                session.fire(now, sink);
-            });
-        }
-        true
-    }
-
     fn read_line(&mut self, token: usize, inbound: &mut Inbound) {
         let Some(&(id, port)) = self.tokens.get(token) else { return };
         loop {
@@ -775,7 +715,7 @@ impl Running {
             let Some((end, socket)) = socket else { return };
             let count = inbound.receive::<LINE_BATCH>(socket);
             self.datagrams += count as u32;
-            let now = Instant::now();
+            let now = self.look();
             for n in 0..count {
                 if let Some((datagram, from)) = inbound.datagram(n) {
                     self.on_session(id, now, |s, now, sink| {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use webtrunk::codec::Codec;
 use webtrunk::media::endpoint::Port;
 use webtrunk::media::session::SessionEvent;
-use webtrunk::media::stun::binding_request;
+use webtrunk::media::stun::{BindingRequest, binding_request};
 use webtrunk::sdp::offer_answer::{Ice, Remote};
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -155,4 +155,87 @@ fn a_browser_that_only_checks_is_missed_after_longer() {
     assert_eq!(faded(&call), before);
     call.pass(Duration::from_millis(200));
     assert_eq!(faded(&call), before + 1);
+}
+
+/// The last check that the gateway sent there, if it sent one.
+fn asked(call: &Call, at: SocketAddr) -> Option<Vec<u8>> {
+    let checks = call.log.sent.iter().filter(|(_, to, d)| *to == at && d[..2] == [0, 1]);
+    checks.map(|(.., datagram)| datagram.clone()).next_back()
+}
+
+fn answers(call: &mut Call, from: SocketAddr, check: &[u8], password: &str) {
+    let request = BindingRequest::parse(check).expect("a check");
+    let mut response = request.success(addr(1, 1), password);
+    call.session.receive(call.now, Port::Browser, BROWSER, from, &mut response, &mut call.log);
+}
+
+#[test]
+fn a_browser_whose_nat_forgot_it_is_asked_where_its_media_comes_from_and_followed_at_once() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let (home, away) = (call.browser, addr(20, 9_000));
+    talks(&mut call, 0, 50);
+    assert_eq!(goes_to(&mut call, 1), Some(home));
+    // Nothing tells the browser: it goes on, and what it hears goes where it was.
+    call.browser = away;
+    talks(&mut call, 60, 1);
+    let check = asked(&call, away).expect("it is asked");
+    let request = BindingRequest::parse(&check).expect("well-formed");
+    assert_eq!(request.username, "theirs:ours", "RFC 8445 7.2.2");
+    assert!(request.controlled && !request.use_candidate, "we are the controlled agent");
+    assert!(request.is_authentic(&ice("theirs").pwd));
+    assert_eq!(goes_to(&mut call, 10), Some(home), "nobody has answered");
+    answers(&mut call, away, &check, &ice("theirs").pwd);
+    assert_eq!(goes_to(&mut call, 20), Some(away));
+    let heard = call.trunk_gets().len();
+    talks(&mut call, 70, 5);
+    assert!(call.trunk_gets().len() > heard, "and it is heard from there");
+    assert!(told(&call).is_empty(), "nobody was missed");
+    // And again, each time anew.
+    for (n, at) in [(1, addr(20, 9_001)), (2, addr(20, 9_002))] {
+        call.browser = at;
+        call.pass(Duration::from_millis(100));
+        talks(&mut call, 100 + 20 * n, 1);
+        let check = asked(&call, at).expect("it is asked");
+        answers(&mut call, at, &check, &ice("theirs").pwd);
+        assert_eq!(goes_to(&mut call, 100 + 20 * n as u16), Some(at));
+    }
+}
+
+#[test]
+fn nothing_else_asks_a_stranger_and_no_other_answer_moves_anything() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let (home, stranger) = (call.browser, addr(66, 6));
+    talks(&mut call, 0, 10);
+    let receive = |call: &mut Call, from, datagram: &[u8]| {
+        let mut datagram = datagram.to_vec();
+        call.session.receive(call.now, Port::Browser, BROWSER, from, &mut datagram, &mut call.log);
+    };
+    // A copy of what was heard already, and what no key made.
+    let fresh = call.sealed(111, 20 * 960, &[0xf8, 0xff, 0xfe]);
+    receive(&mut call, home, &fresh);
+    receive(&mut call, stranger, &fresh);
+    let mut forged = call.sealed(111, 21 * 960, &[0xf8, 0xff, 0xfe]);
+    *forged.last_mut().expect("a tag") ^= 1;
+    receive(&mut call, stranger, &forged);
+    assert_eq!(asked(&call, stranger), None);
+    // What was never heard is asked back, and moves nothing.
+    let first = call.sealed(111, 22 * 960, &[0xf8, 0xff, 0xfe]);
+    receive(&mut call, stranger, &first);
+    let check = asked(&call, stranger).expect("authentic and new");
+    answers(&mut call, stranger, &check, "guessed");
+    answers(&mut call, addr(66, 7), &check, &ice("theirs").pwd);
+    answers(&mut call, stranger, &binding_request([9; 12], "x:y", "z", false), &ice("theirs").pwd);
+    assert_eq!(goes_to(&mut call, 1), Some(home));
+    // Who does not answer is asked ten times in all, and gets no more than it sent.
+    call.log.sent.clear();
+    let mut sent = 0;
+    for n in 0..200 {
+        let datagram = call.sealed(111, (30 + n) * 960, &[0xf8; 100]);
+        sent += datagram.len();
+        receive(&mut call, stranger, &datagram);
+        call.pass(FRAME);
+    }
+    let checks = call.log.sent.iter().filter(|(_, to, _)| *to == stranger);
+    let (count, bytes) = checks.fold((0, 0), |(n, all), (.., d)| (n + 1, all + d.len()));
+    assert!(count == 9 && bytes < sent, "{count} checks, {bytes} of {sent} bytes");
 }

@@ -2,6 +2,7 @@
 //! their other end. They are commanded by lines on the standard input, each of which is answered by
 //! one JSON object; `interop/chaos/run.py` has the other hand.
 
+mod arrival;
 mod ear;
 mod evidence;
 mod media;

@@ -1,5 +1,6 @@
 //! A browser's media: a controlling ICE agent with one candidate, DTLS-SRTP, a tone out and an ear.
 
+use crate::arrival::{self, receive};
 use crate::ear::{Ear, FRAME, FROM_BROWSER, FROM_TRUNK, TICK, tone};
 use crate::evidence::{Counts, Evidence};
 use anyhow::Context;
@@ -80,8 +81,7 @@ impl Media {
         codec: Codec,
         identity: Arc<DtlsIdentity>,
     ) -> anyhow::Result<Media> {
-        let socket = UdpSocket::bind(SocketAddr::new(at, 0)).await?;
-        socket2::SockRef::from(&socket).set_recv_buffer_size(1 << 20)?;
+        let socket = arrival::bind(SocketAddr::new(at, 0)).await?;
         let now = Instant::now();
         // The first packets' numbers are near the rollover for every second phone.
         let sequence = if number.is_multiple_of(2) { 65_000 } else { 100 };
@@ -166,7 +166,7 @@ impl Media {
         }
     }
 
-    fn take(&mut self, datagram: &[u8]) {
+    fn take(&mut self, came: Instant, datagram: &[u8]) {
         let now = Instant::now();
         match DatagramKind::of(datagram) {
             // A success response: the gateway is ICE-lite and asks nothing.
@@ -184,7 +184,7 @@ impl Media {
             DatagramKind::Rtp => {
                 let opened = self.evidence.as_mut().and_then(|e| e.rtp(datagram, &mut self.counts));
                 if let Some(packet) = opened {
-                    self.hear(now, &packet);
+                    self.hear(came, &packet);
                 }
             }
             DatagramKind::Rtcp => {
@@ -196,12 +196,12 @@ impl Media {
         }
     }
 
-    fn hear(&mut self, now: Instant, datagram: &[u8]) {
+    fn hear(&mut self, came: Instant, datagram: &[u8]) {
         let Some(packet) = Packet::parse(datagram, true) else { return };
         if self.reception.is_none_or(|r| r.ssrc != packet.ssrc) {
             self.reception = Some(ReceiverStats::new(packet.ssrc));
         }
-        let arrived = now.saturating_duration_since(self.began).as_millis() as u32;
+        let arrived = came.saturating_duration_since(self.began).as_millis() as u32;
         let arrived = arrived.wrapping_mul(self.codec.clock() / 1_000);
         if let Some(reception) = &mut self.reception {
             reception.receive(&packet, Some((arrived, self.codec.clock())));
@@ -209,7 +209,7 @@ impl Media {
         if self.peer.as_ref().is_some_and(|p| p.payload_type == packet.payload_type) {
             let mut pcm = [0; MAX_FRAME];
             let len = self.decoder.decode(packet.payload(datagram), &mut pcm).unwrap_or(0);
-            self.ear.hear(now, &pcm[..len]);
+            self.ear.hear(came, &pcm[..len]);
         }
     }
 
@@ -290,10 +290,10 @@ pub(crate) async fn run(media: Rc<RefCell<Media>>) {
     let mut ticks = tokio::time::interval(TICK);
     loop {
         tokio::select! {
-            came = socket.recv(&mut buf) => {
+            got = receive(&socket, &mut buf) => {
                 // A closed port is told as an error, which changes nothing.
-                if let Ok(len) = came {
-                    media.borrow_mut().take(&buf[..len]);
+                if let Ok((len, _, came)) = got {
+                    media.borrow_mut().take(came, &buf[..len]);
                 }
             }
             _ = ticks.tick() => media.borrow_mut().tick(),

@@ -1,5 +1,6 @@
 //! The trunk: it answers each call and makes others, says a tone, and counts what it is told.
 
+use crate::arrival::{self, receive};
 use crate::ear::{Ear, FROM_BROWSER, FROM_TRUNK, TICK, tone};
 use crate::texts;
 use serde_json::{Value, json};
@@ -51,7 +52,7 @@ impl Trunk {
     /// Calls this number.
     pub(crate) async fn call(trunk: &Rc<RefCell<Trunk>>, number: &str) -> anyhow::Result<()> {
         let at = trunk.borrow().at;
-        let media = media_socket(at).await?;
+        let media = arrival::bind(SocketAddr::new(at.ip(), 0)).await?;
         let mut this = trunk.borrow_mut();
         let (at, gateway) = (this.at, this.gateway);
         let body = texts::pcmu(media.local_addr()?);
@@ -192,7 +193,7 @@ impl Call {
         }))
     }
 
-    fn hear(&mut self, from: SocketAddr, datagram: &[u8]) {
+    fn hear(&mut self, (from, came): (SocketAddr, Instant), datagram: &[u8]) {
         let Some(packet) = Packet::parse(datagram, true).filter(|p| p.payload_type == 0) else {
             return;
         };
@@ -206,14 +207,8 @@ impl Call {
         let codes = packet.payload(datagram);
         let len = codes.len().min(pcm.len());
         Law::Mu.decode(&codes[..len], &mut pcm[..len]);
-        self.ear.hear(Instant::now(), &pcm[..len]);
+        self.ear.hear(came, &pcm[..len]);
     }
-}
-
-async fn media_socket(at: SocketAddr) -> anyhow::Result<UdpSocket> {
-    let socket = UdpSocket::bind(SocketAddr::new(at.ip(), 0)).await?;
-    socket2::SockRef::from(&socket).set_recv_buffer_size(1 << 20)?;
-    Ok(socket)
 }
 
 /// The media of one call.
@@ -224,9 +219,9 @@ async fn talk(socket: UdpSocket, call: Rc<RefCell<Call>>) {
     let (mut ticks, mut sent, mut buf) = (tokio::time::interval(TICK), 0u32, [0; 2_048]);
     loop {
         tokio::select! {
-            came = socket.recv_from(&mut buf) => {
-                if let Ok((len, from)) = came {
-                    call.borrow_mut().hear(from, &buf[..len]);
+            got = receive(&socket, &mut buf) => {
+                if let Ok((len, from, came)) = got {
+                    call.borrow_mut().hear((from, came), &buf[..len]);
                 }
             }
             _ = ticks.tick() => {
@@ -276,7 +271,7 @@ pub(crate) async fn run(trunk: Rc<RefCell<Trunk>>) -> anyhow::Result<()> {
 /// Answers a call.
 async fn begin(trunk: &Rc<RefCell<Trunk>>, invite: &str, call_id: &str) -> anyhow::Result<()> {
     let at = trunk.borrow().at;
-    let media = media_socket(at).await?;
+    let media = arrival::bind(SocketAddr::new(at.ip(), 0)).await?;
     let mut this = trunk.borrow_mut();
     let Some(to) = texts::audio(invite) else { return Ok(()) };
     let number = invite.split([':', '@']).nth(1).unwrap_or_default().to_owned();

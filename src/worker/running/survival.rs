@@ -36,7 +36,7 @@ impl Running {
             trunks: trunks
                 .map(|l| TrunkPorts { end: l.end, port: l.pair.port, local: l.local })
                 .collect(),
-            sources: sources_of(&self.sources, &live.addresses),
+            sources: sources_of(&self.sources, &live.routes.addresses),
             session: live.session.checkpoint(now, clocks),
         });
         let journalled = live.journalled;
@@ -55,7 +55,7 @@ impl Running {
         let browser_port = self.browsers.local_addr()?.port();
         let (mut frozen, known) = (FrozenSessions::default(), &self.sources);
         for (id, live) in &mut self.sessions {
-            let sources = sources_of(known, &live.addresses);
+            let sources = sources_of(known, &live.routes.addresses);
             let mut trunks = Vec::new();
             for TrunkSockets { end, pair, local, .. } in &live.lines {
                 trunks.push(TrunkPorts { end: *end, port: pair.port, local: *local });
@@ -124,19 +124,35 @@ impl Running {
         ends.into_iter().for_each(|end| self.refresh_routes(now, id, end));
         for (remote, local) in &snapshot.sources {
             // Another session may have that address by now.
-            if self.by_address.get(remote).is_some_and(|(of, _)| *of == id) {
+            if self.routes.of(*remote).is_some_and(|(of, _)| of == id) {
                 self.sources.learn(now, *remote, *local);
             }
         }
         let age = snapshot.session.age(clocks()).unwrap_or_default();
         (self.tell)(id, Notice::Restored { age });
-        // Its first snapshot is what lets it send.
+        if self.frozen {
+            self.taken_up.push(id);
+        } else {
+            self.begin(now, id);
+        }
+    }
+
+    /// A restored session asks for its first snapshot, which may be what lets it send.
+    fn begin(&mut self, now: Instant, id: u64) {
+        let journalled = self.sessions.get(&id).is_some_and(|live| live.journalled);
         self.on_session(id, now, |session, now, sink| {
             session.fire(now, sink);
             if !journalled {
                 session.keep_at_leisure(now);
             }
         });
+    }
+
+    /// Goes on with everything, and with what was taken up meanwhile.
+    pub(super) fn thaw(&mut self) {
+        self.frozen = false;
+        let now = Instant::now();
+        std::mem::take(&mut self.taken_up).into_iter().for_each(|id| self.begin(now, id));
     }
 
     fn give_up(&mut self, restored: Restored, why: NotResumed) {
