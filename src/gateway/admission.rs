@@ -203,7 +203,10 @@ mod tests {
         let now = Instant::now();
         let mut admission = Admission::new(now, Authenticator::new("x", 1, &[7; 32], &[]));
         let attacker = source(1);
-        (0..GUESSES_PER_SOURCE).for_each(|_| admission.wrong(attacker, "alice"));
+        assert!(admission.braked(now, attacker, "bob").is_none());
+        for n in 0..GUESSES_PER_SOURCE {
+            admission.wrong(attacker, &format!("user{n}"));
+        }
         let is_out = |admission: &mut Admission| admission.braked(now, attacker, "bob").is_some();
         assert!(is_out(&mut admission));
         for n in 2..3 * MAX_REMEMBERED {
