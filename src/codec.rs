@@ -261,3 +261,19 @@ impl Encoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_packet_of_more_than_120_ms_is_not_decoded() {
+        let mut pcm = [0; MAX_FRAME];
+        for codec in [Codec::Pcmu, Codec::Pcma, Codec::G722, Codec::L16] {
+            let whole = if codec == Codec::L16 { MAX_FRAME } else { MAX_FRAME / 2 };
+            let mut decoder = Decoder::new(codec, if codec == Codec::G722 { WIDE } else { NARROW });
+            assert!(decoder.decode(&vec![0; whole], &mut pcm).is_ok(), "{codec:?}");
+            assert!(decoder.decode(&vec![0; whole + 2], &mut pcm).is_err(), "{codec:?}");
+        }
+    }
+}

@@ -585,4 +585,29 @@ mod tests {
         assert!(gateway.calls.get(ids[0]).is_none(), "a second one is the end of it");
         assert!(gateway.calls.get(ids[1]).is_some());
     }
+
+    #[test]
+    fn so_many_connections_are_remembered_as_offered_and_no_more() {
+        const MAX_ALIASES: usize = 4_096;
+        let (mut gateway, now, _) = with_two_calls();
+        let mut out = Vec::new();
+        for n in 0..=MAX_ALIASES as u64 {
+            let (flow, kind) = (Flow(n), FlowKind::Tcp);
+            let remote = SocketAddr::from(([127, 0, 0, 10], 6_000));
+            gateway.handle(now, Input::FlowOpened { flow, kind, remote }, &mut out);
+            let port = 10_000 + n;
+            let text = format!(
+                "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.10:{port};alias;branch=z9hG4bK{n}\r\n\
+                 From: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: {n}\r\nCSeq: 1 OPTIONS\r\n\
+                 Content-Length: 0\r\n\r\n"
+            );
+            let message = Message::parse(text.into_bytes(), Framing::Stream).expect("sound");
+            gateway.handle(
+                now,
+                Input::Received { hop: Hop::Flow(flow), remote, message },
+                &mut out,
+            );
+        }
+        assert_eq!(gateway.services.aliases.len(), MAX_ALIASES);
+    }
 }

@@ -512,4 +512,23 @@ mod tests {
             assert!(agent.starts_with(&done.bindings[0].user_agent));
         }
     }
+
+    #[test]
+    fn between_a_browser_and_us_are_eight_proxies_at_most() {
+        let mut registrar = Registrar::default();
+        let mut with = |proxies: usize| {
+            let path = vec!["<sip:p;lr>"; proxies].join(", ");
+            let text = format!(
+                "REGISTER sip:x SIP/2.0\r\nTo: <sip:ada@x>\r\nCall-ID: {proxies}\r\n\
+                 CSeq: 1 REGISTER\r\nSupported: path\r\nPath: {path}\r\n\
+                 Contact: <sip:ada@a.invalid>;expires=60\r\n\r\n"
+            );
+            let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+            let token = format!("t{proxies}");
+            let by = RegisterContext { flow: Flow(1), chance: 0, longest: None, token };
+            registrar.register(Instant::now(), "ada", &message, &by).map_err(|why| why.status)
+        };
+        assert!(with(MAX_PATH).is_ok());
+        assert!(matches!(with(MAX_PATH + 1), Err(400)));
+    }
 }

@@ -15,7 +15,7 @@ use crate::gateway::overload::Overloaded;
 use crate::log_limit::{self, Level, LineClass};
 use crate::printable::brief;
 use crate::refused::{Full as Used, RefusedConnections, RefusedPort};
-use crate::transport::handshakes::Handshakes;
+use crate::transport::handshakes::{self, Handshakes};
 use crate::transport::proved::ProvedSources;
 use crate::transport::seats::{Seat, Seats};
 use crate::transport::{Inbox, WRITE_STALL, ws};
@@ -216,13 +216,13 @@ async fn visit_through(mut stream: TcpStream, proxy: SocketAddr, seat: Seat, web
     };
     let Some(remote) = client else {
         let visitor = Arc::new(Visitor { web, seat });
-        return secured(stream, proxy, visitor).await;
+        return Box::pin(secured(stream, proxy, visitor)).await;
     };
     drop(seat);
     let is_proxy = web.edge().trusts(remote.ip());
     let Some(seat) = web.seats.take_or_stand(remote.ip(), is_proxy) else { return };
     let stands = seat.stands.is_some();
-    let served = secured(stream, remote, Arc::new(Visitor { web, seat }));
+    let served = Box::pin(secured(stream, remote, Arc::new(Visitor { web, seat })));
     if stands {
         let _ = timeout(STANDING_DEADLINE, served).await;
     } else {
@@ -230,9 +230,11 @@ async fn visit_through(mut stream: TcpStream, proxy: SocketAddr, seat: Seat, web
     }
 }
 
+/// Nothing but the connection and its place is held before its first byte has come: what TLS and
+/// HTTP need is much more, and thousands may say nothing.
 async fn visit(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
     if let Some(stream) = spoken(stream, &visitor.web).await {
-        secured(stream, remote, visitor).await;
+        Box::pin(secured(stream, remote, visitor)).await;
     }
 }
 
@@ -245,17 +247,17 @@ async fn secured(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
     }
 }
 
-/// The connection, unless its first byte is that of a framed STUN check: neither HTTP nor TLS
-/// begins with nought. Such a one is a browser's media, and a worker's.
+/// The connection once it has said something, unless its first byte is that of a framed STUN check:
+/// neither HTTP nor TLS begins with nought. Such a one is a browser's media, and a worker's.
 async fn spoken(stream: TcpStream, web: &WebPort) -> Option<TcpStream> {
-    let Some(streams) = &web.streams else { return Some(stream) };
+    let deadline = if web.tls.is_some() { handshakes::DEADLINE } else { HEAD_DEADLINE };
     let mut first = [0];
-    match timeout(HEAD_DEADLINE, stream.peek(&mut first)).await {
-        Ok(Ok(1)) if first[0] == 0 => {
+    match (timeout(deadline, stream.peek(&mut first)).await, &web.streams) {
+        (Ok(Ok(1)), Some(streams)) if first[0] == 0 => {
             stream.into_std().ok().into_iter().for_each(|s| streams.give(s));
             None
         }
-        Ok(Ok(_)) => Some(stream),
+        (Ok(Ok(n)), _) if n > 0 => Some(stream),
         _ => None,
     }
 }
@@ -707,6 +709,100 @@ mod tests {
         (0..2 * MAX_AWAITED as u32)
             .for_each(|n| web.awaited.expect(IpAddr::from(n.to_be_bytes()), soon));
         assert_eq!(web.awaited.0.lock().expect("sound").len(), MAX_AWAITED);
+        serving.abort();
+    }
+
+    /// Thousands may say nothing: each costs its socket, its place and little else.
+    #[tokio::test]
+    async fn a_connection_that_says_nothing_costs_a_kilobyte() {
+        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
+        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
+        let (core, _arrivals) = mpsc::channel(100);
+        let (_tell, gauges) = watch::channel(Gauges::default());
+        let (inbox, refused) = (Inbox::new(core), Arc::default());
+        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), None, refused);
+        let web = Arc::new(web);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let (stream, _) = tokio::join!(TcpStream::connect(at), listener.accept());
+        let stream = stream.expect("it listens");
+        let seat = web.seats.take_or_stand(at.ip(), false).expect("a place");
+        let waits = visit(stream, at, Arc::new(Visitor { web, seat }));
+        assert!(size_of_val(&waits) <= 1_024, "{} bytes", size_of_val(&waits));
+    }
+
+    /// Says when it is dropped.
+    struct Told(Option<tokio::sync::oneshot::Sender<()>>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.take().map(|told| told.send(()));
+        }
+    }
+
+    /// Serves this API; returns where.
+    async fn serving(api: Router) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
+        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
+        let (core, _arrivals) = mpsc::channel(100);
+        let (_tell, gauges) = watch::channel(Gauges::default());
+        let (inbox, refused) = (Inbox::new(core), Arc::default());
+        let web = WebPort::new(inbox, &config, None, gauges, api, None, refused);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        (at, tokio::spawn(serve(listener, Arc::new(web))))
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_never_reads_is_let_go() {
+        let (told, gone) = tokio::sync::oneshot::channel();
+        let told = Arc::new(Mutex::new(Some(Told(Some(told)))));
+        let events = move || async move {
+            let told = told.lock().expect("sound").take();
+            let frames = futures_util::stream::unfold(told, |told| async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Some((Ok::<_, Infallible>(Bytes::from_static(&[b':'; 65_536])), told))
+            });
+            Body::from_stream(frames)
+        };
+        let api = Router::new().route("/api/v1/events", axum::routing::get(events));
+        let (at, serving) = serving(api).await;
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("set");
+        let mut stream = socket.connect(at).await.expect("it listens");
+        let ask = format!("GET /api/v1/events HTTP/1.1\r\nHost: {at}\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.expect("sent");
+        // The kernel's buffers fill first; then a write stalls.
+        let ended = timeout(WRITE_STALL + Duration::from_secs(15), gone).await;
+        assert!(matches!(ended, Ok(Ok(()))), "the answer is still held");
+        drop(stream);
+        serving.abort();
+    }
+
+    #[tokio::test]
+    async fn a_body_is_two_mebibytes_at_most() {
+        let api = Router::new().route(
+            "/api/v1/calls",
+            axum::routing::post(|body: Bytes| async move { body.len().to_string() }),
+        );
+        let (at, serving) = serving(api).await;
+        for (length, told) in [(MAX_BODY, "HTTP/1.1 200"), (MAX_BODY + 1, "HTTP/1.1 413")] {
+            let (mut read, mut write) =
+                TcpStream::connect(at).await.expect("it listens").into_split();
+            let head = format!(
+                "POST /api/v1/calls HTTP/1.1\r\nHost: {at}\r\nContent-Length: {length}\r\n\r\n"
+            );
+            let sent = tokio::spawn(async move {
+                let _ = write.write_all(head.as_bytes()).await;
+                let _ = write.write_all(&vec![b' '; length]).await;
+                write
+            });
+            let mut answer = vec![0; 1_024];
+            let n = read.read(&mut answer).await.expect("an answer");
+            let answer = String::from_utf8_lossy(&answer[..n]).into_owned();
+            assert!(answer.starts_with(told), "{length}: {answer}");
+            drop(sent.await);
+        }
         serving.abort();
     }
 }

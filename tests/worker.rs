@@ -511,6 +511,28 @@ fn a_browser_is_answered_from_the_address_it_chose_by_the_next_process_too() {
 }
 
 #[test]
+fn so_many_commands_wait_for_a_worker_and_no_more() {
+    const QUEUE: usize = 4_096;
+    let ports = Arc::new(PortRange::new(ANY, 24_900..=24_919, 7));
+    let (worker, told) = start(&ports);
+    let free = ports.free();
+    // It sleeps until it is woken, or something is due.
+    let full = (0..100 * QUEUE as u64)
+        .find(|n| worker.command(WorkerCommand::Close { session: 1_000 + n }).is_err());
+    assert!(full.is_some_and(|n| n >= QUEUE as u64), "{full:?}");
+    let began = Instant::now();
+    while worker.command(open(1)).is_err() {
+        assert_eq!(ports.free(), free, "a call that is refused holds no port");
+        assert!(began.elapsed() < Duration::from_secs(10));
+        worker.wake_for_all();
+        std::thread::yield_now();
+    }
+    assert!(worker.command(WorkerCommand::Close { session: 1 }).is_ok());
+    worker.wake_for_all();
+    while !matches!(next(&told), (1, Notice::Closed { .. })) {}
+}
+
+#[test]
 fn a_browser_whose_nat_gives_it_another_port_hears_again_within_a_round_trip() {
     let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);

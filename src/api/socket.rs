@@ -182,3 +182,18 @@ async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> impl IntoRe
     };
     ([(header::CONTENT_TYPE, kind), (header::VARY, "accept")], text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_question_has_ten_seconds() {
+        let (ours, mut theirs) = tokio::io::duplex(4_096);
+        let began = tokio::time::Instant::now();
+        theirs.write_all(b"GET /api/v1/calls HTT").await.expect("sent");
+        connection(TokioIo::new(ours), Router::new()).await;
+        assert_eq!(began.elapsed(), HEAD_DEADLINE);
+    }
+}

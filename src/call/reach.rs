@@ -224,4 +224,30 @@ mod tests {
             assert_eq!(told(ip(remote), known), ip(expected), "{remote}: {known:?}");
         }
     }
+
+    /// A machine with many addresses.
+    struct Many;
+
+    impl Routing for Many {
+        fn towards(&self, _: IpAddr) -> Option<IpAddr> {
+            None
+        }
+        fn is_own(&self, _: IpAddr) -> bool {
+            false
+        }
+        fn has(&self, _: IpAddr) -> bool {
+            false
+        }
+        fn candidates(&self) -> Vec<IpAddr> {
+            (1..30).map(|n| IpAddr::from([10, 0, 0, n])).collect()
+        }
+    }
+
+    #[test]
+    fn a_browser_is_offered_eight_addresses_the_written_one_first() {
+        let text = "[server]\ndomain = \"x\"\npublic_ip = \"203.0.113.7\"\n";
+        let (config, _) = crate::config::check::parse_embedded(text, &[]).expect("sound");
+        let offered = Reach(Some(Arc::new(Many))).for_browsers(&config);
+        assert_eq!((offered.len(), offered[0]), (MAX_ADDRESSES, ip("203.0.113.7")));
+    }
 }

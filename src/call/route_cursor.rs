@@ -656,4 +656,17 @@ mod tests {
         assert_eq!((again.diversions(), again.number()), (cursor.diversions(), "100"));
         assert_eq!((again.gotos, again.steps.len()), (1, 0));
     }
+
+    #[test]
+    fn of_those_who_ring_together_ten_ring_at_once() {
+        let mut cursor = cursor(Vec::new());
+        let all = (0..25).map(|n| phone(&format!("u{n}"))).collect();
+        assert!(cursor.begin_ring(vec![all], None, &invite("parallel")));
+        let mut rung = Vec::new();
+        while let NextRound::Ring { phones, .. } = cursor.next_round() {
+            assert!(phones.len() <= MAX_FORKS);
+            rung.push(phones.len());
+        }
+        assert_eq!(rung, [10, 10, 5], "the others follow");
+    }
 }

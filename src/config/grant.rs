@@ -142,3 +142,24 @@ impl Grant {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_has_at_most_its_texts_and_lists() {
+        let text = |n: usize| Grant { display_name: Some("x".repeat(n)), ..Grant::default() };
+        assert!(text(MAX_TEXT).bounded().is_ok());
+        assert!(text(MAX_TEXT + 1).bounded().is_err());
+        let list = |n: usize| Grant { claims: Some(vec![String::new(); n]), ..Grant::default() };
+        assert!(list(MAX_LIST).bounded().is_ok());
+        assert!(list(MAX_LIST + 1).bounded().is_err());
+        let tags = |n: usize| Grant {
+            tags: (0..n).map(|n| (n.to_string(), String::new())).collect(),
+            ..Grant::default()
+        };
+        assert!(tags(MAX_LIST).bounded().is_ok());
+        assert!(tags(MAX_LIST + 1).bounded().is_err());
+    }
+}

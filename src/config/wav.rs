@@ -69,3 +69,28 @@ fn decimate(samples: &[f32], factor: usize) -> Vec<i16> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_lasts_ten_minutes_at_most() {
+        let path = std::env::temp_dir().join(format!("webtrunk-{}.wav", std::process::id()));
+        let spec = hound::WavSpec {
+            channels: 1,
+            sample_rate: NARROW,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        for (samples, read_well) in
+            [(MAX_SECONDS * NARROW, true), (MAX_SECONDS * NARROW + 1, false)]
+        {
+            let mut writer = hound::WavWriter::create(&path, spec).expect("a file");
+            (0..samples).for_each(|_| writer.write_sample(0i16).expect("written"));
+            writer.finalize().expect("written");
+            assert_eq!(read(&path).is_ok(), read_well, "{samples}");
+        }
+        std::fs::remove_file(&path).expect("it was there");
+    }
+}

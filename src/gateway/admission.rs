@@ -189,3 +189,35 @@ pub(crate) fn claimed_user(request: &Message) -> String {
         .and_then(|d| d.get("username"));
     user.unwrap_or("?").chars().take(64).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(n: usize) -> IpAddr {
+        IpAddr::from((n as u32).to_be_bytes())
+    }
+
+    #[test]
+    fn who_guessed_least_makes_room_and_who_is_locked_out_stays_so() {
+        let now = Instant::now();
+        let mut admission = Admission::new(now, Authenticator::new("x", 1, &[7; 32], &[]));
+        let attacker = source(1);
+        assert!(admission.braked(now, attacker, "bob").is_none());
+        for n in 0..GUESSES_PER_SOURCE {
+            admission.wrong(attacker, &format!("user{n}"));
+        }
+        let is_out = |admission: &mut Admission| admission.braked(now, attacker, "bob").is_some();
+        assert!(is_out(&mut admission));
+        for n in 2..3 * MAX_REMEMBERED {
+            admission.wrong(source(n), "alice");
+            assert!(admission.by_source.len() <= MAX_REMEMBERED);
+        }
+        assert!(is_out(&mut admission), "a crowd of others frees nobody");
+        for n in 0..2 * MAX_REMEMBERED {
+            admission.right(source(n), "alice");
+            assert!(admission.known.len() <= MAX_REMEMBERED);
+        }
+        assert!(admission.remembered() <= 2 * MAX_REMEMBERED);
+    }
+}

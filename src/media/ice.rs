@@ -389,4 +389,19 @@ mod tests {
         assert_eq!(responder.selected(), None);
         assert!(!responder.is_validated(addr(666)));
     }
+
+    #[test]
+    fn an_end_has_eight_validated_addresses_and_the_oldest_makes_room() {
+        let now = Instant::now();
+        let mut responder = IceLiteAgent::new(ice("ours"));
+        responder.set(&ice("ours"), &ice("theirs"));
+        let bytes = binding_request([7; 12], "ours:theirs", &ice("ours").pwd, false);
+        for n in 0..3 * MAX_VALIDATED as u16 {
+            let at = now + std::time::Duration::from_millis(u64::from(n));
+            check(&mut responder, at, 1_000 + n, &bytes);
+            assert!(responder.validated.len() <= MAX_VALIDATED);
+            assert!(responder.is_validated(addr(1_000 + n)));
+        }
+        assert!(!responder.is_validated(addr(1_001)));
+    }
 }

@@ -513,3 +513,21 @@ fn page_token(config: &Config, api: &ApiState) -> anyhow::Result<Option<String>>
     api.access.add(ApiToken { name: "page".into(), sha256, scope: Scope::Admin });
     Ok(Some(token))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_speaks_waits_while_the_core_is_behind() {
+        let (core, mut arrivals) = mpsc::channel(CORE_QUEUE);
+        let inbox = Inbox::new(core);
+        for _ in 0..CORE_QUEUE {
+            assert!(inbox.input(Input::Tick).await);
+        }
+        let mut more = Box::pin(inbox.input(Input::Tick));
+        assert!(futures_util::poll!(more.as_mut()).is_pending());
+        arrivals.recv().await.expect("the first");
+        assert!(more.await, "there is room again");
+    }
+}

@@ -288,4 +288,16 @@ mod tests {
             assert!(!shown.contains(start.trim_matches(['[', ']'])), "keys are not shown: {shown}");
         }
     }
+
+    #[test]
+    fn a_key_of_another_length_than_its_suites_is_not_used() {
+        for (suite, whole) in [("AES_CM_128_HMAC_SHA1_80", 30), ("AES_256_CM_HMAC_SHA1_80", 46)] {
+            for (length, used) in
+                [(whole - 1, false), (whole, true), (whole + 1, false), (4_000, false)]
+            {
+                let line = format!("1 {suite} inline:{}", STANDARD.encode(vec![7; length]));
+                assert_eq!(Crypto::read(&line).is_some(), used, "{suite} {length}");
+            }
+        }
+    }
 }

@@ -553,3 +553,37 @@ pub fn answer(
 }
 
 use super::status::Method;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sip::parse::Framing;
+
+    #[test]
+    fn so_many_nonces_are_counted_and_what_made_room_counts_for_no_more() {
+        let mut authenticator = Authenticator::new("x", 1, &[7; 32], &[]);
+        let now = 5_000;
+        for n in 0..MAX_NONCES as u64 {
+            let issued = if n == 0 { now - 1 } else { now };
+            assert!(authenticator.count_is_new(n, issued, 1, now), "{n}");
+        }
+        assert_eq!(authenticator.counts.len(), MAX_NONCES);
+        assert!(!authenticator.count_is_new(1, now, 1, now), "it was counted");
+        assert!(authenticator.count_is_new(u64::MAX, now, 1, now));
+        assert_eq!(authenticator.counts.len(), MAX_NONCES);
+        // Whoever replays the answer whose count made room is asked again.
+        assert!(authenticator.floor >= now, "{}", authenticator.floor);
+    }
+
+    #[test]
+    fn of_the_challenges_of_a_response_four_are_answered() {
+        let asked: String = (0..9)
+            .map(|n| {
+                format!("WWW-Authenticate: Digest realm=\"r{n}\", nonce=\"n\", qop=\"auth\"\r\n")
+            })
+            .collect();
+        let text = format!("SIP/2.0 401 Unauthorized\r\nCSeq: 1 INVITE\r\n{asked}\r\n");
+        let response = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
+        assert_eq!(Challenge::all_of(&response, None).len(), MAX_CHALLENGES);
+    }
+}

@@ -479,3 +479,20 @@ impl fmt::Display for Message {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_type_is_passed_on_cut_and_without_controls() {
+        let text = format!(
+            "MESSAGE sip:a@b SIP/2.0\r\nContent-Type: text/plain;x=\t{}\r\n\r\nhello",
+            "y".repeat(400)
+        );
+        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("read");
+        let kind = message.content_type().expect("it has one");
+        assert_eq!(kind.chars().count(), MAX_CONTENT_TYPE);
+        assert!(!kind.contains(char::is_control) && kind.starts_with("text/plain;x=y"));
+    }
+}

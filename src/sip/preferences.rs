@@ -167,4 +167,16 @@ mod tests {
         .expect("sound");
         assert_eq!(features_of(&contact), "audio;+sip.extra=\"one,two\"");
     }
+
+    #[test]
+    fn of_a_callers_wishes_the_first_sixteen_count() {
+        let text = format!(
+            "INVITE sip:a@b SIP/2.0\r\nAccept-Contact: {}\r\nReject-Contact: {}\r\n\r\n",
+            vec!["*;audio"; 40].join(", "),
+            vec!["*;video"; 40].join(", ")
+        );
+        let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+        let wishes = Preferences::of(&message);
+        assert_eq!((wishes.accept.len(), wishes.reject.len()), (MAX_WISHES, MAX_WISHES));
+    }
 }

@@ -115,4 +115,13 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn of_what_is_left_out_the_first_is_remembered_and_told() {
+        let odd: String = (0..40).map(|n| format!("odd{n} without colon\r\n")).collect();
+        let text = format!("OPTIONS sip:a@b SIP/2.0\r\n{odd}\r\n");
+        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("read");
+        assert_eq!(message.ignored().count(), 16);
+        assert_eq!(remarks(&message).len(), MAX_REMARKS);
+    }
 }

@@ -47,4 +47,12 @@ mod tests {
             assert_eq!(found(none), None, "{}", String::from_utf8_lossy(none));
         }
     }
+
+    #[test]
+    fn what_is_kept_of_it_is_cut() {
+        let long = "x".repeat(LONGEST + 100);
+        let rest = salvage(format!("BYE {long}\r\nCall-ID: {long}\r\n").as_bytes());
+        let rest = rest.expect("it says whose it is");
+        assert_eq!((rest.start_line.len(), rest.call_id.len()), (LONGEST, LONGEST));
+    }
 }

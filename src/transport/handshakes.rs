@@ -23,7 +23,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 /// From the first byte to the last of a handshake.
-const DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
 /// Handshakes that may wait for their answer; further connections stay in the kernel's queue. Of
 /// one source; further ones are closed.
 const MOST_WAITING: usize = 2_048;

@@ -140,4 +140,20 @@ mod tests {
         ];
         assert_eq!(chunks, expected.map(|(kind, value)| (kind, value.to_vec())));
     }
+
+    #[test]
+    fn a_message_too_long_for_a_datagram_is_not_copied() {
+        let collector = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let at = collector.local_addr().expect("bound");
+        let now = Instant::now();
+        let hep = Hep::new(at, at, WallClock::now()).expect("a way there");
+        for length in [LONGEST + 1, LONGEST] {
+            hep.copy(now, at, at, "id", &"x".repeat(length));
+        }
+        let mut packet = vec![0; 65_536];
+        let n = collector.recv(&mut packet).expect("a copy");
+        assert!((LONGEST..LONGEST + 200).contains(&n), "{n}");
+        collector.set_nonblocking(true).expect("set");
+        assert!(collector.recv(&mut packet).is_err(), "the other one was left out");
+    }
 }

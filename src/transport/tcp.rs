@@ -227,3 +227,50 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         deadline = Instant::now() + if framer.is_partial() { MESSAGE_DEADLINE } else { IDLE };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::CONNECTION_QUEUE;
+    use super::*;
+
+    /// A connection whose other end a test holds, with what is to be written to it.
+    fn connection(
+        room: usize,
+    ) -> (tokio::io::DuplexStream, mpsc::Sender<Bytes>, tokio::task::JoinHandle<()>) {
+        let (ours, theirs) = tokio::io::duplex(room);
+        let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
+        let (core, arrivals) = mpsc::channel(8);
+        let served = tokio::spawn(async move {
+            let (remote, _arrivals) = (SocketAddr::from(([127, 0, 0, 1], 4_000)), arrivals);
+            run(ours, Hop::Flow(Flow(1)), remote, outbox, &Inbox::new(core)).await;
+        });
+        (theirs, send, served)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_is_begun_is_whole_in_ten_seconds() {
+        let (mut theirs, _send, served) = connection(4_096);
+        let began = Instant::now();
+        theirs.write_all(b"OPTIONS sip:a@b SIP/2.0\r\nVia: ").await.expect("sent");
+        served.await.expect("it ends");
+        assert_eq!(began.elapsed(), MESSAGE_DEADLINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_stalls_ends_its_connection() {
+        let (_theirs, send, served) = connection(64);
+        let began = Instant::now();
+        send.send(Bytes::from_static(&[b'x'; 1_000])).await.expect("it waits");
+        served.await.expect("it ends");
+        assert_eq!(began.elapsed(), WRITE_STALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_messages_wait_for_a_connection_and_no_more() {
+        let (task, _outbox, _watched) = FlowTask::new();
+        for n in 0..=CONNECTION_QUEUE {
+            let waits = task.send.try_send(Bytes::from_static(b"x")).is_ok();
+            assert_eq!(waits, n < CONNECTION_QUEUE, "{n}");
+        }
+    }
+}

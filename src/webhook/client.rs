@@ -143,4 +143,27 @@ mod tests {
         let Err(why) = PublicResolver.resolve(name).await else { panic!("it resolved") };
         assert!(why.to_string().contains("allow_private"), "{why}");
     }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_its_bound() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let client = client(true).expect("a client");
+        for (length, read_well) in [(MAX_ANSWER, true), (MAX_ANSWER + 1, false)] {
+            let answering = async {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut asked = [0; 1_024];
+                let _ = stream.read(&mut asked).await;
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+                );
+                let _ = stream.write_all(head.as_bytes()).await;
+                let _ = stream.write_all(&vec![b'x'; length]).await;
+            };
+            let asking = send(client.get(format!("http://{at}/hook")));
+            let (answer, ()) = tokio::join!(asking, answering);
+            assert_eq!(answer.is_ok(), read_well, "{length}");
+        }
+    }
 }

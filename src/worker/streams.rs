@@ -567,4 +567,17 @@ mod tests {
         assert!(streams.all.is_empty());
         drop(browser);
     }
+
+    #[test]
+    fn a_frame_that_is_too_long_ends_its_connection() {
+        for (length, over) in [(LONGEST, false), (LONGEST + 1, true)] {
+            let mut bytes = (length as u16).to_be_bytes().to_vec();
+            bytes.resize(2 + length, 0);
+            let remote = SocketAddr::from(([127, 0, 0, 1], 4_000));
+            let (at, frames, proved, state) = (0, 0, false, StreamState::Empty);
+            let mut waiting = WaitingStream { remote, bytes, at, frames, proved, state };
+            assert_eq!(waiting.next().is_none(), over, "{length}");
+            assert_eq!(waiting.state == StreamState::Over, over, "{length}");
+        }
+    }
 }

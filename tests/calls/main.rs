@@ -2,6 +2,7 @@
 
 mod addresses;
 mod basic;
+mod bounds;
 mod carriers;
 mod descriptions;
 mod dying;

@@ -7,9 +7,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Bounds that no test of their own holds yet: this number only goes down.
-const WITHOUT_A_TEST: usize = 41;
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -197,6 +194,7 @@ fn every_bound_of_the_source_is_in_the_table_and_every_test_exists() {
     for test in table.bound.iter().filter_map(|b| b.test.as_ref()) {
         assert!(all.contains(&format!("fn {test}()")), "there is no test {test}");
     }
-    let without = table.bound.iter().filter(|b| b.test.is_none()).count();
-    assert!(without <= WITHOUT_A_TEST, "{without} bounds have no test: write one for the new one");
+    let without: Vec<&str> =
+        table.bound.iter().filter(|b| b.test.is_none()).map(|b| b.what.as_str()).collect();
+    assert!(without.is_empty(), "no test holds these bounds: {without:#?}");
 }

@@ -343,3 +343,14 @@ fn no_digit_is_heard_in_an_hour_of_speech() {
     assert!(minutes >= 60, "only {minutes} minutes of speech");
     assert!(taken.is_empty(), "in {minutes} minutes: {taken:?}");
 }
+
+#[test]
+fn a_digit_lasts_six_seconds_at_most() {
+    let mut line = Line::new([Way::Event8.end(), Way::Event8.end()]);
+    line.session.digit(SIDES[1], 9, Duration::from_secs(60));
+    line.pass(Duration::from_secs(10));
+    let out = line.got(1);
+    assert!(out.iter().all(|(p, _)| p.timestamp == out[0].0.timestamp), "one press");
+    let last = TelephoneEvent::parse(&out.last().expect("events").1).expect("an event");
+    assert!(last.end && last.duration == 48_000, "{last:?}");
+}

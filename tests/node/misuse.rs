@@ -112,6 +112,20 @@ async fn fragments_without_end_and_pings_without_end_are_a_breach_of_policy() {
 }
 
 #[tokio::test]
+async fn half_a_head_has_ten_seconds() {
+    with_node(async |web| {
+        for said in ["", "GET / HTTP/1.1\r\nHost: "] {
+            let mut stream = TcpStream::connect(web).await.expect("it listens");
+            stream.write_all(said.as_bytes()).await.expect("sent");
+            let mut answer = Vec::new();
+            let ended = timeout(BOUND, stream.read_to_end(&mut answer)).await;
+            ended.expect("in time").expect("without a reset");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn half_a_body_has_ten_seconds() {
     with_node(async |web| {
         let mut stream = TcpStream::connect(web).await.expect("it listens");

@@ -147,3 +147,14 @@ fn a_place_that_hangs_holds_nobody_up() {
     drop(let_go);
     drop(keeper);
 }
+
+#[test]
+fn so_many_records_wait_for_a_place_and_no_more() {
+    let item: Arc<dyn Handed> =
+        Arc::new(Item { number: 1, id: String::new(), text: String::new() });
+    // All but the last of them are in the spool, as where a place fails for long.
+    let mut pending = Pending { between: spool::MOST - 2, ..Pending::default() };
+    assert!(pending.push(item.clone(), spool::MOST) && pending.push(item.clone(), spool::MOST));
+    assert!(!pending.push(item, spool::MOST), "it is lost");
+    assert_eq!((pending.len(), pending.dropped), (spool::MOST, 1));
+}

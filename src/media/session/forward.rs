@@ -240,3 +240,23 @@ impl Session {
         self.note_reserve(to);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{Encoder, NARROW};
+
+    #[test]
+    fn what_is_made_here_fits_its_payload_and_a_datagram() {
+        for codec in Codec::ALL {
+            // Sixty milliseconds: no end is sent longer frames.
+            let pcm: Vec<i16> =
+                (0..480).map(|n| if n % 7 < 3 { 20_000 } else { -20_000 }).collect();
+            let mut payload = [0; 2 * MAX_PAYLOAD];
+            let n = Encoder::new(codec, NARROW, 0).encode(&pcm, &mut payload);
+            assert!((1..=MAX_PAYLOAD).contains(&n), "{codec:?}: {n}");
+        }
+        // With the longest tag, and a master key identifier as long as any that is read.
+        const { assert!(HEADER + MAX_PAYLOAD + 16 + 128 <= MAX_DATAGRAM) }
+    }
+}
