@@ -27,6 +27,7 @@ mod reload;
 mod renegotiation;
 mod restart;
 mod routes;
+mod script;
 mod sessions;
 mod stalls;
 mod texts;

@@ -131,13 +131,20 @@ fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
 #[test]
 fn a_refusal_without_what_it_must_echo_is_a_refusal() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     let text = format!("SIP/2.0 486\r\nv: {}\r\n\r\n", Lab::header(&invite, HeaderName::Via));
     lab.sends(T1, text.as_bytes());
-    let ack = lab.take(T1, "ACK");
+    lab.plays(
+        "0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
+    let ack = lab.last(T1, "ACK");
     assert_eq!(ack.header(HeaderName::To), invite.header(HeaderName::To));
-    lab.take(ALICE, "486");
     lab.expect_idle();
 }
 
@@ -728,23 +735,47 @@ fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
 #[test]
 fn the_ack_of_a_challenged_refresh_has_the_credentials_of_its_invite() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "n0"));
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s t1 → 407 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     let timer = "Supported: timer\r\nSession-Expires: 180;refresher=uac\r\n";
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", timer);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    lab.advance(Duration::from_secs(90));
-    let refresh = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         90.0s t1 ← INVITE sdp",
+    );
+    let refresh = lab.last(T1, "INVITE");
     lab.reply_with(T1, &refresh, 407, "", "far", &digest("Proxy", "carrier", "n1"));
-    let refresh = lab.take(T1, "INVITE");
+    lab.plays(
+        "90.0s t1 → 407 INVITE
+         90.0s t1 ← ACK
+         90.0s t1 ← INVITE sdp",
+    );
+    let refresh = lab.last(T1, "INVITE");
     assert_eq!(answered(&refresh), [(HeaderName::ProxyAuthorization, "n1".to_owned())]);
     lab.reply_with(T1, &refresh, 200, TRUNK_SDP, "far", timer);
     let (ack, proof) = (lab.ack_of(&refresh), HeaderName::ProxyAuthorization);
     assert!(ack.header(proof).is_some() && ack.header(proof) == refresh.header(proof));
     lab.gateway_hangs_up();
+    lab.plays(
+        "90.0s t1 → 200 INVITE sdp
+         90.0s t1 ← ACK
+         90.0s alice ← BYE
+         90.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -776,13 +807,26 @@ fn a_registration_answers_a_proxy_and_then_the_registrar() {
 fn a_notify_to_a_trunk_answers_both_challenges() {
     let settings = "realm = \"carrier\"\nrefer = \"execute\"";
     let mut lab = Lab::changed(&[(REALM, settings)], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s t1 → 401 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_as(T1, &invite, 200, TRUNK_SDP, "far");
-    let ok = lab.take(ALICE, "200 INVITE");
-    lab.ack(ALICE, &ok);
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
     let refer = "Refer-To: <sip:+12065550112@wt.test>\r\n";
     let refer = lab.in_dialog(T1, &invite, "REFER", 150, "far", "").replacen(
         "Max-Forwards",
@@ -790,15 +834,30 @@ fn a_notify_to_a_trunk_answers_both_challenges() {
         1,
     );
     lab.says(T1, &refer);
-    lab.take(T1, "202");
-    let first = lab.take(T1, "NOTIFY");
+    lab.plays(
+        "0.0s t1 → REFER +12065550112
+         0.0s t1 ← 202 REFER
+         0.0s t1 ← NOTIFY 100
+         0.0s bob ← INVITE sdp",
+    );
+    let first = lab.last(T1, "NOTIFY");
     lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", "p"));
-    let second = lab.take(T1, "NOTIFY");
+    lab.plays(
+        "0.0s t1 → 407 NOTIFY
+         0.0s t1 ← NOTIFY 100",
+    );
+    let second = lab.last(T1, "NOTIFY");
     lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", "s"));
     let third = lab.inbox.iter().rev().find(|(_, m)| answered(m).len() == 2);
     let third = third.expect("both are answered").1.clone();
     assert_eq!((third.method_token(), third.body()), ("NOTIFY", first.body()));
     lab.gateway_hangs_up();
+    lab.plays(
+        "0.0s t1 → 401 NOTIFY
+         0.0s t1 ← NOTIFY 100
+         0.0s t1 ← BYE
+         0.0s alice ← BYE",
+    );
 }
 
 #[test]
