@@ -7,19 +7,8 @@ use webtrunk::call::HangupBy;
 #[test]
 fn a_browser_calls_a_trunk_and_hangs_up() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    lab.advance(Duration::from_secs(10));
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
-    lab.ladder(
-        "0.0s alice → INVITE sdp
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
          0.0s alice ← 100 INVITE
          0.0s t1 ← INVITE sdp
          0.0s t1 → 180 INVITE
@@ -42,13 +31,15 @@ fn a_browser_calls_a_trunk_and_hangs_up() {
 #[test]
 fn the_trunk_hangs_up() {
     let mut lab = Lab::with_phones();
-    let (_, invite) = lab.talk("+12065550123");
-    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(T1, "200 BYE");
-    let bye = lab.take(ALICE, "BYE");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE
+         0.0s alice → 200 BYE",
+    );
+    let bye = lab.last(ALICE, "BYE");
     assert!(bye.header(webtrunk::sip::HeaderName::Reason).is_some());
-    lab.reply(ALICE, &bye, 200, "");
     assert_eq!(lab.ended()[0].by, Some(HangupBy::Callee));
     lab.expect_idle();
 }
@@ -56,18 +47,15 @@ fn the_trunk_hangs_up() {
 #[test]
 fn busy_is_passed_on_and_acknowledged() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 486, "");
-    lab.ladder(
-        "0.0s alice → INVITE sdp
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
          0.0s alice ← 100 INVITE
          0.0s t1 ← INVITE sdp
          0.0s t1 → 486 INVITE
          0.0s t1 ← ACK
          0.0s alice ← 486 INVITE",
     );
-    let busy = lab.take(ALICE, "486");
+    let busy = lab.last(ALICE, "486 INVITE");
     assert!(busy.header(webtrunk::sip::HeaderName::Reason).unwrap().contains("trunk:t1 said 486"));
     lab.expect_idle();
 }
@@ -75,15 +63,8 @@ fn busy_is_passed_on_and_acknowledged() {
 #[test]
 fn cancel_before_the_answer_reaches_the_trunk() {
     let mut lab = Lab::with_phones();
-    let text = lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
-    lab.cancel(ALICE, &text);
-    let cancel = lab.take(T1, "CANCEL");
-    lab.reply(T1, &cancel, 200, "");
-    lab.reply(T1, &invite, 487, "");
-    lab.ladder(
-        "0.0s alice → INVITE sdp
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
          0.0s alice ← 100 INVITE
          0.0s t1 ← INVITE sdp
          0.0s t1 → 180 INVITE
@@ -96,6 +77,8 @@ fn cancel_before_the_answer_reaches_the_trunk() {
          0.0s t1 → 487 INVITE
          0.0s t1 ← ACK",
     );
+    let invite = lab.last(T1, "INVITE");
+    let cancel = lab.last(T1, "CANCEL");
     assert_eq!(
         invite.via().unwrap().branch(),
         cancel.via().unwrap().branch(),
@@ -107,30 +90,41 @@ fn cancel_before_the_answer_reaches_the_trunk() {
 #[test]
 fn cancel_waits_for_the_first_provisional_response() {
     let mut lab = Lab::with_phones();
-    let text = lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.cancel(ALICE, &text);
-    assert!(!lab.got(T1, "CANCEL"), "RFC 3261 section 9.1");
-    lab.reply(T1, &invite, 100, "");
-    let cancel = lab.take(T1, "CANCEL");
-    lab.reply(T1, &cancel, 200, "");
-    lab.reply(T1, &invite, 487, "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE    // RFC 3261 section 9.1
+         0.0s t1 → 100 INVITE
+         0.0s t1 ← CANCEL
+         0.0s t1 → 200 CANCEL
+         0.0s t1 → 487 INVITE
+         0.0s t1 ← ACK",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_200_that_crosses_our_cancel_is_acknowledged_and_hung_up() {
     let mut lab = Lab::with_phones();
-    let text = lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
-    lab.cancel(ALICE, &text);
-    let cancel = lab.take(T1, "CANCEL");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
-    lab.reply(T1, &cancel, 200, "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice ← 180 INVITE
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE
+         0.0s t1 ← CANCEL
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s t1 ← BYE
+         0.0s t1 → 200 BYE
+         0.0s t1 → 200 CANCEL",
+    );
     assert_eq!(lab.ended()[0].status, 487);
     lab.expect_idle();
 }
@@ -140,25 +134,34 @@ fn a_second_fork_that_answers_too_is_acknowledged_and_hung_up() {
     let mut lab = Lab::with_phones();
     let (_, invite) = lab.talk("+12065550123");
     lab.reply_as(T1, &invite, 200, TRUNK_SDP, "other-fork");
-    lab.take(T1, "ACK");
-    let bye = lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s t1 ← BYE
+         0.0s t1 → 200 BYE",
+    );
+    let bye = lab.last(T1, "BYE");
     assert_eq!(bye.to().unwrap().tag(), Some("other-fork"));
-    lab.reply(T1, &bye, 200, "");
     assert_eq!(lab.gateway.gauges().calls, 1, "the first fork talks on");
-    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_repeated_200_gets_its_ack_again_and_the_caller_hears_nothing_of_it() {
     let mut lab = Lab::with_phones();
-    let (ok, invite) = lab.talk("+12065550123");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
-    assert!(!lab.got(ALICE, "200"));
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -180,16 +183,23 @@ fn a_200_that_is_never_acknowledged_is_repeated_and_ends_in_bye_to_both() {
 #[test]
 fn early_media_is_passed_before_the_answer_and_the_answer_repeats_its_sdp() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 183, TRUNK_SDP);
-    let early = lab.take(ALICE, "183");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 183 INVITE sdp
+         0.0s alice ← 183 INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
+    let early = lab.last(ALICE, "183 INVITE");
+    let ok = lab.last(ALICE, "200 INVITE");
     assert_eq!(early.body(), ok.body(), "one stable answer");
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
     lab.expect_idle();
 }
 
@@ -199,29 +209,40 @@ fn a_trunk_rings_every_flow_of_the_owner_and_the_first_answer_wins() {
     let second = Peer::Browser("alice", 3);
     lab.log_in(second, "secret-a", "uuid-a2");
     lab.clear();
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let (one, two) = (lab.take(ALICE, "INVITE"), lab.take(second, "INVITE"));
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice-3 ← INVITE sdp",
+    );
+    let one = lab.last(ALICE, "INVITE");
     assert!(
         String::from_utf8_lossy(one.body()).contains("UDP/TLS/RTP/SAVPF"),
         "a browser is offered WebRTC"
     );
-    lab.reply(ALICE, &one, 180, "");
-    lab.reply(second, &two, 180, "");
-    lab.reply(second, &two, 200, ANSWER);
-    lab.take(second, "ACK");
-    let cancel = lab.take(ALICE, "CANCEL");
+    lab.plays(
+        "0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE
+         0.0s alice-3 → 180 INVITE
+         0.0s t1 ← 180 INVITE
+         0.0s alice-3 → 200 INVITE sdp recvonly
+         0.0s alice-3 ← ACK
+         0.0s alice ← CANCEL
+         0.0s t1 ← 200 INVITE sdp
+         0.0s alice → 200 CANCEL
+         0.0s alice → 487 INVITE
+         0.0s alice ← ACK
+         0.0s t1 → ACK
+         0.0s alice-3 → BYE
+         0.0s alice-3 ← 200 BYE
+         0.0s t1 ← BYE
+         0.0s t1 → 200 BYE",
+    );
+    let cancel = lab.last(ALICE, "CANCEL");
     assert!(
         cancel.header(webtrunk::sip::HeaderName::Reason).unwrap().contains("cause=200"),
         "answered elsewhere"
     );
-    lab.reply(ALICE, &cancel, 200, "");
-    lab.reply(ALICE, &one, 487, "");
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
-    let bye = lab.in_dialog(second, &two, "BYE", 5, "peer", "");
-    lab.says(second, &bye);
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
     lab.expect_idle();
 }
 
@@ -229,85 +250,105 @@ fn a_trunk_rings_every_flow_of_the_owner_and_the_first_answer_wins() {
 fn nobody_registered_goes_to_the_next_step() {
     let mut lab = Lab::with_phones();
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(2) });
-    lab.invite(ALICE, "200", OFFER);
-    let invite = lab.take(T2, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE 200 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t2 ← INVITE sdp
+         0.0s t2 → 404 INVITE
+         0.0s t2 ← ACK
+         0.0s alice ← 404 INVITE",
+    );
+    let invite = lab.last(T2, "INVITE");
     assert!(invite.request_uri().starts_with("sip:+4999@127.0.0.11"), "{}", invite.request_uri());
-    lab.reply(T2, &invite, 404, "");
-    lab.take(ALICE, "404");
     lab.expect_idle();
 }
 
 #[test]
 fn an_unanswered_ring_is_cancelled_and_the_route_goes_on() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "200", OFFER);
-    let ringing = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &ringing, 180, "");
-    lab.advance(Duration::from_secs(10));
-    let cancel = lab.take(BOB, "CANCEL");
-    lab.reply(BOB, &cancel, 200, "");
-    lab.reply(BOB, &ringing, 487, "");
-    let invite = lab.take(T2, "INVITE");
-    lab.reply(T2, &invite, 486, "");
-    lab.take(ALICE, "486");
+    lab.plays(
+        "0.0s alice → INVITE 200 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 180 INVITE
+         0.0s alice ← 180 INVITE
+         10.0s bob ← CANCEL
+         10.0s t2 ← INVITE sdp
+         10.0s bob → 200 CANCEL
+         10.0s bob → 487 INVITE
+         10.0s bob ← ACK
+         10.0s t2 → 486 INVITE
+         10.0s t2 ← ACK
+         10.0s alice ← 486 INVITE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn two_browsers_talk_and_a_bye_while_ringing_ends_the_call() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 180, "");
-    let ringing = lab.take(ALICE, "180");
-    let bye = lab.in_dialog(ALICE, &ringing, "BYE", 99, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(ALICE, "200 BYE");
-    lab.take(ALICE, "487");
-    let cancel = lab.take(BOB, "CANCEL");
-    lab.reply(BOB, &cancel, 200, "");
-    lab.reply(BOB, &invite, 487, "");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 180 INVITE
+         0.0s alice ← 180 INVITE
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s alice ← 487 INVITE
+         0.0s bob ← CANCEL
+         0.0s bob → 200 CANCEL
+         0.0s bob → 487 INVITE
+         0.0s bob ← ACK",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_lost_websocket_does_not_end_the_call_and_the_same_browser_takes_it_up_again() {
     let mut lab = Lab::with_phones();
-    let (_, invite) = lab.talk("+12065550123");
+    lab.talk("+12065550123");
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(1) });
-    lab.advance(Duration::from_secs(5));
+    lab.plays("5.0s");
     assert_eq!(lab.gateway.gauges().calls, 1);
     let again = Peer::Browser("alice", 7);
     lab.log_in(again, "secret-a", "uuid-a");
-    let probe = lab.take(again, "OPTIONS");
-    lab.reply(again, &probe, 200, "");
-    lab.advance(Duration::from_secs(60));
+    lab.plays(
+        "5.0s alice-7 ← OPTIONS
+         5.0s alice-7 → 200 OPTIONS
+         65.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1, "the grace timer was stopped");
-    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(again, "BYE");
-    lab.reply(again, &bye, 200, "");
+    lab.plays(
+        "65.0s t1 → BYE
+         65.0s t1 ← 200 BYE
+         65.0s alice-7 ← BYE
+         65.0s alice-7 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_browser_back_before_its_old_flow_is_noticed_dead_keeps_its_call() {
     let mut lab = Lab::with_phones();
-    let (_, invite) = lab.talk("+12065550123");
+    lab.talk("+12065550123");
     let again = Peer::Browser("alice", 7);
     lab.log_in(again, "secret-a", "uuid-a");
-    lab.take(ALICE, "OPTIONS");
-    lab.advance(std::time::Duration::from_secs(2));
-    let probe = lab.take(again, "OPTIONS");
-    lab.reply(again, &probe, 200, "");
+    lab.plays(
+        "0.0s alice ← OPTIONS
+         2.0s alice-7 ← OPTIONS
+         2.0s alice-7 → 200 OPTIONS",
+    );
     assert_eq!(lab.closed_flows, [webtrunk::sip::transaction::Flow(1)]);
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(1) });
-    lab.advance(Duration::from_secs(60));
+    lab.plays("62.0s");
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(again, "BYE");
-    lab.reply(again, &bye, 200, "");
+    lab.plays(
+        "62.0s t1 → BYE
+         62.0s t1 ← 200 BYE
+         62.0s alice-7 ← BYE
+         62.0s alice-7 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
@@ -316,17 +357,22 @@ fn a_browser_that_never_comes_back_loses_its_call_after_the_grace_time() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(1) });
-    lab.advance(Duration::from_secs(31));
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "30.0s t1 ← BYE
+         30.5s t1 ← BYE
+         31.0s t1 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn an_announcement_is_early_media_and_then_the_route_hangs_up() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "9198", OFFER);
-    lab.take(ALICE, "183");
+    lab.plays(
+        "0.0s alice → INVITE 9198 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 183 INVITE sdp",
+    );
     let session = lab.media.iter().find_map(|c| {
         if let webtrunk::worker::WorkerCommand::Play { session, .. } = c {
             Some(*session)
@@ -340,7 +386,7 @@ fn an_announcement_is_early_media_and_then_the_route_hangs_up() {
         session: session.expect("it plays"),
         notice: played,
     });
-    lab.take(ALICE, "603");
+    lab.plays("0.0s alice ← 603 INVITE");
     lab.expect_idle();
 }
 
@@ -348,9 +394,12 @@ fn an_announcement_is_early_media_and_then_the_route_hangs_up() {
 fn a_bug_in_media_costs_this_call_only() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
-    lab.invite(BOB, "9196", OFFER);
-    let ok = lab.take(BOB, "200");
-    lab.ack(BOB, &ok);
+    lab.plays(
+        "0.0s bob → INVITE 9196 sdp
+         0.0s bob ← 100 INVITE
+         0.0s bob ← 200 INVITE sdp
+         0.0s bob → ACK",
+    );
     let session = lab.media.iter().find_map(|c| {
         if let webtrunk::worker::WorkerCommand::Open { session, .. } = c {
             Some(*session)
@@ -367,57 +416,77 @@ fn a_bug_in_media_costs_this_call_only() {
         session,
         notice: webtrunk::worker::Notice::Closed { statistics: vec![] },
     });
-    lab.take(ALICE, "BYE");
-    lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s alice ← BYE
+         0.0s t1 ← BYE",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(BOB, &ok, "BYE", 90, "", "");
-    lab.says(BOB, &bye);
+    lab.plays(
+        "0.0s bob → BYE
+         0.0s bob ← 200 BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_caller_answered_first_is_bridged_when_the_trunk_answers() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "300", OFFER);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
+    lab.plays(
+        "0.0s alice → INVITE 300 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp
+         0.0s t1 ← INVITE sdp
+         0.0s alice → ACK
+         0.0s t1 → 180 INVITE
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     assert!(!lab.got(T1, "BYE") && !lab.got(ALICE, "200"), "{}", lab.picture());
     assert!(lab.media.iter().any(|c| matches!(c, webtrunk::worker::WorkerCommand::Bridge { .. })));
     let hold = OFFER.replace("a=sendrecv", "a=sendonly").replacen(" 2 IN IP4", " 3 IN IP4", 1);
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &hold);
     lab.says(ALICE, &text);
-    let held = lab.take(ALICE, "200");
-    lab.ack(ALICE, &held);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s alice → INVITE sdp sendonly
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp recvonly
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_caller_answered_first_hears_goodbye_when_the_trunk_refuses() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "300", OFFER);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 486, "");
-    let bye = lab.take(ALICE, "BYE");
+    lab.plays(
+        "0.0s alice → INVITE 300 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp
+         0.0s t1 ← INVITE sdp
+         0.0s alice → ACK
+         0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← BYE
+         0.0s alice → 200 BYE",
+    );
+    let bye = lab.last(ALICE, "BYE");
     assert!(bye.header(webtrunk::sip::HeaderName::Reason).unwrap().contains("486"));
-    lab.reply(ALICE, &bye, 200, "");
     lab.expect_idle();
 }
 
 #[test]
 fn a_prompt_whose_media_never_comes_up_ends_by_itself() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "9198", OFFER);
-    lab.take(ALICE, "183");
-    lab.advance(Duration::from_secs(181));
-    lab.take(ALICE, "603");
+    lab.plays(
+        "0.0s alice → INVITE 9198 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 183 INVITE sdp
+         180.0s alice ← 603 INVITE
+         181.0s",
+    );
     lab.expect_idle();
 }

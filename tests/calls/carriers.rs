@@ -66,19 +66,33 @@ fn any_answer_to_a_probe_is_life_but_a_503_or_408_is_not() {
 #[test]
 fn a_503_with_retry_after_gives_a_trunk_its_rest_and_then_it_is_tried_again() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+22065550123", OFFER);
-    let first = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +22065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let first = lab.last(T1, "INVITE");
     lab.reply_with(T1, &first, 503, "", "x", "Retry-After: 20\r\n");
-    let second = lab.take(T2, "INVITE");
-    lab.reply(T2, &second, 486, "");
-    lab.invite(ALICE, "+22065550123", OFFER);
-    assert!(!lab.got(T1, "INVITE"));
-    let second = lab.take(T2, "INVITE");
-    lab.reply(T2, &second, 486, "");
-    lab.advance(Duration::from_secs(21));
-    lab.invite(ALICE, "+22065550123", OFFER);
-    let first = lab.take(T1, "INVITE");
-    lab.reply(T1, &first, 486, "");
+    lab.plays(
+        "0.0s t1 → 503 INVITE
+         0.0s t1 ← ACK
+         0.0s t2 ← INVITE sdp
+         0.0s t2 → 486 INVITE
+         0.0s t2 ← ACK
+         0.0s alice ← 486 INVITE
+         0.0s alice → INVITE +22065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t2 ← INVITE sdp
+         0.0s t2 → 486 INVITE
+         0.0s t2 ← ACK
+         0.0s alice ← 486 INVITE
+         21.0s alice → INVITE +22065550123 sdp
+         21.0s alice ← 100 INVITE
+         21.0s t1 ← INVITE sdp
+         21.0s t1 → 486 INVITE
+         21.0s t1 ← ACK
+         21.0s alice ← 486 INVITE",
+    );
     lab.expect_idle();
 }
 
@@ -93,11 +107,11 @@ fn challenge(nonce: &str, more: &str) -> String {
 #[test]
 fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_service_route() {
     let mut lab = Lab::changed(&[(REALM, REGISTERING)], "");
-    let first = lab.take(T1, "REGISTER");
+    let first = lab.last(T1, "REGISTER");
     assert_eq!(first.request_uri(), "sip:127.0.0.10");
     assert!(Lab::header(&first, HeaderName::To).contains("sip:acme@127.0.0.10"));
     lab.reply_with(T1, &first, 401, "", "x", &challenge("n1", ""));
-    let second = lab.take(T1, "REGISTER");
+    let second = lab.last(T1, "REGISTER");
     let credentials = Lab::header(&second, HeaderName::Authorization).to_owned();
     assert!(
         credentials.contains("nc=00000001") && credentials.contains("algorithm=SHA-256"),
@@ -113,10 +127,11 @@ fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_serv
         "Expires: 100\r\nService-Route: <sip:edge.carrier;lr>\r\n",
     );
     assert_eq!(says(&lab, "TrunkRegistered"), 1);
-    lab.advance(Duration::from_secs(79));
-    assert!(!lab.got(T1, "REGISTER"));
-    lab.advance(Duration::from_secs(12));
-    let third = lab.take(T1, "REGISTER");
+    lab.plays(
+        "79.0s
+         91.0s",
+    );
+    let third = lab.last(T1, "REGISTER");
     lab.inbox.clear();
     assert!(
         Lab::header(&third, HeaderName::Authorization).contains("nc=00000002"),
@@ -124,7 +139,7 @@ fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_serv
     );
     // The nonce is too old: stale is no refusal.
     lab.reply_with(T1, &third, 401, "", "x", &challenge("n2", ", stale=true"));
-    let fourth = lab.take(T1, "REGISTER");
+    let fourth = lab.last(T1, "REGISTER");
     let credentials = Lab::header(&fourth, HeaderName::Authorization);
     assert!(
         credentials.contains("nonce=\"n2\"") && credentials.contains("nc=00000001"),
@@ -138,10 +153,16 @@ fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_serv
         "x",
         "Expires: 100\r\nService-Route: <sip:edge.carrier;lr>\r\n",
     );
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "91.0s alice → INVITE +12065550123 sdp
+         91.0s alice ← 100 INVITE
+         91.0s t1 ← INVITE sdp
+         91.0s t1 → 486 INVITE
+         91.0s t1 ← ACK
+         91.0s alice ← 486 INVITE",
+    );
+    let invite = lab.last(T1, "INVITE");
     assert_eq!(Lab::header(&invite, HeaderName::Route), "<sip:edge.carrier;lr>");
-    lab.reply(T1, &invite, 486, "");
 }
 
 #[test]
@@ -215,7 +236,11 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
     let route =
         "[[route]]\nname = \"Office\"\nmatch = \"8XXX\"\ndo = [{ dial = [\"trunk:office\"] }]\n";
     let mut lab = Lab::changed(&[("[trunk.t2]\n", ARRIVING)], route);
-    lab.invite(ALICE, "8001", OFFER);
+    lab.plays(
+        "0.0s alice → INVITE 8001 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 500 INVITE",
+    );
     assert!(Lab::header(&lab.take(ALICE, "500"), HeaderName::Reason).contains("not registered"));
     let stranger = lab.request(pbx, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
     lab.says(pbx, &stranger);
@@ -227,15 +252,21 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
     let ok = arrive(&mut lab, 300, "office-secret");
     assert_eq!(ok.status(), 200);
     assert!(ok.contact().unwrap().params.get("expires").is_some());
-    lab.invite(ALICE, "8001", OFFER);
-    let invite = lab.take(pbx, "INVITE");
+    lab.plays(
+        "0.0s 127.0.0.77 → INVITE +12065550111 sdp
+         0.0s alice → INVITE 8001 sdp
+         0.0s alice ← 100 INVITE
+         0.0s 127.0.0.77 ← INVITE sdp
+         0.0s 127.0.0.77 → 486 INVITE
+         0.0s 127.0.0.77 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
+    let invite = lab.last(pbx, "INVITE");
     assert_eq!(
         invite.request_uri(),
         "sip:8001@10.9.9.9:5060",
         "asked for at its Contact, sent to where it came from"
     );
-    lab.reply(pbx, &invite, 486, "");
-    lab.take(ALICE, "486");
     let again = lab.request(
         pbx,
         "INVITE",
@@ -244,15 +275,32 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
         TRUNK_SDP.replace("127.0.0.10", "127.0.0.77").as_str(),
     );
     lab.says(pbx, &again);
-    lab.take(ALICE, "INVITE");
-    lab.cancel(pbx, &again);
-    lab.advance(Duration::from_secs(301));
+    lab.plays(
+        "0.0s 127.0.0.77 → INVITE +12065550111 sdp
+         0.0s 127.0.0.77 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s 127.0.0.77 → CANCEL
+         0.0s 127.0.0.77 ← 200 CANCEL
+         0.0s 127.0.0.77 ← 487 INVITE
+         0.5s 127.0.0.77 ← 487 INVITE
+         1.5s 127.0.0.77 ← 487 INVITE
+         3.5s 127.0.0.77 ← 487 INVITE
+         7.5s 127.0.0.77 ← 487 INVITE
+         11.5s 127.0.0.77 ← 487 INVITE
+         15.5s 127.0.0.77 ← 487 INVITE
+         19.5s 127.0.0.77 ← 487 INVITE
+         23.5s 127.0.0.77 ← 487 INVITE
+         27.5s 127.0.0.77 ← 487 INVITE
+         31.5s 127.0.0.77 ← 487 INVITE
+         301.0s",
+    );
     lab.inbox.clear();
     lab.says(pbx, &stranger.replace("z9hG4bK-", "z9hG4bK-late"));
     assert!(lab.inbox.is_empty(), "its registration ran out");
     arrive(&mut lab, 300, "office-secret");
     assert!(arrive(&mut lab, 0, "office-secret").contact().is_none());
     assert_eq!(says(&lab, "TrunkGone"), 1);
+    lab.plays("301.0s 127.0.0.77 → INVITE +12065550111 sdp");
 }
 
 fn zone(query: &DnsQuery) -> DnsAnswer {
@@ -340,14 +388,17 @@ fn dns_that_answers_late_never_or_with_nothing_fails_the_call_with_a_reason() {
 #[test]
 fn a_caller_who_hangs_up_while_dns_is_asked_leaves_nothing() {
     let mut lab = Lab::changed(&[BY_NAME], "");
-    let text = lab.invite(ALICE, "+12065550123", OFFER);
-    lab.cancel(ALICE, &text);
-    lab.take(ALICE, "487");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE",
+    );
     lab.handle(Input::Dns {
         query: DnsQuery::Naptr("carrier.example".into()),
         answer: Err("late".into()),
     });
-    assert!(!lab.got(T1, "INVITE"));
     lab.expect_idle();
 }
 
@@ -547,11 +598,17 @@ fn a_trunk_at_an_ipv6_address_is_called_with_brackets_everywhere() {
 fn a_trunks_from_rules_are_followed() {
     let rules = "realm = \"carrier\"\nfrom_user = \"acme\"\nfrom_domain = \"acme.example\"\ndisplay_name = \"Acme\"\nasserted_identity = false";
     let mut lab = Lab::changed(&[(REALM, rules)], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
+    let invite = lab.last(T1, "INVITE");
     assert!(Lab::header(&invite, HeaderName::From).starts_with("\"Acme\" <sip:acme@acme.example>"));
     assert!(invite.header(HeaderName::PAssertedIdentity).is_none());
-    lab.reply(T1, &invite, 486, "");
     lab.expect_idle();
 }
 
@@ -617,22 +674,33 @@ fn what_a_trunk_says_of_the_caller_counts_where_it_is_trusted_and_goes_on_to_tru
 #[test]
 fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"inband\"")], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     let tones = lab.media.iter().any(|c| matches!(c, WorkerCommand::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Tones));
     assert!(tones, "media sends tones, and listens for them");
     let text = lab
         .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\nDuration=100\r\n")
         .replace("application/sdp", "application/dtmf-relay");
     lab.says(ALICE, &text);
-    lab.take(ALICE, "200 INFO");
+    lab.plays(
+        "0.0s alice → INFO
+         0.0s alice ← 200 INFO",
+    );
     assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Digit { event: 5, .. })));
     assert!(!lab.inbox.iter().any(|(h, m)| *h == T1.hop() && m.method_token() == "INFO"));
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 

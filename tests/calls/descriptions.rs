@@ -105,11 +105,16 @@ fn each_case_is_taken_as_the_answer_in_a_200() {
 fn firefox_has_digits_in_its_own_clock() {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "9196", &case("firefox"));
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → INVITE 9196 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     assert!(body(&ok).contains("a=rtpmap:101 telephone-event/8000\r\n"), "{}", body(&ok));
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
-    lab.says(ALICE, &bye);
     lab.expect_idle();
 }
 
@@ -118,10 +123,16 @@ fn a_hold_under_an_unchanged_version_is_a_hold_and_a_resume_is_one_too() {
     let mut lab = Lab::with_phones();
     let talk = case("hold-same-version").replace("sendonly", "sendrecv");
     lab.invite(T1, "+12065550111", &talk);
-    let invite = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &invite, 200, ANSWER);
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK",
+    );
+    let ok = lab.last(T1, "200 INVITE");
     for (cseq, sdp, direction) in
         [(70, case("hold-same-version"), Direction::RecvOnly), (71, talk, Direction::SendRecv)]
     {
@@ -133,6 +144,19 @@ fn a_hold_under_an_unchanged_version_is_a_hold_and_a_resume_is_one_too() {
         lab.ack(T1, &answered);
     }
     hang_up(&mut lab, &ok, "");
+    lab.plays(
+        "0.0s t1 → INVITE sdp sendonly
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp recvonly
+         0.0s t1 → ACK
+         0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
 }
 
 #[test]
@@ -218,20 +242,37 @@ fn two_legs_of_this_gateway_may_be_joined_and_none_with_itself() {
     let first = port(&body(&invite));
     let sdp = ours(&lab, first);
     lab.invite(T1, "+12065550112", &sdp);
-    let second = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &second, 200, ANSWER);
-    let ok = lab.take(T1, "200 INVITE");
-    lab.ack(T1, &ok);
+    lab.plays(
+        "0.0s t1 → INVITE +12065550112 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK",
+    );
+    let ok = lab.last(T1, "200 INVITE");
     assert_eq!(ports(&lab).last(), Some(&first));
     // Its own address is a loop.
     let itself = ours(&lab, port(&body(&ok)));
     let text = lab.in_dialog(T1, &ok, "INVITE", 71, "", &itself);
     lab.says(T1, &text);
-    let refused = lab.take(T1, "488");
+    lab.plays(
+        "0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 488 INVITE
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s bob ← BYE",
+    );
+    let refused = lab.last(T1, "488 INVITE");
     assert!(refused.header(HeaderName::Warning).is_some_and(|w| w.contains("media loop")));
-    let bye = lab.in_dialog(T1, &ok, "BYE", 72, "", "");
-    lab.says(T1, &bye);
     hang_up(&mut lab, &invite, "peer");
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
 }
 
 #[test]
@@ -239,11 +280,17 @@ fn a_caller_that_guesses_its_own_port_is_refused() {
     let mut lab = Lab::with_phones();
     let itself = TRUNK_SDP.replace("127.0.0.10", "192.0.2.1").replace("4000", "20002");
     lab.invite(T1, "+12065550111", &itself);
-    let invite = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &invite, 200, ANSWER);
-    let refused = lab.take(T1, "488");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 488 INVITE
+         0.0s alice ← BYE
+         0.0s alice → 200 BYE",
+    );
+    let refused = lab.last(T1, "488 INVITE");
     assert!(refused.header(HeaderName::Warning).is_some_and(|w| w.contains("media loop")));
-    let bye = lab.take(ALICE, "BYE");
-    lab.reply(ALICE, &bye, 200, "");
     lab.expect_idle();
 }

@@ -41,12 +41,33 @@ fn a_trunk_that_answers_nothing_is_gone_eight_seconds_after_it_was_asked() {
     lab.talk("+12065550123");
     tell(&mut lab, true, true);
     assert!(lab.got(T1, "OPTIONS"), "it is asked at once");
-    lab.advance(secs(7));
+    lab.plays(
+        "0.0s t1 ← OPTIONS
+         0.5s t1 ← OPTIONS
+         1.5s t1 ← OPTIONS
+         3.5s t1 ← OPTIONS
+         7.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    assert!(!lab.got(ALICE, "BYE"));
-    lab.advance(secs(2));
+    lab.plays(
+        "7.5s t1 ← OPTIONS
+         8.0s alice ← BYE
+         8.0s t1 ← BYE
+         8.5s t1 ← BYE
+         9.0s",
+    );
     alice_is_told(&mut lab);
     trunk_is_told(&mut lab);
+    lab.plays(
+        "9.0s alice → 200 BYE
+         9.0s t1 → 200 BYE
+         11.5s t1 ← OPTIONS
+         15.5s t1 ← OPTIONS
+         19.5s t1 ← OPTIONS
+         23.5s t1 ← OPTIONS
+         27.5s t1 ← OPTIONS
+         31.5s t1 ← OPTIONS",
+    );
 }
 
 #[test]
@@ -101,12 +122,15 @@ fn a_trunk_that_sends_again_lives_whatever_becomes_of_the_question() {
 #[test]
 fn a_browser_whose_media_stops_is_asked_nothing() {
     let mut lab = Lab::with_phones();
-    let (ok, _) = lab.talk("+12065550123");
+    lab.talk("+12065550123");
     tell(&mut lab, false, true);
-    assert!(!lab.got(ALICE, "OPTIONS") && !lab.got(T1, "OPTIONS"));
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     trunk_is_told(&mut lab);
+    lab.plays("0.0s t1 → 200 BYE");
 }
 
 #[test]
@@ -237,21 +261,35 @@ fn one_way_audio_is_warned_of_once_and_only_where_somebody_should_be_heard() {
         lab.handle(Input::Media { session, notice });
     };
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 183, TRUNK_SDP);
-    lab.advance(secs(8));
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 183 INVITE sdp
+         0.0s alice ← 183 INVITE sdp
+         8.0s",
+    );
     unheard(&mut lab);
     assert_eq!(warned(&lab), 0, "it rings");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    lab.advance(secs(3));
+    lab.plays(
+        "8.0s t1 → 200 INVITE sdp
+         8.0s t1 ← ACK
+         8.0s alice ← 200 INVITE sdp
+         8.5s alice ← 200 INVITE sdp
+         9.5s alice ← 200 INVITE sdp
+         11.0s",
+    );
     unheard(&mut lab);
     assert_eq!(warned(&lab), 0, "it was answered 3 s ago");
-    assert!(!lab.got(T1, "OPTIONS"));
-    lab.advance(secs(5));
+    lab.plays(
+        "11.5s alice ← 200 INVITE sdp
+         15.5s alice ← 200 INVITE sdp
+         16.0s",
+    );
     unheard(&mut lab);
     assert_eq!(warned(&lab), 1);
     assert!(lab.got(T1, "OPTIONS"), "and it is asked");
     unheard(&mut lab);
     assert_eq!(warned(&lab), 1, "once a call");
+    lab.plays("16.0s t1 ← OPTIONS");
 }

@@ -2,7 +2,6 @@
 //! loops, breadth.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::sip::HeaderName;
 use webtrunk::worker::WorkerCommand;
 
@@ -23,33 +22,54 @@ fn target_of_last_configure(lab: &Lab, end: u16) -> String {
 #[test]
 fn early_media_of_several_forks_is_one_stable_answer_and_the_fork_that_answers_is_heard() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     let other = TRUNK_SDP.replace("audio 4000", "audio 5000");
     lab.reply_as(T1, &invite, 183, TRUNK_SDP, "one");
-    let first = lab.take(ALICE, "183");
+    lab.plays(
+        "0.0s t1 → 183 INVITE sdp
+         0.0s alice ← 183 INVITE sdp",
+    );
+    let first = lab.last(ALICE, "183 INVITE");
     lab.reply_as(T1, &invite, 183, &other, "two");
     assert!(
         target_of_last_configure(&lab, 1).contains("4000"),
         "the first fork stays the one heard"
     );
     lab.reply_as(T1, &invite, 200, &other, "two");
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s t1 → 183 INVITE sdp
+         0.0s alice ← 180 INVITE
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     assert_eq!(body(&ok), body(&first), "the browser has one answer, whoever answers");
     assert!(
         target_of_last_configure(&lab, 1).contains("5000"),
         "the fork that answered is the one that is heard"
     );
-    let ack = lab.take(T1, "ACK");
+    let ack = lab.last(T1, "ACK");
     assert!(ack.to().unwrap().tag() == Some("two"));
-    lab.ack(ALICE, &ok);
+    lab.plays("0.0s alice → ACK");
     // The other fork answers too: acknowledged and hung up.
     lab.reply_as(T1, &invite, 200, TRUNK_SDP, "one");
     assert_eq!(lab.take(T1, "ACK").to().unwrap().tag(), Some("one"));
     assert_eq!(lab.take(T1, "BYE").to().unwrap().tag(), Some("one"));
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s t1 ← BYE
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     assert_eq!(lab.take(T1, "BYE").to().unwrap().tag(), Some("two"));
     lab.expect_idle();
 }
@@ -73,8 +93,12 @@ const FOLLOW: &str = "[[route]]\nname = \"Follow\"\nmatch = \"+5X.\"\nredirect =
 #[test]
 fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion() {
     let mut lab = Lab::changed(&[], FOLLOW);
-    lab.invite(ALICE, "+5100", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +5100 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(
         T1,
         &invite,
@@ -83,28 +107,45 @@ fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion()
         "x",
         "Contact: <sip:201@evil.example:6000>;q=0.5, <sip:777@nowhere>;q=0.9\r\n",
     );
-    assert!(!lab.got(T2, "INVITE"), "the next trunk is not tried: the callee said where");
-    let ringing = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s t1 → 302 INVITE
+         0.0s t1 ← ACK
+         0.0s bob ← INVITE sdp    // the next trunk is not tried: the callee said where",
+    );
+    let ringing = lab.last(BOB, "INVITE");
     assert!(ringing.header(HeaderName::Diversion).is_none(), "a browser is not told");
     assert!(
         lab.inbox.iter().all(|(hop, _)| hop.address().is_none_or(|a| a.ip().is_loopback())),
         "never to a host a callee names"
     );
-    lab.reply(BOB, &ringing, 486, "");
-    lab.take(ALICE, "486");
+    lab.plays(
+        "0.0s bob → 486 INVITE
+         0.0s bob ← ACK
+         0.0s alice ← 486 INVITE",
+    );
     lab.expect_idle();
     let mut lab = Lab::changed(&[], FOLLOW);
-    lab.invite(ALICE, "+5100", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +5100 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:+2999@whatever>\r\n");
-    let second = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s t1 → 302 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
+    let second = lab.last(T1, "INVITE");
     assert!(second.request_uri().starts_with("sip:+2999@127.0.0.10"), "{}", second.request_uri());
     assert_eq!(
         Lab::header(&second, HeaderName::Diversion),
         "<sip:+5100@127.0.0.1>;reason=unconditional"
     );
-    lab.reply(T1, &second, 486, "");
-    lab.take(ALICE, "486");
     lab.expect_idle();
 }
 
@@ -140,19 +181,28 @@ fn add_phone(lab: &mut Lab, flow: u64, instance: &str, q: &str, reg_id: u32) -> 
 #[test]
 fn phones_of_a_higher_q_ring_first_and_those_of_one_q_together() {
     let mut lab = Lab::with_phones();
-    let low = add_phone(&mut lab, 5, "uuid-low", "0.2", 1);
-    let high = add_phone(&mut lab, 6, "uuid-high", "1.0", 1);
-    lab.invite(ALICE, "201", OFFER);
-    let (one, two) = (lab.take(BOB, "INVITE"), lab.take(high, "INVITE"));
-    assert!(!lab.got(low, "INVITE"));
-    lab.reply(BOB, &one, 486, "");
-    lab.reply(high, &two, 480, "");
-    let last = lab.take(low, "INVITE");
-    lab.reply(low, &last, 200, ANSWER);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
+    add_phone(&mut lab, 5, "uuid-low", "0.2", 1);
+    add_phone(&mut lab, 6, "uuid-high", "1.0", 1);
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob-6 ← INVITE sdp",
+    );
+    lab.plays(
+        "0.0s bob → 486 INVITE
+         0.0s bob ← ACK
+         0.0s bob-6 → 480 INVITE
+         0.0s bob-6 ← ACK
+         0.0s bob-5 ← INVITE sdp
+         0.0s bob-5 → 200 INVITE sdp recvonly
+         0.0s bob-5 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s bob-5 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -249,18 +299,32 @@ fn a_callers_wishes_choose_among_the_phones() {
 fn users_in_turn_ring_one_after_the_other() {
     let route = "[[route]]\nname = \"Turn\"\nmatch = \"400\"\ndo = [{ ring = [\"user:bob\", \"user:alice\"], order = \"in-turn\", timeout = \"5s\" }]\n";
     let mut lab = Lab::changed(&[], route);
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    lab.take(ALICE, "INVITE");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp",
+    );
     let second = Peer::Browser("alice", 8);
     lab.log_in(second, "secret-a", "uuid-a2");
-    lab.invite(ALICE, "400", OFFER);
-    lab.take(BOB, "INVITE");
-    assert!(!lab.got(second, "INVITE"));
-    lab.advance(Duration::from_secs(6));
-    lab.take(second, "INVITE");
-    lab.advance(Duration::from_secs(6));
-    lab.take(ALICE, "480");
-    lab.advance(Duration::from_secs(40));
+    lab.plays(
+        "0.0s alice → INVITE 400 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         5.0s alice-8 ← INVITE sdp
+         10.0s alice ← 480 INVITE
+         15.0s t1 ← 480 INVITE
+         15.5s t1 ← 480 INVITE
+         16.5s t1 ← 480 INVITE
+         18.5s t1 ← 480 INVITE
+         22.5s t1 ← 480 INVITE
+         26.5s t1 ← 480 INVITE
+         30.5s t1 ← 480 INVITE
+         34.5s t1 ← 480 INVITE
+         38.5s t1 ← 480 INVITE
+         42.5s t1 ← 480 INVITE
+         46.5s t1 ← 480 INVITE
+         52.0s",
+    );
     lab.expect_idle();
 }
 
@@ -279,45 +343,86 @@ fn max_breadth_limits_a_fork_and_is_shared_among_its_branches() {
         lab.says(ALICE, &text);
         text
     };
-    let text = invite(&mut lab, "7");
+    invite(&mut lab, "7");
     for peer in [BOB, other] {
         assert_eq!(Lab::header(&lab.take(peer, "INVITE"), HeaderName::MaxBreadth), "3");
     }
-    lab.cancel(ALICE, &text);
-    lab.advance(Duration::from_secs(40));
-    let text = invite(&mut lab, "1");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob-5 ← INVITE sdp
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE
+         40.0s",
+    );
+    invite(&mut lab, "1");
     let ringing: Vec<Peer> = [BOB, other].into_iter().filter(|p| lab.got(*p, "INVITE")).collect();
     assert_eq!(ringing.len(), 1, "one branch at a time");
     let first = lab.take(ringing[0], "INVITE");
     lab.reply(ringing[0], &first, 486, "");
     assert!([BOB, other].into_iter().any(|p| lab.got(p, "INVITE")), "then the next");
-    lab.cancel(ALICE, &text);
-    lab.advance(Duration::from_secs(40));
+    lab.plays(
+        "40.0s alice → INVITE 201 sdp
+         40.0s alice ← 100 INVITE
+         40.0s bob ← INVITE sdp
+         40.0s bob → 486 INVITE
+         40.0s bob ← ACK
+         40.0s bob-5 ← INVITE sdp
+         40.0s alice → CANCEL
+         40.0s alice ← 200 CANCEL
+         40.0s alice ← 487 INVITE
+         80.0s",
+    );
     invite(&mut lab, "0");
-    lab.take(ALICE, "440");
+    lab.plays(
+        "80.0s alice → INVITE 201 sdp
+         80.0s alice ← 100 INVITE
+         80.0s alice ← 440 INVITE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn our_own_invite_come_back_is_482() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let ours = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let ours = lab.last(T1, "INVITE");
     let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
     let own = text.lines().find(|l| l.starts_with("Call-ID:")).unwrap().to_owned();
     lab.says(T1, &text.replace(&own, &format!("Call-ID: {}", ours.call_id())));
     assert!(Lab::header(&lab.take(T1, "482"), HeaderName::Reason).contains("loop"));
-    lab.reply(T1, &ours, 486, "");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 482 INVITE
+         0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn q850_says_more_than_a_500_and_is_carried_across() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 500, "", "x", "Reason: Q.850;cause=17;text=\"User busy\"\r\n");
-    let busy = lab.take(ALICE, "486");
+    lab.plays(
+        "0.0s t1 → 500 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
+    let busy = lab.last(ALICE, "486 INVITE");
     let reasons: Vec<&str> = busy.all(HeaderName::Reason).collect();
     assert!(reasons.iter().any(|r| r.starts_with("Q.850;cause=17")), "{reasons:?}");
     lab.expect_idle();
@@ -325,7 +430,12 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     let (ok, invite) = lab.talk("+12065550123");
     let text = lab.in_dialog_with(T1, &invite, "BYE", 2, "Reason: Q.850;cause=34\r\n", "");
     lab.says(T1, &text);
-    let bye = lab.take(ALICE, "BYE");
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
+    let bye = lab.last(ALICE, "BYE");
     assert!(
         bye.all(HeaderName::Reason).any(|r| r.starts_with("Q.850;cause=34")),
         "{:?}",
@@ -335,8 +445,13 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     lab.expect_idle();
     let mut lab = Lab::with_phones();
     let text = lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
     let head = text.split("\r\n\r\n").next().unwrap();
     let lines: Vec<&str> = head
         .lines()
@@ -346,6 +461,12 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     lab.says(ALICE, &format!("{cancel}\r\nReason: SIP;cause=200;text=\"Call completed elsewhere\"\r\nContent-Length: 0\r\n\r\n"));
     assert!(
         Lab::header(&lab.take(T1, "CANCEL"), HeaderName::Reason).contains("completed elsewhere")
+    );
+    lab.plays(
+        "0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE
+         0.0s t1 ← CANCEL",
     );
     lab.expect_idle();
 }

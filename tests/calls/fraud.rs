@@ -61,23 +61,53 @@ fn calls_of_an_hour_are_counted_and_the_brake_is_told_of_once() {
 #[test]
 fn minutes_of_an_hour_count_while_a_call_goes_on_and_after_it() {
     let mut lab = lab("minutes_per_hour = 2");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T2, "INVITE");
-    lab.reply(T2, &invite, 200, &TRUNK_SDP.replace("127.0.0.10", "127.0.0.11"));
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    lab.advance(Duration::from_secs(100));
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t2 ← INVITE sdp
+         0.0s t2 → 200 INVITE sdp
+         0.0s t2 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         100.0s",
+    );
     assert!(dial(&mut lab, ALICE, "+12065550124"), "less than two minutes so far");
-    lab.advance(Duration::from_secs(30));
+    lab.plays(
+        "101.0s alice → INVITE +12065550124 sdp
+         101.0s alice ← 100 INVITE
+         101.0s t2 ← INVITE sdp
+         101.0s t2 → 486 INVITE
+         101.0s t2 ← ACK
+         101.0s alice ← 486 INVITE
+         131.0s",
+    );
     assert!(!dial(&mut lab, ALICE, "+12065550124"), "the call goes on");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
-    let bye = lab.take(T2, "BYE");
-    lab.reply(T2, &bye, 200, "");
+    lab.plays(
+        "132.0s alice → INVITE +12065550124 sdp
+         132.0s alice ← 100 INVITE
+         132.0s alice ← 403 INVITE
+         132.0s alice → BYE
+         132.0s alice ← 200 BYE
+         132.0s t2 ← BYE
+         132.0s t2 → 200 BYE",
+    );
     assert!(!dial(&mut lab, ALICE, "+12065550124"), "it has ended");
-    lab.advance(Duration::from_secs(3_600));
+    lab.plays(
+        "133.0s alice → INVITE +12065550124 sdp
+         133.0s alice ← 100 INVITE
+         133.0s alice ← 403 INVITE
+         3733.0s",
+    );
     assert!(dial(&mut lab, ALICE, "+12065550124"), "an hour later");
-    lab.advance(Duration::from_secs(40));
+    lab.plays(
+        "3734.0s alice → INVITE +12065550124 sdp
+         3734.0s alice ← 100 INVITE
+         3734.0s t2 ← INVITE sdp
+         3734.0s t2 → 486 INVITE
+         3734.0s t2 ← ACK
+         3734.0s alice ← 486 INVITE
+         3774.0s",
+    );
     lab.expect_idle();
 }
 

@@ -1,5 +1,6 @@
 //! The laboratory: a gateway in virtual time, scripted peers, and the ladder of all that was said.
 
+use crate::script::{Extra, is_called};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,14 +14,13 @@ use webtrunk::config::check::parse_embedded;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
 use webtrunk::gateway::restore::FoundCall;
-use webtrunk::gateway::{FlowKind, Gateway, Gauges, Input};
+use webtrunk::gateway::{Gateway, Gauges, Input};
 use webtrunk::media::LegId;
 use webtrunk::resolver::{DnsAnswer, DnsQuery};
 use webtrunk::sdp::offer_answer::{Remote, Settled};
-use webtrunk::sip::digest;
+use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
-use webtrunk::sip::{Message, Method};
 use webtrunk::worker::{Notice, OpenKind, WorkerCommand};
 
 pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
@@ -151,9 +151,20 @@ pub(crate) const BOB: Peer = Peer::Browser("bob", 2);
 
 pub(crate) struct Lab {
     pub gateway: Gateway,
-    start: Instant,
+    pub start: Instant,
     pub now: Instant,
-    ladder: String,
+    pub ladder: String,
+    /// How many lines of the ladder scripts have seen.
+    pub played: usize,
+    /// What scripts have shown and nobody took.
+    pub shown: Vec<(Hop, Message)>,
+    /// All that peers got and said while the ladder was drawn; what was said also as it was.
+    pub heard: Vec<(Hop, Message)>,
+    pub said: Vec<(Peer, Message, String)>,
+    /// What messages of scripts have besides the usual.
+    pub extras: Vec<Extra>,
+    /// Browsers that logged in.
+    pub phones: Vec<Peer>,
     /// Sent by the gateway and not yet taken by a script.
     pub inbox: VecDeque<(Hop, Message)>,
     pub media: Vec<WorkerCommand>,
@@ -175,7 +186,7 @@ pub(crate) struct Lab {
     pub no_ports: bool,
     ports: u16,
     pub ends: Vec<(u64, webtrunk::media::LegId)>,
-    next: u64,
+    pub next: u64,
     pub(crate) quiet: bool,
     /// Header lines at the end of every message that peers send.
     pub odd: String,
@@ -209,6 +220,12 @@ impl Lab {
             start: now,
             now,
             ladder: String::new(),
+            played: 0,
+            shown: Vec::new(),
+            heard: Vec::new(),
+            said: Vec::new(),
+            extras: Vec::new(),
+            phones: Vec::new(),
             inbox: VecDeque::new(),
             media: Vec::new(),
             notes: Vec::new(),
@@ -271,6 +288,7 @@ impl Lab {
 
     pub(crate) fn clear(&mut self) {
         self.ladder.clear();
+        self.played = 0;
         self.notes.clear();
         self.start = self.now;
     }
@@ -293,6 +311,9 @@ impl Lab {
                         panic!("what we send is sound: {e}\n{}", String::from_utf8_lossy(&t.bytes))
                     });
                     self.draw(t.hop, &message, false);
+                    if !self.quiet {
+                        self.heard.push((t.hop, message.clone()));
+                    }
                     self.inbox.push_back((t.hop, message));
                 }
                 Output::Media { command, .. } => {
@@ -368,33 +389,74 @@ impl Lab {
         if self.quiet {
             return;
         }
-        let name = match hop {
-            Hop::Flow(Flow(1)) => "alice".to_owned(),
-            Hop::Flow(Flow(2)) => "bob".to_owned(),
-            Hop::Flow(Flow(n)) => format!("flow {n}"),
-            Hop::Node(_) => unreachable!("there is no cluster"),
-            Hop::Suspended => unreachable!("what nobody can get does not leave the gateway"),
-            Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _)
-                if a.ip().to_string() == "127.0.0.10" =>
-            {
-                "t1".to_owned()
-            }
-            Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _)
-                if a.ip().to_string() == "127.0.0.11" =>
-            {
-                "t2".to_owned()
-            }
-            Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _) => a.ip().to_string(),
-        };
-        let what = if message.is_request() {
-            message.method_token().to_owned()
-        } else {
-            format!("{} {}", message.status(), message.method())
-        };
-        let sdp = if message.body_of("application/sdp").is_some() { " sdp" } else { "" };
+        let (name, what) = (self.name_of(hop), Lab::what_of(message, received));
         let at = self.now.duration_since(self.start).as_secs_f32();
         let arrow = if received { "→" } else { "←" };
-        let _ = writeln!(self.ladder, "{at:5.1}s {name} {arrow} {what}{sdp}");
+        let _ = writeln!(self.ladder, "{at:5.1}s {name} {arrow} {what}");
+    }
+
+    /// What the ladder calls a peer.
+    pub(crate) fn name_of(&self, hop: Hop) -> String {
+        match hop {
+            Hop::Flow(Flow(1)) => "alice".to_owned(),
+            Hop::Flow(Flow(2)) => "bob".to_owned(),
+            Hop::Flow(Flow(n)) => {
+                let known = self.phones.iter().rev().find(|p| p.hop() == hop);
+                let name = if let Some(Peer::Browser(name, _)) = known { name } else { "flow" };
+                format!("{name}-{n}")
+            }
+            Hop::Node(_) => unreachable!("there is no cluster"),
+            Hop::Suspended => unreachable!("what nobody can get does not leave the gateway"),
+            Hop::Udp(a) | Hop::UdpFrom(a, _) | Hop::Tcp(a) | Hop::Tls(a, _) => {
+                match a.ip().to_string().as_str() {
+                    "127.0.0.10" => "t1".to_owned(),
+                    "127.0.0.11" => "t2".to_owned(),
+                    other => other.to_owned(),
+                }
+            }
+        }
+    }
+
+    /// What the ladder says of a message: the number that a peer dials or refers to, what a NOTIFY
+    /// tells of a transfer, and the direction of media unless both ways.
+    fn what_of(message: &Message, received: bool) -> String {
+        if !message.is_request() {
+            return format!("{} {}{}", message.status(), message.method(), Lab::sdp_of(message));
+        }
+        let method = message.method_token();
+        let first = message.to().is_none_or(|to| to.tag().is_none());
+        let user = |uri: &str| uri.split(['@', '?', '>']).next().unwrap_or_default().to_owned();
+        let about = match method {
+            "INVITE" if first && received => {
+                message.request_uri().split_once(':').map(|u| user(u.1))
+            }
+            "REFER" => message
+                .header(HeaderName::ReferTo)
+                .and_then(|to| to.split_once("sip:"))
+                .map(|u| user(u.1)),
+            "NOTIFY"
+                if message.header(HeaderName::Event).is_some_and(|e| e.starts_with("refer")) =>
+            {
+                std::str::from_utf8(message.body())
+                    .ok()
+                    .and_then(|body| body.strip_prefix("SIP/2.0 "))
+                    .and_then(|line| Some(line.split_once(' ')?.0.to_owned()))
+            }
+            _ => None,
+        };
+        let about = about.map(|a| format!(" {a}")).unwrap_or_default();
+        format!("{method}{about}{}", Lab::sdp_of(message))
+    }
+
+    fn sdp_of(message: &Message) -> &'static str {
+        let Some(body) = message.body_of("application/sdp") else { return "" };
+        let has = |line: &str| body.windows(line.len()).any(|w| w == line.as_bytes());
+        match () {
+            () if has("a=sendonly") => " sdp sendonly",
+            () if has("a=recvonly") => " sdp recvonly",
+            () if has("a=inactive") => " sdp inactive",
+            () => " sdp",
+        }
     }
 
     /// Puts what changed on disk.
@@ -490,11 +552,15 @@ impl Lab {
     }
 
     pub(crate) fn says(&mut self, peer: Peer, text: &str) {
+        let as_said = text.to_owned();
         let odd = ["\r\n", &self.odd, "\r\n"].concat();
         let text = text.replacen("\r\n\r\n", &odd, 1);
         let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket)
             .unwrap_or_else(|e| panic!("{e}: {text}"));
         self.draw(peer.hop(), &message, true);
+        if !self.quiet {
+            self.said.push((peer, message.clone(), as_said));
+        }
         let message = if matches!(peer.hop(), Hop::Udp(_)) {
             message.with_source(peer.remote())
         } else {
@@ -503,18 +569,16 @@ impl Lab {
         self.handle(Input::Received { hop: peer.hop(), remote: peer.remote(), message });
     }
 
-    /// The next message for `peer` that `wanted` takes; others for it are skipped.
+    /// The next message for `peer` of which a ladder says `what`; others for it are skipped. One
+    /// that a script has shown can still be taken, once.
     pub(crate) fn take(&mut self, peer: Peer, what: &str) -> Message {
-        let fits = |m: &Message| {
-            if m.is_request() {
-                m.method_token() == what
-            } else {
-                format!("{} {}", m.status(), m.method()) == what || m.status().to_string() == what
-            }
-        };
-        let at = self.inbox.iter().position(|(hop, m)| *hop == peer.hop() && fits(m));
+        let fits = |(hop, m): &(Hop, Message)| *hop == peer.hop() && is_called(m, what);
+        if let Some(at) = self.inbox.iter().position(fits) {
+            return self.inbox.remove(at).expect("position is valid").1;
+        }
+        let at = self.shown.iter().rposition(fits);
         let at = at.unwrap_or_else(|| panic!("{peer:?} never got {what}\n{}", self.ladder));
-        self.inbox.remove(at).expect("position is valid").1
+        self.shown.remove(at).1
     }
 
     /// The header of a message, which must have it.
@@ -547,220 +611,6 @@ impl Lab {
     pub(crate) fn token(&mut self) -> u64 {
         self.next += 1;
         self.next
-    }
-
-    /// A request outside a dialog.
-    pub(crate) fn request(
-        &mut self,
-        peer: Peer,
-        method: &str,
-        uri: &str,
-        extra: &str,
-        body: &str,
-    ) -> String {
-        let n = self.token();
-        let (via, contact) = match peer {
-            Peer::Browser(name, _) => {
-                ("WS x.invalid".to_owned(), format!("<sip:{name}@x.invalid;transport=ws>"))
-            }
-            Peer::Trunk(_, n) => {
-                (format!("UDP 127.0.0.{n}:5060"), format!("<sip:trunk@127.0.0.{n}>"))
-            }
-        };
-        let from = match peer {
-            Peer::Browser(name, _) => format!("<sip:{name}@wt.test>"),
-            Peer::Trunk(..) => "\"Anna\" <sip:+4930123456@carrier>".to_owned(),
-        };
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let contact = if extra.contains("Contact:") {
-            String::new()
-        } else {
-            format!("Contact: {contact}\r\n")
-        };
-        format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{via};branch=z9hG4bK-{n}\r\nMax-Forwards: 70\r\nFrom: {from};tag=f{n}\r\n\
-             To: <{uri}>\r\nCall-ID: c{n}@lab\r\nCSeq: {n} {method}\r\n{contact}{extra}{kind}Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-    }
-
-    /// Opens a flow and registers with digest.
-    pub(crate) fn log_in(&mut self, peer: Peer, password: &str, instance: &str) {
-        let Peer::Browser(name, _) = peer else { panic!("only browsers register") };
-        let contact = format!(
-            "Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;+sip.instance=\"<urn:{instance}>\";expires=600\r\nSupported: outbound, path\r\n"
-        );
-        self.log_in_with(peer, password, &contact);
-    }
-
-    /// As [`log_in`](Self::log_in) with the REGISTER's lines given, Contact among them; the 200.
-    pub(crate) fn log_in_with(&mut self, peer: Peer, password: &str, contact: &str) -> Message {
-        let Peer::Browser(name, flow) = peer else { panic!("only browsers register") };
-        self.handle(Input::FlowOpened {
-            flow: Flow(flow),
-            kind: FlowKind::WebSocket,
-            remote: peer.remote(),
-        });
-        let first = self.request(peer, "REGISTER", "sip:wt.test", contact, "");
-        let first = first.replace("To: <sip:wt.test>", &format!("To: <sip:{name}@wt.test>"));
-        self.says(peer, &first);
-        let challenge = self.take(peer, "401");
-        let answer = self.answer_challenge(&challenge, &first, name, password);
-        self.says(peer, &answer);
-        self.take(peer, "200")
-    }
-
-    /// The request again with credentials.
-    pub(crate) fn answer_challenge(
-        &mut self,
-        challenge: &Message,
-        request: &str,
-        user: &str,
-        password: &str,
-    ) -> String {
-        let message =
-            Message::parse(request.as_bytes().to_vec(), Framing::WebSocket).expect("own request");
-        let method = Method::from_token(message.method_token());
-        let (name, value) =
-            digest::answer(challenge, None, user, password, message.request_uri(), method, "cn0")
-                .expect("a challenge we can answer");
-        let n = self.token();
-        let branch = message.via().and_then(|v| v.branch().map(str::to_owned)).expect("own via");
-        request.replace(&branch, &format!("z9hG4bK-{n}")).replacen(
-            "Content-Length",
-            &format!("{name}: {value}\r\nContent-Length"),
-            1,
-        )
-    }
-
-    /// A response of a peer to a request it got.
-    pub(crate) fn reply(&mut self, peer: Peer, request: &Message, status: u16, body: &str) {
-        self.reply_as(peer, request, status, body, "peer");
-    }
-
-    pub(crate) fn reply_as(
-        &mut self,
-        peer: Peer,
-        request: &Message,
-        status: u16,
-        body: &str,
-        tag: &str,
-    ) {
-        self.reply_with(peer, request, status, body, tag, "");
-    }
-
-    pub(crate) fn reply_with(
-        &mut self,
-        peer: Peer,
-        request: &Message,
-        status: u16,
-        body: &str,
-        tag: &str,
-        extra: &str,
-    ) {
-        let header = |name| request.header(name).unwrap_or_default().to_owned();
-        let to = header(HeaderName::To);
-        let to = if to.contains(";tag=") || status == 100 { to } else { format!("{to};tag={tag}") };
-        let contact = match peer {
-            Peer::Browser(name, _) => format!("<sip:{name}@x.invalid;transport=ws>"),
-            Peer::Trunk(_, n) => format!("<sip:far@127.0.0.{n}>"),
-        };
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let text = format!(
-            "SIP/2.0 {status} {}\r\nVia: {}\r\nFrom: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: {contact}\r\n{extra}{kind}Content-Length: {}\r\n\r\n{body}",
-            webtrunk::sip::status::reason_phrase(status),
-            header(HeaderName::Via),
-            header(HeaderName::From),
-            header(HeaderName::CallId),
-            header(HeaderName::CSeq),
-            body.len()
-        );
-        self.says(peer, &text);
-    }
-
-    /// A request of a peer within the dialog that `seen` belongs to: a request it received, or a
-    /// response it got.
-    pub(crate) fn in_dialog(
-        &mut self,
-        peer: Peer,
-        seen: &Message,
-        method: &str,
-        cseq: u32,
-        tag: &str,
-        body: &str,
-    ) -> String {
-        let header = |name| seen.header(name).unwrap_or_default().to_owned();
-        let (from, to) = if seen.is_request() {
-            (format!("{};tag={tag}", header(HeaderName::To)), header(HeaderName::From))
-        } else {
-            (header(HeaderName::From), header(HeaderName::To))
-        };
-        let uri = seen
-            .contact()
-            .map(|c| c.uri.text.to_owned())
-            .unwrap_or_else(|| "sip:call@wt.test".into());
-        let n = self.token();
-        let via = match peer {
-            Peer::Browser(..) => "WS x.invalid".to_owned(),
-            Peer::Trunk(_, n) => format!("UDP 127.0.0.{n}:5060"),
-        };
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{via};branch=z9hG4bK-d{n}\r\nMax-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\nCall-ID: {}\r\n\
-             CSeq: {cseq} {method}\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-            header(HeaderName::CallId),
-            body.len()
-        )
-    }
-
-    /// Sends an INVITE of `peer`; returns it as text.
-    pub(crate) fn invite(&mut self, peer: Peer, number: &str, body: &str) -> String {
-        let host = if matches!(peer, Peer::Browser(..)) { "wt.test" } else { "127.0.0.1" };
-        let text = self.request(peer, "INVITE", &format!("sip:{number}@{host}"), "", body);
-        self.says(peer, &text);
-        text
-    }
-
-    pub(crate) fn ack(&mut self, peer: Peer, ok: &Message) {
-        let cseq = ok.cseq().expect("a 200 has a CSeq").number;
-        let text = self.in_dialog(peer, ok, "ACK", cseq, "", "");
-        self.says(peer, &text);
-    }
-
-    /// CANCEL for an INVITE sent as text.
-    pub(crate) fn cancel(&mut self, peer: Peer, invite: &str) {
-        self.cancel_as(peer, invite, str::to_owned);
-    }
-
-    /// As [`cancel`](Self::cancel), changed before it is sent.
-    pub(crate) fn cancel_as(&mut self, peer: Peer, invite: &str, change: impl Fn(&str) -> String) {
-        let head = invite.split("\r\n\r\n").next().expect("a head");
-        let lines: Vec<&str> = head
-            .lines()
-            .filter(|l| {
-                !["Content-Type", "Content-Length", "Contact"].iter().any(|p| l.starts_with(p))
-            })
-            .collect();
-        let text = lines.join("\r\n").replacen("INVITE", "CANCEL", 1).replace(" INVITE", " CANCEL");
-        self.says(peer, &change(&format!("{text}\r\nContent-Length: 0\r\n\r\n")));
-    }
-
-    /// A call of alice to a trunk, answered and acknowledged: her 200, and the trunk's INVITE.
-    pub(crate) fn talk(&mut self, number: &str) -> (Message, Message) {
-        self.invite(ALICE, number, OFFER);
-        let invite = self.take(T1, "INVITE");
-        self.reply(T1, &invite, 200, TRUNK_SDP);
-        let ok = self.take(ALICE, "200");
-        self.ack(ALICE, &ok);
-        self.take(T1, "ACK");
-        (ok, invite)
-    }
-
-    pub(crate) fn ladder(&self, expected: &str) {
-        let expected: Vec<&str> =
-            expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-        let seen: Vec<&str> = self.ladder.lines().map(str::trim).collect();
-        assert_eq!(seen, expected, "\n{}", self.ladder);
     }
 
     pub(crate) fn picture(&self) -> &str {

@@ -110,10 +110,12 @@ fn a_browser_that_is_silent_for_five_seconds_is_asked_for_an_ice_restart() {
     let before = value(&ok, "a=ice-ufrag:");
     lab.media.clear();
     faded(&mut lab);
-    lab.advance(Duration::from_millis(3_900));
-    assert!(!lab.got(ALICE, "INVITE"), "a bad network mends itself");
-    lab.advance(Duration::from_millis(200));
-    let asked = lab.take(ALICE, "INVITE");
+    lab.plays(
+        "3.9s    // a bad network mends itself
+         4.0s alice ← INVITE sdp
+         4.1s",
+    );
+    let asked = lab.last(ALICE, "INVITE");
     let [ice] = &offered(&lab)[..] else { panic!("media is told once what may come") };
     assert_eq!(
         (&ice.ufrag, &ice.pwd),
@@ -129,8 +131,17 @@ fn a_browser_that_is_silent_for_five_seconds_is_asked_for_an_ice_restart() {
     assert_eq!((local.ufrag, theirs.ufrag), (ice.ufrag.clone(), "NEW1".to_owned()));
     regained(&mut lab);
     lab.advance(60 * SECOND);
-    assert!(!lab.got(ALICE, "INVITE"), "once is enough");
+    lab.plays(
+        "4.1s alice → 200 INVITE sdp recvonly
+         4.1s alice ← ACK    // once is enough",
+    );
     ends(&mut lab, &invite, ALICE);
+    lab.plays(
+        "64.1s t1 → BYE
+         64.1s t1 ← 200 BYE
+         64.1s alice ← BYE
+         64.1s alice → 200 BYE",
+    );
 }
 
 #[test]
@@ -180,12 +191,25 @@ fn a_dead_flow_is_left_at_once_for_the_one_its_browser_came_by() {
     lab.advance(SECOND);
     // The old one is half open: nobody resets it.
     lab.log_in(BACK, "secret-a", "uuid-a");
-    let asked = lab.take(BACK, "INVITE");
+    lab.plays(
+        "1.0s alice-7 ← INVITE sdp
+         1.0s alice-7 ← OPTIONS",
+    );
+    let asked = lab.last(BACK, "INVITE");
     answers(&mut lab, BACK, &asked, &restarted(1));
-    let probe = lab.take(BACK, "OPTIONS");
-    lab.reply(BACK, &probe, 200, "");
+    lab.plays(
+        "1.0s alice-7 → 200 INVITE sdp recvonly
+         1.0s alice-7 ← ACK
+         1.0s alice-7 → 200 OPTIONS",
+    );
     regained(&mut lab);
     ends(&mut lab, &invite, BACK);
+    lab.plays(
+        "1.0s t1 → BYE
+         1.0s t1 ← 200 BYE
+         1.0s alice-7 ← BYE
+         1.0s alice-7 → 200 BYE",
+    );
 }
 
 #[test]
@@ -193,19 +217,34 @@ fn a_restart_that_was_on_its_way_when_the_flow_died_is_asked_again_by_the_next()
     let (mut lab, _, invite) = talking();
     faded(&mut lab);
     lab.advance(5 * SECOND);
-    let asked = lab.take(ALICE, "INVITE");
+    lab.plays("4.0s alice ← INVITE sdp");
+    let asked = lab.last(ALICE, "INVITE");
     close(&mut lab, ALICE);
     lab.advance(3 * SECOND);
     lab.log_in(BACK, "secret-a", "uuid-a");
-    let again = lab.take(BACK, "INVITE");
+    lab.plays(
+        "8.0s alice-7 ← INVITE sdp
+         8.0s alice-7 ← OPTIONS",
+    );
+    let again = lab.last(BACK, "INVITE");
     assert_eq!(again.to_bytes(), asked.to_bytes(), "never two offers at once");
     answers(&mut lab, BACK, &again, &restarted(1));
     lab.reply(BACK, &again, 200, &restarted(1));
-    lab.take(BACK, "ACK");
-    let probe = lab.take(BACK, "OPTIONS");
-    lab.reply(BACK, &probe, 200, "");
+    lab.plays(
+        "8.0s alice-7 → 200 INVITE sdp recvonly
+         8.0s alice-7 ← ACK
+         8.0s alice-7 → 200 INVITE sdp recvonly
+         8.0s alice-7 ← ACK
+         8.0s alice-7 → 200 OPTIONS",
+    );
     regained(&mut lab);
     ends(&mut lab, &invite, BACK);
+    lab.plays(
+        "8.0s t1 → BYE
+         8.0s t1 ← 200 BYE
+         8.0s alice-7 ← BYE
+         8.0s alice-7 → 200 BYE",
+    );
 }
 
 #[test]
@@ -219,7 +258,8 @@ fn a_browser_that_does_not_restart_keeps_what_it_has() {
     lab.media.clear();
     faded(&mut lab);
     lab.advance(5 * SECOND);
-    let asked = lab.take(ALICE, "INVITE");
+    lab.plays("4.0s alice ← INVITE sdp");
+    let asked = lab.last(ALICE, "INVITE");
     answers(&mut lab, ALICE, &asked, &same);
     assert!(agreed(&mut lab).is_none_or(|(local, _)| local.ufrag == ours));
     regained(&mut lab);
@@ -227,10 +267,23 @@ fn a_browser_that_does_not_restart_keeps_what_it_has() {
     let offer = OFFER.replacen(" 2 IN IP4", " 9 IN IP4", 1);
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
     lab.says(ALICE, &text);
-    let again = lab.take(ALICE, "200");
+    lab.plays(
+        "5.0s alice → 200 INVITE sdp recvonly
+         5.0s alice ← ACK
+         5.0s alice → INVITE sdp
+         5.0s alice ← 100 INVITE
+         5.0s alice ← 200 INVITE sdp
+         5.0s alice → ACK",
+    );
+    let again = lab.last(ALICE, "200 INVITE");
     assert_eq!(value(&again, "a=ice-ufrag:"), ours);
-    lab.ack(ALICE, &again);
     ends(&mut lab, &invite, ALICE);
+    lab.plays(
+        "5.0s t1 → BYE
+         5.0s t1 ← 200 BYE
+         5.0s alice ← BYE
+         5.0s alice → 200 BYE",
+    );
 }
 
 fn value_of(sdp: &str, key: &str) -> String {
@@ -244,25 +297,46 @@ fn a_restart_waits_for_what_is_being_settled_and_glare_is_waited_out() {
     let offer = OFFER.replacen(" 2 IN IP4", " 9 IN IP4", 1);
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
     lab.says(ALICE, &text);
-    let again = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → INVITE sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp",
+    );
     faded(&mut lab);
     lab.advance(6 * SECOND);
-    assert!(!lab.got(ALICE, "INVITE"));
-    lab.ack(ALICE, &again);
+    lab.plays(
+        "0.5s alice ← 200 INVITE sdp
+         1.5s alice ← 200 INVITE sdp
+         3.5s alice ← 200 INVITE sdp
+         6.0s alice → ACK",
+    );
     lab.inbox.clear();
     lab.advance(SECOND);
-    let asked = lab.take(ALICE, "INVITE");
+    lab.plays("6.5s alice ← INVITE sdp");
     // Both ask at once.
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 92, "", &offer);
     lab.says(ALICE, &text);
-    lab.take(ALICE, "491");
-    lab.reply(ALICE, &asked, 491, "");
-    lab.take(ALICE, "ACK");
+    lab.plays(
+        "7.0s alice → INVITE sdp
+         7.0s alice ← 100 INVITE
+         7.0s alice ← 491 INVITE
+         7.0s alice → 491 INVITE
+         7.0s alice ← ACK",
+    );
     lab.advance(5 * SECOND);
-    let asked = lab.take(ALICE, "INVITE");
+    lab.plays("8.5s alice ← INVITE sdp");
+    let asked = lab.last(ALICE, "INVITE");
     answers(&mut lab, ALICE, &asked, &restarted(1));
     regained(&mut lab);
     ends(&mut lab, &invite, ALICE);
+    lab.plays(
+        "12.0s alice → 200 INVITE sdp recvonly
+         12.0s alice ← ACK
+         12.0s t1 → BYE
+         12.0s t1 ← 200 BYE
+         12.0s alice ← BYE
+         12.0s alice → 200 BYE",
+    );
 }
 
 #[test]
@@ -296,15 +370,22 @@ fn a_page_that_does_not_know_the_call_any_more_may_still_come_for_it() {
     lab.advance(SECOND);
     faded(&mut lab);
     lab.log_in(BACK, "secret-a", "uuid-a");
-    let asked = lab.take(BACK, "INVITE");
-    lab.reply(BACK, &asked, 481, "");
-    lab.take(BACK, "ACK");
-    let probe = lab.take(BACK, "OPTIONS");
-    lab.reply(BACK, &probe, 200, "");
+    lab.plays(
+        "1.0s alice-7 ← INVITE sdp
+         1.0s alice-7 ← OPTIONS
+         1.0s alice-7 → 481 INVITE
+         1.0s alice-7 ← ACK
+         1.0s alice-7 → 200 OPTIONS",
+    );
     lab.advance(20 * SECOND);
-    assert!(!lab.got(BACK, "INVITE"), "it is not asked again");
     assert_eq!(lab.gateway.gauges().calls, 1);
     ends(&mut lab, &invite, BACK);
+    lab.plays(
+        "21.0s t1 → BYE
+         21.0s t1 ← 200 BYE
+         21.0s alice-7 ← BYE
+         21.0s alice-7 → 200 BYE",
+    );
 }
 
 #[test]
@@ -315,9 +396,12 @@ fn a_browser_that_comes_back_in_the_last_moment_has_time_to_restart() {
     faded(&mut lab);
     lab.advance(28 * SECOND);
     lab.log_in(BACK, "secret-a", "uuid-a");
-    let asked = lab.take(BACK, "INVITE");
-    let probe = lab.take(BACK, "OPTIONS");
-    lab.reply(BACK, &probe, 200, "");
+    lab.plays(
+        "29.0s alice-7 ← INVITE sdp
+         29.0s alice-7 ← OPTIONS
+         29.0s alice-7 → 200 OPTIONS",
+    );
+    let asked = lab.last(BACK, "INVITE");
     let lost = SessionEvent::ConsentLost { end: end(&lab) };
     told(&mut lab, lost);
     lab.advance(2 * SECOND);
@@ -326,6 +410,15 @@ fn a_browser_that_comes_back_in_the_last_moment_has_time_to_restart() {
     regained(&mut lab);
     lab.advance(60 * SECOND);
     ends(&mut lab, &invite, BACK);
+    lab.plays(
+        "31.0s alice-7 → 200 INVITE sdp recvonly
+         31.0s alice-7 ← ACK
+         31.5s alice-7 ← INVITE sdp
+         93.0s t1 → BYE
+         93.0s t1 ← 200 BYE
+         93.0s alice-7 ← BYE
+         93.0s alice-7 → 200 BYE",
+    );
 }
 
 /// The WebSocket is gone, and media is not: it is waited for as long as `sip.flow_grace_media`

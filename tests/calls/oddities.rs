@@ -209,13 +209,19 @@ fn a_cancel_of_a_peer_without_branches_ends_the_ringing() {
     let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
     let text = text.replace("branch=z9hG4bK", "x=");
     lab.says(T1, &text);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
-    lab.cancel(T1, &text);
-    lab.take(T1, "200 CANCEL");
-    lab.take(T1, "487");
-    lab.take(ALICE, "CANCEL");
-    lab.reply(ALICE, &ringing, 487, "");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE
+         0.0s t1 → CANCEL
+         0.0s t1 ← 200 CANCEL
+         0.0s t1 ← 487 INVITE
+         0.0s alice ← CANCEL
+         0.0s alice → 487 INVITE
+         0.0s alice ← ACK",
+    );
     lab.expect_idle();
 }
 
@@ -484,15 +490,17 @@ fn a_bye_ends_the_call_whatever_it_meets() {
 #[test]
 fn glare_of_byes_and_of_reinvites_is_borne() {
     let mut lab = Lab::with_phones();
-    let (ok, invite) = lab.talk("+12065550123");
-    let theirs = lab.in_dialog(T1, &invite, "BYE", 7, "peer", "");
-    let ours = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &ours);
-    let sent = lab.take(T1, "BYE");
-    lab.says(T1, &theirs);
-    let answer = lab.take(T1, "481 BYE");
+    let (_, invite) = lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE
+         0.0s t1 → BYE
+         0.0s t1 ← 481 BYE
+         0.0s t1 → 481 BYE",
+    );
+    let answer = lab.last(T1, "481 BYE");
     assert_eq!(answer.call_id(), invite.call_id());
-    lab.reply(T1, &sent, 481, "");
     lab.expect_idle();
 }
 

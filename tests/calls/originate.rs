@@ -60,33 +60,39 @@ fn alice_answers(lab: &mut Lab, to: &str) -> (CallId, Message) {
 fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
     let mut lab = Lab::with_phones();
     let call = plan(&mut lab, &wish("user:alice", "+12065550123")).expect("it may begin");
-    let first = lab.take(ALICE, "INVITE");
+    lab.plays("0.0s alice ← INVITE sdp");
+    let first = lab.last(ALICE, "INVITE");
     assert!(Lab::header(&first, HeaderName::From).contains("+12065550123"), "alice sees with whom");
-    lab.reply(ALICE, &first, 180, "");
-    assert!(!lab.got(T1, "INVITE"), "one after the other");
-    lab.reply(ALICE, &first, 200, ANSWER);
-    lab.take(ALICE, "ACK");
-    let second = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → 180 INVITE    // one after the other
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE",
+    );
+    let second = lab.last(T1, "INVITE");
     assert!(
         Lab::header(&second, HeaderName::From).contains("+12065550111"),
         "by alice's own number"
     );
-    lab.reply(T1, &second, 180, "");
     assert!(
         matches!(lab.media.last(), Some(WorkerCommand::Play { end, .. }) if end.0 == 1),
         "alice hears ringing: {:?}",
         lab.media.last()
     );
     // The 200 whose ACK was lost comes again.
-    lab.reply(ALICE, &first, 200, ANSWER);
-    lab.reply(T1, &second, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
+    lab.plays(
+        "0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK",
+    );
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
-    lab.advance(Duration::from_secs(10));
-    let bye = lab.in_dialog(T1, &second, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(T1, "200 BYE");
-    lab.take(ALICE, "BYE");
+    lab.plays(
+        "10.0s t1 → BYE
+         10.0s t1 ← 200 BYE
+         10.0s alice ← BYE",
+    );
     let cdr = lab.ended()[0].clone();
     assert_eq!(
         (cdr.call, cdr.from.as_caller().as_str(), cdr.number.as_str(), cdr.route.as_deref()),
@@ -145,15 +151,19 @@ fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
 #[test]
 fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
     let mut lab = Lab::with_phones();
-    let (_, first) = alice_answers(&mut lab, "9196");
+    alice_answers(&mut lab, "9196");
     assert!(
         lab.media.iter().any(|c| matches!(c, WorkerCommand::Echo { end, .. } if end.0 == 1)),
         "{:?}",
         lab.media
     );
-    let bye = lab.in_dialog(ALICE, &first, "BYE", 2, "peer", "");
-    lab.says(ALICE, &bye);
-    lab.take(ALICE, "200 BYE");
+    lab.plays(
+        "0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE",
+    );
     assert!(lab.ended()[0].answered.is_some());
     lab.expect_idle();
 
@@ -161,19 +171,25 @@ fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
     let by_number =
         OriginateRequest { context: Some("phones".into()), ..wish("+12065550100", "201") };
     plan(&mut lab, &by_number).expect("it may begin");
-    let first = lab.take(T1, "INVITE");
-    lab.reply(T1, &first, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
-    let second = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s t1 ← INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK",
+    );
+    let second = lab.last(BOB, "INVITE");
     assert!(
         Lab::header(&second, HeaderName::From).contains("+12065550100"),
         "bob sees who was rung first"
     );
-    lab.reply(BOB, &second, 200, ANSWER);
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
-    let bye = lab.in_dialog(BOB, &second, "BYE", 2, "peer", "");
-    lab.says(BOB, &bye);
-    lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s bob → BYE
+         0.0s bob ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -251,14 +267,25 @@ fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
         deed(&mut lab, CallAction::Part(true)).expect_err("a transfer is under way").status,
         409
     );
-    let third = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &third, 200, ANSWER);
-    lab.advance(Duration::from_secs(6));
-    lab.take(ALICE, "BYE");
+    lab.plays(
+        "0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         5.0s alice ← BYE
+         6.0s",
+    );
     assert_eq!(bridges(&lab).last(), Some(&(2, 3)), "the trunk and bob");
-    let bye = lab.in_dialog(BOB, &third, "BYE", 2, "peer", "");
-    lab.says(BOB, &bye);
-    lab.take(T1, "BYE");
+    lab.plays(
+        "6.0s bob → BYE
+         6.0s bob ← 200 BYE
+         6.0s t1 ← BYE",
+    );
     assert_eq!(lab.ended()[0].transfers, ["201"]);
     drop(first);
     lab.expect_idle();

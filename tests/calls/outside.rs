@@ -18,16 +18,20 @@ fn a_text_reaches_every_phone_of_a_user_and_the_first_success_is_told() {
     let second = Peer::Browser("bob", 5);
     lab.log_in(second, "secret-b", "uuid-b2");
     text(&mut lab, ALICE, "sip:201@wt.test", "X-Evil: 1\r\n", "hello");
-    let (one, two) = (lab.take(BOB, "MESSAGE"), lab.take(second, "MESSAGE"));
+    let one = lab.last(BOB, "MESSAGE");
     assert_eq!(
         (one.body(), one.from().unwrap().uri.user, one.header(HeaderName::ContentType)),
         (b"hello".as_slice(), Some("alice"), Some("text/plain"))
     );
     assert!(!one.headers().any(|(_, n, _)| n.starts_with("X-")));
-    lab.reply(BOB, &one, 480, "");
-    assert!(!lab.got(ALICE, "480"));
-    lab.reply(second, &two, 200, "");
-    lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → MESSAGE
+         0.0s bob ← MESSAGE
+         0.0s bob-5 ← MESSAGE
+         0.0s bob → 480 MESSAGE
+         0.0s bob-5 → 200 MESSAGE
+         0.0s alice ← 200 MESSAGE",
+    );
     lab.expect_idle();
 }
 
@@ -35,61 +39,106 @@ fn a_text_reaches_every_phone_of_a_user_and_the_first_success_is_told() {
 fn a_text_nobody_takes_is_refused_and_one_to_a_trunk_needs_its_leave() {
     let mut lab = Lab::with_phones();
     text(&mut lab, ALICE, "sip:201@wt.test", "", "hello");
-    let copy = lab.take(BOB, "MESSAGE");
-    lab.reply(BOB, &copy, 415, "");
-    lab.take(ALICE, "415");
+    lab.plays(
+        "0.0s alice → MESSAGE
+         0.0s bob ← MESSAGE
+         0.0s bob → 415 MESSAGE
+         0.0s alice ← 415 MESSAGE",
+    );
     text(&mut lab, ALICE, "sip:201@wt.test", "", "hello");
-    lab.take(BOB, "MESSAGE");
-    lab.advance(Duration::from_secs(33));
-    lab.take(ALICE, "480");
+    lab.plays(
+        "0.0s alice → MESSAGE
+         0.0s bob ← MESSAGE
+         32.0s alice ← 480 MESSAGE
+         33.0s",
+    );
     text(&mut lab, ALICE, "sip:nobody@wt.test", "", "x");
-    lab.take(ALICE, "404");
+    lab.plays(
+        "33.0s alice → MESSAGE
+         33.0s alice ← 404 MESSAGE",
+    );
     text(&mut lab, ALICE, "sip:+12065550123@wt.test", "", "x");
-    lab.take(ALICE, "405");
+    lab.plays(
+        "33.0s alice → MESSAGE
+         33.0s alice ← 405 MESSAGE",
+    );
     text(&mut lab, T1, "sip:+12065550111@127.0.0.1", "", "x");
-    lab.take(T1, "405");
+    lab.plays(
+        "33.0s t1 → MESSAGE
+         33.0s t1 ← 405 MESSAGE",
+    );
     lab.handle(Input::FlowClosed { flow: Flow(2) });
     text(&mut lab, ALICE, "sip:201@wt.test", "", "x");
-    lab.take(ALICE, "480");
+    lab.plays(
+        "33.0s alice → MESSAGE
+         33.0s alice ← 480 MESSAGE",
+    );
     lab.expect_idle();
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nmessages = true")], "");
     text(&mut lab, ALICE, "sip:+12065550123@wt.test", "", "x");
-    let out = lab.take(T1, "MESSAGE");
+    lab.plays(
+        "0.0s alice → MESSAGE
+         0.0s t1 ← MESSAGE
+         0.0s t1 → 202 MESSAGE
+         0.0s alice ← 200 MESSAGE",
+    );
+    let out = lab.last(T1, "MESSAGE");
     assert_eq!(
         (out.request_uri(), out.from().unwrap().uri.user),
         ("sip:+12065550123@127.0.0.10", Some("+12065550111"))
     );
-    lab.reply(T1, &out, 202, "");
-    lab.take(ALICE, "200");
     text(&mut lab, T1, "sip:+12065550111@127.0.0.1", "", "back");
-    let back = lab.take(ALICE, "MESSAGE");
+    lab.plays(
+        "0.0s t1 → MESSAGE
+         0.0s alice ← MESSAGE
+         0.0s alice → 200 MESSAGE
+         0.0s t1 ← 200 MESSAGE",
+    );
+    let back = lab.last(ALICE, "MESSAGE");
     assert_eq!(
         (back.body(), back.from().unwrap().uri.user),
         (b"back".as_slice(), Some("+4930123456"))
     );
-    lab.reply(ALICE, &back, 200, "");
-    lab.take(T1, "200");
     text(&mut lab, ALICE, "sip:+12065550123@wt.test", "", &"x".repeat(1_400));
-    lab.take(ALICE, "513");
+    lab.plays(
+        "0.0s alice → MESSAGE
+         0.0s alice ← 513 MESSAGE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_text_within_a_call_reaches_the_other_side() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp",
+    );
+    let invite = lab.last(BOB, "INVITE");
     lab.reply_with(BOB, &invite, 200, ANSWER, "peer", "Allow: INVITE, ACK, BYE, MESSAGE\r\n");
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
+    lab.plays(
+        "0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     let message =
         lab.in_dialog(ALICE, &ok, "MESSAGE", 90, "", "hi").replace("application/sdp", "text/plain");
     lab.says(ALICE, &message);
-    lab.take(ALICE, "202");
+    lab.plays(
+        "0.0s alice → MESSAGE
+         0.0s alice ← 202 MESSAGE
+         0.0s bob ← MESSAGE",
+    );
     assert_eq!(lab.take(BOB, "MESSAGE").body(), b"hi");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s bob ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -115,7 +164,12 @@ fn notified(lab: &mut Lab, peer: Peer) -> (Message, String) {
 fn a_user_watches_its_own_registration() {
     let mut lab = Lab::with_phones();
     subscribe(&mut lab, ALICE, "sip:alice@wt.test", "reg;id=7", 600);
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → SUBSCRIBE
+         0.0s alice ← 200 SUBSCRIBE
+         0.0s alice ← NOTIFY",
+    );
+    let ok = lab.last(ALICE, "200");
     assert_eq!(Lab::header(&ok, HeaderName::Expires), "600");
     let (first, body) = notified(&mut lab, ALICE);
     assert_eq!(Lab::header(&first, HeaderName::Event), "reg;id=7");
@@ -134,18 +188,31 @@ fn a_user_watches_its_own_registration() {
     let again =
         lab.in_dialog_with(ALICE, &ok, "SUBSCRIBE", 90, "Event: reg;id=7\r\nExpires: 100\r\n", "");
     lab.says(ALICE, &again);
-    lab.take(ALICE, "200 SUBSCRIBE");
+    lab.plays(
+        "0.0s alice → 200 NOTIFY
+         0.0s alice ← NOTIFY
+         0.0s alice → 200 NOTIFY
+         0.0s alice → SUBSCRIBE
+         0.0s alice ← 200 SUBSCRIBE
+         0.0s alice ← NOTIFY",
+    );
     notified(&mut lab, ALICE);
     let stale =
         lab.in_dialog_with(ALICE, &ok, "SUBSCRIBE", 50, "Event: reg;id=7\r\nExpires: 100\r\n", "");
     lab.says(ALICE, &stale);
-    lab.take(ALICE, "500");
-    lab.advance(Duration::from_secs(101));
+    lab.plays(
+        "0.0s alice → 200 NOTIFY
+         0.0s alice → SUBSCRIBE
+         0.0s alice ← 500 SUBSCRIBE
+         100.0s alice ← NOTIFY
+         101.0s",
+    );
     let (last, _) = notified(&mut lab, ALICE);
     assert!(
         Lab::header(&last, HeaderName::SubscriptionState).starts_with("terminated;reason=timeout")
     );
     assert_eq!(lab.gateway.gauges().subscriptions, 0);
+    lab.plays("101.0s alice → 200 NOTIFY");
     lab.expect_idle();
 }
 
@@ -196,7 +263,11 @@ fn a_subscription_that_cannot_be_served_says_why() {
 fn waiting_messages_told_by_the_pbx_reach_who_watches_them() {
     let mut lab = Lab::with_phones();
     subscribe(&mut lab, ALICE, "sip:alice@wt.test", "message-summary", 600);
-    lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → SUBSCRIBE
+         0.0s alice ← 200 SUBSCRIBE
+         0.0s alice ← NOTIFY",
+    );
     assert!(notified(&mut lab, ALICE).1.starts_with("Messages-Waiting: no"));
     let mwi = lab.request(
         T1,
@@ -206,7 +277,12 @@ fn waiting_messages_told_by_the_pbx_reach_who_watches_them() {
         "Messages-Waiting: yes\r\nVoice-Message: 2/0\r\n",
     );
     lab.says(T1, &mwi.replace("application/sdp", "application/simple-message-summary"));
-    lab.take(T1, "200");
+    lab.plays(
+        "0.0s alice → 200 NOTIFY
+         0.0s t1 → NOTIFY
+         0.0s t1 ← 200 NOTIFY
+         0.0s alice ← NOTIFY",
+    );
     let (notify, body) = notified(&mut lab, ALICE);
     assert!(body.contains("Voice-Message: 2/0"), "{body}");
     assert_eq!(Lab::header(&notify, HeaderName::ContentType), "application/simple-message-summary");
@@ -214,10 +290,17 @@ fn waiting_messages_told_by_the_pbx_reach_who_watches_them() {
         .request(T1, "NOTIFY", "sip:+99@127.0.0.1", "Event: message-summary\r\n", "x")
         .replace("application/sdp", "application/simple-message-summary");
     lab.says(T1, &unknown);
-    lab.take(T1, "404");
+    lab.plays(
+        "0.0s alice → 200 NOTIFY
+         0.0s t1 → NOTIFY
+         0.0s t1 ← 404 NOTIFY",
+    );
     let other = lab.request(T1, "NOTIFY", "sip:+12065550111@127.0.0.1", "Event: dialog\r\n", "x");
     lab.says(T1, &other);
-    lab.take(T1, "489");
+    lab.plays(
+        "0.0s t1 → NOTIFY sdp
+         0.0s t1 ← 489 NOTIFY",
+    );
 }
 
 fn gruus(ok: &Message, instance: &str) -> (String, String) {
@@ -302,16 +385,28 @@ fn a_path_is_kept_echoed_and_used_as_the_route() {
         ok.all(HeaderName::Path).collect::<Vec<_>>(),
         ["<sip:edge1.example;lr>", "<sip:edge2.example;lr;ob>"]
     );
-    let text = lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(phone, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob-5 ← INVITE sdp
+         0.0s bob-5 → 180 INVITE
+         0.0s alice ← 180 INVITE
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE
+         0.0s bob-5 ← CANCEL",
+    );
+    let invite = lab.last(phone, "INVITE");
     assert_eq!(
         invite.all(HeaderName::Route).collect::<Vec<_>>(),
         ["<sip:edge1.example;lr>", "<sip:edge2.example;lr;ob>"]
     );
-    lab.reply(phone, &invite, 180, "");
-    lab.cancel(ALICE, &text);
     assert_eq!(lab.take(phone, "CANCEL").all(HeaderName::Route).count(), 2);
-    lab.reply(phone, &invite, 487, "");
+    lab.plays(
+        "0.0s bob-5 → 487 INVITE
+         0.0s bob-5 ← ACK",
+    );
     let bad = lab.request(BOB, "REGISTER", "sip:wt.test", "Path: <broken\r\n", "");
     lab.says(BOB, &bad);
     lab.expect_idle();
@@ -334,12 +429,13 @@ fn a_browser_that_was_reloaded_leaves_no_ghost_of_its_call() {
     lab.handle(Input::FlowClosed { flow: Flow(1) });
     let again = Peer::Browser("alice", 7);
     lab.log_in(again, "secret-a", "uuid-a");
-    let probe = lab.take(again, "OPTIONS");
-    lab.reply(again, &probe, 481, "");
-    lab.advance(Duration::from_millis(9_900));
-    assert!(!lab.got(T1, "BYE"), "it may be about to take the call up");
-    lab.advance(Duration::from_millis(200));
-    lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s alice-7 ← OPTIONS
+         0.0s alice-7 → 481 OPTIONS
+         9.9s    // it may be about to take the call up
+         10.0s t1 ← BYE
+         10.1s",
+    );
     assert_eq!(lab.ended()[0].code, webtrunk::errors::Code::PAGE_LEFT);
     lab.expect_idle();
 }
@@ -352,9 +448,10 @@ fn the_grace_time_is_the_configured_one() {
     );
     lab.talk("+12065550123");
     lab.handle(Input::FlowClosed { flow: Flow(1) });
-    lab.advance(Duration::from_millis(4_900));
-    assert!(!lab.got(T1, "BYE"));
-    lab.advance(Duration::from_millis(200));
-    lab.take(T1, "BYE");
+    lab.plays(
+        "4.9s
+         5.0s t1 ← BYE
+         5.1s",
+    );
     lab.expect_idle();
 }

@@ -168,20 +168,33 @@ fn a_client_without_instance_that_registers_again_by_the_same_contact_is_back() 
 #[test]
 fn a_200_repeated_while_the_browser_is_away_is_acknowledged_by_its_new_flow() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     close(&mut lab, ALICE);
-    lab.advance(Duration::from_secs(3));
+    lab.plays("3.0s");
     lab.log_in(BACK, "secret-a", "uuid-a");
-    let ok = lab.take(BACK, "200 INVITE");
-    lab.ack(BACK, &ok);
-    let probe = lab.take(BACK, "OPTIONS");
-    lab.reply(BACK, &probe, 200, "");
-    lab.advance(Duration::from_secs(60));
+    lab.plays(
+        "3.0s alice-7 ← 200 INVITE sdp
+         3.0s alice-7 ← OPTIONS
+         3.0s alice-7 → ACK
+         3.0s alice-7 → 200 OPTIONS
+         63.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1);
     bye_from_trunk(&mut lab, &invite, BACK);
+    lab.plays(
+        "63.0s t1 → BYE
+         63.0s t1 ← 200 BYE
+         63.0s alice-7 ← BYE
+         63.0s alice-7 → 200 BYE",
+    );
 }
 
 #[test]
@@ -206,55 +219,78 @@ fn two_tabs_of_one_instance_leave_each_other_and_their_calls_alone() {
 #[test]
 fn a_browser_that_rings_and_is_back_in_time_rings_on_by_its_new_flow() {
     let mut lab = Lab::with_phones();
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
-    lab.take(T1, "180");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE",
+    );
+    let ringing = lab.last(ALICE, "INVITE");
     close(&mut lab, ALICE);
-    lab.advance(Duration::from_secs(4));
+    lab.plays("4.0s");
     assert!(!lab.got(T1, "480") && !lab.got(T1, "500"), "{}", lab.picture());
     lab.log_in(BACK, "secret-a", "uuid-a");
-    let again = lab.take(BACK, "INVITE");
+    lab.plays(
+        "4.0s alice-7 ← INVITE sdp
+         4.0s alice-7 → 200 INVITE sdp recvonly
+         4.0s alice-7 ← ACK
+         4.0s t1 ← 200 INVITE sdp
+         4.0s t1 → ACK
+         4.0s t1 → BYE
+         4.0s t1 ← 200 BYE
+         4.0s alice-7 ← BYE
+         4.0s alice-7 → 200 BYE",
+    );
+    let again = lab.last(BACK, "INVITE");
     assert_eq!(again.to_bytes(), ringing.to_bytes(), "the same INVITE: no second ringing");
-    lab.reply(BACK, &again, 200, ANSWER);
-    lab.take(BACK, "ACK");
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
-    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(BACK, "BYE");
-    lab.reply(BACK, &bye, 200, "");
     lab.expect_idle();
 }
 
 #[test]
 fn a_browser_that_rang_and_comes_back_too_late_is_told_to_stop() {
     let mut lab = Lab::with_phones();
-    let invited = lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE",
+    );
     close(&mut lab, ALICE);
-    lab.cancel(T1, &invited);
-    lab.take(T1, "487");
+    lab.plays(
+        "0.0s t1 → CANCEL
+         0.0s t1 ← 200 CANCEL
+         0.0s t1 ← 487 INVITE
+         0.0s alice ← CANCEL",
+    );
     lab.log_in(BACK, "secret-a", "uuid-a");
-    let cancel = lab.take(BACK, "CANCEL");
-    assert!(!lab.got(BACK, "INVITE"), "no ghost rings");
-    lab.reply(BACK, &cancel, 200, "");
-    lab.reply(BACK, &ringing, 487, "");
+    lab.plays(
+        "0.0s alice-7 ← CANCEL    // no ghost rings
+         0.0s alice-7 → 200 CANCEL
+         0.0s alice-7 → 487 INVITE
+         0.0s alice-7 ← ACK",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_browser_that_never_comes_back_to_its_ringing_is_unanswered_after_the_ring_time() {
     let mut lab = Lab::with_phones();
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE",
+    );
     close(&mut lab, ALICE);
-    lab.advance(Duration::from_millis(14_900));
-    assert!(!lab.got(T1, "480"));
-    lab.advance(Duration::from_millis(200));
-    lab.take(T1, "480");
+    lab.plays(
+        "14.9s
+         15.0s alice ← CANCEL
+         15.0s t1 ← 480 INVITE
+         15.1s",
+    );
     lab.expect_idle();
 }
 
@@ -290,14 +326,20 @@ fn a_caller_who_is_away_while_it_rings_hears_the_answer_when_it_is_back() {
 #[test]
 fn a_caller_who_stays_away_ends_the_ringing_after_the_grace_time() {
     let mut lab = Lab::changed(&[("[sip]\n", "[sip]\nflow_grace = \"5s\"\n")], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
     close(&mut lab, ALICE);
-    lab.advance(Duration::from_millis(5_100));
-    let cancel = lab.take(T1, "CANCEL");
-    lab.reply(T1, &cancel, 200, "");
-    lab.reply(T1, &invite, 487, "");
+    lab.plays(
+        "5.0s t1 ← CANCEL
+         5.1s t1 → 200 CANCEL
+         5.1s t1 → 487 INVITE
+         5.1s t1 ← ACK",
+    );
     lab.expect_idle();
 }
 
@@ -323,20 +365,32 @@ fn a_to_tag_or_a_cancel_that_names_nothing_of_ours_makes_no_state() {
 fn a_cancel_counts_only_from_the_account_of_its_invite() {
     let mut lab = Lab::with_phones();
     let invited = lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
     let stranger = Peer::Browser("alice", 9);
     open(&mut lab, stranger);
     for peer in [stranger, BOB] {
         lab.cancel(peer, &invited);
         lab.take(peer, "481");
     }
-    assert!(!lab.got(T1, "CANCEL"));
-    lab.cancel(ALICE, &invited);
-    lab.take(ALICE, "487");
-    let cancel = lab.take(T1, "CANCEL");
-    lab.reply(T1, &cancel, 200, "");
-    lab.reply(T1, &invite, 487, "");
+    lab.plays(
+        "0.0s flow-9 → CANCEL
+         0.0s flow-9 ← 481 CANCEL
+         0.0s bob → CANCEL
+         0.0s bob ← 481 CANCEL
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE
+         0.0s t1 ← CANCEL
+         0.0s t1 → 200 CANCEL
+         0.0s t1 → 487 INVITE
+         0.0s t1 ← ACK",
+    );
     lab.expect_idle();
 }
 

@@ -1,7 +1,6 @@
 //! What is refused, with which status, and that it leaves nothing behind.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::gateway::Input;
 use webtrunk::sip::HeaderName;
 
@@ -247,13 +246,21 @@ fn media_that_names_our_own_or_forbidden_addresses_is_488() {
 #[test]
 fn a_callee_whose_answer_is_unusable_is_acknowledged_and_hung_up() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply(T1, &invite, 200, &TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 10.1.2.3"));
-    lab.take(T1, "ACK");
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s t1 ← BYE
+         0.0s alice ← 488 INVITE
+         0.0s t1 → 200 BYE",
+    );
     assert!(lab.take(ALICE, "488").header(HeaderName::Reason).unwrap().contains("10.1.2.3"));
-    lab.advance(Duration::from_secs(1));
+    lab.plays("1.0s");
     lab.expect_idle();
 }

@@ -2,7 +2,6 @@
 //! not.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::sip::HeaderName;
 use webtrunk::worker::WorkerCommand;
 
@@ -28,37 +27,58 @@ fn prack(lab: &mut Lab, seen: &webtrunk::sip::Message, cseq: u32, rack: &str, bo
 #[test]
 fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_media() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     assert!(invite.lists(HeaderName::Supported, "100rel"));
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 70\r\n");
-    let first = lab.take(T1, "PRACK");
+    lab.plays(
+        "0.0s t1 → 183 INVITE sdp
+         0.0s t1 ← PRACK
+         0.0s alice ← 183 INVITE sdp
+         0.0s t1 → 200 PRACK",
+    );
+    let first = lab.last(T1, "PRACK");
     assert_eq!(
         Lab::header(&first, HeaderName::RAck),
         format!("70 {} INVITE", invite.cseq().unwrap().number)
     );
-    lab.reply(T1, &first, 200, "");
-    lab.take(ALICE, "183");
     // The same again, and one too early: neither is acknowledged.
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 70\r\n");
     lab.reply_with(T1, &invite, 180, "", "far", "Require: 100rel\r\nRSeq: 72\r\n");
-    assert!(!lab.got(T1, "PRACK") && !lab.got(ALICE, "180"));
+    lab.plays(
+        "0.0s t1 → 183 INVITE sdp
+         0.0s t1 → 180 INVITE",
+    );
     lab.reply_with(T1, &invite, 180, "", "far", "Require: 100rel\r\nRSeq: 71\r\n");
-    let second = lab.take(T1, "PRACK");
+    lab.plays(
+        "0.0s t1 → 180 INVITE
+         0.0s t1 ← PRACK
+         0.0s alice ← 180 INVITE
+         0.0s t1 → 200 PRACK",
+    );
+    let second = lab.last(T1, "PRACK");
     assert_eq!(second.cseq().unwrap().number, first.cseq().unwrap().number + 1);
-    lab.reply(T1, &second, 200, "");
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "");
-    let ack = lab.take(T1, "ACK");
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
+    let ack = lab.last(T1, "ACK");
     assert_eq!(
         ack.cseq().unwrap().number,
         invite.cseq().unwrap().number,
         "the ACK has the INVITE's number"
     );
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
-    let bye = lab.take(T1, "BYE");
+    let bye = lab.last(T1, "BYE");
     assert!(
         bye.cseq().unwrap().number > second.cseq().unwrap().number,
         "the dialog's sequence goes on"
@@ -69,15 +89,29 @@ fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_me
 #[test]
 fn an_answer_in_a_reliable_183_is_enough_for_a_200_without_sdp() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 1\r\n");
     lab.reply_with(T1, &invite, 200, "", "far", "");
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
+    lab.plays(
+        "0.0s t1 → 183 INVITE sdp
+         0.0s t1 ← PRACK
+         0.0s alice ← 183 INVITE sdp
+         0.0s t1 → 200 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -87,17 +121,26 @@ fn a_caller_that_requires_100rel_gets_reliable_responses_and_the_200_waits_for_i
     let text = from_trunk(&mut lab, REQUIRED, TRUNK_SDP);
     let number =
         text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
-    let ringing = lab.take(ALICE, "INVITE");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE",
+    );
+    let ringing = lab.last(ALICE, "INVITE");
     assert!(
         !ringing.lists(HeaderName::Supported, "100rel"),
         "a browser is not asked for what it has not"
     );
-    lab.reply(ALICE, &ringing, 180, "");
-    let r180 = lab.take(T1, "180");
+    let r180 = lab.last(T1, "180 INVITE");
     let first = rseq(&r180);
-    lab.reply(ALICE, &ringing, 183, ANSWER);
-    assert!(!lab.got(T1, "183"), "one reliable response at a time");
-    lab.advance(Duration::from_millis(1_600));
+    lab.plays(
+        "0.0s alice → 183 INVITE sdp recvonly    // one reliable response at a time
+         0.5s t1 ← 180 INVITE
+         1.5s t1 ← 180 INVITE
+         1.6s",
+    );
     assert_eq!(
         lab.picture().matches("t1 ← 180").count(),
         3,
@@ -105,20 +148,32 @@ fn a_caller_that_requires_100rel_gets_reliable_responses_and_the_200_waits_for_i
         lab.picture()
     );
     prack(&mut lab, &r180, 900, &format!("{} {number} INVITE", first + 9), "");
-    lab.take(T1, "481 PRACK");
+    lab.plays(
+        "1.6s t1 → PRACK
+         1.6s t1 ← 481 PRACK",
+    );
     prack(&mut lab, &r180, 901, &format!("{first} {number} INVITE"), "");
-    lab.take(T1, "200 PRACK");
-    let r183 = lab.take(T1, "183");
+    lab.plays(
+        "1.6s t1 → PRACK
+         1.6s t1 ← 200 PRACK
+         1.6s t1 ← 183 INVITE sdp
+         1.6s alice → 200 INVITE sdp recvonly
+         1.6s alice ← ACK    // RFC 3262 section 3: the 200 waits",
+    );
+    let r183 = lab.last(T1, "183 INVITE");
     assert_eq!(rseq(&r183), first + 1);
-    lab.reply(ALICE, &ringing, 200, ANSWER);
-    assert!(!lab.got(T1, "200"), "RFC 3262 section 3: the 200 waits");
     prack(&mut lab, &r183, 902, &format!("{} {number} INVITE", first + 1), "");
-    lab.take(T1, "200 PRACK");
-    let ok = lab.take(T1, "200 INVITE");
+    lab.plays(
+        "1.6s t1 → PRACK
+         1.6s t1 ← 200 PRACK
+         1.6s t1 ← 200 INVITE
+         1.6s t1 → ACK
+         1.6s t1 → BYE
+         1.6s t1 ← 200 BYE
+         1.6s alice ← BYE",
+    );
+    let ok = lab.last(T1, "200 INVITE");
     assert!(ok.body().is_empty(), "the exchange was done in the 183");
-    lab.ack(T1, &ok);
-    let bye = lab.in_dialog(T1, &ok, "BYE", 950, "", "");
-    lab.says(T1, &bye);
     lab.expect_idle();
 }
 
@@ -126,23 +181,50 @@ fn a_caller_that_requires_100rel_gets_reliable_responses_and_the_200_waits_for_i
 fn a_reliable_response_nobody_acknowledges_ends_the_call_with_504() {
     let mut lab = Lab::with_phones();
     from_trunk(&mut lab, REQUIRED, TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
-    lab.advance(Duration::from_secs(10));
-    assert!(!lab.got(T1, "504"));
-    lab.advance(Duration::from_secs(23));
-    lab.take(T1, "480");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE
+         0.5s t1 ← 180 INVITE
+         1.5s t1 ← 180 INVITE
+         3.5s t1 ← 180 INVITE
+         7.5s t1 ← 180 INVITE
+         10.0s
+         15.0s alice ← CANCEL
+         15.0s t1 ← 480 INVITE
+         15.5s t1 ← 480 INVITE
+         16.5s t1 ← 480 INVITE
+         18.5s t1 ← 480 INVITE
+         22.5s t1 ← 480 INVITE
+         26.5s t1 ← 480 INVITE
+         30.5s t1 ← 480 INVITE
+         33.0s",
+    );
     lab.expect_idle();
     let mut lab = Lab::changed(&[], "");
     let long = lab.request(T1, "INVITE", "sip:+12065550112@127.0.0.1", REQUIRED, TRUNK_SDP);
     lab.says(T1, &long);
-    let ringing = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &ringing, 183, ANSWER);
-    lab.take(T1, "183");
-    lab.reply(BOB, &ringing, 200, ANSWER);
-    lab.advance(Duration::from_secs(33));
-    lab.take(T1, "504");
-    lab.take(BOB, "BYE");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550112 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 183 INVITE sdp recvonly
+         0.0s t1 ← 183 INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.5s t1 ← 183 INVITE sdp
+         1.5s t1 ← 183 INVITE sdp
+         3.5s t1 ← 183 INVITE sdp
+         7.5s t1 ← 183 INVITE sdp
+         15.5s t1 ← 183 INVITE sdp
+         31.5s t1 ← 183 INVITE sdp
+         32.0s t1 ← 504 INVITE
+         32.0s bob ← BYE
+         32.5s t1 ← 504 INVITE
+         33.0s",
+    );
     lab.expect_idle();
 }
 
@@ -150,21 +232,41 @@ fn a_reliable_response_nobody_acknowledges_ends_the_call_with_504() {
 fn a_choice_of_reliability_is_made_for_what_carries_sdp_only() {
     let mut lab = Lab::with_phones();
     from_trunk(&mut lab, "Supported: 100rel\r\n", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE",
+    );
     assert!(lab.take(T1, "180").header(HeaderName::RSeq).is_none());
-    lab.reply(ALICE, &ringing, 183, ANSWER);
+    lab.plays(
+        "0.0s alice → 183 INVITE sdp recvonly
+         0.0s t1 ← 183 INVITE sdp",
+    );
     rseq(&lab.take(T1, "183"));
-    lab.reply(ALICE, &ringing, 486, "");
-    lab.take(T1, "486");
+    lab.plays(
+        "0.0s alice → 486 INVITE
+         0.0s alice ← ACK
+         0.0s t1 ← 486 INVITE",
+    );
     lab.expect_idle();
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\n100rel = \"off\"")], "");
     from_trunk(&mut lab, "Supported: 100rel\r\n", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 183, ANSWER);
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 183 INVITE sdp recvonly
+         0.0s t1 ← 183 INVITE sdp",
+    );
     assert!(lab.take(T1, "183").header(HeaderName::RSeq).is_none(), "switched off for this trunk");
-    lab.reply(ALICE, &ringing, 486, "");
+    lab.plays(
+        "0.0s alice → 486 INVITE
+         0.0s alice ← ACK
+         0.0s t1 ← 486 INVITE",
+    );
     lab.expect_idle();
 }
 
@@ -174,25 +276,40 @@ fn a_caller_without_an_offer_hears_early_media_by_an_offer_in_the_183_and_an_ans
     let text = from_trunk(&mut lab, "Supported: 100rel\r\n", "");
     let number =
         text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 183, ANSWER);
-    let r183 = lab.take(T1, "183");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 183 INVITE sdp recvonly
+         0.0s t1 ← 183 INVITE sdp",
+    );
+    let r183 = lab.last(T1, "183 INVITE");
     assert!(r183.body_of("application/sdp").is_some(), "our offer");
     let rack = format!("{} {number} INVITE", rseq(&r183));
     prack(&mut lab, &r183, 900, &rack, TRUNK_SDP);
-    lab.take(T1, "200 PRACK");
+    lab.plays(
+        "0.0s t1 → PRACK sdp
+         0.0s t1 ← 200 PRACK",
+    );
     assert!(
         matches!(lab.media.last(), Some(WorkerCommand::Bridge { .. })),
         "{:?}",
         lab.media.last()
     );
-    lab.reply(ALICE, &ringing, 200, ANSWER);
-    let ok = lab.take(T1, "200 INVITE");
+    lab.plays(
+        "0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE
+         0.0s t1 → ACK",
+    );
+    let ok = lab.last(T1, "200 INVITE");
     assert!(ok.body().is_empty());
-    lab.ack(T1, &ok);
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(T1, &ok, "BYE", 950, "", "");
-    lab.says(T1, &bye);
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -202,16 +319,27 @@ fn a_prack_may_bring_a_new_offer_and_its_200_the_answer() {
     let text = from_trunk(&mut lab, REQUIRED, TRUNK_SDP);
     let number =
         text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 183, ANSWER);
-    let r183 = lab.take(T1, "183");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 183 INVITE sdp recvonly
+         0.0s t1 ← 183 INVITE sdp",
+    );
+    let r183 = lab.last(T1, "183 INVITE");
     let moved = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2").replace("audio 4000", "audio 4002");
     let rack = format!("{} {number} INVITE", rseq(&r183));
     prack(&mut lab, &r183, 900, &rack, &moved);
     assert!(lab.take(T1, "200 PRACK").body_of("application/sdp").is_some());
-    let cancel = text.clone();
-    lab.cancel(T1, &cancel);
-    lab.take(T1, "487");
+    let _cancel = text.clone();
+    lab.plays(
+        "0.0s t1 → PRACK sdp
+         0.0s t1 ← 200 PRACK sdp
+         0.0s t1 → CANCEL
+         0.0s t1 ← 200 CANCEL
+         0.0s t1 ← 487 INVITE
+         0.0s alice ← CANCEL",
+    );
     lab.expect_idle();
 }
 

@@ -92,10 +92,10 @@ fn a_reloaded_page_takes_its_call_up_and_the_trunk_is_told_nothing() {
     opens(&mut lab, page(7));
     lab.clear();
     takes_up(&mut lab, page(7), &ok);
-    lab.ladder(
-        "0.0s flow 7 → INVITE sdp
-         0.0s flow 7 ← 200 INVITE sdp
-         0.0s flow 7 → ACK",
+    lab.plays(
+        "0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 200 INVITE sdp
+         0.0s alice-7 → ACK",
     );
     assert_eq!(lab.gateway.gauges().calls, before.calls, "it is the same call");
     lab.advance(Duration::from_secs(300));
@@ -208,14 +208,20 @@ fn a_page_that_is_still_there_is_told_and_its_own_goodbye_ends_nothing() {
 #[test]
 fn a_page_that_says_goodbye_while_it_unloads_ends_its_call() {
     let (mut lab, ok, _) = begun(true);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     leaves(&mut lab, ALICE);
     opens(&mut lab, page(7));
     invite(&mut lab, page(7), &replaces(&ok), OFFER);
     assert!(lab.got(page(7), "603") || lab.got(page(7), "481"), "{}", lab.picture());
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 481 INVITE
+         0.0s t1 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
@@ -242,10 +248,16 @@ fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
         format!("{}\r\n", parts.join(";"))
     };
     invite(&mut lab, BOB, &header, OFFER);
-    lab.take(BOB, "403");
+    lab.plays(
+        "0.0s bob → INVITE resume sdp
+         0.0s bob ← 403 INVITE",
+    );
     let from_trunk = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", &header, TRUNK_SDP);
     lab.says(T1, &from_trunk);
-    lab.take(T1, "403");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 403 INVITE",
+    );
     opens(&mut lab, page(7));
     for (header, status) in [
         (wrong(0), "481"),
@@ -259,9 +271,39 @@ fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
         lab.take(page(7), status);
     }
     assert!(!lab.got(ALICE, "BYE") && lab.media.is_empty(), "{:?}", lab.media);
-    lab.advance(Duration::from_secs(60));
+    lab.plays(
+        "0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 481 INVITE
+         0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 481 INVITE
+         0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 481 INVITE
+         0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 400 INVITE
+         0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 400 INVITE
+         0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 486 INVITE
+         0.5s t1 ← 403 INVITE
+         1.5s t1 ← 403 INVITE
+         3.5s t1 ← 403 INVITE
+         7.5s t1 ← 403 INVITE
+         11.5s t1 ← 403 INVITE
+         15.5s t1 ← 403 INVITE
+         19.5s t1 ← 403 INVITE
+         23.5s t1 ← 403 INVITE
+         27.5s t1 ← 403 INVITE
+         31.5s t1 ← 403 INVITE
+         60.0s",
+    );
     trunk_hears_nothing(&lab);
     trunk_hangs_up_only(&mut lab, &trunk, ALICE);
+    lab.plays(
+        "60.0s t1 → BYE
+         60.0s t1 ← 200 BYE
+         60.0s alice ← BYE
+         60.0s alice → 200 BYE",
+    );
 }
 
 /// As [`trunk_hangs_up`], where others were refused meanwhile.
@@ -376,27 +418,44 @@ fn an_invite_without_an_offer_is_offered_what_the_page_then_answers() {
 #[test]
 fn both_browsers_of_a_call_reload() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "201", OFFER);
-    let ringing = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &ringing, 200, ANSWER);
-    lab.take(BOB, "ACK");
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
+    let ringing = lab.last(BOB, "INVITE");
+    let ok = lab.last(ALICE, "200 INVITE");
     leaves(&mut lab, ALICE);
     leaves(&mut lab, BOB);
     lab.inbox.clear();
     let bob = Peer::Browser("bob", 8);
     opens(&mut lab, bob);
-    let again = takes_up(&mut lab, bob, &ringing);
+    let _again = takes_up(&mut lab, bob, &ringing);
     opens(&mut lab, page(7));
     takes_up(&mut lab, page(7), &ok);
-    lab.advance(Duration::from_secs(60));
+    lab.plays(
+        "0.0s bob-8 → INVITE resume sdp
+         0.0s bob-8 ← 200 INVITE sdp
+         0.0s bob-8 → ACK
+         0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 200 INVITE sdp
+         0.0s alice-7 → ACK
+         60.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(bob, &again, "BYE", 90, "", "");
-    lab.says(bob, &bye);
+    lab.plays(
+        "60.0s bob-8 → BYE
+         60.0s bob-8 ← 200 BYE
+         60.0s alice-7 ← BYE",
+    );
     let bye = lab.take(page(7), "BYE");
     lab.reply(page(7), &bye, 200, "");
     assert_eq!(lab.ended().len(), 1);
+    lab.plays("60.0s alice-7 → 200 BYE");
     lab.expect_idle();
 }
 
@@ -431,18 +490,33 @@ fn what_waits_or_listens_to_an_announcement_is_taken_up_too() {
 fn a_call_nobody_has_answered_is_not_taken_up() {
     // Early dialogs are the initiator's to replace (RFC 3891 §3).
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let trunk = lab.take(T1, "INVITE");
-    lab.reply(T1, &trunk, 180, "");
-    let ringing = lab.take(ALICE, "180");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
+    let trunk = lab.last(T1, "INVITE");
+    let ringing = lab.last(ALICE, "180 INVITE");
     opens(&mut lab, page(7));
     invite(&mut lab, page(7), &replaces(&ringing), OFFER);
     lab.take(page(7), "481");
-    lab.reply(T1, &trunk, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
+    lab.plays(
+        "0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 481 INVITE
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
     trunk_hangs_up_only(&mut lab, &trunk, ALICE);
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE
+         0.0s alice → 200 BYE",
+    );
 }
 
 #[test]
@@ -522,18 +596,36 @@ fn a_page_may_be_handed_over_by_after_it_took_its_call_up() {
         lab.in_dialog_with(page(7), &ok, "REFER", 90, "Refer-To: <sip:201@wt.test>\r\n", "");
     lab.says(page(7), &refer);
     lab.take(page(7), "202");
-    let ringing = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s alice-7 → INVITE resume sdp
+         0.0s alice-7 ← 200 INVITE sdp
+         0.0s alice-7 → ACK
+         0.0s alice-7 → REFER 201
+         0.0s alice-7 ← 202 REFER
+         0.0s alice-7 ← NOTIFY 100
+         0.0s bob ← INVITE sdp",
+    );
     // Reloaded while the call is handed over: once that is done there is nothing to take up.
     leaves(&mut lab, page(7));
     opens(&mut lab, page(8));
     invite(&mut lab, page(8), &replaces(&ok), OFFER);
     lab.take(page(8), "491");
-    lab.reply(BOB, &ringing, 200, ANSWER);
-    lab.take(BOB, "ACK");
-    lab.advance(Duration::from_secs(10));
+    lab.plays(
+        "0.0s alice-8 → INVITE resume sdp
+         0.0s alice-8 ← 491 INVITE
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         10.0s",
+    );
     invite(&mut lab, page(8), &replaces(&ok), OFFER);
     lab.take(page(8), "481");
     lab.handle(Input::HangUpAll);
+    lab.plays(
+        "10.0s alice-8 → INVITE resume sdp
+         10.0s alice-8 ← 481 INVITE
+         10.0s t1 ← BYE
+         10.0s bob ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -569,9 +661,15 @@ fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
         assert_eq!(crate::visitors::log_in(&mut lab, visitor(flow), &name, &password), 200);
     }
     lab.invite(visitor(7), "+12065550123", OFFER);
-    let trunk = lab.take(T1, "INVITE");
-    lab.reply(T1, &trunk, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
+    lab.plays(
+        "0.0s flow-7 → INVITE +12065550123 sdp
+         0.0s flow-7 ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s flow-7 ← 200 INVITE sdp",
+    );
+    let trunk = lab.last(T1, "INVITE");
     let ok = lab.take(visitor(7), "200 INVITE");
     lab.ack(visitor(7), &ok);
     lab.inbox.clear();
@@ -581,6 +679,18 @@ fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
     takes_up(&mut lab, visitor(9), &ok);
     trunk_hears_nothing(&lab);
     trunk_hangs_up_only(&mut lab, &trunk, visitor(9));
+    lab.plays(
+        "0.0s flow-7 → ACK
+         0.0s flow-8 → INVITE resume sdp
+         0.0s flow-8 ← 403 INVITE
+         0.0s flow-9 → INVITE resume sdp
+         0.0s flow-9 ← 200 INVITE sdp
+         0.0s flow-9 → ACK
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s flow-9 ← BYE
+         0.0s flow-9 → 200 BYE",
+    );
 }
 
 #[test]
@@ -603,12 +713,16 @@ fn a_page_that_registers_first_is_asked_for_its_call_and_may_take_it_up_all_the_
 #[test]
 fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_then() {
     let mut lab = Lab::with_phones();
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
-    lab.take(T1, "180");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE",
+    );
+    let ringing = lab.last(ALICE, "INVITE");
     leaves(&mut lab, ALICE);
-    lab.advance(Duration::from_secs(1));
+    lab.plays("1.0s");
     let contact = "Contact: <sip:x7@y.invalid;transport=ws>;reg-id=1;\
                    +sip.instance=\"<urn:uuid-a>\";expires=600\r\nSupported: outbound, path\r\n";
     lab.log_in_with(page(7), "secret-a", contact);
@@ -617,16 +731,29 @@ fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_the
     assert_eq!(again.call_id(), ringing.call_id());
     lab.reply_as(page(7), &again, 180, "", "page");
     // What the page before said late says nothing.
-    lab.reply(ALICE, &ringing, 480, "");
+    lab.plays(
+        "1.0s alice-7 ← INVITE sdp
+         1.0s alice-7 → 180 INVITE
+         1.0s t1 ← 180 INVITE
+         1.0s alice → 480 INVITE",
+    );
     lab.reply_as(page(7), &again, 200, ANSWER, "page");
     lab.take(page(7), "ACK");
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
-    lab.advance(Duration::from_secs(60));
+    lab.plays(
+        "1.0s alice-7 → 200 INVITE sdp recvonly
+         1.0s alice-7 ← ACK
+         1.0s t1 ← 200 INVITE sdp
+         1.0s t1 → ACK
+         61.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
-    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
-    lab.says(T1, &bye);
+    lab.plays(
+        "61.0s t1 → BYE
+         61.0s t1 ← 200 BYE
+         61.0s alice-7 ← BYE",
+    );
     let bye = lab.take(page(7), "BYE");
     lab.reply(page(7), &bye, 200, "");
+    lab.plays("61.0s alice-7 → 200 BYE");
     lab.expect_idle();
 }

@@ -1,7 +1,6 @@
 //! Hold, resume, refresh, glare, delayed offers: each on its own leg.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::sdp::Direction;
 use webtrunk::sdp::offer_answer::Remote;
 use webtrunk::worker::WorkerCommand;
@@ -75,17 +74,26 @@ fn a_browser_is_asked_for_what_the_other_side_hears() {
     // answered by it.
     let text = lab.in_dialog(T1, &invite, "INVITE", 2, "peer", &wide);
     lab.says(T1, &text);
-    let taken = lab.take(T1, "200 INVITE");
-    lab.ack(T1, &taken);
-    assert!(!lab.got(ALICE, "INVITE"));
+    lab.plays(
+        "0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK",
+    );
     let hold = OFFER.replacen(" 2 IN IP4", " 3 IN IP4", 1);
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &hold);
     lab.says(ALICE, &text);
-    let held = lab.take(ALICE, "200");
-    lab.ack(ALICE, &held);
+    lab.plays(
+        "0.0s alice → INVITE sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
+    let held = lab.last(ALICE, "200 INVITE");
     assert_eq!(asked(&held).as_deref(), Some(WIDE));
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
-    lab.says(ALICE, &bye);
     // A trunk that calls: by what it offers, and this trunk may use.
     for (offered, wanted) in [
         (TRUNK_SDP, NARROW),
@@ -103,15 +111,22 @@ fn a_browser_is_asked_for_what_the_other_side_hears() {
         lab.clear();
     }
     // Another browser hears all there is.
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s bob ← BYE",
+    );
+    let invite = lab.last(BOB, "INVITE");
     assert_eq!(asked(&invite).as_deref(), Some(""));
-    lab.reply(BOB, &invite, 200, ANSWER);
-    let ok = lab.take(ALICE, "200 INVITE");
+    let ok = lab.last(ALICE, "200 INVITE");
     assert_eq!(asked(&ok).as_deref(), Some(""));
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
-    lab.says(ALICE, &bye);
     lab.expect_idle();
 }
 
@@ -130,9 +145,19 @@ fn a_trunk_holds_with_the_old_zero_address_and_resumes() {
         assert!(body(&ok).contains(&format!("a={direction}\r\n")), "{}", body(&ok));
         lab.ack(T1, &ok);
     }
-    assert!(!lab.got(ALICE, "INVITE"));
-    let bye = lab.in_dialog(T1, &invite, "BYE", 4, "peer", "");
-    lab.says(T1, &bye);
+    lab.plays(
+        "0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp recvonly
+         0.0s t1 → ACK
+         0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -143,12 +168,20 @@ fn a_session_refresh_is_answered_without_touching_media() {
     let configured = directions(&lab).len();
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", OFFER);
     lab.says(ALICE, &text);
-    let refreshed = lab.take(ALICE, "200");
-    lab.ack(ALICE, &refreshed);
+    lab.plays(
+        "0.0s alice → INVITE sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
+    let refreshed = lab.last(ALICE, "200 INVITE");
     assert_eq!(refreshed.body(), ok.body(), "the same answer");
     assert_eq!(directions(&lab).len(), configured);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -162,34 +195,58 @@ fn a_reinvite_we_cannot_use_is_488_and_the_call_goes_on_as_it_was() {
         .replace("o=- 1 1", "o=- 1 2");
     let text = lab.in_dialog(T1, &invite, "INVITE", 2, "peer", &g729);
     lab.says(T1, &text);
-    let refused = lab.take(T1, "488");
+    lab.plays(
+        "0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 488 INVITE",
+    );
+    let refused = lab.last(T1, "488 INVITE");
     let warning = refused.header(webtrunk::sip::HeaderName::Warning).expect("a reason");
     assert!(warning.starts_with("305 ") && warning.contains("G729"), "{warning}");
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(T1, &invite, "BYE", 3, "peer", "");
-    lab.says(T1, &bye);
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_reinvite_before_the_first_answer_is_491_and_one_before_the_ack_500() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 180, "");
-    let ringing = lab.take(ALICE, "180");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
+    let ringing = lab.last(ALICE, "180 INVITE");
     let early = lab.in_dialog(ALICE, &ringing, "INVITE", 90, "", OFFER);
     lab.says(ALICE, &early);
-    lab.take(ALICE, "491");
-    lab.reply(BOB, &invite, 200, ANSWER);
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → INVITE sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 491 INVITE
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", OFFER);
     lab.says(ALICE, &text);
-    let refused = lab.take(ALICE, "500");
+    lab.plays(
+        "0.0s alice → INVITE sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 500 INVITE
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s bob ← BYE",
+    );
+    let refused = lab.last(ALICE, "500 INVITE");
     assert!(refused.header(webtrunk::sip::HeaderName::RetryAfter).is_some());
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 95, "", "");
-    lab.says(ALICE, &bye);
     lab.expect_idle();
 }
 
@@ -197,9 +254,15 @@ fn a_reinvite_before_the_first_answer_is_491_and_one_before_the_ack_500() {
 fn a_trunk_without_an_offer_gets_ours_in_the_200_and_answers_in_the_ack() {
     let mut lab = Lab::with_phones();
     lab.invite(T1, "+12065550111", "");
-    let invite = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &invite, 200, ANSWER);
-    let ok = lab.take(T1, "200");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp",
+    );
+    let ok = lab.last(T1, "200 INVITE");
     assert!(body(&ok).contains("m=audio") && body(&ok).contains("RTP/AVP"), "{}", body(&ok));
     let cseq = ok.cseq().unwrap().number;
     let ack = lab.in_dialog(T1, &ok, "ACK", cseq, "", TRUNK_SDP);
@@ -209,8 +272,12 @@ fn a_trunk_without_an_offer_gets_ours_in_the_200_and_answers_in_the_ack() {
         "{:?}",
         lab.media.last()
     );
-    let bye = lab.in_dialog(T1, &ok, "BYE", 90, "", "");
-    lab.says(T1, &bye);
+    lab.plays(
+        "0.0s t1 → ACK sdp
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -218,13 +285,19 @@ fn a_trunk_without_an_offer_gets_ours_in_the_200_and_answers_in_the_ack() {
 fn a_delayed_answer_that_is_unusable_ends_the_call_with_bye_to_both() {
     let mut lab = Lab::with_phones();
     lab.invite(T1, "+12065550111", "");
-    let invite = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &invite, 200, ANSWER);
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
-    lab.take(T1, "BYE");
-    lab.take(ALICE, "BYE");
-    lab.advance(Duration::from_secs(1));
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK
+         0.0s t1 ← BYE
+         0.0s alice ← BYE
+         0.5s t1 ← BYE
+         1.0s",
+    );
     lab.expect_idle();
 }
 
@@ -240,11 +313,17 @@ fn an_ice_restart_gets_new_credentials() {
     let offer = OFFER.replace(&theirs, "NEWU").replacen(" 2 IN IP4", " 3 IN IP4", 1);
     let text = lab.in_dialog(ALICE, &ok, "INVITE", 91, "", &offer);
     lab.says(ALICE, &text);
-    let again = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → INVITE sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
+    let again = lab.last(ALICE, "200 INVITE");
     assert_ne!(value(&body(&again), "a=ice-ufrag:"), old);
-    lab.ack(ALICE, &again);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
-    lab.says(ALICE, &bye);
     lab.expect_idle();
 }
 

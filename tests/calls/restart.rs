@@ -34,22 +34,23 @@ fn a_call_is_the_same_after_a_restart() {
 #[test]
 fn an_answered_call_goes_on_after_a_restart_and_the_trunk_is_told_nothing() {
     let mut lab = Lab::with_phones();
-    let (_, invite) = lab.talk("+12065550123");
-    lab.advance(Duration::from_secs(10));
+    lab.talk("+12065550123");
+    lab.plays("10.0s");
     lab.inbox.clear();
     lab.restart(AWAY);
-    lab.advance(Duration::from_secs(3));
+    lab.plays("13.4s");
     assert!(lab.inbox.is_empty(), "{}", lab.picture());
     let lines: Vec<String> = lab.notes.iter().map(ToString::to_string).collect();
     assert!(lines.contains(&"gateway restarted; 0.4 s without media".to_owned()), "{lines:?}");
     comes_back(&mut lab);
-    let probe = lab.take(BACK, "OPTIONS");
-    lab.reply(BACK, &probe, 200, "");
-    let bye = lab.in_dialog(T1, &invite, "BYE", 900, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(T1, "200");
-    let bye = lab.take(BACK, "BYE");
-    lab.reply(BACK, &bye, 200, "");
+    lab.plays(
+        "13.4s alice-7 ← OPTIONS
+         13.4s alice-7 → 200 OPTIONS
+         13.4s t1 → BYE
+         13.4s t1 ← 200 BYE
+         13.4s alice-7 ← BYE
+         13.4s alice-7 → 200 BYE",
+    );
     let records = lab.ended();
     let [record] = &*records else { panic!("one call is one record: {records:?}") };
     assert_eq!(record.interruptions.iter().map(|i| i.gap).collect::<Vec<_>>(), [AWAY]);
@@ -69,11 +70,16 @@ fn a_browser_that_does_not_come_back_loses_its_call_after_the_grace_time() {
     lab.inbox.clear();
     lab.restart(AWAY);
     // Its media goes on, so it is waited for as long as `sip.flow_grace_media` says.
-    lab.advance(Duration::from_secs(290));
+    lab.plays("290.4s");
     assert!(lab.ended().is_empty());
-    lab.advance(Duration::from_secs(20));
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "300.4s t1 ← BYE
+         300.9s t1 ← BYE
+         301.9s t1 ← BYE
+         303.9s t1 ← BYE
+         307.9s t1 ← BYE
+         310.4s t1 → 200 BYE",
+    );
     assert_eq!(lab.ended()[0].code, Code::FLOW_LOST);
     lab.expect_idle();
 }
@@ -81,31 +87,42 @@ fn a_browser_that_does_not_come_back_loses_its_call_after_the_grace_time() {
 #[test]
 fn a_browser_may_speak_in_its_dialog_by_a_new_flow_after_a_restart() {
     let mut lab = Lab::with_phones();
-    let (ok, _) = lab.talk("+12065550123");
+    lab.talk("+12065550123");
     lab.inbox.clear();
     lab.restart(AWAY);
     comes_back(&mut lab);
-    let bye = lab.in_dialog(BACK, &ok, "BYE", 900, "", "");
-    lab.says(BACK, &bye);
-    lab.take(BACK, "200");
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.4s alice-7 ← OPTIONS
+         0.4s alice-7 → BYE
+         0.4s alice-7 ← 200 BYE
+         0.4s t1 ← BYE
+         0.4s t1 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_call_that_rang_a_trunk_is_cancelled_there_after_a_restart() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.inbox.clear();
     lab.restart(AWAY);
-    let cancel = lab.take(T1, "CANCEL");
+    lab.plays(
+        "0.4s t1 ← INVITE sdp
+         0.4s t1 ← CANCEL
+         0.4s t1 → 200 CANCEL
+         0.4s t1 → 487 INVITE
+         0.4s t1 ← ACK",
+    );
+    let cancel = lab.last(T1, "CANCEL");
     assert_eq!(cancel.via().and_then(|v| v.branch()), invite.via().and_then(|v| v.branch()));
-    lab.reply(T1, &cancel, 200, "");
-    lab.reply(T1, &invite, 487, "");
-    lab.take(T1, "ACK");
     assert_eq!(lab.ended().iter().map(|r| r.code).collect::<Vec<_>>(), [Code::RESTARTED]);
     lab.expect_idle();
 }
@@ -113,14 +130,22 @@ fn a_call_that_rang_a_trunk_is_cancelled_there_after_a_restart() {
 #[test]
 fn a_trunk_that_answered_while_nobody_listened_is_hung_up() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
     lab.restart(AWAY);
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.4s t1 ← INVITE sdp
+         0.4s t1 ← CANCEL
+         0.4s t1 → 200 INVITE sdp
+         0.4s t1 ← ACK
+         0.4s t1 ← BYE
+         0.4s t1 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
@@ -128,11 +153,17 @@ fn a_trunk_that_answered_while_nobody_listened_is_hung_up() {
 fn a_call_that_rang_a_browser_is_refused_to_its_trunk_after_a_restart() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 180, "");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         0.0s t1 ← 180 INVITE",
+    );
     lab.inbox.clear();
     lab.restart(AWAY);
-    let refused = lab.take(T1, "503");
+    lab.plays("0.4s t1 ← 503 INVITE");
+    let refused = lab.last(T1, "503 INVITE");
     let acknowledgement = lab.in_dialog(T1, &refused, "ACK", 0, "", "");
     let via =
         |m: &str| m.split("branch=").nth(1).and_then(|b| b.split("\r\n").next().map(str::to_owned));
@@ -140,9 +171,13 @@ fn a_call_that_rang_a_browser_is_refused_to_its_trunk_after_a_restart() {
     let acknowledgement = acknowledgement.replace(&own.expect("a Via"), &of_invite.expect("a Via"));
     lab.says(T1, &acknowledgement);
     comes_back(&mut lab);
-    let cancel = lab.take(BACK, "CANCEL");
-    lab.reply(BACK, &cancel, 200, "");
-    lab.reply(BACK, &ringing, 487, "");
+    lab.plays(
+        "0.4s t1 → ACK
+         0.4s alice-7 ← CANCEL
+         0.4s alice-7 → 200 CANCEL
+         0.4s alice-7 → 487 INVITE
+         0.4s alice-7 ← ACK",
+    );
     let records = lab.ended();
     assert_eq!(records.iter().map(|r| r.code).collect::<Vec<_>>(), [Code::RESTARTED]);
     let side = records[0].verdict.as_ref().map(|v| v.side);
@@ -154,12 +189,17 @@ fn a_call_that_rang_a_browser_is_refused_to_its_trunk_after_a_restart() {
 #[test]
 fn a_call_whose_media_cannot_go_on_is_hung_up_on_both_sides() {
     let mut lab = Lab::with_phones();
-    lab.invite(T1, "9196", TRUNK_SDP);
+    lab.plays(
+        "0.0s t1 → INVITE 9196 sdp
+         0.0s t1 ← 404 INVITE",
+    );
     lab.talk("+12065550123");
     lab.inbox.clear();
     lab.start_again(AWAY, Err("its media port is taken".into()));
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.4s t1 ← BYE
+         0.4s t1 → 200 BYE",
+    );
     assert!(lab.ended().iter().all(|r| r.code == Code::RESTARTED));
     lab.expect_idle();
 }
@@ -205,18 +245,45 @@ fn a_200_whose_ack_had_not_come_is_said_again_and_its_ack_is_taken() {
 #[test]
 fn a_200_that_is_never_acknowledged_ends_the_call_after_a_restart_too() {
     let mut lab = Lab::with_phones();
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 200, ANSWER);
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp",
+    );
     lab.restart(AWAY);
     comes_back(&mut lab);
     knows_its_call(&mut lab, BACK);
-    lab.advance(Duration::from_secs(33));
+    lab.plays(
+        "0.4s t1 ← 200 INVITE sdp
+         0.4s alice-7 ← OPTIONS
+         0.4s alice-7 → 200 OPTIONS
+         0.9s t1 ← 200 INVITE sdp
+         1.9s t1 ← 200 INVITE sdp
+         3.9s t1 ← 200 INVITE sdp
+         7.9s t1 ← 200 INVITE sdp
+         11.9s t1 ← 200 INVITE sdp
+         15.9s t1 ← 200 INVITE sdp
+         19.9s t1 ← 200 INVITE sdp
+         23.9s t1 ← 200 INVITE sdp
+         27.9s t1 ← 200 INVITE sdp
+         31.9s t1 ← 200 INVITE sdp
+         32.4s t1 ← BYE
+         32.4s alice-7 ← BYE
+         32.9s t1 ← BYE
+         33.4s",
+    );
     for peer in [T1, BACK] {
         let bye = lab.take(peer, "BYE");
         lab.reply(peer, &bye, 200, "");
     }
     assert_eq!(lab.ended()[0].code, Code::NO_ACK);
+    lab.plays(
+        "33.4s t1 → 200 BYE
+         33.4s alice-7 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
@@ -251,17 +318,38 @@ fn joined(lab: &mut Lab) -> (Message, Message) {
 #[test]
 fn two_calls_that_were_joined_go_on_and_end_together() {
     let mut lab = Lab::with_phones();
-    let (invite1, _) = joined(&mut lab);
+    let (_invite1, _) = joined(&mut lab);
     assert!(lab.on_disk().iter().all(|call| call.is_settled()));
     lab.restart(AWAY);
-    lab.advance(Duration::from_secs(3));
+    lab.plays(
+        "0.0s alice → INVITE 200 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → REFER 200
+         0.0s alice ← 202 REFER
+         0.0s alice ← BYE
+         0.0s alice ← NOTIFY 200
+         0.0s alice → 200 NOTIFY
+         0.0s alice → 200 BYE
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         4.4s",
+    );
     assert!(lab.inbox.is_empty(), "{}", lab.picture());
     lab.log_in(BOB_BACK, "secret-b", "uuid-b");
     knows_its_call(&mut lab, BOB_BACK);
-    let bye = lab.in_dialog(T1, &invite1, "BYE", 900, "peer", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(BOB_BACK, "BYE");
-    lab.reply(BOB_BACK, &bye, 200, "");
+    lab.plays(
+        "4.4s bob-8 ← OPTIONS
+         4.4s bob-8 → 200 OPTIONS
+         4.4s t1 → BYE
+         4.4s t1 ← 200 BYE
+         4.4s bob-8 ← BYE
+         4.4s bob-8 → 200 BYE",
+    );
     assert_eq!(lab.ended().len(), 2);
     lab.expect_idle();
 }
@@ -278,43 +366,76 @@ fn half_of_two_joined_calls_does_not_go_on_alone() {
     });
     lab.kept.remove(&name.expect("a checkpoint"));
     lab.restart(AWAY);
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.0s alice → INVITE 200 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → REFER 200
+         0.0s alice ← 202 REFER
+         0.0s alice ← BYE
+         0.0s alice ← NOTIFY 200
+         0.0s alice → 200 NOTIFY
+         0.0s alice → 200 BYE
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         1.4s t1 ← BYE
+         1.4s t1 → 200 BYE",
+    );
     assert_eq!(lab.ended()[0].code, Code::RESTARTED);
-    lab.advance(Duration::from_secs(40));
+    lab.plays("41.4s");
     assert_eq!(lab.gateway.gauges().calls, 0);
 }
 
 #[test]
 fn a_call_that_was_being_handed_over_is_what_it_was_before() {
     let mut lab = Lab::with_phones();
-    let (ok, first) = lab.talk("+12065550123");
+    let (ok, _) = lab.talk("+12065550123");
     let refer_to = "Refer-To: <sip:+12065550177@wt.test>\r\n";
     let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90, refer_to, "");
     lab.says(ALICE, &refer);
-    let notify = lab.take(ALICE, "NOTIFY");
-    lab.reply(ALICE, &notify, 200, "");
-    let rings = lab.take(T1, "INVITE");
-    lab.reply(T1, &rings, 180, "");
+    lab.plays(
+        "0.0s alice → REFER +12065550177
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s t1 ← INVITE sdp
+         0.0s alice → 200 NOTIFY
+         0.0s t1 → 180 INVITE
+         0.0s alice ← NOTIFY 180",
+    );
+    let rings = lab.last(T1, "INVITE");
     lab.inbox.clear();
     lab.media.clear();
     // What media knows was told before.
     lab.restart(AWAY);
-    lab.take(T1, "INVITE");
-    lab.reply(T1, &rings, 180, "");
-    let cancel = lab.take(T1, "CANCEL");
+    lab.plays(
+        "0.4s t1 ← INVITE sdp
+         0.4s t1 ← CANCEL
+         0.4s t1 → 180 INVITE
+         0.4s t1 → 200 CANCEL
+         0.4s t1 → 487 INVITE
+         0.4s t1 ← ACK",
+    );
+    let cancel = lab.last(T1, "CANCEL");
     assert_eq!(cancel.call_id(), rings.call_id());
-    lab.reply(T1, &cancel, 200, "");
-    lab.reply(T1, &rings, 487, "");
     comes_back(&mut lab);
     knows_its_call(&mut lab, BACK);
-    lab.advance(Duration::from_secs(10));
+    lab.plays(
+        "0.4s alice-7 ← OPTIONS
+         0.4s alice-7 → 200 OPTIONS
+         10.4s",
+    );
     assert!(!lab.got(T1, "BYE") && !lab.got(BACK, "BYE"), "{}", lab.picture());
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(T1, &first, "BYE", 900, "peer", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(BACK, "BYE");
-    lab.reply(BACK, &bye, 200, "");
+    lab.plays(
+        "10.4s t1 → BYE
+         10.4s t1 ← 200 BYE
+         10.4s alice-7 ← BYE
+         10.4s alice-7 → 200 BYE",
+    );
     lab.expect_idle();
 }
 
@@ -323,28 +444,44 @@ fn who_has_handed_a_call_over_and_stays_is_helped_off_after_a_restart() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
     assert!(!invite.is_empty());
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 200, ANSWER);
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK",
+    );
+    let ringing = lab.last(ALICE, "INVITE");
     let refer_to = "Refer-To: <sip:201@wt.test>\r\n";
     let refer = lab.in_dialog_with(ALICE, &ringing, "REFER", 5, refer_to, "");
     lab.says(ALICE, &refer);
-    let rings = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &rings, 200, ANSWER);
-    lab.take(BOB, "ACK");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK",
+    );
     lab.inbox.clear();
     lab.restart(AWAY);
     comes_back(&mut lab);
     lab.log_in(BOB_BACK, "secret-b", "uuid-b");
-    lab.advance(Duration::from_secs(6));
-    let bye = lab.take(BACK, "BYE");
-    lab.reply(BACK, &bye, 200, "");
+    lab.plays(
+        "0.4s alice-7 ← OPTIONS
+         0.4s bob-8 ← OPTIONS
+         5.4s alice-7 ← BYE
+         6.4s alice-7 → 200 BYE",
+    );
     assert!(!lab.got(T1, "BYE") && !lab.got(BOB_BACK, "BYE"), "{}", lab.picture());
-    let bye = lab.in_dialog(T1, &ok, "BYE", 900, "", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(BOB_BACK, "BYE");
-    lab.reply(BOB_BACK, &bye, 200, "");
+    lab.plays(
+        "6.4s t1 → BYE
+         6.4s t1 ← 200 BYE
+         6.4s bob-8 ← BYE
+         6.4s bob-8 → 200 BYE",
+    );
     lab.expect_idle();
 }
 

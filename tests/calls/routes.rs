@@ -106,11 +106,14 @@ fn a_dear_number_reaches_a_trunk_only_where_a_route_allows_it() {
 #[test]
 fn hours_decide_by_the_clock() {
     let mut lab = lab();
-    lab.invite(ALICE, "700", OFFER);
-    lab.take(ALICE, "486");
-    lab.advance(Duration::from_secs(3_600));
-    lab.invite(ALICE, "700", OFFER);
-    lab.take(ALICE, "603");
+    lab.plays(
+        "0.0s alice → INVITE 700 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 486 INVITE
+         3600.0s alice → INVITE 700 sdp
+         3600.0s alice ← 100 INVITE
+         3600.0s alice ← 603 INVITE",
+    );
 }
 
 #[test]
@@ -174,7 +177,10 @@ fn answers(lab: &mut Lab, text: Result<&str, &str>) {
 #[test]
 fn a_web_application_decides_and_its_answer_is_checked_like_a_dialplan() {
     let mut lab = Lab::changed(&[], ASKED);
-    lab.invite(ALICE, "sales", OFFER);
+    lab.plays(
+        "0.0s alice → INVITE sales sdp
+         0.0s alice ← 100 INVITE",
+    );
     let asked: serde_json::Value = serde_json::from_str(&lab.routes_asked[0].1).expect("JSON");
     assert_eq!(
         (
@@ -190,9 +196,12 @@ fn a_web_application_decides_and_its_answer_is_checked_like_a_dialplan() {
             r#"{ "do": [ { "ring": ["user:bob"], "timeout": "20s" } ], "tags": { "cart": "A-1042" } }"#,
         ),
     );
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 486, "");
-    lab.take(ALICE, "486");
+    lab.plays(
+        "0.0s bob ← INVITE sdp
+         0.0s bob → 486 INVITE
+         0.0s bob ← ACK
+         0.0s alice ← 486 INVITE",
+    );
     assert_eq!(lab.ended()[0].tags["cart"], "A-1042");
     lab.expect_idle();
 }
@@ -231,10 +240,13 @@ fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
 #[test]
 fn who_hangs_up_while_it_is_asked_is_gone_when_the_answer_comes() {
     let mut lab = Lab::changed(&[], ASKED);
-    let text = lab.invite(ALICE, "sales", OFFER);
-    lab.cancel(ALICE, &text);
-    lab.take(ALICE, "487");
+    lab.plays(
+        "0.0s alice → INVITE sales sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE",
+    );
     answers(&mut lab, Ok(r#"{ "do": [ { "ring": ["user:bob"] } ] }"#));
-    assert!(!lab.got(BOB, "INVITE"));
     lab.expect_idle();
 }

@@ -78,11 +78,23 @@ fn without_update_the_refresh_is_a_reinvite_with_the_same_description() {
 fn a_peer_that_forgets_its_refresh_loses_the_session_before_it_expires() {
     let mut lab = Lab::with_phones();
     talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
-    lab.advance(Duration::from_secs(267));
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         267.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.advance(Duration::from_secs(2));
-    lab.take(T1, "BYE");
-    lab.take(ALICE, "BYE");
+    lab.plays(
+        "268.0s alice ← BYE
+         268.0s t1 ← BYE
+         268.5s t1 ← BYE
+         269.0s",
+    );
     assert!(
         lab.ended()[0].why.contains("let the session of 300 s expire"),
         "{}",
@@ -121,18 +133,31 @@ fn a_422_is_answered_with_the_longer_interval_the_callee_wants() {
         &[("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"")],
         "",
     );
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let first = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let first = lab.last(T1, "INVITE");
     assert_eq!(Lab::header(&first, HeaderName::SessionExpires), "90");
     lab.reply_with(T1, &first, 422, "", "x", "Min-SE: 600\r\n");
-    let second = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s t1 → 422 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp",
+    );
+    let second = lab.last(T1, "INVITE");
     assert_eq!(Lab::header(&second, HeaderName::SessionExpires), "600");
     assert_eq!(
         (second.call_id(), second.cseq().unwrap().number),
         (first.call_id(), first.cseq().unwrap().number + 1)
     );
     lab.reply_with(T1, &second, 422, "", "x", "Min-SE: 600\r\n");
-    lab.take(ALICE, "422");
+    lab.plays(
+        "0.0s t1 → 422 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 422 INVITE",
+    );
     lab.expect_idle();
 }
 
@@ -148,39 +173,64 @@ fn our_own_422_names_the_least_and_an_absent_wish_gets_ours() {
     );
     lab.says(T1, &text);
     assert_eq!(Lab::header(&lab.take(T1, "422"), HeaderName::MinSe), "90");
-    assert!(!lab.got(ALICE, "INVITE"));
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 200, ANSWER);
-    let ok = lab.take(T1, "200");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 422 INVITE
+         0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK
+         0.5s t1 ← 422 INVITE
+         1.5s t1 ← 422 INVITE
+         3.5s t1 ← 422 INVITE
+         7.5s t1 ← 422 INVITE
+         11.5s t1 ← 422 INVITE
+         15.5s t1 ← 422 INVITE
+         19.5s t1 ← 422 INVITE
+         23.5s t1 ← 422 INVITE
+         27.5s t1 ← 422 INVITE
+         31.5s t1 ← 422 INVITE
+         900.0s t1 ← INVITE sdp
+         900.0s t1 → 200 INVITE sdp
+         900.0s t1 ← ACK
+         900.0s t1 → BYE
+         900.0s t1 ← 200 BYE
+         900.0s alice ← BYE",
+    );
+    let ok = lab.last(T1, "200 INVITE");
     assert_eq!(
         Lab::header(&ok, HeaderName::SessionExpires),
         "1800;refresher=uas",
         "we refresh for a peer that knows no timers"
     );
     assert!(!ok.lists(HeaderName::Require, "timer"));
-    lab.ack(T1, &ok);
-    lab.advance(Duration::from_secs(900));
-    let refresh = lab.take(T1, "INVITE");
-    lab.reply(T1, &refresh, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
-    let bye = lab.in_dialog(T1, &ok, "BYE", 90, "", "");
-    lab.says(T1, &bye);
     lab.expect_idle();
 }
 
 #[test]
 fn a_browser_without_timers_is_not_bothered_with_them() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 200, ANSWER);
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         3600.0s",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     assert!(ok.header(HeaderName::SessionExpires).is_none());
-    lab.ack(ALICE, &ok);
-    lab.advance(Duration::from_secs(3_600));
-    assert!(!lab.got(ALICE, "INVITE") && !lab.got(BOB, "INVITE"));
     hang_up(&mut lab, &ok);
+    lab.plays(
+        "3600.0s alice → BYE
+         3600.0s alice ← 200 BYE
+         3600.0s bob ← BYE",
+    );
 }
 
 #[test]
@@ -272,15 +322,54 @@ fn a_refresh_that_finds_no_dialog_ends_the_call_on_both_sides() {
 fn a_refresh_refused_otherwise_is_tried_again_until_the_session_ends() {
     let mut lab = Lab::with_phones();
     talk_with(&mut lab, "Session-Expires: 200;refresher=uac\r\nRequire: timer\r\n");
-    lab.advance(Duration::from_secs(100));
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         100.0s t1 ← INVITE sdp",
+    );
     for _ in 0..6 {
         let refresh = lab.take(T1, "INVITE");
         lab.reply_as(T1, &refresh, 500, "", "far");
         lab.advance(Duration::from_secs(10));
     }
-    lab.advance(Duration::from_secs(20));
-    lab.take(T1, "BYE");
-    lab.take(ALICE, "BYE");
+    lab.plays(
+        "100.0s t1 → 500 INVITE
+         100.0s t1 ← ACK
+         110.0s t1 ← INVITE sdp
+         110.0s t1 → 500 INVITE
+         110.0s t1 ← ACK
+         120.0s t1 ← INVITE sdp
+         120.0s t1 → 500 INVITE
+         120.0s t1 ← ACK
+         130.0s t1 ← INVITE sdp
+         130.0s t1 → 500 INVITE
+         130.0s t1 ← ACK
+         140.0s t1 ← INVITE sdp
+         140.0s t1 → 500 INVITE
+         140.0s t1 ← ACK
+         150.0s t1 ← INVITE sdp
+         150.0s t1 → 500 INVITE
+         150.0s t1 ← ACK
+         160.0s t1 ← INVITE sdp
+         160.5s t1 ← INVITE sdp
+         161.5s t1 ← INVITE sdp
+         163.5s t1 ← INVITE sdp
+         167.5s t1 ← INVITE sdp
+         168.0s alice ← BYE
+         168.0s t1 ← BYE
+         168.5s t1 ← BYE
+         169.5s t1 ← BYE
+         171.5s t1 ← BYE
+         175.5s t1 ← INVITE sdp
+         175.5s t1 ← BYE
+         179.5s t1 ← BYE
+         180.0s",
+    );
     lab.expect_idle();
 }
 
@@ -310,39 +399,68 @@ fn an_update_with_an_offer_renegotiates_its_leg_and_one_with_a_bad_offer_changes
 fn an_update_in_an_early_dialog_is_served_on_either_side() {
     // The callee's: its early media moves.
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 1\r\n");
-    let prack = lab.take(T1, "PRACK");
-    lab.reply(T1, &prack, 200, "");
+    lab.plays(
+        "0.0s t1 → 183 INVITE sdp
+         0.0s t1 ← PRACK
+         0.0s alice ← 183 INVITE sdp
+         0.0s t1 → 200 PRACK",
+    );
     let moved = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2").replace("audio 4000", "audio 4010");
     let update = lab.in_dialog(T1, &invite, "UPDATE", 2, "far", &moved);
     lab.says(T1, &update);
     assert!(lab.take(T1, "200 UPDATE").body_of("application/sdp").is_some());
     // The caller's: before its first offer is answered it must wait, afterwards it is served.
-    lab.take(ALICE, "183");
+    lab.plays(
+        "0.0s t1 → UPDATE sdp
+         0.0s t1 ← 200 UPDATE sdp",
+    );
     lab.reply_with(T1, &invite, 486, "", "far", "");
-    lab.take(ALICE, "486");
+    lab.plays(
+        "0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
     lab.expect_idle();
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 180, "");
-    let ringing = lab.take(ALICE, "180");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
+    let ringing = lab.last(ALICE, "180 INVITE");
     let update = lab.in_dialog(ALICE, &ringing, "UPDATE", 90, "", OFFER);
     lab.says(ALICE, &update);
     assert!(
         lab.take(ALICE, "500").header(HeaderName::RetryAfter).is_some(),
         "RFC 3311 section 5.2"
     );
-    lab.reply(BOB, &invite, 183, ANSWER);
-    let early = lab.take(ALICE, "183");
+    lab.plays(
+        "0.0s alice → UPDATE sdp
+         0.0s alice ← 500 UPDATE
+         0.0s bob → 183 INVITE sdp recvonly
+         0.0s alice ← 183 INVITE sdp",
+    );
+    let early = lab.last(ALICE, "183 INVITE");
     let offer = OFFER.replacen(" 2 IN IP4", " 3 IN IP4", 1);
     let update = lab.in_dialog(ALICE, &early, "UPDATE", 91, "", &offer);
     lab.says(ALICE, &update);
     assert!(lab.take(ALICE, "200 UPDATE").body_of("application/sdp").is_some());
-    lab.reply(BOB, &invite, 486, "");
-    lab.take(ALICE, "486");
+    lab.plays(
+        "0.0s alice → UPDATE sdp
+         0.0s alice ← 200 UPDATE sdp
+         0.0s bob → 486 INVITE
+         0.0s bob ← ACK
+         0.0s alice ← 486 INVITE",
+    );
     lab.expect_idle();
 }
 

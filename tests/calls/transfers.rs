@@ -2,7 +2,6 @@
 //! place.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::sip::{HeaderName, Message};
 use webtrunk::worker::WorkerCommand;
 
@@ -42,39 +41,47 @@ fn bridges(lab: &Lab) -> Vec<(u64, u16, u16)> {
 #[test]
 fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
     let mut lab = Lab::with_phones();
-    let (ok, first) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
-    lab.take(ALICE, "202");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
-    let invite = lab.take(BOB, "INVITE");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s bob ← INVITE sdp
+         0.0s alice → 200 NOTIFY
+         0.0s bob → 180 INVITE
+         0.0s alice ← NOTIFY 180
+         0.0s alice → 200 NOTIFY",
+    );
+    let invite = lab.last(BOB, "INVITE");
     assert_eq!(
         invite.from().unwrap().uri.user,
         Some("+12065550123"),
         "bob sees who is handed over"
     );
     assert!(Lab::header(&invite, HeaderName::ReferredBy).contains("+12065550111"));
-    lab.reply(BOB, &invite, 180, "");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 180 Ringing");
     assert!(
         matches!(lab.media.last(), Some(WorkerCommand::Play { .. })),
         "who waits hears ringing: {:?}",
         lab.media.last()
     );
-    lab.reply(BOB, &invite, 200, ANSWER);
-    lab.take(BOB, "ACK");
-    let done = lab.take(ALICE, "NOTIFY");
+    lab.plays(
+        "0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← NOTIFY 200
+         0.0s alice → 200 NOTIFY",
+    );
+    let done = lab.last(ALICE, "NOTIFY");
     assert_eq!(progress(&done), "SIP/2.0 200 OK");
     assert!(Lab::header(&done, HeaderName::SubscriptionState).starts_with("terminated"));
-    lab.reply(ALICE, &done, 200, "");
     assert_eq!(bridges(&lab).last().map(|b| (b.1, b.2)), Some((1, 2)), "the trunk and bob");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(ALICE, "200 BYE");
-    lab.advance(Duration::from_secs(30));
-    assert!(!lab.got(T1, "BYE") && !lab.got(BOB, "BYE"), "the two talk on");
-    let bye = lab.in_dialog(T1, &first, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(BOB, "BYE");
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         30.0s    // the two talk on
+         30.0s t1 → BYE
+         30.0s t1 ← 200 BYE
+         30.0s bob ← BYE",
+    );
     assert_eq!(lab.ended()[0].transfers, ["201"]);
     lab.expect_idle();
 }
@@ -82,25 +89,34 @@ fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
 #[test]
 fn a_callee_hands_its_caller_over_and_one_that_stays_on_the_line_is_helped_off_it() {
     let mut lab = Lab::with_phones();
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 200, ANSWER);
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
-    refer(&mut lab, ALICE, &ringing, 5, "<sip:201@wt.test>", "");
-    lab.take(ALICE, "202");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK
+         0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s bob ← INVITE sdp",
+    );
     told(&mut lab, ALICE);
-    let invite = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s alice → 200 NOTIFY
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← NOTIFY 200
+         0.0s alice → 200 NOTIFY
+         5.0s alice ← BYE
+         6.0s alice → 200 BYE
+         6.0s bob → BYE
+         6.0s bob ← 200 BYE
+         6.0s t1 ← BYE",
+    );
+    let invite = lab.last(BOB, "INVITE");
     assert_eq!(invite.from().unwrap().uri.user, Some("+4930123456"), "the caller's own number");
-    lab.reply(BOB, &invite, 200, ANSWER);
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
-    lab.advance(Duration::from_secs(6));
-    let bye = lab.take(ALICE, "BYE");
-    lab.reply(ALICE, &bye, 200, "");
-    assert!(!lab.got(T1, "BYE") && !lab.got(BOB, "BYE"));
-    let bye = lab.in_dialog(BOB, &invite, "BYE", 2, "peer", "");
-    lab.says(BOB, &bye);
-    lab.take(T1, "BYE");
     lab.expect_idle();
 }
 
@@ -135,31 +151,39 @@ fn a_transfer_that_fails_leaves_the_old_call_as_it_was() {
 #[test]
 fn a_referrer_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_call() {
     let mut lab = Lab::with_phones();
-    let (ok, _) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
-    lab.take(ALICE, "202");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(ALICE, "200 BYE");
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 180, "");
-    lab.reply(BOB, &invite, 603, "");
-    lab.take(T1, "BYE");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s bob ← INVITE sdp
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s bob → 180 INVITE
+         0.0s bob → 603 INVITE
+         0.0s bob ← ACK
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn who_waits_may_hang_up_while_the_new_party_rings() {
     let mut lab = Lab::with_phones();
-    let (ok, first) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 180, "");
-    let bye = lab.in_dialog(T1, &first, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(BOB, "CANCEL");
-    lab.take(ALICE, "BYE");
-    lab.reply(BOB, &invite, 487, "");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s bob ← INVITE sdp
+         0.0s bob → 180 INVITE
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE
+         0.0s bob ← CANCEL
+         0.0s bob → 487 INVITE
+         0.0s bob ← ACK",
+    );
     lab.expect_idle();
 }
 
@@ -190,18 +214,39 @@ fn a_refer_is_judged_like_a_new_call_and_nothing_embedded_in_it_counts() {
         "<sip:201@evil.example:9999;maddr=10.0.0.1?X-Evil=1&Route=%3Csip:evil%3E>",
         "",
     );
-    lab.take(ALICE, "202");
-    let invite = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s alice → REFER 7777
+         0.0s alice ← 404 REFER
+         0.0s alice → REFER
+         0.0s alice ← 416 REFER
+         0.0s alice → REFER 201
+         0.0s alice ← 403 REFER
+         0.0s alice → REFER 201
+         0.0s alice ← 400 REFER
+         0.0s alice → REFER 201
+         0.0s alice ← 400 REFER
+         0.0s alice → REFER 201
+         0.0s alice ← 481 REFER
+         0.0s alice → REFER
+         0.0s alice ← 400 REFER
+         0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s bob ← INVITE sdp
+         0.0s alice → REFER 201
+         0.0s alice ← 491 REFER
+         0.0s bob → 486 INVITE
+         0.0s bob ← ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
+    let invite = lab.last(BOB, "INVITE");
     assert!(
         !String::from_utf8_lossy(&invite.to_bytes()).contains("vil"),
         "{}",
         String::from_utf8_lossy(&invite.to_bytes())
     );
-    refer(&mut lab, ALICE, &ok, 121, "<sip:201@wt.test>", "");
-    lab.take(ALICE, "491");
-    lab.reply(BOB, &invite, 486, "");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 130, "", "");
-    lab.says(ALICE, &bye);
     lab.expect_idle();
 }
 
@@ -209,13 +254,16 @@ fn a_refer_is_judged_like_a_new_call_and_nothing_embedded_in_it_counts() {
 fn a_trunk_and_a_user_without_the_right_may_not_transfer() {
     let mut lab =
         Lab::changed(&[("password = \"secret-a\"", "password = \"secret-a\"\nrefer = false")], "");
-    let (ok, invite) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
-    lab.take(ALICE, "403");
-    refer(&mut lab, T1, &invite, 2, "<sip:201@wt.test>", "");
-    lab.take(T1, "403");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
-    lab.says(ALICE, &bye);
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 403 REFER
+         0.0s t1 → REFER 201
+         0.0s t1 ← 403 REFER
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -223,20 +271,24 @@ fn a_trunk_and_a_user_without_the_right_may_not_transfer() {
 fn a_trunk_that_may_hands_the_browser_over() {
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"execute\"")], "");
-    let (ok, invite) = lab.talk("+12065550123");
-    refer(&mut lab, T1, &invite, 2, "<sip:+12065550112@127.0.0.1>", "");
-    lab.take(T1, "202");
-    assert_eq!(told(&mut lab, T1), "SIP/2.0 100 Trying");
-    let ringing = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &ringing, 200, ANSWER);
-    assert_eq!(told(&mut lab, T1), "SIP/2.0 200 OK");
-    let bye = lab.in_dialog(T1, &invite, "BYE", 3, "peer", "");
-    lab.says(T1, &bye);
-    lab.advance(Duration::from_secs(10));
-    assert!(!lab.got(ALICE, "BYE"));
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 91, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(BOB, "BYE");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s t1 → REFER +12065550112
+         0.0s t1 ← 202 REFER
+         0.0s t1 ← NOTIFY 100
+         0.0s bob ← INVITE sdp
+         0.0s t1 → 200 NOTIFY
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s t1 ← NOTIFY 200
+         0.0s t1 → 200 NOTIFY
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         10.0s
+         10.0s alice → BYE
+         10.0s alice ← 200 BYE
+         10.0s bob ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -253,14 +305,17 @@ fn refer_sub_false_asks_for_silence_and_gets_it() {
         "Refer-Sub: false\r\nSupported: norefersub\r\n",
     );
     assert_eq!(lab.take(ALICE, "202").header(HeaderName::ReferSub), Some("false"));
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 200, ANSWER);
-    assert!(!lab.got(ALICE, "NOTIFY"));
-    lab.advance(Duration::from_secs(6));
-    lab.take(ALICE, "BYE");
-    let bye = lab.in_dialog(BOB, &invite, "BYE", 2, "peer", "");
-    lab.says(BOB, &bye);
-    lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         5.0s alice ← BYE
+         6.0s bob → BYE
+         6.0s bob ← 200 BYE
+         6.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -285,14 +340,26 @@ fn replaces(ok: &Message) -> String {
 #[test]
 fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     let mut lab = Lab::with_phones();
-    let ((ok1, invite1), (ok2, invite2)) = two_calls(&mut lab);
+    let ((ok1, invite1), (ok2, _invite2)) = two_calls(&mut lab);
     lab.media.clear();
     refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:200@wt.test?Replaces={}>", replaces(&ok2)), "");
-    lab.take(ALICE, "202");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
-    let bye = lab.take(ALICE, "BYE");
+    lab.plays(
+        "0.0s alice → INVITE 200 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → REFER 200
+         0.0s alice ← 202 REFER
+         0.0s alice ← BYE
+         0.0s alice ← NOTIFY 200
+         0.0s alice → 200 NOTIFY
+         0.0s alice → 200 BYE",
+    );
+    let bye = lab.last(ALICE, "BYE");
     assert_eq!(bye.call_id(), ok2.call_id(), "the call that was replaced ends at once");
-    lab.reply(ALICE, &bye, 200, "");
     // Each session got an inner end, told where the other's is, and joined to who stays.
     let opened: Vec<u64> = lab
         .media
@@ -305,14 +372,15 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     let joined = bridges(&lab);
     assert_eq!(joined.len(), 2, "{joined:?}");
     assert!(opened.iter().all(|s| joined.iter().any(|b| b.0 == *s)));
-    let bye = lab.in_dialog(ALICE, &ok1, "BYE", 91, "", "");
-    lab.says(ALICE, &bye);
-    lab.advance(Duration::from_secs(40));
-    assert!(!lab.got(T1, "BYE") && !lab.got(BOB, "BYE"), "the two talk on");
-    let bye = lab.in_dialog(BOB, &invite2, "BYE", 2, "peer", "");
-    lab.says(BOB, &bye);
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         40.0s    // the two talk on
+         40.0s bob → BYE
+         40.0s bob ← 200 BYE
+         40.0s t1 ← BYE
+         40.0s t1 → 200 BYE",
+    );
     drop(invite1);
     assert_eq!(lab.ended().len(), 2);
     lab.expect_idle();
@@ -350,7 +418,7 @@ fn an_attended_transfer_of_anothers_call_is_403_and_of_one_that_rings_481() {
 #[test]
 fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
     let mut lab = Lab::with_phones();
-    let (ok, invite) = lab.talk("+12065550123");
+    let (ok, _) = lab.talk("+12065550123");
     let header = |to: &str, from: &str| {
         format!("Replaces: {};to-tag={to};from-tag={from}\r\n", ok.call_id())
     };
@@ -376,14 +444,28 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
     lab.log_in(second, "secret-a", "uuid-a2");
     let text = lab.request(second, "INVITE", "sip:anyone@wt.test", &header(&ours, &theirs), OFFER);
     lab.says(second, &text);
-    let answered = lab.take(second, "200");
-    lab.ack(second, &answered);
-    let bye = lab.take(ALICE, "BYE");
+    lab.plays(
+        "0.0s bob → INVITE anyone sdp
+         0.0s bob ← 403 INVITE
+         0.0s alice → INVITE anyone sdp
+         0.0s alice ← 481 INVITE
+         0.0s alice → INVITE anyone sdp
+         0.0s alice ← 400 INVITE
+         0.0s alice → INVITE anyone sdp
+         0.0s alice ← 486 INVITE
+         0.0s alice-9 → INVITE anyone sdp
+         0.0s alice ← BYE
+         0.0s alice-9 ← 200 INVITE sdp
+         0.0s alice-9 → ACK",
+    );
+    let bye = lab.last(ALICE, "BYE");
     assert_eq!(bye.call_id(), ok.call_id());
-    lab.reply(ALICE, &bye, 200, "");
-    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(second, "BYE");
+    lab.plays(
+        "0.0s alice → 200 BYE
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice-9 ← BYE",
+    );
     lab.expect_idle();
 }
 
@@ -391,14 +473,18 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
 fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
-    let (ok, _) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:+1777@wt.test>", "");
-    lab.take(ALICE, "202");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
-    let passed = lab.take(T1, "REFER");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice → REFER +1777
+         0.0s alice ← 202 REFER
+         0.0s t1 ← REFER +1777
+         0.0s alice ← NOTIFY 100
+         0.0s alice → 200 NOTIFY
+         0.0s t1 → 202 REFER",
+    );
+    let passed = lab.last(T1, "REFER");
     assert_eq!(Lab::header(&passed, HeaderName::ReferTo), "<sip:+1777@127.0.0.10>");
     assert!(Lab::header(&passed, HeaderName::ReferredBy).contains("+12065550111"));
-    lab.reply(T1, &passed, 202, "");
     for (n, (frag, state, said)) in [
         ("SIP/2.0 180 Ringing", "active", "SIP/2.0 180 Ringing"),
         ("SIP/2.0 200 OK", "terminated", "SIP/2.0 200 OK"),
@@ -415,8 +501,18 @@ fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
         lab.take(T1, "200 NOTIFY");
         assert_eq!(told(&mut lab, ALICE), said);
     }
-    lab.take(T1, "BYE");
-    lab.take(ALICE, "BYE");
+    lab.plays(
+        "0.0s t1 → NOTIFY 180
+         0.0s t1 ← 200 NOTIFY
+         0.0s alice ← NOTIFY 180
+         0.0s alice → 200 NOTIFY
+         0.0s t1 → NOTIFY 200
+         0.0s t1 ← 200 NOTIFY
+         0.0s alice ← NOTIFY 200
+         0.0s alice ← BYE
+         0.0s t1 ← BYE
+         0.0s alice → 200 NOTIFY",
+    );
     lab.expect_idle();
 }
 
@@ -427,33 +523,51 @@ fn an_attended_transfer_within_one_trunk_is_passed_with_replaces() {
     let (ok1, _) = lab.talk("+12065550123");
     let (ok2, invite2) = lab.talk("+12065550124");
     refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:x@wt.test?Replaces={}>", replaces(&ok2)), "");
-    lab.take(ALICE, "202");
-    let passed = lab.take(T1, "REFER");
+    lab.plays(
+        "0.0s alice → REFER x
+         0.0s alice ← 202 REFER
+         0.0s t1 ← REFER +12065550124
+         0.0s alice ← NOTIFY 100
+         0.0s t1 → 603 REFER
+         0.0s alice → 200 NOTIFY
+         0.0s alice ← NOTIFY 603
+         0.0s alice → 200 NOTIFY",
+    );
+    let passed = lab.last(T1, "REFER");
     let to = Lab::header(&passed, HeaderName::ReferTo).to_owned();
     let own = invite2.from().unwrap().tag().unwrap().to_owned();
     assert!(
         to.contains("+12065550124") && to.contains(&format!("to-tag%3Dpeer%3Bfrom-tag%3D{own}")),
         "{to}"
     );
-    lab.reply(T1, &passed, 603, "");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 603 Decline");
     assert_eq!(lab.gateway.gauges().calls, 2, "both calls go on");
     lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.plays(
+        "0.0s alice ← BYE
+         0.0s t1 ← BYE
+         0.0s alice ← BYE
+         0.0s t1 ← BYE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn the_third_party_may_be_a_built_in_one_and_be_transferred_to_again() {
     let mut lab = Lab::with_phones();
-    let (ok, first) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:9196@wt.test>", "");
-    lab.take(ALICE, "202");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 100 Trying");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice → REFER 9196
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 100
+         0.0s alice → 200 NOTIFY
+         0.0s alice ← NOTIFY 200
+         0.0s alice → 200 NOTIFY",
+    );
     assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Echo { .. })));
-    let bye = lab.in_dialog(T1, &first, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(ALICE, "BYE");
+    lab.plays(
+        "0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE",
+    );
     lab.expect_idle();
 }

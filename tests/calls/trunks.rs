@@ -10,15 +10,21 @@ const CHALLENGE: &str =
 #[test]
 fn a_503_moves_on_to_the_next_trunk() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+22065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 503, "");
-    let invite = lab.take(T2, "INVITE");
-    lab.reply(T2, &invite, 200, &TRUNK_SDP.replace("127.0.0.10", "127.0.0.11"));
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
+    lab.plays(
+        "0.0s alice → INVITE +22065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 503 INVITE
+         0.0s t1 ← ACK
+         0.0s t2 ← INVITE sdp
+         0.0s t2 → 200 INVITE sdp
+         0.0s t2 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t2 ← BYE",
+    );
     let tried: Vec<(String, Option<u16>)> =
         lab.ended()[0].tried.iter().map(|t| (t.target.as_callee(), t.status)).collect();
     assert_eq!(tried, [("trunk:t1".to_owned(), Some(503)), ("trunk:t2".to_owned(), Some(200))]);
@@ -28,13 +34,8 @@ fn a_503_moves_on_to_the_next_trunk() {
 #[test]
 fn silence_moves_on_after_six_seconds_and_a_late_answer_is_hung_up() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+22065550123", OFFER);
-    let silent = lab.take(T1, "INVITE");
-    lab.advance(Duration::from_secs(7));
-    let second = lab.take(T2, "INVITE");
-    lab.reply(T2, &second, 180, "");
-    lab.ladder(
-        "0.0s alice → INVITE sdp
+    lab.plays(
+        "0.0s alice → INVITE +22065550123 sdp
          0.0s alice ← 100 INVITE
          0.0s t1 ← INVITE sdp
          0.5s t1 ← INVITE sdp
@@ -43,23 +44,37 @@ fn silence_moves_on_after_six_seconds_and_a_late_answer_is_hung_up() {
          6.0s t2 ← INVITE sdp
          6.5s t2 ← INVITE sdp
          7.0s t2 → 180 INVITE
-         7.0s alice ← 180 INVITE",
+         7.0s alice ← 180 INVITE
+         7.0s t1 → 200 INVITE sdp
+         7.0s t1 ← ACK
+         7.0s t1 ← BYE
+         7.0s t1 → 200 BYE
+         7.0s t2 → 486 INVITE
+         7.0s t2 ← ACK
+         7.0s alice ← 486 INVITE",
     );
-    lab.reply(T1, &silent, 200, TRUNK_SDP);
-    lab.take(T1, "ACK");
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
-    lab.reply(T2, &second, 486, "");
-    lab.take(ALICE, "486");
     lab.expect_idle();
 }
 
 #[test]
 fn all_trunks_silent_gives_the_caller_480() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+22065550123", OFFER);
-    lab.advance(Duration::from_secs(13));
-    let refused = lab.take(ALICE, "480");
+    lab.plays(
+        "0.0s alice → INVITE +22065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.5s t1 ← INVITE sdp
+         1.5s t1 ← INVITE sdp
+         3.5s t1 ← INVITE sdp
+         6.0s t2 ← INVITE sdp
+         6.5s t2 ← INVITE sdp
+         7.5s t1 ← INVITE sdp
+         7.5s t2 ← INVITE sdp
+         9.5s t2 ← INVITE sdp
+         12.0s alice ← 480 INVITE
+         13.0s",
+    );
+    let refused = lab.last(ALICE, "480 INVITE");
     assert!(refused.header(HeaderName::Reason).unwrap().contains("no sign of life"));
     lab.expect_idle();
 }
@@ -74,7 +89,7 @@ fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence()
         (
             |lab, invite| {
                 lab.advance(Duration::from_secs(1));
-                lab.reply(T1, invite, 180, "");
+                lab.rings(T1);
                 lab.advance(Duration::from_secs(21));
                 lab.take(T1, "CANCEL");
                 lab.reply(T1, invite, 487, "");
@@ -96,7 +111,7 @@ fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence()
         ),
         (
             |lab, invite| {
-                lab.reply(T1, invite, 180, "");
+                lab.rings(T1);
                 lab.handle(webtrunk::gateway::Input::HangUpAll);
                 lab.take(T1, "CANCEL");
                 lab.reply(T1, invite, 487, "");
@@ -123,21 +138,33 @@ fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence()
 #[test]
 fn busy_never_moves_on() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+22065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 486, "");
-    lab.take(ALICE, "486");
-    assert!(!lab.got(T2, "INVITE"));
+    lab.plays(
+        "0.0s alice → INVITE +22065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn the_trunks_challenge_is_answered_once() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let first = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &first, 401, "", "x", CHALLENGE);
-    let second = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let first = lab.last(T1, "INVITE");
+    lab.adds(T1, "401 INVITE", CHALLENGE);
+    lab.plays(
+        "0.0s t1 → 401 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp",
+    );
+    let second = lab.last(T1, "INVITE");
     let credentials = second.header(HeaderName::Authorization).expect("credentials");
     assert!(
         credentials.contains("username=\"acme\"") && credentials.contains("nc=00000001"),
@@ -146,44 +173,57 @@ fn the_trunks_challenge_is_answered_once() {
     assert!(!credentials.contains("trunk-secret"));
     assert!(second.cseq().unwrap().number > first.cseq().unwrap().number);
     assert_eq!(second.call_id(), first.call_id());
-    lab.reply_with(T1, &second, 401, "", "y", CHALLENGE);
-    assert!(!lab.got(T1, "INVITE"), "no third try");
-    lab.take(ALICE, "502");
+    lab.adds(T1, "401 INVITE", CHALLENGE);
+    lab.plays(
+        "0.0s t1 → 401 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 502 INVITE    // no third try",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn digest_leak_another_realm_and_other_requests_get_no_credentials() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let first = lab.take(T1, "INVITE");
-    lab.reply_with(
-        T1,
-        &first,
-        407,
-        "",
-        "x",
-        "Proxy-Authenticate: Digest realm=\"evil\", nonce=\"n\", qop=\"auth\"\r\n",
+    let evil = "Proxy-Authenticate: Digest realm=\"evil\", nonce=\"n\", qop=\"auth\"\r\n";
+    lab.adds(T1, "407 INVITE", evil);
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 407 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← 502 INVITE",
     );
-    assert!(!lab.got(T1, "INVITE"));
-    lab.take(ALICE, "502");
-    let (ok, _) = lab.talk("+12065550124");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
-    let bye = lab.take(T1, "BYE");
+    lab.talk("+12065550124");
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← BYE",
+    );
+    let bye = lab.last(T1, "BYE");
     lab.reply_with(T1, &bye, 401, "", "peer", CHALLENGE);
     let leaked = lab.inbox.iter().any(|(_, m)| m.header(HeaderName::Authorization).is_some());
     assert!(!leaked, "a challenge to BYE is not answered");
+    lab.plays("0.0s t1 → 401 BYE");
     lab.expect_idle();
 }
 
 #[test]
 fn a_browser_that_challenges_us_gets_nothing() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp",
+    );
+    let invite = lab.last(BOB, "INVITE");
     lab.reply_with(BOB, &invite, 401, "", "x", CHALLENGE);
-    assert!(!lab.got(BOB, "INVITE"));
+    lab.plays(
+        "0.0s bob → 401 INVITE
+         0.0s bob ← ACK
+         0.0s alice ← 502 INVITE",
+    );
     lab.expect_idle();
 }
 
@@ -232,10 +272,44 @@ fn a_trunk_at_its_limit_is_skipped() {
         lab.invite(ALICE, &format!("+1206555012{n}"), OFFER);
         lab.take(T1, "INVITE");
     }
-    lab.invite(BOB, "+12065550129", OFFER);
-    let refused = lab.take(BOB, "500");
+    lab.plays(
+        "0.0s alice → INVITE +12065550120 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s alice → INVITE +12065550121 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s alice → INVITE +12065550122 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp
+         0.0s bob → INVITE +12065550129 sdp
+         0.0s bob ← 100 INVITE
+         0.0s bob ← 500 INVITE
+         0.5s t1 ← INVITE sdp
+         0.5s t1 ← INVITE sdp
+         0.5s t1 ← INVITE sdp
+         1.5s t1 ← INVITE sdp
+         1.5s t1 ← INVITE sdp
+         1.5s t1 ← INVITE sdp
+         3.5s t1 ← INVITE sdp
+         3.5s t1 ← INVITE sdp
+         3.5s t1 ← INVITE sdp
+         6.0s alice ← 480 INVITE
+         6.0s alice ← 480 INVITE
+         6.0s alice ← 480 INVITE
+         7.5s t1 ← INVITE sdp
+         7.5s t1 ← INVITE sdp
+         7.5s t1 ← INVITE sdp
+         15.5s t1 ← INVITE sdp
+         15.5s t1 ← INVITE sdp
+         15.5s t1 ← INVITE sdp
+         31.5s t1 ← INVITE sdp
+         31.5s t1 ← INVITE sdp
+         31.5s t1 ← INVITE sdp
+         40.0s",
+    );
+    let refused = lab.last(BOB, "500 INVITE");
     assert!(refused.header(HeaderName::Reason).unwrap().contains("has its 3 calls"));
-    lab.advance(Duration::from_secs(40));
     lab.expect_idle();
 }
 
@@ -292,8 +366,7 @@ fn forged_in_dialog_requests_from_elsewhere_change_nothing() {
     lab.says(BOB, &foreign);
     lab.take(BOB, "481");
     assert_eq!(lab.gateway.gauges().calls, 1);
-    let bye = lab.in_dialog(T1, &invite, "BYE", 2, "peer", "");
-    lab.says(T1, &bye);
+    lab.hangs_up(T1);
     lab.expect_idle();
 }
 

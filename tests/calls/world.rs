@@ -1,6 +1,7 @@
 //! SIP as real peers write it, in whole calls: what is not needed never decides, and what a peer's
 //! numbers cost us is bounded.
 
+use crate::challenges::digest;
 use crate::lab::*;
 use std::time::Duration;
 use webtrunk::errors::Code;
@@ -8,11 +9,11 @@ use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::worker::WorkerCommand;
 
-const REALM: &str = "realm = \"carrier\"";
+pub(crate) const REALM: &str = "realm = \"carrier\"";
 
 impl Lab {
     /// Bytes from `peer`, as they are.
-    fn sends(&mut self, peer: Peer, bytes: &[u8]) {
+    pub(crate) fn sends(&mut self, peer: Peer, bytes: &[u8]) {
         let message = Message::parse(bytes.to_vec(), Framing::Datagram)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(bytes)));
         let hop = peer.hop();
@@ -22,7 +23,7 @@ impl Lab {
     }
 
     /// The ACK of this INVITE's answer.
-    fn ack_of(&self, invite: &Message) -> Message {
+    pub(crate) fn ack_of(&self, invite: &Message) -> Message {
         let number = |m: &Message| m.cseq().map(|c| c.number);
         let found = self.inbox.iter().find(|(hop, m)| {
             *hop == T1.hop() && m.method_token() == "ACK" && number(m) == number(invite)
@@ -30,13 +31,13 @@ impl Lab {
         found.expect("it is acknowledged").1.clone()
     }
 
-    fn said(&self, what: &str) -> bool {
+    pub(crate) fn said(&self, what: &str) -> bool {
         self.notes.iter().any(|n| format!("{n:?}").contains(what))
     }
 }
 
 /// A 200 of the trunk to `invite`, with `from` replaced by `to`.
-fn answer(invite: &Message, from: &str, to: &[u8]) -> Vec<u8> {
+pub(crate) fn answer(invite: &Message, from: &str, to: &[u8]) -> Vec<u8> {
     let text = ok_of_trunk(invite);
     let (before, after) = text.split_once(from).expect("its place");
     [before.as_bytes(), to, after.as_bytes()].concat()
@@ -131,13 +132,20 @@ fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
 #[test]
 fn a_refusal_without_what_it_must_echo_is_a_refusal() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
     let text = format!("SIP/2.0 486\r\nv: {}\r\n\r\n", Lab::header(&invite, HeaderName::Via));
     lab.sends(T1, text.as_bytes());
-    let ack = lab.take(T1, "ACK");
+    lab.plays(
+        "0.0s t1 ← ACK
+         0.0s alice ← 486 INVITE",
+    );
+    let ack = lab.last(T1, "ACK");
     assert_eq!(ack.header(HeaderName::To), invite.header(HeaderName::To));
-    lab.take(ALICE, "486");
     lab.expect_idle();
 }
 
@@ -197,227 +205,6 @@ fn a_call_with_what_nobody_needs_to_know_of_its_body_is_a_call() {
         lab.says(T1, &text.replacen(from, to, 1));
         assert!(lab.got(ALICE, "INVITE"), "{to:?}: {:?}", lab.inbox.back());
         lab.gateway_hangs_up();
-        lab.expect_idle();
-    }
-}
-
-fn multipart(parts: &[(&str, &str, &str)]) -> String {
-    let mut body = "preamble\r\n".to_owned();
-    for (kind, more, text) in parts {
-        body.push_str(&format!("--b\r\nContent-Type: {kind}\r\n{more}\r\n{text}\r\n"));
-    }
-    body + "--b--\r\nepilogue"
-}
-
-const MIXED: &str = "multipart/mixed;boundary=\"b\"";
-
-#[test]
-fn the_description_in_a_multipart_body_counts_wherever_a_body_is_read() {
-    let sdp = |text: &str| {
-        multipart(&[
-            ("application/isup", "Content-Disposition: signal;handling=optional\r\n", "\u{1}\u{2}"),
-            ("application/sdp", "", text),
-        ])
-    };
-    let mixed = |text: String| {
-        text.replace("Content-Type: application/sdp\r\n\r\n", "@@")
-            .replacen(
-                "Content-Type: application/sdp\r\nContent-Length",
-                &format!("Content-Type: {MIXED}\r\nContent-Length"),
-                1,
-            )
-            .replace("@@", "Content-Type: application/sdp\r\n\r\n")
-    };
-    let mut lab = Lab::with_phones();
-    let text = lab.request(
-        T1,
-        "INVITE",
-        "sip:+12065550111@127.0.0.1",
-        "Supported: 100rel\r\n",
-        &sdp(TRUNK_SDP),
-    );
-    lab.says(T1, &mixed(text));
-    let invite = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &invite, 200, ANSWER);
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
-    for (n, method) in ["INVITE", "UPDATE"].into_iter().enumerate() {
-        let held = TRUNK_SDP.replace("c=IN", "a=sendonly\r\nc=IN").replace("a=sendonly\r\n", "")
-            + "a=sendonly\r\n";
-        let held = held.replace("o=- 1 1", &format!("o=- 1 {}", n + 2));
-        let text = lab.in_dialog(T1, &ok, method, 90 + n as u32, "", &sdp(&held));
-        lab.says(T1, &mixed(text));
-        let answered = lab.take(T1, &format!("200 {method}"));
-        let answer = String::from_utf8_lossy(answered.body()).into_owned();
-        assert!(answer.contains("a=recvonly"), "{method}: {answer}");
-        if method == "INVITE" {
-            lab.ack(T1, &answered);
-        }
-    }
-    let bye = lab.in_dialog(T1, &ok, "BYE", 99, "", "");
-    lab.says(T1, &bye);
-    lab.expect_idle();
-    // And of a trunk that answers: early, and finally.
-    let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    for status in [183, 200] {
-        let body = sdp(TRUNK_SDP);
-        let before = lab.inbox.len();
-        let header = |name| invite.header(name).unwrap_or_default().to_owned();
-        let text = format!(
-            "SIP/2.0 {status} x\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=p\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\n\
-             Content-Type: {MIXED}\r\nContent-Length: {}\r\n\r\n{body}",
-            header(HeaderName::Via),
-            header(HeaderName::From),
-            header(HeaderName::To),
-            header(HeaderName::CallId),
-            header(HeaderName::CSeq),
-            body.len()
-        );
-        lab.says(T1, &text);
-        assert!(lab.inbox.len() > before);
-        assert!(lab.take(ALICE, &status.to_string()).body_of("application/sdp").is_some());
-    }
-    assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Bridge { .. })));
-    lab.take(T1, "ACK");
-    lab.gateway_hangs_up();
-    lab.expect_idle();
-}
-
-impl Lab {
-    pub(crate) fn gateway_hangs_up(&mut self) {
-        self.handle(webtrunk::gateway::Input::HangUpAll);
-    }
-}
-
-#[test]
-fn a_part_that_is_required_and_not_read_is_415_and_others_are_left_out() {
-    for (more, status) in [
-        ("Content-Disposition: signal;handling=required\r\n", "415"),
-        ("Content-Disposition: signal;handling=optional\r\n", "180"),
-        ("", "180"),
-    ] {
-        let body =
-            multipart(&[("application/sdp", "", TRUNK_SDP), ("application/isup", more, "x")]);
-        let mut lab = Lab::with_phones();
-        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", &body).replacen(
-            "Content-Type: application/sdp\r\nContent-Length",
-            &format!("Content-Type: {MIXED}\r\nContent-Length"),
-            1,
-        );
-        lab.says(T1, &text);
-        if status == "180" {
-            let invite = lab.take(ALICE, "INVITE");
-            lab.reply(ALICE, &invite, 180, "");
-        }
-        let response = lab.take(T1, status);
-        if status == "415" {
-            assert_eq!(response.header(HeaderName::Accept), Some(webtrunk::sip::status::ACCEPT));
-        } else {
-            lab.gateway_hangs_up();
-        }
-        lab.expect_idle();
-    }
-}
-
-/// Puts a description into a multipart body beside ISUP and a location, whatever the request.
-fn in_parts(text: &str) -> String {
-    let (head, sdp) = text.split_once("\r\n\r\n").expect("a body");
-    let body = multipart(&[
-        ("application/isup", "Content-Disposition: signal;handling=optional\r\n", "\u{1}\u{2}"),
-        ("application/sdp", "", sdp),
-        ("application/pidf+xml", "Content-ID: <here@a>\r\n", PLACE),
-        ("application/rs-metadata+xml", "Content-Disposition: recording-session\r\n", "<r/>"),
-    ]);
-    let kept = |l: &&str| !l.starts_with("Content-Type") && !l.starts_with("Content-Length");
-    let head: Vec<&str> = head.split("\r\n").filter(kept).collect();
-    format!(
-        "{}\r\nContent-Type: {MIXED}\r\nContent-Length: {}\r\n\r\n{body}",
-        head.join("\r\n"),
-        body.len()
-    )
-}
-
-const PLACE: &str = "<presence>47.6 -122.3</presence>";
-
-#[test]
-fn a_location_goes_to_trunks_that_are_told_and_no_other_part_crosses() {
-    for (setting, told) in [("location = true", true), ("location = false", false)] {
-        let mut lab = Lab::changed(&[(REALM, &format!("{REALM}\n{setting}"))], "");
-        let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "", OFFER);
-        lab.says(ALICE, &in_parts(&text));
-        let invite = lab.take(T1, "INVITE");
-        lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
-        // With credentials it is too long for a datagram where the place is in it.
-        let again = lab.inbox.iter().find(|(_, m)| m.method_token() == "INVITE");
-        let again = again.expect("the challenge is answered").1.clone();
-        for invite in [invite, again] {
-            assert!(invite.body_of("application/sdp").is_some_and(|b| b.starts_with(b"v=0")));
-            let place = told.then_some(PLACE.as_bytes());
-            assert_eq!(invite.body_of("application/pidf+xml"), place);
-            assert!(invite.body_of("application/isup").is_none());
-            assert!(invite.body_of("application/rs-metadata+xml").is_none());
-            let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
-            assert_eq!(text.contains("Geolocation: <cid:location@wt.test>"), told, "{text}");
-            assert_eq!(text.contains("Content-ID: <location@wt.test>"), told, "{text}");
-            assert!(!text.contains("here@a"), "nothing of theirs is copied: {text}");
-        }
-        lab.gateway_hangs_up();
-    }
-}
-
-/// A location alone is not carried for somebody who is handed over, nor from a trunk to a browser.
-#[test]
-fn a_location_reaches_no_browser() {
-    let mut lab = Lab::with_phones();
-    let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
-    lab.says(T1, &in_parts(&text));
-    let invite = lab.take(ALICE, "INVITE");
-    assert_eq!(invite.header(HeaderName::ContentType), Some("application/sdp"));
-    lab.gateway_hangs_up();
-}
-
-#[test]
-fn multipart_is_read_in_the_prack_the_ack_and_the_info() {
-    // An offerless caller: our offer in a reliable 183, its answer in the PRACK; or in the ACK.
-    for reliable in [true, false] {
-        let mut lab = Lab::with_phones();
-        let extra = if reliable { "Supported: 100rel\r\n" } else { "" };
-        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", extra, "");
-        lab.says(T1, &text);
-        let ringing = lab.take(ALICE, "INVITE");
-        let bridged =
-            |lab: &Lab| lab.media.iter().any(|c| matches!(c, WorkerCommand::Bridge { .. }));
-        if reliable {
-            lab.reply(ALICE, &ringing, 183, ANSWER);
-            let r183 = lab.take(T1, "183");
-            let rseq = Lab::header(&r183, HeaderName::RSeq).to_owned();
-            let rack = format!("RAck: {rseq} {}\r\n", Lab::header(&r183, HeaderName::CSeq));
-            let prack = lab.in_dialog_with(T1, &r183, "PRACK", 900, &rack, TRUNK_SDP);
-            lab.says(T1, &in_parts(&prack));
-            lab.take(T1, "200 PRACK");
-            assert!(bridged(&lab), "by the answer in the PRACK");
-        }
-        lab.reply(ALICE, &ringing, 200, ANSWER);
-        let ok = lab.take(T1, "200 INVITE");
-        let number = ok.cseq().map_or(0, |c| c.number);
-        let body = if reliable { "" } else { TRUNK_SDP };
-        let ack = lab.in_dialog(T1, &ok, "ACK", number, "", body);
-        lab.media.clear();
-        lab.says(T1, &if reliable { ack } else { in_parts(&ack) });
-        let settled = lab.media.iter().any(|c| matches!(c, WorkerCommand::Configure { .. }));
-        assert_eq!(settled, !reliable, "by the answer in the ACK");
-        // A digit in one part of several.
-        let info = lab.in_dialog(T1, &ok, "INFO", 930, "", "Signal=5\r\nDuration=160\r\n");
-        let info = in_parts(&info).replace("application/sdp", "application/dtmf-relay");
-        lab.media.clear();
-        lab.says(T1, &info);
-        lab.take(T1, "200 INFO");
-        let digit = |c: &WorkerCommand| matches!(c, WorkerCommand::Digit { event: 5, .. });
-        assert!(lab.media.iter().any(digit), "{:?}", lab.media);
-        let bye = lab.in_dialog(T1, &ok, "BYE", 950, "", "");
-        lab.says(T1, &bye);
         lab.expect_idle();
     }
 }
@@ -519,314 +306,6 @@ fn parameters_of_a_number_are_no_part_of_it_in_a_diversion() {
     let said = Lab::header(&invite, HeaderName::Diversion);
     assert!(said.starts_with("<sip:+12065550111@"), "{said}");
     lab.gateway_hangs_up();
-}
-
-fn digest(kind: &str, realm: &str, nonce: &str) -> String {
-    format!(
-        "{kind}-Authenticate: Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"\r\n"
-    )
-}
-
-/// The realms a request answers, by header, and their nonces.
-fn answered(message: &Message) -> Vec<(HeaderName, String)> {
-    message
-        .headers()
-        .filter(|(n, ..)| matches!(n, HeaderName::Authorization | HeaderName::ProxyAuthorization))
-        .map(|(n, _, v)| {
-            (
-                n,
-                v.split("nonce=\"")
-                    .nth(1)
-                    .unwrap_or_default()
-                    .split('"')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned(),
-            )
-        })
-        .collect()
-}
-
-#[test]
-fn a_proxy_and_then_the_server_are_both_answered_in_any_order_and_at_once() {
-    let (www, proxy) = (HeaderName::Authorization, HeaderName::ProxyAuthorization);
-    let www_first = [(401, digest("WWW", "carrier", "w")), (407, digest("Proxy", "edge", "p"))];
-    let proxy_first = [www_first[1].clone(), www_first[0].clone()];
-    let both = [(401, [www_first[0].1.clone(), www_first[1].1.clone()].concat())];
-    for rounds in [&www_first[..], &proxy_first, &both] {
-        // Two answers make a long INVITE: without transport=udp it would go by TCP.
-        let udp = ("sip:127.0.0.10\"", "sip:127.0.0.10;transport=udp\"");
-        let mut lab = Lab::changed(&[(REALM, ""), udp], "");
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let mut invite = lab.take(T1, "INVITE");
-        let first = invite.cseq().expect("a CSeq").number;
-        for (status, challenge) in rounds {
-            lab.reply_with(T1, &invite, *status, "", "x", challenge);
-            lab.take(T1, "ACK");
-            invite = lab.take(T1, "INVITE");
-        }
-        let mut credentials = answered(&invite);
-        credentials.sort_by_key(|(_, nonce)| nonce.clone());
-        assert_eq!(credentials, [(proxy, "p".to_owned()), (www, "w".to_owned())]);
-        assert_eq!(invite.cseq().expect("a CSeq").number, first + rounds.len() as u32);
-        // Refused for good: the server does not take what it got. One that was content before the
-        // proxy asked may have a new nonce once.
-        let mut refused = 0;
-        lab.inbox.push_back((T1.hop(), invite));
-        while lab.got(T1, "INVITE") {
-            let invite = lab.take(T1, "INVITE");
-            lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "w2"));
-            refused += 1;
-        }
-        assert!(refused <= 2, "{refused}");
-        lab.take(ALICE, "502");
-        lab.expect_idle();
-    }
-}
-
-#[test]
-fn a_nonce_that_is_always_stale_ends_too() {
-    let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let mut count = 0;
-    while lab.got(T1, "INVITE") {
-        let invite = lab.take(T1, "INVITE");
-        count += 1;
-        let stale =
-            digest("WWW", "carrier", &format!("n{count}")).replace("qop", "stale=true, qop");
-        lab.reply_with(T1, &invite, 401, "", "x", &stale);
-    }
-    assert!((2..=4).contains(&count), "{count}");
-    lab.take(ALICE, "502");
-    lab.expect_idle();
-}
-
-#[test]
-fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
-    let mut lab =
-        Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true")], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
-    let invite = lab.take(T1, "INVITE");
-    // PRACK of a reliable 183.
-    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
-    let challenged = |lab: &mut Lab, method: &str, nonce: &str| {
-        let first = lab.take(T1, method);
-        assert!(answered(&first).is_empty(), "{method}");
-        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", nonce));
-        let second = lab.take(T1, method);
-        assert_eq!(answered(&second), [(HeaderName::ProxyAuthorization, nonce.to_owned())]);
-        assert_eq!(second.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 1));
-        assert_eq!(second.body(), first.body());
-        assert_eq!(second.header(HeaderName::RAck), first.header(HeaderName::RAck));
-        second
-    };
-    let prack = challenged(&mut lab, "PRACK", "n1");
-    lab.reply_as(T1, &prack, 200, "", "far");
-    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Allow: UPDATE, INFO, MESSAGE\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n");
-    // RFC 3261 §13.2.2.4: the ACK has the credentials of its INVITE.
-    assert_eq!(answered(&lab.ack_of(&invite)), [(HeaderName::Authorization, "n0".to_owned())]);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let digit = lab
-        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
-        .replace("application/sdp", "application/dtmf-relay");
-    lab.says(ALICE, &digit);
-    let info = challenged(&mut lab, "INFO", "n2");
-    lab.reply_as(T1, &info, 200, "", "far");
-    lab.advance(Duration::from_secs(90));
-    let update = challenged(&mut lab, "UPDATE", "n3");
-    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
-    lab.says(ALICE, &bye);
-    let bye = challenged(&mut lab, "BYE", "n4");
-    assert!(bye.cseq().map(|c| c.number) > update.cseq().map(|c| c.number));
-    // Another realm's question to the BYE finds no answer, nor does a second one of this realm.
-    lab.reply_with(T1, &bye, 407, "", "far", &digest("Proxy", "carrier", "n5"));
-    assert!(!lab.got(T1, "BYE"));
-    lab.expect_idle();
-}
-
-/// A proxy's challenge and then the server's: both are answered on every request of ours.
-#[test]
-fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
-    let twice = |lab: &mut Lab, method: &str, nonce: &str| {
-        let first = lab.take(T1, method);
-        let (proxy, server) = (format!("{nonce}p"), format!("{nonce}s"));
-        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", &proxy));
-        let second = lab.take(T1, method);
-        assert_eq!(
-            answered(&second),
-            [(HeaderName::ProxyAuthorization, proxy.clone())],
-            "{method}"
-        );
-        lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", &server));
-        let third = lab.take(T1, method);
-        let mut both = answered(&third);
-        both.sort_by(|a, b| a.1.cmp(&b.1));
-        let wanted = [(HeaderName::ProxyAuthorization, proxy), (HeaderName::Authorization, server)];
-        assert_eq!(both, wanted, "{method}");
-        assert_eq!(third.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 2), "{method}");
-        assert_eq!(third.body(), first.body(), "{method}");
-        for name in [HeaderName::RAck, HeaderName::ReferTo, HeaderName::Event] {
-            assert_eq!(third.header(name), first.header(name), "{method}");
-        }
-        third
-    };
-    let settings =
-        "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true\nrefer = \"pass\"\nprobe = \"1h\"";
-    let mut lab = Lab::changed(&[(REALM, settings)], "");
-    let probe = twice(&mut lab, "OPTIONS", "o");
-    lab.reply(T1, &probe, 200, "");
-    let text = lab
-        .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
-        .replace("application/sdp", "text/plain");
-    lab.says(ALICE, &text);
-    let sent = twice(&mut lab, "MESSAGE", "m");
-    lab.reply(T1, &sent, 202, "");
-    lab.take(ALICE, "200 MESSAGE");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    // With both answers an INVITE of a browser's call is too long for a datagram.
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "i"));
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
-    let prack = twice(&mut lab, "PRACK", "k");
-    lab.reply_as(T1, &prack, 200, "", "far");
-    lab.reply_with(
-        T1,
-        &invite,
-        200,
-        TRUNK_SDP,
-        "far",
-        "Allow: UPDATE, INFO, REFER\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n",
-    );
-    let ok = lab.take(ALICE, "200 INVITE");
-    lab.ack(ALICE, &ok);
-    let digit = lab
-        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
-        .replace("application/sdp", "application/dtmf-relay");
-    lab.says(ALICE, &digit);
-    let info = twice(&mut lab, "INFO", "f");
-    lab.reply_as(T1, &info, 200, "", "far");
-    lab.advance(Duration::from_secs(90));
-    let update = twice(&mut lab, "UPDATE", "u");
-    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
-    let refer = "Refer-To: <sip:+12065550177@wt.test>\r\n";
-    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 150, refer, "");
-    lab.says(ALICE, &refer);
-    let passed = twice(&mut lab, "REFER", "r");
-    lab.reply_as(T1, &passed, 603, "", "far");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
-    lab.says(ALICE, &bye);
-    let bye = twice(&mut lab, "BYE", "b");
-    lab.reply_as(T1, &bye, 200, "", "far");
-}
-
-/// A refresh by INVITE is challenged too; its ACK repeats what the INVITE proved.
-#[test]
-fn the_ack_of_a_challenged_refresh_has_the_credentials_of_its_invite() {
-    let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "n0"));
-    let invite = lab.take(T1, "INVITE");
-    let timer = "Supported: timer\r\nSession-Expires: 180;refresher=uac\r\n";
-    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", timer);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    lab.advance(Duration::from_secs(90));
-    let refresh = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &refresh, 407, "", "far", &digest("Proxy", "carrier", "n1"));
-    let refresh = lab.take(T1, "INVITE");
-    assert_eq!(answered(&refresh), [(HeaderName::ProxyAuthorization, "n1".to_owned())]);
-    lab.reply_with(T1, &refresh, 200, TRUNK_SDP, "far", timer);
-    let (ack, proof) = (lab.ack_of(&refresh), HeaderName::ProxyAuthorization);
-    assert!(ack.header(proof).is_some() && ack.header(proof) == refresh.header(proof));
-    lab.gateway_hangs_up();
-    lab.expect_idle();
-}
-
-/// What a REGISTER of ours meets: the carrier's proxy, then its registrar, in either order.
-#[test]
-fn a_registration_answers_a_proxy_and_then_the_registrar() {
-    let (www, proxy) = ((401, "WWW", "w"), (407, "Proxy", "p"));
-    for rounds in [[www, proxy], [proxy, www]] {
-        let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\nregister = true")], "");
-        let mut register = lab.take(T1, "REGISTER");
-        for (status, kind, nonce) in rounds {
-            lab.reply_with(T1, &register, status, "", "x", &digest(kind, "carrier", nonce));
-            register = lab.take(T1, "REGISTER");
-        }
-        let mut both = answered(&register);
-        both.sort_by(|a, b| a.1.cmp(&b.1));
-        let wanted = [
-            (HeaderName::ProxyAuthorization, "p".to_owned()),
-            (HeaderName::Authorization, "w".to_owned()),
-        ];
-        assert_eq!(both, wanted);
-        lab.reply_with(T1, &register, 200, "", "x", "Expires: 600\r\n");
-        assert!(!lab.got(T1, "REGISTER"), "it is content");
-    }
-}
-
-/// What we say of a transfer the trunk asked for.
-#[test]
-fn a_notify_to_a_trunk_answers_both_challenges() {
-    let settings = "realm = \"carrier\"\nrefer = \"execute\"";
-    let mut lab = Lab::changed(&[(REALM, settings)], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_as(T1, &invite, 200, TRUNK_SDP, "far");
-    let ok = lab.take(ALICE, "200 INVITE");
-    lab.ack(ALICE, &ok);
-    let refer = "Refer-To: <sip:+12065550112@wt.test>\r\n";
-    let refer = lab.in_dialog(T1, &invite, "REFER", 150, "far", "").replacen(
-        "Max-Forwards",
-        &format!("{refer}Max-Forwards"),
-        1,
-    );
-    lab.says(T1, &refer);
-    lab.take(T1, "202");
-    let first = lab.take(T1, "NOTIFY");
-    lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", "p"));
-    let second = lab.take(T1, "NOTIFY");
-    lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", "s"));
-    let third = lab.inbox.iter().rev().find(|(_, m)| answered(m).len() == 2);
-    let third = third.expect("both are answered").1.clone();
-    assert_eq!((third.method_token(), third.body()), ("NOTIFY", first.body()));
-    lab.gateway_hangs_up();
-}
-
-#[test]
-fn texts_and_probes_answer_the_trunk_and_no_other_realm() {
-    for (realm, known) in [("carrier", true), ("evil", false)] {
-        let changes = [(REALM, "realm = \"carrier\"\nmessages = true\nprobe = \"30s\"")];
-        let mut lab = Lab::changed(&changes, "");
-        let probe = lab.take(T1, "OPTIONS");
-        lab.reply_with(T1, &probe, 401, "", "x", &digest("WWW", realm, "o"));
-        assert_eq!(lab.got(T1, "OPTIONS"), known);
-        let text = lab
-            .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
-            .replace("application/sdp", "text/plain");
-        lab.says(ALICE, &text);
-        let sent = lab.take(T1, "MESSAGE");
-        lab.reply_with(T1, &sent, 407, "", "x", &digest("Proxy", realm, "m"));
-        if known {
-            let again = lab.take(T1, "MESSAGE");
-            assert_eq!(answered(&again), [(HeaderName::ProxyAuthorization, "m".to_owned())]);
-            assert_eq!((again.body(), again.call_id()), (sent.body(), sent.call_id()));
-            lab.reply(T1, &again, 202, "");
-            lab.take(ALICE, "200 MESSAGE");
-        } else {
-            assert!(!lab.got(T1, "MESSAGE"), "another realm learns nothing");
-            lab.take(ALICE, "480 MESSAGE");
-        }
-        assert!(!lab.said("CallPanicked"));
-    }
 }
 
 #[test]

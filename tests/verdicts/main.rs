@@ -9,6 +9,12 @@ mod lab;
 #[allow(dead_code)]
 #[path = "../media/lab.rs"]
 mod media;
+#[allow(dead_code)]
+#[path = "../calls/peers.rs"]
+mod peers;
+#[allow(dead_code)]
+#[path = "../calls/script.rs"]
+mod script;
 mod works;
 mod world;
 

@@ -1,0 +1,367 @@
+//! Digest challenges of trunks and registrars, as many and in whatever order they come.
+
+use crate::lab::*;
+use crate::world::REALM;
+use std::time::Duration;
+use webtrunk::sip::Message;
+use webtrunk::sip::parse::HeaderName;
+
+pub(crate) fn digest(kind: &str, realm: &str, nonce: &str) -> String {
+    format!(
+        "{kind}-Authenticate: Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm=SHA-256, qop=\"auth\"\r\n"
+    )
+}
+
+/// The realms a request answers, by header, and their nonces.
+fn answered(message: &Message) -> Vec<(HeaderName, String)> {
+    message
+        .headers()
+        .filter(|(n, ..)| matches!(n, HeaderName::Authorization | HeaderName::ProxyAuthorization))
+        .map(|(n, _, v)| {
+            (
+                n,
+                v.split("nonce=\"")
+                    .nth(1)
+                    .unwrap_or_default()
+                    .split('"')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn a_proxy_and_then_the_server_are_both_answered_in_any_order_and_at_once() {
+    let (www, proxy) = (HeaderName::Authorization, HeaderName::ProxyAuthorization);
+    let www_first = [(401, digest("WWW", "carrier", "w")), (407, digest("Proxy", "edge", "p"))];
+    let proxy_first = [www_first[1].clone(), www_first[0].clone()];
+    let both = [(401, [www_first[0].1.clone(), www_first[1].1.clone()].concat())];
+    for rounds in [&www_first[..], &proxy_first, &both] {
+        // Two answers make a long INVITE: without transport=udp it would go by TCP.
+        let udp = ("sip:127.0.0.10\"", "sip:127.0.0.10;transport=udp\"");
+        let mut lab = Lab::changed(&[(REALM, ""), udp], "");
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let mut invite = lab.take(T1, "INVITE");
+        let first = invite.cseq().expect("a CSeq").number;
+        for (status, challenge) in rounds {
+            lab.reply_with(T1, &invite, *status, "", "x", challenge);
+            lab.take(T1, "ACK");
+            invite = lab.take(T1, "INVITE");
+        }
+        let mut credentials = answered(&invite);
+        credentials.sort_by_key(|(_, nonce)| nonce.clone());
+        assert_eq!(credentials, [(proxy, "p".to_owned()), (www, "w".to_owned())]);
+        assert_eq!(invite.cseq().expect("a CSeq").number, first + rounds.len() as u32);
+        // Refused for good: the server does not take what it got. One that was content before the
+        // proxy asked may have a new nonce once.
+        let mut refused = 0;
+        lab.inbox.push_back((T1.hop(), invite));
+        while lab.got(T1, "INVITE") {
+            let invite = lab.take(T1, "INVITE");
+            lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "w2"));
+            refused += 1;
+        }
+        assert!(refused <= 2, "{refused}");
+        lab.take(ALICE, "502");
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_nonce_that_is_always_stale_ends_too() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let mut count = 0;
+    while lab.got(T1, "INVITE") {
+        let invite = lab.take(T1, "INVITE");
+        count += 1;
+        let stale =
+            digest("WWW", "carrier", &format!("n{count}")).replace("qop", "stale=true, qop");
+        lab.reply_with(T1, &invite, 401, "", "x", &stale);
+    }
+    assert!((2..=4).contains(&count), "{count}");
+    lab.take(ALICE, "502");
+    lab.expect_idle();
+}
+
+#[test]
+fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
+    let mut lab =
+        Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true")], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
+    let invite = lab.take(T1, "INVITE");
+    // PRACK of a reliable 183.
+    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
+    let challenged = |lab: &mut Lab, method: &str, nonce: &str| {
+        let first = lab.take(T1, method);
+        assert!(answered(&first).is_empty(), "{method}");
+        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", nonce));
+        let second = lab.take(T1, method);
+        assert_eq!(answered(&second), [(HeaderName::ProxyAuthorization, nonce.to_owned())]);
+        assert_eq!(second.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 1));
+        assert_eq!(second.body(), first.body());
+        assert_eq!(second.header(HeaderName::RAck), first.header(HeaderName::RAck));
+        second
+    };
+    let prack = challenged(&mut lab, "PRACK", "n1");
+    lab.reply_as(T1, &prack, 200, "", "far");
+    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Allow: UPDATE, INFO, MESSAGE\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n");
+    // RFC 3261 §13.2.2.4: the ACK has the credentials of its INVITE.
+    assert_eq!(answered(&lab.ack_of(&invite)), [(HeaderName::Authorization, "n0".to_owned())]);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let digit = lab
+        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
+        .replace("application/sdp", "application/dtmf-relay");
+    lab.says(ALICE, &digit);
+    let info = challenged(&mut lab, "INFO", "n2");
+    lab.reply_as(T1, &info, 200, "", "far");
+    lab.advance(Duration::from_secs(90));
+    let update = challenged(&mut lab, "UPDATE", "n3");
+    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
+    lab.says(ALICE, &bye);
+    let bye = challenged(&mut lab, "BYE", "n4");
+    assert!(bye.cseq().map(|c| c.number) > update.cseq().map(|c| c.number));
+    // Another realm's question to the BYE finds no answer, nor does a second one of this realm.
+    lab.reply_with(T1, &bye, 407, "", "far", &digest("Proxy", "carrier", "n5"));
+    assert!(!lab.got(T1, "BYE"));
+    lab.expect_idle();
+}
+
+/// A proxy's challenge and then the server's: both are answered on every request of ours.
+#[test]
+fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
+    let twice = |lab: &mut Lab, method: &str, nonce: &str| {
+        let first = lab.take(T1, method);
+        let (proxy, server) = (format!("{nonce}p"), format!("{nonce}s"));
+        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", &proxy));
+        let second = lab.take(T1, method);
+        assert_eq!(
+            answered(&second),
+            [(HeaderName::ProxyAuthorization, proxy.clone())],
+            "{method}"
+        );
+        lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", &server));
+        let third = lab.take(T1, method);
+        let mut both = answered(&third);
+        both.sort_by(|a, b| a.1.cmp(&b.1));
+        let wanted = [(HeaderName::ProxyAuthorization, proxy), (HeaderName::Authorization, server)];
+        assert_eq!(both, wanted, "{method}");
+        assert_eq!(third.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 2), "{method}");
+        assert_eq!(third.body(), first.body(), "{method}");
+        for name in [HeaderName::RAck, HeaderName::ReferTo, HeaderName::Event] {
+            assert_eq!(third.header(name), first.header(name), "{method}");
+        }
+        third
+    };
+    let settings =
+        "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true\nrefer = \"pass\"\nprobe = \"1h\"";
+    let mut lab = Lab::changed(&[(REALM, settings)], "");
+    let probe = twice(&mut lab, "OPTIONS", "o");
+    lab.reply(T1, &probe, 200, "");
+    let text = lab
+        .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
+        .replace("application/sdp", "text/plain");
+    lab.says(ALICE, &text);
+    let sent = twice(&mut lab, "MESSAGE", "m");
+    lab.reply(T1, &sent, 202, "");
+    lab.take(ALICE, "200 MESSAGE");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    // With both answers an INVITE of a browser's call is too long for a datagram.
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "i"));
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
+    let prack = twice(&mut lab, "PRACK", "k");
+    lab.reply_as(T1, &prack, 200, "", "far");
+    lab.reply_with(
+        T1,
+        &invite,
+        200,
+        TRUNK_SDP,
+        "far",
+        "Allow: UPDATE, INFO, REFER\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n",
+    );
+    let ok = lab.take(ALICE, "200 INVITE");
+    lab.ack(ALICE, &ok);
+    let digit = lab
+        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
+        .replace("application/sdp", "application/dtmf-relay");
+    lab.says(ALICE, &digit);
+    let info = twice(&mut lab, "INFO", "f");
+    lab.reply_as(T1, &info, 200, "", "far");
+    lab.advance(Duration::from_secs(90));
+    let update = twice(&mut lab, "UPDATE", "u");
+    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
+    let refer = "Refer-To: <sip:+12065550177@wt.test>\r\n";
+    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 150, refer, "");
+    lab.says(ALICE, &refer);
+    let passed = twice(&mut lab, "REFER", "r");
+    lab.reply_as(T1, &passed, 603, "", "far");
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
+    lab.says(ALICE, &bye);
+    let bye = twice(&mut lab, "BYE", "b");
+    lab.reply_as(T1, &bye, 200, "", "far");
+}
+
+/// A refresh by INVITE is challenged too; its ACK repeats what the INVITE proved.
+#[test]
+fn the_ack_of_a_challenged_refresh_has_the_credentials_of_its_invite() {
+    let mut lab = Lab::with_phones();
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
+    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "n0"));
+    lab.plays(
+        "0.0s t1 → 407 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
+    let timer = "Supported: timer\r\nSession-Expires: 180;refresher=uac\r\n";
+    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", timer);
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK
+         90.0s t1 ← INVITE sdp",
+    );
+    let refresh = lab.last(T1, "INVITE");
+    lab.reply_with(T1, &refresh, 407, "", "far", &digest("Proxy", "carrier", "n1"));
+    lab.plays(
+        "90.0s t1 → 407 INVITE
+         90.0s t1 ← ACK
+         90.0s t1 ← INVITE sdp",
+    );
+    let refresh = lab.last(T1, "INVITE");
+    assert_eq!(answered(&refresh), [(HeaderName::ProxyAuthorization, "n1".to_owned())]);
+    lab.reply_with(T1, &refresh, 200, TRUNK_SDP, "far", timer);
+    let (ack, proof) = (lab.ack_of(&refresh), HeaderName::ProxyAuthorization);
+    assert!(ack.header(proof).is_some() && ack.header(proof) == refresh.header(proof));
+    lab.gateway_hangs_up();
+    lab.plays(
+        "90.0s t1 → 200 INVITE sdp
+         90.0s t1 ← ACK
+         90.0s alice ← BYE
+         90.0s t1 ← BYE",
+    );
+    lab.expect_idle();
+}
+
+/// What a REGISTER of ours meets: the carrier's proxy, then its registrar, in either order.
+#[test]
+fn a_registration_answers_a_proxy_and_then_the_registrar() {
+    let (www, proxy) = ((401, "WWW", "w"), (407, "Proxy", "p"));
+    for rounds in [[www, proxy], [proxy, www]] {
+        let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\nregister = true")], "");
+        let mut register = lab.take(T1, "REGISTER");
+        for (status, kind, nonce) in rounds {
+            lab.reply_with(T1, &register, status, "", "x", &digest(kind, "carrier", nonce));
+            register = lab.take(T1, "REGISTER");
+        }
+        let mut both = answered(&register);
+        both.sort_by(|a, b| a.1.cmp(&b.1));
+        let wanted = [
+            (HeaderName::ProxyAuthorization, "p".to_owned()),
+            (HeaderName::Authorization, "w".to_owned()),
+        ];
+        assert_eq!(both, wanted);
+        lab.reply_with(T1, &register, 200, "", "x", "Expires: 600\r\n");
+        assert!(!lab.got(T1, "REGISTER"), "it is content");
+    }
+}
+
+/// What we say of a transfer the trunk asked for.
+#[test]
+fn a_notify_to_a_trunk_answers_both_challenges() {
+    let settings = "realm = \"carrier\"\nrefer = \"execute\"";
+    let mut lab = Lab::changed(&[(REALM, settings)], "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
+    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
+    lab.plays(
+        "0.0s t1 → 401 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp",
+    );
+    let invite = lab.last(T1, "INVITE");
+    lab.reply_as(T1, &invite, 200, TRUNK_SDP, "far");
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
+    let refer = "Refer-To: <sip:+12065550112@wt.test>\r\n";
+    let refer = lab.in_dialog(T1, &invite, "REFER", 150, "far", "").replacen(
+        "Max-Forwards",
+        &format!("{refer}Max-Forwards"),
+        1,
+    );
+    lab.says(T1, &refer);
+    lab.plays(
+        "0.0s t1 → REFER +12065550112
+         0.0s t1 ← 202 REFER
+         0.0s t1 ← NOTIFY 100
+         0.0s bob ← INVITE sdp",
+    );
+    let first = lab.last(T1, "NOTIFY");
+    lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", "p"));
+    lab.plays(
+        "0.0s t1 → 407 NOTIFY
+         0.0s t1 ← NOTIFY 100",
+    );
+    let second = lab.last(T1, "NOTIFY");
+    lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", "s"));
+    let third = lab.inbox.iter().rev().find(|(_, m)| answered(m).len() == 2);
+    let third = third.expect("both are answered").1.clone();
+    assert_eq!((third.method_token(), third.body()), ("NOTIFY", first.body()));
+    lab.gateway_hangs_up();
+    lab.plays(
+        "0.0s t1 → 401 NOTIFY
+         0.0s t1 ← NOTIFY 100
+         0.0s t1 ← BYE
+         0.0s alice ← BYE",
+    );
+}
+
+#[test]
+fn texts_and_probes_answer_the_trunk_and_no_other_realm() {
+    for (realm, known) in [("carrier", true), ("evil", false)] {
+        let changes = [(REALM, "realm = \"carrier\"\nmessages = true\nprobe = \"30s\"")];
+        let mut lab = Lab::changed(&changes, "");
+        let probe = lab.take(T1, "OPTIONS");
+        lab.reply_with(T1, &probe, 401, "", "x", &digest("WWW", realm, "o"));
+        assert_eq!(lab.got(T1, "OPTIONS"), known);
+        let text = lab
+            .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
+            .replace("application/sdp", "text/plain");
+        lab.says(ALICE, &text);
+        let sent = lab.take(T1, "MESSAGE");
+        lab.reply_with(T1, &sent, 407, "", "x", &digest("Proxy", realm, "m"));
+        if known {
+            let again = lab.take(T1, "MESSAGE");
+            assert_eq!(answered(&again), [(HeaderName::ProxyAuthorization, "m".to_owned())]);
+            assert_eq!((again.body(), again.call_id()), (sent.body(), sent.call_id()));
+            lab.reply(T1, &again, 202, "");
+            lab.take(ALICE, "200 MESSAGE");
+        } else {
+            assert!(!lab.got(T1, "MESSAGE"), "another realm learns nothing");
+            lab.take(ALICE, "480 MESSAGE");
+        }
+        assert!(!lab.said("CallPanicked"));
+    }
+}
