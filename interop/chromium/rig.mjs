@@ -359,7 +359,7 @@ export async function runAll(cleanUp) {
       failed++;
       await cleanUp?.();
       console.log(
-        `FAILED  ${name}\n        ${error.stack.split("\n").slice(0, 12).join("\n        ")}`,
+        `FAILED  ${name}\n        ${error.stack.split("\n").slice(0, 60).join("\n        ")}`,
       );
     }
   }

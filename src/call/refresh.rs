@@ -8,6 +8,7 @@ use super::retries::{Retries, Retry};
 use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Party};
 use crate::errors::Code;
 use crate::media::LegId;
+use crate::sip::dialog::Dialog;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{MIN_SE, Refresher, SessionExpires, SessionTimer, min_se};
@@ -316,6 +317,19 @@ impl Call {
         let ack = ack.end();
         leg.last_ack = Some((number, ack.clone()));
         cx.send(hop, ack);
+    }
+
+    /// A 2xx to an INVITE within a dialog whose transaction is over. Its sender is let go; what it
+    /// answered was withdrawn, and is asked anew where it still matters.
+    pub(crate) fn late_success(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
+        let Some(number) = message.cseq().map(|cseq| cseq.number) else { return };
+        let Some(leg) = self.leg_of(end) else { return };
+        let hop = leg.hop;
+        let ours = |dialog: &&Dialog| dialog.is_answered_by(message) && number <= dialog.local_cseq;
+        if let Some(dialog) = leg.dialog.as_ref().filter(ours) {
+            let (_, via) = cx.via(hop);
+            cx.send(hop, dialog.request_with(Method::Ack, number, &via).end());
+        }
     }
 
     /// A 2xx that was acknowledged before came again.

@@ -212,7 +212,20 @@ impl Gateway {
             TransactionEvent::Ended { id } => {
                 self.services.transaction_users.remove(&id);
             }
+            TransactionEvent::LateSuccess { message } => self.late_success(turn, &message),
             TransactionEvent::Stray => self.dropped += 1,
+        }
+    }
+
+    /// Until it is acknowledged its sender says it again and takes no other INVITE (RFC 3261
+    /// §13.2.2.4), so a call that it is of could never be refreshed any more.
+    fn late_success(&mut self, turn: &mut Turn<'_>, message: &Message) {
+        let ours = message.from().and_then(|from| from.tag());
+        match ours.and_then(|tag| self.services.dialogs.get(tag).copied()) {
+            Some((id, end)) => {
+                self.with_call(turn, id, |call, cx| call.late_success(cx, end, message));
+            }
+            None => self.dropped += 1,
         }
     }
 

@@ -84,6 +84,7 @@ fn message_of(event: &TransactionEvent) -> Option<&Message> {
         | TransactionEvent::Response { message, .. } => Some(message),
         TransactionEvent::Timeout { .. }
         | TransactionEvent::Ended { .. }
+        | TransactionEvent::LateSuccess { .. }
         | TransactionEvent::Stray => None,
     }
 }

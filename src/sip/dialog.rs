@@ -198,12 +198,26 @@ impl Dialog {
 
     /// Whether an in-dialog message from the peer names this dialog.
     pub(crate) fn matches(&self, message: &Message) -> bool {
+        self.is_of(message.call_id(), message.to(), message.from())
+    }
+
+    /// Whether it is the peer's response to a request of ours within this dialog.
+    pub(crate) fn is_answered_by(&self, response: &Message) -> bool {
+        self.is_of(response.call_id(), response.from(), response.to())
+    }
+
+    fn is_of(
+        &self,
+        call_id: &str,
+        ours: Option<NameAddr<'_>>,
+        theirs: Option<NameAddr<'_>>,
+    ) -> bool {
         fn tag<'a>(address: Option<NameAddr<'a>>) -> &'a str {
             address.and_then(|a| a.tag()).unwrap_or_default()
         }
-        self.id.call_id == message.call_id()
-            && self.id.local_tag == tag(message.to())
-            && self.id.remote_tag == tag(message.from())
+        self.id.call_id == call_id
+            && self.id.local_tag == tag(ours)
+            && self.id.remote_tag == tag(theirs)
     }
 
     /// Takes the CSeq of a request from the peer (§12.2.2).

@@ -177,7 +177,9 @@ pub(crate) enum TransactionEvent {
     Timeout { id: ClientId },
     /// A client transaction is forgotten: nothing more comes of it.
     Ended { id: ClientId },
-    /// A response that belongs to no transaction.
+    /// A 2xx to an INVITE whose transaction is over, or was never ours.
+    LateSuccess { message: Message },
+    /// Another response that belongs to no transaction.
     Stray,
 }
 
@@ -342,7 +344,11 @@ impl Transactions {
         events: &mut Vec<TransactionEvent>,
     ) {
         let Some(ClientId(id)) = self.client_of(&message) else {
-            events.push(TransactionEvent::Stray);
+            let late = (200..300).contains(&message.status()) && message.method() == Method::Invite;
+            events.push(match late {
+                true => TransactionEvent::LateSuccess { message },
+                false => TransactionEvent::Stray,
+            });
             return;
         };
         let Some(entry) = self.entries.get_mut(&id) else { return };

@@ -9,6 +9,7 @@ use webtrunk::media::LegId;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::sdp::offer_answer::{Ice, Remote};
 use webtrunk::sip::Message;
+use webtrunk::sip::parse::Framing;
 use webtrunk::sip::transaction::Flow;
 use webtrunk::worker::{Notice, WorkerCommand};
 
@@ -142,6 +143,51 @@ fn a_browser_that_is_silent_for_five_seconds_is_asked_for_an_ice_restart() {
          64.1s alice ← BYE
          64.1s alice → 200 BYE",
     );
+}
+
+/// A browser that was cut off answers when it is back, and takes no other INVITE before its answer is
+/// acknowledged.
+#[test]
+fn an_answer_to_a_restart_that_comes_a_minute_late_is_acknowledged_all_the_same() {
+    let (mut lab, _, invite) = talking();
+    faded(&mut lab);
+    lab.advance(4 * SECOND);
+    let asked = lab.take(ALICE, "INVITE");
+    regained(&mut lab);
+    lab.advance(60 * SECOND);
+    while lab.got(ALICE, "INVITE") {
+        lab.take(ALICE, "INVITE");
+    }
+    lab.media.clear();
+    for _ in 0..3 {
+        lab.reply(ALICE, &asked, 200, &restarted(1));
+        let ack = lab.take(ALICE, "ACK");
+        assert_eq!(ack.cseq().map(|c| c.number), asked.cseq().map(|c| c.number));
+    }
+    assert!(agreed(&mut lab).is_none(), "what it answered was withdrawn");
+    // One of another dialog, and one to an INVITE that was never sent, are nobody's.
+    let text = String::from_utf8(asked.to_bytes().to_vec()).expect("text");
+    let number = asked.cseq().expect("a CSeq").number;
+    let tag = asked.to().and_then(|to| to.tag()).expect("within a dialog").to_owned();
+    for (own, other) in [
+        (format!("tag={tag}"), "tag=another".to_owned()),
+        (format!("CSeq: {number} "), format!("CSeq: {} ", number + 50)),
+    ] {
+        let changed = text.replace(&own, &other).into_bytes();
+        let changed = Message::parse(changed, Framing::WebSocket).expect("sound");
+        lab.reply(ALICE, &changed, 200, &restarted(1));
+    }
+    assert!(!lab.got(ALICE, "ACK"));
+    close(&mut lab, ALICE);
+    faded(&mut lab);
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    let again = lab.take(BACK, "INVITE");
+    answers(&mut lab, BACK, &again, &restarted(2));
+    assert!(agreed(&mut lab).is_some(), "it takes another");
+    regained(&mut lab);
+    let probe = lab.take(BACK, "OPTIONS");
+    lab.reply(BACK, &probe, 200, "");
+    ends(&mut lab, &invite, BACK);
 }
 
 #[test]
