@@ -306,7 +306,8 @@ export function bookCases(chrome) {
     );
     await enter(password);
     await page.waitForSelector("#view-calls:visible");
-    equal(await page.textContent("#entered-as"), "Logged in as anna", "who is logged in");
+    const entered = "Logged in as anna, who may do everything";
+    equal(await page.textContent("#entered-as"), entered, "who is logged in");
     await accessible(page, "calls, logged in");
     // What the cookie lets in, and that no script sees it.
     equal(await page.evaluate(() => document.cookie), "", "cookies that scripts see");
