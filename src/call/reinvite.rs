@@ -7,6 +7,7 @@ use super::bodies::description;
 use super::leg::Acceptance;
 use super::media_policy::MediaPolicy;
 use super::{Call, CallContext, CallPhase, EndReason, HangupBy, codec_policy};
+use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
 use crate::sdp::{Direction, SdpError};
@@ -20,6 +21,12 @@ pub(super) fn not_acceptable(e: SdpError) -> Refusal {
         Some(code) => why.code(code),
         None => why,
     }
+}
+
+/// The same for what begins a call: where nothing else is known, there is no codec in common.
+pub(super) fn no_codec(e: SdpError) -> Refusal {
+    let code = e.code.unwrap_or(Code::NO_CODEC);
+    not_acceptable(e).code(code)
 }
 
 impl Call {

@@ -7,10 +7,10 @@
 use super::bodies::description;
 use super::invite_server::SdpRole;
 use super::leg::Acceptance;
+use super::reinvite::no_codec;
 use super::{Call, CallContext, CallPhase, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::codec::Codec;
-use crate::errors::Code;
 use crate::event::Event;
 use crate::media::LegId;
 use crate::sdp::Direction;
@@ -85,10 +85,7 @@ impl Call {
     ) -> Result<String, Refusal> {
         let codecs = self.caller.codecs_beside(cx, other);
         let (sdp, negotiated) =
-            self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(|e| {
-                let code = e.code.unwrap_or(Code::NO_CODEC);
-                Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(code)
-            })?;
+            self.caller.negotiation.answer(&codecs, Direction::SendRecv).map_err(no_codec)?;
         cx.media_policy().check(&self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.media.worker(), &negotiated);
         Ok(sdp)
@@ -111,11 +108,7 @@ impl Call {
         cx: &mut CallContext<'_>,
         body: &[u8],
     ) -> Result<(), Refusal> {
-        let refused = |e: crate::sdp::SdpError| {
-            let code = e.code.unwrap_or(Code::NO_CODEC);
-            Refusal::new(488, e.why.clone()).warning(e.warning, e.why).code(code)
-        };
-        let negotiated = self.caller.negotiation.receive_answer(body).map_err(refused)?.clone();
+        let negotiated = self.caller.negotiation.receive_answer(body).map_err(no_codec)?.clone();
         cx.media_policy().check(&self.caller, &negotiated)?;
         self.caller.configure(cx, self.id, self.media.worker(), &negotiated);
         self.uas.note_settled();

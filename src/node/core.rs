@@ -272,11 +272,16 @@ impl Core {
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + 2 * BEAT)
     }
 
-    /// Takes up the calls an earlier process left, before anything arrives.
-    pub(super) fn take_up(&mut self, found: Vec<CheckpointEntry>) {
+    /// Calls are kept where somebody may find them: on disk, or in the cluster's store.
+    fn keep_calls(&mut self) {
         if self.state.directory.is_some() || self.links.is_some() {
             self.gateway.keep_calls();
         }
+    }
+
+    /// Takes up the calls an earlier process left, before anything arrives.
+    pub(super) fn take_up(&mut self, found: Vec<CheckpointEntry>) {
+        self.keep_calls();
         if self.state.directory.is_none() {
             return;
         }
@@ -297,9 +302,7 @@ impl Core {
         found: Vec<CheckpointEntry>,
         late: Vec<LateRequest>,
     ) {
-        if self.state.directory.is_some() || self.links.is_some() {
-            self.gateway.keep_calls();
-        }
+        self.keep_calls();
         if self.state.directory.is_some() {
             let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
             self.kept.take_over(checkpoints, found, &given, journal);
