@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -141,7 +142,9 @@ impl World {
     pub(crate) fn serve_as(&self, words: &[&str], web: &str) -> Gateway {
         let command = self.command(words);
         let gateway = Gateway::start(command);
-        gateway.until(|| TcpStream::connect(web).is_ok());
+        // Each socket is opened in its turn: that one accepts says nothing of the other.
+        let control = self.folder.join("control");
+        gateway.until(|| TcpStream::connect(web).is_ok() && UnixStream::connect(&control).is_ok());
         gateway
     }
 
@@ -157,7 +160,7 @@ impl World {
     /// Starts `webtrunk events`.
     pub(crate) fn events(&self) -> Gateway {
         let control = self.folder.join("control");
-        until(|| control.exists());
+        until(|| UnixStream::connect(&control).is_ok());
         let mut command = self.inside();
         command.args(["events"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = command.spawn().expect("it starts");
