@@ -6,6 +6,7 @@
 
 pub(crate) mod access;
 pub(crate) mod across;
+mod body;
 pub(crate) mod calls;
 pub(crate) mod events;
 pub(crate) mod guesses;
@@ -179,6 +180,7 @@ pub(crate) fn router(api: ApiState) -> Router {
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods")
         })
+        .layer(axum::middleware::from_fn(body::whole))
         .layer(axum::middleware::from_fn_with_state(api.clone(), across::answer))
         .layer(axum::middleware::from_fn_with_state(api.clone(), access::guard))
         // For browsers that nobody knows yet: what is below is not guarded.

@@ -12,6 +12,7 @@ pub(crate) enum RefusedPort {
     Web,
     Sip,
     Media,
+    Metrics,
 }
 
 /// What was used up.
@@ -29,7 +30,7 @@ pub(crate) enum Full {
 
 impl RefusedPort {
     /// For a label of a metric.
-    pub(crate) const NAMES: [&str; 3] = ["web", "sip", "media"];
+    pub(crate) const NAMES: [&str; 4] = ["web", "sip", "media", "metrics"];
 }
 
 impl Full {
@@ -57,7 +58,7 @@ impl RefusedConnections {
         self.0[port as usize][full as usize].fetch_add(1, Ordering::Relaxed);
         let code = if full == Full::Overload { Code::OVERLOADED } else { Code::CONNECTIONS };
         log_limit::tell(Level::Warn, LineClass::new("connections refused", code), || {
-            let port = ["web port", "SIP over TCP or TLS", "media over TCP"][port as usize];
+            let port = ["web port", "SIP over TCP or TLS", "media over TCP", "metrics"][port as usize];
             format!("{port}: a connection from {address} is refused: {}", full.as_str())
         });
     }

@@ -24,7 +24,7 @@ use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -47,10 +47,6 @@ const MAX_AWAITED: usize = 10_000;
 /// Who stands at the door must have asked, and is answered, within this.
 const STANDING_DEADLINE: Duration = Duration::from_secs(3);
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// A request's body must be whole this long after its head.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
-/// Longest body of a request to the API, bytes.
-const MAX_BODY: usize = 2 * 1024 * 1024;
 
 const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self'; img-src 'self' data:; media-src 'self' blob:; \
                    frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -327,28 +323,16 @@ fn below(
     None
 }
 
-/// Hands a request to the API once its body is whole.
+/// Hands a request to the API, and says to it who asks.
 async fn ask_api(
     request: Request<hyper::body::Incoming>,
     client: Client,
     web: &WebPort,
 ) -> Result<Response<Body>, Infallible> {
+    let mut request = request.map(Body::new);
     let visit = web.visit(&request, client);
-    let (mut head, body) = request.into_parts();
-    head.extensions.insert(visit);
-    let whole = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY).collect()).await;
-    let body = match whole {
-        Ok(Ok(body)) => Body::from(body.to_bytes()),
-        Ok(Err(_)) => {
-            let refused = text(StatusCode::PAYLOAD_TOO_LARGE, "the body is longer than 2 MiB\n");
-            return Ok(refused.map(Body::new));
-        }
-        Err(_) => {
-            let refused = text(StatusCode::REQUEST_TIMEOUT, "the body did not come within 10 s\n");
-            return Ok(refused.map(Body::new));
-        }
-    };
-    web.api.clone().oneshot(Request::from_parts(head, body)).await
+    request.extensions_mut().insert(visit);
+    web.api.clone().oneshot(request).await
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
@@ -776,33 +760,6 @@ mod tests {
         let ended = timeout(WRITE_STALL + Duration::from_secs(15), gone).await;
         assert!(matches!(ended, Ok(Ok(()))), "the answer is still held");
         drop(stream);
-        serving.abort();
-    }
-
-    #[tokio::test]
-    async fn a_body_is_two_mebibytes_at_most() {
-        let api = Router::new().route(
-            "/api/v1/calls",
-            axum::routing::post(|body: Bytes| async move { body.len().to_string() }),
-        );
-        let (at, serving) = serving(api).await;
-        for (length, told) in [(MAX_BODY, "HTTP/1.1 200"), (MAX_BODY + 1, "HTTP/1.1 413")] {
-            let (mut read, mut write) =
-                TcpStream::connect(at).await.expect("it listens").into_split();
-            let head = format!(
-                "POST /api/v1/calls HTTP/1.1\r\nHost: {at}\r\nContent-Length: {length}\r\n\r\n"
-            );
-            let sent = tokio::spawn(async move {
-                let _ = write.write_all(head.as_bytes()).await;
-                let _ = write.write_all(&vec![b' '; length]).await;
-                write
-            });
-            let mut answer = vec![0; 1_024];
-            let n = read.read(&mut answer).await.expect("an answer");
-            let answer = String::from_utf8_lossy(&answer[..n]).into_owned();
-            assert!(answer.starts_with(told), "{length}: {answer}");
-            drop(sent.await);
-        }
         serving.abort();
     }
 }

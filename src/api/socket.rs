@@ -8,6 +8,10 @@ use super::{ApiState, slices};
 use crate::call::Call;
 use crate::handover::{self, Link};
 use crate::private;
+use crate::transport::WRITE_STALL;
+use crate::refused::RefusedPort;
+use crate::transport::proved::ProvedSources;
+use crate::transport::seats::Seats;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
@@ -20,11 +24,19 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::Interest;
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 
 /// Something must come of a connection in this time.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections to the control socket at one time.
+const MAX_LOCAL: usize = 256;
+/// Connections to `/metrics` at one time.
+const MAX_SCRAPERS: usize = 64;
+/// Those of one source.
+const MAX_SCRAPERS_OF_SOURCE: usize = 8;
 /// The folder of the system's own gateway, which only root can make.
 const SYSTEM: &str = "/run/webtrunk";
 
@@ -97,8 +109,13 @@ pub(crate) type LinkDoor = Arc<dyn Fn(Link) + Send + Sync>;
 
 /// Serves the API on the control socket until the task is dropped; `links` takes what is no HTTP.
 pub(crate) async fn serve(listener: UnixListener, api: ApiState, links: LinkDoor) {
-    let router = super::router(api).layer(axum::Extension(ByControlSocket));
-    loop {
+    at_the_socket(listener, super::router(api).layer(axum::Extension(ByControlSocket)), links).await;
+}
+
+async fn at_the_socket(listener: UnixListener, router: Router, links: LinkDoor) {
+    let places = Arc::new(Semaphore::new(MAX_LOCAL));
+    // Closed by nobody.
+    while let Ok(place) = places.clone().acquire_owned().await {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
@@ -107,35 +124,48 @@ pub(crate) async fn serve(listener: UnixListener, api: ApiState, links: LinkDoor
         tokio::spawn(async move {
             let first = stream.async_io(Interest::READABLE, || handover::is_link(&stream));
             match tokio::time::timeout(HEAD_DEADLINE, first).await {
-                Ok(Ok(false)) => connection(TokioIo::new(stream), router).await,
+                Ok(Ok(false)) => connection(stream, router).await,
                 Ok(Ok(true)) => {
                     let link = stream.into_std().and_then(Link::new);
                     link.into_iter().for_each(|link| links(link));
                 }
                 _ => {}
             }
+            drop(place);
         });
     }
 }
 
 /// Serves `/metrics` until the task is dropped.
-pub(crate) async fn serve_metrics(listener: TcpListener, api: ApiState) {
-    let router = Router::new().route("/metrics", get(metrics)).with_state(api);
+pub(crate) async fn serve_metrics(
+    listener: TcpListener,
+    api: ApiState,
+    proved: Arc<ProvedSources>,
+) {
+    let refused = api.metrics.refused_connections.clone();
+    let most = (MAX_SCRAPERS, MAX_SCRAPERS_OF_SOURCE);
+    let seats = Seats::new(RefusedPort::Metrics, most, refused, proved);
+    at_the_seats(listener, Router::new().route("/metrics", get(metrics)).with_state(api), seats).await;
+}
+
+async fn at_the_seats(listener: TcpListener, router: Router, seats: Arc<Seats>) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        tokio::spawn(connection(TokioIo::new(stream), router.clone()));
+        let (stream, _, seat) = seats.accept(&listener).await;
+        let router = router.clone();
+        tokio::spawn(async move {
+            connection(stream, router).await;
+            drop(seat);
+        });
     }
 }
 
-async fn connection<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static>(
-    stream: TokioIo<S>,
-    router: Router,
-) {
+async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S, router: Router) {
+    // A client that does not read its answer keeps neither the answer nor the place.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_STALL));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(64 * 1024);
+    let stream = TokioIo::new(Box::pin(stream));
     let _ = http.serve_connection(stream, TowerToHyperService::new(router)).await;
 }
 
@@ -186,14 +216,75 @@ async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> impl IntoRe
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpStream, UnixStream};
 
     #[tokio::test(start_paused = true)]
     async fn half_a_question_has_ten_seconds() {
         let (ours, mut theirs) = tokio::io::duplex(4_096);
         let began = tokio::time::Instant::now();
         theirs.write_all(b"GET /api/v1/calls HTT").await.expect("sent");
-        connection(TokioIo::new(ours), Router::new()).await;
+        connection(ours, Router::new()).await;
         assert_eq!(began.elapsed(), HEAD_DEADLINE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_nobody_reads_is_let_go() {
+        let (ours, mut theirs) = tokio::io::duplex(4_096);
+        let router = Router::new().route("/metrics", get(|| async { "#".repeat(1 << 20) }));
+        let began = tokio::time::Instant::now();
+        theirs.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("sent");
+        connection(ours, router).await;
+        assert_eq!(began.elapsed(), WRITE_STALL);
+    }
+
+    /// What is asked at `/` is answered with `served`.
+    fn door() -> Router {
+        Router::new().route("/", get(|| async { "served" }))
+    }
+
+    async fn asked<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) -> String {
+        let asked = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+        let mut answer = String::new();
+        match asked.and(stream.read_to_string(&mut answer).await) {
+            Ok(_) => answer,
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_are_served_at_the_socket_and_the_others_wait() {
+        let folder = std::env::temp_dir().join(format!("webtrunk-places-{}", std::process::id()));
+        let path = folder.join("control.sock");
+        let listener = bind(&path).await.expect("bound");
+        let serving = tokio::spawn(at_the_socket(listener, door(), Arc::new(|_| ())));
+        let mut silent = Vec::new();
+        for _ in 0..MAX_LOCAL {
+            silent.push(UnixStream::connect(&path).await.expect("it listens"));
+        }
+        let began = tokio::time::Instant::now();
+        let answer = asked(UnixStream::connect(&path).await.expect("it listens")).await;
+        assert!(answer.ends_with("served"), "{answer}");
+        assert!(began.elapsed() >= HEAD_DEADLINE, "{:?}", began.elapsed());
+        serving.abort();
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+
+    #[tokio::test]
+    async fn so_many_read_the_metrics_and_no_more() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let proved = Arc::new(ProvedSources::new(std::time::Instant::now()));
+        // One place for strangers; this machine itself has others, which its proxies need.
+        let seats = Seats::new(RefusedPort::Metrics, (MAX_SCRAPERS, 1), Arc::default(), proved);
+        let serving = tokio::spawn(at_the_seats(listener, door(), seats.clone()));
+        let mut silent = Vec::new();
+        while seats.take([192, 0, 2, 1].into(), false).is_ok() {
+            silent.push(TcpStream::connect(at).await.expect("it listens"));
+            let answer = asked(TcpStream::connect(at).await.expect("it listens")).await;
+            assert!(answer.ends_with("served"), "{answer}");
+        }
+        assert_eq!(silent.len(), MAX_SCRAPERS);
+        serving.abort();
     }
 }

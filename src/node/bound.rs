@@ -117,7 +117,8 @@ impl Bound {
     ) -> Vec<tokio::task::JoinHandle<()>> {
         let (inbox, proved) = (|| api.inbox.clone(), web_port.proved.clone());
         let mut tasks = vec![tokio::spawn(web::serve(self.web, web_port))];
-        tasks.extend(self.metrics.map(|l| tokio::spawn(socket::serve_metrics(l, api.clone()))));
+        let metrics = |l| socket::serve_metrics(l, api.clone(), proved.clone());
+        tasks.extend(self.metrics.map(metrics).map(tokio::spawn));
         let refused = || api.metrics.refused_connections.clone();
         tasks.extend(
             self.tcp.map(|l| tokio::spawn(tcp::serve(l, None, inbox(), refused(), proved.clone()))),

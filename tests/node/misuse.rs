@@ -125,18 +125,33 @@ async fn half_a_head_has_ten_seconds() {
     .await;
 }
 
+/// What comes of half a body at this path.
+async fn half_a_body(web: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(web).await.expect("it listens");
+    let head = format!(
+        "POST /api/v1/{path} HTTP/1.1\r\nHost: {web}\r\nContent-Type: application/json\r\n\
+         Content-Length: 100\r\n\r\n{{"
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = vec![0; 1_024];
+    let n = timeout(BOUND, stream.read(&mut answer)).await.expect("in time").expect("read");
+    String::from_utf8_lossy(&answer[..n]).into_owned()
+}
+
 #[tokio::test]
 async fn half_a_body_has_ten_seconds() {
     with_node(async |web| {
-        let mut stream = TcpStream::connect(web).await.expect("it listens");
-        let head = format!(
-            "POST /api/v1/calls HTTP/1.1\r\nHost: {web}\r\nContent-Type: application/json\r\n\
-             Content-Length: 100\r\n\r\n{{"
-        );
-        stream.write_all(head.as_bytes()).await.expect("sent");
-        let mut answer = vec![0; 1_024];
-        let n = timeout(BOUND, stream.read(&mut answer)).await.expect("in time").expect("read");
-        assert!(answer[..n].starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&answer));
+        let answer = half_a_body(web, "session").await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_body_of_a_stranger_is_not_awaited() {
+    with_node(async |web| {
+        let answer = half_a_body(web, "calls").await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     })
     .await;
 }
