@@ -58,7 +58,8 @@ impl RefusedConnections {
         self.0[port as usize][full as usize].fetch_add(1, Ordering::Relaxed);
         let code = if full == Full::Overload { Code::OVERLOADED } else { Code::CONNECTIONS };
         log_limit::tell(Level::Warn, LineClass::new("connections refused", code), || {
-            let port = ["web port", "SIP over TCP or TLS", "media over TCP", "metrics"][port as usize];
+            let port =
+                ["web port", "SIP over TCP or TLS", "media over TCP", "metrics"][port as usize];
             format!("{port}: a connection from {address} is refused: {}", full.as_str())
         });
     }

@@ -44,10 +44,18 @@ pub(crate) const WRITE_STALL: std::time::Duration = std::time::Duration::from_se
 /// read.
 const UNACKNOWLEDGED: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Sets what every connection has: no delay for small messages, and an end for a peer that is gone.
+/// Bytes the kernel keeps for a peer that has yet to take them. It doubles this for what it adds
+/// itself. Left to itself it keeps 4 MB, which a peer that reads nothing has encrypted in one turn:
+/// a hundred of them held everybody's calls up by 240 ms.
+const MAX_UNSENT: usize = 128 * 1024;
+
+/// Sets what every connection has: no delay for small messages, an end for a peer that is gone, and
+/// a bound on what waits for one.
 pub(crate) fn tune(stream: &tokio::net::TcpStream) {
     let _ = stream.set_nodelay(true);
-    let _ = socket2::SockRef::from(stream).set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let socket = socket2::SockRef::from(stream);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    let _ = socket.set_send_buffer_size(MAX_UNSENT);
 }
 
 /// The core's task while it does a piece of [`Work`].

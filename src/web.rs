@@ -645,6 +645,7 @@ fn accept_key(key: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::config::check::parse_embedded;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::mpsc;
 
@@ -741,11 +742,17 @@ mod tests {
     async fn a_listener_that_never_reads_is_let_go() {
         let (told, gone) = tokio::sync::oneshot::channel();
         let told = Arc::new(Mutex::new(Some(Told(Some(told)))));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let counted = taken.clone();
         let events = move || async move {
             let told = told.lock().expect("sound").take();
-            let frames = futures_util::stream::unfold(told, |told| async {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-                Some((Ok::<_, Infallible>(Bytes::from_static(&[b':'; 65_536])), told))
+            let frames = futures_util::stream::unfold(told, move |told| {
+                let counted = counted.clone();
+                async move {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    counted.fetch_add(65_536, Ordering::Relaxed);
+                    Some((Ok::<_, Infallible>(Bytes::from_static(&[b':'; 65_536])), told))
+                }
             });
             Body::from_stream(frames)
         };
@@ -759,6 +766,9 @@ mod tests {
         // The kernel's buffers fill first; then a write stalls.
         let ended = timeout(WRITE_STALL + Duration::from_secs(15), gone).await;
         assert!(matches!(ended, Ok(Ok(()))), "the answer is still held");
+        // In the buffers of both ends, and of hyper.
+        let taken = taken.load(Ordering::Relaxed);
+        assert!(taken <= 1 << 20, "{taken} bytes were taken for who reads none");
         drop(stream);
         serving.abort();
     }

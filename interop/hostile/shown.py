@@ -40,7 +40,7 @@ TESTS = {
                 "credentials_for_another_request_uri",
             ],
         ),
-        ("operator", ["guesses_at_the_apis_tokens"]),
+        ("node", ["guesses_at_the_apis_tokens"]),
     ],
     12: [
         (

@@ -52,7 +52,8 @@ mod tests {
 
     /// The answer to a body, of somebody with this standing.
     async fn answer(standing: Standing, body: Body) -> StatusCode {
-        let api = Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() }));
+        let api =
+            Router::new().route("/", post(|body: Bytes| async move { body.len().to_string() }));
         let api = api.layer(from_fn(whole));
         let mut request = Request::post("/").body(body).expect("a request");
         request.extensions_mut().insert(standing);

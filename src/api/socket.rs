@@ -8,8 +8,8 @@ use super::{ApiState, slices};
 use crate::call::Call;
 use crate::handover::{self, Link};
 use crate::private;
-use crate::transport::WRITE_STALL;
 use crate::refused::RefusedPort;
+use crate::transport::WRITE_STALL;
 use crate::transport::proved::ProvedSources;
 use crate::transport::seats::Seats;
 use anyhow::Context;
@@ -109,7 +109,8 @@ pub(crate) type LinkDoor = Arc<dyn Fn(Link) + Send + Sync>;
 
 /// Serves the API on the control socket until the task is dropped; `links` takes what is no HTTP.
 pub(crate) async fn serve(listener: UnixListener, api: ApiState, links: LinkDoor) {
-    at_the_socket(listener, super::router(api).layer(axum::Extension(ByControlSocket)), links).await;
+    at_the_socket(listener, super::router(api).layer(axum::Extension(ByControlSocket)), links)
+        .await;
 }
 
 async fn at_the_socket(listener: UnixListener, router: Router, links: LinkDoor) {
@@ -145,7 +146,8 @@ pub(crate) async fn serve_metrics(
     let refused = api.metrics.refused_connections.clone();
     let most = (MAX_SCRAPERS, MAX_SCRAPERS_OF_SOURCE);
     let seats = Seats::new(RefusedPort::Metrics, most, refused, proved);
-    at_the_seats(listener, Router::new().route("/metrics", get(metrics)).with_state(api), seats).await;
+    at_the_seats(listener, Router::new().route("/metrics", get(metrics)).with_state(api), seats)
+        .await;
 }
 
 async fn at_the_seats(listener: TcpListener, router: Router, seats: Arc<Seats>) {

@@ -198,3 +198,39 @@ fn every_bound_of_the_source_is_in_the_table_and_every_test_exists() {
         table.bound.iter().filter(|b| b.test.is_none()).map(|b| b.what.as_str()).collect();
     assert!(without.is_empty(), "no test holds these bounds: {without:#?}");
 }
+
+/// What is quoted in this text, in order.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('"').skip(1).step_by(2)
+}
+
+#[test]
+fn the_tests_that_the_scorecard_names_exist_where_it_looks_for_them() {
+    let shown = fs::read_to_string(root().join("interop/hostile/shown.py")).expect("readable");
+    let (_, table) = shown.split_once("TESTS = {").expect("the table");
+    let (table, _) = table.split_once("\n}").expect("its end");
+    let mut within = (String::new(), String::new());
+    let mut missing = Vec::new();
+    for word in quoted(table) {
+        let path = match word {
+            "--lib" => root().join("src"),
+            _ => root().join("tests").join(word),
+        };
+        if path.is_dir() {
+            let mut files = Vec::new();
+            rust_files(&path, &mut files);
+            let read = |file| fs::read_to_string(file).expect("readable");
+            within = (word.to_owned(), files.iter().map(read).collect());
+            continue;
+        }
+        let (target, text) = &within;
+        let found = match word.strip_suffix("::") {
+            Some(module) => text.contains(&format!("mod {module};")),
+            None => text.lines().any(|l| l.contains("fn ") && l.contains(word)),
+        };
+        if !found {
+            missing.push(format!("{target}: {word}"));
+        }
+    }
+    assert!(missing.is_empty(), "no such tests: {missing:#?}");
+}
