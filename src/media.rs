@@ -5,6 +5,7 @@ mod budget;
 mod continuity;
 pub mod dtls;
 pub mod endpoint;
+mod feedback;
 pub(crate) mod ice;
 mod inbound_event;
 mod latching;

@@ -3,6 +3,7 @@
 use super::budget::PacketBudget;
 use super::continuity::Continuity;
 use super::dtls::{DtlsIdentity, DtlsKeys, Handshake};
+use super::feedback::PeerFeedback;
 use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
 use super::latching::Latching;
@@ -17,7 +18,7 @@ use crate::codec::opus::COMPLEXITY;
 use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::{ENOUGH, Impairment};
-use crate::rtp::report::{ReceiverStats, RemoteReport, SequenceStats};
+use crate::rtp::report::{ReceiverStats, SequenceStats};
 use crate::rtp::srtp::{Profile, Protect, SrtpError, Unprotect};
 use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
@@ -440,7 +441,7 @@ pub struct Endpoint {
     /// Its source is away, and is expected back: faint noise is sent where nothing comes of it.
     pub(super) source_away: bool,
     pub(super) reception: Option<ReceiverStats>,
-    pub(super) feedback: Option<RemoteReport>,
+    pub(super) feedback: PeerFeedback,
     pub(super) join: AudioSource,
     pub(super) path: Path,
     pub(super) digits: VecDeque<OutboundEvent>,
@@ -496,7 +497,7 @@ impl Endpoint {
             quiet: None,
             source_away: false,
             reception: None,
-            feedback: None,
+            feedback: PeerFeedback::default(),
             join: AudioSource::Nothing,
             path: Path::Relay,
             digits: Default::default(),
@@ -533,7 +534,8 @@ impl Endpoint {
         self.transport = transport;
         self.settings = None;
         (self.connected, self.flowing) = (false, false);
-        (self.feedback, self.stopped, self.last_sign) = (None, None, Some(now));
+        self.feedback = PeerFeedback::default();
+        (self.stopped, self.last_sign) = (None, Some(now));
     }
 
     /// The clock of what it is sent, Hz.
@@ -692,13 +694,13 @@ impl Endpoint {
             loss: lost as f32 / (lost + self.received) as f32,
             burst_ratio: reception.burst_ratio(),
             jitter: reception.jitter(codec.clock()),
-            round_trip: self.feedback.and_then(|f| f.round_trip).unwrap_or_default(),
+            round_trip: self.feedback.newest().and_then(|f| f.round_trip).unwrap_or_default(),
         })
     }
 
     /// As [`heard`](Self::heard) for what we send, by the peer's reports.
     fn spoken(&self) -> Option<Impairment> {
-        let feedback = self.feedback.as_ref()?;
+        let feedback = self.feedback.newest()?;
         let codec = self.settings.as_ref()?.negotiated.codec;
         if u64::from(self.outbound.sent.packets) < ENOUGH {
             return None;
@@ -717,7 +719,7 @@ impl Endpoint {
             return;
         }
         let clock = self.clock();
-        let feedback = self.feedback.as_ref();
+        let feedback = self.feedback.newest();
         let totals = Totals {
             received: self.received,
             lost: self.disorder().lost,
@@ -758,8 +760,8 @@ impl Endpoint {
             duplicate: disorder.duplicate + self.dropped.replayed,
             sent: self.outbound.sent.packets,
             jitter: self.reception.map(|r| r.jitter(clock)),
-            round_trip: self.feedback.and_then(|f| f.round_trip),
-            reported_loss: self.feedback.map(|f| f.fraction_lost),
+            round_trip: self.feedback.newest().and_then(|f| f.round_trip),
+            reported_loss: self.feedback.newest().map(|f| f.fraction_lost),
             srtp: match &self.transport {
                 MediaTransport::Browser { srtp, .. } => srtp.as_ref().map(|s| s.profile),
                 MediaTransport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),

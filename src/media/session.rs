@@ -584,7 +584,7 @@ impl Session {
         else {
             return;
         };
-        end.feedback = Some(feedback);
+        end.feedback.take(feedback);
         // The loss our peer sees steers the encoder that feeds it.
         if let Some(encoder) = &mut end.encoder {
             encoder.expect_loss((feedback.fraction_lost * 100.0) as u8);

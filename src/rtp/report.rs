@@ -96,7 +96,8 @@ impl ReceiverStats {
     /// loss of the network's.
     pub(crate) fn overslept(&mut self, stall: Duration) {
         let buffered = IN_A_SECOND * (stall.as_secs() + 3);
-        self.deaf = u32::try_from(buffered).unwrap_or(u32::MAX);
+        // A short one after a long one: what the long one left may still be in the buffers.
+        self.deaf = self.deaf.max(u32::try_from(buffered).unwrap_or(u32::MAX));
     }
 
     /// Takes one packet; `arrived` is when, by the clock of what it holds, and that clock's rate.
@@ -267,6 +268,9 @@ pub struct RemoteReport {
     pub jitter: u32,
     /// From its answer to our last report.
     pub round_trip: Option<Duration>,
+    /// The highest number that came, extended; of the moment only.
+    #[serde(skip)]
+    pub highest: u32,
 }
 
 /// No packet of sound is longer (RFC 7587 §4.2 has the longest): a step beyond is a pause.
@@ -384,6 +388,7 @@ pub fn read(
                 total_lost: not_below_nought(r.total_lost),
                 jitter: r.jitter,
                 round_trip,
+                highest: r.last_sequence_number,
             });
         }
     }
@@ -430,6 +435,18 @@ mod tests {
         hear(&mut reception, &(1_021..1_321).collect::<Vec<_>>());
         hear(&mut reception, &[1_324]);
         assert_eq!(reception.disorder().lost, 3);
+    }
+
+    #[test]
+    fn a_moment_of_stillness_after_a_minute_shortens_nothing() {
+        let mut reception = ReceiverStats::new(1);
+        hear(&mut reception, &[1, 2, 3]);
+        reception.overslept(Duration::from_secs(60));
+        // Reading what was buffered takes a moment.
+        reception.overslept(Duration::from_millis(600));
+        hear(&mut reception, &(4..600).collect::<Vec<_>>());
+        hear(&mut reception, &[3_000]);
+        assert_eq!(reception.disorder().lost, 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use super::{Session, SessionEvent, Sink};
 use crate::media::dtls::{DtlsIdentity, Handshake};
 use crate::media::endpoint::{AudioSource, Endpoint, MediaTransport, SdesSrtp, Srtp};
+use crate::media::feedback::PeerFeedback;
 use crate::media::ice::IceLiteAgent;
 use crate::media::latching::Latching;
 use crate::media::outbound_stream::OutboundStream;
@@ -344,7 +345,7 @@ impl Endpoint {
             non_silent_packets: self.non_silent_packets,
             unexpected_source: self.unexpected_source,
             unexpected_payload_type: self.unexpected_payload_type,
-            feedback: self.feedback,
+            feedback: self.feedback.newest().copied(),
             series: outline.map(|(began, before, few)| (offset(taken, began), before, few)),
         }
     }
@@ -467,7 +468,7 @@ impl MediaLegSnapshot {
         end.non_silent_packets = counters.non_silent_packets;
         end.unexpected_source = counters.unexpected_source;
         end.unexpected_payload_type = counters.unexpected_payload_type;
-        end.feedback = counters.feedback;
+        end.feedback = PeerFeedback::resume(counters.feedback, end.outbound.next());
         if let Some((began, before, outline)) = counters.series {
             end.series = Series::resume(times.now, times.at(began), before, outline);
         }
