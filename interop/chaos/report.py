@@ -42,7 +42,8 @@ class Report:
             found["unauthentic"] > 0 and f"{found['unauthentic']} packets not authentic",
             told["breaks"] > 0 and f"the trunk's streams break {told['breaks']} times",
             bool(found["blamed"])
-            and f"{len(found['blamed'])} records blame somebody: {found['blamed'][0]}",
+            and f"{len(found['blamed'])} records blame somebody: "
+            + "; ".join(sorted(v["sentence"] for v in found["blamed"])),
             bool(found["errors"]) and f"errors are logged: {found['errors'][0][:300]}",
         ]
         for name, gaps in (("browser", browser), ("trunk", trunk)):

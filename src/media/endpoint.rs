@@ -597,7 +597,10 @@ impl Endpoint {
         let first = self.continuity.replace(Continuity::new(now, packet, codec)).is_none();
         let disorder = self.reception.map(|r| r.disorder()).unwrap_or_default();
         self.disorder_before = self.disorder_before + disorder;
-        let mut reception = ReceiverStats::new(packet.ssrc);
+        let mut reception = match &self.reception {
+            Some(before) => ReceiverStats::after(before, packet.ssrc),
+            None => ReceiverStats::new(packet.ssrc),
+        };
         reception.pause(self.settings.as_ref().is_some_and(|s| !s.negotiated.direction.receives()));
         self.reception = Some(reception);
         if first {

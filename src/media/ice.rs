@@ -121,7 +121,12 @@ impl IceLiteAgent {
             selected: from.selected,
             nominated: from.nominated,
             heard: at(from.heard),
-            last_check: at(from.last_check),
+            // Checks that came after it was written down are forgotten; killed again and again, a
+            // process would remember none of the last half minute.
+            last_check: from
+                .last_check
+                .map(|at| times.at(at) + times.age())
+                .map(|at| at.min(times.now)),
             lapsed: false,
             probe: None,
             probes: 0,

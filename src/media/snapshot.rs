@@ -312,6 +312,11 @@ impl Resumed {
         Resumed { now, taken: now.checked_sub(age).unwrap_or(now) }
     }
 
+    /// How old the snapshot is: what happened in this time is not known.
+    pub(super) fn age(&self) -> Duration {
+        self.now.saturating_duration_since(self.taken)
+    }
+
     /// When that was; now, where no clock reaches.
     pub(super) fn at(&self, offset: Offset) -> Instant {
         let far = Duration::from_millis(offset.unsigned_abs());

@@ -86,6 +86,11 @@ impl ReceiverStats {
         ReceiverStats { ssrc, ..ReceiverStats::default() }
     }
 
+    /// Statistics of a source that takes the place of `before`: that we did not listen is as true of it.
+    pub(crate) fn after(before: &ReceiverStats, ssrc: u32) -> ReceiverStats {
+        ReceiverStats { deaf: before.deaf, ..ReceiverStats::new(ssrc) }
+    }
+
     /// The peer is not to send for now, or may again: what it numbers in a pause is not lost.
     pub fn pause(&mut self, paused: bool) {
         self.resuming |= self.paused && !paused;
@@ -447,6 +452,10 @@ mod tests {
         hear(&mut reception, &(4..600).collect::<Vec<_>>());
         hear(&mut reception, &[3_000]);
         assert_eq!(reception.disorder().lost, 0);
+        // So long a gap looks as if the source had begun anew; the buffers are full meanwhile, too.
+        let mut anew = ReceiverStats::after(&reception, 1);
+        hear(&mut anew, &[3_001, 3_310]);
+        assert_eq!(anew.disorder().lost, 0);
     }
 
     #[test]

@@ -278,6 +278,23 @@ fn twenty_kills_and_a_rollover_repeat_no_index_and_both_sides_hear_on() {
     assert!(world.largest < 1_200, "{} bytes", world.largest);
 }
 
+/// What is on disk says nothing of the checks that came after it was written.
+#[test]
+fn killed_again_and_again_it_takes_no_browser_for_gone() {
+    let mut chance = Chance::new(8);
+    let mut world = World::new(9);
+    world.run(Duration::from_secs(3), &mut chance);
+    for n in 0..60 {
+        world.kill(Duration::from_millis(100)).expect("young enough");
+        world.hear();
+        world.events.clear();
+        world.run(Duration::from_millis(1_000 + chance.below(700)), &mut chance);
+        let heard = world.hear();
+        assert!(heard.iter().all(|h| *h > 38), "kill {n}: {heard:?} in a second");
+        assert_eq!(world.events, vec![], "kill {n}: its call is told nothing");
+    }
+}
+
 #[test]
 fn killed_again_before_anything_is_written_it_repeats_nothing() {
     let mut chance = Chance::new(5);
