@@ -116,9 +116,7 @@ export function consoleCases(chrome) {
     );
     await until("it is told", async () => /has ended/.test(await page.textContent("#told")));
     await page.waitForSelector('#call-view .chart:has-text("Estimated quality, MOS")');
-    await until("what happened is marked", async () =>
-      /answered/.test(await page.textContent("#call-view .marked")),
-    );
+    await page.waitForSelector('#call-view .marked li:has-text("answered")');
     await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
     await page.click('#call-view .hero button:has-text("Copy")');
     const copied = await page.evaluate(() => navigator.clipboard.readText());
