@@ -24,6 +24,7 @@ pub(crate) mod sessions;
 mod settings;
 pub(crate) mod slices;
 pub mod socket;
+mod sources;
 pub(crate) mod trunks;
 pub(crate) mod view;
 
@@ -160,6 +161,7 @@ pub(crate) fn router(api: ApiState) -> Router {
         .route("/drain", post(server::drain).delete(server::end_drain))
         .route("/reload", post(server::reload))
         .route("/config", get(server::config))
+        .route("/config/sources", get(sources::sources))
         .route("/config/dialplans", get(server::dialplan_files))
         .route("/config/check", post(server::check))
         .route("/dialplan", get(server::dialplan))

@@ -8,6 +8,7 @@
 pub mod check;
 pub(crate) mod grant;
 pub mod password;
+pub mod ports;
 pub mod problem;
 pub mod schema;
 pub(crate) mod tables;

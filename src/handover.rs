@@ -16,6 +16,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -66,6 +67,25 @@ pub enum LinkMessage {
     Upgrade { binary: Option<PathBuf>, wait_ms: u64 },
     /// It runs.
     Upgraded { version: String, pid: u32, calls: usize },
+}
+
+impl fmt::Display for LinkMessage {
+    /// What it is, for a person who did not expect it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LinkMessage::Hello { .. } => "\"hello\"",
+            LinkMessage::Sockets { .. } => "\"here are the sockets\"",
+            LinkMessage::Ready => "\"ready\"",
+            LinkMessage::Calls { .. } => "\"here are the calls\"",
+            LinkMessage::Taken => "\"the calls are taken\"",
+            LinkMessage::Go => "\"go on with the calls\"",
+            LinkMessage::Released => "\"the files are released\"",
+            LinkMessage::Serving => "\"serving\"",
+            LinkMessage::Refused { why } => return write!(f, "\"refused: {why}\""),
+            LinkMessage::Upgrade { .. } => "\"upgrade\"",
+            LinkMessage::Upgraded { .. } => "\"upgraded\"",
+        })
+    }
 }
 
 /// A successor asks the core for all calls.

@@ -111,7 +111,7 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
             "loss_reported": s.and_then(|s| s.reported_loss),
             "mos_in_estimated": s.and_then(|s| s.mos.0).map(hundredths), "mos_out_estimated": s.and_then(|s| s.mos.1).map(hundredths),
             "ice_ms": s.and_then(|s| s.ice).map(|t| t.as_millis() as u64), "dtls_ms": s.and_then(|s| s.dtls).map(|t| t.as_millis() as u64),
-            "srtp": s.and_then(|s| s.srtp).map(|p| format!("{p:?}")),
+            "srtp": s.and_then(|s| s.srtp).map(|p| p.to_string()),
         })
     };
     json!({

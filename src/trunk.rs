@@ -25,6 +25,9 @@ const RECOVERIES: u32 = 2;
 /// While down, it is probed at least this often.
 const DOWN_PROBE: Duration = Duration::from_secs(10);
 
+/// Changes of a trunk's health that are remembered.
+const MOST_CHANGES: usize = 20;
+
 /// Whether a trunk takes calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) enum Health {
@@ -44,6 +47,15 @@ pub(crate) struct TrunkBinding {
     pub expires: Instant,
 }
 
+/// A change of a trunk's health, as it is remembered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PastChange {
+    pub at: Instant,
+    /// `up`, `down`, `disabled` or `enabled`.
+    pub state: &'static str,
+    pub why: Option<String>,
+}
+
 /// One trunk.
 #[derive(Debug, Default)]
 pub(crate) struct TrunkState {
@@ -56,6 +68,8 @@ pub(crate) struct TrunkState {
     /// Timeouts in a row on one connection.
     unresponsive_connection: u32,
     pub last_failure: Option<String>,
+    /// The oldest first.
+    past: VecDeque<PastChange>,
     pub round_trip: Option<Duration>,
     probe_sent: Option<Instant>,
     /// Probes that were answered or missed.
@@ -105,6 +119,7 @@ impl TrunkState {
         }
         let since = self.since.replace(now).filter(|_| self.health == Health::Down);
         self.health = Health::Up;
+        self.remember(now, "up", None);
         Some(TrunkChange::Up { was_down_for: since.map(|s| now.saturating_duration_since(s)) })
     }
 
@@ -120,7 +135,29 @@ impl TrunkState {
         }
         self.health = Health::Down;
         self.since = Some(now);
+        self.remember(now, "down", Some(why.clone()));
         Some(TrunkChange::Down { why })
+    }
+
+    /// An operator switches it off, or on again. False: it is so already.
+    pub(crate) fn switch(&mut self, now: Instant, enabled: bool) -> bool {
+        let changed = std::mem::replace(&mut self.disabled, !enabled) == enabled;
+        if changed {
+            self.remember(now, if enabled { "enabled" } else { "disabled" }, None);
+        }
+        changed
+    }
+
+    fn remember(&mut self, at: Instant, state: &'static str, why: Option<String>) {
+        if self.past.len() == MOST_CHANGES {
+            self.past.pop_front();
+        }
+        self.past.push_back(PastChange { at, state, why });
+    }
+
+    /// How its health has changed, the newest first.
+    pub(crate) fn past(&self) -> impl Iterator<Item = &PastChange> {
+        self.past.iter().rev()
     }
 
     /// A request over a connection timed out; true when the connection must be taken for wedged.
@@ -441,6 +478,26 @@ impl fmt::Display for TrunkState {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_changes_of_a_trunks_health_are_remembered() {
+        let (now, mut trunk) = (Instant::now(), TrunkState::default());
+        trunk.on_request_answered(now);
+        for _ in 0..MISSES {
+            trunk.on_probe_missed(now, "no answer to OPTIONS".into());
+        }
+        assert!(trunk.switch(now, false) && !trunk.switch(now, false), "it is off already");
+        let past = |trunk: &TrunkState| -> Vec<_> { trunk.past().map(|c| c.state).collect() };
+        assert_eq!(past(&trunk), ["disabled", "down", "up"], "the newest first");
+        assert_eq!(
+            trunk.past().nth(1).and_then(|c| c.why.as_deref()),
+            Some("no answer to OPTIONS")
+        );
+        for on in 0..2 * MOST_CHANGES {
+            trunk.switch(now, on % 2 == 0);
+        }
+        assert_eq!(past(&trunk).len(), MOST_CHANGES);
+    }
 
     #[test]
     fn three_misses_take_it_out_and_two_answers_bring_it_back() {

@@ -1,7 +1,7 @@
 // What the book promises of pages: logging in by a token and by a password, a call nobody dialled, the book itself,
 // the checker's marks.
 import { join } from "node:path";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { execFileSync } from "node:child_process";
@@ -264,6 +264,33 @@ export function bookCases(chrome) {
       await page.screenshot({ path: join(SHOTS, `console-marks-${theme}.png`), fullPage: true });
       await accessible(page, `the dialplan's files, ${theme}`);
     }
+    // Settings: where each comes from, and what a reload would change.
+    const file = join(own.folder, "webtrunk.toml");
+    const text = readFileSync(file, "utf8");
+    const line = text.split("\n").findIndex((l) => /^listen/.test(l)) + 1;
+    await page.goto("http://localhost:8103/#/settings");
+    const said = (selector) => page.textContent(selector);
+    await page.waitForSelector('#reload:has-text("Nothing: the file says what is in force.")');
+    const row = (key) =>
+      page.locator("#view-settings .facts.lines > div", { hasText: key }).first();
+    const listen = await row("listen").textContent();
+    if (!listen.includes(`line ${line}, needs a restart`))
+      throw new Error(`web.listen is said to be from ${listen}, not line ${line}`);
+    if (!/default/.test(await row("calls_per_user").textContent()))
+      throw new Error("a default is not said to be one");
+    if (!/udp/.test(await said("#ports"))) throw new Error("no port of media is shown");
+    if (!/web\.tls is off/.test(await said("#certificates")))
+      throw new Error("that there is no certificate is not said");
+    writeFileSync(file, `${text}\n[recorder]\ncalls = 77\n`);
+    await page.reload();
+    await page.waitForSelector('#reload li:has-text("recorder changed")');
+    await accessible(page, "what a reload would change");
+    await page.screenshot({ path: join(SHOTS, "console-reload.png"), fullPage: true });
+    await page.click("#reload button");
+    await until("it is reloaded", async () => /recorder changed/.test(await said("#told")));
+    writeFileSync(file, `${text}\n[recorder]\ncals = 77\n`);
+    await page.reload();
+    await page.waitForSelector('#reload [role="alert"]:has-text("cals")');
     await page.context().close();
     await own.stop();
   });

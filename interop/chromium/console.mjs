@@ -115,6 +115,12 @@ export function consoleCases(chrome) {
       /talked for|hung up|WT-/.test(await page.textContent("#call-view .hero")),
     );
     await until("it is told", async () => /has ended/.test(await page.textContent("#told")));
+    await page.waitForSelector('#call-view .chart:has-text("Estimated quality, MOS")');
+    await page.waitForSelector('#call-view .marked li:has-text("answered")');
+    await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+    await page.click('#call-view .hero button:has-text("Copy")');
+    const copied = await page.evaluate(() => navigator.clipboard.readText());
+    if (!copied.includes("#/calls/")) throw new Error(`what is copied is ${copied}`);
     const saved = async (click) => {
       const [download] = await Promise.all([page.waitForEvent("download"), click()]);
       return readFileSync(await download.path());
@@ -163,6 +169,16 @@ export function consoleCases(chrome) {
       "both are listed",
       async () => (await page.locator("#calls-list tr.leads").count()) === 2,
     );
+    await page.selectOption('[name="mos_below"]', "3.6");
+    await until(
+      "none of them sounded badly",
+      async () => (await page.locator("#calls-list tr.leads").count()) === 0,
+    );
+    await page.selectOption('[name="mos_below"]', "");
+    await until(
+      "both are listed again",
+      async () => (await page.locator("#calls-list tr.leads").count()) === 2,
+    );
     await page.locator("#view-calls h2").click();
     await page.keyboard.press("j");
     await page.keyboard.press("j");
@@ -192,6 +208,9 @@ export function consoleCases(chrome) {
     await page.click('#view-trunks button:has-text("Einschalten")');
     await until("it is enabled again", async () =>
       /noch nicht geprüft/.test(await page.textContent("#view-trunks .subtitle")),
+    );
+    await until("both are in its history", async () =>
+      /eingeschaltet.*ausgeschaltet/s.test(await page.textContent("#trunk-history")),
     );
     await page.goto("http://localhost:8102/#/users");
     await page.waitForSelector("#view-users .row-link");

@@ -12,6 +12,7 @@ import {
   connected,
   dial,
   equal,
+  heard,
   hears,
   over,
   phone,
@@ -270,11 +271,25 @@ function lines(chrome) {
     await idle();
   });
 
-  test("two lines: connects both while the other side still rings", () =>
-    three("603", async (alice) => {
-      await says(alice, "#state", /Ringing/);
-      await alice.click("#join");
-    }));
+  test("two lines: connects both while the other side still rings, and who waits hears it ring", async () => {
+    for (const [target, sound] of [
+      ["607", [440, 480]],
+      // What the other side plays before it answers is heard instead.
+      ["603", [880]],
+    ])
+      await three(target, async (alice, bob) => {
+        await says(alice, "#state", /^Ringing/);
+        await alice.click("#join");
+        await says(alice, "#state", /^Transferring…$/);
+        await until("one line is left", async () => (await alice.locator(".other").count()) === 0);
+        await until(`bob hears ${sound}`, async () => {
+          const { hz, db } = await heard(bob);
+          return db > -55 && sound.some((wanted) => Math.abs(hz - wanted) < 12);
+        });
+        equal(asterisk.channels(), 1, "what rings rings on: there is no second call");
+        await says(alice, "#state", /^Transferring…$/);
+      });
+  });
 }
 
 function memory(chrome) {

@@ -75,7 +75,7 @@ test("browser to Asterisk: 440 Hz goes out and comes back, transcoded both ways;
     !cdr.legs[1].peer_formats.includes("PCMU/8000")
   )
     throw new Error(`formats: ${JSON.stringify(cdr.legs.map((l) => l.peer_formats))}`);
-  equal(cdr.legs[0].srtp, "AeadAes128Gcm", "SRTP profile");
+  equal(cdr.legs[0].srtp, "AEAD_AES_128_GCM", "SRTP profile");
   equal(cdr.legs[0].packets_lost + cdr.legs[1].packets_lost, 0, "lost packets");
   await until("no channel is left in Asterisk", () => asterisk.channels() === 0);
 });

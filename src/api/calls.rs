@@ -365,7 +365,7 @@ pub(crate) async fn quality(
                 .cdr
                 .as_deref()
                 .or_else(|| gateway.live_call(flight.call).map(|c| c.cdr()))?;
-            Some(view::quality(flight.call, cdr))
+            Some(view::quality(flight, cdr))
         })
         .await?;
     found.map(Json).ok_or_else(|| missing(&shown))

@@ -19,7 +19,7 @@ const CALLS: Parameters = &LISTED;
 const RECORDS: Parameters = LISTED.split_at(1).1;
 
 /// What lists of calls and of records are asked for by.
-const LISTED: [(&str, &str); 12] = [
+const LISTED: [(&str, &str); 13] = [
     ("state", "live, ended or all"),
     ("since", "began at this time or later: 2h ago, 09:30 (UTC), RFC 3339 or its beginning"),
     ("until", "began before this time"),
@@ -32,6 +32,7 @@ const LISTED: [(&str, &str); 12] = [
     ("trunk", "it came from this trunk, or tried it"),
     ("outcome", "success, busy, no_answer, cancelled, refused or server_error"),
     ("code", "WT-nnnn"),
+    ("mos_below", "its worst estimated opinion score is below this, 1 to 5"),
     (
         "search",
         "part of a number, name, user, trunk or code, or the beginning of the id; or several words, each of which is",
@@ -199,6 +200,14 @@ pub const ROUTES: &[ApiRoute] = &[
         &[],
     ),
     ("get", "/config", "getConfig", "Show the active configuration, without secrets", "admin", &[]),
+    (
+        "get",
+        "/config/sources",
+        "getConfigSources",
+        "Show where settings come from, what a reload would change, ports and certificates",
+        "admin",
+        &[],
+    ),
     (
         "get",
         "/config/dialplans",

@@ -230,7 +230,7 @@ fn times(c: &Config) -> (MediaWatch, Duration, Option<Duration>) {
 }
 
 /// Keys whose new value needs a restart, and whether it is another.
-fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
+pub(super) fn bound(before: &Config, after: &Config) -> Vec<(&'static str, bool)> {
     let sip = |s: &SipSettings| (s.tls, s.certificate.clone(), s.client_ca.clone());
     vec![
         ("server.domain", before.domain != after.domain),

@@ -70,7 +70,7 @@ pub(crate) async fn disconnect(
 pub(crate) async fn trunks(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     let metrics = api.metrics.clone();
     let mut list: Vec<Value> = slices::trunks(&api, |gateway, turn, (name, state, calls)| {
-        view::trunk(name, state, calls, gateway, turn.now)
+        view::trunk(name, state, calls, gateway, (turn.now, turn.clock))
     })
     .await?;
     list.iter_mut().for_each(|t| metrics.describe(t));
@@ -82,7 +82,7 @@ async fn look(api: &ApiState, name: &str) -> ApiResult<Value> {
     let found = api
         .ask(move |gateway, turn| {
             let (state, calls) = (gateway.trunks().get(&wanted)?, gateway.calls_of(&wanted));
-            Some(view::trunk(&wanted, state, calls, gateway, turn.now))
+            Some(view::trunk(&wanted, state, calls, gateway, (turn.now, turn.clock)))
         })
         .await?;
     let mut value =

@@ -1,15 +1,16 @@
 //! What the API shows, as JSON, and the lines of text a terminal shows around a ladder.
 
-use crate::call::{Call, CallId, CallPhase, Cdr, Party};
+use crate::call::{Call, CallPhase, Cdr, Party};
 use crate::gateway::Gateway;
 use crate::journal::{WallClock, to_json, verdict_json};
-use crate::media::Statistics;
-use crate::recorder::CallTrace;
+use crate::media::session::SessionEvent;
+use crate::media::{LegId, Statistics};
 use crate::recorder::ladder::{Row, RowKind};
+use crate::recorder::{CallTrace, TraceEntry, TraceEvent};
 use crate::registrar::Binding;
 use crate::trunk::{Health, TrunkState};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn mos(cdr: &Cdr) -> Option<f64> {
     cdr.score().map(|m| f64::from((m * 10.0).round()) / 10.0)
@@ -174,9 +175,22 @@ pub(crate) fn ladder(detail: &Value, lanes: &[String], rows: &[Row]) -> Value {
     })
 }
 
+/// When each end's first packet came, since the call began.
+fn first_packets(flight: &CallTrace) -> Vec<(LegId, Duration)> {
+    let first = |entry: &TraceEntry| match &entry.what {
+        TraceEvent::Media(SessionEvent::Flowing { end }) => {
+            Some((*end, entry.at.saturating_duration_since(flight.started)))
+        }
+        _ => None,
+    };
+    flight.entries.iter().filter_map(first).collect()
+}
+
 /// Figures second by second, both legs.
-pub(crate) fn quality(call: CallId, cdr: &Cdr) -> Value {
+pub(crate) fn quality(flight: &CallTrace, cdr: &Cdr) -> Value {
+    let (call, starts) = (flight.call, first_packets(flight));
     let leg = |name: &str, s: &Statistics| {
+        let start = starts.iter().find(|(end, _)| (*end == cdr.a_end) == (name == "a"));
         let samples = s.series.iter().map(|s| {
             json!({
                 "at_ms": s.at,
@@ -186,6 +200,7 @@ pub(crate) fn quality(call: CallId, cdr: &Cdr) -> Value {
                 "jitter_ms": s.jitter,
                 "rtt_ms": s.round_trip,
                 "reported_loss_percent": s.reported_loss,
+                "mos_estimated": s.mos().map(|mos| f64::from((mos * 100.0).round()) / 100.0),
             })
         });
         json!({
@@ -196,6 +211,7 @@ pub(crate) fn quality(call: CallId, cdr: &Cdr) -> Value {
             "packets_lost": s.packets_lost(),
             "mos_in_estimated": s.mos.0,
             "mos_out_estimated": s.mos.1,
+            "began_ms": start.map(|(_, at)| at.as_millis() as u64),
             "series": samples.collect::<Vec<_>>(),
         })
     };
@@ -225,7 +241,7 @@ pub(crate) fn trunk(
     state: &TrunkState,
     calls: usize,
     gateway: &Gateway,
-    now: Instant,
+    (now, clock): (Instant, &WallClock),
 ) -> Value {
     let why_not = state.usable(now).err();
     let config = gateway.config();
@@ -240,6 +256,8 @@ pub(crate) fn trunk(
         .registrations
         .iter()
         .map(|r| json!({ "registrar": r.registrar.host_port(), "state": r.to_string() }));
+    let past =
+        state.past().map(|c| json!({ "at": clock.format(c.at), "state": c.state, "why": c.why }));
     json!({
         "trunk": name,
         "state": health,
@@ -254,6 +272,7 @@ pub(crate) fn trunk(
         "last_failure": state.last_failure,
         "probes_missed": state.missed_in_a_row(),
         "registrations": registrations.collect::<Vec<_>>(),
+        "history": past.collect::<Vec<_>>(),
         "registered_from": state.bound.as_ref().map(|b| b.remote.to_string()),
     })
 }

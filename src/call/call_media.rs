@@ -165,6 +165,16 @@ impl CallMedia {
         (self.early_source, self.prompt) = (None, false);
     }
 
+    /// Whether a prompt is what the caller hears.
+    pub(super) fn plays_prompt(&self) -> bool {
+        self.prompt
+    }
+
+    /// Another end takes the caller's place: nothing is played to it yet.
+    pub(super) fn forget_listener(&mut self) {
+        self.ringback = false;
+    }
+
     /// Another party is connected: nothing is heard of those before.
     pub(super) fn begin_anew(&mut self) {
         (self.early_source, self.ringback) = (None, false);

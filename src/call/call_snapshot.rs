@@ -141,12 +141,13 @@ impl Call {
     fn standing(&self) -> Resumability {
         let waits = self.caller.ack_wait.as_ref();
         let answer_comes = waits.is_some_and(|wait| wait.expects_answer);
-        let joined = self.joined.is_none_or(|joined| joined.is_up());
+        let back = self.awaits_other_half();
+        let joined = back || self.joined.is_none_or(|joined| joined.is_up());
         if !self.uas.is_finished() || answer_comes || !joined || self.third_party.is_some() {
             return Resumability::Unsettled;
         }
         match (self.transfer.is_ours(), self.transfer.transferor()) {
-            (true, Some(_)) if self.joined.is_none() => Resumability::Transferring,
+            (true, Some(_)) if back || self.joined.is_none() => Resumability::Transferring,
             (false, _) if self.state == CallPhase::Talking && !self.branches.is_any_trying() => {
                 Resumability::Settled
             }

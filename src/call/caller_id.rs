@@ -62,10 +62,11 @@ impl Caller {
             Party::User { name, .. } => Caller::user(call, name, to.is_some()),
             _ => Caller::trunk(call, config),
         };
-        if let (Some(presented_number), Party::Trunk(_)) =
+        if let (Some(presented_number), Party::Trunk(_) | Party::Internal(_)) =
             (call.transfer.presented_number(), &call.caller.party)
         {
-            // Who was called first is now the caller: known by the number that reached it.
+            // Who was called first is now the caller: known by the number that reached it. So is who
+            // left what rings to another.
             (caller.number, caller.display) = (presented_number.to_owned(), String::new());
         }
         let template = call.route.caller_id().map(str::to_owned).filter(|_| to.is_some());

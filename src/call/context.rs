@@ -169,7 +169,9 @@ pub(crate) enum Followup {
     /// It is to be joined with another.
     Join(Join),
     /// It was half of a joined call: this other half ends with it.
-    EndOther { call: CallId, why: EndReason },
+    EndOther { call: CallId, of: CallId, why: EndReason },
+    /// Somebody has answered it, whom this other half was handed over to while it rang.
+    OtherAnswered { call: CallId, of: CallId },
     /// Its inner end is open at this port: the other half sends there.
     ConnectOther { call: CallId, port: u16 },
 }

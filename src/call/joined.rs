@@ -1,6 +1,14 @@
 //! Two calls made one: each keeps one party, and their sessions are joined by plain RTP over
 //! loopback.
 //!
+//! Nobody need have answered the second: its caller leaves what rings to the party of the first, which
+//! hears it ring through the inner ends, and gets its own call back if it rings in vain.
+//!
+//! ```text
+//!   here:  transferee === inner          there:  inner === rings (or its early media)
+//!          referrer parked                       caller: 487, gone
+//!      answered there: NOTIFY 200, the referrer leaves     refused there: NOTIFY 4xx, as before
+//! ```
 //! No party is renegotiated: neither browsers nor old telephones notice. It works across media
 //! workers, for no packet is handed between threads; the price is one more hop on this machine.
 
@@ -11,12 +19,17 @@ use super::leg::Leg;
 use super::{Call, CallContext, CallId, CallPhase, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::codec::Codec;
+use crate::event::Event;
 use crate::media::LegId;
 use crate::sdp::Direction;
 use crate::sdp::offer_answer::{Negotiated, Remote, TelephoneEvents};
+use crate::sip::status::{Reason, Refusal};
 use crate::sip::transaction::Hop;
 use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
+
+/// What who hands a ringing call over is told there.
+const HANDED_OVER: &str = "the call was handed over while it rang";
 
 impl Call {
     /// The call whose half this one is.
@@ -35,21 +48,108 @@ impl Call {
         at_once: bool,
     ) {
         if let Some(drop) = drop {
-            self.park(cx, drop);
+            let by_caller = self.park(cx, drop);
+            self.transfer.note_caller(by_caller);
             if at_once {
                 self.release_transferor(cx);
             }
         }
-        let id = self.branches.next_id();
-        let (end, loopback) = (LegId(id), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        let leg = Leg::new(cx, Party::Internal(other), end, Hop::Udp(loopback), loopback.ip());
-        let local = leg.negotiation.local.clone();
+        let (id, leg) = self.inner_leg(cx, other, codec);
         let mut branch = Branch::new(id, BranchTarget::Joined, leg, cx.now);
         branch.state = BranchState::Answered;
         self.branches.push_answered(branch);
         self.state = CallPhase::Talking;
+    }
+
+    /// Opens an inner end towards `other`: the number of its branch, if it becomes one, and its leg.
+    fn inner_leg(&mut self, cx: &mut CallContext<'_>, other: CallId, codec: Codec) -> (u16, Leg) {
+        let id = self.branches.next_id();
+        let (end, loopback) = (LegId(id), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        let leg = Leg::new(cx, Party::Internal(other), end, Hop::Udp(loopback), loopback.ip());
         self.joined = Some(JoinedCall { other, end, codec, theirs: None, open: false });
-        self.media.open(cx, end, OpenKind::Trunk { nat: false }, &local);
+        self.media.open(cx, end, OpenKind::Trunk { nat: false }, &leg.negotiation.local);
+        (id, leg)
+    }
+
+    /// Whether somebody is rung for the caller, at this end, who may hand that over.
+    pub(crate) fn rings_for(&self, end: LegId) -> bool {
+        self.state == CallPhase::Routing
+            && end == self.caller.end
+            && self.cdr.ringing.is_some()
+            && self.branches.is_any_trying()
+            && !self.media.plays_prompt()
+            && self.joined.is_none()
+            && !self.transfer.is_under_way()
+            && self.transfer.transferor().is_none()
+    }
+
+    /// The caller leaves what rings for it to the party that stays in `other`, which hears it ring
+    /// from now on. What is dialled next is still dialled in the name of who has left.
+    pub(crate) fn take_caller(&mut self, cx: &mut CallContext<'_>, other: CallId, codec: Codec) {
+        let (_, inner) = self.inner_leg(cx, other, codec);
+        let mut gone = std::mem::replace(&mut self.caller, inner);
+        if self.uas.is_finished() {
+            gone.bye(cx, self.id, &Reason::new(200, HANDED_OVER));
+        } else {
+            gone.quiet(cx, self.id);
+            self.uas.refuse(cx, self.id, &gone, &Refusal::new(487, HANDED_OVER));
+        }
+        if self.transfer.referred_by().is_none() {
+            self.transfer.on_behalf_of(gone.account.clone(), gone.number());
+        }
+        self.branches.retire(gone.tags().cloned());
+        self.media.part(cx, gone.end);
+        self.media.close_end(cx, gone.end);
+        self.media.forget_listener();
+    }
+
+    /// Parts with the referrer, and leaves its other party with what rings in `other`, where `number`
+    /// is called. Once somebody answers there the referrer is done; until then it may get its party
+    /// back.
+    pub(crate) fn hand_to_ringing(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        other: CallId,
+        codec: Codec,
+        (referrer, number): (LegId, String),
+    ) {
+        if let Some(by) = self.leg_of(referrer).map(|leg| leg.party.clone()) {
+            cx.note(Event::Transferring { call: self.id, by, to: number.clone() });
+        }
+        self.cdr.transfers.push(number);
+        self.media.forget_hold();
+        self.link(cx, other, codec, Some(referrer), false);
+        self.transfer_progress(cx, 180);
+    }
+
+    /// Whether it was handed over to what rings in its other half, and nobody has answered there.
+    pub(super) fn awaits_other_half(&self) -> bool {
+        let inner = self.branches.answered().map(|branch| branch.leg.end);
+        self.transfer.is_ours() && self.joined.is_some_and(|joined| Some(joined.end) == inner)
+    }
+
+    /// Somebody answered in the other half.
+    pub(crate) fn other_half_answered(&mut self, cx: &mut CallContext<'_>, other: CallId) {
+        if self.other_half() == Some(other) && self.awaits_other_half() {
+            self.transfer_answered(cx);
+        }
+    }
+
+    /// Tells the other half, if that was handed over to what rang here, that somebody has answered.
+    pub(super) fn tell_other_half(&self, cx: &mut CallContext<'_>) {
+        if let Some(joined) = self.joined.filter(|joined| joined.end == self.caller.end) {
+            cx.follow_up(Followup::OtherAnswered { call: joined.other, of: self.id });
+        }
+    }
+
+    /// Gives up an inner end towards what rang in vain.
+    pub(super) fn part_with_other_half(&mut self, cx: &mut CallContext<'_>) {
+        self.joined = None;
+        if let Some(inner) = self.branches.take_answered() {
+            self.media.part(cx, inner.leg.end);
+            self.media.close_end(cx, inner.leg.end);
+            self.branches.retire(inner.names());
+        }
     }
 
     /// Our inner end is open: the other half is told where.
@@ -97,21 +197,41 @@ impl Call {
         };
         let Some(leg) = self.leg_of(end) else { return };
         leg.configure(cx, call, worker, &negotiated);
-        self.media.bridge(cx, self.caller.end, end);
+        if end != self.caller.end {
+            return self.media.bridge(cx, self.caller.end, end);
+        }
+        // What rings here goes on ringing, for who came by the inner end.
+        match self.b_end().or(self.media.early_branch().map(LegId)) {
+            Some(there) => self.media.bridge(cx, end, there),
+            None if self.state != CallPhase::Routing || self.media.plays_prompt() => {}
+            None => self.media.ringback(cx, end),
+        }
     }
 
     /// Tells the other half that this one has ended.
     pub(super) fn unlink(&mut self, cx: &mut CallContext<'_>, why: &EndReason) {
         if let Some(link) = self.joined.take() {
-            cx.follow_up(Followup::EndOther { call: link.other, why: why.clone() });
+            let (call, of, why) = (link.other, self.id, why.clone());
+            cx.follow_up(Followup::EndOther { call, of, why });
         }
     }
 
-    /// The other half ended: the party there was our callee.
-    pub(crate) fn other_half_over(&mut self, cx: &mut CallContext<'_>, mut why: EndReason) {
+    /// The other half ended: whoever was there was our callee, or has taken our caller's place. What
+    /// only rang there has rung in vain, and who handed the call over gets it back.
+    pub(crate) fn other_half_over(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        other: CallId,
+        mut why: EndReason,
+    ) {
+        let Some(joined) = self.joined.filter(|joined| joined.other == other) else { return };
+        if self.awaits_other_half() {
+            return self.transfer_failed(cx, why.refusal());
+        }
         self.joined = None;
         if matches!(why.by, HangupBy::Caller | HangupBy::Callee) {
-            why.by = HangupBy::Callee;
+            let called = joined.end == self.caller.end;
+            why.by = if called { HangupBy::Caller } else { HangupBy::Callee };
         }
         self.finish(cx, why);
     }

@@ -435,12 +435,12 @@ impl Leg {
         self.run_session(cx, call, granted.map(|g| g.timer));
     }
 
-    /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there
     /// Whether its signalling comes and goes by another node, and its media does not.
     pub(super) fn is_elsewhere(&self) -> bool {
         matches!((&self.party, self.hop), (Party::User { .. }, Hop::Node(_)))
     }
 
+    /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there
     /// is no dialog, or no way to send.
     pub(crate) fn begin(
         &mut self,

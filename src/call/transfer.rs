@@ -7,8 +7,8 @@
 //! ```
 //! The gateway makes the new call itself, under the rules of one the referrer makes; the party
 //! handed over notices nothing but another voice. While it is under way the referrer's leg is
-//! *parked*. A trunk with `refer = "pass"` is asked to do it instead. Two answered calls are joined
-//! by `joined.rs`.
+//! *parked*. A trunk with `refer = "pass"` is asked to do it instead. Two calls of the
+//! referrer are joined by `joined.rs`, whether the second was answered or rings.
 
 use super::branch::{BranchState, BranchTarget};
 use super::context::{Followup, InDialogRequest, Join};
@@ -326,6 +326,9 @@ impl Call {
     /// The new party cannot be had: the old call goes on, if the referrer is still there.
     pub(super) fn transfer_failed(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         self.notify_transferor(cx, why.status.max(400));
+        if self.awaits_other_half() {
+            self.part_with_other_half(cx);
+        }
         let by_caller = self.transfer.end();
         let Some(mut transferor) = self.transfer.bring_back() else {
             return self.finish(cx, EndReason::refused(HangupBy::Us, why));

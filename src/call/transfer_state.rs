@@ -165,6 +165,11 @@ impl TransferState {
         self.current = Some(transfer);
     }
 
+    /// It was the caller who hands over, or not.
+    pub(super) fn note_caller(&mut self, by_caller: bool) {
+        self.current.iter_mut().for_each(|transfer| transfer.by_caller = by_caller);
+    }
+
     /// Ends the transfer. True: it was the caller who handed over.
     pub(super) fn end(&mut self) -> bool {
         self.current.take().is_some_and(|t| t.by_caller)

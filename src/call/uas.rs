@@ -153,11 +153,12 @@ impl Call {
             self.state = CallPhase::Talking;
         }
         if self.uas.is_finished() {
-            // Who was rung first has answered long ago; now there is somebody to talk to.
-            if self.third_party.is_some() && self.cdr.answered.is_none() {
+            // Who was rung first has answered long ago, and who was handed over talks already; now
+            // there is somebody to talk to.
+            if self.cdr.answered.is_none() {
                 self.note_answered(cx);
             }
-            return;
+            return self.tell_other_half(cx);
         }
         let Some(description) = self.uas.may_accept(branch) else { return };
         let other = branch.and_then(|id| self.settled_with(id));
@@ -194,7 +195,8 @@ impl Call {
         let call = self.id;
         self.cdr.answered = Some(cx.now);
         let by = self.cdr.answered_by.clone();
-        let codec = |l: &super::Leg| l.negotiation.negotiated().map_or("?", |a| a.codec.name());
+        let inner = self.joined.map_or("?", |joined| joined.codec.name());
+        let codec = |l: &super::Leg| l.negotiation.negotiated().map_or(inner, |a| a.codec.name());
         let leg = self.branches.answered().map(|b| &b.leg);
         let formats = |l: &super::Leg| l.negotiation.peer_formats().to_vec();
         self.cdr.formats = [formats(&self.caller), leg.map(formats).unwrap_or_default()];

@@ -22,6 +22,8 @@ pub(crate) struct CallFilter {
     pub outcome: Option<String>,
     /// `WT-nnnn`.
     pub code: Option<String>,
+    /// Its worst estimated opinion score is below this, in hundredths.
+    pub mos_below: Option<u16>,
     /// Part of anything of the above or of the call's id, in lower case; or several words, each
     /// of which is.
     pub search: Option<String>,
@@ -42,6 +44,26 @@ pub(crate) struct Facts<'a> {
     /// `None` while it lives.
     outcome: Option<&'a str>,
     code: Option<String>,
+    /// The worst estimated opinion score, in hundredths, where it has one.
+    mos: Option<u16>,
+}
+
+/// An opinion score in hundredths.
+pub(crate) fn hundredths(score: f64) -> u16 {
+    (score * 100.0).round().clamp(0.0, 500.0) as u16
+}
+
+/// The worst score of a record's legs; none where one of them was not heard, as in
+/// [`Cdr::score`].
+fn score_of_record(record: &Value) -> Option<u16> {
+    let legs = || record["legs"].as_array().into_iter().flatten();
+    let measured = |leg: &&Value| !leg["packets_in"].is_null();
+    let unheard = |leg: &Value| leg["mos_in_estimated"].is_null();
+    if legs().filter(measured).count() > 1 && legs().filter(measured).any(unheard) {
+        return None;
+    }
+    let both = legs().flat_map(|leg| [&leg["mos_in_estimated"], &leg["mos_out_estimated"]]);
+    both.filter_map(Value::as_f64).map(hundredths).min()
 }
 
 /// A number without what people write for their eyes; `00` is not taken for `+`, which depends on
@@ -80,6 +102,7 @@ impl<'a> Facts<'a> {
             targets: targets.map(|party| Cow::from(party.as_callee())).collect(),
             outcome: ended.then(|| cdr.outcome()),
             code: cdr.error_code().map(|c| c.to_string()),
+            mos: cdr.score().map(|score| hundredths(score.into())),
         }
     }
 
@@ -103,6 +126,7 @@ impl<'a> Facts<'a> {
             targets: answered.into_iter().chain(tried).map(Cow::from).collect(),
             outcome: record["outcome"].as_str(),
             code: code.map(str::to_owned),
+            mos: score_of_record(record),
         }
     }
 
@@ -133,6 +157,7 @@ impl CallFilter {
         };
         is(&self.outcome, &|o| call.outcome == Some(o))
             && is(&self.code, &|c| call.code.as_deref() == Some(c))
+            && self.mos_below.is_none_or(|bar| call.mos.is_some_and(|mos| mos < bar))
             && is(&self.user, &|u| call.parties().any(|p| p == u || user_of(p) == Some(u)))
             && is(&self.trunk, &|t| call.parties().any(|p| p == t || trunk_of(p) == Some(t)))
             && is(&self.number, &|n| call.has_number(n))
@@ -168,6 +193,8 @@ mod tests {
             "from": { "user": "trunk:carrier", "number": "+493012345", "name": "Ada Müller", "shown": "030 123-45" },
             "to": { "dialled": "(206) 555-0123", "number": "+12065550123" },
             "attempts": [{ "target": "user:alice" }, { "target": "trunk:second" }],
+            "legs": [{ "packets_in": 900, "mos_in_estimated": 4.31, "mos_out_estimated": 2.98 },
+                     { "packets_in": 900, "mos_in_estimated": 4.12, "mos_out_estimated": null }],
         });
         let fits = |wanted: CallFilter| wanted.fits(&Facts::of_record(&record));
         let some = |text: &str| Some(text.to_owned());
@@ -193,6 +220,7 @@ mod tests {
         ] {
             assert!(fits(CallFilter { search: some(text), ..CallFilter::default() }), "{text}");
         }
+        assert!(fits(CallFilter { mos_below: Some(299), ..CallFilter::default() }));
         assert!(fits(CallFilter {
             name: some("müller"),
             code: some("WT-3105"),
@@ -205,10 +233,23 @@ mod tests {
             CallFilter { trunk: some("alice"), ..CallFilter::default() },
             CallFilter { outcome: some("busy"), ..CallFilter::default() },
             CallFilter { code: some("WT-1104"), ..CallFilter::default() },
+            CallFilter { mos_below: Some(298), ..CallFilter::default() },
             CallFilter { search: some("nobody"), ..CallFilter::default() },
             CallFilter { search: some("bob nobody"), ..CallFilter::default() },
         ] {
             assert!(!fits(wrong.clone()), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_call_of_which_one_side_was_not_heard_has_no_score_to_be_below() {
+        let legs = |mos: Value| {
+            json!({ "legs": [{ "packets_in": 9, "mos_in_estimated": 2.0 },
+                             { "packets_in": 0, "mos_in_estimated": mos }] })
+        };
+        let below = CallFilter { mos_below: Some(500), ..CallFilter::default() };
+        assert!(below.fits(&Facts::of_record(&legs(json!(4.0)))));
+        assert!(!below.fits(&Facts::of_record(&legs(Value::Null))));
+        assert!(!below.fits(&Facts::of_record(&json!({ "outcome": "busy" }))));
     }
 }

@@ -1,7 +1,6 @@
 //! `webtrunk doctor`: everything around a gateway that usually goes wrong, each finding with its code
 //! and what mends it.
 
-use super::local::ports_of;
 use super::print;
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -10,6 +9,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 use webtrunk::address::is_public;
 use webtrunk::config::check::{WITHOUT_STATE, unusable};
+use webtrunk::config::ports::ports_of;
 use webtrunk::config::{ClusterSettings, Config, WebTls};
 use webtrunk::private;
 use webtrunk::store::{self, SurveyedNode, UnreadLease};

@@ -5,30 +5,8 @@ use serde_json::json;
 use std::process::ExitCode;
 use webtrunk::api::schemas::{NAMES, named};
 use webtrunk::config::Config;
+use webtrunk::config::ports::ports_of;
 use webtrunk::errors::Code;
-
-/// A port a firewall must let in: protocol, first, last, what for.
-pub(super) fn ports_of(config: &Config) -> Vec<(&'static str, u16, u16, &'static str)> {
-    let mut ports = vec![(
-        "tcp",
-        config.web_listen.port(),
-        config.web_listen.port(),
-        "page, API and SIP over WebSocket",
-    )];
-    let (first, workers) = (config.media.browser_port, config.media.workers as u16);
-    if first != 0 {
-        ports.push(("udp", first, first + workers.max(1) - 1, "media of browsers"));
-        let own = if first == config.web_listen.port() { first + 1 } else { first };
-        if config.media.ice_tcp && own < first + workers.max(1) {
-            ports.push(("tcp", own, first + workers.max(1) - 1, "media of browsers without UDP"));
-        }
-    }
-    ports.push(("udp", config.media.ports.0, config.media.ports.1, "media of trunks"));
-    ports.extend(config.udp.map(|a| ("udp", a.port(), a.port(), "SIP")));
-    ports.extend(config.tcp.map(|a| ("tcp", a.port(), a.port(), "SIP")));
-    ports.extend(config.sip.tls.map(|a| ("tcp", a.port(), a.port(), "SIP over TLS")));
-    ports
-}
 
 #[derive(clap::Args)]
 #[group(id = "ports-format")]

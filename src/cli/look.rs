@@ -116,6 +116,9 @@ pub(crate) struct Filter {
     /// The code of what went wrong, such as WT-1310
     #[arg(long, value_name = "WT-NNNN")]
     code: Option<String>,
+    /// Their worst estimated opinion score is below this, such as 3.6
+    #[arg(long, value_name = "MOS")]
+    mos_below: Option<String>,
 }
 
 impl Filter {
@@ -130,6 +133,7 @@ impl Filter {
             ("trunk", &self.trunk),
             ("outcome", &self.outcome),
             ("code", &self.code),
+            ("mos_below", &self.mos_below),
         ])
     }
 

@@ -125,7 +125,7 @@ pub(crate) fn upgrade(reach: &ApiAddress, args: &UpgradeArgs) -> anyhow::Result<
             Ok(ExitCode::SUCCESS)
         }
         Ok(LinkMessage::Refused { why }) => Err(anyhow!("not upgraded, calls go on: {why}")),
-        Ok(other) => Err(anyhow!("the gateway says {other:?}, which is not expected")),
+        Ok(other) => Err(anyhow!("the gateway says {other}, which is not expected")),
         Err(e) => Err(anyhow!("the gateway has not said what came of it: {e}")),
     }
 }

@@ -16,8 +16,12 @@ pub fn read(path: &Path) -> Result<Arc<[i16]>, String> {
     let spec = reader.spec();
     if spec.sample_format != hound::SampleFormat::Int || spec.bits_per_sample != 16 {
         return Err(format!(
-            "it holds {}-bit {:?} samples, 16-bit integers are needed",
-            spec.bits_per_sample, spec.sample_format
+            "it holds {}-bit {}, 16-bit integers are needed",
+            spec.bits_per_sample,
+            match spec.sample_format {
+                hound::SampleFormat::Int => "integers",
+                hound::SampleFormat::Float => "floating-point samples",
+            }
         ));
     }
     if !spec.sample_rate.is_multiple_of(NARROW) || spec.sample_rate > 48_000 {

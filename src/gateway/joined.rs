@@ -34,8 +34,11 @@ impl Gateway {
                 Followup::ConnectOther { call, port } => {
                     self.with_call(turn, call, |call, cx| call.link_port(cx, port));
                 }
-                Followup::EndOther { call, why } => {
-                    self.with_call(turn, call, |call, cx| call.other_half_over(cx, why));
+                Followup::EndOther { call, of, why } => {
+                    self.with_call(turn, call, |call, cx| call.other_half_over(cx, of, why));
+                }
+                Followup::OtherAnswered { call, of } => {
+                    self.with_call(turn, call, |call, cx| call.other_half_answered(cx, of));
                 }
             }
         }
@@ -58,6 +61,13 @@ impl Gateway {
                     call.pass_refer(cx, referrer, &number, Some(&replaces))
                 });
             }
+            Ok(JoinPlan::HandOver { codec, number }) => {
+                let Some(referrer) = drop_here else { return };
+                self.with_call(turn, there, |call, cx| call.take_caller(cx, here, codec));
+                self.with_call(turn, here, |call, cx| {
+                    call.hand_to_ringing(cx, there, codec, (referrer, number));
+                });
+            }
             Ok(JoinPlan::Join { codec }) => {
                 self.with_call(turn, there, |call, cx| {
                     call.link(cx, here, codec, Some(drop_there), true)
@@ -70,22 +80,23 @@ impl Gateway {
         }
     }
 
-    /// Only a dialog of the same party may be taken over, and only where two parties talk.
+    /// Only a dialog of the same party may be taken over, and only where two parties talk, or where
+    /// somebody is rung for that party.
     fn may_join(&self, join: &Join) -> Result<JoinPlan, Refusal> {
         let Join { here, drop_here, there, drop_there, ref replaces } = *join;
         let missing = || Refusal::new(481, "Replaces names no call that goes on here");
         let (a, b) =
             (self.calls.get(here).ok_or_else(missing)?, self.calls.get(there).ok_or_else(missing)?);
         b.leg_of(drop_there).filter(|leg| leg.is_named_by(replaces)).ok_or_else(missing)?;
-        if a.state() != CallPhase::Talking
-            || b.state() != CallPhase::Talking
-            || !b.uas().is_finished()
-            || here == there
-            || a.has_transferor()
-        {
+        let rings = drop_here.is_some() && b.rings_for(drop_there);
+        let talks = b.state() == CallPhase::Talking && b.uas().is_finished();
+        if a.state() != CallPhase::Talking || a.has_transferor() || here == there {
             return Err(missing());
         }
-        if replaces.early_only {
+        if !talks && !rings {
+            return Err(missing());
+        }
+        if replaces.early_only && b.uas().is_finished() {
             return Err(Refusal::new(486, "the call to be replaced was answered already"));
         }
         let asking = a.party_of(drop_here.unwrap_or(a.caller().end));
@@ -95,6 +106,13 @@ impl Gateway {
                 403,
                 "a call may be replaced by who is in it, and by nobody else",
             ));
+        }
+        if rings {
+            let codec = match a.codec_kept(drop_here).ok_or_else(missing)? {
+                Codec::Opus => Codec::Opus,
+                _ => Codec::Pcmu,
+            };
+            return Ok(JoinPlan::HandOver { codec, number: b.number().to_owned() });
         }
         let codecs =
             a.codec_kept(drop_here).zip(b.codec_kept(Some(drop_there))).ok_or_else(missing)?;
@@ -135,8 +153,18 @@ impl Gateway {
 }
 
 enum JoinPlan {
-    Join { codec: Codec },
-    Pass { number: String, replaces: Replaces },
+    Join {
+        codec: Codec,
+    },
+    /// Nobody has answered the other call yet: who is handed over hears it ring.
+    HandOver {
+        codec: Codec,
+        number: String,
+    },
+    Pass {
+        number: String,
+        replaces: Replaces,
+    },
 }
 
 fn same_party(a: Option<&Party>, b: Option<&Party>) -> bool {

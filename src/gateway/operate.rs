@@ -135,7 +135,7 @@ impl Gateway {
             }
             OperatorCommand::Switch { trunk, enabled } => {
                 let Some(state) = self.services.trunks.get_mut(&trunk) else { return };
-                if std::mem::replace(&mut state.disabled, !enabled) == enabled {
+                if state.switch(turn.now, enabled) {
                     turn.push(Output::Event(Event::TrunkSwitched { trunk, enabled }));
                 }
             }

@@ -3,6 +3,7 @@
 //! A fixed number of samples: when they are full, each two become one and the step doubles. Taken
 //! when a packet comes, so that a session needs no timer for it; a silence is one long sample.
 
+use crate::rtp::quality::Impairment;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,8 @@ use std::time::{Duration, Instant};
 const MOST: usize = 120;
 /// Samples of an outline.
 const OUTLINE: usize = 8;
+/// Packets of a sample that say something of how it sounds: half a second of 20 ms.
+const FEW: u64 = 25;
 const STEP: Duration = Duration::from_secs(1);
 
 /// Counts since the sample before.
@@ -28,6 +31,20 @@ pub struct Sample {
 }
 
 impl Sample {
+    /// The estimated opinion score of what was received, 1 to 4.41; none of too few packets.
+    pub(crate) fn mos(&self) -> Option<f32> {
+        let expected = self.received.saturating_add(self.lost);
+        (u64::from(expected) >= FEW).then(|| {
+            Impairment {
+                loss: self.lost as f32 / expected as f32,
+                burst_ratio: 1.0,
+                jitter: Duration::from_millis(self.jitter.into()),
+                round_trip: Duration::from_millis(self.round_trip.into()),
+            }
+            .mos()
+        })
+    }
+
     /// This and the next as one.
     fn and(self, next: Sample) -> Sample {
         Sample {
@@ -158,5 +175,13 @@ mod tests {
         let received: u64 = samples.iter().map(|s| u64::from(s.received)).sum();
         assert!(received > 86_400 * 50 * 95 / 100, "{received}");
         assert!(samples.windows(2).all(|w| w[0].at < w[1].at));
+    }
+
+    #[test]
+    fn a_sample_is_scored_by_what_came_in_it() {
+        let sample = |received, lost| Sample { received, lost, ..Sample::default() };
+        assert_eq!(sample(20, 4).mos(), None, "too few to say");
+        let score = |received, lost| sample(received, lost).mos().expect("enough");
+        assert!(score(50, 0) > 4.3 && score(45, 5) < 3.6 && score(0, 50) < 1.5);
     }
 }

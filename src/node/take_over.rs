@@ -59,7 +59,7 @@ impl Predecessor {
                 gone: false,
             }),
             LinkMessage::Refused { why } => bail!("the running gateway refuses an upgrade: {why}"),
-            other => bail!("the running gateway says {other:?}, which is not expected"),
+            other => bail!("the running gateway says {other}, which is not expected"),
         }
     }
 
@@ -87,7 +87,7 @@ impl Predecessor {
         let (draining, numbers) = match message {
             LinkMessage::Calls { draining, ports } => (draining, ports),
             LinkMessage::Refused { why } => bail!("the running gateway goes on: {why}"),
-            other => bail!("the running gateway says {other:?}, which is not expected"),
+            other => bail!("the running gateway says {other}, which is not expected"),
         };
         let calls: HandedCalls =
             postcard::from_bytes(&bytes).context("its calls are unreadable")?;
@@ -124,7 +124,7 @@ impl Predecessor {
         match go.message {
             LinkMessage::Go => {}
             LinkMessage::Refused { why } => bail!("the running gateway goes on: {why}"),
-            other => bail!("the running gateway says {other:?}, which is not expected"),
+            other => bail!("the running gateway says {other}, which is not expected"),
         }
         self.gone = true;
         // None from a version that does not tell.
@@ -135,7 +135,12 @@ impl Predecessor {
     pub(super) fn wait_until_released(&self) {
         match self.link.receive(RELEASE).map(|delivery| delivery.message) {
             Ok(LinkMessage::Released) => {}
-            other => tracing::warn!("the earlier process has not let go of its files: {other:?}"),
+            Ok(other) => {
+                tracing::warn!("the earlier process has not let go of its files: it says {other}")
+            }
+            Err(why) => {
+                tracing::warn!("the earlier process has not let go of its files: {why}");
+            }
         }
     }
 

@@ -101,7 +101,7 @@ async fn expect(link: &Link, wanted: &LinkMessage, patience: Duration) -> Result
     match receive(link, patience).await {
         Ok(LinkFrame { message, .. }) if message == *wanted => Ok(()),
         Ok(LinkFrame { message: LinkMessage::Refused { why }, .. }) => Err(why),
-        Ok(LinkFrame { message, .. }) => Err(format!("the new process says {message:?}")),
+        Ok(LinkFrame { message, .. }) => Err(format!("the new process says {message}")),
         Err(why) => Err(format!("the new process is gone or stands still ({why})")),
     }
 }
@@ -170,7 +170,7 @@ impl Upgrader {
                 self.over(done.map(drop));
             }
             Ok(hello @ LinkMessage::Hello { .. }) => self.meet_successor(link, hello).await,
-            Ok(other) => link.refuse(&format!("{other:?} is not understood")),
+            Ok(other) => link.refuse(&format!("{other} is not understood")),
             Err(why) => link.refuse(&why),
         }
     }
@@ -388,7 +388,7 @@ impl Upgrader {
 /// What version a successor has, if it can take our place.
 fn understood(hello: LinkMessage) -> Result<String, String> {
     let LinkMessage::Hello { protocol, version, reads } = hello else {
-        return Err(format!("the new process says {hello:?}"));
+        return Err(format!("the new process says {hello}"));
     };
     if protocol != PROTOCOL {
         return Err(format!(

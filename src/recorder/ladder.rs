@@ -289,7 +289,7 @@ fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<
         SessionEvent::Connected { end, address } => {
             format!("{}: ICE connected, it is at {address}", name(*end))
         }
-        SessionEvent::Secured { end, profile } => format!("{}: DTLS done, {profile:?}", name(*end)),
+        SessionEvent::Secured { end, profile } => format!("{}: DTLS done, {profile}", name(*end)),
         SessionEvent::DtlsFailed { end, why } => {
             format!("{}: DTLS failed: {}", name(*end), shown(&why.to_string()))
         }

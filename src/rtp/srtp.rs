@@ -17,6 +17,7 @@ use aws_lc_rs::cipher::{
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Instant;
 use subtle::ConstantTimeEq;
 use window::ReplayWindow;
@@ -43,7 +44,40 @@ pub enum Profile {
     AeadAes256Gcm,
 }
 
+impl fmt::Display for Profile {
+    /// Its name in the registry of crypto suites.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Profile {
+    /// All of them, best first.
+    pub(crate) const ALL: [Profile; 8] = [
+        Profile::AeadAes128Gcm,
+        Profile::AeadAes256Gcm,
+        Profile::Aes128CmHmacSha1_80,
+        Profile::Aes128CmHmacSha1_32,
+        Profile::Aes192CmHmacSha1_80,
+        Profile::Aes192CmHmacSha1_32,
+        Profile::Aes256CmHmacSha1_80,
+        Profile::Aes256CmHmacSha1_32,
+    ];
+
+    /// Its name in the registry of crypto suites (RFC 4568 §6.2, RFC 6188 §4, RFC 7714 §14.2).
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Profile::Aes128CmHmacSha1_80 => "AES_CM_128_HMAC_SHA1_80",
+            Profile::Aes128CmHmacSha1_32 => "AES_CM_128_HMAC_SHA1_32",
+            Profile::Aes192CmHmacSha1_80 => "AES_192_CM_HMAC_SHA1_80",
+            Profile::Aes192CmHmacSha1_32 => "AES_192_CM_HMAC_SHA1_32",
+            Profile::Aes256CmHmacSha1_80 => "AES_256_CM_HMAC_SHA1_80",
+            Profile::Aes256CmHmacSha1_32 => "AES_256_CM_HMAC_SHA1_32",
+            Profile::AeadAes128Gcm => "AEAD_AES_128_GCM",
+            Profile::AeadAes256Gcm => "AEAD_AES_256_GCM",
+        }
+    }
+
     /// Master key length, bytes.
     pub(crate) fn key_len(self) -> usize {
         match self {

@@ -84,18 +84,7 @@ pub struct Crypto {
 /// What we offer, best first; the others are taken where a peer has no better.
 pub(crate) const OFFERED: [Profile; 3] =
     [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
-/// The suites we speak (RFC 4568 §6.2, RFC 6188 §4, RFC 7714 §14.2).
-const SUITES: [(&str, Profile); 8] = [
-    ("AEAD_AES_128_GCM", Profile::AeadAes128Gcm),
-    ("AEAD_AES_256_GCM", Profile::AeadAes256Gcm),
-    ("AES_CM_128_HMAC_SHA1_80", Profile::Aes128CmHmacSha1_80),
-    ("AES_CM_128_HMAC_SHA1_32", Profile::Aes128CmHmacSha1_32),
-    ("AES_192_CM_HMAC_SHA1_80", Profile::Aes192CmHmacSha1_80),
-    ("AES_192_CM_HMAC_SHA1_32", Profile::Aes192CmHmacSha1_32),
-    ("AES_256_CM_HMAC_SHA1_80", Profile::Aes256CmHmacSha1_80),
-    ("AES_256_CM_HMAC_SHA1_32", Profile::Aes256CmHmacSha1_32),
-];
-/// Their names in the drafts of RFC 6188, which many devices went on writing.
+/// Names of the drafts of RFC 6188, which many devices went on writing.
 const DRAFT_SUITES: [(&str, Profile); 4] = [
     ("AES_CM_192_HMAC_SHA1_80", Profile::Aes192CmHmacSha1_80),
     ("AES_CM_192_HMAC_SHA1_32", Profile::Aes192CmHmacSha1_32),
@@ -109,8 +98,9 @@ impl Crypto {
     pub(crate) fn read(value: &str) -> Option<Crypto> {
         let mut words = value.split_ascii_whitespace();
         let (tag, suite, params) = (words.next()?, words.next()?, words.next()?);
-        let (suite, profile) = SUITES
+        let (suite, profile) = Profile::ALL
             .into_iter()
+            .map(|profile| (profile.name(), profile))
             .chain(DRAFT_SUITES)
             .find(|(name, _)| name.eq_ignore_ascii_case(suite))?;
         if words.any(changes_packets) || params.contains(';') {
@@ -163,7 +153,7 @@ impl fmt::Display for Crypto {
 }
 
 fn place(profile: Profile) -> Option<usize> {
-    SUITES.iter().position(|(_, known)| *known == profile)
+    Profile::ALL.iter().position(|known| *known == profile)
 }
 
 /// Our keys for a leg: random bytes of their own for each suite, so that no key serves two.
@@ -200,7 +190,7 @@ impl LocalKeys {
                 .for_each(|chunk| chunk.copy_from_slice(&random().to_be_bytes()[..chunk.len()]));
             bytes
         };
-        LocalKeys(SUITES.iter().map(|_| key()).collect())
+        LocalKeys(Profile::ALL.iter().map(|_| key()).collect())
     }
 
     /// Ours for `profile`.
@@ -211,8 +201,8 @@ impl LocalKeys {
     /// The lines of our offer.
     pub fn offer(&self) -> Vec<Crypto> {
         let with_tag = |(n, profile): (usize, &Profile)| {
-            let (suite, _) = SUITES[place(*profile)?];
-            Some(Crypto { tag: n as u32 + 1, suite, keys: self.of(*profile)? })
+            let (tag, suite) = (n as u32 + 1, profile.name());
+            Some(Crypto { tag, suite, keys: self.of(*profile)? })
         };
         OFFERED.iter().enumerate().filter_map(with_tag).collect()
     }

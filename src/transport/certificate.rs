@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
+use x509_parser::extensions::GeneralName;
 
 /// The protocol by which an ACME authority asks for its proof (RFC 8737 §3).
 pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
@@ -74,6 +75,24 @@ impl ShownCertificate {
     /// How connections are secured with it, without clients' certificates and protocols.
     pub(super) fn config(self: &Arc<Self>) -> ServerConfig {
         ServerConfig::builder().with_no_client_auth().with_cert_resolver(self.clone())
+    }
+
+    /// The setting it comes from.
+    pub(crate) fn setting(&self) -> &'static str {
+        self.key
+    }
+
+    /// The DNS names it is for.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let now = self.now();
+        let leaf = now.cert.first().and_then(|der| x509_parser::parse_x509_certificate(der).ok());
+        let names = leaf.as_ref().and_then(|(_, leaf)| leaf.subject_alternative_name().ok()?);
+        let names = names.map(|names| names.value.general_names.as_slice()).unwrap_or_default();
+        let dns = names.iter().filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some((*name).to_owned()),
+            _ => None,
+        });
+        dns.collect()
     }
 
     /// When it ends, seconds since 1970.

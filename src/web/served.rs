@@ -127,4 +127,26 @@ mod tests {
         assert!(body(again).await.is_empty());
         assert_eq!(ask(&[(IF_NONE_MATCH, "W/\"other\"")]).status(), 200);
     }
+
+    /// All that is loaded before anybody can telephone, but JsSIP.
+    #[tokio::test]
+    async fn the_page_is_at_most_150_kilobytes_before_jssip() {
+        let mut sum = 0;
+        for path in [
+            "/",
+            "/tokens.css",
+            "/console.css",
+            "/phone.css",
+            "/console.js",
+            "/phone.js",
+            "/resume.js",
+        ] {
+            let (_, bytes) = super::super::asset(path).expect("it is served");
+            let asked = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
+            let mut response = Response::new(Full::default());
+            fill(&mut response, &asked, bytes);
+            sum += body(response).await.len();
+        }
+        assert!(sum <= 150_000, "{sum} bytes");
+    }
 }

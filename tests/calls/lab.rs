@@ -1,6 +1,7 @@
 //! The laboratory: a gateway in virtual time, scripted peers, and the ladder of all that was said.
 
 use crate::script::{Extra, is_called};
+use crate::{plain, readable};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -631,5 +632,8 @@ impl Lab {
         let gauges: Gauges = self.gateway.gauges();
         assert!(gauges.is_idle(), "{gauges:?} {:?}\n{}", self.gateway.snapshot(), self.ladder);
         assert!(self.ends.is_empty(), "media ends left: {:?}\n{}", self.ends, self.ladder);
+        for text in readable::read_of(self) {
+            assert_eq!(plain::type_name(&text), None, "in what people read: {text}");
+        }
     }
 }

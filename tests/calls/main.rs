@@ -24,6 +24,8 @@ mod outside;
 mod overload;
 mod parts;
 mod peers;
+mod plain;
+mod readable;
 mod recovery;
 mod reflection;
 mod refusals;

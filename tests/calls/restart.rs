@@ -440,6 +440,39 @@ fn a_call_that_was_being_handed_over_is_what_it_was_before() {
 }
 
 #[test]
+fn a_call_handed_over_to_one_that_rings_is_what_it_was_before_and_what_rang_ends() {
+    let mut lab = Lab::with_phones();
+    let (ok, _) = lab.talk("+12065550123");
+    lab.invite(ALICE, "+12065550177", OFFER);
+    let rings = lab.take(T1, "INVITE");
+    lab.reply(T1, &rings, 180, "");
+    let heard = lab.take(ALICE, "180");
+    let to = heard.to().expect("a To").tag().expect("a tag").to_owned();
+    let from = heard.from().expect("a From").tag().expect("a tag").to_owned();
+    let replaces = format!("{}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}", heard.call_id());
+    let refer_to = format!("Refer-To: <sip:+12065550177@wt.test?Replaces={replaces}>\r\n");
+    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90, &refer_to, "");
+    lab.says(ALICE, &refer);
+    lab.take(ALICE, "487");
+    let notify = lab.take(ALICE, "NOTIFY");
+    lab.reply(ALICE, &notify, 200, "");
+    assert_eq!(lab.on_disk().iter().filter(|call| call.is_settled()).count(), 1);
+    lab.inbox.clear();
+    lab.restart(AWAY);
+    let cancel = lab.take(T1, "CANCEL");
+    assert_eq!(cancel.call_id(), rings.call_id());
+    lab.reply(T1, &cancel, 200, "");
+    lab.reply(T1, &rings, 487, "");
+    comes_back(&mut lab);
+    knows_its_call(&mut lab, BACK);
+    lab.advance(Duration::from_secs(10));
+    assert!(!lab.got(T1, "BYE") && !lab.got(BACK, "BYE"), "{}", lab.picture());
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+}
+
+#[test]
 fn who_has_handed_a_call_over_and_stays_is_helped_off_after_a_restart() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);

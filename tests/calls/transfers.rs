@@ -387,7 +387,7 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
 }
 
 #[test]
-fn an_attended_transfer_of_anothers_call_is_403_and_of_one_that_rings_481() {
+fn an_attended_transfer_of_anothers_call_is_403_rung_or_answered() {
     let mut lab = Lab::with_phones();
     let (ok1, _) = lab.talk("+12065550123");
     lab.invite(BOB, "+12065550124", OFFER);
@@ -403,7 +403,7 @@ fn an_attended_transfer_of_anothers_call_is_403_and_of_one_that_rings_481() {
         "",
     );
     lab.take(ALICE, "202");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 481 Call/Transaction Does Not Exist");
+    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 403 Forbidden");
     lab.reply(T1, &invite, 200, TRUNK_SDP);
     let ok2 = lab.take(BOB, "200");
     lab.ack(BOB, &ok2);
@@ -412,6 +412,148 @@ fn an_attended_transfer_of_anothers_call_is_403_and_of_one_that_rings_481() {
     assert_eq!(told(&mut lab, ALICE), "SIP/2.0 403 Forbidden");
     assert_eq!(lab.gateway.gauges().calls, 2);
     lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+}
+
+/// alice talks with t1, and bob rings for her; her 200 and 180, and the INVITEs of t1 and bob.
+fn one_call_and_one_that_rings(lab: &mut Lab) -> [Message; 4] {
+    let (ok, first) = lab.talk("+12065550123");
+    lab.invite(ALICE, "201", OFFER);
+    let ringing = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &ringing, 180, "");
+    let heard = lab.take(ALICE, "180");
+    lab.plays(
+        "0.0s alice → INVITE 201 sdp
+         0.0s alice ← 100 INVITE
+         0.0s bob ← INVITE sdp
+         0.0s bob → 180 INVITE
+         0.0s alice ← 180 INVITE",
+    );
+    [ok, heard, first, ringing]
+}
+
+/// alice hands t1 over to who rings for her.
+fn hands_over(lab: &mut Lab, ok: &Message, ringing: &Message) {
+    let to = format!("<sip:201@wt.test?Replaces={}>", replaces(ringing));
+    refer(lab, ALICE, ok, 90, &to, "");
+}
+
+#[test]
+fn who_is_handed_over_to_one_that_rings_hears_it_ring_and_then_its_answer() {
+    let mut lab = Lab::with_phones();
+    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
+    lab.media.clear();
+    hands_over(&mut lab, &ok, &heard);
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← 487 INVITE
+         0.0s alice ← NOTIFY 180
+         0.0s alice → 200 NOTIFY",
+    );
+    // bob's phone rings on, and nobody else is told anything: t1 hears ringing by the inner ends.
+    let rings = lab.media.iter().filter(|c| matches!(c, WorkerCommand::Play { .. })).count();
+    assert_eq!(rings, 1, "{:?}", lab.media);
+    lab.plays(
+        "4.0s bob → 200 INVITE sdp recvonly
+         4.0s bob ← ACK
+         4.0s alice ← NOTIFY 200
+         4.0s alice → 200 NOTIFY
+         4.0s alice → BYE
+         4.0s alice ← 200 BYE
+         30.0s    // the two talk on
+         30.0s bob → BYE
+         30.0s bob ← 200 BYE
+         30.0s t1 ← BYE
+         30.0s t1 → 200 BYE",
+    );
+    let joined = bridges(&lab);
+    let sessions: std::collections::BTreeSet<u64> = joined.iter().map(|b| b.0).collect();
+    assert_eq!(sessions.len(), 2, "each session joins its party and its inner end: {joined:?}");
+    let mut ended = lab.ended();
+    ended.sort_by_key(|cdr| cdr.start);
+    assert_eq!(ended[0].transfers, ["201"]);
+    let answered = ended[1].answered.map(|at| at.duration_since(ended[1].start).as_secs());
+    assert_eq!(answered, Some(4), "its time begins with the answer");
+    lab.expect_idle();
+}
+
+#[test]
+fn who_rings_in_vain_gives_the_referrer_its_call_back() {
+    for (answer, told_back) in [("486", "SIP/2.0 486 Busy Here"), ("603", "SIP/2.0 603 Decline")] {
+        let mut lab = Lab::with_phones();
+        let [ok, heard, first, ringing] = one_call_and_one_that_rings(&mut lab);
+        hands_over(&mut lab, &ok, &heard);
+        lab.take(ALICE, "487");
+        assert_eq!(told(&mut lab, ALICE), "SIP/2.0 180 Ringing");
+        lab.reply(BOB, &ringing, answer.parse().expect("a status"), "");
+        assert_eq!(told(&mut lab, ALICE), told_back);
+        assert_eq!(lab.gateway.gauges().calls, 1, "what rang is over");
+        let last = bridges(&lab).last().copied().expect("a bridge");
+        assert_eq!((last.1, last.2), (0, 1), "alice and the trunk again");
+        // Who was brought back is in an ordinary call, and may try again.
+        refer(&mut lab, ALICE, &ok, 91, "<sip:201@wt.test>", "");
+        lab.take(ALICE, "202");
+        told(&mut lab, ALICE);
+        let again = lab.take(BOB, "INVITE");
+        lab.reply(BOB, &again, 486, "");
+        assert_eq!(told(&mut lab, ALICE), "SIP/2.0 486 Busy Here");
+        let bye = lab.in_dialog_with(T1, &first, "BYE", 2, "", "");
+        lab.says(T1, &bye);
+        lab.take(ALICE, "BYE");
+        let failed: Vec<bool> =
+            lab.ended().iter().map(|cdr| cdr.transfer_failed.is_some()).collect();
+        assert_eq!(failed.iter().filter(|failed| **failed).count(), 1);
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn who_rings_for_too_long_gives_the_referrer_its_call_back() {
+    let mut lab = Lab::with_phones();
+    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
+    hands_over(&mut lab, &ok, &heard);
+    lab.take(ALICE, "487");
+    told(&mut lab, ALICE);
+    lab.advance(std::time::Duration::from_secs(120));
+    assert!(told(&mut lab, ALICE).starts_with("SIP/2.0 480"), "nobody answered");
+    lab.take(BOB, "CANCEL");
+    assert_eq!(lab.gateway.gauges().calls, 1);
+    lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+}
+
+#[test]
+fn who_was_handed_over_may_hang_up_while_it_rings_and_so_may_the_referrer() {
+    let mut lab = Lab::with_phones();
+    let [ok, heard, first, _] = one_call_and_one_that_rings(&mut lab);
+    hands_over(&mut lab, &ok, &heard);
+    lab.take(ALICE, "487");
+    told(&mut lab, ALICE);
+    // The referrer does not wait for the end: the transfer goes on.
+    let bye = lab.in_dialog_with(ALICE, &ok, "BYE", 95, "", "");
+    lab.says(ALICE, &bye);
+    lab.take(ALICE, "200");
+    assert_eq!(lab.gateway.gauges().calls, 2);
+    let bye = lab.in_dialog_with(T1, &first, "BYE", 2, "", "");
+    lab.says(T1, &bye);
+    lab.take(T1, "200");
+    lab.take(BOB, "CANCEL");
+    lab.expect_idle();
+}
+
+#[test]
+fn one_that_rings_in_vain_ends_the_call_whose_referrer_has_left() {
+    let mut lab = Lab::with_phones();
+    let [ok, heard, _, ringing] = one_call_and_one_that_rings(&mut lab);
+    hands_over(&mut lab, &ok, &heard);
+    lab.take(ALICE, "487");
+    told(&mut lab, ALICE);
+    let bye = lab.in_dialog_with(ALICE, &ok, "BYE", 95, "", "");
+    lab.says(ALICE, &bye);
+    lab.take(ALICE, "200");
+    lab.reply(BOB, &ringing, 486, "");
+    lab.take(T1, "BYE");
     lab.expect_idle();
 }
 

@@ -12,6 +12,8 @@ mod logins;
 mod oidc;
 mod openmetrics;
 mod phone;
+#[path = "../calls/plain.rs"]
+mod plain;
 mod proxies;
 mod records;
 mod restart;

@@ -36,8 +36,7 @@ fn facts(n: &Negotiated, sections: &str) -> String {
     }
     match &n.remote {
         Remote::Rtp { rtp, rtcp, sdes } => {
-            let keys =
-                sdes.as_ref().map_or("plain".into(), |s| format!("{:?}", s.theirs.profile()));
+            let keys = sdes.as_ref().map_or("plain".into(), |s| s.theirs.profile().to_string());
             let _ = write!(out, "; {keys} {rtp}, RTCP {}", if rtp == rtcp { "there" } else { "" });
             if rtp != rtcp {
                 let _ = write!(out, "{rtcp}");

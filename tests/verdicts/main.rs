@@ -12,6 +12,10 @@ mod media;
 #[allow(dead_code)]
 #[path = "../calls/peers.rs"]
 mod peers;
+#[path = "../calls/plain.rs"]
+mod plain;
+#[path = "../calls/readable.rs"]
+mod readable;
 #[allow(dead_code)]
 #[path = "../calls/script.rs"]
 mod script;

@@ -36,6 +36,7 @@ pub(crate) const SHAPES: &[(&str, Fields)] = &[
     ("LOGIN", LOGIN),
     ("CLOSED", CLOSED),
     ("TRUNK", TRUNK),
+    ("TRUNK_CHANGE", TRUNK_CHANGE),
     ("TRUNK_FAILURE", TRUNK_FAILURE),
     ("TRUNK_REGISTRATION", TRUNK_REGISTRATION),
     ("PROBED", PROBED),
@@ -44,6 +45,10 @@ pub(crate) const SHAPES: &[(&str, Fields)] = &[
     ("CALL_LIMITS", CALL_LIMITS),
     ("MEMORY", MEMORY),
     ("CHANGES", CHANGES),
+    ("SOURCES", SOURCES),
+    ("FORETOLD", FORETOLD),
+    ("OPEN_PORTS", OPEN_PORTS),
+    ("CERTIFICATE", CERTIFICATE),
     ("DIALPLAN_FILES", DIALPLAN_FILES),
     ("DIALPLAN_FILE", DIALPLAN_FILE),
     ("MARK", MARK),
@@ -133,6 +138,7 @@ const LEG_QUALITY: Fields = &[
     ),
     ("mos_in_estimated", "number?", "estimated opinion score of the packets received"),
     ("mos_out_estimated", "number?", "estimated opinion score of the packets sent"),
+    ("began_ms", "integer?", "when the first packet came, ms since the call began"),
     ("series", "SECOND*", "the figures second by second"),
 ];
 const SECOND: Fields = &[
@@ -143,6 +149,7 @@ const SECOND: Fields = &[
     ("jitter_ms", "integer", "interarrival jitter, ms (RFC 3550)"),
     ("rtt_ms", "integer?", "round trip, ms"),
     ("reported_loss_percent", "integer", "loss that its RTCP reports, percent"),
+    ("mos_estimated", "number?", "estimated opinion score of what came; null of few packets"),
 ];
 const SESSION: Fields = &[
     ("by", "string", "session, token or control: by what the request is let in"),
@@ -204,6 +211,7 @@ const TRUNK: Fields = &[
     ("probes_missed", "integer", "probes without an answer, in a row"),
     ("registrations", "TRUNK_REGISTRATION*", "its registrations with registrars"),
     ("registered_from", "string?", "where it registered here from"),
+    ("history", "TRUNK_CHANGE*", "how its health changed, the newest first, 20 at most"),
     ("attempts", "integer-", "calls tried over it lately"),
     ("asr", "number?-", "answer-seizure ratio, 0 to 1"),
     ("ner", "number?-", "network effectiveness ratio, 0 to 1 (E.425)"),
@@ -211,6 +219,11 @@ const TRUNK: Fields = &[
     ("pdd_ms_p95", "integer?-", "post-dial delay, 95th percentile, ms"),
     ("mos_estimated", "number?-", "mean estimated opinion score"),
     ("last_call_failure", "TRUNK_FAILURE?-", "the last call that failed there"),
+];
+const TRUNK_CHANGE: Fields = &[
+    ("at", "string", "when"),
+    ("state", "string", "up, down, disabled or enabled"),
+    ("why", "string?", "why, in words"),
 ];
 const TRUNK_FAILURE: Fields = &[
     ("sip_code", "integer", "the final SIP status; 0: given up"),
@@ -258,6 +271,30 @@ const CHANGES: Fields = &[
     ("changed", "strings", "what is in force now"),
     ("needs_restart", "strings", "keys whose new value waits for a restart"),
     ("warnings", "string", "what the checker says; may be empty"),
+];
+const SOURCES: Fields = &[
+    ("file", "string?", "the configuration file; null in the demo"),
+    ("lines", "integer#", "the line of each key of the file; what is not there is the default"),
+    ("restart_keys", "strings", "keys whose new value needs a restart"),
+    ("reload", "FORETOLD", "what a reload would do with the file as it is now"),
+    ("ports", "OPEN_PORTS*", "the ports on which others reach the gateway"),
+    ("certificates", "CERTIFICATE*", "the certificates it shows"),
+];
+const FORETOLD: Fields = &[
+    ("changed", "strings", "what would be in force at once"),
+    ("needs_restart", "strings", "keys whose new value would wait for a restart"),
+    ("problem", "string?", "why the file would be refused"),
+];
+const OPEN_PORTS: Fields = &[
+    ("protocol", "string", "udp or tcp"),
+    ("first", "integer", "the first port"),
+    ("last", "integer", "the last port"),
+    ("for", "string", "what comes there"),
+];
+const CERTIFICATE: Fields = &[
+    ("setting", "string", "the setting it comes from"),
+    ("names", "strings", "the DNS names it is for"),
+    ("ends", "string?", "when it expires"),
 ];
 const DIALPLAN_FILES: Fields = &[
     ("files", "DIALPLAN_FILE*", "the files of dialplans/"),
@@ -381,6 +418,7 @@ pub(crate) const ANSWERS: &[(&str, &str, Answers)] = &[
     ("delete", "/drain", json!("STATUS")),
     ("post", "/reload", json!("CHANGES", 409, 422)),
     ("get", "/config", json!("CONFIG")),
+    ("get", "/config/sources", json!("SOURCES", 500)),
     ("get", "/config/dialplans", json!("DIALPLAN_FILES", 409, 500)),
     ("post", "/config/check", json!("CHECKED", 409, 500)),
     ("get", "/dialplan", json!("CONTEXT*")),

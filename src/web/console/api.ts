@@ -82,10 +82,11 @@ export interface Sample {
   sent: number;
   reported_loss_percent: number | null;
   rtt_ms: number | null;
+  mos_estimated: number | null;
 }
 
 export interface Quality {
-  legs: (Leg & { series: Sample[] })[];
+  legs: (Leg & { series: Sample[]; began_ms: number | null })[];
 }
 
 export interface Rule {
@@ -133,11 +134,22 @@ export interface Trunk {
   uri: string | null;
   registered_from: string | null;
   registrations: unknown[];
+  history: { at: string; state: string; why: string | null }[];
   context: string | null;
   code: string | null;
   why_not: string | null;
   last_failure: string | null;
   last_call_failure: { sip_code: number; call?: string; why?: string } | null;
+}
+
+/** Where settings come from, and what the gateway listens on and shows. */
+export interface Sources {
+  file: string | null;
+  lines: Record<string, number>;
+  restart_keys: string[];
+  reload: { changed: string[]; needs_restart: string[]; problem: string | null };
+  ports: { protocol: string; first: number; last: number; for: string }[];
+  certificates: { setting: string; names: string[]; ends: string | null }[];
 }
 
 export interface Registration {

@@ -18,6 +18,21 @@ import { QualityView } from "./quality";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
+/** The verdict as text, to be pasted into a ticket. */
+function told(verdict: Verdict, withFix: boolean) {
+  const lossy = !verdict.code;
+  const likely = lossy ? t.call.lossyLikely : verdict.likely;
+  const fix = lossy ? t.call.lossyFix : verdict.fix;
+  return [
+    [verdict.code, verdict.sentence].filter(Boolean).join(" "),
+    withFix && likely && `${t.call.likely}: ${likely}`,
+    withFix && fix && `${t.call.fix}: ${fix}`,
+    location.href,
+  ]
+    .filter(Boolean)
+    .join("\n");
+}
+
 /** The answer to "what happened to this call, and why". */
 export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: string }) {
   if (!verdict) {
@@ -34,12 +49,15 @@ export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: string 
       <p class="sentence" lang="en">
         {verdict.sentence}
       </p>
-      {verdict.code && (
-        <p class="marks">
-          <Chip tone={kind as "good"}>{verdict.code}</Chip>
-          <span>{t.call.sides[verdict.side] ?? verdict.side}</span>
-        </p>
-      )}
+      <p class="marks">
+        {verdict.code && (
+          <>
+            <Chip tone={kind as "good"}>{verdict.code}</Chip>
+            <span>{t.call.sides[verdict.side] ?? verdict.side}</span>
+          </>
+        )}
+        <Copy text={told(verdict, fault || lossy)}>{t.call.copyVerdict}</Copy>
+      </p>
       {(fault || lossy) && (
         <dl>
           <dt>{t.call.likely}</dt>
@@ -220,7 +238,7 @@ export function CallView({ id }: { id: string }) {
         <LadderView drawn={ladder} />
       </Card>
       <Card title={t.call.qualityTitle}>
-        <QualityView quality={quality} />
+        <QualityView quality={quality} rows={ladder.rows} />
       </Card>
       <Card title={t.call.facts}>
         <Details call={call} />

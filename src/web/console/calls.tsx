@@ -151,6 +151,11 @@ function Filters({ query }: { query: URLSearchParams }) {
         ["", t.calls.anyOutcome],
         ...OUTCOMES.map((o): [string, string] => [o, t.calls.outcomes[o]]),
       ])}
+      {pick("mos_below", t.calls.worst, [
+        ["", t.calls.anyQuality],
+        ["3.6", t.calls.below("3.6")],
+        ["3.1", t.calls.below("3.1")],
+      ])}
       {trunks.length > 0 &&
         pick("trunk", t.calls.trunk, [
           ["", t.calls.anyTrunk],
@@ -169,6 +174,7 @@ const KNOWN = [
   "trunk",
   "user",
   "code",
+  "mos_below",
   "number",
   "name",
 ];

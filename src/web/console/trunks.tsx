@@ -2,7 +2,7 @@
 
 import { get, send, type Trunk } from "./api";
 import { Mos, RecentCalls } from "./calls";
-import { Card, Chip, clock, Deed, Facts, Head, sure, Table, Wait } from "./parts";
+import { Card, Chip, clock, Deed, Facts, Head, sure, Table, Wait, When } from "./parts";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -120,6 +120,26 @@ export function TrunkView({ name }: { name: string }) {
               trunk.pdd_ms_p50 && `${trunk.pdd_ms_p50} ms (p95 ${trunk.pdd_ms_p95} ms)`,
             ],
             ["MOS", <Mos key="mos" value={trunk.mos_estimated} />],
+          ]}
+        />
+      </Card>
+      <Card title={t.trunks.history} id="trunk-history">
+        <Table
+          caption={t.trunks.history}
+          rows={trunk.history}
+          id={(c) => `${c.at} ${c.state}`}
+          empty={t.trunks.noHistory}
+          columns={[
+            { name: t.trunks.at, kind: "num", show: (c) => <When at={c.at} /> },
+            {
+              name: t.trunks.state,
+              show: (c) => (
+                <Chip tone={c.state === "down" ? "bad" : c.state === "disabled" ? "calm" : "good"}>
+                  {named(c.state)}
+                </Chip>
+              ),
+            },
+            { name: t.trunks.why, kind: "wide", show: (c) => c.why ?? t.none },
           ]}
         />
       </Card>

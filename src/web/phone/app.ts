@@ -369,6 +369,7 @@ export class App extends Emitter<{ change: App }> {
 
 function fateOf(call: Call, end: CallEnd): Fate {
   if (call.connectedAt) return "answered";
+  if (end.handedOver) return "handedOver";
   const incoming = call.direction === "incoming";
   if (incoming && /elsewhere/i.test(end.reason)) return "elsewhere";
   if (end.by === "us") return incoming ? "declined" : end.failed ? "failed" : "cancelled";

@@ -8,7 +8,14 @@ export interface Login {
   ha1: string;
 }
 
-export type Fate = "answered" | "missed" | "elsewhere" | "declined" | "cancelled" | "failed";
+export type Fate =
+  | "answered"
+  | "missed"
+  | "elsewhere"
+  | "declined"
+  | "cancelled"
+  | "handedOver"
+  | "failed";
 
 export interface Entry {
   number: string;

@@ -33,6 +33,8 @@ export interface CallEnd {
   seconds: number;
   /** It was not taken up, and is tried again. */
   again: boolean;
+  /** It was handed over while it rang, and goes on without us. */
+  handedOver: boolean;
 }
 
 export interface CallEvents {
@@ -47,6 +49,18 @@ export interface Transferred {
   done: boolean;
   text: string;
 }
+
+/** What JsSIP's session knows of its dialogs. */
+interface Dialogs {
+  _request: { call_id: string };
+  _from_tag: string;
+  _to_tag: string;
+  _earlyDialogs: Record<string, { id: { local_tag: string; remote_tag: string } }>;
+}
+
+/** What JsSIP reads of a session whose dialog is to be replaced. */
+const named = ({ _request }: Dialogs, _to_tag: string, _from_tag: string) =>
+  ({ _request, _to_tag, _from_tag }) as unknown as RTCSession;
 
 /** One call. Made by `Phone.call()`, or told by the phone's event `call`. */
 export class Call extends Emitter<CallEvents> {
@@ -77,6 +91,8 @@ export class Call extends Emitter<CallEvents> {
   #held = false;
   #timer: ReturnType<typeof setInterval> | undefined;
   #microphone: MicrophoneProblem | null = null;
+  /** It rings on for somebody else. */
+  #left = false;
 
   constructor(session: RTCSession, withIce: boolean, resumed: KeptCall | null = null) {
     super();
@@ -168,27 +184,38 @@ export class Call extends Emitter<CallEvents> {
   }
 
   /**
-   * Connects this call's other side with `other`'s and leaves both. A party that still rings is
-   * called by the transferred side itself: what rang for us ends first.
+   * Connects this call's other side with `other`'s and leaves both. A party that still rings rings
+   * on, and this call's other side hears it; if nobody answers there, this call is back.
    */
   async transferTo(other: Call): Promise<Transferred> {
-    if (other.state === "connected") {
-      const { session } = other as unknown as {
-        session: { _request: { call_id: string }; _from_tag: string; _to_tag: string };
-      };
-      // RFC 3891: `to-tag` is the gateway's own, which in a call that came in is From's.
-      const incoming = other.direction === "incoming";
-      const replaces = {
-        _request: session._request,
-        _to_tag: incoming ? session._from_tag : session._to_tag,
-        _from_tag: incoming ? session._to_tag : session._from_tag,
-      } as unknown as RTCSession;
-      return this.#refer(other.number, other.name || other.number, replaces);
-    }
-    const ended = new Promise((done) => other.on("ended", done));
-    other.hangUp();
-    await ended;
-    return this.transfer(other.number);
+    const dialog = await other.#dialog();
+    if (!dialog) return { done: false, text: other.end?.text ?? "" };
+    const name = other.name || other.number;
+    // What rings goes on without us: its end, now, is none to be told of.
+    other.#left = other.state !== "connected";
+    const outcome = await this.#refer(other.number, name, dialog);
+    if (!outcome.done) other.#left = false;
+    return outcome;
+  }
+
+  /** What names its dialog (RFC 3891) once there is one; `null` if it ends before. */
+  async #dialog(): Promise<RTCSession | null> {
+    if (this.state === "calling")
+      await new Promise<void>((done) => {
+        const stop = this.on("change", () => {
+          if (this.state === "calling") return;
+          stop();
+          done();
+        });
+      });
+    const { session } = this as unknown as { session: Dialogs };
+    // Of several that ring at once the gateway names one.
+    const early = Object.values(session._earlyDialogs).at(-1)?.id;
+    if (this.state === "ringing" && early) return named(session, early.remote_tag, early.local_tag);
+    if (this.state !== "connected") return null;
+    // `to-tag` is the gateway's own, which in a call that came in is From's.
+    const { _from_tag: from, _to_tag: to } = session;
+    return this.direction === "incoming" ? named(session, from, to) : named(session, to, from);
   }
 
   #refer(target: string, name: string, replaces?: RTCSession): Promise<Transferred> {
@@ -288,9 +315,10 @@ export class Call extends Emitter<CallEvents> {
     const code = message?.status_code ?? null;
     const said = reasonText(message).replace(/^normal call clearing$/, "");
     const ours = String(event.originator) === "local";
-    const cancelled = event.cause === "Canceled" || event.cause === "Terminated";
+    const cancelled = this.#left || event.cause === "Canceled" || event.cause === "Terminated";
     let text = "";
-    if (this.#microphone) text = microphoneText(this.#microphone);
+    if (this.#left) text = "";
+    else if (this.#microphone) text = microphoneText(this.#microphone);
     else if (failed && this.resumed) text = texts().endedWhileReloading;
     else if (failed && !cancelled && !(ours && this.direction === "incoming"))
       text = [statusText(code, event.cause), said && `(${said})`].filter(Boolean).join(" ");
@@ -304,6 +332,7 @@ export class Call extends Emitter<CallEvents> {
       code,
       microphone: this.#microphone,
       seconds: this.seconds,
+      handedOver: this.#left,
       again: failed && this.resumed !== null && !this.#microphone && isPassing(code),
     };
     this.state = "ended";
