@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback, and two addresses on two interfaces.
-#   run.sh [all|browser|sipp|hosts|proxies|acme|clients|cluster|store|avalanche|aiortc|newcomer|hostile|chaos|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
+#   run.sh [all|browser|sipp|hosts|proxies|acme|clients|cluster|store|avalanche|growth|aiortc|newcomer|hostile|chaos|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -23,7 +23,7 @@ ip route add default via 10.45.0.2 dev wt1
 mount --bind "$here/hosts/resolv.conf" "$(realpath /etc/resolv.conf)"
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | hosts | proxies | acme | clients | cluster | store | avalanche | aiortc | newcomer | hostile | chaos | soak | bench-sip | bench-media) shift || true ;;
+  all | browser | sipp | hosts | proxies | acme | clients | cluster | store | avalanche | growth | aiortc | newcomer | hostile | chaos | soak | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
 case "$suite" in
@@ -45,6 +45,7 @@ case "$suite" in
   cluster) node "$here/cluster/run.mjs" "$@" && exec node "$here/cluster/takeover.mjs" "$@" ;;
   store) exec "$here/cluster/store.py" ;;
   avalanche) exec "$here/cluster/avalanche.py" "$@" ;;
+  growth) exec "$here/cluster/growth.py" "$@" ;;
   clients) exec "$here/clients/run.py" ;;
   acme) exec "$here/acme/run.py" "$@" ;;
   aiortc) exec "$here/aiortc/run.py" "$@" ;;

@@ -55,6 +55,10 @@ pub struct Cluster {
     location: Location,
     kept: StoredCalls,
     succession: LostNodes,
+    /// When this process began.
+    began: Instant,
+    /// Nodes that are gone, whose calls are left to those who can read them.
+    left: Vec<(Member, Instant)>,
     /// When each of the others said that it did not take this node's calls, and who was asked what
     /// when.
     cleared: BTreeMap<SocketAddr, Instant>,
@@ -69,6 +73,8 @@ pub struct Cluster {
     asks_owner: Option<(u64, Instant)>,
     next: u64,
     mark: String,
+    /// Grows whenever the store may have lost what it was told.
+    store_state: u64,
 }
 
 /// What the calls of a trunk are counted by in the store.
@@ -107,6 +113,8 @@ pub(crate) struct AnswerWork {
     pub taken: Option<TakenCalls>,
     /// Values of these names are another node's now.
     pub deposed: Option<(String, Vec<String>)>,
+    /// A question for a token: its number, and whether the token is ours, if that is known.
+    pub spent: Option<(u64, Option<bool>)>,
 }
 
 impl Cluster {
@@ -118,6 +126,8 @@ impl Cluster {
             location: Location::default(),
             kept: StoredCalls::default(),
             succession: LostNodes::new(now),
+            began: now,
+            left: Vec::new(),
             cleared: BTreeMap::new(),
             asked: None,
             asking: 0..0,
@@ -126,7 +136,13 @@ impl Cluster {
             asks_owner: None,
             next: 0,
             mark: lease::mark_of(&settings.node),
+            store_state: 0,
         }
+    }
+
+    /// Says in which form this node keeps calls, and which it reads.
+    pub(crate) fn say_forms(&mut self, form: u16, reads: &[u16]) {
+        self.lease.say_forms(form, reads);
     }
 
     /// Where the other nodes reach this one.
@@ -190,6 +206,7 @@ impl Cluster {
             self.kept.sure();
         }
         if self.lease.take_resync() {
+            self.store_state += 1;
             self.location.write_all_again();
             self.kept.write_all_again();
             self.succession.store_changed(at.now);
@@ -214,12 +231,20 @@ impl Cluster {
     }
 
     fn succeed(&mut self, now: Instant, has: &dyn Fn(IpAddr) -> bool, work: &mut ClusterWork) {
-        for (member, seen) in self.lease.take_gone() {
-            self.succession.lost(now, member, seen);
+        let mut gone = std::mem::take(&mut self.left);
+        gone.extend(self.lease.take_gone());
+        for (member, seen) in gone {
+            if self.lease.may_go_on_with(now, &member, seen) {
+                self.succession.lost(now, member, seen);
+            } else if self.left.len() < store::MAX_NODES && now < seen + store::CALLS {
+                self.left.push((member, seen));
+            }
         }
         for member in self.lease.others() {
-            self.succession.settled(&member.process());
-            member.taken.iter().for_each(|taken| self.succession.settled(taken));
+            for process in member.taken.iter().chain([&member.process()]) {
+                self.succession.settled(process);
+                self.left.retain(|(left, _)| left.process() != *process);
+            }
         }
         let Some(connection) = self.lease.connection() else { return };
         let own = self.lease.process();
@@ -277,6 +302,7 @@ impl Cluster {
                 let store = self.lease.store_millis(at.now).map_or(0, |(_, latest)| latest);
                 work.taken = self.succession.read(at.now, store, id, answer);
             }
+            StoreAnswer::Spent { id, answer } => work.spent = Some((id, answer.ok())),
         }
         work
     }
@@ -365,16 +391,28 @@ impl Cluster {
     }
 
     /// Another node asks whether this is the process `of`, and whether it took what `by` has.
-    pub(crate) fn probed_by(&self, of: &Process, by: &Process) -> Option<ProbeAnswer> {
+    pub(crate) fn probed_by(
+        &mut self,
+        now: Instant,
+        of: &Process,
+        by: &Process,
+    ) -> Option<ProbeAnswer> {
         let own = self.lease.process();
         if self.succession.taken().contains(by) {
             return Some(ProbeAnswer::Deposed);
         }
         let same = *of == own || of.node == own.node && self.former.contains(&of.epoch);
-        match same {
-            true => Some(ProbeAnswer::Lives),
-            false => (of.node == own.node).then_some(ProbeAnswer::Succeeded),
+        if same {
+            return Some(ProbeAnswer::Lives);
         }
+        if of.node != own.node {
+            return None;
+        }
+        // The asker leaves its calls to this process, which may never have seen its lease.
+        if of.epoch < own.epoch {
+            self.succession.lost(now, self.lease.as_process(of), self.began);
+        }
+        Some(ProbeAnswer::Succeeded)
     }
 
     /// A node has answered a probe.
@@ -425,6 +463,11 @@ impl Cluster {
     /// Why nobody can be asked for users of other nodes now; `None` if somebody can.
     pub(crate) fn cannot_ask(&self, now: Instant) -> Option<String> {
         self.lease.cannot_ask(now)
+    }
+
+    /// Returns a number that changes whenever the store may have lost what it was told.
+    pub(crate) fn store_state(&self) -> u64 {
+        self.store_state
     }
 
     /// Ways to the phones of `user` at other nodes that live.

@@ -147,6 +147,8 @@ pub struct JwtSettings {
     pub issuer: Option<String>,
     /// Dialplan of users whose token names none.
     pub context: Option<String>,
+    /// Each is good for one login.
+    pub single_use: bool,
     /// The URL may be of a private address.
     pub allow_private: bool,
 }
@@ -602,6 +604,8 @@ pub struct Config {
     pub sip: SipSettings,
     /// The other nodes, and the store they are found by.
     pub cluster: Option<ClusterSettings>,
+    /// All nodes of a cluster that are configured alike have the same number here.
+    pub common: u64,
     /// Ports, codecs and threads.
     pub media: Media,
     /// What one source, user or node may use.

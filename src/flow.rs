@@ -32,6 +32,8 @@ pub struct FlowState {
     pub account: Option<Arc<User>>,
     /// Until when that holds, seconds since 1970.
     pub until: Option<u64>,
+    /// The token it proved that by, if that is good for one login only.
+    pub(crate) token: Option<u128>,
     /// A leg goes by it.
     pub in_call: bool,
     /// Its browser said that the page is closed or reloaded.
@@ -47,6 +49,7 @@ impl FlowState {
             user: None,
             account: None,
             until: None,
+            token: None,
             in_call: false,
             page_left: false,
         }

@@ -25,6 +25,7 @@ mod record;
 mod registering;
 pub mod restore;
 mod shed;
+mod spent;
 mod stall;
 mod succession;
 mod takeover;
@@ -162,6 +163,7 @@ pub struct Gateway {
     elsewhere: elsewhere::Elsewhere,
     named_hosts: named_hosts::NamedHosts,
     logins: logins::Logins,
+    spent: spent::SpentTokens,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
     /// Calls of the whole node.
@@ -215,6 +217,7 @@ impl Gateway {
             elsewhere: elsewhere::Elsewhere::default(),
             named_hosts: named_hosts::NamedHosts::default(),
             logins: logins::Logins::new(now, &config),
+            spent: spent::SpentTokens::default(),
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             ),
@@ -306,6 +309,7 @@ impl Gateway {
         }
         self.carriers_due(turn);
         self.logins_due(turn);
+        self.spent_due(turn);
         self.outside_due(turn);
         self.elsewhere_due(turn);
         self.named_hosts_due(turn);
@@ -336,6 +340,7 @@ impl Gateway {
                 self.elsewhere.next_timeout(),
                 self.named_hosts.next_timeout(),
                 self.logins.next_timeout(),
+                self.spent.next_timeout(),
                 self.services.registrar.next_timeout(),
                 self.services.cluster.as_ref().and_then(Cluster::next_timeout),
             ])
@@ -445,6 +450,7 @@ impl Gateway {
                 + self.services.own_call_ids.len()
                 + self.texts.len()
                 + self.elsewhere.len()
+                + self.spent.open()
                 + self.named_hosts.len()
                 + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),

@@ -170,6 +170,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "cluster",
                 "credential",
                 "overload",
+                "spent",
                 "stall",
                 "token",
                 "turn",

@@ -206,6 +206,11 @@ impl StoreKeys {
     fn user(&self, user: &str) -> String {
         format!("{}user:{user}", self.prefix)
     }
+
+    /// A token that was used.
+    fn token(&self, token: u128) -> String {
+        format!("{}token:{token:032x}", self.prefix)
+    }
 }
 
 /// How the store is found.
@@ -424,6 +429,10 @@ impl StoreWork {
                 let (answer, failed) = split(self.take(&of, names).await);
                 (Input::Store(StoreAnswer::Taken { id, answer }), failed)
             }
+            StoreJob::Command(StoreCommand::Spend { id, token, mark, lasts }) => {
+                let (answer, failed) = split(self.spend(token, mark, lasts).await);
+                (Input::Store(StoreAnswer::Spent { id, answer }), failed)
+            }
             StoreJob::Locate { seeker, ask, users } => {
                 let (answer, failed) = split(self.locate(users).await);
                 (Input::Located { seeker, ask, answer }, failed)
@@ -502,6 +511,16 @@ impl StoreWork {
             }
         }
         pipe.query_async(&mut self.connection).await
+    }
+
+    /// Whether a token was nobody else's until now.
+    async fn spend(&mut self, token: u128, mark: u64, lasts: Duration) -> Result<bool, RedisError> {
+        let (key, mark) = (self.names.token(token), format!("{mark:016x}"));
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET").arg(&key).arg(&mark).arg("NX").arg("PX");
+        pipe.arg(lasts.as_millis().max(1) as u64).ignore().cmd("GET").arg(&key);
+        let (held,): (Option<Vec<u8>>,) = pipe.query_async(&mut self.connection).await?;
+        Ok(held.is_some_and(|held| held == mark.as_bytes()))
     }
 
     async fn locate(

@@ -2,12 +2,20 @@
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import itertools
+import multiprocessing
 import os
 import re
+import resource
 
 NUMBERS = itertools.count(1)
+
+
+def unique():
+    """What no other message of this or another process has."""
+    return f"{os.getpid()}x{next(NUMBERS)}"
 
 
 class Refused(Exception):
@@ -16,6 +24,69 @@ class Refused(Exception):
     def __init__(self, status, after):
         super().__init__(f"{status}, again in {after} s")
         self.status, self.after = status, after
+
+
+def all_files():
+    """Lets this process and what it starts open as many files as may be; returns how many."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+class Crowd:
+    """Browsers in processes of their own, as many as files or processors ask for. `work` is called
+    in each with its part's number and a `step` that waits until the next `go` and returns what that
+    said; each `go` returns what the parts yielded."""
+
+    def __init__(self, parts, work):
+        fork = multiprocessing.get_context("fork")
+        self.pipes, self.children = [], []
+        for part in range(parts):
+            ours, theirs = fork.Pipe()
+            child = fork.Process(target=self.run, args=(work, part, theirs), daemon=True)
+            child.start()
+            self.pipes.append(ours)
+            self.children.append(child)
+
+    @staticmethod
+    def run(work, part, pipe):
+        async def all_of_it():
+            loop = asyncio.get_running_loop()
+            async for said in work(part, lambda: loop.run_in_executor(None, pipe.recv)):
+                pipe.send(said)
+
+        with contextlib.suppress(EOFError, KeyboardInterrupt):
+            asyncio.run(all_of_it())
+
+    async def go(self, said=None):
+        """Has all parts go on; returns what each yields, once all have."""
+        for pipe in self.pipes:
+            pipe.send(said)
+        loop = asyncio.get_running_loop()
+        return await asyncio.gather(*(loop.run_in_executor(None, pipe.recv) for pipe in self.pipes))
+
+    def end(self):
+        for child in self.children:
+            child.terminate()
+            child.join()
+
+
+async def each(browsers, at_once, work):
+    """Does `work` with all, so many at once."""
+    todo = iter(browsers)
+
+    async def worker():
+        for browser in todo:
+            await work(browser)
+
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+
+
+async def stay(browser):
+    """Answers pings until the connection is closed."""
+    with contextlib.suppress(ConnectionError, EOFError, asyncio.CancelledError, OSError):
+        while True:
+            await browser.message()
 
 
 def frame(text):
@@ -47,11 +118,13 @@ class Browser:
 
     def __init__(self, domain, user, password):
         self.domain, self.user, self.password = domain, user, password
-        self.call_id, self.cseq = f"r{next(NUMBERS)}", 0
+        self.call_id, self.cseq = f"r{unique()}", 0
         self.reader = self.writer = None
 
-    async def connect(self, port, tls=None, host="127.0.0.1"):
+    async def connect(self, port, tls=None, host="127.0.0.1", source=None):
         name = {"server_hostname": self.domain} if tls else {}
+        if source:
+            name["local_addr"] = (source, 0)
         self.reader, self.writer = await asyncio.open_connection(host, port, ssl=tls, **name)
         key = base64.b64encode(os.urandom(16)).decode()
         self.writer.write(
@@ -86,7 +159,7 @@ class Browser:
         self.writer.write(
             frame(
                 f"REGISTER sip:{self.domain} SIP/2.0\r\n"
-                f"Via: SIP/2.0/WS x.invalid;branch=z9hG4bK{next(NUMBERS)}\r\n"
+                f"Via: SIP/2.0/WS x.invalid;branch=z9hG4bK{unique()}\r\n"
                 f"Max-Forwards: 70\r\nFrom: <{own}>;tag=f\r\nTo: <{own}>\r\n"
                 f"Call-ID: {self.call_id}\r\nCSeq: {self.cseq} REGISTER\r\n"
                 f"Contact: <sip:{self.user}@x.invalid;transport=ws>;reg-id=1;expires=600"

@@ -3,6 +3,7 @@
 // registered on another; a killed store and a killed node cost what the book says, and no more.
 //   interop/run.sh cluster [PART OF A CASE'S NAME]
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
@@ -26,6 +27,7 @@ import {
 
 const REDIS = 6399;
 const PASSWORD = "store-secret";
+const TOKEN = "a token for a test only, and long enough";
 const NODES = ["a", "b", "c"];
 const USERS = ["alice", "bob", "carol"];
 const web = (node) => 8101 + NODES.indexOf(node);
@@ -49,6 +51,9 @@ ports = "${20000 + 1000 * NODES.indexOf(node)}-${20999 + 1000 * NODES.indexOf(no
 cdr = { file = "cdr.jsonl" }
 [api]
 control = "control.sock"
+[api.token.test]
+sha256 = "${createHash("sha256").update(TOKEN).digest("hex")}"
+scope = "admin"
 ${USERS.map((user) => `[user.${user}]\npassword = "${user}-secret"\ncontext = "phones"\n`).join("")}`;
 
 const plan = USERS.map(
@@ -164,6 +169,45 @@ test("a hold and its end go through the edge", async () => {
   await bob.click("#hold");
   await Promise.all([hears(alice, 440), hears(bob, 440)]);
   await hangUp(alice, bob);
+});
+
+test("the page shows calls and users of all nodes or of one, and drains another node", async () => {
+  await call(bob, carol, "202");
+  const context = await chrome.newContext({ locale: "en" });
+  await context.addInitScript((token) => sessionStorage.setItem("webtrunk-token", token), TOKEN);
+  const page = await context.newPage();
+  const rows = (view) => page.locator(`#view-${view} .panel`).first().locator("tbody tr");
+  const looks = async (view, count) => {
+    await page.goto(`http://localhost:${web("a")}/#/${view}`);
+    await until(
+      `${count} rows of ${view}`,
+      async () => (await rows(view.split("?")[0]).count()) === count,
+    );
+  };
+  await looks("nodes", 3);
+  equal(await page.locator("#nodes-tab").isVisible(), true, "the tab of nodes is seen");
+  const b = rows("nodes").filter({ hasText: `${PUBLIC}:5072` });
+  const draining = (is) =>
+    until(`b drains: ${is}`, () => nodes("a").find((n) => n.node === "b").draining === is);
+  await b.getByRole("button", { name: "Drain" }).click();
+  await page.locator("dialog[open] .stop").click();
+  await draining(true);
+  await b.getByRole("button", { name: "Accept calls" }).click();
+  await draining(false);
+  await looks("users", 3);
+  await page.locator('#view-users select[name="node"]').selectOption("c");
+  await until("carol alone", async () =>
+    (await rows("users").allInnerTexts()).join().includes("carol"),
+  );
+  equal(await rows("users").count(), 1, "users of c");
+  await looks("calls?state=live", 1);
+  await looks("calls?state=live&node=a", 0);
+  await looks("calls?state=live&node=b", 1);
+  await rows("calls").first().click();
+  await page.waitForSelector("#call-view");
+  equal((await page.locator("#call-view h2").textContent()).includes("202"), true, "the call of b");
+  await context.close();
+  await hangUp(bob, carol);
 });
 
 test("without the store calls on a node go on, others are 480, and it heals", async () => {

@@ -1,8 +1,10 @@
-//! Lists of the whole cluster: `?node=all`, or of one node, `?node=NAME`, by asking the nodes.
+//! Lists of the whole cluster, `?node=all`, and what is another node's, `?node=NAME`, by asking the
+//! nodes.
 //!
-//! A node is asked over the connection that nodes prove themselves on, for one of three lists and
-//! nothing else. It has a few seconds; one that does not answer is named, and the others' lists are
-//! shown without it. The store is not asked.
+//! A node is asked over the connection that nodes prove themselves on, for one of three lists, for
+//! what belongs to a call, a trunk or a user there, or to take no new calls, and for nothing else.
+//! It has a few seconds; one that does not answer is named, and the others' lists are shown without
+//! it. The store is not asked.
 
 use super::access::ByControlSocket;
 use super::{ApiState, Problem};
@@ -24,16 +26,43 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
-/// What a node may be asked for by another.
+/// The lists a node may be asked for by another, which may be of all nodes.
 const LISTS: [&str; 3] = ["/calls", "/registrations", "/trunks"];
 /// How long a node has for its list.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long it has for anything else: a trunk that is probed has 4 s.
+const PATIENCE_FOR_ONE: Duration = Duration::from_secs(6);
 /// The longest list that is read of a node, bytes.
 const LONGEST: usize = 8 * 1_024 * 1_024;
 /// How long another node may take to ask.
 const SERVED: Duration = Duration::from_secs(10);
 /// Names the nodes that did not answer.
 const UNANSWERED: HeaderName = HeaderName::from_static("x-webtrunk-unanswered");
+
+/// What another node may be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum AskedFor {
+    List,
+    /// Something that is of one node.
+    OfOne,
+}
+
+pub(super) fn asked_for(method: &str, path: &str) -> Option<AskedFor> {
+    let method = method.to_ascii_uppercase();
+    if LISTS.contains(&path) {
+        return (method == "GET").then_some(AskedFor::List);
+    }
+    let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+    let methods: &[&str] = match parts.as_slice() {
+        ["calls", _] => &["GET", "DELETE"],
+        ["calls", _, "ladder" | "quality" | "pcap"] | ["trunks", _] | ["status"] => &["GET"],
+        ["trunks", _, "probe" | "enable" | "disable"] => &["POST"],
+        ["registrations", _] => &["DELETE"],
+        ["drain"] => &["POST", "DELETE"],
+        _ => &[],
+    };
+    methods.contains(&method.as_str()).then_some(AskedFor::OfOne)
+}
 
 /// What `node` in a query asks for, and the query without it.
 fn wanted(uri: &Uri) -> Option<(String, Uri)> {
@@ -52,15 +81,34 @@ struct AskedNode {
     own: bool,
 }
 
-/// Answers a request for a list of other nodes, or of all; lets everything else through.
+/// A request as another node is asked.
+#[derive(Clone)]
+struct NodeQuestion {
+    method: Method,
+    uri: Uri,
+    accept: Option<HeaderValue>,
+    patience: Duration,
+}
+
+/// Answers a request for what is other nodes', or of all; lets everything else through.
 pub(super) async fn answer(
     State(api): State<ApiState>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let listed = request.method() == Method::GET && LISTS.contains(&request.uri().path());
-    let Some((node, uri)) = wanted(request.uri()).filter(|_| listed) else {
+    let asked = asked_for(request.method().as_str(), request.uri().path());
+    let (Some(asked), Some((node, uri))) = (asked, wanted(request.uri())) else {
         return next.run(request).await;
+    };
+    if node == "all" && asked == AskedFor::OfOne {
+        let why = "this is of one node, and lists alone are of all";
+        return Problem::new(StatusCode::BAD_REQUEST, why).fix("name the node").into_response();
+    }
+    let question = NodeQuestion {
+        method: request.method().clone(),
+        uri: uri.clone(),
+        accept: request.headers().get(header::ACCEPT).cloned(),
+        patience: if asked == AskedFor::List { PATIENCE } else { PATIENCE_FOR_ONE },
     };
     *request.uri_mut() = uri.clone();
     let asked = api.ask(|gateway, _| {
@@ -84,12 +132,12 @@ pub(super) async fn answer(
     };
     let Some(tls) = api.nodes.clone() else { return next.run(request).await };
     if node == "all" {
-        return of_all(nodes, &tls, &uri, next.run(request)).await;
+        return of_all(nodes, &tls, &question, next.run(request)).await;
     }
     match nodes.into_iter().find(|n| n.name == node) {
         None => Problem::missing("node", &node).fix("`webtrunk nodes` lists them").into_response(),
         Some(found) if found.own => next.run(request).await,
-        Some(found) => match ask(&tls, found.at, &uri).await {
+        Some(found) => match ask(&tls, found.at, &question).await {
             Ok(response) => response,
             Err(why) => {
                 let why = format!("node {node} does not answer: {why}");
@@ -103,7 +151,7 @@ pub(super) async fn answer(
 async fn of_all(
     nodes: Vec<AskedNode>,
     tls: &NodeTls,
-    uri: &Uri,
+    question: &NodeQuestion,
     own: impl Future<Output = Response>,
 ) -> Response {
     let mut asked = JoinSet::new();
@@ -113,9 +161,9 @@ async fn of_all(
             own_name = name;
             continue;
         }
-        let (tls, uri) = (tls.clone(), uri.clone());
+        let (tls, question) = (tls.clone(), question.clone());
         asked.spawn(async move {
-            let answered = match ask(&tls, at, &uri).await {
+            let answered = match ask(&tls, at, &question).await {
                 Ok(response) => list_of(response).await,
                 Err(why) => Err(why),
             };
@@ -161,33 +209,38 @@ async fn list_of(response: Response) -> Result<Vec<Value>, String> {
 }
 
 /// Asks the node at `at`.
-async fn ask(tls: &NodeTls, at: SocketAddr, uri: &Uri) -> Result<Response, String> {
+async fn ask(tls: &NodeTls, at: SocketAddr, question: &NodeQuestion) -> Result<Response, String> {
     let asked = async {
         let stream = tls.asking(at).await.map_err(|e| e.to_string())?;
         let shaken = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = shaken.map_err(|e| e.to_string())?;
         let driver = tokio::spawn(connection);
-        let request = hyper::Request::get(format!("/api/v1{uri}"))
-            .header(header::HOST, "node")
-            .body(Empty::<bytes::Bytes>::new())
-            .map_err(|e| e.to_string())?;
+        let mut request = hyper::Request::builder()
+            .method(&question.method)
+            .uri(format!("/api/v1{}", question.uri))
+            .header(header::HOST, "node");
+        if let Some(accept) = &question.accept {
+            request = request.header(header::ACCEPT, accept);
+        }
+        let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|e| e.to_string())?;
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, LONGEST).collect().await.map_err(|e| e.to_string())?;
         driver.abort();
         Ok(Response::from_parts(parts, Body::from(body.to_bytes())))
     };
-    let late = || Err(format!("nothing within {} s", PATIENCE.as_secs()));
-    timeout(PATIENCE, asked).await.unwrap_or_else(|_| late())
+    let late = || Err(format!("nothing within {} s", question.patience.as_secs()));
+    timeout(question.patience, asked).await.unwrap_or_else(|_| late())
 }
 
-/// Lets nodes ask for lists, and for nothing else.
-async fn lists_only(request: Request, next: Next) -> Response {
+/// Lets nodes ask for what they may, and for nothing else.
+async fn of_nodes_only(request: Request, next: Next) -> Response {
     let path = request.uri().path().strip_prefix("/api/v1").unwrap_or_default();
     let asks_on =
         request.uri().query().is_some_and(|q| q.split('&').any(|p| p.starts_with("node=")));
-    if request.method() != Method::GET || !LISTS.contains(&path) || asks_on {
-        return Problem::new(StatusCode::FORBIDDEN, "nodes ask for lists").into_response();
+    if asked_for(request.method().as_str(), path).is_none() || asks_on {
+        let why = "no node asks another for this";
+        return Problem::new(StatusCode::FORBIDDEN, why).into_response();
     }
     next.run(request).await
 }
@@ -195,7 +248,7 @@ async fn lists_only(request: Request, next: Next) -> Response {
 /// Serves one connection of another node.
 pub(crate) async fn serve(stream: tokio_rustls::server::TlsStream<TcpStream>, api: ApiState) {
     let router: Router =
-        super::router(api).layer(axum::Extension(ByControlSocket)).layer(from_fn(lists_only));
+        super::router(api).layer(axum::Extension(ByControlSocket)).layer(from_fn(of_nodes_only));
     let service =
         router.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -216,6 +269,30 @@ mod tests {
         };
         assert_eq!(list(LONGEST).await.map(|list| list.len()), Ok(1));
         assert!(list(LONGEST + 1).await.is_err());
+    }
+
+    #[test]
+    fn nodes_ask_for_what_they_may_and_for_nothing_else() {
+        use AskedFor::{List, OfOne};
+        for (method, path, asked) in [
+            (Method::GET, "/calls", Some(List)),
+            (Method::POST, "/calls", None),
+            (Method::GET, "/calls/7", Some(OfOne)),
+            (Method::GET, "/calls/7/ladder", Some(OfOne)),
+            (Method::GET, "/calls/7/dtmf", None),
+            (Method::DELETE, "/calls/7", Some(OfOne)),
+            (Method::POST, "/calls/7/transfer", None),
+            (Method::DELETE, "/registrations/bob", Some(OfOne)),
+            (Method::POST, "/drain", Some(OfOne)),
+            (Method::POST, "/reload", None),
+            (Method::GET, "/config", None),
+            (Method::POST, "/credentials", None),
+            (Method::POST, "/trunks/far/disable", Some(OfOne)),
+            (Method::DELETE, "/trunks/far", None),
+            (Method::GET, "/nodes", None),
+        ] {
+            assert_eq!(asked_for(method.as_str(), path), asked, "{method} {path}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 /// A node, as its last renewal said; `age` is of the view.
-fn node(cluster: &Cluster, member: &Member, now: Instant) -> Value {
+fn node(cluster: &Cluster, member: &Member, common: u64, now: Instant) -> Value {
     let own = member.node == cluster.node();
     let standing = if own { cluster.standing(now) } else { "joined" };
     json!({
@@ -25,14 +25,16 @@ fn node(cluster: &Cluster, member: &Member, now: Instant) -> Value {
         "draining": member.load.draining,
         "took": member.taken.iter().map(|taken| taken.node.as_str()).collect::<Vec<_>>(),
         "beats": member.beat,
+        "config_differs": !own && member.differs(common),
     })
 }
 
 /// GET /nodes
 pub(crate) async fn nodes(State(api): State<ApiState>) -> ApiResult<Json<Value>> {
     api.ask(|gateway, turn| {
+        let common = gateway.config().common;
         let list = |cluster: &Cluster| {
-            cluster.members().map(|member| node(cluster, member, turn.now)).collect()
+            cluster.members().map(|member| node(cluster, member, common, turn.now)).collect()
         };
         Json(Value::Array(gateway.cluster().map_or_else(Vec::new, list)))
     })

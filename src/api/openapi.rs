@@ -1,6 +1,7 @@
 //! The API described by itself: OpenAPI 3.1, from one table of routes.
 
 use super::access::cookie_name;
+use super::across::AskedFor;
 use super::schemas::{kind, responses};
 use crate::event::EventKind;
 use axum::Json;
@@ -343,12 +344,22 @@ fn request(method: &str, path: &str) -> Option<Value> {
     Some(json!({ "required": true, "content": { "application/json": { "schema": schema } } }))
 }
 
+/// The query parameter that names a node of the cluster, for what may be asked of another.
+pub fn node_query(method: &str, path: &str) -> Option<(&'static str, &'static str)> {
+    let what = match super::across::asked_for(method, path)? {
+        AskedFor::List => "of this node of the cluster, or of all; default: the one that is asked",
+        AskedFor::OfOne => "at this node of the cluster; default: the one that is asked",
+    };
+    Some(("node", what))
+}
+
 fn operation(&(method, path, name, summary, scope, query): &ApiRoute) -> Value {
     let text = json!({ "type": "string" });
     let in_path = path.split('/').filter_map(|p| p.strip_prefix('{')?.strip_suffix('}'));
     let in_path =
         in_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
-    let in_query = query.iter().map(
+    let node = node_query(method, path);
+    let in_query = query.iter().copied().chain(node).map(
         |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": text }),
     );
     let security = match scope {

@@ -91,7 +91,8 @@ pub(super) fn effective_settings(c: &Config) -> Value {
                         "jwks": key_set(&j.jwks),
                         "audience": j.audience,
                         "issuer": j.issuer,
-                        "context": j.context
+                        "context": j.context,
+                        "single_use": j.single_use
                     })),
                     "webhook": c.auth.webhook.as_ref().map(Webhook::host)
                 },

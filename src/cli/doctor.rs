@@ -97,7 +97,7 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
         });
     }
     if let Some(settings) = &config.cluster {
-        found.extend(cluster(settings, &config.domain).await);
+        found.extend(cluster(settings, config).await);
     }
     found.push(match config.cdr_file.as_ref().or(config.cdr_sqlite.as_ref()) {
         Some(path) => writable(path),
@@ -119,8 +119,8 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
 }
 
 /// The store, and the nodes that have a lease there.
-async fn cluster(settings: &ClusterSettings, domain: &str) -> Vec<Finding> {
-    let survey = match store::survey(settings, domain).await {
+async fn cluster(settings: &ClusterSettings, config: &Config) -> Vec<Finding> {
+    let survey = match store::survey(settings, &config.domain).await {
         Ok(survey) => survey,
         Err(why) => {
             let fix = "start it, open its port, correct cluster.store, username and password";
@@ -135,15 +135,15 @@ async fn cluster(settings: &ClusterSettings, domain: &str) -> Vec<Finding> {
             "run NTP on both: `timedatectl set-ntp true`",
         ),
     }];
-    found.extend(survey.nodes.iter().map(|node| surveyed(settings, node)));
+    found.extend(survey.nodes.iter().map(|node| surveyed(settings, config.common, node)));
     found
 }
 
-fn surveyed(settings: &ClusterSettings, node: &SurveyedNode) -> Finding {
+fn surveyed(settings: &ClusterSettings, common: u64, node: &SurveyedNode) -> Finding {
     let code = "doctor::cluster";
     let name = &node.name;
-    let (at, version) = match &node.lease {
-        Ok(lease) => lease,
+    let member = match &node.lease {
+        Ok(member) => member,
         Err(UnreadLease::OtherKey) => {
             let fix = "set the same cluster.key on all nodes";
             return bad(code, format!("node {name} has another key"), fix);
@@ -153,6 +153,7 @@ fn surveyed(settings: &ClusterSettings, node: &SurveyedNode) -> Finding {
             return bad(code, what, "update this gateway too");
         }
     };
+    let (at, version) = (&member.advertise, &member.version);
     if *name == settings.node && *at != settings.advertise {
         let fix = "give each node a name of its own: cluster.node";
         return bad(code, format!("another machine, at {at}, is node {name} too"), fix);
@@ -164,6 +165,11 @@ fn surveyed(settings: &ClusterSettings, node: &SurveyedNode) -> Finding {
     if version != env!("CARGO_PKG_VERSION") {
         let fix = "two versions work side by side while they are updated; update the rest";
         return bad(code, format!("node {name} runs version {version}"), fix);
+    }
+    if member.differs(common) {
+        let fix = "users, trunks, limits and dialplans are to be the same on all nodes: copy the \
+                   files, then `webtrunk reload` there, or here if this file was not read yet";
+        return bad(code, format!("node {name} has another configuration than this file"), fix);
     }
     fine(format!("node {name} is reached at {at}"))
 }
@@ -493,6 +499,7 @@ fn writable(path: &Path) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn config(more: &str) -> Config {
         let text = format!("[server]\ndomain = \"calls.test\"\npublic_ip = \"192.0.2.7\"\n{more}");
@@ -500,8 +507,16 @@ mod tests {
         read.unwrap_or_else(|problems| panic!("{problems}")).0
     }
 
-    fn node(name: &str, lease: Result<(&str, &str), UnreadLease>) -> SurveyedNode {
-        let lease = lease.map(|(at, v)| (at.parse().expect("an address"), v.to_owned()));
+    fn node(name: &str, lease: Result<(&str, &str, u64), UnreadLease>) -> SurveyedNode {
+        let lease = lease.map(|(at, version, config)| {
+            let load =
+                json!({ "calls": 0, "registrations": 0, "calls_left": 1, "draining": false });
+            serde_json::from_value(json!({
+                "node": name, "epoch": 1, "beat": 1, "advertise": at, "version": version,
+                "load": load, "config": config,
+            }))
+            .expect("a member")
+        });
         SurveyedNode { name: name.to_owned(), lease, unreachable: None }
     }
 
@@ -513,16 +528,21 @@ mod tests {
         let (own, other) = ("192.0.2.7:5071", "192.0.2.8:5071");
         let version = env!("CARGO_PKG_VERSION");
         for (node, wanted) in [
-            (node("a", Ok((own, version))), "node a is reached at 192.0.2.7:5071"),
-            (node("a", Ok((other, version))), "another machine, at 192.0.2.8:5071, is node a too"),
-            (node("b", Ok((other, "0.0.1"))), "node b runs version 0.0.1"),
+            (node("a", Ok((own, version, 7))), "node a is reached at 192.0.2.7:5071"),
+            (
+                node("a", Ok((other, version, 7))),
+                "another machine, at 192.0.2.8:5071, is node a too",
+            ),
+            (node("b", Ok((other, "0.0.1", 8))), "node b runs version 0.0.1"),
+            (node("b", Ok((other, version, 0))), "node b is reached at 192.0.2.8:5071"),
+            (node("b", Ok((other, version, 8))), "node b has another configuration than this file"),
             (node("b", Err(UnreadLease::OtherKey)), "node b has another key"),
             (
                 node("b", Err(UnreadLease::Newer)),
                 "node b is of a version that this one does not understand",
             ),
         ] {
-            assert_eq!(surveyed(&settings, &node).what, wanted);
+            assert_eq!(surveyed(&settings, 7, &node).what, wanted);
         }
     }
 

@@ -255,6 +255,9 @@ pub(crate) async fn nodes(client: &ApiClient, output: OutputFormat) -> anyhow::R
             let took = n["took"].as_array().into_iter().flatten();
             took.filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
         }),
+        Column::new("CONFIG", |n| {
+            if n["config_differs"] == true { "differs" } else { "" }.to_owned()
+        }),
         Column::new("THIS", move |n| yes(n, "this")),
         Column::new("VERSION", |n| text(n, "version")).optional(1),
         Column::new("ADDRESS", |n| text(n, "address")).cut_to(20),

@@ -57,19 +57,26 @@ pub(crate) struct Drain {
     /// Accept new calls again
     #[arg(long)]
     cancel: bool,
+    /// Another node of the cluster [default: the one that is asked]
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
 }
 
 pub(crate) async fn drain(client: &ApiClient, args: &Drain) -> anyhow::Result<ExitCode> {
+    let of_node = |path: &str| match &args.node {
+        Some(node) => format!("{path}?node={}", escape(node)),
+        None => path.to_owned(),
+    };
     if args.cancel {
-        client.call(Method::DELETE, "/drain", None).await?;
+        client.call(Method::DELETE, &of_node("/drain"), None).await?;
         print::line("new calls are accepted again");
         return Ok(ExitCode::SUCCESS);
     }
-    client.call(Method::POST, "/drain", None).await?;
+    client.call(Method::POST, &of_node("/drain"), None).await?;
     let (deadline, bar) = (Instant::now() + args.timeout, std::io::stderr().is_terminal());
     let mut most = 0;
     loop {
-        let status = client.get("/status").await?;
+        let status = client.get(&of_node("/status")).await?;
         let calls = status["calls"].as_u64().unwrap_or(0);
         most = most.max(calls);
         if calls == 0 || args.no_wait || Instant::now() >= deadline {

@@ -31,6 +31,9 @@ const NEARLY: Duration = Duration::from_millis(2_000);
 const ANSWER: Duration = Duration::from_millis(900);
 /// After the store was lost: those who took something say so by their leases first.
 pub(super) const SETTLED: Duration = Duration::from_secs(3);
+/// How long calls in a form that is not known here are left to nodes that know it, or to the node
+/// itself; then they are ended.
+const UNREAD: Duration = Duration::from_secs(12);
 /// Nodes whose leases cannot be read that are told of.
 const MAX_UNREAD: usize = 64;
 /// Renewals by another process that show that it lives.
@@ -80,12 +83,28 @@ pub struct Member {
     /// Processes whose calls it took over, the newest last.
     #[serde(default)]
     pub taken: Vec<Process>,
+    /// What it is to have in common with the others; 0 if it does not say.
+    #[serde(default)]
+    pub config: u64,
+    /// The form in which it keeps its calls; 0 if it does not say.
+    #[serde(default)]
+    pub form: u16,
 }
 
 impl Member {
     /// Its process.
     pub fn process(&self) -> Process {
         Process { node: self.node.clone(), epoch: self.epoch }
+    }
+
+    /// Whether it is configured otherwise than one of this number; other versions may read the same
+    /// file otherwise.
+    pub fn differs(&self, config: u64) -> bool {
+        self.config != 0 && config != 0 && self.config != config && self.is_of_this_version()
+    }
+
+    fn is_of_this_version(&self) -> bool {
+        self.version == env!("CARGO_PKG_VERSION")
     }
 }
 
@@ -96,6 +115,7 @@ pub(crate) struct Census {
     pub registers: Vec<String>,
     pub busy: Vec<(u64, u32)>,
     pub wishes: Vec<ShareWish>,
+    pub config: u64,
 }
 
 /// What the lease has to tell.
@@ -158,6 +178,8 @@ struct Waiting {
 /// This node's lease.
 pub(crate) struct Lease {
     own: Member,
+    /// The forms of calls that this process goes on with.
+    reads: Vec<u16>,
     standing: LeaseState,
     next: Instant,
     waiting: Option<Waiting>,
@@ -214,9 +236,12 @@ impl Lease {
             busy: Vec::new(),
             address: settings.address,
             taken: Vec::new(),
+            config: 0,
+            form: 0,
         };
         Lease {
             own,
+            reads: Vec::new(),
             standing: LeaseState::Joining,
             next: now,
             waiting: None,
@@ -265,6 +290,22 @@ impl Lease {
         // A renewal under way is of the process that was.
         self.waiting = None;
         self.settles = None;
+    }
+
+    /// This node as an earlier process of it was.
+    pub(super) fn as_process(&self, process: &Process) -> Member {
+        Member { epoch: process.epoch, taken: Vec::new(), ..self.own.clone() }
+    }
+
+    /// Says in which form this process keeps calls, and which it reads.
+    pub(super) fn say_forms(&mut self, form: u16, reads: &[u16]) {
+        (self.own.form, self.reads) = (form, reads.to_vec());
+    }
+
+    /// Whether this node is to go on with the calls of one that is gone; those it cannot read are
+    /// left to others first.
+    pub(super) fn may_go_on_with(&self, now: Instant, gone: &Member, seen: Instant) -> bool {
+        gone.form == 0 || self.reads.contains(&gone.form) || now >= seen + UNREAD
     }
 
     /// Says whose calls this process took.
@@ -444,7 +485,8 @@ impl Lease {
         self.next = at.now + if missed { BEAT / 4 } else { BEAT };
         self.sent = at.now;
         self.own.beat += 1;
-        let Census { load, registers, busy, wishes } = census();
+        let Census { load, registers, busy, wishes, config } = census();
+        self.own.config = config;
         (self.own.load, self.own.registers, self.own.busy) = (load, registers, busy);
         self.shares.ask(&wishes);
         *next_id += 1;

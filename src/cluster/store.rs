@@ -45,6 +45,9 @@ pub enum StoreCommand {
     Claim { id: u64, of: Process, by: Process, connection: u64 },
     /// Reads values of calls of a process that were claimed.
     Take { id: u64, of: Process, names: Vec<String> },
+    /// Notes that a token which is good for one login was used, by `mark`, unless another has used
+    /// it; forgotten after `lasts`.
+    Spend { id: u64, token: u128, mark: u64, lasts: Duration },
 }
 
 /// A process of a node.
@@ -103,11 +106,31 @@ pub struct PointerWrite {
 /// An answer of the store, or why there is none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreAnswer {
-    Beat { id: u64, answer: Result<BeatAnswer, String> },
-    Written { id: u64, answer: Result<(), String> },
-    Kept { id: u64, answer: Result<Keeping, String> },
-    Claimed { id: u64, answer: Result<Claim, String> },
-    Taken { id: u64, answer: Result<Vec<(String, CallValue)>, String> },
+    Beat {
+        id: u64,
+        answer: Result<BeatAnswer, String>,
+    },
+    Written {
+        id: u64,
+        answer: Result<(), String>,
+    },
+    Kept {
+        id: u64,
+        answer: Result<Keeping, String>,
+    },
+    Claimed {
+        id: u64,
+        answer: Result<Claim, String>,
+    },
+    Taken {
+        id: u64,
+        answer: Result<Vec<(String, CallValue)>, String>,
+    },
+    /// Whether the token was nobody else's.
+    Spent {
+        id: u64,
+        answer: Result<bool, String>,
+    },
 }
 
 /// What came of a [`Keep`](StoreCommand::Keep).
@@ -139,6 +162,7 @@ impl StoreCommand {
             StoreCommand::Keep { id, .. } => StoreAnswer::Kept { id, answer: Err(why) },
             StoreCommand::Claim { id, .. } => StoreAnswer::Claimed { id, answer: Err(why) },
             StoreCommand::Take { id, .. } => StoreAnswer::Taken { id, answer: Err(why) },
+            StoreCommand::Spend { id, .. } => StoreAnswer::Spent { id, answer: Err(why) },
         }
     }
 }

@@ -362,6 +362,8 @@ mod tests {
             busy: Vec::new(),
             address: None,
             taken: Vec::new(),
+            config: 0,
+            form: 0,
         }
     }
 

@@ -3,6 +3,7 @@
 mod around;
 pub mod certificates;
 mod cluster;
+mod common;
 mod hosts;
 mod names;
 mod operators;
@@ -157,6 +158,7 @@ struct Check {
     context: String,
     /// Routes that were compared with one another: it grows as the plan does.
     compared: u64,
+    common: common::CommonTexts,
 }
 
 impl Check {
@@ -171,6 +173,7 @@ impl Check {
             gotos: Vec::new(),
             context: String::new(),
             compared: 0,
+            common: common::CommonTexts::default(),
         }
     }
 
@@ -188,6 +191,7 @@ impl Check {
         self.source = SourceFile { name: name.to_owned(), text: text.into() };
         let source = self.source.clone();
         let file: Option<schema::File> = self.read(text);
+        self.common.add("", text);
         let names = file.as_ref().map(Names::of);
         let plan = self.dialplans(names.as_ref());
         self.check_gotos(&plan);
@@ -234,7 +238,6 @@ impl Check {
         let credentials = f.credentials.map(|c| self.credentials(c.into_inner()));
         let cdr = self.cdr(f.events.cdr.as_ref());
         let auth = self.auth(f.auth, &plan);
-        let otlp = self.otlp(f.telemetry.otlp.as_ref());
         let recorder = self.recorder(&f.recorder);
         let api = self.api(f.api, f.metrics.listen.as_ref(), f.web.public_url.as_ref());
         let drain_timeout =
@@ -262,6 +265,7 @@ impl Check {
             tcp,
             sip,
             cluster: self.cluster(f.cluster),
+            common: self.common(),
             media,
             limits,
             fraud: self.fraud(f.fraud),
@@ -272,7 +276,7 @@ impl Check {
             cdr_file: cdr.0,
             cdr_sqlite: cdr.1,
             auth,
-            otlp,
+            otlp: self.otlp(f.telemetry.otlp.as_ref()),
             hep,
             webhook,
             recorder,

@@ -390,6 +390,11 @@ pub(crate) struct Jwt {
     /// The dialplan of users who are not in this file and whose token names none. Default: such a
     /// login is refused.
     pub context: Option<Text>,
+    /// Each token is good for one login, and must have a `jti` and expire within a day: the
+    /// connection that logged in by it goes on by it, any other is refused. Default: false, a token
+    /// is good for as many logins as it lives.
+    #[serde(default)]
+    pub single_use: bool,
     /// Allow a key set within this network, and plain http. Default: false.
     #[serde(default)]
     pub allow_private: bool,

@@ -465,6 +465,17 @@ events! {
         text(f): write!(f, "node {} has another cluster.key, or is of another cluster", brief(node)),
     }
 
+    /// A token that is good for one login was used at another node too, while the store was away.
+    TokenUsedTwice { user: String } {
+        call: None, level: Warn, code: Code::TOKEN_TWICE,
+        class: Some(LineClass::new("token used twice", Code::TOKEN_TWICE)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(
+            f, "the token of {} was used at another node too, while the store was away", brief(user)
+        ),
+    }
+
     /// This node was away for so long that another went on with its calls.
     NodeDeposed { by: String } {
         call: None, level: Warn, code: Code::DEPOSED,

@@ -67,11 +67,13 @@ pub(super) fn token(bytes: &[u8]) {
         audience: "wt".to_owned(),
         issuer: None,
         context: None,
+        single_use: true,
         allow_private: false,
     };
     for set in [set, KEY] {
         if let Ok(keys) = TokenKeys::parse(set) {
-            black_box(keys.verify(token, &settings, 1_700_000_000).is_ok());
+            let claims = keys.verify(token, &settings, 1_700_000_000);
+            black_box(claims.is_ok_and(|claims| claims.single(1_700_000_000).is_ok()));
         }
     }
 }

@@ -66,6 +66,7 @@ impl Gateway {
                 .busy(MAX_BUSY)
                 .map(|(user, n)| (short(Some(user)), n as u32))
                 .collect(),
+            config: self.config.common,
             ..Census::default()
         };
         for trunk in shared.take(MAX_SHARES / 2) {
@@ -95,13 +96,16 @@ impl Gateway {
     pub(super) fn store_answered(&mut self, turn: &mut Turn<'_>, answer: StoreAnswer) {
         let at = self.moment(turn.now);
         let Some(cluster) = &mut self.services.cluster else { return };
-        let AnswerWork { events, taken, deposed } = cluster.answered(at, answer);
+        let AnswerWork { events, taken, deposed, spent } = cluster.answered(at, answer);
         turn.out.extend(events.into_iter().map(|event| Output::Event(told(event))));
         if let Some((_, names)) = deposed {
             self.deposed(turn, &names);
         }
         if let Some(taken) = taken {
             turn.push(Output::TakeUp(Box::new(taken)));
+        }
+        if let Some((id, answer)) = spent {
+            self.token_spent(turn, id, answer);
         }
     }
 

@@ -4,7 +4,8 @@
 
 use super::admission::{Admitted, KnownCredentials, claimed_user};
 use super::credential::Credential;
-use super::token::{CLOCK_SKEW, TokenError, TokenKeys};
+use super::spent::Spending;
+use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
 use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::context::{Output, Question};
@@ -62,6 +63,8 @@ pub struct Answered {
 enum Awaited {
     Keys,
     User(String),
+    /// Whether a token was used at another node.
+    Token(TokenId),
 }
 
 /// A request that waits.
@@ -85,6 +88,15 @@ struct Proved {
     account: Option<Arc<User>>,
     /// Until when, seconds since 1970.
     until: Option<u64>,
+    /// The token it was proved by, if that is good for one login.
+    token: Option<TokenId>,
+}
+
+/// Why somebody is not let in by a token.
+enum NoLogin {
+    Wrong(String),
+    /// That cannot be said just now.
+    Unchecked,
 }
 
 /// What a web application said of names, and until when it is believed.
@@ -277,14 +289,15 @@ impl Gateway {
                 .is_some()
                 .then(|| grant.user(&credential.user, Secret::new(""), None, &self.config))
                 .transpose()?;
-            return Ok(Proved { user: credential.user, account, until: Some(credential.expires) });
+            let until = Some(credential.expires);
+            return Ok(Proved { user: credential.user, account, until, token: None });
         }
         let account = if self.config.users.contains_key(name) {
             None
         } else {
             self.logins.user(now, name).cloned().flatten()
         };
-        Ok(Proved { user: name.to_owned(), account, until: None })
+        Ok(Proved { user: name.to_owned(), account, until: None, token: None })
     }
 
     /// The flow is this user's from now on, if that is who it claims to be.
@@ -296,8 +309,8 @@ impl Gateway {
             ));
         }
         if let Some(state) = self.services.flows.get_mut(&flow) {
-            (state.user, state.account, state.until) =
-                (Some(proved.user), proved.account, proved.until);
+            (state.user, state.account) = (Some(proved.user), proved.account);
+            (state.until, state.token) = (proved.until, proved.token);
         }
         Screening::Proceed
     }
@@ -308,8 +321,9 @@ impl Gateway {
         flow: Flow,
         remote: SocketAddr,
         message: &Message,
-        Bearer { claimed, token, settings }: Bearer<'_>,
+        bearer: Bearer<'_>,
     ) -> Screening {
+        let Bearer { claimed, token, settings } = bearer;
         let named = claimed_user(message);
         if let Some(braked) = self.admission.braked(turn.now, remote.ip(), &named) {
             turn.push(Output::Event(Event::LoginRefused {
@@ -328,34 +342,13 @@ impl Gateway {
                 self.hold_for_keys(turn, held())
             };
         };
-        let unix = self.unix(turn.now);
-        let why = match keys.verify(token, settings, unix) {
-            Ok(claims) if !Credential::is_name(&claims.sub) => {
-                "its sub is no name of a user".to_owned()
-            }
-            Ok(claims) => {
-                let repeats = claims.webtrunk == Grant::default()
-                    && self.config.users.contains_key(&claims.sub);
-                let account = || {
-                    claims.webtrunk.told(
-                        &claims.sub,
-                        Secret::new(""),
-                        settings.context.as_deref(),
-                        &self.config,
-                    )
-                };
-                match if repeats { Ok(None) } else { account().map(Some) } {
-                    Ok(account) => {
-                        let until = Some(claims.exp.saturating_add(CLOCK_SKEW));
-                        return self.prove(
-                            flow,
-                            claimed,
-                            Proved { user: claims.sub.clone(), account, until },
-                        );
-                    }
-                    Err(why) => why,
-                }
-            }
+        let why = match keys.verify(token, settings, self.unix(turn.now)) {
+            Ok(claims) => match self.token_login(turn, flow, &claims, &bearer) {
+                Ok(Some(proved)) => return self.prove(flow, claimed, proved),
+                Ok(None) => return self.hold_for_token(turn, &claims, held()),
+                Err(NoLogin::Unchecked) => return Screening::Refuse(unchecked()),
+                Err(NoLogin::Wrong(why)) => why,
+            },
             Err(TokenError::UnknownKey(_)) if self.logins.may_ask_keys(turn.now) => {
                 return self.hold_for_keys(turn, held());
             }
@@ -372,6 +365,60 @@ impl Gateway {
         let bytes = self.token_challenge(message, &why);
         turn.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
         Screening::Handled
+    }
+
+    /// Who logs in by a token that is sound; `None` while the store is asked whether it was used.
+    fn token_login(
+        &mut self,
+        turn: &mut Turn<'_>,
+        flow: Flow,
+        claims: &Claims,
+        &Bearer { claimed, settings, .. }: &Bearer<'_>,
+    ) -> Result<Option<Proved>, NoLogin> {
+        if !Credential::is_name(&claims.sub) {
+            return Err(NoLogin::Wrong("its sub is no name of a user".to_owned()));
+        }
+        let repeats =
+            claims.webtrunk == Grant::default() && self.config.users.contains_key(&claims.sub);
+        let (secret, context) = (Secret::new(""), settings.context.as_deref());
+        let account = || claims.webtrunk.told(&claims.sub, secret, context, &self.config).map(Some);
+        let account = if repeats { None } else { account().map_err(NoLogin::Wrong)? };
+        let until = claims.exp.saturating_add(CLOCK_SKEW);
+        let mut proved =
+            Proved { user: claims.sub.clone(), account, until: Some(until), token: None };
+        // One for somebody else is refused, and not used by that.
+        if settings.single_use && claims.sub == claimed {
+            let token = claims.single(self.unix(turn.now)).map_err(NoLogin::Wrong)?;
+            proved.token = Some(token);
+            match self.spend_token(turn, token, flow, until) {
+                Spending::Ours => {}
+                Spending::Waits => return Ok(None),
+                Spending::Full => return Err(NoLogin::Unchecked),
+                Spending::Used => {
+                    let why = "it was used before, and is good for one login";
+                    return Err(NoLogin::Wrong(why.to_owned()));
+                }
+            }
+        }
+        Ok(Some(proved))
+    }
+
+    /// Keeps a request until the store has said whether its token was used.
+    fn hold_for_token(
+        &mut self,
+        turn: &mut Turn<'_>,
+        claims: &Claims,
+        held: HeldRequest,
+    ) -> Screening {
+        match claims.single(self.unix(turn.now)) {
+            Ok(token) => self.hold(Awaited::Token(token), None, held, turn.out),
+            Err(_) => Screening::Refuse(unchecked()),
+        }
+    }
+
+    /// It is known whether a token was used, or is not to be known.
+    pub(super) fn replay_token(&mut self, turn: &mut Turn<'_>, token: TokenId) {
+        self.replay(turn, &Awaited::Token(token));
     }
 
     /// Keeps a request until its question is answered; asks it if nobody has yet.

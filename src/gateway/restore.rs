@@ -58,6 +58,11 @@ impl Gateway {
         self.calls.keep();
     }
 
+    /// Tells the other nodes in which form calls are kept here; those that are read are gone on with.
+    pub fn keep_calls_as(&mut self, form: u16, reads: &[u16]) {
+        self.services.cluster.iter_mut().for_each(|cluster| cluster.say_forms(form, reads));
+    }
+
     /// Whether [`changed_calls`](Self::changed_calls) has something to tell.
     pub(crate) fn has_changed_calls(&self) -> bool {
         self.calls.has_changed()

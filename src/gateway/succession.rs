@@ -94,7 +94,7 @@ impl Gateway {
         let Some((_, _, value)) = lines.next() else { return false };
         let read = value.split_once(' ').and_then(|(of, by)| Some((process(of)?, process(by)?)));
         let answer = read.and_then(|(of, by)| {
-            self.services.cluster.as_ref().and_then(|cluster| cluster.probed_by(&of, &by))
+            self.services.cluster.as_mut().and_then(|c| c.probed_by(turn.now, &of, &by))
         });
         let status = match answer {
             Some(ProbeAnswer::Lives) => 200,

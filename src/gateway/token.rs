@@ -9,11 +9,17 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::Deserialize;
+use std::time::Duration;
 
 /// Seconds another server's clock may differ from ours.
 pub(super) const CLOCK_SKEW: u64 = 60;
+/// The longest a token may live that is good for one login: as long it is remembered.
+const LONGEST: Duration = Duration::from_secs(86_400);
 /// Keys of one set.
 const MAX_KEYS: usize = 100;
+
+/// A token, by a hash of its issuer and `jti`.
+pub(crate) type TokenId = u128;
 
 /// The keys tokens are verified by (RFC 7517).
 #[derive(Debug)]
@@ -25,9 +31,35 @@ pub(crate) struct Claims {
     pub sub: String,
     pub exp: u64,
     pub nbf: Option<u64>,
+    /// Who made it, and which of theirs it is: strings, where they are there at all.
+    pub iss: Option<serde_json::Value>,
+    pub jti: Option<serde_json::Value>,
     /// What its user may do.
     #[serde(default)]
     pub webtrunk: Grant,
+}
+
+impl Claims {
+    /// Which token it is, where each is good for one login.
+    ///
+    /// # Errors
+    /// It cannot be told from others, or would have to be remembered for too long.
+    pub(crate) fn single(&self, unix: u64) -> Result<TokenId, String> {
+        let Some(jti) = self.jti.as_ref().and_then(|jti| jti.as_str()) else {
+            return Err("it has no jti, and is to be good for one login".to_owned());
+        };
+        let (left, longest) = (self.exp.saturating_sub(unix), LONGEST.as_secs());
+        if left > longest {
+            return Err(format!(
+                "it is valid for {left} s, one for a single login for {longest} s"
+            ));
+        }
+        let issuer = self.iss.as_ref().map(ToString::to_string).unwrap_or_default();
+        let text = format!("{}:{issuer}{jti}", issuer.len());
+        let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        let (first, _) = hash.as_ref().split_at(16);
+        Ok(TokenId::from_be_bytes(first.try_into().unwrap_or_default()))
+    }
 }
 
 /// Why a token is not accepted.

@@ -1,6 +1,8 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
+use super::RECORDS;
 use super::kept::{KeptCalls, TakenUp};
+use super::take_over::READS;
 use super::workers::Starter;
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
@@ -276,6 +278,7 @@ impl Core {
     fn keep_calls(&mut self) {
         if self.state.directory.is_some() || self.links.is_some() {
             self.gateway.keep_calls();
+            self.gateway.keep_calls_as(RECORDS, &READS);
         }
     }
 

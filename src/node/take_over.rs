@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The formats of calls that this version goes on with.
-const READS: [u16; 1] = [RECORDS];
+pub(super) const READS: [u16; 1] = [RECORDS];
 /// For what the predecessor does at once.
 const SOON: Duration = Duration::from_secs(10);
 /// For its calls: it waits until those that ring have been answered.

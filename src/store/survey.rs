@@ -2,10 +2,9 @@
 
 use super::{Dialler, StoreKeys, text};
 use crate::cluster::keys::ClusterKeys;
-use crate::cluster::lease::{LeaseFault, read};
+use crate::cluster::lease::{LeaseFault, Member, read};
 use crate::config::ClusterSettings;
 use crate::transport::nodes::NodeTls;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
@@ -26,8 +25,8 @@ pub struct Survey {
 pub struct SurveyedNode {
     /// By the key of its lease.
     pub name: String,
-    /// Its address and version, or why its lease is not read.
-    pub lease: Result<(SocketAddr, String), UnreadLease>,
+    /// Who it is, or why its lease is not read.
+    pub lease: Result<Member, UnreadLease>,
     /// Why it cannot be reached, if it cannot.
     pub unreachable: Option<String>,
 }
@@ -79,7 +78,7 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
             }
             _ => None,
         };
-        let lease = member.map(|m| (m.advertise, m.version)).map_err(|fault| match fault {
+        let lease = member.map_err(|fault| match fault {
             LeaseFault::OtherKey => UnreadLease::OtherKey,
             LeaseFault::Newer => UnreadLease::Newer,
         });

@@ -277,6 +277,61 @@ fn a_token_is_good_for_its_time_only_and_calls_outlive_it() {
     lab.take(VISITOR, "200 BYE");
 }
 
+fn with_single_tokens() -> Lab {
+    let jwt = JWT.replace("[limits]", "single_use = true\n[limits]");
+    lab(&[("[limits]", &jwt)], "")
+}
+
+#[test]
+fn a_token_for_one_login_is_good_for_its_connection_and_for_no_other() {
+    let mut lab = with_single_tokens();
+    connect(&mut lab, VISITOR);
+    let token = ours(&json!({ "jti": "a" }));
+    // Said for somebody else, it is refused, and not used by that.
+    let other = Peer::Browser("bob", 8);
+    connect(&mut lab, other);
+    register(&mut lab, other, &token);
+    lab.take(other, "403");
+    for _ in 0..2 {
+        register(&mut lab, VISITOR, &token);
+        lab.take(VISITOR, "200 REGISTER");
+    }
+    let again = Peer::Browser("visitor-8c1", 9);
+    connect(&mut lab, again);
+    register(&mut lab, again, &token);
+    let refused = lab.take(again, "401");
+    let challenge = Lab::header(&refused, HeaderName::WwwAuthenticate);
+    assert!(challenge.contains("error=\"invalid_token\""), "{challenge}");
+    let (code, why) = last_refusal(&lab);
+    assert!(code == Code::TOKEN && why.contains("used before"), "{why}");
+    // Its connection is gone, and the token stays used.
+    close(&mut lab, VISITOR);
+    register(&mut lab, again, &token);
+    lab.take(again, "401");
+    register(&mut lab, again, &ours(&json!({ "jti": "b" })));
+    lab.take(again, "200 REGISTER");
+    // A newer one, on the same connection; the older is used up, but this connection's own.
+    register(&mut lab, again, &ours(&json!({ "jti": "c" })));
+    lab.take(again, "200 REGISTER");
+    register(&mut lab, again, &ours(&json!({ "jti": "b" })));
+    lab.take(again, "200 REGISTER");
+}
+
+#[test]
+fn a_token_for_one_login_must_have_a_name_and_an_end() {
+    for (changes, why) in [
+        (json!({}), "it has no jti"),
+        (json!({ "jti": 7 }), "it has no jti"),
+        (json!({ "jti": "a", "exp": NOW + 86_461 }), "for a single login for 86400 s"),
+    ] {
+        let mut lab = with_single_tokens();
+        connect(&mut lab, VISITOR);
+        register(&mut lab, VISITOR, &ours(&changes));
+        lab.take(VISITOR, "401");
+        assert!(last_refusal(&lab).1.contains(why), "{why}: {}", last_refusal(&lab).1);
+    }
+}
+
 #[test]
 fn who_comes_before_the_keys_waits_for_them_and_rotated_keys_are_read_once() {
     let mut lab = Lab::changed(&[("[limits]", JWT)], "");

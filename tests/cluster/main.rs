@@ -4,10 +4,12 @@
 
 mod outside;
 mod phone;
+mod rolling;
 mod shares;
 mod shell;
 mod store;
 mod takeover;
+mod tokens;
 mod world;
 
 use std::time::Duration;
@@ -93,6 +95,28 @@ fn an_answer_that_comes_late_is_none_for_the_next_question() {
     assert!(world.talks(from) && world.talks(to), "the second step rings");
     world.hang_up(from);
     world.run(SECOND);
+    world.expect_idle();
+}
+
+#[test]
+fn an_hour_without_the_store_costs_no_registration_and_no_call_on_one_node() {
+    let mut world = World::new(15);
+    world.settle();
+    let (from, to) = world.neighbours();
+    world.fault(Fault::StoreDown);
+    for _ in 0..12 {
+        world.run(300 * SECOND);
+        let before = world.registered();
+        (0..world.phones()).for_each(|phone| world.register_again(phone));
+        world.run(SECOND);
+        assert_eq!(world.registered() - before, world.phones(), "each is taken at once");
+        world.expect_call(from, to);
+    }
+    world.fault(Fault::StoreUp);
+    world.run(5 * SECOND);
+    for from in 0..world.phones() {
+        world.expect_call(from, (from + 1) % world.phones());
+    }
     world.expect_idle();
 }
 

@@ -113,6 +113,12 @@ impl Phone {
         self.register.clone()
     }
 
+    /// As [`register`](Self::register), by a token.
+    pub(crate) fn register_by(&mut self, token: &str) -> String {
+        let bearer = format!("Authorization: Bearer {token}\r\nContent-Length");
+        self.register().replacen("Content-Length", &bearer, 1)
+    }
+
     /// A request outside calls, to a URI of the domain; `more` are whole header lines.
     pub(crate) fn outside(&mut self, method: &str, uri: &str, more: &str, body: &str) -> String {
         let (n, name) = (self.number(), self.name.clone());
@@ -300,8 +306,9 @@ impl Phone {
                     Method::Register,
                     "cn",
                 );
-                let (name, value) = answer.expect("a challenge that can be answered");
                 self.answers.push(message.clone());
+                // What is wrong with a token is no challenge for a password.
+                let Some((name, value)) = answer else { return Reaction::default() };
                 self.credentials = format!("{name}: {value}\r\n");
                 let n = self.number();
                 let branch = register.via().and_then(|v| v.branch()).expect("own").to_owned();

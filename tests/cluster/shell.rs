@@ -94,6 +94,8 @@ pub(crate) struct Calls {
     /// How many were taken over that were over, or ended after they were taken: nobody but a node
     /// that was cut off knew.
     pub(crate) taken_late: usize,
+    /// How many were taken over by a node that could not read them, and so could only end them.
+    pub(crate) unread: usize,
 }
 
 impl Calls {
@@ -154,6 +156,7 @@ impl World {
     pub(crate) fn keep(&mut self, n: usize) {
         let now = self.now();
         let deposed = std::mem::take(&mut self.nodes[n].deposed_now);
+        let form = self.nodes[n].form.to_be_bytes();
         let Some(gateway) = &mut self.nodes[n].gateway else { return };
         gateway.take_confirmed();
         let mut gone = Vec::new();
@@ -164,7 +167,8 @@ impl World {
                 Some(call) => {
                     owners.insert(n);
                     self.calls.had.entry(id).or_default().insert(n);
-                    let bytes = postcard::to_stdvec(&call).expect("a value").into();
+                    let bytes = postcard::to_stdvec(&call).expect("a value");
+                    let bytes = [&form[..], &bytes].concat().into();
                     gateway.keep_in_store(now, &signalling, Some(bytes), Duration::ZERO);
                     let has_media = call.is_settled().then(|| Arc::from(*b"media"));
                     gateway.keep_in_store(now, &media, has_media, Duration::ZERO);
@@ -211,7 +215,9 @@ impl World {
             if of.ends_with(MEDIA) {
                 continue;
             }
-            let call: CallSnapshot = postcard::from_bytes(&value.bytes).expect("the value");
+            let (form, bytes) = value.bytes.split_first_chunk::<2>().expect("its form");
+            let is_read = u16::from_be_bytes(*form) <= self.nodes[n].form;
+            let call: CallSnapshot = postcard::from_bytes(bytes).expect("the value");
             let id = call.id();
             let known = self.nodes[n].gateway.as_ref().is_none_or(|g| g.has_newer(now, id, *age));
             if known {
@@ -226,7 +232,8 @@ impl World {
             let known: BTreeMap<LegId, Settled> =
                 told.map(|((_, end), settled)| (*end, settled.clone())).collect();
             let settled = |end| known.get(&end).cloned();
-            let goes_on = call.is_settled() && media.contains(&name(id)[1]);
+            self.calls.unread += usize::from(!is_read);
+            let goes_on = is_read && call.is_settled() && media.contains(&name(id)[1]);
             let found = FoundCall {
                 call,
                 age: *age,

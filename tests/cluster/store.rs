@@ -15,6 +15,8 @@ struct Held {
     /// Of each limit, what each node claims and has.
     shares: BTreeMap<String, BTreeMap<String, (u64, u64)>>,
     calls: BTreeMap<Process, CallsHeld>,
+    /// By token, who used it.
+    tokens: BTreeMap<u128, (u64, Instant)>,
 }
 
 impl Held {
@@ -108,6 +110,11 @@ impl StoreModel {
                 }
                 StoreAnswer::Written { id, answer: Ok(()) }
             }
+            StoreCommand::Spend { id, token, mark, lasts } => {
+                self.held.tokens.retain(|_, (_, until)| *until > now);
+                let (by, _) = self.held.tokens.entry(token).or_insert((mark, now + lasts));
+                StoreAnswer::Spent { id, answer: Ok(*by == mark) }
+            }
             calls => self.of_calls(now, connection, calls),
         }
     }
@@ -157,7 +164,9 @@ impl StoreModel {
                 let values = names.into_iter().filter_map(value).collect();
                 StoreAnswer::Taken { id, answer: Ok(values) }
             }
-            StoreCommand::Beat { .. } | StoreCommand::Write { .. } => unreachable!("it is not"),
+            StoreCommand::Beat { .. } | StoreCommand::Write { .. } | StoreCommand::Spend { .. } => {
+                unreachable!("it is not")
+            }
         }
     }
 

@@ -17,6 +17,7 @@ use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
+use webtrunk::gateway::token::TokenKeys;
 use webtrunk::gateway::{FlowKind, Gateway, Input};
 use webtrunk::media::SessionEvent;
 use webtrunk::sip::Message;
@@ -154,6 +155,8 @@ pub(crate) struct NodeState {
     pub(crate) process: u64,
     /// Asleep, and what waits for it.
     paused: Option<Vec<Input>>,
+    /// The form in which it keeps calls; it reads those up to it.
+    pub(crate) form: u16,
     pub(crate) kept_at: Option<Instant>,
     /// It has just learned that it was deposed.
     pub(crate) deposed_now: bool,
@@ -180,6 +183,8 @@ pub(crate) struct World {
     store: StoreModel,
     store_down: bool,
     locate_unanswered: bool,
+    /// How much later than usual it is noted that a token was used.
+    pub(crate) tokens_late: Duration,
     /// How much later than usual the next question is answered.
     pub(crate) locate_late: Duration,
     cuts: BTreeSet<(usize, usize)>,
@@ -224,6 +229,21 @@ impl World {
         World::of(seed, &configs)
     }
 
+    /// One that takes tokens, each for one login.
+    pub(crate) fn with_tokens(seed: u64) -> World {
+        let jwt = "[auth.jwt]\njwks = \"http://keys.test/jwks\"\nallow_private = true\n\
+                   audience = \"webtrunk\"\nsingle_use = true\n";
+        let configs: Vec<_> = (0..NODES).map(|n| config(n, &format!("n{n}"), jwt, false)).collect();
+        World::of(seed, &configs)
+    }
+
+    /// Everybody knows by which keys tokens are signed.
+    pub(crate) fn give_keys(&mut self, keys: &Arc<TokenKeys>) {
+        for n in 0..self.nodes.len() {
+            self.handle(n, Input::Keys(Ok(keys.clone())));
+        }
+    }
+
     /// One with so many trunks more, each with a limit of calls.
     pub(crate) fn with_trunks(seed: u64, trunks: usize) -> World {
         let more: String = (0..trunks)
@@ -261,6 +281,7 @@ impl World {
             store: StoreModel::default(),
             store_down: false,
             locate_unanswered: false,
+            tokens_late: Duration::ZERO,
             locate_late: Duration::ZERO,
             cuts: BTreeSet::new(),
             queue: BTreeMap::new(),
@@ -287,6 +308,7 @@ impl World {
             address,
             process: 0,
             paused: None,
+            form: 1,
             kept_at: None,
             deposed_now: false,
             store_cut: false,
@@ -319,6 +341,7 @@ impl World {
         node.connection += 1;
         let mut gateway = Gateway::new(self.now, node.config.clone(), identity, seed);
         gateway.keep_calls();
+        gateway.keep_calls_as(node.form, &(1..=node.form).collect::<Vec<_>>());
         node.gateway = Some(gateway);
         if self.floats && n < NODES {
             self.addresses.give(n, n);
@@ -580,6 +603,15 @@ impl World {
     /// Whether phones whose connection is gone come back by themselves.
     pub(crate) fn roam(&mut self, roams: bool) {
         self.roams = roams;
+    }
+
+    /// A node is killed, and comes back after a while as a newer version, which keeps calls in a form
+    /// that the others do not know.
+    pub(crate) fn update(&mut self, node: usize, away: Duration) {
+        self.fault(Fault::Kill(node));
+        self.run(away);
+        self.nodes[node].form += 1;
+        self.fault(Fault::Start(node));
     }
 
     /// What the trunk was sent so far is of no interest.
@@ -1092,6 +1124,9 @@ impl World {
                 self.push(after, Delivery::Node { to: n, process, input });
             }
             return;
+        }
+        if matches!(command, StoreCommand::Spend { .. }) && !self.tokens_late.is_zero() {
+            return self.push(self.tokens_late, Delivery::Store { node: n, process, command });
         }
         // A connection keeps its order; a late one overtakes nobody.
         let after = self.store_delay();

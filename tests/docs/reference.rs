@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::fs;
 use std::process::Command;
-use webtrunk::api::{metrics::NodeMetrics, openapi::ROUTES, schemas};
+use webtrunk::api::openapi::{ROUTES, node_query};
+use webtrunk::api::{metrics::NodeMetrics, schemas};
 use webtrunk::errors::Code;
 use webtrunk::event::EventKind;
 
@@ -148,8 +149,9 @@ fn api() -> String {
         "# HTTP API\n\n{MADE}Under `/api/v1` of the web port with a bearer token (`webtrunk api-token NAME`), and of the control socket without one. Errors are `application/problem+json` with `code` and `fix` (RFC 9457). `webtrunk openapi` prints all of it as OpenAPI 3.1, of which clients can be generated: `operation` is what they call it.\n\n| | operation | scope | what |\n| --- | --- | --- | --- |\n"
     );
     for (method, path, operation, summary, scope, query) in ROUTES {
+        let node = node_query(method, path);
         let parameters: Vec<String> =
-            query.iter().map(|(name, what)| format!("`{name}`: {what}")).collect();
+            query.iter().chain(&node).map(|(name, what)| format!("`{name}`: {what}")).collect();
         let more = if parameters.is_empty() {
             String::new()
         } else {

@@ -233,6 +233,47 @@ fn lists_are_of_one_node_or_of_all_and_name_who_does_not_answer() {
 }
 
 #[test]
+fn what_is_of_one_call_or_node_is_had_and_done_at_another() {
+    let store = StoreStub::start();
+    let (a, b) = joined(&store);
+    let mut trunk = Trunk::new(&b);
+    trunk.call("9196");
+    let call = list(&a, &["calls", "--node", "b"])[0]["call"].as_str().expect("an id").to_owned();
+    let get = |path: &str| a.control("GET", &format!("/api/v1{path}"), "");
+    for path in [&format!("/calls/{call}"), &format!("/calls/{call}/ladder")] {
+        assert!(get(path).starts_with("HTTP/1.1 404"), "it is not here: {path}");
+        assert!(get(&format!("{path}?node=b")).starts_with("HTTP/1.1 200"), "{path}");
+    }
+    let text = a.control_with(
+        "GET",
+        &format!("/api/v1/calls/{call}/ladder?node=b"),
+        "Accept: text/plain\r\n",
+        "",
+    );
+    assert!(text.contains("INVITE") && !text.contains("\"rows\""), "as it was asked for: {text}");
+    let odd = get(&format!("/calls/{call}?node=all"));
+    assert!(odd.starts_with("HTTP/1.1 400") && odd.contains("of one node"), "{odd}");
+    assert!(
+        get("/config?node=b").starts_with("HTTP/1.1 200"),
+        "its own: {}",
+        get("/config?node=b")
+    );
+    let draining =
+        || -> Vec<bool> { list(&a, &["nodes"]).iter().map(|n| n["draining"] == true).collect() };
+    let said = a.run(&["drain", "--node", "b", "--no-wait"]);
+    assert!(said.code == 0 && said.out.contains("1 calls left"), "{said:?}");
+    a.until(|| draining() == [false, true]);
+    let said = a.run(&["drain", "--node", "b", "--cancel"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    a.until(|| draining() == [false, false]);
+    assert!(list(&a, &["nodes"])[1]["config_differs"] == true, "their trunks differ");
+    let ended = a.control("DELETE", &format!("/api/v1/calls/{call}?node=b"), "");
+    assert!(ended.starts_with("HTTP/1.1 200"), "{ended}");
+    let said = a.run(&["drain", "--node", "x"]);
+    assert!(said.code != 0 && said.err.contains("there is no node \"x\""), "{said:?}");
+}
+
+#[test]
 fn a_gateway_alone_has_no_nodes_to_list() {
     let server = Server::start("");
     let said = server.run(&["calls", "--node", "all"]);
@@ -250,7 +291,15 @@ fn doctor_finds_each_mistake_of_a_cluster() {
         assert!(said.out.contains(what), "{what} is not in\n{}{}", said.out, said.err);
     };
     finds("the cluster's store answers, and its clock is this machine's");
-    finds("node b is reached at");
+    // Their trunks are at ports of their own.
+    finds("node b has another configuration than this file");
+    let alike = a.folder.join("alike.toml");
+    let texts = [&b, &a].map(|of| std::fs::read_to_string(of.config()).expect("readable"));
+    let [of_b, of_a] = texts.each_ref().map(|text| text.split_once("[cluster]").expect("one"));
+    std::fs::write(&alike, format!("{}[cluster]{}", of_b.0, of_a.1)).expect("written");
+    let said = a.run(&["doctor", "-c", alike.to_str().expect("UTF-8")]);
+    assert!(said.out.contains("node b is reached at"), "{said:?}");
+    assert!(said.out.contains("node a has another configuration"), "not read yet: {said:?}");
     store.change(|held| held.ahead = 30);
     finds("this machine's clock is 30 s from the store's");
     store.change(|held| held.ahead = 0);

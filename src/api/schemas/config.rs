@@ -139,6 +139,7 @@ const JWT: Fields = &[
     ("audience", "string?", "the audience a token must have"),
     ("issuer", "string?", "the issuer a token must have"),
     ("context", "string?", "the dialplan of its users"),
+    ("single_use", "boolean", "whether a token is good for one login"),
 ];
 const CREDENTIALS: Fields = &[
     ("secret", "string", "\"***\""),

@@ -245,6 +245,11 @@ const NODE: Fields = &[
     ("draining", "boolean", "whether it takes no new calls"),
     ("took", "strings", "nodes that were lost and whose calls it took over"),
     ("beats", "integer", "renewals of its lease since it began"),
+    (
+        "config_differs",
+        "boolean",
+        "whether its users, trunks, limits or dialplans are not those of the node that answers",
+    ),
 ];
 const STATUS: Fields = &[
     ("version", "string", "the version that runs"),

@@ -99,6 +99,7 @@ impl Check {
                 audience: j.audience.into_inner(),
                 issuer: j.issuer,
                 context: j.context.map(Spanned::into_inner),
+                single_use: j.single_use,
                 allow_private: j.allow_private,
             }
         });

@@ -111,6 +111,7 @@ impl Check {
         self.source = SourceFile { name: file.to_owned(), text: text.into() };
         name.clone_into(&mut self.context);
         let parsed: schema::Dialplan = self.read(text)?;
+        self.common.add(name, text);
         let country = parsed.country.and_then(|at| {
             if is_country(at.as_ref()) {
                 return Some(at.into_inner());

@@ -9,9 +9,27 @@ export interface Verdict {
   fix: string | null;
 }
 
+/** A node of the cluster. */
+export interface Node {
+  node: string;
+  this: boolean;
+  state: string;
+  lease_s: number | null;
+  address: string;
+  version: string;
+  calls: number;
+  registrations: number;
+  calls_left: number;
+  draining: boolean;
+  took: string[];
+  config_differs: boolean;
+}
+
 /** A line of the list of calls. */
 export interface CallLine {
   call: string;
+  /** The node that has it, in a list of several. */
+  node?: string;
   state: string;
   start: string;
   from: string;
@@ -118,6 +136,7 @@ export interface Ladder {
 
 export interface Trunk {
   trunk: string;
+  node?: string;
   state: string;
   usable: boolean;
   since_s: number | null;
@@ -154,6 +173,7 @@ export interface Sources {
 
 export interface Registration {
   user: string;
+  node?: string;
   remote: string | null;
   expires_s: number;
   q: number;
@@ -283,6 +303,36 @@ export async function listed<T>(path: string, query: URLSearchParams, most: numb
     if (!next) return { items, more: false };
   }
   return { items, more: true };
+}
+
+/** A path of another node, where one is named. */
+export function ofNode(path: string, node?: string | null) {
+  if (!node) return path;
+  return `${path}${path.includes("?") ? "&" : "?"}${new URLSearchParams({ node })}`;
+}
+
+/** As many entries as the API lists at most. */
+const MOST_LISTED = 1000;
+
+/** What a node lists, or all of them; the gateway itself where it is alone. */
+export async function ofNodes<T>(
+  path: string,
+  query: URLSearchParams,
+  most: number,
+  node: string | null,
+) {
+  const nodes = await get<Node[]>("/nodes");
+  const silent: string[] = [];
+  if (nodes.length < 2) return { ...(await listed<T>(path, query, most)), nodes, silent };
+  const asked = new URLSearchParams(query);
+  asked.set("node", node ?? "all");
+  if (query.has("limit")) asked.set("limit", String(Math.min(most, MOST_LISTED)));
+  const response = await ask(`${path}?${asked}`);
+  const items = (await response.json()) as (T & { node?: string })[];
+  if (node) for (const item of items) item.node = node;
+  silent.push(...(response.headers.get("X-Webtrunk-Unanswered")?.split(", ") ?? []));
+  const more = query.has("limit") && items.length >= most && most < MOST_LISTED;
+  return { items, more, nodes, silent };
 }
 
 /** Calls `heard` with the name of each event, for as long as `stop` has not been raised. */

@@ -5,6 +5,7 @@ import {
   type Call,
   get,
   type Ladder,
+  ofNode,
   type Quality,
   save,
   saveBlob,
@@ -133,9 +134,10 @@ const safe = (text: string) =>
   );
 
 /** All about a call in one file that can be attached to a ticket; the API masks what is secret. */
-async function report(call: Call) {
+async function report(call: Call, node: string | null) {
+  const path = `/calls/${call.call}/ladder`;
   const get = async (format: string, accept: string) =>
-    (await ask(`/calls/${call.call}/ladder?format=${format}`, "GET", undefined, accept)).text();
+    (await ask(ofNode(`${path}?format=${format}`, node), "GET", undefined, accept)).text();
   const [picture, text] = await Promise.all([
     get("svg", "image/svg+xml"),
     get("text&full=true", "text/plain"),
@@ -152,24 +154,25 @@ ${picture.replace(/<\?xml[^>]*>/, "")}<pre>${safe(text)}</pre>
   saveBlob(new Blob([page], { type: "text/html" }), `call-${call.call}.html`);
 }
 
-async function hangUp(id: string) {
+async function hangUp(id: string, node: string | null) {
   if (!(await sure(t.call.sureHangUp, t.call.sureDetail, t.hangUp))) return;
-  await send(`/calls/${id}`, "DELETE");
+  await send(ofNode(`/calls/${id}`, node), "DELETE");
   tell(t.call.ended);
 }
 
-function Exports({ call }: { call: Call }) {
+function Exports({ call, node }: { call: Call; node: string | null }) {
   const id = call.call;
-  const as = (path: string, end: string) => () => save(`/calls/${id}/${path}`, `${id}.${end}`);
+  const as = (path: string, end: string) => () =>
+    save(ofNode(`/calls/${id}/${path}`, node), `${id}.${end}`);
   return (
     <>
       {call.state !== "ended" && (
-        <Deed kind="stop" needs="write" act={() => hangUp(id)}>
+        <Deed kind="stop" needs="write" act={() => hangUp(id, node)}>
           {t.hangUp}
         </Deed>
       )}
       <Copy text={location.href}>{t.call.copyLink}</Copy>
-      <Deed icon="down" kind="quiet" act={() => report(call)}>
+      <Deed icon="down" kind="quiet" act={() => report(call, node)}>
         {t.call.report}
       </Deed>
       <details class="menu">
@@ -196,15 +199,15 @@ function Exports({ call }: { call: Call }) {
   );
 }
 
-export function CallView({ id }: { id: string }) {
+export function CallView({ id, node }: { id: string; node: string | null }) {
   const { value, error } = useLoaded(
     () =>
       Promise.all([
-        get<Call>(`/calls/${id}`),
-        get<Ladder>(`/calls/${id}/ladder`),
-        get<Quality>(`/calls/${id}/quality`),
+        get<Call>(ofNode(`/calls/${id}`, node)),
+        get<Ladder>(ofNode(`/calls/${id}/ladder`, node)),
+        get<Quality>(ofNode(`/calls/${id}/quality`, node)),
       ]),
-    [id],
+    [id, node],
   );
   if (!value) return <Wait error={error} />;
   const [call, ladder, quality] = value;
@@ -220,7 +223,7 @@ export function CallView({ id }: { id: string }) {
             {call.to.number || call.to.dialled}
           </>
         }
-        side={<Exports call={call} />}
+        side={<Exports call={call} node={node} />}
       />
       <p class="subtitle">
         <Chip tone={tone(call)}>

@@ -1,7 +1,8 @@
 // The list of calls: found by the gateway, a line a call.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type CallLine, get, listed, type Trunk } from "./api";
+import { type CallLine, get, type Node, ofNodes, type Trunk } from "./api";
+import { NodePick, nodeColumn, Silent } from "./nodes";
 import { Button, Chip, clock, Head, Icon, Search, Table, Wait, When } from "./parts";
 import { link, useLoaded } from "./store";
 import { sought } from "./sought";
@@ -58,21 +59,32 @@ function Fate({ call }: { call: CallLine }) {
   );
 }
 
-export function CallTable({ calls, empty }: { calls: CallLine[]; empty: string }) {
+const linked = (c: CallLine) =>
+  link("calls", c.call, c.node ? new URLSearchParams({ node: c.node }) : undefined);
+
+export function CallTable({
+  calls,
+  nodes,
+  empty,
+}: {
+  calls: CallLine[];
+  nodes: Node[];
+  empty: string;
+}) {
   return (
     <Table
       caption={t.calls.list}
       kind="cards"
       rows={calls}
-      id={(c) => c.call}
-      to={(c) => link("calls", c.call)}
+      id={(c) => `${c.node} ${c.call}`}
+      to={linked}
       empty={empty}
       columns={[
         {
           name: t.calls.start,
           kind: "num",
           show: (c) => (
-            <a class="row-link" data-call={c.call} href={link("calls", c.call)}>
+            <a class="row-link" data-call={c.call} href={linked(c)}>
               <span class={`dot ${tone(c)}`} />
               <When at={c.start} />
             </a>
@@ -87,6 +99,7 @@ export function CallTable({ calls, empty }: { calls: CallLine[]; empty: string }
             </span>
           ),
         },
+        ...nodeColumn<CallLine>(nodes),
         { name: t.calls.callee, show: (c) => <b class="number">{c.to}</b> },
         {
           name: t.calls.duration,
@@ -102,7 +115,7 @@ export function CallTable({ calls, empty }: { calls: CallLine[]; empty: string }
 
 const OUTCOMES = ["success", "busy", "no_answer", "cancelled", "refused", "server_error"];
 
-function Filters({ query }: { query: URLSearchParams }) {
+function Filters({ query, nodes }: { query: URLSearchParams; nodes: Node[] }) {
   const [trunks, setTrunks] = useState<Trunk[]>([]);
   useEffect(() => {
     get<Trunk[]>("/trunks").then(setTrunks, () => {});
@@ -161,6 +174,7 @@ function Filters({ query }: { query: URLSearchParams }) {
           ["", t.calls.anyTrunk],
           ...trunks.map((x): [string, string] => [x.trunk, x.trunk]),
         ])}
+      <NodePick view="calls" query={query} nodes={nodes} />
     </search>
   );
 }
@@ -179,6 +193,10 @@ const KNOWN = [
   "name",
 ];
 
+/** The newest of all nodes' first. */
+const newest = (calls: CallLine[], most: number) =>
+  [...calls].sort((a, b) => Date.parse(b.start) - Date.parse(a.start)).slice(0, most);
+
 const moment = (at: Date) =>
   at.toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
 
@@ -196,31 +214,37 @@ export function Calls({ query }: { query: URLSearchParams }) {
     asked.set("since", meant.between[0].toISOString());
     asked.set("until", meant.between[1].toISOString());
   }
-  const about = asked.toString();
+  const node = query.get("node");
+  const about = `${asked} ${node}`;
   const before = useRef(about);
   if (before.current !== about) {
     before.current = about;
     if (most !== PAGE) setMost(PAGE);
   }
-  const { value, error } = useLoaded(() => listed<CallLine>("/calls", asked, most), [about, most]);
+  const { value, error } = useLoaded(
+    () => ofNodes<CallLine>("/calls", asked, most, node),
+    [about, most],
+  );
   const last = useRef(value);
   last.current = value ?? last.current;
   const shown = value ?? last.current;
   return (
     <>
       <Head title={t.calls.title} />
-      <Filters query={query} />
+      <Filters query={query} nodes={shown?.nodes ?? []} />
       {meant.between && (
         <p class="soft" id="calls-between" role="status">
           {t.calls.between(...(meant.between.map(moment) as [string, string]))}
         </p>
       )}
+      <Silent nodes={shown?.silent ?? []} />
       <section class="panel flush" id="calls-list">
         {error || !shown ? (
           <Wait error={error} />
         ) : (
           <CallTable
-            calls={shown.items}
+            calls={newest(shown.items, most)}
+            nodes={shown.nodes}
             empty={asked.size > 1 ? t.calls.noneFits : t.calls.noneYet}
           />
         )}
@@ -245,6 +269,8 @@ export function RecentCalls({
   empty: string;
 }) {
   const query = new URLSearchParams({ [by]: of, limit: "20" });
-  const { value, error } = useLoaded(() => listed<CallLine>("/calls", query, 20), [by, of]);
-  return value ? <CallTable calls={value.items} empty={empty} /> : <Wait error={error} />;
+  const load = () => ofNodes<CallLine>("/calls", query, 20, null);
+  const { value, error } = useLoaded(load, [by, of]);
+  if (!value) return <Wait error={error} />;
+  return <CallTable calls={newest(value.items, 20)} nodes={value.nodes} empty={empty} />;
 }

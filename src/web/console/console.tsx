@@ -2,11 +2,21 @@
 
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { ask, type CallLine, follow, get, type Ladder, type Problem, useToken } from "./api";
+import {
+  ask,
+  type CallLine,
+  follow,
+  get,
+  type Ladder,
+  type Node,
+  type Problem,
+  useToken,
+} from "./api";
 import { CallView, Hero } from "./call";
 import { Calls, tone } from "./calls";
 import { Dialplan } from "./dialplan";
 import { LadderPicture } from "./ladder";
+import { Nodes } from "./nodes";
 import { Confirm, Toasts } from "./parts";
 import { Settings } from "./settings";
 import {
@@ -26,7 +36,7 @@ import { Trunks, TrunkView } from "./trunks";
 import { Users, UserView } from "./users";
 import { Webhooks } from "./webhooks";
 
-const VIEWS = ["phone", "calls", "trunks", "users", "dialplan", "webhooks", "settings"];
+const VIEWS = ["phone", "calls", "trunks", "users", "nodes", "dialplan", "webhooks", "settings"];
 const $ = (id: string) => document.getElementById(id) as HTMLElement;
 
 interface PageSettings {
@@ -36,11 +46,22 @@ interface PageSettings {
 }
 
 function View({ at, withFiles }: { at: Place; withFiles: boolean }) {
+  const node = at.query.get("node");
   if (at.view === "calls")
-    return at.item ? <CallView key={at.item} id={at.item} /> : <Calls query={at.query} />;
+    return at.item ? (
+      <CallView key={at.item} id={at.item} node={node} />
+    ) : (
+      <Calls query={at.query} />
+    );
   if (at.view === "trunks")
-    return at.item ? <TrunkView key={at.item} name={at.item} /> : <Trunks />;
-  if (at.view === "users") return at.item ? <UserView key={at.item} name={at.item} /> : <Users />;
+    return at.item ? (
+      <TrunkView key={at.item} name={at.item} node={node} />
+    ) : (
+      <Trunks query={at.query} />
+    );
+  if (at.view === "users")
+    return at.item ? <UserView key={at.item} name={at.item} /> : <Users query={at.query} />;
+  if (at.view === "nodes") return <Nodes />;
   if (at.view === "dialplan") return <Dialplan withFiles={withFiles} />;
   if (at.view === "webhooks") return <Webhooks />;
   return <Settings />;
@@ -52,7 +73,7 @@ const KEYS: [string, string][] = [
   ["j k", t.keys.next],
   ["Enter", t.keys.open],
   ["Esc", t.keys.close],
-  ["g p c t u d w s", t.keys.go],
+  ["g p c t u n d w s", t.keys.go],
 ];
 
 function step(by: number) {
@@ -202,6 +223,7 @@ function out() {
   render(null, $("console"));
   render(null, $("beside-call"));
   $("beside").hidden = true;
+  $("nodes-tab").hidden = true;
   $("view-phone").classList.remove("wide");
   show();
 }
@@ -235,6 +257,9 @@ async function enter(settings: PageSettings) {
   } catch (error) {
     return refused(error as Problem);
   }
+  // A gateway that is alone has no nodes to look at.
+  const nodes = await get<Node[]>("/nodes").catch(() => []);
+  $("nodes-tab").hidden = !nodes.length;
   render(<Console withFiles={!settings.token} />, $("console"));
   $("beside").hidden = false;
   $("view-phone").classList.add("wide");

@@ -1,8 +1,9 @@
 // Trunks: their health, and how calls through them fare.
 
-import { get, send, type Trunk } from "./api";
+import { get, ofNode, ofNodes, send, type Trunk } from "./api";
 import { Mos, RecentCalls } from "./calls";
 import { Card, Chip, clock, Deed, Facts, Head, sure, Table, Wait, When } from "./parts";
+import { NodePick, nodeColumn, Silent } from "./nodes";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
@@ -22,8 +23,11 @@ function tone(trunk: Trunk) {
   return trunk.usable ? "good" : "bad";
 }
 
-async function probe(name: string) {
-  const said = await send<{ answered: boolean; options_ms: number }>(`${path(name)}/probe`, "POST");
+async function probe({ trunk: name, node }: Trunk) {
+  const said = await send<{ answered: boolean; options_ms: number }>(
+    ofNode(`${path(name)}/probe`, node),
+    "POST",
+  );
   if (said.answered) tell(t.trunks.answered(name, said.options_ms));
   else tell(t.trunks.silent(name), true);
 }
@@ -33,14 +37,14 @@ async function turn(trunk: Trunk) {
   const { sureDisable, disableDetail, disable } = t.trunks;
   if (off && !(await sure(sureDisable(trunk.trunk), disableDetail, disable))) return;
   const verb = off ? "disable" : "enable";
-  const now = await send<Trunk>(`${path(trunk.trunk)}/${verb}`, "POST");
+  const now = await send<Trunk>(ofNode(`${path(trunk.trunk)}/${verb}`, trunk.node), "POST");
   tell(t.trunks.is(trunk.trunk, named(now.state)));
 }
 
 function Deeds({ trunk }: { trunk: Trunk }) {
   return (
     <span class="buttons">
-      <Deed needs="admin" act={() => probe(trunk.trunk)}>
+      <Deed needs="admin" act={() => probe(trunk)}>
         {t.trunks.probe}
       </Deed>
       <Deed needs="admin" act={() => turn(trunk)}>
@@ -50,28 +54,40 @@ function Deeds({ trunk }: { trunk: Trunk }) {
   );
 }
 
-export function Trunks() {
-  const { value, error } = useLoaded(() => get<Trunk[]>("/trunks"), []);
+const linked = (x: Trunk) =>
+  link("trunks", x.trunk, x.node ? new URLSearchParams({ node: x.node }) : undefined);
+
+export function Trunks({ query }: { query: URLSearchParams }) {
+  const node = query.get("node");
+  const load = () => ofNodes<Trunk>("/trunks", new URLSearchParams(), Infinity, node);
+  const { value, error } = useLoaded(load, [node]);
   return (
     <>
       <Head title={t.trunks.title} />
+      {value && value.nodes.length > 1 && (
+        <search class="filters">
+          <NodePick view="trunks" query={query} nodes={value.nodes} />
+        </search>
+      )}
+      <Silent nodes={value?.silent ?? []} />
       <section class="panel flush">
         {value ? (
           <Table
             caption={t.trunks.list}
-            rows={value}
-            id={(x) => x.trunk}
-            to={(x) => link("trunks", x.trunk)}
+            rows={value.items}
+            id={(x) => `${x.node} ${x.trunk}`}
+            to={linked}
             empty={t.trunks.none}
             columns={[
               {
                 name: t.trunks.trunk,
                 show: (x) => (
-                  <a class="row-link" href={link("trunks", x.trunk)}>
+                  <a class="row-link" href={linked(x)}>
                     {x.trunk}
                   </a>
                 ),
               },
+              ...nodeColumn<Trunk>(value.nodes),
               { name: t.trunks.state, show: (x) => <Chip tone={tone(x)}>{named(x.state)}</Chip> },
               { name: t.trunks.answer, kind: "num right", show: (x) => ms(x.options_ms) },
               {
@@ -94,9 +110,10 @@ export function Trunks() {
   );
 }
 
-export function TrunkView({ name }: { name: string }) {
-  const { value: trunk, error } = useLoaded(() => get<Trunk>(path(name)), [name]);
-  if (!trunk) return <Wait error={error} />;
+export function TrunkView({ name, node }: { name: string; node: string | null }) {
+  const { value, error } = useLoaded(() => get<Trunk>(ofNode(path(name), node)), [name, node]);
+  if (!value) return <Wait error={error} />;
+  const trunk = node ? { ...value, node } : value;
   return (
     <>
       <Head back={link("trunks")} title={name} side={<Deeds trunk={trunk} />} />

@@ -1,25 +1,38 @@
 // Users who are registered, with their devices.
 
 import { useState } from "preact/hooks";
-import { get, type Login, type Registration, send } from "./api";
+import { get, type Login, type Node, ofNode, ofNodes, type Registration, send } from "./api";
 import { RecentCalls } from "./calls";
+import { NodePick, nodeColumn, Silent } from "./nodes";
 import { Card, Chip, Coded, clock, Deed, Head, Search, sure, Table, Wait, When } from "./parts";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
-async function disconnect(user: string) {
+/** A user may be at several nodes: each of them is told. */
+async function disconnect(user: string, nodes: (string | undefined)[]) {
   if (!(await sure(t.users.sure(user), t.users.detail, t.users.disconnect))) return;
-  await send(`/registrations/${encodeURIComponent(user)}`, "DELETE");
+  const path = `/registrations/${encodeURIComponent(user)}`;
+  await Promise.all([...new Set(nodes)].map((node) => send(ofNode(path, node), "DELETE")));
   tell(t.users.done(user));
 }
 
-const Disconnect = ({ user }: { user: string }) => (
-  <Deed needs="admin" act={() => disconnect(user)}>
+const Disconnect = ({ user, nodes }: { user: string; nodes: (string | undefined)[] }) => (
+  <Deed needs="admin" act={() => disconnect(user, nodes)}>
     {t.users.disconnect}
   </Deed>
 );
 
-function Devices({ rows, empty, whose }: { rows: Registration[]; empty: string; whose: boolean }) {
+function Devices({
+  rows,
+  nodes,
+  empty,
+  whose,
+}: {
+  rows: Registration[];
+  nodes: Node[];
+  empty: string;
+  whose: boolean;
+}) {
   const user = {
     name: t.users.user,
     show: (r: Registration) => (
@@ -32,18 +45,30 @@ function Devices({ rows, empty, whose }: { rows: Registration[]; empty: string; 
     <Table
       caption={t.users.list}
       rows={rows}
-      id={(r) => `${r.user} ${r.remote} ${r.instance}`}
+      id={(r) => `${r.node} ${r.user} ${r.remote} ${r.instance}`}
       to={whose ? (r) => link("users", r.user) : undefined}
       empty={empty}
       columns={[
         ...(whose ? [user] : []),
+        ...nodeColumn<Registration>(nodes),
         { name: t.users.from, show: (r) => <code>{r.remote ?? t.none}</code> },
         { name: t.users.device, show: (r) => r.user_agent ?? t.none },
         { name: t.users.expires, kind: "num right", show: (r) => clock(r.expires_s) },
         { name: t.users.priority, kind: "num right", show: (r) => r.q },
         { name: t.users.instance, show: (r) => <code>{r.instance ?? t.none}</code> },
         ...(whose
-          ? [{ name: "", kind: "right", show: (r: Registration) => <Disconnect user={r.user} /> }]
+          ? [
+              {
+                name: "",
+                kind: "right",
+                show: (r: Registration) => (
+                  <Disconnect
+                    user={r.user}
+                    nodes={rows.filter((x) => x.user === r.user).map((x) => x.node)}
+                  />
+                ),
+              },
+            ]
           : []),
       ]}
     />
@@ -105,9 +130,13 @@ function Logins({ user, find = "" }: { user?: string; find?: string }) {
   );
 }
 
-export function Users() {
+const registrations = (node: string | null) =>
+  ofNodes<Registration>("/registrations", new URLSearchParams(), Infinity, node);
+
+export function Users({ query }: { query: URLSearchParams }) {
   const [find, set] = useState("");
-  const { value, error } = useLoaded(() => get<Registration[]>("/registrations"), []);
+  const node = query.get("node");
+  const { value, error } = useLoaded(() => registrations(node), [node]);
   const wanted = (r: Registration) =>
     `${r.user} ${r.remote}`.toLowerCase().includes(find.toLowerCase());
   return (
@@ -115,12 +144,15 @@ export function Users() {
       <Head title={t.users.title} />
       <search class="filters">
         <Search hint={t.users.find} value={find} onFind={set} />
+        <NodePick view="users" query={query} nodes={value?.nodes ?? []} />
       </search>
+      <Silent nodes={value?.silent ?? []} />
       <section class="panel flush">
         {value ? (
           <Devices
-            rows={value.filter(wanted)}
-            empty={value.length ? t.users.nobodyFits : t.users.none}
+            rows={value.items.filter(wanted)}
+            nodes={value.nodes}
+            empty={value.items.length ? t.users.nobodyFits : t.users.none}
             whose
           />
         ) : (
@@ -133,17 +165,15 @@ export function Users() {
 }
 
 export function UserView({ name }: { name: string }) {
-  const { value, error } = useLoaded(() => get<Registration[]>("/registrations"), [name]);
+  const { value, error } = useLoaded(() => registrations(null), [name]);
+  const own = value?.items.filter((r) => r.user === name) ?? [];
+  const nodes = own.length ? own.map((r) => r.node) : [undefined];
   return (
     <>
-      <Head back={link("users")} title={name} side={<Disconnect user={name} />} />
+      <Head back={link("users")} title={name} side={<Disconnect user={name} nodes={nodes} />} />
       <Card title={t.users.devices}>
         {value ? (
-          <Devices
-            rows={value.filter((r) => r.user === name)}
-            empty={t.users.nobodyFits}
-            whose={false}
-          />
+          <Devices rows={own} nodes={value.nodes} empty={t.users.nobodyFits} whose={false} />
         ) : (
           <Wait error={error} />
         )}

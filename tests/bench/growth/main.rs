@@ -59,6 +59,7 @@ const ROWS: &[Row] = &[
     ("held", "calls held", 1_000, core::among_calls),
     ("bound", "users bound", 10_000, core::among_bound),
     ("cluster", "registrations", 10_000, cluster::registrations),
+    ("million", "registrations", 100_000, cluster::registrations),
     ("listeners", "listeners", 300, node::listeners),
     ("live", "live calls", 500, node::live_calls),
 ];

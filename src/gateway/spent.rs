@@ -1,0 +1,282 @@
+//! Tokens that are good for one login: by which connection each was used.
+//!
+//! ```text
+//!   unknown --store asked--> Asked --no other has it, or no answer--> Ours
+//!                              |
+//!                              +--another connection has it--> Theirs
+//! ```
+//!
+//! A token is known by its issuer and its `jti`. The connection that logged in by it goes on by it;
+//! any other is refused, until the token has expired. A gateway alone goes by this table. A node of
+//! a cluster asks the store once for each token; where the store does not answer, the node goes by
+//! what it knows itself, and tells the store as soon as it is back: meanwhile a token is good for
+//! one login at each node, and not for a second one at any.
+
+use super::{Gateway, Turn};
+use crate::call::Output;
+use crate::cluster::store::StoreCommand;
+use crate::event::Event;
+use crate::sip::transaction::Flow;
+use rand_core::RngCore;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+/// Tokens that were used and have not expired; logins by further ones are told to come back.
+const MAX_SPENT: usize = 100_000;
+/// How long a login waits for the store.
+const ANSWER: Duration = Duration::from_millis(500);
+/// Tokens the store is told of at once, where it was away.
+const BATCH: usize = 32;
+
+/// How a token stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum TokenStanding {
+    Asked,
+    Ours,
+    Theirs,
+}
+
+/// A token that somebody has used.
+struct SpentToken {
+    flow: Flow,
+    standing: TokenStanding,
+    /// Until when it would be good, seconds since 1970.
+    until: u64,
+    /// What the store has of us, so that asking twice is asking once.
+    mark: u64,
+}
+
+/// A question under way.
+struct AskedToken {
+    token: u128,
+    until: Instant,
+}
+
+/// What may become of a login by a token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spending {
+    /// It is this connection's.
+    Ours,
+    /// The store is asked.
+    Waits,
+    /// Another connection has used it.
+    Used,
+    /// There is no room for another token.
+    Full,
+}
+
+/// The tokens that were used.
+#[derive(Default)]
+pub(super) struct SpentTokens {
+    spent: HashMap<u128, SpentToken>,
+    /// The same by their end.
+    ends: BTreeSet<(u64, u128)>,
+    asked: BTreeMap<u64, AskedToken>,
+    /// Those that the store may not know of.
+    untold: BTreeSet<u128>,
+    /// The state of the store that it was told in.
+    told_in: u64,
+    next: u64,
+}
+
+impl SpentTokens {
+    /// Returns how many questions are open.
+    pub(super) fn open(&self) -> usize {
+        self.asked.len()
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.asked.values().map(|asked| asked.until).min()
+    }
+
+    fn known(&self, token: u128, flow: Flow) -> Option<Spending> {
+        let spent = self.spent.get(&token)?;
+        Some(match spent.standing {
+            _ if spent.flow != flow => Spending::Used,
+            TokenStanding::Asked => Spending::Waits,
+            TokenStanding::Ours => Spending::Ours,
+            TokenStanding::Theirs => Spending::Used,
+        })
+    }
+
+    fn forget_expired(&mut self, unix: u64) {
+        while let Some((_, token)) = self.ends.first().copied().filter(|(until, _)| *until <= unix)
+        {
+            self.ends.pop_first();
+            self.spent.remove(&token);
+            self.untold.remove(&token);
+        }
+    }
+
+    /// Notes a token that nobody here has used; `false` if there is no room.
+    fn note(&mut self, token: u128, spent: SpentToken) -> bool {
+        if self.spent.len() >= MAX_SPENT {
+            return false;
+        }
+        self.ends.insert((spent.until, token));
+        self.spent.insert(token, spent);
+        true
+    }
+
+    /// The command that asks for a token, or tells of it.
+    fn ask(&mut self, now: Instant, unix: u64, token: u128) -> Option<StoreCommand> {
+        let spent = self.spent.get(&token)?;
+        let (mark, lasts) = (spent.mark, Duration::from_secs(spent.until.saturating_sub(unix)));
+        self.next += 1;
+        self.asked.insert(self.next, AskedToken { token, until: now + ANSWER });
+        Some(StoreCommand::Spend { id: self.next, token, mark, lasts })
+    }
+
+    /// What the store may not know of, once it can be asked; `state` changes when it may have lost
+    /// what it was told.
+    fn tell(&mut self, now: Instant, unix: u64, state: u64) -> Vec<StoreCommand> {
+        if std::mem::replace(&mut self.told_in, state) != state {
+            let ours = self.spent.iter().filter(|(_, spent)| spent.standing == TokenStanding::Ours);
+            self.untold.extend(ours.map(|(token, _)| *token));
+        }
+        let mut commands = Vec::new();
+        while self.asked.len() < BATCH
+            && let Some(token) = self.untold.pop_first()
+        {
+            commands.extend(self.ask(now, unix, token));
+        }
+        commands
+    }
+
+    /// The store said whether a token is ours, or did not. Returns the token, and the connection
+    /// that goes on by it though another used it too; an answer that comes late or twice is none.
+    fn answered(&mut self, id: u64, answer: Option<bool>) -> Option<(u128, Option<Flow>)> {
+        let AskedToken { token, .. } = self.asked.remove(&id)?;
+        // Who waits is told, though the token has expired meanwhile.
+        let Some(spent) = self.spent.get_mut(&token) else { return Some((token, None)) };
+        let twice = spent.standing == TokenStanding::Ours && answer == Some(false);
+        match (spent.standing, answer) {
+            (_, None) => {
+                self.untold.insert(token);
+                spent.standing = TokenStanding::Ours;
+            }
+            (TokenStanding::Asked, Some(ours)) => {
+                spent.standing = if ours { TokenStanding::Ours } else { TokenStanding::Theirs };
+            }
+            // It was let in, and stays.
+            (TokenStanding::Ours | TokenStanding::Theirs, Some(_)) => {}
+        }
+        Some((token, twice.then_some(spent.flow)))
+    }
+
+    /// Questions that were not answered in time.
+    fn late(&self, now: Instant) -> Vec<u64> {
+        self.asked.iter().filter(|(_, asked)| asked.until <= now).map(|(id, _)| *id).collect()
+    }
+}
+
+impl Gateway {
+    /// A login by a token that is good for one, until `until`.
+    pub(super) fn spend_token(
+        &mut self,
+        turn: &mut Turn<'_>,
+        token: u128,
+        flow: Flow,
+        until: u64,
+    ) -> Spending {
+        let proved = self.services.flows.get(&flow).is_some_and(|f| f.token == Some(token));
+        if proved {
+            return Spending::Ours;
+        }
+        let unix = self.unix(turn.now);
+        self.spent.forget_expired(unix);
+        if let Some(known) = self.spent.known(token, flow) {
+            return known;
+        }
+        let cluster = self.services.cluster.as_ref();
+        let asks = cluster.is_some_and(|c| c.cannot_ask(turn.now).is_none());
+        let standing = if asks { TokenStanding::Asked } else { TokenStanding::Ours };
+        let mark = self.services.random.next_u64();
+        if !self.spent.note(token, SpentToken { flow, standing, until, mark }) {
+            return Spending::Full;
+        }
+        if !asks {
+            if cluster.is_some() {
+                self.spent.untold.insert(token);
+            }
+            return Spending::Ours;
+        }
+        turn.out.extend(self.spent.ask(turn.now, unix, token).map(Output::Store));
+        Spending::Waits
+    }
+
+    /// The store answered, or cannot.
+    pub(super) fn token_spent(&mut self, turn: &mut Turn<'_>, id: u64, answer: Option<bool>) {
+        let Some((token, twice)) = self.spent.answered(id, answer) else { return };
+        if let Some(flow) = twice {
+            let user = self.services.flows.get(&flow).and_then(|f| f.user.clone());
+            let user = user.unwrap_or_else(|| "somebody who is gone".to_owned());
+            turn.push(Output::Event(Event::TokenUsedTwice { user }));
+        }
+        self.replay_token(turn, token);
+    }
+
+    /// Gives up questions not answered in time, and tells the store what it may not know.
+    pub(super) fn spent_due(&mut self, turn: &mut Turn<'_>) {
+        for id in self.spent.late(turn.now) {
+            self.token_spent(turn, id, None);
+        }
+        let Some(cluster) = &self.services.cluster else { return };
+        if cluster.cannot_ask(turn.now).is_some() {
+            return;
+        }
+        let (state, unix) = (cluster.store_state(), self.unix(turn.now));
+        let commands = self.spent.tell(turn.now, unix, state);
+        turn.out.extend(commands.into_iter().map(Output::Store));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(flow: u64, until: u64) -> SpentToken {
+        SpentToken { flow: Flow(flow), standing: TokenStanding::Ours, until, mark: 1 }
+    }
+
+    #[test]
+    fn so_many_tokens_are_remembered_until_they_expire_and_none_is_forgotten_before() {
+        let mut tokens = SpentTokens::default();
+        for n in 0..MAX_SPENT {
+            assert!(tokens.note(n as u128, used(1, 100 + n as u64 % 2)));
+        }
+        assert!(!tokens.note(u128::MAX, used(1, 200)), "there is no room");
+        assert_eq!(tokens.known(7, Flow(2)), Some(Spending::Used));
+        tokens.forget_expired(100);
+        assert_eq!(tokens.known(0, Flow(2)), None, "it is over");
+        assert_eq!(tokens.known(1, Flow(2)), Some(Spending::Used));
+        assert!(tokens.note(u128::MAX, used(1, 200)));
+        assert_eq!(tokens.known(u128::MAX, Flow(1)), Some(Spending::Ours));
+        tokens.forget_expired(200);
+        assert_eq!((tokens.spent.len(), tokens.ends.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_store_is_told_so_many_at_once_and_all_again_when_it_may_have_lost_them() {
+        let (now, mut tokens) = (Instant::now(), SpentTokens::default());
+        for n in 0..3 * BATCH {
+            assert!(tokens.note(n as u128, used(1, 100)));
+        }
+        assert_eq!(tokens.tell(now, 0, 0).len(), 0, "it knows of them");
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let commands = tokens.tell(now, 0, 1);
+            assert_eq!((commands.len(), tokens.open()), (BATCH, BATCH));
+            assert_eq!(tokens.tell(now, 0, 1).len(), 0, "so many are under way");
+            for command in commands {
+                let StoreCommand::Spend { id, token, .. } = command else { panic!("{command:?}") };
+                told.push(token);
+                assert_eq!(tokens.answered(id, Some(true)), Some((token, None)));
+                assert_eq!(tokens.answered(id, Some(false)), None, "twice is none");
+            }
+        }
+        told.sort_unstable();
+        assert_eq!(told, (0..3 * BATCH as u128).collect::<Vec<_>>());
+        assert_eq!((tokens.tell(now, 0, 1).len(), tokens.next_timeout()), (0, None));
+    }
+}
