@@ -34,12 +34,14 @@ const LISTED: [(&str, &str); 12] = [
     ("code", "WT-nnnn"),
     (
         "search",
-        "part of a number, name, user, trunk or code, or the beginning of the id; or several words, each of which is",
+        "part of a number, name, user, trunk or code, or the beginning of the id; or several \
+            words, each of which is",
     ),
     ("limit", "at most this many on a page, 1 to 1000; default 100"),
     (
         "cursor",
-        "the next page: follow the Link header (rel=next) of the one before; a page may have fewer than the limit",
+        "the next page: follow the Link header (rel=next) of the one before; a page may have \
+            fewer than the limit",
     ),
 ];
 
@@ -50,7 +52,8 @@ pub const ROUTES: &[ApiRoute] = &[
         "post",
         "/calls",
         "connectCall",
-        "Connect two parties: ring `from` first, then call `to` by its dialplan; an Idempotency-Key is valid for a day",
+        "Connect two parties: ring `from` first, then call `to` by its dialplan; an \
+            Idempotency-Key is valid for a day",
         "write",
         &[],
     ),
@@ -69,7 +72,8 @@ pub const ROUTES: &[ApiRoute] = &[
         "get",
         "/calls/{id}",
         "getCall",
-        "Show one call: record, figures, verdict; the id may be shortened, `last` is the newest call",
+        "Show one call: record, figures, verdict; the id may be shortened, `last` is the newest \
+            call",
         "read",
         &[],
     ),

@@ -22,8 +22,11 @@ pub struct TokenKeys(Vec<(Option<String>, Vec<Algorithm>, DecodingKey)>);
 /// What a token says.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub(crate) struct Claims {
+    /// The user.
     pub sub: String,
+    /// When it expires, seconds since 1970.
     pub exp: u64,
+    /// When it begins to hold, seconds since 1970.
     pub nbf: Option<u64>,
     /// What its user may do.
     #[serde(default)]

@@ -293,7 +293,6 @@ impl Phone {
                 .expect("own");
                 let answer = digest::answer(
                     message,
-                    None,
                     &self.name,
                     "secret",
                     register.request_uri(),
