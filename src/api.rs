@@ -18,6 +18,7 @@ mod nodes;
 pub mod oidc;
 pub mod openapi;
 pub(crate) mod pcap;
+pub(crate) mod reload;
 pub mod schemas;
 pub(crate) mod server;
 pub(crate) mod sessions;
@@ -49,14 +50,20 @@ use tokio::sync::oneshot;
 /// What handlers share.
 #[derive(Clone)]
 pub(crate) struct ApiState {
+    /// Inputs of the core.
     pub inbox: Inbox,
+    /// The events that clients listen to.
     pub feed: Arc<Feed>,
+    /// The metrics of the node.
     pub metrics: Arc<NodeMetrics>,
     /// Who may do what.
     pub access: Arc<access::Access>,
+    /// Checks the operators' passwords.
     pub passwords: Arc<login::Passwords>,
+    /// Logs operators in by OpenID Connect.
     pub provider: Arc<oidc::Provider>,
-    pub reload: Option<server::Reload>,
+    /// Reads the configuration again; `None` if it was not read from a file.
+    pub reload: Option<reload::Reload>,
     /// The configuration file, where there is one.
     pub file: Option<std::path::PathBuf>,
     /// Calls begun by a request that may come again.
@@ -67,6 +74,7 @@ pub(crate) struct ApiState {
     pub written: Option<Arc<crate::journal::keeper::Progress>>,
     /// The trunk side's ports.
     pub ports: Arc<PortRange>,
+    /// The certificates the listeners present.
     pub(crate) certificates: Certificates,
     /// What proves this gateway to the other nodes of its cluster.
     pub(crate) nodes: Option<NodeTls>,
@@ -75,9 +83,13 @@ pub(crate) struct ApiState {
 /// A refusal of the API.
 #[derive(Debug)]
 pub(crate) struct Problem {
+    /// The status of the response.
     pub status: StatusCode,
+    /// The error code, as in `errors.toml`.
     pub code: Code,
+    /// What is wrong, in words.
     pub detail: String,
+    /// What mends it, if that is not the code's own advice.
     pub fix: Option<String>,
 }
 
@@ -159,7 +171,7 @@ pub(crate) fn router(api: ApiState) -> Router {
         .route("/nodes", get(nodes::nodes))
         .route("/status", get(server::status))
         .route("/drain", post(server::drain).delete(server::end_drain))
-        .route("/reload", post(server::reload))
+        .route("/reload", post(reload::reload))
         .route("/config", get(server::config))
         .route("/config/sources", get(sources::sources))
         .route("/config/dialplans", get(server::dialplan_files))

@@ -13,7 +13,7 @@ pub(crate) fn id() -> u128 {
     })
 }
 
-/// Time since the host started, its sleep among it: a clock that goes on across processes.
+/// Time since the host started, its sleep among it: a clock that continues across processes.
 pub(crate) fn uptime() -> Duration {
     // No system we run on lacks it; at zero, whatever was kept is of another boot.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)

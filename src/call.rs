@@ -16,6 +16,7 @@ mod branches;
 mod call_media;
 pub mod call_snapshot;
 pub(crate) mod caller_id;
+mod cancel;
 pub(crate) mod challenge;
 pub(crate) mod codec_policy;
 pub mod context;
@@ -116,9 +117,15 @@ pub struct Call {
     third_party: Option<ThirdPartyCall>,
     media: CallMedia,
     cdr: Cdr,
-    /// Of a call of an earlier process: since when nobody had its media, until that goes on.
+    inherited: Inherited,
+}
+
+/// What a call has of the process that had it before.
+#[derive(Default)]
+struct Inherited {
+    /// Since when nobody had its media, until that continues.
     silent_since: Option<Instant>,
-    /// Of a call of another node: which, and who took it over.
+    /// The node of that process, and the one that took over, if that is another.
     taken_from: Option<NodeChange>,
 }
 
@@ -137,8 +144,7 @@ impl Call {
             third_party: None,
             media: CallMedia::new(id, worker),
             cdr,
-            silent_since: None,
-            taken_from: None,
+            inherited: Inherited::default(),
         }
     }
 
@@ -212,7 +218,7 @@ impl Call {
                     Refusal::new(500, "the media session failed").code(Code::MEDIA_BUG),
                 ),
             ),
-            Notice::NotRestored(why) if self.silent_since.is_some() => {
+            Notice::NotRestored(why) if self.inherited.silent_since.is_some() => {
                 self.cut_off(cx, &why.to_string());
             }
             Notice::NotRestored(why) => self.finish(
@@ -238,7 +244,7 @@ impl Call {
             leg.on_media_opened(address, tcp);
         }
         if self.joined.is_some_and(|l| l.end == end) {
-            self.link_opened(cx, address.port());
+            self.inner_leg_opened(cx, address.port());
         } else if end == self.caller.end {
             if self.state == CallPhase::Opening {
                 self.state = CallPhase::Routing;
@@ -270,7 +276,7 @@ impl Call {
             SessionEvent::DtlsFailed { end, why } => {
                 let refusal = Refusal::new(488, why.to_string()).code(why.code());
                 self.cdr.media_problem = Some(why);
-                if Some(end) == self.b_end() || end == self.caller.end {
+                if Some(end) == self.callee_end() || end == self.caller.end {
                     self.finish(cx, EndReason::refused(HangupBy::Us, refusal));
                 } else if let Some(id) = self.branches.of_end(end).map(|b| b.id) {
                     self.branch_failed(cx, id, refusal);
@@ -286,7 +292,7 @@ impl Call {
             SessionEvent::NoMedia { since } => self.on_no_media(cx, since),
             SessionEvent::Digit { end, event, length } => self.send_digit(cx, end, event, length),
             SessionEvent::Quality { end, figures } => {
-                let leg = if end == self.cdr.a_end { "a" } else { "b" };
+                let leg = if end == self.cdr.caller_end { "a" } else { "b" };
                 cx.note(Event::Quality { call: self.id, leg, figures: figures.clone() });
                 self.cdr.end_closed(end, *figures);
             }
@@ -299,7 +305,7 @@ impl Call {
         }
     }
 
-    fn b_end(&self) -> Option<LegId> {
+    fn callee_end(&self) -> Option<LegId> {
         self.opposite(self.caller.end)
     }
 
@@ -343,7 +349,7 @@ impl Call {
             if branch.is_trying() {
                 self.cdr.tried.push(branch.tried(cx.now, Some(487)));
             }
-            branch.leg.quiet(cx, self.id);
+            branch.leg.stop_timers(cx, self.id);
             branch.abandon(cx, self.id, &why.reason);
         }
         self.cdr.ended(cx.now, &why);

@@ -2,6 +2,7 @@
 
 pub mod search;
 
+pub(crate) use self::snapshot::CdrSnapshot;
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::media::endpoint::CALLER_LEG;
@@ -147,11 +148,11 @@ impl fmt::Display for Party {
 pub struct Tried {
     /// Whom it was sent to.
     pub target: Party,
-    /// Final status; `None` if it was given up.
+    /// Final status, 200 to 699; `None` if it was given up.
     pub status: Option<u16>,
     /// How long it took, in milliseconds.
     pub ms: u64,
-    /// How long until it rang; `None` where it did not.
+    /// How long until it rang; `None` if it did not.
     pub rang: Option<Duration>,
     /// The status is its own word, and not ours for its silence.
     pub refused: bool,
@@ -174,8 +175,11 @@ impl Tried {
 /// Why a call ended: who ended it, and what is told of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct EndReason {
+    /// Who ended it.
     pub(crate) by: HangupBy,
+    /// The error code; [`Code::NONE`] if nothing failed.
     pub(crate) code: Code,
+    /// What the Reason header says.
     pub(crate) reason: Reason,
     /// What a caller who still waits is sent, if it says more than the reason.
     refusal: Option<Refusal>,
@@ -192,7 +196,7 @@ impl EndReason {
         EndReason::said(by, Reason::new(200, text))
     }
 
-    /// It cannot go on, or never began.
+    /// It cannot continue, or never began.
     pub(crate) fn refused(by: HangupBy, refusal: Refusal) -> EndReason {
         EndReason { by, code: refusal.code, reason: refusal.reason(), refusal: Some(refusal) }
     }
@@ -207,7 +211,7 @@ impl EndReason {
     }
 }
 
-/// A node that was lost, and the one that went on with its calls.
+/// A node that was lost, and the one that continued with its calls.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NodeChange {
     /// Whose calls they were.
@@ -222,9 +226,9 @@ pub struct NodeChange {
 pub struct Interruption {
     /// When media came again.
     pub at: Instant,
-    /// Without media.
+    /// How long there was no media.
     pub gap: Duration,
-    /// If another node went on with the call.
+    /// If another node continued with the call.
     pub node: Option<NodeChange>,
 }
 
@@ -289,7 +293,7 @@ pub struct Cdr {
     pub dialled: String,
     /// After normalisation; in E.164 if it could be.
     pub number: String,
-    /// The last that the caller was sent.
+    /// The last status that the caller was sent.
     pub status: u16,
     /// What ended it, by the registry of errors.
     pub code: Code,
@@ -302,17 +306,17 @@ pub struct Cdr {
     /// The one that talked.
     pub answered_by: Option<Party>,
     /// Call-ID of the caller's leg.
-    pub a_call_id: String,
+    pub caller_call_id: String,
     /// Call-ID of the callee's leg.
-    pub b_call_id: Option<String>,
+    pub callee_call_id: Option<String>,
     /// The callee's media endpoint.
-    pub b_end: Option<LegId>,
+    pub callee_end: Option<LegId>,
     /// The caller's end of the media session.
-    pub a_end: LegId,
+    pub caller_end: LegId,
     /// The caller's media.
-    pub a: Option<Statistics>,
+    pub caller_media: Option<Statistics>,
     /// The callee's media.
-    pub b: Option<Statistics>,
+    pub callee_media: Option<Statistics>,
     /// What each leg's peer can do, as it said when the call was answered: `opus/48000`.
     pub formats: [Vec<String>; 2],
     /// Why the keys of a browser leg were never agreed on.
@@ -340,173 +344,7 @@ pub struct Cdr {
     pub interruptions: Vec<Interruption>,
 }
 
-/// The record of a call that goes on, as a value that outlives the process. Times are how long ago
-/// something was; what media counted begins anew with it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct CdrSnapshot {
-    pub started: Duration,
-    pub ringing: Option<Duration>,
-    pub answered: Option<Duration>,
-    pub call: CallId,
-    pub inbound: bool,
-    pub context: String,
-    pub route: Option<String>,
-    pub from: Party,
-    pub from_number: String,
-    pub from_name: String,
-    pub from_shown: String,
-    pub user_agent: String,
-    pub dialled: String,
-    pub number: String,
-    pub tried: Vec<Tried>,
-    pub answered_by: Option<Party>,
-    pub a_call_id: String,
-    pub b_call_id: Option<String>,
-    pub b_end: Option<LegId>,
-    pub a_end: LegId,
-    pub formats: [Vec<String>; 2],
-    pub media_problem: Option<dtls::Failed>,
-    pub remotes: [Option<IpAddr>; 2],
-    pub offered: Vec<IpAddr>,
-    pub digits_refused: [u32; 2],
-    pub nobody_there: Option<String>,
-    pub unreadable: Option<String>,
-    pub tags: BTreeMap<String, String>,
-    pub transfers: Vec<String>,
-    /// How long ago each began, and how long it lasted.
-    pub interruptions: Vec<(Duration, Duration, Option<NodeChange>)>,
-}
-
-impl CdrSnapshot {
-    /// Of a call of which nothing else is known.
-    pub(crate) fn bare(call: CallId, from: Party) -> CdrSnapshot {
-        CdrSnapshot {
-            started: Duration::ZERO,
-            ringing: None,
-            answered: None,
-            call,
-            inbound: false,
-            context: String::new(),
-            route: None,
-            from,
-            from_number: String::new(),
-            from_name: String::new(),
-            from_shown: String::new(),
-            user_agent: String::new(),
-            dialled: String::new(),
-            number: String::new(),
-            tried: Vec::new(),
-            answered_by: None,
-            a_call_id: String::new(),
-            b_call_id: None,
-            b_end: None,
-            a_end: CALLER_LEG,
-            formats: Default::default(),
-            media_problem: None,
-            remotes: [None; 2],
-            offered: Vec::new(),
-            digits_refused: [0; 2],
-            nobody_there: None,
-            unreadable: None,
-            tags: BTreeMap::new(),
-            transfers: Vec::new(),
-            interruptions: Vec::new(),
-        }
-    }
-}
-
 impl Cdr {
-    /// The record as a value at `now`.
-    pub(crate) fn snapshot(&self, now: Instant) -> CdrSnapshot {
-        let ago = |at: Instant| now.saturating_duration_since(at);
-        CdrSnapshot {
-            started: ago(self.start),
-            ringing: self.ringing.map(ago),
-            answered: self.answered.map(ago),
-            call: self.call,
-            inbound: self.inbound,
-            context: self.context.clone(),
-            route: self.route.clone(),
-            from: self.from.clone(),
-            from_number: self.from_number.clone(),
-            from_name: self.from_name.clone(),
-            from_shown: self.from_shown.clone(),
-            user_agent: self.user_agent.clone(),
-            dialled: self.dialled.clone(),
-            number: self.number.clone(),
-            tried: self.tried.clone(),
-            answered_by: self.answered_by.clone(),
-            a_call_id: self.a_call_id.clone(),
-            b_call_id: self.b_call_id.clone(),
-            b_end: self.b_end,
-            a_end: self.a_end,
-            formats: self.formats.clone(),
-            media_problem: self.media_problem.clone(),
-            remotes: self.remotes,
-            offered: self.offered.clone(),
-            digits_refused: self.digits_refused,
-            nobody_there: self.nobody_there.as_ref().map(|(_, why)| why.clone()),
-            unreadable: self.unreadable.clone(),
-            tags: self.tags.clone(),
-            transfers: self.transfers.clone(),
-            interruptions: self
-                .interruptions
-                .iter()
-                .map(|i| (ago(i.at), i.gap, i.node.clone()))
-                .collect(),
-        }
-    }
-
-    /// The record of a value. What was longer ago than `now` can tell began with this clock.
-    pub(crate) fn restore(snapshot: CdrSnapshot, now: Instant) -> Cdr {
-        let at = |ago: Duration| now.checked_sub(ago).unwrap_or(now);
-        Cdr {
-            start: at(snapshot.started),
-            ringing: snapshot.ringing.map(at),
-            answered: snapshot.answered.map(at),
-            end: None,
-            status: 0,
-            code: Code::FINE,
-            why: String::new(),
-            by: None,
-            a: None,
-            b: None,
-            verdict: None,
-            call: snapshot.call,
-            inbound: snapshot.inbound,
-            context: snapshot.context,
-            route: snapshot.route,
-            from: snapshot.from,
-            from_number: snapshot.from_number,
-            from_name: snapshot.from_name,
-            from_shown: snapshot.from_shown,
-            user_agent: snapshot.user_agent,
-            dialled: snapshot.dialled,
-            number: snapshot.number,
-            tried: snapshot.tried,
-            answered_by: snapshot.answered_by,
-            a_call_id: snapshot.a_call_id,
-            b_call_id: snapshot.b_call_id,
-            b_end: snapshot.b_end,
-            a_end: snapshot.a_end,
-            formats: snapshot.formats,
-            media_problem: snapshot.media_problem,
-            remotes: snapshot.remotes,
-            offered: snapshot.offered,
-            digits_refused: snapshot.digits_refused,
-            nobody_there: snapshot.nobody_there.map(|why| (Code::NOT_REGISTERED, why)),
-            unreadable: snapshot.unreadable,
-            tags: snapshot.tags,
-            transfers: snapshot.transfers,
-            transfer_failed: None,
-            interruptions: snapshot
-                .interruptions
-                .into_iter()
-                .map(|(ago, gap, node)| Interruption { at: at(ago), gap, node })
-                .collect(),
-        }
-    }
-
     /// The record of a call of `from` that begins with `invite`.
     pub(crate) fn new(call: CallId, now: Instant, from: Party, invite: &Message) -> Cdr {
         Cdr {
@@ -531,12 +369,12 @@ impl Cdr {
             by: None,
             tried: Vec::new(),
             answered_by: None,
-            a_call_id: invite.call_id().to_owned(),
-            b_call_id: None,
-            b_end: None,
-            a_end: CALLER_LEG,
-            a: None,
-            b: None,
+            caller_call_id: invite.call_id().to_owned(),
+            callee_call_id: None,
+            callee_end: None,
+            caller_end: CALLER_LEG,
+            caller_media: None,
+            callee_media: None,
             formats: Default::default(),
             media_problem: None,
             remotes: [None; 2],
@@ -566,22 +404,22 @@ impl Cdr {
 
     /// Media gave an end's figures.
     pub(crate) fn end_closed(&mut self, end: LegId, statistics: Statistics) {
-        if end == self.a_end {
-            self.a = Some(statistics);
-        } else if self.b_end == Some(end) {
-            self.b = Some(statistics);
+        if end == self.caller_end {
+            self.caller_media = Some(statistics);
+        } else if self.callee_end == Some(end) {
+            self.callee_media = Some(statistics);
         }
     }
 
-    /// How long people talked; nothing where it was not answered, or goes on.
+    /// How long people talked; `None` if it was not answered, or continues.
     pub(crate) fn talked(&self) -> Option<Duration> {
         self.answered.zip(self.end).map(|(answered, end)| end.saturating_duration_since(answered))
     }
 
     /// The estimated score of the call: the worst of what its parties heard of each other. There is
-    /// none where one of two was not heard at all, or was not any more when it ended.
+    /// none if one of two was not heard at all, or was not any more when it ended.
     pub fn score(&self) -> Option<f32> {
-        let legs = || [&self.a, &self.b].into_iter().flatten();
+        let legs = || [&self.caller_media, &self.callee_media].into_iter().flatten();
         let unheard = |s: &Statistics| s.mos.0.is_none() || s.fell_silent(self.end).is_some();
         if legs().count() > 1 && legs().any(unheard) {
             return None;
@@ -594,7 +432,7 @@ impl Cdr {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
     }
 
-    /// Its code: of its verdict, or else of what ended it; `None` where nothing was wrong.
+    /// Its code: of its verdict, or else of what ended it; `None` if nothing was wrong.
     pub(crate) fn error_code(&self) -> Option<Code> {
         let code = self.fault().map_or(self.code, |verdict| verdict.code);
         code.is_fault().then_some(code)
@@ -622,38 +460,6 @@ impl Cdr {
     }
 }
 
+mod snapshot;
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sip::parse::Framing;
-
-    #[test]
-    fn a_user_named_like_a_trunk_is_none() {
-        let user = Party::User { name: "trunk:t1".into(), instance: None };
-        assert_eq!((user.trunk(), user.as_callee().as_str()), (None, "user:trunk:t1"));
-        let trunk = Party::Trunk("t1".into());
-        assert_eq!((trunk.trunk(), trunk.as_caller().as_str()), (Some("t1"), "trunk:t1"));
-    }
-
-    #[test]
-    fn a_record_outlives_the_process_and_its_clock() {
-        let invite = b"INVITE sip:1@x SIP/2.0\r\nCall-ID: c\r\n\r\n".to_vec();
-        let invite = Message::parse(invite, Framing::WebSocket).expect("a message");
-        let (began, second) = (Instant::now(), Duration::from_secs(1));
-        let mut cdr = Cdr::new(CallId(7), began, Party::Number("1".into()), &invite);
-        cdr.answered = Some(began + 3 * second);
-        cdr.tried.push(Tried {
-            target: Party::Trunk("a".into()),
-            status: Some(503),
-            ms: 9,
-            rang: None,
-            refused: true,
-        });
-        let text = serde_json::to_string(&cdr.snapshot(began + 5 * second)).expect("a value");
-        let later = began + 60 * second;
-        let again = Cdr::restore(serde_json::from_str(&text).expect("the value"), later);
-        assert_eq!((again.call, &again.tried, &*again.a_call_id), (cdr.call, &cdr.tried, "c"));
-        let ago = |at: Instant| later - at;
-        assert_eq!((ago(again.start), again.answered.map(ago)), (5 * second, Some(2 * second)));
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 mod ask;
 pub(crate) mod call;
 pub(crate) mod client;
+pub(crate) mod command;
 mod countries;
 pub(crate) mod dialplan;
 pub(crate) mod doctor;
@@ -12,8 +13,10 @@ pub(crate) mod log;
 pub(crate) mod look;
 pub(crate) mod peers;
 pub(crate) mod print;
+pub(crate) mod records;
 pub(crate) mod steer;
 pub(crate) mod top;
+pub(crate) mod trace;
 pub(crate) mod users;
 
 /// Bytes nobody can guess.

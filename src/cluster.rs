@@ -43,6 +43,7 @@ const MAX_FORMER: usize = 16;
 /// What is asked of the cluster at one moment.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {
+    /// The time of this turn.
     pub now: Instant,
     /// The wall clock, seconds since 1970.
     pub unix: u64,
@@ -90,7 +91,9 @@ pub(crate) fn registration_of(trunk: &str) -> String {
 /// Whom a temporary GRUU names.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct TemporaryGruu {
+    /// The user.
     pub user: String,
+    /// The phone's `+sip.instance`.
     pub instance: String,
     /// Of the Call-ID the phone registered by: another one ends it (RFC 5627 §5.4).
     pub registered: u64,
@@ -99,7 +102,9 @@ pub(crate) struct TemporaryGruu {
 /// What [`Cluster::turn`] leaves to its user.
 #[derive(Debug, Default)]
 pub(crate) struct ClusterWork {
+    /// What the store is asked.
     pub commands: Vec<StoreCommand>,
+    /// What became of leases.
     pub events: Vec<LeaseEvent>,
     /// Nodes to be asked whether they live.
     pub probes: Vec<Probe>,
@@ -108,6 +113,7 @@ pub(crate) struct ClusterWork {
 /// What an answer of the store leaves to its user.
 #[derive(Debug, Default)]
 pub(crate) struct AnswerWork {
+    /// What became of leases.
     pub events: Vec<LeaseEvent>,
     /// Calls of a node that is gone, to be gone on with.
     pub taken: Option<TakenCalls>,

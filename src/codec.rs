@@ -226,8 +226,8 @@ impl Encoder {
         (samples as u64 * u64::from(self.codec.clock()) / u64::from(self.rate)) as u32
     }
 
-    /// Encodes one frame; returns the payload's length, 0 where nothing need be sent.
-    /// Opus takes frames of 2.5, 5, 10, 20, 40 or 60 ms only.
+    /// Encodes one frame; returns the payload's length, 0 if nothing need be sent. Opus takes
+    /// frames of 2.5, 5, 10, 20, 40 or 60 ms only.
     pub fn encode(&mut self, pcm: &[i16], payload: &mut [u8]) -> usize {
         match &mut self.encoding {
             Encoding::Opus(encoder) => encoder.encode(pcm, payload),

@@ -7,6 +7,7 @@
 )]
 pub mod check;
 pub(crate) mod grant;
+mod operators;
 pub mod password;
 pub mod ports;
 pub mod problem;
@@ -14,6 +15,7 @@ pub mod schema;
 pub(crate) mod tables;
 pub mod wav;
 
+pub use self::operators::{Api, ApiToken, ApiUser, OidcSettings, Scope, SessionTimes};
 pub use check::load;
 pub use problem::{ConfigProblem, Problems};
 pub use tables::{TrunkTable, Users};
@@ -27,7 +29,6 @@ use crate::sip::digest::Secret;
 use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
 use ipnet::IpNet;
-use password::PasswordHash;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -113,9 +114,9 @@ pub struct User {
     pub display_name: Option<String>,
     /// The dialplan of the user's calls.
     pub context: String,
-    /// At one time; `limits.calls_per_user` where `None`.
+    /// Calls at one time; `limits.calls_per_user` if `None`.
     pub max_calls: Option<usize>,
-    /// New calls in a second; no limit of its own where `None`.
+    /// New calls in a second; no limit of its own if `None`.
     pub calls_per_second: Option<u32>,
     /// May hand calls over by REFER.
     pub refer: bool,
@@ -167,7 +168,7 @@ pub struct Auth {
 pub struct TrunkUri {
     /// A domain to be resolved, or a literal address.
     pub host: String,
-    /// `None` means what DNS says, then the transport's own.
+    /// 1 to 65535; `None` means what DNS says, or else the transport's own.
     pub port: Option<u16>,
     /// Nothing: DNS chooses (RFC 3263 §4.1).
     pub transport: Option<UriTransport>,
@@ -196,9 +197,9 @@ impl TrunkUri {
 /// How a trunk's TLS certificate is judged, and what we show.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct TrunkTls {
-    /// PEM file of trusted authorities; nothing: the system's.
+    /// PEM file of trusted authorities; `None`: the system's.
     pub ca: Option<PathBuf>,
-    /// The name the certificate must have; nothing: the URI's host (RFC 5922 §4).
+    /// The name the certificate must have; `None`: the URI's host (RFC 5922 §4).
     pub name: Option<String>,
     /// Certificate and key (PEM) that the gateway shows to the trunk.
     pub cert: Option<(PathBuf, PathBuf)>,
@@ -210,11 +211,11 @@ pub struct CallerIdPolicy {
     /// Write P-Asserted-Identity (RFC 3325); a trusted trunk gets it even where the caller is
     /// anonymous.
     pub asserted: bool,
-    /// User part of From; nothing: the caller's number.
+    /// User part of From; `None`: the caller's number.
     pub from_user: Option<String>,
     /// The host of From; the gateway's own domain where `None`.
     pub from_domain: Option<String>,
-    /// Display name; nothing: the caller's, empty: none.
+    /// Display name; `None`: the caller's, empty: none.
     pub display_name: Option<String>,
 }
 
@@ -260,7 +261,7 @@ pub struct Trunk {
     pub comfort_noise: bool,
     /// It gets packets without a pause.
     pub continuous: bool,
-    /// When its media has stopped; nothing: never.
+    /// Time after which its media counts as stopped; `None`: never.
     pub stopped_after: Option<Duration>,
     /// It is told where its callers are.
     pub location: bool,
@@ -278,7 +279,7 @@ pub struct Trunk {
     pub codecs: Vec<Codec>,
     /// Whose order of codecs decides.
     pub prefer: Prefer,
-    /// Both directions, at one time.
+    /// Calls in both directions, at one time.
     pub max_calls: Option<usize>,
     /// Source addresses of calls from this trunk.
     pub allow: Vec<IpNet>,
@@ -297,19 +298,19 @@ pub struct Trunk {
 /// Limits on calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections of the web port, and those of one source.
+    /// Connections of the web port, at one time.
     pub connections: usize,
-    /// WebSockets, TCP and TLS of one address (IPv6: /64).
+    /// Connections of one address (IPv6: /64), at one time: WebSockets, TCP and TLS.
     pub connections_per_source: usize,
-    /// At one time, on this node.
+    /// Calls of this node, at one time.
     pub calls: usize,
-    /// At one time, unless the user has a number of its own.
+    /// Calls of one user, at one time, unless the user has a number of its own.
     pub calls_per_user: usize,
-    /// On this node, in a second.
+    /// New calls of this node in a second.
     pub new_calls_per_second: u32,
-    /// Of one user, unless its account says otherwise.
+    /// New calls of one user in a second, unless its account says otherwise.
     pub new_calls_per_second_per_user: u32,
-    /// After which a call is ended.
+    /// Time after which a call is ended.
     pub max_duration: Duration,
     /// Texts of one user in a minute.
     pub texts_per_minute: u32,
@@ -322,11 +323,11 @@ pub struct Limits {
 /// What the calls of one user to trunks may come to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FraudLimits {
-    /// To trunks, of one user.
+    /// Calls of one user to trunks in an hour.
     pub calls_per_hour: u32,
-    /// To trunks, of one user.
+    /// Minutes of one user's calls to trunks in an hour.
     pub minutes_per_hour: u32,
-    /// To trunks, of one user.
+    /// Countries one user calls by trunks in an hour.
     pub countries_per_hour: u32,
     /// Countries that are abroad to nobody.
     pub home: Vec<String>,
@@ -337,7 +338,7 @@ pub struct FraudLimits {
 /// Signalling's own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipSettings {
-    /// The address that trunks are told; nothing: found for each.
+    /// The address that trunks are told; `None`: found for each.
     pub public_ip: Option<IpAddr>,
     /// SIP over TLS.
     pub tls: Option<SocketAddr>,
@@ -356,7 +357,7 @@ pub struct SipSettings {
 /// Media addresses and policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Media {
-    /// The address that media sockets are bound to; nothing: all of this machine's.
+    /// The address that media sockets are bound to; `None`: all of this machine's.
     pub bind: Option<IpAddr>,
     /// The addresses that browsers are offered; empty: the public ones.
     pub public_ips: Vec<IpAddr>,
@@ -370,13 +371,13 @@ pub struct Media {
     pub workers: usize,
     /// Offered to browsers, the best first.
     pub codecs: Vec<Codec>,
-    /// libopus's, 0 to 10.
+    /// libopus's complexity, 0 to 10.
     pub complexity: u8,
     /// How long silence lasts before something is done about it.
     pub watch: MediaWatch,
     /// How long a trunk may take to answer whether it still knows a call.
     pub answer_within: Duration,
-    /// How long a held call may be without a sign of either side.
+    /// How long a held call may be without a sign of either side; `None`: for ever.
     pub hold_timeout: Option<Duration>,
 }
 
@@ -397,94 +398,12 @@ impl Default for RecorderLimits {
     }
 }
 
-/// What a bearer of a token, or a user of the console, may do.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Scope {
-    /// Look at calls, trunks and registrations.
-    Read,
-    /// End calls, make credentials for browsers.
-    Write,
-    /// Everything: drain, reload, trunks.
-    Admin,
-}
-
-impl Scope {
-    /// The word for it in the configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Scope::Read => "read",
-            Scope::Write => "write",
-            Scope::Admin => "admin",
-        }
-    }
-}
-
-/// A token, known by its SHA-256 only.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ApiToken {
-    /// As in `[api.token.NAME]`.
-    pub name: String,
-    /// Of the token: it is not kept itself.
-    pub sha256: [u8; 32],
-    /// What it may do.
-    pub scope: Scope,
-}
-
-/// Somebody who logs in to the console.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ApiUser {
-    /// As in `[api.user.NAME]`.
-    pub name: String,
-    /// Argon2id.
-    pub hash: PasswordHash,
-    /// What it may do.
-    pub scope: Scope,
-}
-
-/// A provider at which people log in to the console (OpenID Connect).
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct OidcSettings {
-    /// Its URL, as its tokens name it.
-    pub issuer: String,
-    /// Who we are there.
-    pub client_id: String,
-    /// How we prove it; nothing: as a public client, by PKCE alone.
-    pub client_secret: Option<Secret>,
-    /// What is asked for.
-    pub scopes: Vec<String>,
-    /// The claim that has roles; a dot leads into an object.
-    pub roles_claim: String,
-    /// What each of its values allows.
-    pub roles: Vec<(String, Scope)>,
-    /// What the page calls it.
-    pub label: String,
-    /// `web.public_url`, where it sends people back to.
-    pub page: String,
-    /// It is within this network, or speaks plain http.
-    pub allow_private: bool,
-}
-
-/// How long a session of the console lasts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SessionTimes {
-    /// Without a request.
-    pub idle: Duration,
-    /// At most, whatever is done in it.
-    pub longest: Duration,
-}
-
-impl Default for SessionTimes {
-    fn default() -> SessionTimes {
-        SessionTimes { idle: Duration::from_secs(3_600), longest: Duration::from_secs(12 * 3_600) }
-    }
-}
-
 /// How credentials for visitors are made.
 #[derive(Clone, Debug)]
 pub struct Credentials {
     /// Signs the names of users that live for a while.
     pub secret: Secret,
-    /// They may last at most this long.
+    /// The longest they may last.
     pub longest: Duration,
     /// Handed out beside them.
     pub turn: Option<TurnServer>,
@@ -497,23 +416,6 @@ pub struct TurnServer {
     pub uris: Vec<String>,
     /// Shared with the TURN server (its REST scheme).
     pub secret: Secret,
-}
-
-/// The ways to the API.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Api {
-    /// The local control socket; nothing: where the system keeps such.
-    pub control: Option<PathBuf>,
-    /// For programs.
-    pub tokens: Vec<ApiToken>,
-    /// For people.
-    pub users: Vec<ApiUser>,
-    /// Where people log in besides.
-    pub oidc: Option<Arc<OidcSettings>>,
-    /// How long these stay logged in.
-    pub sessions: SessionTimes,
-    /// Where `/metrics` is served; nothing: nowhere.
-    pub metrics: Option<SocketAddr>,
 }
 
 /// Several gateways as one: who this node is, and how the others are found.
@@ -529,7 +431,7 @@ pub struct ClusterSettings {
     pub listen: SocketAddr,
     /// Where the others reach us.
     pub advertise: SocketAddr,
-    /// The address that moves to the node that goes on with our calls.
+    /// The address that moves to the node that continues with our calls.
     pub address: Option<IpAddr>,
 }
 
@@ -636,7 +538,7 @@ pub struct Config {
     pub recorder: RecorderLimits,
     /// Where the API may be used, and by whom.
     pub api: Api,
-    /// Credentials with a time in them; nothing: none are taken.
+    /// Credentials with a time in them; `None`: none are taken.
     pub credentials: Option<Credentials>,
     /// How long `drain` waits for calls to end.
     pub drain_timeout: Duration,

@@ -135,7 +135,7 @@ pub struct Route {
     pub patterns: Vec<Pattern>,
     /// A template of the number shown.
     pub caller_id: Option<String>,
-    /// Of ringing, where a step has none.
+    /// How long it rings if a step does not say.
     pub timeout: Option<Duration>,
     /// After which the next trunk is tried.
     pub next_on: Vec<NextOn>,
@@ -292,7 +292,7 @@ pub struct Considered {
     pub route: String,
     /// The one looked at.
     pub pattern: String,
-    /// Why not, or nothing where it matched.
+    /// Why not, or `None` if it matched.
     pub why_not: Option<String>,
 }
 
@@ -383,7 +383,7 @@ impl Plan {
                 || matches(&normalise(dialled, context.country.as_deref())))
     }
 
-    /// Routes an attempt; nothing where the context does not exist.
+    /// Routes an attempt; `None` if the context does not exist.
     pub fn route(&self, attempt: &Attempt<'_>) -> Option<RoutingVerdict> {
         let context = self.context(attempt.context)?;
         let number = normalise(attempt.dialled, context.country.as_deref());

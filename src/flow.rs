@@ -30,7 +30,7 @@ pub struct FlowState {
     pub user: Option<String>,
     /// What that user may do, where it is not (only) the configuration that says so.
     pub account: Option<Arc<User>>,
-    /// Until when that holds, seconds since 1970.
+    /// When that ceases to hold, seconds since 1970; `None`: never.
     pub until: Option<u64>,
     /// The token it proved that by, if that is good for one login only.
     pub(crate) token: Option<u128>,

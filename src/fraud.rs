@@ -53,7 +53,9 @@ struct RunningCall {
 pub(crate) struct Expense<'a> {
     /// Nothing for a text.
     pub(crate) call: Option<CallId>,
+    /// Who pays for it.
     pub(crate) user: &'a str,
+    /// The number it goes to, in E.164 if it can be read so.
     pub(crate) number: &'a str,
     /// Countries that are home to the user, besides those of the settings.
     pub(crate) home: Vec<String>,
@@ -64,6 +66,7 @@ pub(crate) struct Expense<'a> {
 /// Why a call may not go to a trunk.
 #[derive(Debug)]
 pub(crate) struct Tripped {
+    /// What the caller is sent.
     pub(crate) why: Refusal,
     /// Whether nobody has been told within the hour.
     pub(crate) news: bool,

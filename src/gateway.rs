@@ -243,7 +243,7 @@ impl Gateway {
         let turn = &mut Turn::new(now, out);
 
         self.overload.input(now);
-        let (before, heard) = (turn.out.len(), recorded_input(&input));
+        let (before, received) = (turn.out.len(), recorded_input(&input));
         self.fire(turn);
         match input {
             Input::FlowOpened { flow, kind, remote } => self.flow_opened(turn, flow, kind, remote),
@@ -290,7 +290,7 @@ impl Gateway {
         self.sweep(turn.out);
         self.hold_back(turn.now, before, turn.out);
         self.watch_flows(turn.out);
-        self.take_down(turn.now, heard, &turn.out[before.min(turn.out.len())..]);
+        self.record_turn(turn.now, received, &turn.out[before.min(turn.out.len())..]);
     }
 
     fn fire(&mut self, turn: &mut Turn<'_>) {
@@ -307,7 +307,7 @@ impl Gateway {
                 turn.push(Output::CloseFlow(flow));
             }
         }
-        self.carriers_due(turn);
+        self.trunks_due(turn);
         self.logins_due(turn);
         self.spent_due(turn);
         self.outside_due(turn);
@@ -526,94 +526,4 @@ impl Gauges {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::call::CallPhase;
-    use crate::config::check::parse_embedded;
-    use crate::sip::parse::Framing;
-    use crate::worker::load::WorkerLoad;
-    use overload::Overloaded;
-
-    /// An INVITE of the trunk, with this number in its names.
-    fn invite(gateway: &mut Gateway, now: Instant, n: u8) -> Vec<Output> {
-        let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
-        let text = format!(
-            "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\n\
-             Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
-        );
-        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
-        let mut out = Vec::new();
-        let hop = Hop::Udp(remote);
-        gateway.handle(now, Input::Received { hop, remote, message }, &mut out);
-        out
-    }
-
-    fn with_two_calls() -> (Gateway, Instant, Vec<CallId>) {
-        let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
-        let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
-        let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
-        let identity = NodeIdentity::without_a_host();
-        let now = Instant::now();
-        let mut gateway = Gateway::new(now, Arc::new(config), identity, [3; 32]);
-        (0..2).for_each(|n| drop(invite(&mut gateway, now, n)));
-        let ids = gateway.calls.iter().map(|call| call.id()).collect();
-        (gateway, now, ids)
-    }
-
-    #[test]
-    fn where_no_worker_has_a_call_left_a_new_one_is_refused() {
-        let (mut gateway, now, _) = with_two_calls();
-        assert!(gateway.calls_left() > 100);
-        let busy = WorkerLoad { share: 0.8, datagrams: 9_000, sessions: 90, ..Default::default() };
-        gateway.worker_load(now, 0, busy);
-        assert_eq!((gateway.calls_left(), gateway.overloaded()), (0, Some(Overloaded::Media)));
-        let out = invite(&mut gateway, now, 7);
-        let told = |o: &Output| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 503"));
-        assert!(out.iter().any(told));
-        assert_eq!(gateway.calls.live(), 2);
-        gateway.worker_load(now, 0, WorkerLoad { share: 0.3, ..busy });
-        let out = invite(&mut gateway, now, 8);
-        assert!(!out.iter().any(told) && gateway.calls.live() == 3);
-    }
-
-    #[test]
-    fn a_bug_in_one_call_ends_that_call_and_no_other() {
-        let (mut gateway, now, ids) = with_two_calls();
-        let mut out = Vec::new();
-        gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("a bug"));
-        let refused =
-            out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
-        assert!(refused, "its caller is told");
-        let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state());
-        assert_eq!(state(&gateway, ids[0]), Some(CallPhase::Over));
-        assert_eq!(state(&gateway, ids[1]), Some(CallPhase::Opening));
-        gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("again"));
-        assert!(gateway.calls.get(ids[0]).is_none(), "a second one is the end of it");
-        assert!(gateway.calls.get(ids[1]).is_some());
-    }
-
-    #[test]
-    fn so_many_connections_are_remembered_as_offered_and_no_more() {
-        const MAX_ALIASES: usize = 4_096;
-        let (mut gateway, now, _) = with_two_calls();
-        let mut out = Vec::new();
-        for n in 0..=MAX_ALIASES as u64 {
-            let (flow, kind) = (Flow(n), FlowKind::Tcp);
-            let remote = SocketAddr::from(([127, 0, 0, 10], 6_000));
-            gateway.handle(now, Input::FlowOpened { flow, kind, remote }, &mut out);
-            let port = 10_000 + n;
-            let text = format!(
-                "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.10:{port};alias;branch=z9hG4bK{n}\r\n\
-                 From: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: {n}\r\nCSeq: 1 OPTIONS\r\n\
-                 Content-Length: 0\r\n\r\n"
-            );
-            let message = Message::parse(text.into_bytes(), Framing::Stream).expect("sound");
-            gateway.handle(
-                now,
-                Input::Received { hop: Hop::Flow(flow), remote, message },
-                &mut out,
-            );
-        }
-        assert_eq!(gateway.services.aliases.len(), MAX_ALIASES);
-    }
-}
+mod tests;

@@ -42,14 +42,14 @@ const AT_ONCE: usize = 128;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case")]
 pub enum LinkMessage {
-    /// The successor is there. `reads`: the formats of calls it can go on with.
+    /// The successor is there. `reads`: the formats of calls it can continue with.
     Hello { protocol: u32, version: String, reads: Vec<u16> },
     /// The listening sockets, by name; the binary part is the DTLS certificate with its key.
     Sockets { version: String, names: Vec<String> },
     /// The successor has checked its configuration, and can serve.
     Ready,
     /// All calls, in the binary part; `ports`: of the pairs of media sockets that come with it. The
-    /// predecessor stands still, and goes on if nobody takes them.
+    /// predecessor stands still, and continues if nobody takes them.
     Calls { draining: bool, ports: Vec<u16> },
     /// The successor can read them all.
     Taken,
@@ -62,7 +62,7 @@ pub enum LinkMessage {
     Serving,
     /// From either side, instead of anything else.
     Refused { why: String },
-    /// An operator wants another binary to run; nothing: the one that is at the place of ours now.
+    /// An operator wants another binary to run; `None`: the one that is at the place of ours now.
     /// `wait_ms`: how long calls that ring are waited for.
     Upgrade { binary: Option<PathBuf>, wait_ms: u64 },
     /// It runs.
@@ -91,16 +91,20 @@ impl fmt::Display for LinkMessage {
 /// A successor asks the core for all calls.
 #[derive(Debug)]
 pub struct HandOver {
+    /// Where the core answers with what it had.
     pub(crate) tell: oneshot::Sender<io::Result<HandedOver>>,
-    /// They are taken: the core answers before it ends. If nothing comes, it goes on.
+    /// They are taken: the core answers before it ends. If nothing comes, it continues.
     pub(crate) taken: oneshot::Receiver<oneshot::Sender<Vec<LateRequest>>>,
 }
 
 /// All calls of a core and of workers that stand still.
 #[derive(Debug)]
 pub(crate) struct HandedOver {
+    /// The calls.
     pub calls: HandedCalls,
+    /// An operator has new calls refused.
     pub draining: bool,
+    /// The sockets of the trunk side.
     pub pairs: Vec<Pair>,
     /// Of browsers' connections, in the order of their calls' [`HandedCalls::streams`].
     pub streams: Vec<OwnedFd>,
@@ -109,9 +113,11 @@ pub(crate) struct HandedOver {
 /// The binary part of [`LinkMessage::Calls`], in a format of [`LinkMessage::Hello`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HandedCalls {
-    /// When, by the clock of the boot.
+    /// When they were taken, by the clock of the boot.
     pub taken: Duration,
+    /// The calls.
     pub calls: Vec<CallSnapshot>,
+    /// The media of each call, by its session.
     pub media: Vec<(u64, MediaSnapshot)>,
     /// Browsers' connections for media; their sockets come after those of `ports`.
     pub streams: Vec<HandedStream>,
@@ -277,7 +283,7 @@ impl Link {
             if received.bytes == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
-            // The system leaves out what this process may not open any more.
+            // The system omits what this process may not open any more.
             if sockets.len() != (before + AT_ONCE).min(wanted) {
                 return Err(io::Error::other("too few descriptors are left for the sockets"));
             }

@@ -53,7 +53,7 @@ impl WallClock {
         Timestamp::try_from(self.wall(at)).map(|t| format!("{t:.3}")).unwrap_or_default()
     }
 
-    /// The moment this long after 1970, UTC; `None` where this machine's clock does not reach.
+    /// The moment this long after 1970, UTC; `None` if this machine's clock does not reach.
     pub(crate) fn instant(&self, since_epoch: Duration) -> Option<Instant> {
         let own = self.wall.duration_since(SystemTime::UNIX_EPOCH).ok()?;
         match since_epoch.checked_sub(own) {
@@ -81,7 +81,7 @@ pub(crate) fn verdict_json(verdict: &Diagnosis) -> Value {
     })
 }
 
-/// The record as it is written (UX: the same object as a `call.ended` event).
+/// The record as it is written (the same object as a `call.ended` event).
 pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let end = cdr.end.unwrap_or(cdr.start);
     let seconds = |d: Duration| d.as_millis() as f64 / 1_000.0;
@@ -127,7 +127,7 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         "from": { "user": cdr.from.as_caller(), "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
         "attempts": tried, "transfers": cdr.transfers, "interruptions": interruptions, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
-        "legs": [leg("a", Some(&cdr.a_call_id), &cdr.formats[0], cdr.a.as_ref()), leg("b", cdr.b_call_id.as_ref(), &cdr.formats[1], cdr.b.as_ref())],
+        "legs": [leg("a", Some(&cdr.caller_call_id), &cdr.formats[0], cdr.caller_media.as_ref()), leg("b", cdr.callee_call_id.as_ref(), &cdr.formats[1], cdr.callee_media.as_ref())],
     })
 }
 

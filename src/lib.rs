@@ -81,7 +81,7 @@ pub mod node;
 pub mod fuzzing;
 
 /// The layers, from the ground up: a module uses those of its own layer and of earlier ones only.
-/// `tests/layers.rs` holds that, and that each module is in one.
+/// `tests/layers` holds that, and that each module is in one.
 pub const LAYERS: &[&[&str]] = &[
     &[
         "address",
@@ -156,7 +156,16 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             &["branch_snapshot", "call_snapshot"],
             &["failure", "outgoing", "tombstone", "transfer"],
             &["in_dialog", "invite", "joined", "queries", "refresh", "reinvite", "routing"],
-            &["operator", "replacement", "silent_trunk", "takeover", "third_party", "uac", "uas"],
+            &[
+                "cancel",
+                "operator",
+                "replacement",
+                "silent_trunk",
+                "takeover",
+                "third_party",
+                "uac",
+                "uas",
+            ],
             &["outcome"],
         ],
     ),

@@ -26,6 +26,7 @@ pub(crate) enum Level {
 pub(crate) struct LineClass {
     /// In words, as in "1,204 more like this: logins refused".
     pub(crate) what: &'static str,
+    /// The error code of the line.
     pub(crate) code: Code,
     /// Whom of, where each should be told of: a user, a trunk.
     pub(crate) of: Option<String>,
@@ -46,7 +47,9 @@ impl LineClass {
 /// Lines that were held back, in one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct HeldBack {
+    /// What they have in common.
     pub(crate) class: LineClass,
+    /// How many they are.
     pub(crate) lines: u64,
 }
 

@@ -10,11 +10,13 @@ pub(crate) mod ice;
 mod inbound_event;
 mod latching;
 pub(crate) mod outbound_stream;
+mod peer_transport;
 pub mod player;
 pub(crate) mod reorder;
 pub(crate) mod series;
 pub mod session;
 pub mod snapshot;
+mod statistics;
 pub mod stun;
 pub mod transcoder;
 

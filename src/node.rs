@@ -1,10 +1,12 @@
 //! A node: it binds the ports, runs the core, and carries its outputs out. Start, drain, stop.
 
 mod bound;
+mod checkpoint;
 mod core;
 pub mod demo;
 mod hosts;
 mod kept;
+mod perform;
 mod reload;
 mod shown;
 mod start;
@@ -18,7 +20,7 @@ mod workers;
 use self::start::StartPlace;
 use self::upgrade::Upgrader;
 use crate::api::ApiState;
-use crate::api::server::Changes;
+use crate::api::reload::Changes;
 use crate::config::Config;
 use crate::gateway::{Gauges, Input};
 use crate::handover::sockets::Sockets;
@@ -74,7 +76,7 @@ pub enum Control {
     /// Nobody commands it but its own web port.
     #[default]
     None,
-    /// Here, unless the configuration says; nothing: the usual place.
+    /// Here, unless the configuration says; `None`: the usual place.
     Wanted(Option<PathBuf>),
     /// Likewise, but not where another gateway has it already.
     IfFree(Option<PathBuf>),
@@ -112,7 +114,7 @@ impl Node {
     /// is a control socket.
     ///
     /// # Errors
-    /// As [`start`](Self::start). A predecessor is told then, and goes on.
+    /// As [`start`](Self::start). A predecessor is told then, and continues.
     pub async fn start_from(config: Config, origin: Origin) -> anyhow::Result<Node> {
         let Origin { file, control, mut predecessor, sockets } = origin;
         let place = StartPlace { file, control, kept_open: sockets };

@@ -1,5 +1,5 @@
-//! How fast something may go on: the one counter of windows of time, for users, sources, trunks and
-//! the node.
+//! How fast something may continue: the one counter of windows of time, for users, sources, trunks
+//! and the node.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,9 @@ impl Pace {
 
     /// Counts one more, or returns how long until one more may come if `most` have begun in this
     /// window of `length`.
+    ///
+    /// # Errors
+    /// The time until one more may begin.
     pub(crate) fn take_within(
         &mut self,
         now: Instant,

@@ -113,12 +113,12 @@ pub struct CallTrace {
     pub lanes: Vec<Participant>,
     /// The oldest first.
     pub entries: VecDeque<TraceEntry>,
-    /// Entries left out after the first ones.
+    /// Entries omitted after the first ones.
     pub skipped: usize,
     /// Of a call that has ended.
     pub cdr: Option<Arc<Cdr>>,
     text: Vec<u8>,
-    /// Bytes of it that belong to entries left out.
+    /// Bytes of it that belong to entries omitted.
     unused: usize,
     bytes: usize,
     /// The SIP Call-IDs of its legs, and the lane each is drawn in.
@@ -191,7 +191,7 @@ impl CallTrace {
         self.bytes as isize - before
     }
 
-    /// Writes the text anew without what was left out.
+    /// Writes the text anew without what was omitted.
     fn compact(&mut self) {
         let room = self.text.len() - self.unused + USUAL_TEXT;
         let old = std::mem::replace(&mut self.text, Vec::with_capacity(room));
@@ -326,7 +326,7 @@ impl Recorder {
     /// A message of `call` came in over `lane`.
     pub(crate) fn received(&mut self, now: Instant, call: CallId, lane: usize, message: &Message) {
         let whole = self.limits.messages;
-        self.take_down(now, call, |flight| {
+        self.record(now, call, |flight| {
             let text = if whole {
                 flight.write(&message.parts_of_wire())
             } else {
@@ -341,7 +341,7 @@ impl Recorder {
         let whole = self.limits.messages;
         let kept =
             if whole { bytes } else { bytes.split(|b| *b == b'\r').next().unwrap_or_default() };
-        self.take_down(now, call, |flight| TraceEvent::Message {
+        self.record(now, call, |flight| TraceEvent::Message {
             lane,
             sent: true,
             whole,
@@ -351,7 +351,7 @@ impl Recorder {
 
     /// The log says something of `call`.
     pub(crate) fn record_event(&mut self, now: Instant, call: CallId, note: &Event) {
-        self.take_down(now, call, |flight| {
+        self.record(now, call, |flight| {
             let start = flight.text.len();
             // A Vec takes all that is written to it.
             let _ = write!(flight.text, "{note}");
@@ -364,10 +364,10 @@ impl Recorder {
 
     /// Adds what has no text.
     pub(crate) fn add(&mut self, now: Instant, call: CallId, what: TraceEvent) {
-        self.take_down(now, call, |_| what);
+        self.record(now, call, |_| what);
     }
 
-    fn take_down(
+    fn record(
         &mut self,
         now: Instant,
         call: CallId,

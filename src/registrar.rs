@@ -46,11 +46,11 @@ pub struct Binding {
     pub instance: Option<(String, u32)>,
     /// Of its REGISTER.
     pub call_id: String,
-    /// Of its REGISTER.
+    /// The CSeq of its REGISTER.
     pub cseq: u32,
     /// When it is forgotten.
     pub expires: Instant,
-    /// In thousandths.
+    /// Preference, 0 to 1000 thousandths.
     pub q: u16,
     /// What the phone says it is: the start of its User-Agent.
     pub user_agent: String,
@@ -72,6 +72,7 @@ impl Binding {
 /// The one phone of a user that is meant (RFC 5627).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct WantedPhone {
+    /// Its `+sip.instance`.
     pub instance: String,
     /// At another node, the Call-ID it must have registered by, in short.
     pub registered: Option<u64>,
@@ -80,11 +81,17 @@ pub(crate) struct WantedPhone {
 /// One way to ring a phone: a flow of this node, or another node that has one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Way {
+    /// Where its requests are sent.
     pub hop: Hop,
+    /// The Contact URI.
     pub contact: String,
+    /// `+sip.instance`, if the phone has one.
     pub instance: Option<String>,
+    /// When it is forgotten.
     pub expires: Instant,
+    /// Preference, 0 to 1000 thousandths.
     pub q: u16,
+    /// What the phone says it can do (RFC 3840 §9).
     pub features: String,
     /// Route values towards it.
     pub path: Vec<String>,
@@ -112,11 +119,13 @@ impl From<Binding> for Way {
 pub(crate) struct Registered {
     /// The user's bindings now.
     pub bindings: Vec<Binding>,
-    /// Bindings this request added, refreshed or removed.
+    /// Bindings were added or refreshed.
     pub added: bool,
+    /// Bindings were removed.
     pub removed: bool,
     /// Flows whose binding was taken over by the same instance and reg-id.
     pub replaced: Vec<Flow>,
+    /// The 200 says `outbound` (RFC 5626 §6).
     pub outbound: bool,
 }
 
@@ -137,11 +146,12 @@ pub struct Registrar {
 
 /// What a REGISTER is judged by besides itself.
 pub(crate) struct RegisterContext {
+    /// The connection it came by.
     pub flow: Flow,
     /// 0 to 255: shortens the granted time by up to a fifth, so that a fleet that registered
     /// together does not come back together.
     pub chance: u8,
-    /// Seconds its login is good for; nothing: for ever.
+    /// Seconds its login is good for; `None`: for ever.
     pub longest: Option<u32>,
     /// A new temporary GRUU's user part, unguessable.
     pub token: String,

@@ -7,6 +7,7 @@ pub mod cause;
 pub(crate) mod dialog;
 pub mod digest;
 pub mod header;
+pub mod hop;
 pub(crate) mod message;
 pub(crate) mod multipart;
 mod number;

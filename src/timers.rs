@@ -117,12 +117,12 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         None
     }
 
-    /// When `key` fires; `None` where it is not armed.
+    /// When `key` fires; `None` if it is not armed.
     pub(crate) fn deadline(&self, key: &K) -> Option<Instant> {
         self.armed.get(key).map(|(at, _)| *at)
     }
 
-    /// How long until `key` fires; `None` where it is not armed.
+    /// How long until `key` fires; `None` if it is not armed.
     pub(crate) fn left(&self, key: &K, now: Instant) -> Option<Duration> {
         self.deadline(key).map(|at| at.saturating_duration_since(now))
     }

@@ -35,7 +35,7 @@ use std::time::Instant;
 use tcp::Secure;
 use tokio::sync::{mpsc, watch};
 
-/// Messages that may wait for one connection; beyond it the connection is closed, others go on.
+/// Messages that may wait for one connection; beyond it the connection is closed, others continue.
 pub(crate) const CONNECTION_QUEUE: usize = 128;
 /// A write that makes no progress for this long closes its connection.
 pub(crate) const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(5);
@@ -80,10 +80,12 @@ impl fmt::Debug for Work {
     }
 }
 
-/// Another configuration, and what secures connections to its trunks; nothing where that could not
-/// be read.
+/// Another configuration, and what secures connections to its trunks; `None` if that could not be
+/// read.
 pub struct Reloaded {
+    /// The configuration, with what it changes.
     pub(crate) revised: Revised,
+    /// How TLS connections to each trunk are secured.
     pub(crate) tls: Option<HashMap<TrunkNumber, Secure>>,
 }
 
@@ -127,7 +129,9 @@ pub enum Arrival {
 /// An arrival, and since when it waits for the core.
 #[derive(Debug)]
 pub(crate) struct Queued {
+    /// When it came.
     pub(crate) since: Instant,
+    /// What came.
     pub(crate) arrival: Arrival,
 }
 
@@ -135,6 +139,7 @@ pub(crate) struct Queued {
 /// what waits is written.
 #[derive(Debug)]
 pub struct FlowTask {
+    /// Bytes to write.
     pub(crate) send: mpsc::Sender<Bytes>,
     /// Whether a call goes by it: then a peer that is gone is noticed sooner.
     pub(crate) in_call: watch::Sender<bool>,
@@ -193,7 +198,7 @@ impl Inbox {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// Hands something to the core; waits while it is busy. False: the core has stopped.
+    /// Hands something to the core; waits while it is busy. Returns false if the core has stopped.
     pub(crate) async fn give(&self, arrival: Arrival) -> bool {
         self.core.send(Queued { since: Instant::now(), arrival }).await.is_ok()
     }

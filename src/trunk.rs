@@ -41,9 +41,13 @@ pub(crate) enum Health {
 /// Where a trunk registered from, until when.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct TrunkBinding {
+    /// Where its requests are sent.
     pub hop: Hop,
+    /// Where the REGISTER came from.
     pub remote: SocketAddr,
+    /// The Contact URI.
     pub contact: String,
+    /// When it is forgotten.
     pub expires: Instant,
 }
 
@@ -59,7 +63,9 @@ pub(crate) struct PastChange {
 /// One trunk.
 #[derive(Debug, Default)]
 pub(crate) struct TrunkState {
+    /// Whether it answers.
     pub health: Health,
+    /// Since when that is known.
     pub since: Option<Instant>,
     /// An operator has switched it off.
     pub disabled: bool,
@@ -67,16 +73,19 @@ pub(crate) struct TrunkState {
     answers: u32,
     /// Timeouts in a row on one connection.
     unresponsive_connection: u32,
+    /// Why the last probe or call failed, in words.
     pub last_failure: Option<String>,
     /// The oldest first.
     past: VecDeque<PastChange>,
+    /// How long the last probe took.
     pub round_trip: Option<Duration>,
     probe_sent: Option<Instant>,
-    /// Probes that were answered or missed.
+    /// Probes that were answered or missed, since the start.
     pub probes_ended: u64,
     next_probe: Option<Instant>,
     /// A 503 with Retry-After: nothing is sent before this.
     pub paused_until: Option<Instant>,
+    /// Its registrars.
     pub registrations: Vec<Registration>,
     /// Changed by [`Trunks::bind`] and [`Trunks::unbind`] alone.
     pub bound: Option<TrunkBinding>,
@@ -197,6 +206,9 @@ impl TrunkState {
     }
 
     /// Whether calls may be sent to it now, or why not.
+    ///
+    /// # Errors
+    /// Why not, with its code.
     pub(crate) fn usable(&self, now: Instant) -> Result<(), (Code, String)> {
         if self.disabled {
             return Err((Code::TRUNK_DISABLED, "an operator has disabled it".to_owned()));

@@ -53,23 +53,34 @@ const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; style-src 's
 
 /// What the web port knows of the node.
 pub(crate) struct WebPort {
+    /// Inputs of the core.
     pub inbox: Inbox,
+    /// Origins whose pages may open a WebSocket.
     pub origins: Mutex<Vec<String>>,
     edge: Mutex<Arc<Edge>>,
+    /// The SIP domain.
     pub domain: String,
     /// The demo's login, given to pages of this machine only.
     pub login: Option<(String, String)>,
+    /// The newest gauges of the core.
     pub gauges: watch::Receiver<Gauges>,
     /// The API and, for pages of this machine in the demo, a token for it.
     pub api: Router,
+    /// A token of the API for pages of this machine, in the demo.
     pub page_token: Option<String>,
     /// Where people may log in besides, which the page names.
     pub access: Option<Arc<Access>>,
+    /// Secures connections; `None` if the port is plain.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// Bounds connections, together and per source.
     pub seats: Arc<Seats>,
+    /// Bounds TLS handshakes.
     pub handshakes: Handshakes,
+    /// Counts connections that were refused.
     pub refused: Arc<RefusedConnections>,
+    /// Addresses from which a browser is expected back.
     pub awaited: Arc<AwaitedAddresses>,
+    /// Addresses that have proved who they are.
     pub proved: Arc<ProvedSources>,
     /// Where browsers' media goes that came over TCP, by this port's number (RFC 6544).
     pub streams: Option<Streams>,
@@ -83,7 +94,6 @@ impl WebPort {
         tls: Option<tokio_rustls::TlsAcceptor>,
         gauges: watch::Receiver<Gauges>,
         api: Router,
-        page_token: Option<String>,
         refused: Arc<RefusedConnections>,
     ) -> WebPort {
         let proved = Arc::new(ProvedSources::new(Instant::now()));
@@ -97,7 +107,7 @@ impl WebPort {
             login,
             gauges,
             api,
-            page_token,
+            page_token: None,
             access: None,
             tls,
             seats: Seats::new(
@@ -670,7 +680,7 @@ mod tests {
         let (tell, gauges) = watch::channel(Gauges::default());
         let refused = Arc::new(RefusedConnections::default());
         let inbox = Inbox::new(core);
-        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), None, refused.clone());
+        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), refused.clone());
         let web = Arc::new(web);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("bound");
@@ -705,7 +715,7 @@ mod tests {
         let (core, _arrivals) = mpsc::channel(100);
         let (_tell, gauges) = watch::channel(Gauges::default());
         let (inbox, refused) = (Inbox::new(core), Arc::default());
-        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), None, refused);
+        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), refused);
         let web = Arc::new(web);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("bound");
@@ -732,7 +742,7 @@ mod tests {
         let (core, _arrivals) = mpsc::channel(100);
         let (_tell, gauges) = watch::channel(Gauges::default());
         let (inbox, refused) = (Inbox::new(core), Arc::default());
-        let web = WebPort::new(inbox, &config, None, gauges, api, None, refused);
+        let web = WebPort::new(inbox, &config, None, gauges, api, refused);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("bound");
         (at, tokio::spawn(serve(listener, Arc::new(web))))

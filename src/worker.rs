@@ -3,6 +3,7 @@
 //! One UDP port serves all its browsers (found by validated address, else by the ufrag of a STUN
 //! check); each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
+mod command;
 mod kept;
 pub(crate) mod lateness;
 pub(crate) mod load;
@@ -13,12 +14,11 @@ mod snapshot;
 mod sources;
 pub(crate) mod streams;
 
+pub use self::command::{Notice, OpenKind, QueueFull, WorkerCommand};
 use crate::datagrams::local::tell_local;
 use crate::errors::Code;
+use crate::media::LegId;
 use crate::media::dtls::DtlsIdentity;
-use crate::media::player::PlaySource;
-use crate::media::session::SessionEvent;
-use crate::media::{EndpointSettings, LegId, Statistics};
 use crate::refused::RefusedConnections;
 use crate::sdp::offer_answer::Ice;
 pub use kept::Kept;
@@ -32,130 +32,11 @@ use serde::{Deserialize, Serialize};
 pub use snapshot::{MediaSnapshot, NotResumed, TrunkPorts};
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// How an end is opened.
-#[derive(Clone, Debug)]
-#[allow(missing_docs, reason = "the variant's own words")]
-pub enum OpenKind {
-    Browser { ice: Ice },
-    Trunk { nat: bool },
-}
-
-/// What a call asks of its session. `session` is the call's number.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "of which session, and of which end of it")]
-pub enum WorkerCommand {
-    Open {
-        session: u64,
-        end: LegId,
-        kind: OpenKind,
-        ssrc: u32,
-        cname: String,
-        seed: u64,
-    },
-    Configure {
-        session: u64,
-        end: LegId,
-        settings: Box<EndpointSettings>,
-    },
-    Bridge {
-        session: u64,
-        a: LegId,
-        b: LegId,
-    },
-    /// Nothing goes to this end, and nothing of it anywhere.
-    Part {
-        session: u64,
-        end: LegId,
-    },
-    Play {
-        session: u64,
-        end: LegId,
-        source: PlaySource,
-    },
-    Echo {
-        session: u64,
-        end: LegId,
-        delay: Duration,
-    },
-    Digit {
-        session: u64,
-        end: LegId,
-        event: u8,
-        length: Duration,
-    },
-    /// A trunk's peer is behind NAT, and its media may come from there.
-    Natted {
-        session: u64,
-        end: LegId,
-        signalling: IpAddr,
-    },
-    /// A trunk's peer has answered, or was answered.
-    Answered {
-        session: u64,
-        end: LegId,
-    },
-    /// What a trunk's end sends leaves by this address of ours; nothing: the kernel's choice.
-    Source {
-        session: u64,
-        end: LegId,
-        local: Option<IpAddr>,
-    },
-    /// A browser is asked to restart ICE with these credentials of ours, and may use them from now
-    /// on.
-    OfferIce {
-        session: u64,
-        end: LegId,
-        ice: Ice,
-    },
-    /// Another page of a browser's is there, with these ICE credentials of ours towards it; the
-    /// end stays where it is.
-    Renew {
-        session: u64,
-        end: LegId,
-        ice: Ice,
-    },
-    /// A browser's page is away for a while, or is back: who hears it hears faint noise meanwhile.
-    Away {
-        session: u64,
-        end: LegId,
-        away: bool,
-    },
-    CloseEnd {
-        session: u64,
-        end: LegId,
-    },
-    Close {
-        session: u64,
-    },
-    /// The session's snapshots are told from now on, the first at once: a process that comes after
-    /// this one goes on with the newest it finds.
-    Journal {
-        session: u64,
-    },
-    /// The snapshot of this number is on record, so no older one will be found.
-    Confirm {
-        session: u64,
-        number: u64,
-    },
-    /// No snapshot of the session is on record any more.
-    Forgotten {
-        session: u64,
-    },
-    /// Nobody had gone on with a session of this process by then, as far as is known; `None`: it would
-    /// be known at once. A record that was too old by then holds nothing back any more.
-    Vouch {
-        until: Option<Instant>,
-    },
-    /// A bug outside any session.
-    #[cfg(test)]
-    Panic,
-}
 
 /// A command as the thread takes it: with the sockets of the end it opens.
 enum WorkerMessage {
@@ -173,9 +54,9 @@ enum WorkerMessage {
     Stream(std::net::TcpStream),
     /// Likewise, of a process whose place was taken.
     Adopt(std::net::TcpStream, HandedStream),
-    /// Nothing is read or sent from now on; a successor of the process goes on with all of it.
+    /// Nothing is read or sent from now on; a successor of the process continues with all of it.
     Freeze(SyncSender<io::Result<FrozenSessions>>),
-    /// There is no successor, or the predecessor is gone: all goes on.
+    /// There is no successor, or the predecessor is gone: all continues.
     Thaw,
     /// What was ordered before this is done.
     Done(SyncSender<()>),
@@ -196,7 +77,7 @@ pub struct FrozenSessions {
 /// A browser's connection for media, as it goes to a successor of the process.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct HandedStream {
-    /// Whose.
+    /// The number of the worker.
     pub worker: u16,
     /// What has come of a frame that is not whole.
     pub inbound: Vec<u8>,
@@ -215,7 +96,7 @@ pub enum Streamed {
     ByWeb,
 }
 
-/// A session to go on with, and its trunks' sockets.
+/// A session to continue with, and its trunks' sockets.
 struct Restored {
     id: u64,
     snapshot: Arc<MediaSnapshot>,
@@ -226,45 +107,6 @@ struct Restored {
 enum OpenedSockets {
     Browser { ice: Ice },
     Trunk { nat: bool, pair: Pair },
-}
-
-/// A worker's queue is full.
-#[derive(Clone, Copy, Debug)]
-pub struct QueueFull;
-
-/// What a session tells its call.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "of which end, and what its type says")]
-pub enum Notice {
-    /// The end's own address; only the port is meaningful.
-    /// `tcp`: browsers may come to that port over TCP too.
-    Opened {
-        end: LegId,
-        address: SocketAddr,
-        tcp: bool,
-    },
-    OpenFailed {
-        end: LegId,
-        code: Code,
-        why: String,
-    },
-    Media(SessionEvent),
-    EndClosed {
-        end: LegId,
-        statistics: Box<Statistics>,
-    },
-    Closed {
-        statistics: Vec<(LegId, Statistics)>,
-    },
-    Panicked,
-    /// What another process would go on with, after [`Command::Journal`]. To be kept, and
-    /// [confirmed](Command::Confirm) by `session.number`.
-    Snapshot(Arc<MediaSnapshot>),
-    /// The session goes on, from a snapshot of this age.
-    Restored {
-        age: Duration,
-    },
-    NotRestored(NotResumed),
 }
 
 /// The way to a running worker.
@@ -299,6 +141,7 @@ pub struct WorkerSetup {
     pub late: Arc<Lateness>,
     /// What its packets cost.
     pub load: Arc<LoadGauge>,
+    /// Connections for media that were refused.
     pub(crate) refused: Arc<RefusedConnections>,
     /// Watched by the node.
     pub pulse: Arc<Pulse>,
@@ -352,7 +195,7 @@ const QUEUE: usize = 4_096;
 
 impl Worker {
     /// Binds the browsers' port and starts the thread; `tell` takes its notices and must not block
-    /// for long. After a thread that died it goes on with its sessions, its port and its queue.
+    /// for long. After a thread that died it continues with its sessions, its port and its queue.
     ///
     /// # Errors
     /// The port cannot be bound.
@@ -528,14 +371,14 @@ impl Worker {
         done
     }
 
-    /// Has it go on with a browser's connection, which is closed if it is too far behind.
+    /// Has it continue with a browser's connection, which is closed if it is too far behind.
     pub(crate) fn adopt(&self, socket: std::net::TcpStream, from: HandedStream) {
         if self.order(WorkerMessage::Adopt(socket, from)).is_ok() {
             self.behind.set(true);
         }
     }
 
-    /// Lets it go on after [`freeze`](Self::freeze), or begin where it was held.
+    /// Lets it continue after [`freeze`](Self::freeze), or begin where it was held.
     pub(crate) fn thaw(&self) {
         let began = Instant::now();
         while self.order(WorkerMessage::Thaw).is_err() && began.elapsed() < Duration::from_secs(1) {
@@ -660,6 +503,10 @@ impl Drop for Worker {
 /// (`net.core.rmem_max`).
 pub const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// Binds a socket for media.
+///
+/// # Errors
+/// It cannot be bound.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<std::net::UdpSocket> {
     let socket =
         socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::DGRAM, None)?;

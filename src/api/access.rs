@@ -21,6 +21,7 @@ pub(crate) struct ByControlSocket;
 /// How a request came to the web port.
 #[derive(Clone, Copy)]
 pub(crate) struct Visit {
+    /// The address of the client, behind trusted proxies.
     pub source: IpAddr,
     /// The browser's own connection is encrypted.
     pub secure: bool,
@@ -71,7 +72,7 @@ struct Held {
 /// Tokens, users and sessions of a node.
 pub(crate) struct Access {
     held: Mutex<Held>,
-    /// Told whenever somebody may have lost the right to go on reading.
+    /// Told whenever somebody may have lost the right to continue reading.
     changed: watch::Sender<()>,
 }
 
@@ -167,7 +168,8 @@ impl Access {
             if found.is_some() {
                 held.guesses.right(Instant::now(), source);
             } else if held.guesses.wrong(source) {
-                tracing::warn!(%source, "a wrong API token; after 20 in a minute the source must wait");
+                tracing::warn!(%source, "a wrong API token; after 20 in a minute the source must \
+                    wait");
             }
         }
         found

@@ -1,4 +1,4 @@
-//! `/calls`: what goes on, what went on, and ending it.
+//! `/calls`: what continues, what continued, and ending it.
 
 use super::{ApiResult, ApiState, Problem, listing, pcap, view};
 use crate::call::operator::PartyRole;
@@ -56,8 +56,11 @@ type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;
 pub(crate) struct OriginateBody {
     /// A user, or a number with a context.
     pub from: String,
+    /// The number that is dialled once `from` has answered.
     pub to: String,
+    /// The dialplan that routes `to`; the user's own by default.
     pub context: Option<String>,
+    /// Written to the record and sent with its events.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
 }
@@ -132,7 +135,7 @@ pub(crate) async fn originate(
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "call": call }))).into_response())
 }
 
-/// Which side of a call; the callee where left out.
+/// Which side of a call; the callee where omitted.
 #[derive(Clone, Copy, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Whom {
@@ -153,7 +156,9 @@ impl From<Whom> for PartyRole {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DigitsBody {
+    /// Keys to send: 0 to 9, `*`, `#`, A to D.
     pub digits: String,
+    /// The party that is to hear them.
     #[serde(default)]
     pub side: Whom,
 }
@@ -161,19 +166,21 @@ pub(crate) struct DigitsBody {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Handover {
+    /// The number of the new party.
     pub to: String,
+    /// The party that is handed over.
     #[serde(default)]
     pub side: Whom,
 }
 
-async fn deed(api: &ApiState, id: String, deed: CallAction) -> ApiResult<Json<Value>> {
+async fn action(api: &ApiState, id: String, action: CallAction) -> ApiResult<Json<Value>> {
     let shown = id.clone();
     let done = api
         .ask(move |gateway, turn| {
             let call = gateway.recorder.find(&id)?.call;
             let done = gateway
                 .goes_on(call)
-                .then(|| gateway.on_call(turn.now, call, &deed, turn.out))
+                .then(|| gateway.act_on_call(turn.now, call, &action, turn.out))
                 .flatten();
             Some((call, done))
         })
@@ -199,7 +206,7 @@ pub(crate) async fn dtmf(
     let Json(body) = body.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"digits\": \"1234#\"}")
     })?;
-    deed(&api, id, CallAction::Press { side: body.side.into(), digits: body.digits }).await
+    action(&api, id, CallAction::Press { side: body.side.into(), digits: body.digits }).await
 }
 
 /// POST /calls/{id}/transfer
@@ -211,7 +218,7 @@ pub(crate) async fn transfer(
     let Json(body) = body.map_err(|e| {
         Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"to\": \"+12065550123\"}")
     })?;
-    deed(&api, id, CallAction::HandOver { side: body.side.into(), to: body.to }).await
+    action(&api, id, CallAction::HandOver { side: body.side.into(), to: body.to }).await
 }
 
 /// POST /calls/{id}/hold
@@ -219,7 +226,7 @@ pub(crate) async fn hold(
     State(api): State<ApiState>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Value>> {
-    deed(&api, id, CallAction::Part(true)).await
+    action(&api, id, CallAction::Separate(true)).await
 }
 
 /// DELETE /calls/{id}/hold
@@ -227,13 +234,15 @@ pub(crate) async fn resume(
     State(api): State<ApiState>,
     Path(id): Path<String>,
 ) -> ApiResult<Json<Value>> {
-    deed(&api, id, CallAction::Part(false)).await
+    action(&api, id, CallAction::Separate(false)).await
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct KickQuery {
+    /// The status the caller is sent while the call is not answered.
     pub code: Option<u16>,
+    /// The reason, in words, for the record and the Reason header.
     pub reason: Option<String>,
 }
 

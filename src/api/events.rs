@@ -41,6 +41,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct LoggedEvent {
     /// Rises by one; begins anew with the process.
     pub id: u64,
+    /// What happened.
     pub kind: EventKind,
     at: Instant,
     clock: WallClock,
@@ -180,17 +181,16 @@ impl Feed {
         if kind == EventKind::CallQuality && self.live.receiver_count() == 0 {
             return;
         }
-        let told = match &event {
-            Event::LoginRefused { remote, code, .. } => {
-                let network = network_of(remote.ip()).to_string();
-                let class = LineClass::of("logins refused", *code, &network);
-                let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(more) = refusals.admit_with_count(now, class) else { return };
-                FeedItem::Refused { event, more }
-            }
-            _ => FeedItem::Event(event),
+        let item = if let Event::LoginRefused { remote, code, .. } = &event {
+            let network = network_of(remote.ip()).to_string();
+            let class = LineClass::of("logins refused", *code, &network);
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(more) = refusals.admit_with_count(now, class) else { return };
+            FeedItem::Refused { event, more }
+        } else {
+            FeedItem::Event(event)
         };
-        self.push(kind, told, now, clock);
+        self.push(kind, item, now, clock);
     }
 
     /// The last call of a drain has ended.
@@ -268,6 +268,7 @@ impl Feed {
 pub(crate) struct EventFilter {
     /// Kinds, separated by commas; `call.*` is all of calls.
     pub types: Option<String>,
+    /// The id of the only call whose events are wanted.
     pub call: Option<String>,
 }
 

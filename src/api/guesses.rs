@@ -126,6 +126,9 @@ impl Default for PasswordGuesses {
 impl PasswordGuesses {
     /// The seconds `source` must wait before it may try a password of `name`. Otherwise the guess
     /// is counted as wrong: many at once must not all pass before the first is known to be.
+    ///
+    /// # Errors
+    /// The seconds until `source` may try again.
     pub(crate) fn try_one(
         &mut self,
         now: Instant,
@@ -181,7 +184,7 @@ mod tests {
         assert_eq!(lines, 2);
         assert!(guesses.braked(now, neighbour).is_some(), "a /64 is one source");
         assert!(guesses.braked(now, owner).is_none());
-        // A dashboard at a shared address goes on.
+        // A dashboard at a shared address continues.
         guesses.right(now, owner);
         for _ in 0..100 {
             guesses.wrong(owner);

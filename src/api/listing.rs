@@ -34,18 +34,29 @@ const SHOWN: usize = 100;
 pub(crate) struct ListQuery {
     /// `live`, `ended` or `all`; calls only.
     pub state: Option<String>,
+    /// The earliest start: RFC 3339, or a time ago such as `2h`.
     #[serde(alias = "from")]
     pub since: Option<String>,
+    /// The start before which calls are wanted, written like `since`.
     #[serde(alias = "to")]
     pub until: Option<String>,
+    /// Part of a number of either party.
     pub number: Option<String>,
+    /// Part of the caller's name.
     pub name: Option<String>,
+    /// A user who made the call, was tried or answered.
     pub user: Option<String>,
+    /// A trunk of the call.
     pub trunk: Option<String>,
+    /// How it ended, as in the record.
     pub outcome: Option<String>,
+    /// An error code, `WT-nnnn`.
     pub code: Option<String>,
+    /// Calls whose worst estimated opinion score is below this, 1 to 5.
     pub mos_below: Option<f64>,
+    /// Words that the record contains.
     pub search: Option<String>,
+    /// Most calls of a page; 100 by default.
     pub limit: Option<usize>,
     /// Where the page before ended.
     pub cursor: Option<String>,
@@ -54,11 +65,15 @@ pub(crate) struct ListQuery {
 /// A query that was understood.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Listing {
+    /// Which calls are wanted.
     pub wanted: CallFilter,
-    /// Since 1970; from this moment on, and before that one.
+    /// The start from which on calls are wanted, since 1970.
     pub since: Option<Duration>,
+    /// The start before which calls are wanted, since 1970.
     pub until: Option<Duration>,
+    /// Most calls of a page.
     pub limit: usize,
+    /// Where the page before ended.
     pub cursor: Option<String>,
 }
 

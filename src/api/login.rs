@@ -102,6 +102,9 @@ fn with_cookie(secure: bool, value: &str, answer: Value) -> Response {
 }
 
 /// POST /session
+///
+/// # Errors
+/// The refusal to send.
 pub(crate) async fn log_in(
     State(api): State<ApiState>,
     visit: Option<Extension<Visit>>,

@@ -36,12 +36,14 @@ const LISTED: [(&str, &str); 13] = [
     ("mos_below", "its worst estimated opinion score is below this, 1 to 5"),
     (
         "search",
-        "part of a number, name, user, trunk or code, or the beginning of the id; or several words, each of which is",
+        "part of a number, name, user, trunk or code, or the beginning of the id; or several \
+            words, each of which is",
     ),
     ("limit", "at most this many on a page, 1 to 1000; default 100"),
     (
         "cursor",
-        "the next page: follow the Link header (rel=next) of the one before; a page may have fewer than the limit",
+        "the next page: follow the Link header (rel=next) of the one before; a page may have \
+            fewer than the limit",
     ),
 ];
 
@@ -52,7 +54,8 @@ pub const ROUTES: &[ApiRoute] = &[
         "post",
         "/calls",
         "connectCall",
-        "Connect two parties: ring `from` first, then call `to` by its dialplan; an Idempotency-Key is valid for a day",
+        "Connect two parties: ring `from` first, then call `to` by its dialplan; an \
+            Idempotency-Key is valid for a day",
         "write",
         &[],
     ),
@@ -71,7 +74,8 @@ pub const ROUTES: &[ApiRoute] = &[
         "get",
         "/calls/{id}",
         "getCall",
-        "Show one call: record, figures, verdict; the id may be shortened, `last` is the newest call",
+        "Show one call: record, figures, verdict; the id may be shortened, `last` is the newest \
+            call",
         "read",
         &[],
     ),

@@ -38,7 +38,9 @@ struct PageSession {
 /// Somebody who is logged in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct LoggedIn {
+    /// The operator's name.
     pub user: String,
+    /// What the operator may do.
     pub scope: Scope,
     /// When the session ends if nothing more is asked.
     pub until: Instant,

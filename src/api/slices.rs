@@ -11,7 +11,7 @@ use crate::trunk::TrunkState;
 /// Entries of a table that are read in one turn at most.
 const SLICE: usize = 200;
 
-/// What one turn reads of a table, and the key after which the next goes on, unless it is done.
+/// What one turn reads of a table, and the key after which the next continues, unless it is done.
 type TableSlice<K, T> = (Vec<T>, Option<K>);
 
 /// Takes one slice of entries, and what `pick` makes of each.

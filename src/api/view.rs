@@ -17,7 +17,7 @@ fn mos(cdr: &Cdr) -> Option<f64> {
 }
 
 fn codecs(cdr: &Cdr) -> Vec<&'static str> {
-    [&cdr.a, &cdr.b].into_iter().filter_map(|s| s.as_ref()?.codec).collect()
+    [&cdr.caller_media, &cdr.callee_media].into_iter().filter_map(|s| s.as_ref()?.codec).collect()
 }
 
 /// A call in a list; what only an ended one has is null until then.
@@ -215,7 +215,7 @@ pub(crate) fn quality(flight: &CallTrace, cdr: &Cdr) -> Value {
             "series": samples.collect::<Vec<_>>(),
         })
     };
-    let legs = [("a", &cdr.a), ("b", &cdr.b)]
+    let legs = [("a", &cdr.caller_media), ("b", &cdr.callee_media)]
         .into_iter()
         .filter_map(|(name, s)| Some(leg(name, s.as_ref()?)));
     json!({ "call": call.to_string(), "legs": legs.collect::<Vec<_>>() })

@@ -17,7 +17,7 @@ pub(super) fn check_parts(message: &Message, read: &[&str]) -> Result<(), Refusa
     })
 }
 
-/// The SDP of a request: none where it has no body, or only one that may be left out.
+/// The SDP of a request: none if it has no body, or only one that may be omitted.
 ///
 /// # Errors
 /// 415 where something is required that nobody here reads.

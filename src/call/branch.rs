@@ -11,16 +11,11 @@
 
 use super::leg::Leg;
 use super::retries::Retries;
-use super::{CallContext, CallId, CallTimer};
 use crate::cdr::Tried;
 use crate::registrar::Way;
-use crate::sip::build::MessageWriter;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
 use crate::sip::digest::Answering;
-use crate::sip::message::Message;
-use crate::sip::parse::{Framing, HeaderName};
-use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Hop};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -70,13 +65,15 @@ pub(crate) enum BranchState {
 
 /// An early dialog of a branch (RFC 3261 §12.1, §13.2.2.4).
 pub(crate) struct EarlyDialog {
+    /// Its dialog.
     pub dialog: Dialog,
     /// The last reliable provisional response taken (RFC 3262 §4).
     pub rseq: Option<u32>,
-    /// How many were taken.
+    /// How many were taken, up to [`MAX_RELIABLE`].
     pub reliable: u8,
     /// The SDP it gave last.
     pub body: Option<Vec<u8>>,
+    /// What the peer of this dialog can do.
     pub peer: Capabilities,
 }
 
@@ -87,37 +84,53 @@ pub(crate) const MAX_RELIABLE: u8 = 100;
 
 /// A branch.
 pub(crate) struct Branch {
+    /// Names the branch within its call; also the number of its media endpoint.
     pub id: u16,
+    /// Whom it calls.
     pub target: BranchTarget,
+    /// How far it has come.
     pub state: BranchState,
+    /// Its leg.
     pub leg: Leg,
+    /// Hops that have not been tried.
     pub(super) hops: VecDeque<Hop>,
     /// How many hops there were, to share the time between them.
     pub(super) hops_found: u32,
+    /// The Call-ID of its INVITE.
     pub(super) call_id: String,
+    /// The CSeq of its newest INVITE.
     pub(super) cseq: u32,
+    /// The transaction of its newest INVITE.
     pub(super) client: Option<ClientId>,
     /// The INVITE as sent, for CANCEL.
     pub(super) invite: Bytes,
+    /// The description its INVITE offers; empty for a delayed offer.
     pub(super) offer: String,
     /// The answer we gave to a delayed offer: in the PRACK, or in the ACK.
     pub(super) late_answer: Option<String>,
+    /// Credentials for the peer's challenges.
     pub(super) answering: Answering,
-    /// Asked for after a 422 (RFC 4028 §7.4).
+    /// Seconds of the session timer asked for after a 422 (RFC 4028 §7.4).
     pub(super) session_wish: Option<u32>,
+    /// How often each of its refusals was answered by another INVITE.
     pub(super) retries: Retries,
     /// It was moved to TCP for its length once already.
     pub(super) moved_to_tcp: bool,
+    /// It is to be cancelled once a provisional response has come (RFC 3261 §9.1).
     pub(super) cancel_when_possible: bool,
+    /// When it began.
     pub(super) started: Instant,
-    /// When it first rang, and whether the newest INVITE had a final response.
+    /// When it first rang.
     pub(super) rang: Option<Instant>,
+    /// The newest INVITE had a final response other than 2xx.
     pub(super) refused: bool,
+    /// Early dialogs, one per To tag; at most [`MAX_EARLY_DIALOGS`].
     pub(super) early_dialogs: Vec<EarlyDialog>,
     /// ACKs by the To tag of the 2xx they answer, sent again when it comes again.
     pub(super) acks: HashMap<String, Bytes>,
     /// Other ways to the same phone, tried when this one is dead (RFC 5626 §5.3).
     pub(super) alternates: Vec<Way>,
+    /// The Max-Breadth of its INVITE (RFC 5393 §5.3.3).
     pub(super) breadth: u32,
 }
 
@@ -168,28 +181,6 @@ impl Branch {
         self.leg.tags().chain([&self.call_id]).cloned().collect()
     }
 
-    /// Gives up on it, in the way its state asks for.
-    pub(crate) fn abandon(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
-        cx.disarm(call, CallTimer::Silent(self.id));
-        match self.state {
-            BranchState::Opening | BranchState::Resolving => self.over(),
-            BranchState::Calling => {
-                // RFC 3261 §9.1: no CANCEL before a provisional response.
-                self.cancel_when_possible = true;
-                self.state = BranchState::Cancelling;
-            }
-            BranchState::Early => {
-                self.state = BranchState::Cancelling;
-                self.cancel(cx, why);
-            }
-            BranchState::Answered => {
-                self.leg.bye(cx, call, why);
-                self.over();
-            }
-            BranchState::Cancelling | BranchState::Over => {}
-        }
-    }
-
     /// What became of it, for the record; no `status` if it was given up.
     pub(super) fn tried(&self, now: Instant, status: Option<u16>) -> Tried {
         let since = |at: Instant| at.saturating_duration_since(self.started);
@@ -205,26 +196,6 @@ impl Branch {
     /// Nothing more is expected of it or owed to it.
     pub(super) fn over(&mut self) {
         self.state = BranchState::Over;
-    }
-
-    /// CANCEL carries the INVITE's own branch, route and numbers (RFC 3261 §9.1).
-    pub(super) fn cancel(&self, cx: &mut CallContext<'_>, why: &Reason) {
-        let Ok(invite) = Message::parse(self.invite.to_vec(), Framing::WebSocket) else { return };
-        let mut cancel = MessageWriter::request(Method::Cancel, invite.request_uri());
-        let via = invite.values(HeaderName::Via).next().unwrap_or_default();
-        cancel.put(HeaderName::Via, via);
-        invite.all(HeaderName::Route).for_each(|r| cancel.put(HeaderName::Route, r));
-        cancel.put(HeaderName::MaxForwards, 70);
-        for name in [HeaderName::From, HeaderName::To, HeaderName::CallId] {
-            cancel.put(name, invite.header(name).unwrap_or_default());
-        }
-        cancel.put(HeaderName::CSeq, format_args!("{} CANCEL", self.cseq));
-        cancel.reason(why);
-        let branch = invite.via().and_then(|v| v.branch().map(str::to_owned)).unwrap_or_default();
-        cx.request(Method::Cancel, &branch, self.leg.hop, cancel.end());
-        if let Some(client) = self.client {
-            cx.services.transactions.cancelled(cx.now, client);
-        }
     }
 
     /// Whether an INVITE of it may still get a response.

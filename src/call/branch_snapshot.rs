@@ -15,18 +15,25 @@ use std::time::{Duration, Instant};
 /// A branch whose peer knows of it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct BranchSnapshot {
+    /// As [`Branch::id`].
     pub(super) id: u16,
+    /// Whom it calls.
     pub(super) target: BranchTarget,
     /// It has answered; else it rings.
     pub(super) answered: bool,
     /// A response has come, so that it may be cancelled.
     pub(super) early: bool,
+    /// Its leg.
     pub(super) leg: LegSnapshot,
+    /// The Call-ID of its INVITE.
     pub(super) call_id: String,
+    /// The CSeq of its newest INVITE.
     pub(super) cseq: u32,
     /// The INVITE as it was sent, until it is answered.
     pub(super) invite: Vec<u8>,
+    /// How long ago it began.
     pub(super) started: Duration,
+    /// How long ago it first rang.
     pub(super) rang: Option<Duration>,
 }
 

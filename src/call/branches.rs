@@ -180,9 +180,9 @@ mod tests {
         let (mut bench, mut branches) = (CallBench::new(), Branches::default());
         let id = add(&mut bench, &mut branches, BranchState::Answered);
         branches.set_answered(id);
-        let parked = branches.take_answered().expect("it answered");
+        let answered = branches.take_answered().expect("it answered");
         assert!(branches.answered().is_none());
-        branches.push_answered(parked);
+        branches.push_answered(answered);
         assert!(branches.answered().is_some_and(|b| branches.has_answered(b) && b.id == id));
     }
 }

@@ -19,9 +19,9 @@ pub(crate) struct CallMedia {
     early_source: Option<(u16, String)>,
     /// An answered caller is played ringing.
     ringback: bool,
-    /// A prompt is what the caller hears; the route goes on at its end.
+    /// A prompt is what the caller hears; the route continues at its end.
     prompt: bool,
-    /// An operator has parted the two.
+    /// An operator has separated the two.
     held_by_operator: bool,
 }
 
@@ -38,13 +38,13 @@ impl CallMedia {
         }
     }
 
-    /// The session of a call of an earlier process, whose two an operator may have parted.
-    pub(super) fn restore(call: CallId, worker: usize, parted: bool) -> CallMedia {
-        CallMedia { held_by_operator: parted, ..CallMedia::new(call, worker) }
+    /// The session of a call of an earlier process, whose two an operator may have separated.
+    pub(super) fn restore(call: CallId, worker: usize, apart: bool) -> CallMedia {
+        CallMedia { held_by_operator: apart, ..CallMedia::new(call, worker) }
     }
 
-    /// Whether an operator has parted the two.
-    pub(super) fn is_parted(&self) -> bool {
+    /// Whether an operator has separated the two.
+    pub(super) fn is_held_by_operator(&self) -> bool {
         self.held_by_operator
     }
 
@@ -71,9 +71,9 @@ impl CallMedia {
         cx.media(self.worker, WorkerCommand::Bridge { session: self.session, a, b });
     }
 
-    /// Parts an end from the one it is joined to.
-    pub(super) fn part(&self, cx: &mut CallContext<'_>, end: LegId) {
-        cx.media(self.worker, WorkerCommand::Part { session: self.session, end });
+    /// Takes an end off the one it is joined to.
+    pub(super) fn unbridge(&self, cx: &mut CallContext<'_>, end: LegId) {
+        cx.media(self.worker, WorkerCommand::Unbridge { session: self.session, end });
     }
 
     /// The page of an end is away for a while, or is back.
@@ -180,19 +180,19 @@ impl CallMedia {
         (self.early_source, self.ringback) = (None, false);
     }
 
-    /// An operator parts the two ends, who hear a tune, or joins them again.
-    pub(super) fn hold(&mut self, cx: &mut CallContext<'_>, (a, b): (LegId, LegId), parted: bool) {
-        if std::mem::replace(&mut self.held_by_operator, parted) == parted {
+    /// An operator separates the two ends, who hear a tune, or joins them again.
+    pub(super) fn hold(&mut self, cx: &mut CallContext<'_>, (a, b): (LegId, LegId), apart: bool) {
+        if std::mem::replace(&mut self.held_by_operator, apart) == apart {
             return;
         }
-        if parted {
+        if apart {
             [a, b].into_iter().for_each(|end| self.play(cx, end, PlaySource::Tune));
         } else {
             cx.media(self.worker, WorkerCommand::Bridge { session: self.session, a, b });
         }
     }
 
-    /// Who an operator parted is not held any more.
+    /// Nobody is held by an operator any more.
     pub(super) fn forget_hold(&mut self) {
         self.held_by_operator = false;
     }

@@ -1,6 +1,6 @@
 //! A call as a value that outlives the process, and a call from one.
 //!
-//! One in which two parties talk, or one talks to a far end of ours, goes on. Any other is ended:
+//! One in which two parties talk, or one talks to a far end of ours, continues. Any other is ended:
 //! what its peers must be told is in the value too.
 
 use super::branch_snapshot::BranchSnapshot;
@@ -14,7 +14,9 @@ pub use super::leg_snapshot::SettledOf;
 use super::relocation::PortsOf;
 use super::route_cursor::{RouteCursor, RouteCursorSnapshot};
 use super::transfer_state::{LEAVE, TransferSnapshot, TransferState};
-use super::{Branch, Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
+use super::{
+    Branch, Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy, Inherited,
+};
 use crate::cdr::{Cdr, CdrSnapshot, Interruption, NodeChange, Party};
 use crate::config::Config;
 use crate::errors::Code;
@@ -27,9 +29,9 @@ use std::time::{Duration, Instant};
 /// What another process can do with a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 enum Resumability {
-    /// It goes on.
+    /// It continues.
     Settled,
-    /// It goes on as it was before it was handed over.
+    /// It continues as it was before it was handed over.
     Transferring,
     /// It is ended: it rings, or is being joined.
     Unsettled,
@@ -38,28 +40,42 @@ enum Resumability {
 /// A call.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct CallSnapshot {
+    /// Names the call.
     pub(super) id: CallId,
+    /// The number of the worker that has its media.
     pub(super) worker: u16,
     standing: Resumability,
+    /// The leg of the party that is connected.
     pub(super) caller: LegSnapshot,
+    /// The INVITE that began it.
     pub(super) uas: InviteSnapshot,
     /// Those whose peers know of them; first the one that answered.
     pub(super) branches: Vec<BranchSnapshot>,
+    /// A branch has answered.
     pub(super) answered: bool,
     /// Who handed the call over, and how far that has come.
     pub(super) transferor: Option<BranchSnapshot>,
+    /// The transfer that is under way.
     pub(super) transfer: Option<TransferSnapshot>,
+    /// The inner end, if it is half of a joined call.
     pub(super) joined: Option<JoinedCall>,
+    /// The number of the newest branch.
     pub(super) last_branch: u16,
+    /// Keys of dialogs that are over.
     pub(super) retired: Vec<String>,
+    /// How far its route has been taken.
     pub(super) route: RouteCursorSnapshot,
+    /// The number of the caller that callees are shown.
     pub(super) presented_number: Option<String>,
+    /// The Referred-By value that the next INVITE carries.
     pub(super) referred_by: Option<String>,
-    pub(super) parted: bool,
+    /// An operator holds the parties apart.
+    pub(super) held_by_operator: bool,
     /// How long the call may still last.
     pub(super) left: Option<Duration>,
     /// When each leg's session is to be refreshed, or is over.
     pub(super) sessions: Vec<(u16, Duration)>,
+    /// The record so far.
     pub(super) cdr: CdrSnapshot,
 }
 
@@ -88,7 +104,7 @@ impl CallSnapshot {
             route: RouteCursor::default().snapshot(),
             presented_number: None,
             referred_by: None,
-            parted: false,
+            held_by_operator: false,
             left: None,
             sessions: Vec::new(),
             cdr,
@@ -105,7 +121,7 @@ impl CallSnapshot {
         usize::from(self.worker)
     }
 
-    /// Whether it can go on; else it is to be ended.
+    /// Whether it can continue; else it is to be ended.
     pub fn is_settled(&self) -> bool {
         self.standing != Resumability::Unsettled
     }
@@ -115,7 +131,7 @@ impl CallSnapshot {
         self.joined.is_some()
     }
 
-    /// Whether it goes on as it was before it was handed over.
+    /// Whether it continues as it was before it was handed over.
     pub(crate) fn is_transferring(&self) -> bool {
         self.standing == Resumability::Transferring
     }
@@ -127,7 +143,7 @@ pub(crate) struct Resumption<'a> {
     pub(crate) age: Duration,
     /// Since when nobody had its media.
     pub(crate) silent_since: Instant,
-    /// Its media, where that goes on.
+    /// Its media, where that continues.
     pub(crate) media: Option<SettledOf<'a>>,
     /// The node it was taken from.
     pub(crate) from: Option<NodeChange>,
@@ -194,14 +210,14 @@ impl Call {
             route: self.route.snapshot(),
             presented_number: self.transfer.presented_number().map(str::to_owned),
             referred_by: self.transfer.referred_by().map(|user| user.name.clone()),
-            parted: self.media.is_parted(),
+            held_by_operator: self.media.is_held_by_operator(),
             left: timer(CallTimer::MaxDuration),
             sessions: self.legs().filter_map(session).collect(),
             cdr: self.cdr.snapshot(now),
         })
     }
 
-    /// The call of a value. One that cannot go on is to be [ended](Self::cut_off).
+    /// The call of a value. One that cannot continue is to be [ended](Self::cut_off).
     pub(crate) fn restore(
         cx: &mut CallContext<'_>,
         mut from: CallSnapshot,
@@ -249,10 +265,12 @@ impl Call {
             transfer,
             joined: from.joined,
             third_party: None,
-            media: CallMedia::restore(id, usize::from(from.worker), from.parted),
+            media: CallMedia::restore(id, usize::from(from.worker), from.held_by_operator),
             cdr: Cdr::restore(from.cdr, then),
-            silent_since: Some(with.silent_since),
-            taken_from: with.from.clone(),
+            inherited: Inherited {
+                silent_since: Some(with.silent_since),
+                taken_from: with.from.clone(),
+            },
         };
         if let Some(ports) = with.ports {
             call.relocate(cx, ports);
@@ -294,9 +312,9 @@ impl Call {
         self.legs().filter_map(user).collect()
     }
 
-    /// Ends a call that cannot go on in this process.
+    /// Ends a call that cannot continue in this process.
     pub(crate) fn cut_off(&mut self, cx: &mut CallContext<'_>, why: &str) {
-        let (what, code) = match &self.taken_from {
+        let (what, code) = match &self.inherited.taken_from {
             Some(NodeChange { lost, .. }) => (format!("node {lost} was lost"), Code::NODE_LOST),
             None => ("the gateway was restarted".to_owned(), Code::RESTARTED),
         };
@@ -304,19 +322,19 @@ impl Call {
         self.finish(cx, EndReason::refused(HangupBy::Us, why));
     }
 
-    /// The process was started again in the middle of a transfer: who is rung is let go, and the call
-    /// goes on as it was before.
+    /// The process was started again in the middle of a transfer: who is rung is let go, and the
+    /// call continues as it was before.
     pub(crate) fn take_transfer_back(&mut self, cx: &mut CallContext<'_>) {
         let why = Refusal::new(503, "the gateway was restarted").code(Code::RESTARTED);
         self.branches.abandon_trying(cx, self.id, None, &Reason::new(503, why.why.clone()));
         self.transfer_failed(cx, why);
     }
 
-    /// Its media goes on.
+    /// Its media continues.
     pub(super) fn media_restored(&mut self, cx: &mut CallContext<'_>) {
-        let Some(since) = self.silent_since.take() else { return };
+        let Some(since) = self.inherited.silent_since.take() else { return };
         let gap = cx.now.saturating_duration_since(since);
-        let node = self.taken_from.clone();
+        let node = self.inherited.taken_from.clone();
         self.cdr.interruptions.push(Interruption { at: since, gap, node: node.clone() });
         cx.note(Event::CallInterrupted { call: self.id, gap, node });
     }

@@ -1,6 +1,6 @@
 //! Challenges to requests of ours other than a branch's INVITE and a REGISTER, which know their own
 //! (RFC 3261 §22). Only a trunk's are answered, on the way to that trunk, and within a dialog only
-//! for realms that challenged its INVITE: a callee behind a trunk learns nothing (rule A1).
+//! for realms that challenged its INVITE: a callee behind a trunk learns nothing.
 
 use super::context::{InDialogRequest, TransactionUser};
 use super::leg::Leg;
@@ -13,15 +13,17 @@ use crate::sip::resubmit::resubmit;
 use crate::sip::status::Reason;
 use crate::sip::transaction::ClientId;
 
-/// A request of ours that was challenged once, and goes on under the same user.
+/// A request of ours that was challenged once, and continues under the same user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Challenged {
+    /// Who takes the response to the request that is sent again.
     pub user: TransactionUser,
+    /// The credentials it is sent with.
     pub answering: Answering,
 }
 
 /// The credentials of the INVITE of `client`, which the ACK to its answer repeats (RFC 3261
-/// §13.2.2.4); none where `leg` was not challenged.
+/// §13.2.2.4); none if `leg` was not challenged.
 pub(super) fn repeated(
     cx: &CallContext<'_>,
     client: Option<ClientId>,
@@ -40,7 +42,7 @@ pub(super) fn repeated(
 }
 
 /// The request of `client` again, with an answer to `challenge` by what is configured of `trunk`;
-/// its transaction and CSeq. `None` where the challenge is not to be answered.
+/// its transaction and CSeq. `None` if the challenge is not to be answered.
 pub(crate) fn answer(
     cx: &mut CallContext<'_>,
     client: ClientId,
@@ -70,7 +72,8 @@ pub(crate) fn answer(
 }
 
 impl Call {
-    /// Answers a challenge to a request within the dialog of `end`. False: it is a refusal.
+    /// Answers a challenge to a request within the dialog of `end`. Returns false if it is a
+    /// refusal.
     pub(crate) fn answer_challenge(
         &mut self,
         cx: &mut CallContext<'_>,

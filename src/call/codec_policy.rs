@@ -28,7 +28,7 @@ fn prefers_passthrough(config: &Config, a: &Party, b: &Party) -> bool {
     })
 }
 
-/// The codecs to offer `to`, when `from` has offered `known` (empty where it offered nothing yet).
+/// The codecs to offer `to`, when `from` has offered `known` (empty if it offered nothing yet).
 pub(crate) fn offer(config: &Config, from: &Party, to: &Party, known: &[Codec]) -> Vec<Codec> {
     let codecs = allowed(config, to);
     if prefers_passthrough(config, from, to) { first(codecs, known) } else { codecs }
@@ -48,8 +48,8 @@ pub(crate) fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)
     }
 }
 
-/// Samples a second of what `party` hears by the best of `codecs`, those of them it may use;
-/// nothing where it hears all that a browser sends, or where that is not known yet.
+/// Samples a second of what `party` hears by the best of `codecs`, those of them it may use; `None`
+/// if it hears all that a browser sends, or where that is not known yet.
 pub(crate) fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option<u32> {
     let used: Vec<Codec> =
         allowed(config, party).into_iter().filter(|c| codecs.contains(c)).collect();

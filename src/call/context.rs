@@ -153,10 +153,15 @@ pub enum TransactionUser {
 /// Keeps the leg opposite to the dropped one in each of two calls, and joins them.
 #[derive(Clone, Debug)]
 pub(crate) struct Join {
+    /// The call that asked for it.
     pub here: CallId,
+    /// Its leg that is dropped.
     pub drop_here: Option<LegId>,
+    /// The other call.
     pub there: CallId,
+    /// The leg of the other call that is dropped.
     pub drop_there: LegId,
+    /// The dialog that named the other call.
     pub replaces: super::transfer_state::Replaces,
 }
 
@@ -217,10 +222,13 @@ pub enum Output {
 /// What a call works with while it handles one input.
 #[allow(missing_docs, reason = "what it is made of")]
 pub struct CallContext<'a> {
+    /// The time of this turn.
     pub now: Instant,
     /// Shared and read only, so that what is read from it outlives a change of the services.
     pub config: &'a Config,
+    /// What all calls share.
     pub services: &'a mut Services,
+    /// Where outputs go.
     pub out: &'a mut Vec<Output>,
     followups: Vec<Followup>,
 }

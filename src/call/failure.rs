@@ -91,8 +91,8 @@ impl Call {
         }
     }
 
-    /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call goes
-    /// on.
+    /// Nobody can be reached: the caller is refused, or a transfer has failed and the old call
+    /// continues.
     pub(super) fn route_failed(&mut self, cx: &mut CallContext<'_>, by: HangupBy, why: Refusal) {
         if self.transfer.is_under_way() {
             return self.transfer_failed(cx, why);

@@ -82,17 +82,7 @@ impl Call {
         let (uri, to) = addressed(cx, &branch.target, trunk);
         let mut invite = MessageWriter::request(Method::Invite, &uri);
         invite.put(HeaderName::Via, via);
-        if let BranchTarget::User { path, .. } = &branch.target {
-            path.iter().for_each(|p| invite.put(HeaderName::Route, p));
-        }
-        if let Some(state) = trunk.and_then(|t| cx.services.trunks.get(&t.name)) {
-            // RFC 3608 §6.3: the route our registrar gave us.
-            state
-                .registrations
-                .iter()
-                .flat_map(|r| &r.service_route)
-                .for_each(|r| invite.put(HeaderName::Route, r));
-        }
+        put_routes(cx, &branch.target, trunk, &mut invite);
         invite.put(HeaderName::MaxForwards, max_forwards);
         invite.put(HeaderName::MaxBreadth, branch.breadth);
         let own_host = match hop {
@@ -139,6 +129,23 @@ impl Call {
             None => invite.end_with("application/sdp", offer),
         };
         (via_branch, bytes)
+    }
+}
+
+/// The Route values towards `target`: its path (RFC 3327), or the route that the trunk's registrar
+/// gave us (RFC 3608 §6.3).
+fn put_routes(
+    cx: &CallContext<'_>,
+    target: &BranchTarget,
+    trunk: Option<&Trunk>,
+    invite: &mut MessageWriter,
+) {
+    if let BranchTarget::User { path, .. } = target {
+        path.iter().for_each(|p| invite.put(HeaderName::Route, p));
+    }
+    if let Some(state) = trunk.and_then(|t| cx.services.trunks.get(&t.name)) {
+        let routes = state.registrations.iter().flat_map(|r| &r.service_route);
+        routes.for_each(|r| invite.put(HeaderName::Route, r));
     }
 }
 

@@ -72,8 +72,11 @@ const UNTIL_FINISHED: [HeaderName; 3] =
 /// The server side of an INVITE as a value that outlives the process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct InviteSnapshot {
+    /// The INVITE, with the headers that are still needed.
     pub(super) invite: String,
+    /// The INVITE carried no offer: the 2xx brings ours.
     pub(super) offerless: bool,
+    /// Its final response has been sent.
     pub(super) finished: bool,
     /// The 2xx that waits for its ACK.
     pub(super) unacknowledged: Option<Vec<u8>>,

@@ -38,8 +38,8 @@ impl Call {
     }
 
     /// Parts with the leg of `drop`, if any, and opens an inner end towards `other`.
-    /// `at_once`: the parted leg is hung up now; otherwise it hears of the transfer first.
-    pub(crate) fn link(
+    /// `at_once`: the leg that is set aside is hung up now; otherwise it hears of the transfer first.
+    pub(crate) fn open_inner_leg(
         &mut self,
         cx: &mut CallContext<'_>,
         other: CallId,
@@ -48,7 +48,7 @@ impl Call {
         at_once: bool,
     ) {
         if let Some(drop) = drop {
-            let by_caller = self.park(cx, drop);
+            let by_caller = self.set_aside(cx, drop);
             self.transfer.note_caller(by_caller);
             if at_once {
                 self.release_transferor(cx);
@@ -153,23 +153,23 @@ impl Call {
     }
 
     /// Our inner end is open: the other half is told where.
-    pub(super) fn link_opened(&mut self, cx: &mut CallContext<'_>, port: u16) {
+    pub(super) fn inner_leg_opened(&mut self, cx: &mut CallContext<'_>, port: u16) {
         let Some(link) = &mut self.joined else { return };
         link.open = true;
         let other = link.other;
         cx.follow_up(Followup::ConnectOther { call: other, port });
-        self.link_up(cx);
+        self.connect_halves(cx);
     }
 
     /// The other half's inner end is open.
-    pub(crate) fn link_port(&mut self, cx: &mut CallContext<'_>, port: u16) {
+    pub(crate) fn on_other_port(&mut self, cx: &mut CallContext<'_>, port: u16) {
         if let Some(link) = &mut self.joined {
             link.theirs = Some(port);
-            self.link_up(cx);
+            self.connect_halves(cx);
         }
     }
 
-    fn link_up(&mut self, cx: &mut CallContext<'_>) {
+    fn connect_halves(&mut self, cx: &mut CallContext<'_>) {
         let (call, worker) = (self.id, self.media.worker());
         let Some(JoinedCall { end, codec, theirs: Some(port), open: true, .. }) = self.joined
         else {

@@ -8,11 +8,15 @@ use serde::{Deserialize, Serialize};
 /// The inner end of a joined call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct JoinedCall {
+    /// The call that is the other half.
     pub other: CallId,
+    /// The inner end.
     pub end: LegId,
+    /// The codec between the halves.
     pub codec: Codec,
     /// Port of the other half's inner end, once it is open.
     pub theirs: Option<u16>,
+    /// The inner end is open.
     pub open: bool,
 }
 

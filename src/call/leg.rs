@@ -33,10 +33,15 @@ use std::time::{Duration, Instant};
 /// A 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
 pub(crate) struct AckWait {
+    /// The transaction of the INVITE.
     pub server: ServerId,
+    /// The 2xx as it was sent.
     pub bytes: Bytes,
+    /// The CSeq that the ACK must have.
     pub cseq: u32,
+    /// The time until it is sent again: 500 ms, doubled each time, 4 s at most.
     pub interval: Duration,
+    /// When the ACK is no longer waited for.
     pub deadline: Instant,
     /// The 2xx carried our offer: the ACK brings the answer.
     pub expects_answer: bool,
@@ -45,9 +50,11 @@ pub(crate) struct AckWait {
 /// A request within the dialog, ready to be sent.
 #[derive(Debug)]
 pub(super) struct Composed<'a> {
+    /// Its method.
     pub(super) method: Method,
     /// The branch of its Via.
     pub(super) branch: &'a str,
+    /// The request as it is sent.
     pub(super) bytes: Bytes,
 }
 
@@ -65,30 +72,41 @@ pub(crate) enum RefreshKind {
 /// A re-INVITE or UPDATE of ours that is open.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingOffer {
+    /// INVITE or UPDATE.
     pub method: Method,
+    /// Its CSeq.
     pub cseq: u32,
     /// It carries an offer.
     pub offers: bool,
+    /// What it is for.
     pub kind: RefreshKind,
+    /// Its transaction.
     pub client: ClientId,
 }
 
 /// A leg.
 pub(crate) struct Leg {
+    /// Who it is.
     pub party: Party,
     /// What a user of it may do, as it was when the leg began.
     pub account: Option<Arc<User>>,
+    /// Its media endpoint.
     pub end: LegId,
+    /// Where its requests are sent.
     pub hop: Hop,
     /// Where its signalling comes from, for legs whose hop is a connection.
     pub signalling: Option<IpAddr>,
+    /// Our tag.
     pub local_tag: String,
+    /// Its dialog, once there is one.
     pub dialog: Option<Dialog>,
     /// Dialogs that were replaced, the oldest first, while a Replaces may still name them.
     pub former: Vec<DialogId>,
     /// The first request of ours that may have been made in its dialog.
     pub first_client: ClientId,
+    /// Offers and answers of this leg.
     pub negotiation: Negotiation,
+    /// Our 2xx that waits for its ACK.
     pub ack_wait: Option<AckWait>,
     /// Its WebSocket is gone; nothing can be sent until it is back.
     pub flow_lost: bool,
@@ -105,12 +123,15 @@ pub(crate) struct Leg {
     pub silent: bool,
     /// It was told that nobody hears it.
     pub unheard: bool,
+    /// What its peer can do.
     pub peer: Capabilities,
     /// Info packages the other side takes.
     pub passes: Vec<String>,
+    /// The session timer that was agreed (RFC 4028).
     pub session: Option<SessionTimer>,
     /// When the session ends unless it is refreshed.
     pub session_ends: Option<Instant>,
+    /// The re-INVITE or UPDATE of ours that is open.
     pub open: Option<PendingOffer>,
     /// Since a refresh was last accepted.
     pub retries: Retries,
@@ -121,6 +142,7 @@ pub(crate) struct Leg {
     /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
     /// order.
     pub(super) to_tell: VecDeque<(ReferSubscription, u16)>,
+    /// A NOTIFY is open.
     pub notifying: bool,
     /// The ACK of our last re-INVITE's 2xx, repeated when that is.
     pub last_ack: Option<(u32, Bytes)>,
@@ -162,6 +184,7 @@ pub(crate) fn local(cx: &mut CallContext<'_>, side: LegKind, hop: Hop, remote_ip
 
 /// What a 2xx to an INVITE says.
 pub(crate) struct Acceptance<'a> {
+    /// The description in its body.
     pub sdp: Option<&'a str>,
     /// The description is an offer, so the ACK brings the answer.
     pub expects_answer: bool,
@@ -471,7 +494,7 @@ impl Leg {
     }
 
     /// Stops everything that runs for this leg but its dialog.
-    pub(crate) fn quiet(&mut self, cx: &mut CallContext<'_>, call: CallId) {
+    pub(crate) fn stop_timers(&mut self, cx: &mut CallContext<'_>, call: CallId) {
         for timer in [
             CallTimer::Ack(self.end),
             CallTimer::Session(self.end),
@@ -492,7 +515,7 @@ impl Leg {
 
     /// Says goodbye, where there is a dialog and a way to send.
     pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
-        self.quiet(cx, call);
+        self.stop_timers(cx, call);
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
             self.say_goodbye(cx, bye, &branch, why);
         }

@@ -30,22 +30,35 @@ pub type SettledOf<'a> = &'a dyn Fn(LegId) -> Option<Settled>;
 /// A leg in its dialog, with nothing open: neither a request of ours, nor a 2xx without its ACK.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct LegSnapshot {
+    /// Who it is.
     pub(super) party: Party,
     /// Of a user who is not written in the configuration.
     pub(super) account: Option<Box<AccountSnapshot>>,
+    /// Its media endpoint.
     pub(super) end: LegId,
+    /// Where its requests are sent.
     pub(super) hop: HopSnapshot,
+    /// As [`Leg::signalling`].
     pub(super) signalling: Option<IpAddr>,
+    /// Our tag.
     pub(super) local_tag: String,
+    /// Its dialog.
     pub(super) dialog: Option<DialogSnapshot>,
+    /// As [`Leg::former`].
     pub(super) former: Vec<DialogId>,
+    /// What was negotiated.
     pub(super) negotiation: NegotiationSnapshot,
+    /// What its peer can do.
     pub(super) peer: Capabilities,
+    /// As [`Leg::passes`].
     pub(super) passes: Vec<String>,
+    /// The session timer that was agreed.
     pub(super) session: Option<SessionTimer>,
     /// How long the session lasts unless it is refreshed.
     pub(super) session_left: Option<Duration>,
+    /// As [`Leg::owns_call_id`].
     pub(super) owns_call_id: bool,
+    /// As [`Leg::proved_realms`].
     pub(super) proved_realms: Vec<String>,
 }
 

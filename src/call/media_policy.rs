@@ -13,7 +13,9 @@ use std::net::{IpAddr, SocketAddr};
 /// What decides: the settings, and what is known of this machine.
 #[derive(Clone, Copy)]
 pub(super) struct MediaPolicy<'a> {
+    /// The settings.
     pub config: &'a Config,
+    /// The addresses of this machine.
     pub reach: &'a Reach,
 }
 

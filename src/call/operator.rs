@@ -1,4 +1,4 @@
-//! What the API does to a call that goes on: digits, handing a party over, parting the two for a
+//! What the API does to a call that continues: digits, handing a party over, parting the two for a
 //! while.
 
 use super::transfer_state::{ReferSubscription, Transfer};
@@ -87,13 +87,17 @@ impl Call {
         Ok(())
     }
 
-    /// Parts the two, who then hear a tune, or joins them again.
+    /// Separates the two, who then hear a tune, or joins them again.
     ///
     /// # Errors
     /// Nobody talks.
-    pub(crate) fn part(&mut self, cx: &mut CallContext<'_>, parted: bool) -> Result<(), Refusal> {
+    pub(crate) fn separate(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        apart: bool,
+    ) -> Result<(), Refusal> {
         let (a, b) = (self.talks(PartyRole::Caller)?, self.talks(PartyRole::Callee)?);
-        self.media.hold(cx, (a, b), parted);
+        self.media.hold(cx, (a, b), apart);
         Ok(())
     }
 }

@@ -147,8 +147,8 @@ impl Call {
         if let Some(branch) = self.branches.get(id) {
             self.cdr.tried.push(branch.tried(cx.now, Some(200)));
             self.cdr.answered_by = Some(branch.leg.party.clone());
-            self.cdr.b_call_id = Some(branch.call_id.clone());
-            self.cdr.b_end = Some(branch.leg.end);
+            self.cdr.callee_call_id = Some(branch.call_id.clone());
+            self.cdr.callee_end = Some(branch.leg.end);
             self.cdr.remotes[1] = cx.remote_ip(branch.leg.hop);
         }
         self.answer_caller(cx, Some(id));

@@ -125,7 +125,7 @@ impl Call {
         of_leg.chain(of_branch).chain(CallTimer::OF_CALL).collect()
     }
 
-    /// Its branches, the parked one too.
+    /// Its branches, the one that is set aside too.
     fn all_branches(&self) -> impl Iterator<Item = &Branch> {
         self.branches.iter().chain(self.transfer.transferor())
     }

@@ -23,7 +23,7 @@ impl Call {
     /// Whose leg it is in the record, which a transfer does not turn round: who called is the
     /// caller.
     pub(super) fn hangup_by(&self, end: LegId) -> HangupBy {
-        if end == self.cdr.a_end { HangupBy::Caller } else { HangupBy::Callee }
+        if end == self.cdr.caller_end { HangupBy::Caller } else { HangupBy::Callee }
     }
 
     /// The session timer of a leg fired: our refresh is due, or the peer forgot its own.
@@ -211,7 +211,7 @@ impl Call {
         open.restarts_ice()
     }
 
-    /// What a final response to a refresh asks for. False: the general rules decide.
+    /// What a final response to a refresh asks for. Returns false if the general rules decide.
     fn refreshed(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -273,7 +273,7 @@ impl Call {
                 if open.restarts_ice() {
                     return true;
                 }
-                // RFC 4028 §10: the session goes on until it expires; a retry may still save it.
+                // RFC 4028 §10: the session continues until it expires; a retry may still save it.
                 if leg.retries.allow(Retry::Refused) {
                     cx.arm(call, CallTimer::Glare(end), Duration::from_secs(10));
                 }

@@ -42,7 +42,7 @@ impl Call {
     /// All its media is received at these ports, by addresses of this node.
     pub(crate) fn relocate(&mut self, cx: &mut CallContext<'_>, ports: PortsOf<'_>) {
         let ends: Vec<LegId> = self.legs().map(|leg| leg.end).collect();
-        let silent = self.silent_since;
+        let silent = self.inherited.silent_since;
         for end in ends {
             let Some(port) = ports(end) else { continue };
             let Some(leg) = self.leg_mut(end).filter(|leg| !leg.is_internal()) else { continue };
@@ -71,7 +71,7 @@ impl Call {
     /// A trunk will not send here, or does not know the call any more.
     pub(super) fn relocation_refused(&mut self, cx: &mut CallContext<'_>, end: LegId, why: &str) {
         let whom = self.leg_of(end).map(|leg| leg.party.as_callee()).unwrap_or_default();
-        let lost = self.taken_from.as_ref().map_or("the node", |n| n.lost.as_str());
+        let lost = self.inherited.taken_from.as_ref().map_or("the node", |n| n.lost.as_str());
         let why =
             format!("node {lost} was lost, and {whom} takes nothing from another address: {why}");
         let why = Refusal::new(503, why).code(Code::NODE_LOST);
@@ -81,7 +81,7 @@ impl Call {
     /// Asks the store where the browsers of a lost node came back, until they are here or given up.
     pub(crate) fn ask_where(&mut self, cx: &mut CallContext<'_>) {
         let users = self.lost_users();
-        if self.taken_from.is_none() || users.is_empty() {
+        if self.inherited.taken_from.is_none() || users.is_empty() {
             return;
         }
         let (seeker, ask, limit) = (Seeker::Call(self.id), WHERE, LOCATE);
@@ -89,7 +89,7 @@ impl Call {
         cx.arm(self.id, CallTimer::Where, AGAIN);
     }
 
-    /// Browsers were found at other nodes: their legs go on by these.
+    /// Browsers were found at other nodes: their legs continue by these.
     pub(super) fn found_elsewhere(&mut self, cx: &mut CallContext<'_>, found: &LocatedUsers) {
         let Ok(found) = found else { return };
         let lost: Vec<(LegId, String, Option<String>)> = self

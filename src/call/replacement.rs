@@ -33,9 +33,13 @@ const MAX_FORMER: usize = 4;
 
 /// An INVITE that is to take the place of a leg's dialog.
 pub(crate) struct Replacement<'a> {
+    /// Its transaction.
     pub(crate) server: ServerId,
+    /// Where it came from.
     pub(crate) hop: Hop,
+    /// The INVITE.
     pub(crate) invite: &'a Message,
+    /// The dialog it names.
     pub(crate) replaces: &'a Replaces,
     /// Who sent it: the account of the leg.
     pub(crate) party: Party,
@@ -44,7 +48,7 @@ pub(crate) struct Replacement<'a> {
 /// What is agreed with the new page.
 struct Renewed {
     negotiation: Negotiation,
-    /// What its offer and our answer settled; nothing where the 200 brings our offer.
+    /// What its offer and our answer settled; `None` if the 200 brings our offer.
     negotiated: Option<Negotiated>,
     sdp: String,
     granted: Option<Granted>,
@@ -213,7 +217,7 @@ impl Call {
         leg.accept(cx, call, server, invite, with);
         let who = leg.party.clone();
         let remote = cx.remote_ip(hop);
-        self.cdr.remotes[usize::from(end != self.cdr.a_end)] = remote;
+        self.cdr.remotes[usize::from(end != self.cdr.caller_end)] = remote;
         cx.note(Event::PageReplaced { call, who });
     }
 }

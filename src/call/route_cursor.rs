@@ -36,8 +36,11 @@ pub(crate) type RingTarget = (String, Vec<Way>);
 /// A ring step, while the store is asked where its users are.
 #[derive(Clone, Debug)]
 pub(super) struct RingStep {
+    /// Whom it rings.
     pub(super) targets: Vec<Target>,
+    /// How long it rings; the default of the configuration if `None`.
     pub(super) timeout: Option<Duration>,
+    /// At once, or one after the other.
     pub(super) order: DialOrder,
 }
 
@@ -47,7 +50,9 @@ pub(crate) type PlannedStep = (Step, Option<String>);
 /// A number that redirected the call, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Diversion {
+    /// The number that diverted the call.
     pub(crate) number: String,
+    /// Why, as a reason of RFC 5806 or RFC 7544.
     pub(crate) reason: &'static str,
 }
 
@@ -144,7 +149,7 @@ impl RouteCursor {
         }
     }
 
-    /// The cursor of a value: what bounds a call's walk goes on counting.
+    /// The cursor of a value: what bounds a call's walk continues counting.
     pub(crate) fn restore(snapshot: RouteCursorSnapshot) -> RouteCursor {
         let diversion = |(number, unconditional): (String, bool)| Diversion {
             number,
@@ -324,7 +329,7 @@ impl RouteCursor {
         self.locating.take_if(|_| ask == self.asked)
     }
 
-    /// Begins a ring step with these rounds. False: there is nobody to ring.
+    /// Begins a ring step with these rounds. Returns false if there is nobody to ring.
     pub(super) fn begin_ring(
         &mut self,
         rounds: Vec<Vec<RingTarget>>,
@@ -498,175 +503,4 @@ fn as_wished(rounds: Vec<Vec<RingTarget>>, invite: &Message) -> Vec<Vec<RingTarg
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sip::parse::Framing;
-
-    fn cursor(steps: Vec<Step>) -> RouteCursor {
-        let mut cursor = RouteCursor::new(70, 60);
-        cursor.begin(Route::of_steps("test", steps), "100".into());
-        cursor
-    }
-
-    fn dial() -> Step {
-        Step::Dial { trunks: vec!["a".into(), "b".into()], to: None, timeout: None }
-    }
-
-    fn on(outcome: Outcome, step: Step) -> Step {
-        Step::On { outcomes: vec![outcome], step: Box::new(step) }
-    }
-
-    fn invite(disposition: &str) -> Message {
-        let text = format!("INVITE sip:a SIP/2.0\r\nRequest-Disposition: {disposition}\r\n\r\n");
-        Message::parse(text.into_bytes(), Framing::WebSocket).expect("a message")
-    }
-
-    fn phone(user: &str) -> RingTarget {
-        (user.into(), Vec::new())
-    }
-
-    fn refusal(status: u16) -> Refusal {
-        Refusal::new(status, "")
-    }
-
-    #[test]
-    fn the_best_refusal_is_kept_and_translated_at_the_end() {
-        for (seen, told) in [
-            (&[503, 486, 404][..], 486),
-            (&[486, 603], 603),
-            (&[480, 404], 404),
-            (&[503], 500),
-            (&[407], 502),
-            (&[302], 480),
-            (&[], 480),
-        ] {
-            let mut cursor = cursor(Vec::new());
-            seen.iter().for_each(|s| cursor.on_refused(Outcome::of_status(*s), refusal(*s)));
-            let NextStep::End(why) = cursor.next_step() else { panic!("an end") };
-            assert_eq!(why.status, told, "{seen:?}");
-        }
-    }
-
-    #[test]
-    fn a_trunk_we_skip_hides_no_refusal_of_a_callee() {
-        let mut cursor = cursor(vec![dial()]);
-        cursor.on_refused(Outcome::Busy, refusal(486));
-        cursor.skip_trunk("a", Code::TRUNK_FULL, "it is full");
-        assert!(matches!(cursor.next_step(), NextStep::Run(Step::Dial { .. })));
-        assert!(matches!(cursor.next_step(), NextStep::End(why) if why.status == 486));
-    }
-
-    #[test]
-    fn a_step_is_for_what_came_of_the_last_attempt() {
-        let mut cursor = cursor(vec![dial(), on(Outcome::Busy, Step::Answer), Step::Answer]);
-        assert!(matches!(cursor.next_step(), NextStep::Run(Step::Dial { .. })));
-        cursor.on_refused(Outcome::Failed, refusal(503));
-        assert!(matches!(cursor.next_step(), NextStep::Skipped { .. }));
-        assert_eq!(cursor.next_step(), NextStep::Run(Step::Answer));
-    }
-
-    #[test]
-    fn a_callees_no_ends_the_dial_step_but_for_steps_that_name_it() {
-        let mut one = cursor(vec![dial(), on(Outcome::Busy, Step::Answer), Step::Tone(440)]);
-        assert!(matches!(one.next_step(), NextStep::Run(_)));
-        one.begin_dial(vec!["a".into(), "b".into()], Some("0{number}".into()), None);
-        assert_eq!((one.next_trunk().as_deref(), one.dial_number().as_str()), (Some("a"), "0100"));
-        one.on_refused(Outcome::Failed, refusal(503));
-        assert_eq!(one.after_trunk(refusal(503)), AfterTrunk::Trunk);
-        one.on_refused(Outcome::Busy, refusal(486));
-        assert_eq!(one.after_trunk(refusal(486)), AfterTrunk::Step);
-        assert_eq!(one.next_trunk(), None, "the step is over");
-        assert!(matches!(one.next_step(), NextStep::Run(Step::On { .. })));
-        assert!(matches!(one.after_trunk(refusal(486)), AfterTrunk::End(why) if why.status == 486));
-    }
-
-    #[test]
-    fn a_new_route_forgets_what_was_tried() {
-        let mut cursor = cursor(vec![dial()]);
-        cursor.begin_dial(vec!["a".into()], None, None);
-        assert!(cursor.begin_ring(vec![vec![phone("bob")]], None, &invite("")));
-        cursor.on_refused(Outcome::Busy, refusal(486));
-        cursor.forward(Route::of_steps("next", Vec::new()), "200".into());
-        assert_eq!((cursor.next_trunk(), cursor.next_round()), (None, NextRound::Done));
-        assert!(matches!(cursor.next_step(), NextStep::End(why) if why.status == 480));
-        assert_eq!((cursor.number(), cursor.max_forwards()), ("200", 69));
-    }
-
-    #[test]
-    fn rounds_are_as_wide_as_max_breadth_and_the_caller_allow() {
-        let phones = || vec![vec![phone("a"), phone("b")], vec![phone("c")]];
-        let widths = |breadth, wish: &str| {
-            let mut cursor = RouteCursor::new(70, breadth);
-            assert!(cursor.begin_ring(phones(), None, &invite(wish)));
-            let mut widths = Vec::new();
-            while let NextRound::Ring { phones, share } = cursor.next_round() {
-                assert_eq!(share, (breadth / phones.len() as u32).max(1));
-                widths.push(phones.len());
-            }
-            widths
-        };
-        assert_eq!(widths(60, ""), [2, 1]);
-        assert_eq!(widths(1, ""), [1, 1, 1]);
-        assert_eq!(widths(60, "sequential"), [1, 1, 1]);
-        assert_eq!(widths(60, "parallel"), [3]);
-        assert_eq!(widths(60, "no-fork"), [1]);
-        let mut none = RouteCursor::new(70, 0);
-        assert!(none.begin_ring(phones(), None, &invite("")));
-        assert_eq!(none.next_round(), NextRound::TooBroad);
-    }
-
-    #[test]
-    fn phones_ring_by_their_q() {
-        let rounds = rounds(vec![(500, phone("b")), (1_000, phone("a")), (500, phone("c"))]);
-        let names: Vec<Vec<String>> =
-            rounds.into_iter().map(|r| r.into_iter().map(|p| p.0).collect()).collect();
-        assert_eq!(names, [vec!["a"], vec!["b", "c"]]);
-    }
-
-    #[test]
-    fn circles_end() {
-        let mut cursor = cursor(Vec::new());
-        let most = (0..20).take_while(|_| cursor.count_goto().is_ok()).count();
-        assert_eq!(most, usize::from(MAX_GOTOS));
-        let mut route = Route::of_steps("redirects", Vec::new());
-        assert!(!cursor.may_redirect(), "only a route that says so follows");
-        route.redirect = true;
-        cursor.begin(route, "100".into());
-        let by = || Diversion { number: "1".into(), reason: "unknown" };
-        let followed = (0..20).take_while(|_| {
-            let may = cursor.may_redirect();
-            cursor.redirect(by(), vec![(Step::Answer, Some("7".into()))]);
-            may
-        });
-        assert_eq!(followed.count(), MAX_REDIRECTS);
-        assert!(cursor.is_redirected(302) && !cursor.is_redirected(404));
-        assert_eq!(cursor.next_step(), NextStep::Run(Step::Answer));
-        assert_eq!(cursor.number(), "7");
-    }
-
-    #[test]
-    fn what_bounds_a_walk_outlives_the_process() {
-        let mut cursor = cursor(vec![dial()]);
-        let by = Diversion { number: "1".into(), reason: UNCONDITIONAL };
-        cursor.redirect(by, Vec::new());
-        assert!(cursor.count_goto().is_ok());
-        let text = serde_json::to_string(&cursor.snapshot()).expect("a value");
-        let again = RouteCursor::restore(serde_json::from_str(&text).expect("the value"));
-        assert_eq!(again.snapshot(), cursor.snapshot());
-        assert_eq!((again.diversions(), again.number()), (cursor.diversions(), "100"));
-        assert_eq!((again.gotos, again.steps.len()), (1, 0));
-    }
-
-    #[test]
-    fn of_those_who_ring_together_ten_ring_at_once() {
-        let mut cursor = cursor(Vec::new());
-        let all = (0..25).map(|n| phone(&format!("u{n}"))).collect();
-        assert!(cursor.begin_ring(vec![all], None, &invite("parallel")));
-        let mut rung = Vec::new();
-        while let NextRound::Ring { phones, .. } = cursor.next_round() {
-            assert!(phones.len() <= MAX_FORKS);
-            rung.push(phones.len());
-        }
-        assert_eq!(rung, [10, 10, 5], "the others follow");
-    }
-}
+mod tests;

@@ -141,7 +141,7 @@ impl Call {
     }
 
     /// What it answered: its steps come before what is left of the route; without an answer that
-    /// goes on at once.
+    /// continues at once.
     pub(crate) fn on_route(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -313,7 +313,8 @@ impl Call {
             _ if unwanted => (
                 Code::NOT_REGISTERED,
                 format!(
-                    "the caller wants none of the phones (Accept-Contact, Reject-Contact) of {names}"
+                    "the caller wants none of the phones (Accept-Contact, Reject-Contact) of \
+                        {names}"
                 ),
             ),
             Some(why) => (
@@ -338,7 +339,7 @@ impl Call {
         }
     }
 
-    /// Rings the next group of phones, or goes on with the route.
+    /// Rings the next group of phones, or continues with the route.
     pub(super) fn next_round(&mut self, cx: &mut CallContext<'_>) {
         match self.route.next_round() {
             NextRound::Ring { phones, share } => {
@@ -370,7 +371,7 @@ impl Call {
         self.next_round(cx);
     }
 
-    /// Why nobody answered when the time was up: it rang, it never did, or a prompt went on.
+    /// Why nobody answered when the time was up: it rang, it never did, or a prompt continued.
     fn out_of_time(&self) -> Refusal {
         let (code, why) = match self.cdr.ringing {
             _ if !self.branches.is_any_trying() => {

@@ -27,9 +27,9 @@ pub struct NodeIdentity {
     pub fingerprint: String,
     /// Port of our UDP and TCP SIP listeners.
     pub udp_port: u16,
-    /// 0 where there is none.
+    /// 0 if there is none.
     pub tcp_port: u16,
-    /// 0 where there is none.
+    /// 0 if there is none.
     pub tls_port: u16,
     /// The page is by `https`.
     pub web_secure: bool,

@@ -10,6 +10,9 @@ use crate::sip::status::Refusal;
 impl Call {
     /// Judges where the dial step leads, and counts it for who pays: who transferred the call, or
     /// had it begun, else who dialled.
+    ///
+    /// # Errors
+    /// The brake on toll fraud holds who pays.
     pub(super) fn may_spend(&self, cx: &mut CallContext<'_>) -> Result<(), Refusal> {
         if self.route.is_exempt() {
             return Ok(());
@@ -21,6 +24,9 @@ impl Call {
     }
 
     /// Judges a transfer that `account` asks for, as a new call of its.
+    ///
+    /// # Errors
+    /// The brake on toll fraud holds the user.
     pub(super) fn may_transfer(
         &self,
         cx: &mut CallContext<'_>,

@@ -199,7 +199,7 @@ impl Call {
     }
 
     /// The browser that is back does not know the call: its page was reloaded, and may be about to
-    /// say so itself. False: there is no page at this end, or it has left the call.
+    /// say so itself. Returns false if there is no page at this end, or it has left the call.
     pub(super) fn page_forgot(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
         let (call, now) = (self.id, cx.now);
         let talks = end == self.caller.end || self.opposite(end).is_some();
@@ -214,7 +214,7 @@ impl Call {
         true
     }
 
-    /// The leg goes on by another flow of its account. What waits for its browser is sent there
+    /// The leg continues by another flow of its account. What waits for its browser is sent there
     /// once more: the INVITE it rings for, the answer to the one it made.
     pub(crate) fn take_up(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
         self.take_up_by(cx, end, hop, None);
@@ -265,7 +265,7 @@ impl Call {
     }
 
     /// A browser that rang is back as another page, with a Contact of its own, which knows nothing
-    /// of the INVITE: it is rung anew. False: it is the same page, or it does not ring.
+    /// of the INVITE: it is rung anew. Returns false if it is the same page, or it does not ring.
     pub(crate) fn ring_anew(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -292,7 +292,7 @@ impl Call {
         true
     }
 
-    /// The leg goes on by another node: `route` leads there.
+    /// The leg continues by another node: `route` leads there.
     pub(crate) fn take_up_there(
         &mut self,
         cx: &mut CallContext<'_>,

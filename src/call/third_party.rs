@@ -40,7 +40,8 @@ impl Call {
         self.next_step(cx);
     }
 
-    /// A branch has answered. True: it is the first party, and its call goes on from here.
+    /// A branch has answered. Returns true if it is the first party, and its call continues from
+    /// here.
     pub(super) fn first_answered(&mut self, cx: &mut CallContext<'_>) -> bool {
         let Some(ThirdPartyCall::Ringing { route, number }) =
             self.third_party.take_if(|o| matches!(o, ThirdPartyCall::Ringing { .. }))
@@ -49,10 +50,10 @@ impl Call {
         };
         let Some(branch) = self.branches.take_answered() else { return false };
         self.branches.retire([branch.call_id.clone()]);
-        self.cdr.a_call_id.clone_from(&branch.call_id);
-        self.cdr.a_end = branch.leg.end;
+        self.cdr.caller_call_id.clone_from(&branch.call_id);
+        self.cdr.caller_end = branch.leg.end;
         self.cdr.remotes[0] = cx.remote_ip(branch.leg.hop);
-        (self.cdr.answered_by, self.cdr.b_call_id, self.cdr.b_end, self.cdr.remotes[1]) =
+        (self.cdr.answered_by, self.cdr.callee_call_id, self.cdr.callee_end, self.cdr.remotes[1]) =
             (None, None, None, None);
         self.caller = branch.leg;
         self.media.begin_anew();

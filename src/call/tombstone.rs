@@ -286,14 +286,14 @@ impl From<Tombstone> for CallSnapshot {
             context: stone.context,
             route: stone.route,
             answered_by: answerer.map(|branch| branch.leg.party.clone()),
-            a_call_id: stone
+            caller_call_id: stone
                 .caller
                 .dialog
                 .as_ref()
                 .map_or_else(String::new, |dialog| dialog.call_id.clone()),
-            b_call_id: answerer.map(|branch| branch.call_id.clone()),
-            a_end: LegId(stone.caller.end),
-            b_end: answerer.map(|branch| branch.leg.end),
+            callee_call_id: answerer.map(|branch| branch.call_id.clone()),
+            caller_end: LegId(stone.caller.end),
+            callee_end: answerer.map(|branch| branch.leg.end),
             ..CdrSnapshot::bare(call, stone.from.into())
         };
         let uas = InviteSnapshot {

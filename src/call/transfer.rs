@@ -7,7 +7,7 @@
 //! ```
 //! The gateway makes the new call itself, under the rules of one the referrer makes; the party
 //! handed over notices nothing but another voice. While it is under way the referrer's leg is
-//! *parked*. A trunk with `refer = "pass"` is asked to do it instead. Two calls of the
+//! *set aside*. A trunk with `refer = "pass"` is asked to do it instead. Two calls of the
 //! referrer are joined by `joined.rs`, whether the second was answered or rings.
 
 use super::branch::{BranchState, BranchTarget};
@@ -184,7 +184,7 @@ impl Call {
             cx.note(Event::Transferring { call: self.id, by, to: number.clone() });
         }
         self.cdr.transfers.push(number.clone());
-        let by_caller = self.park(cx, end);
+        let by_caller = self.set_aside(cx, end);
         self.transfer.begin(transfer.of_caller(by_caller));
         self.notify_transferor(cx, 100);
         self.cdr.context = context;
@@ -208,6 +208,9 @@ impl Call {
     }
 
     /// The same policy as for a new call of the referrer.
+    ///
+    /// # Errors
+    /// The refusal a new call would get.
     pub(super) fn route_for(
         &self,
         cx: &CallContext<'_>,
@@ -233,9 +236,9 @@ impl Call {
         Ok((context, route, number))
     }
 
-    /// Puts the leg of `end` aside; the other party becomes the one who is connected. True: it was
-    /// the caller's, whose place the other party has taken.
-    pub(super) fn park(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
+    /// Puts the leg of `end` aside; the other party becomes the one who is connected. Returns true
+    /// if it was the caller's, whose place the other party has taken.
+    pub(super) fn set_aside(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
         self.release_transferor(cx);
         let Some(mut branch) = self.branches.take_answered() else { return false };
         let user = self.leg_of(end).unwrap_or(&branch.leg).account.clone();
@@ -252,13 +255,13 @@ impl Call {
         }
         self.media.begin_anew();
         for end in [self.caller.end, branch.leg.end] {
-            self.media.part(cx, end);
+            self.media.unbridge(cx, end);
         }
-        self.transfer.park(branch, user, presented_number);
+        self.transfer.set_aside(branch, user, presented_number);
         by_caller
     }
 
-    /// Says goodbye to whoever is still parked.
+    /// Says goodbye to whose leg is still set aside.
     pub(super) fn release_transferor(&mut self, cx: &mut CallContext<'_>) {
         cx.disarm(self.id, CallTimer::Transferred);
         if let Some(mut transferor) = self.transfer.take_transferor() {
@@ -274,10 +277,10 @@ impl Call {
         }
     }
 
-    /// A parked leg is gone. False: the end is not a parked one.
+    /// A leg that was set aside is gone. Returns false if the end is not one.
     pub(super) fn on_transferor_gone(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
         let Some(mut transferor) = self.transfer.take_transferor_at(end) else { return false };
-        transferor.leg.quiet(cx, self.id);
+        transferor.leg.stop_timers(cx, self.id);
         self.branches.retire(transferor.names());
         cx.disarm(self.id, CallTimer::Transferred);
         self.close_end(cx, end);
@@ -323,7 +326,7 @@ impl Call {
         }
     }
 
-    /// The new party cannot be had: the old call goes on, if the referrer is still there.
+    /// The new party cannot be had: the old call continues, if the referrer is still there.
     pub(super) fn transfer_failed(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         self.notify_transferor(cx, why.status.max(400));
         if self.awaits_other_half() {

@@ -1,8 +1,8 @@
-//! A transfer of a call: who asked for it, who was told what, and whose leg is parked meanwhile.
+//! A transfer of a call: who asked for it, who was told what, and whose leg is set aside meanwhile.
 //!
 //! What holds of it:
 //! - One transfer is under way at a time.
-//! - One leg is parked at a time; it may stay for a while after its transfer has succeeded.
+//! - One leg is set aside at a time; it may stay for a while after its transfer has succeeded.
 //! - A subscriber is told each status once, and nothing after the end (RFC 3515 §2.4.4).
 
 use super::CallId;
@@ -20,6 +20,7 @@ pub(super) const LEAVE: Duration = Duration::from_secs(5);
 /// Who is told how a transfer goes (RFC 3515 §2.4.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ReferSubscription {
+    /// The leg whose peer sent the REFER.
     pub(super) end: LegId,
     /// CSeq of the REFER, named if a dialog has seen more than one (§2.4.6).
     pub(super) id: Option<u32>,
@@ -36,7 +37,7 @@ impl ReferSubscription {
 
 /// A transfer under way.
 pub(super) struct Transfer {
-    watcher: ReferSubscription,
+    subscription: ReferSubscription,
     /// A trunk does it; we only tell.
     passed: bool,
     /// The caller hands over, and the other party stands in its place meanwhile.
@@ -47,13 +48,13 @@ pub(super) struct Transfer {
 
 impl Transfer {
     /// One we execute.
-    pub(super) fn new(watcher: ReferSubscription) -> Transfer {
-        Transfer { watcher, passed: false, by_caller: false, told: 0 }
+    pub(super) fn new(subscription: ReferSubscription) -> Transfer {
+        Transfer { subscription, passed: false, by_caller: false, told: 0 }
     }
 
     /// One that a trunk executes.
-    pub(super) fn passed(watcher: ReferSubscription) -> Transfer {
-        Transfer { passed: true, ..Transfer::new(watcher) }
+    pub(super) fn passed(subscription: ReferSubscription) -> Transfer {
+        Transfer { passed: true, ..Transfer::new(subscription) }
     }
 
     /// The same; it is the caller who hands over, or not.
@@ -63,7 +64,7 @@ impl Transfer {
 
     /// Who hands over.
     pub(super) fn by(&self) -> LegId {
-        self.watcher.end
+        self.subscription.end
     }
 }
 
@@ -80,9 +81,13 @@ pub(crate) struct TransferSnapshot {
 /// A dialog as a Replaces header names it (RFC 3891 §6.1).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Replaces {
+    /// The Call-ID.
     pub(crate) call_id: String,
+    /// The `to-tag`: ours, unless its sender takes our side.
     pub(crate) to_tag: String,
+    /// The `from-tag`: the peer's, unless its sender takes our side.
     pub(crate) from_tag: String,
+    /// Only a dialog that is early may be replaced.
     pub(crate) early_only: bool,
 }
 
@@ -143,15 +148,15 @@ impl TransferState {
     /// The transfer under way as a value, if we execute it.
     pub(super) fn snapshot(&self) -> Option<TransferSnapshot> {
         let transfer = self.current.as_ref().filter(|transfer| !transfer.passed)?;
-        let ReferSubscription { end, id, wanted } = transfer.watcher;
+        let ReferSubscription { end, id, wanted } = transfer.subscription;
         let (by_caller, told) = (transfer.by_caller, transfer.told);
         Some(TransferSnapshot { end, id, wanted, by_caller, told })
     }
 
-    /// The transfer of a value, and who is parked.
+    /// The transfer of a value, and whose leg is set aside.
     pub(super) fn resume(&mut self, from: Option<TransferSnapshot>, transferor: Branch) {
         self.current = from.map(|TransferSnapshot { end, id, wanted, by_caller, told }| Transfer {
-            watcher: ReferSubscription { end, id, wanted },
+            subscription: ReferSubscription { end, id, wanted },
             passed: false,
             by_caller,
             told,
@@ -165,33 +170,34 @@ impl TransferState {
         self.current = Some(transfer);
     }
 
-    /// It was the caller who hands over, or not.
+    /// Whether it was the caller who hands over.
     pub(super) fn note_caller(&mut self, by_caller: bool) {
         self.current.iter_mut().for_each(|transfer| transfer.by_caller = by_caller);
     }
 
-    /// Ends the transfer. True: it was the caller who handed over.
+    /// Ends the transfer. Returns true if it was the caller who handed over.
     pub(super) fn end(&mut self) -> bool {
         self.current.take().is_some_and(|t| t.by_caller)
     }
 
     /// Whether a trunk at `end` executes the transfer.
     pub(super) fn is_executed_by(&self, end: LegId) -> bool {
-        self.current.as_ref().is_some_and(|t| t.passed && t.watcher.end != end)
+        self.current.as_ref().is_some_and(|t| t.passed && t.subscription.end != end)
     }
 
     /// Whoever must be told that the transfer has come to `status`.
     pub(super) fn progress(&mut self, status: u16) -> Option<ReferSubscription> {
         let transfer = self.current.as_mut()?;
-        if !transfer.watcher.wanted || std::mem::replace(&mut transfer.told, status) == status {
+        if !transfer.subscription.wanted || std::mem::replace(&mut transfer.told, status) == status
+        {
             return None;
         }
-        Some(transfer.watcher)
+        Some(transfer.subscription)
     }
 
     /// Puts a leg aside, for a transfer by `user`. `presented_number` is given if it was the
     /// caller's: the other party is known by it.
-    pub(super) fn park(
+    pub(super) fn set_aside(
         &mut self,
         transferor: Branch,
         user: Option<Arc<User>>,
@@ -205,17 +211,17 @@ impl TransferState {
         self.transferor = Some(transferor);
     }
 
-    /// The branch that is parked.
+    /// The transferor's branch, which is set aside.
     pub(crate) fn transferor(&self) -> Option<&Branch> {
         self.transferor.as_ref()
     }
 
-    /// The branch that is parked.
+    /// The transferor's branch, which is set aside.
     pub(super) fn transferor_mut(&mut self) -> Option<&mut Branch> {
         self.transferor.as_mut()
     }
 
-    /// Takes the branch that is parked, for good: it has left, or is let go.
+    /// Takes the branch that is set aside, for good: it has left, or is let go.
     pub(super) fn take_transferor(&mut self) -> Option<Branch> {
         self.transferor.take()
     }
@@ -225,7 +231,8 @@ impl TransferState {
         self.transferor.take_if(|b| b.leg.end == end)
     }
 
-    /// Takes the branch that is parked, whose party goes on with the call: all are who they were.
+    /// Takes the branch that is set aside, whose party continues with the call: all are who they
+    /// were.
     pub(super) fn bring_back(&mut self) -> Option<Branch> {
         let transferor = self.transferor.take()?;
         self.presented_number = None;
@@ -249,7 +256,7 @@ mod tests {
     use super::super::testing::CallBench;
     use super::*;
 
-    fn watcher(wanted: bool) -> ReferSubscription {
+    fn subscription(wanted: bool) -> ReferSubscription {
         ReferSubscription { end: LegId(0), id: None, wanted }
     }
 
@@ -257,34 +264,34 @@ mod tests {
     fn a_status_is_told_once_and_nothing_after_the_end() {
         let mut state = TransferState::default();
         assert_eq!(state.progress(100), None, "there is no transfer");
-        state.begin(Transfer::new(watcher(true)));
+        state.begin(Transfer::new(subscription(true)));
         let told = [100, 180, 180, 200].map(|status| state.progress(status).is_some());
         assert_eq!(told, [true, true, false, true]);
         assert!(!state.end());
         assert_eq!((state.progress(200), state.is_under_way()), (None, false));
-        state.begin(Transfer::new(watcher(false)));
+        state.begin(Transfer::new(subscription(false)));
         assert_eq!(state.progress(100), None, "Refer-Sub: false");
     }
 
     #[test]
     fn a_trunk_executes_what_was_passed_to_it_and_the_referrer_does_not() {
         let mut state = TransferState::default();
-        state.begin(Transfer::passed(watcher(true)));
+        state.begin(Transfer::passed(subscription(true)));
         assert!(state.is_executed_by(LegId(1)) && !state.is_executed_by(LegId(0)));
         state.end();
-        state.begin(Transfer::new(watcher(true)));
+        state.begin(Transfer::new(subscription(true)));
         assert!(!state.is_executed_by(LegId(1)));
     }
 
     #[test]
     fn who_is_parked_leaves_or_comes_back() {
         let (mut bench, mut state) = (CallBench::new(), TransferState::default());
-        let mut parked = || bench.branch(1, BranchState::Answered);
-        state.park(parked(), None, Some("100".into()));
+        let mut answered = || bench.branch(1, BranchState::Answered);
+        state.set_aside(answered(), None, Some("100".into()));
         assert!(state.take_transferor_at(LegId(2)).is_none(), "another leg");
         assert!(state.take_transferor_at(LegId(1)).is_some());
         assert_eq!(state.presented_number(), Some("100"), "the other party is still who it became");
-        state.park(parked(), None, None);
+        state.set_aside(answered(), None, None);
         assert_eq!(state.presented_number(), Some("100"));
         assert!(state.bring_back().is_some() && state.bring_back().is_none());
         assert_eq!(state.presented_number(), None, "each is again who it was");

@@ -78,6 +78,9 @@ impl Call {
     }
 
     /// The answer to the caller's offer; given once, the same on every later response.
+    ///
+    /// # Errors
+    /// 488: no codec in common, or an address that may not be used.
     pub(super) fn answer_caller_sdp(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -103,6 +106,9 @@ impl Call {
     }
 
     /// The caller's answer to our offer, from its ACK or PRACK.
+    ///
+    /// # Errors
+    /// 488: it does not answer our offer, or names an address that may not be used.
     pub(super) fn answer_of_caller(
         &mut self,
         cx: &mut CallContext<'_>,

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 pub const OUTCOMES: [&str; 6] =
     ["success", "busy", "no_answer", "cancelled", "refused", "server_error"];
 
-/// What a call has to be like; what is left out does not matter.
+/// What a call has to be like; what is omitted does not matter.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct CallFilter {
     /// Part of a number of the caller or the callee, as [`normalised`] writes it.
@@ -18,7 +18,9 @@ pub(crate) struct CallFilter {
     pub name: Option<String>,
     /// Who made the call, was tried or answered.
     pub user: Option<String>,
+    /// A trunk that made the call, was tried or answered.
     pub trunk: Option<String>,
+    /// How the call ended, as [`Cdr::outcome`](super::Cdr::outcome) says it.
     pub outcome: Option<String>,
     /// `WT-nnnn`.
     pub code: Option<String>,

@@ -153,13 +153,18 @@ async fn login(client: &ApiClient, args: &CallArgs) -> anyhow::Result<Login> {
         let trunk = via.strip_prefix("trunk:").ok_or_else(|| anyhow!("--via takes trunk:NAME"))?;
         wish["context"] = json!(format!("@{trunk}"));
     }
-    let minted = client.call(Http::POST, "/credentials", Some(&wish)).await
-        .context("no way to log in: give --password, or set [credentials] secret, so that the gateway can make credentials")?;
+    let minted = client.call(Http::POST, "/credentials", Some(&wish)).await.context(
+        "no way to log in: give --password, or set [credentials] secret, so that the \
+            gateway can make credentials",
+    )?;
     let text = |key: &str| minted[key].as_str().unwrap_or_default().to_owned();
     Ok(Login { domain, user, name: text("username"), password: text("password"), jwt: None, ws })
 }
 
 /// Makes the call, and prints how it was.
+///
+/// # Errors
+/// The gateway cannot be reached, or media has no socket.
 pub(crate) async fn call(client: &ApiClient, args: &CallArgs) -> anyhow::Result<ExitCode> {
     let login = login(client, args).await?;
     let voice = match &args.play {

@@ -72,6 +72,7 @@ impl std::error::Error for NotReachable {}
 /// An answer other than success: RFC 9457's words.
 #[derive(Debug)]
 pub(crate) struct ApiRefusal {
+    /// The status of the answer.
     pub status: StatusCode,
     detail: String,
     code: Option<String>,
@@ -224,7 +225,7 @@ impl ApiClient {
         Ok((serde_json::from_slice(&bytes)?, next))
     }
 
-    /// Each page of the list at `path`, one after the other; returns whether items were left out
+    /// Each page of the list at `path`, one after the other; returns whether items were omitted
     /// because there are `most` already.
     ///
     /// # Errors

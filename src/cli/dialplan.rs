@@ -17,6 +17,10 @@ fn sent(config: &Config, step: &Step, number: &str) -> Vec<String> {
     trunks.iter().map(uri).collect()
 }
 
+/// Shows where a number leads.
+///
+/// # Errors
+/// The configuration cannot be read, or the gateway not be reached.
 pub(crate) fn test(
     config: &Config,
     number: &str,
@@ -28,25 +32,7 @@ pub(crate) fn test(
         .map(str::to_owned)
         .or(first)
         .ok_or_else(|| anyhow!("there is no user; name the caller with --as trunk:NAME"))?;
-    let (context, did, permits) = match caller.split_once(':') {
-        Some(("user", name)) => {
-            let user =
-                config.users.get(name).ok_or_else(|| anyhow!("there is no [user.{name}]"))?;
-            (user.context.clone(), user.did.clone(), user.permits.clone())
-        }
-        Some(("trunk", name)) => {
-            let trunk =
-                config.trunks.get(name).ok_or_else(|| anyhow!("there is no [trunk.{name}]"))?;
-            (
-                trunk.context.clone().ok_or_else(|| {
-                    anyhow!("trunk {name} has no context: its calls are refused with 403")
-                })?,
-                None,
-                Permits::default(),
-            )
-        }
-        _ => return Err(anyhow!("--as takes user:NAME or trunk:NAME")),
-    };
+    let (context, did, permits) = rights_of(config, &caller)?;
     let unix = match at {
         Some(at) => at
             .parse::<jiff::Timestamp>()
@@ -93,4 +79,27 @@ pub(crate) fn test(
         .replace("{user.did}", did.as_deref().unwrap_or("anonymous"));
     print::line(&format!("\ncaller id {shown}"));
     Ok(ExitCode::SUCCESS)
+}
+
+/// The dialplan, the number and the rights of `caller`, `user:NAME` or `trunk:NAME`.
+///
+/// # Errors
+/// There is none of that name, or it may not call.
+fn rights_of(config: &Config, caller: &str) -> anyhow::Result<(String, Option<String>, Permits)> {
+    match caller.split_once(':') {
+        Some(("user", name)) => {
+            let user =
+                config.users.get(name).ok_or_else(|| anyhow!("there is no [user.{name}]"))?;
+            Ok((user.context.clone(), user.did.clone(), user.permits.clone()))
+        }
+        Some(("trunk", name)) => {
+            let trunk =
+                config.trunks.get(name).ok_or_else(|| anyhow!("there is no [trunk.{name}]"))?;
+            let context = trunk.context.clone().ok_or_else(|| {
+                anyhow!("trunk {name} has no context: its calls are refused with 403")
+            })?;
+            Ok((context, None, Permits::default()))
+        }
+        _ => Err(anyhow!("--as takes user:NAME or trunk:NAME")),
+    }
 }

@@ -24,6 +24,9 @@ pub(crate) fn stay(successor: &Successor) -> ExitCode {
 }
 
 /// Passes signals on to the processes below, and ends as the last of them does.
+///
+/// # Errors
+/// No process can be started.
 pub(crate) async fn guard() -> anyhow::Result<ExitCode> {
     // Whoever is below when its own parent has ended is below this one.
     set_child_subreaper(true)?;

@@ -49,7 +49,8 @@ pub(crate) fn ports(config: &Config, args: &Ports) -> ExitCode {
             format!("ufw allow {}/{protocol} comment 'webtrunk: {what}'", range(first, last, ":"))
         } else {
             format!(
-                "insert rule inet filter input {protocol} dport {} accept comment \"webtrunk: {what}\"",
+                "insert rule inet filter input {protocol} dport {} accept comment \"webtrunk: \
+                    {what}\"",
                 range(first, last, "-")
             )
         });
@@ -58,6 +59,9 @@ pub(crate) fn ports(config: &Config, args: &Ports) -> ExitCode {
 }
 
 /// A new token and the lines of the configuration that let it in.
+///
+/// # Errors
+/// The system gives no random bytes.
 pub(crate) fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
     let token =
         base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, random::<24>()?);
@@ -66,12 +70,16 @@ pub(crate) fn api_token(name: &str, scope: &str) -> anyhow::Result<ExitCode> {
     print::note("The token, shown only once:");
     print::line(&token);
     print::note(&format!(
-        "\nAdd this to the configuration, then run `webtrunk reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\""
+        "\nAdd this to the configuration, then run `webtrunk \
+            reload`:\n\n[api.token.{name}]\nsha256 = \"{hex}\"\nscope  = \"{scope}\""
     ));
     Ok(ExitCode::SUCCESS)
 }
 
 /// The JSON Schema called `name`, or their names.
+///
+/// # Errors
+/// There is no such schema.
 pub(crate) fn schema(name: Option<&str>, output: print::OutputFormat) -> anyhow::Result<ExitCode> {
     let Some(name) = name else {
         let all = NAMES.iter().map(|(name, what)| json!({ "name": name, "of": what })).collect();
@@ -95,6 +103,9 @@ pub(crate) fn schema(name: Option<&str>, output: print::OutputFormat) -> anyhow:
 }
 
 /// What a code of the registry means.
+///
+/// # Errors
+/// There is no such code.
 pub(crate) fn explain(code: Option<&str>, output: print::OutputFormat) -> anyhow::Result<ExitCode> {
     let Some(code) = code else {
         let one = |(code, entry): (Code, &webtrunk::errors::ErrorEntry)| json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix });

@@ -3,11 +3,8 @@
 use super::client::{ApiClient, escape, given};
 use super::print::{self, Column, OutputFormat, clock, text};
 use serde_json::Value;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use webtrunk::printable::cell;
-use webtrunk::private;
 
 fn share(item: &Value, key: &str) -> String {
     item[key].as_f64().map_or("-".to_owned(), |s| format!("{:.0} %", s * 100.0))
@@ -65,7 +62,7 @@ pub(crate) fn happened(call: &Value) -> String {
     }
 }
 
-/// The columns of a list of calls; those that may be left out are the last to be missed.
+/// The columns of a list of calls; those that may be omitted are the last to be missed.
 fn call_columns() -> Vec<Column> {
     let today = today();
     vec![
@@ -123,7 +120,7 @@ pub(crate) struct Filter {
 
 impl Filter {
     /// As they follow a path and its first parameter.
-    fn query(&self) -> String {
+    pub(super) fn query(&self) -> String {
         given(&[
             ("since", &self.since),
             ("until", &self.until),
@@ -138,7 +135,7 @@ impl Filter {
     }
 
     /// Whether only a call that has ended can fit.
-    fn wants_an_end(&self) -> bool {
+    pub(super) fn wants_an_end(&self) -> bool {
         self.outcome.is_some() || self.code.is_some()
     }
 }
@@ -177,6 +174,10 @@ fn node_column(node: Option<&String>) -> Option<Column> {
 const NO_CALL: &str = "no active call fits; `webtrunk calls --all` also lists ended ones";
 const NO_CALL_AT_ALL: &str = "no call that is remembered fits; `webtrunk cdr tail` has the records";
 
+/// Lists calls.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn calls(client: &ApiClient, args: &Calls) -> anyhow::Result<ExitCode> {
     let all = args.all || args.filter.wants_an_end();
     let (state, empty) = if all { ("all", NO_CALL_AT_ALL) } else { ("live", NO_CALL) };
@@ -215,6 +216,10 @@ pub(crate) async fn calls(client: &ApiClient, args: &Calls) -> anyhow::Result<Ex
     }
 }
 
+/// Lists who is registered.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn registrations(
     client: &ApiClient,
     node: Option<&String>,
@@ -239,6 +244,10 @@ pub(crate) async fn registrations(
     Ok(ExitCode::SUCCESS)
 }
 
+/// Lists the nodes of the cluster.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn nodes(client: &ApiClient, output: OutputFormat) -> anyhow::Result<ExitCode> {
     let yes = |n: &Value, key: &str| if n[key] == true { "yes" } else { "" }.to_owned();
     let columns = [
@@ -320,6 +329,10 @@ fn last_failure(trunk: &Value) -> String {
     }
 }
 
+/// Lists trunks.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn trunks(
     client: &ApiClient,
     what: Option<&TrunksCommand>,
@@ -369,123 +382,6 @@ pub(crate) async fn trunks(
 }
 
 #[derive(clap::Args)]
-pub(crate) struct Trace {
-    /// The call, as `webtrunk calls --all` shows it; its first four characters are enough
-    call: Option<String>,
-    /// The newest call
-    #[arg(long)]
-    last: bool,
-    /// Draw each call when it ends
-    #[arg(long)]
-    follow: bool,
-    /// Show whole messages; credentials, keys and digits are masked
-    #[arg(long)]
-    full: bool,
-    /// Write a capture for Wireshark or sngrep
-    #[arg(long, value_name = "FILE")]
-    pcap: Option<PathBuf>,
-    /// Write a picture (SVG)
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
-    /// Print Mermaid, for a ticket
-    #[arg(long)]
-    mermaid: bool,
-    /// Compare two messages by their numbers, such as 2,6
-    #[arg(long, value_name = "A,B")]
-    diff: Option<String>,
-    #[arg(long, short, value_enum, default_value_t)]
-    output: OutputFormat,
-}
-
-pub(crate) async fn trace(client: &ApiClient, args: &Trace) -> anyhow::Result<ExitCode> {
-    if args.follow {
-        return follow(client, args.full).await;
-    }
-    let call = match (&args.call, args.last) {
-        (Some(call), _) => escape(call),
-        (None, true) => "last".to_owned(),
-        (None, false) => anyhow::bail!("name a call, or use --last or --follow"),
-    };
-    if let Some(pair) = &args.diff {
-        return diff(client, &call, pair).await;
-    }
-    for (file, format) in
-        [(&args.pcap, "pcap".to_owned()), (&args.svg, "ladder?format=svg".to_owned())]
-    {
-        if let Some(file) = file {
-            let bytes = client.bytes(&format!("/calls/{call}/{format}")).await?;
-            private::write(file, &bytes)
-                .map_err(|e| anyhow::anyhow!("{} cannot be written: {e}", file.display()))?;
-            print::note(&format!("wrote {}", file.display()));
-        }
-    }
-    if args.pcap.is_some() || args.svg.is_some() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    if args.output != OutputFormat::Table {
-        print::object(&client.get(&format!("/calls/{call}/ladder")).await?);
-        return Ok(ExitCode::SUCCESS);
-    }
-    let format = if args.mermaid { "mermaid" } else { "text" };
-    let drawn =
-        client.bytes(&format!("/calls/{call}/ladder?format={format}&full={}", args.full)).await?;
-    print::line(String::from_utf8_lossy(&drawn).trim_end());
-    Ok(ExitCode::SUCCESS)
-}
-
-async fn follow(client: &ApiClient, full: bool) -> anyhow::Result<ExitCode> {
-    let (tell, mut ended) = tokio::sync::mpsc::unbounded_channel();
-    let drawing = async {
-        while let Some(call) = ended.recv().await {
-            let call: String = call;
-            if let Ok(drawn) =
-                client.bytes(&format!("/calls/{call}/ladder?format=text&full={full}")).await
-            {
-                print::line(&String::from_utf8_lossy(&drawn));
-            }
-        }
-    };
-    let listening = client.events("/events?types=call.ended,call.refused", move |event| {
-        event["data"]["call"].as_str().is_none_or(|call| tell.send(call.to_owned()).is_ok())
-    });
-    let (listened, ()) = tokio::join!(listening, drawing);
-    listened.map(|()| ExitCode::SUCCESS)
-}
-
-/// The lines of two messages that differ; messages are numbered from 1 in the order of the ladder.
-async fn diff(client: &ApiClient, call: &str, pair: &str) -> anyhow::Result<ExitCode> {
-    let ladder = client.get(&format!("/calls/{call}/ladder")).await?;
-    let none = Vec::new();
-    let messages: Vec<&Value> = ladder["rows"]
-        .as_array()
-        .unwrap_or(&none)
-        .iter()
-        .filter(|r| r["kind"] == "message")
-        .collect();
-    let wanted = pair.split_once(',').and_then(|(a, b)| {
-        Some((a.trim().parse::<usize>().ok()?, b.trim().parse::<usize>().ok()?))
-    });
-    let found = wanted.and_then(|(a, b)| {
-        Some((*messages.get(a.checked_sub(1)?)?, *messages.get(b.checked_sub(1)?)?))
-    });
-    let Some((a, b)) = found else {
-        let all = messages
-            .iter()
-            .enumerate()
-            .map(|(n, m)| format!("  {:>3}  {}", n + 1, text(m, "summary")))
-            .collect::<Vec<_>>()
-            .join("\n");
-        anyhow::bail!("--diff takes two of these numbers, such as 1,3:\n{all}");
-    };
-    print::line(&format!("--- {}\n+++ {}", text(a, "summary"), text(b, "summary")));
-    let (a, b) = (text(a, "text"), text(b, "text"));
-    let (a, b): (Vec<&str>, Vec<&str>) = (a.lines().collect(), b.lines().collect());
-    a.iter().filter(|l| !b.contains(l)).for_each(|l| print::line(&format!("- {l}")));
-    b.iter().filter(|l| !a.contains(l)).for_each(|l| print::line(&format!("+ {l}")));
-    Ok(ExitCode::SUCCESS)
-}
-
-#[derive(clap::Args)]
 pub(crate) struct EventsArgs {
     /// Only these kinds, separated by commas; `call.*` is every kind about calls
     #[arg(long = "type")]
@@ -495,6 +391,10 @@ pub(crate) struct EventsArgs {
     call: Option<String>,
 }
 
+/// Prints events as they come.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn events(client: &ApiClient, args: &EventsArgs) -> anyhow::Result<ExitCode> {
     let query = format!(
         "/events?{}",
@@ -510,6 +410,9 @@ pub(crate) async fn events(client: &ApiClient, args: &EventsArgs) -> anyhow::Res
 }
 
 /// The log lines of one call, from its recorder.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn logs(client: &ApiClient, call: &str) -> anyhow::Result<ExitCode> {
     let ladder = client.get(&format!("/calls/{}/ladder", escape(call))).await?;
     for row in ladder["rows"].as_array().into_iter().flatten().filter(|r| r["kind"] == "event") {
@@ -519,124 +422,6 @@ pub(crate) async fn logs(client: &ApiClient, call: &str) -> anyhow::Result<ExitC
             row["at_s"].as_f64().unwrap_or_default(),
             text(row, "text")
         ));
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-#[derive(clap::Args)]
-pub(crate) struct CdrArgs {
-    #[command(subcommand)]
-    what: CdrWhat,
-}
-
-#[derive(clap::Subcommand)]
-enum CdrWhat {
-    /// Show the newest records
-    Tail {
-        /// How many
-        #[arg(long, short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-        n: u32,
-        #[command(flatten)]
-        filter: Filter,
-        #[arg(long, short, value_enum, default_value_t)]
-        output: OutputFormat,
-    },
-    /// Export records as CSV or JSON lines, the newest first
-    Export {
-        #[command(flatten)]
-        filter: Filter,
-        #[arg(long, default_value = "csv", value_parser = ["csv", "jsonl"])]
-        format: String,
-    },
-}
-
-/// A field of a record, as a column of a spreadsheet.
-type RecordField = (&'static str, fn(&Value) -> String);
-
-const FIELDS: [RecordField; 12] = [
-    ("start", |r| text(r, "start")),
-    ("call", |r| text(r, "call")),
-    ("from", |r| text(&r["from"], "user")),
-    ("from_number", |r| text(&r["from"], "number")),
-    ("from_name", |r| text(&r["from"], "name")),
-    ("to", number_called),
-    ("outcome", |r| text(r, "outcome")),
-    ("sip_code", |r| text(r, "sip_code")),
-    ("code", code_of),
-    ("billable_s", |r| text(r, "billable_s")),
-    ("answered_by", |r| text(r, "answered_by")),
-    ("hangup_by", |r| text(r, "hangup_by")),
-];
-
-fn number_called(record: &Value) -> String {
-    match text(&record["to"], "number") {
-        none if none == "-" => text(&record["to"], "dialled"),
-        number => number,
-    }
-}
-
-/// Records of older versions have the code in their verdict only.
-fn code_of(record: &Value) -> String {
-    match text(record, "code") {
-        none if none == "-" => text(&record["verdict"], "code"),
-        code => code,
-    }
-}
-
-fn record_columns() -> Vec<Column> {
-    let today = today();
-    vec![
-        Column::new("CALL", |r| text(r, "call")),
-        Column::new("START UTC", move |r| began(&text(r, "start"), &today)),
-        Column::new("FROM", |r| {
-            let from = &r["from"];
-            caller(&serde_json::json!({
-                "from": from["user"],
-                "from_number": from["number"],
-                "from_name": from["name"]
-            }))
-        })
-        .cut_to(15),
-        Column::new("TO", number_called).cut_to(12),
-        Column::new("OUTCOME", |r| text(r, "outcome").replace('_', " ")),
-        Column::new("SIP", |r| text(r, "sip_code")).optional(3),
-        Column::new("CODE", code_of),
-        Column::new("TALKED", |r| {
-            clock(r["billable_s"].as_f64().unwrap_or_default().round() as u64)
-        }),
-        Column::new("ANSWERED BY", |r| text(r, "answered_by")).optional(2),
-        Column::new("ENDED BY", |r| text(r, "hangup_by")).optional(1),
-    ]
-}
-
-pub(crate) async fn cdr(client: &ApiClient, args: &CdrArgs) -> anyhow::Result<ExitCode> {
-    match &args.what {
-        CdrWhat::Tail { n, filter, output } => {
-            let query = format!("/cdr?limit={}{}", (*n).clamp(1, 1_000), filter.query());
-            let mut records = Vec::new();
-            client.pages(&query, Some(*n as usize), |page| records.extend(page)).await?;
-            let empty = "no record fits; a call has one once it has ended";
-            print::list(&Value::Array(records), *output, &record_columns(), empty);
-        }
-        CdrWhat::Export { filter, format } => {
-            let csv = format == "csv";
-            if csv {
-                print::line(&FIELDS.map(|(name, _)| name).join(","));
-            }
-            let query = format!("/cdr?limit=1000{}", filter.query());
-            let line = |record: &Value| match csv {
-                true => FIELDS
-                    .map(|(_, show)| match show(record).as_str() {
-                        "-" => String::new(),
-                        text => cell(text).to_string(),
-                    })
-                    .join(","),
-                false => record.to_string(),
-            };
-            client
-                .pages(&query, None, |page| page.iter().for_each(|r| print::line(&line(r))))
-                .await?;
-        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -121,38 +121,54 @@ fn kind(peer: KnownPeer) -> PeerKind {
     match peer {
         KnownPeer::Asterisk => PeerKind {
             name: "asterisk",
-            trunk: "uri     = \"sip:HOST:5060\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\n",
+            trunk: "uri     = \"sip:HOST:5060\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \
+                \"30s\"\ncontext = \"from-trunk\"\n",
             host: "10.0.0.20",
             half: &[("asterisk-pjsip.conf", ASTERISK)],
             next: "append asterisk-pjsip.conf to Asterisk's pjsip.conf and reload it there",
         },
         KnownPeer::Freeswitch => PeerKind {
             name: "freeswitch",
-            trunk: "uri     = \"sip:HOST:5080\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \"30s\"\ncontext = \"from-trunk\"\nrefer   = \"execute\"          # its transfers (deflect) are made here\n",
+            trunk: "uri     = \"sip:HOST:5080\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \
+                \"30s\"\ncontext = \"from-trunk\"\nrefer   = \"execute\"          # its transfers \
+                (deflect) are made here\n",
             host: "10.0.0.20",
             half: FREESWITCH,
             next: FREESWITCH_NEXT,
         },
         KnownPeer::Twilio => PeerKind {
             name: "twilio",
-            trunk: "uri      = \"sip:HOST;transport=tls\"   # Elastic SIP Trunking → Termination → your domain\nusername = \"webtrunk\"                  # Termination → Authentication → Credential Lists\npassword = { env = \"TWILIO_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"54.172.60.0/30\", \"54.244.51.0/30\", \"35.156.191.128/30\", \"54.171.127.192/30\"]\ncontext  = \"from-trunk\"\n",
+            trunk: "uri      = \"sip:HOST;transport=tls\"   # Elastic SIP Trunking → Termination \
+                → your domain\nusername = \"webtrunk\"                  # Termination → \
+                Authentication → Credential Lists\npassword = { env = \"TWILIO_PASSWORD\" \
+                }\ncodecs   = [\"pcmu\"]\nallow    = [\"54.172.60.0/30\", \"54.244.51.0/30\", \
+                \"35.156.191.128/30\", \"54.171.127.192/30\"]\ncontext  = \"from-trunk\"\n",
             host: "example.pstn.twilio.com",
             half: &[],
-            next: "in Twilio's console: Termination domain and credential list as in the file; Origination URI sip:YOUR-ADDRESS:5060",
+            next: "in Twilio's console: Termination domain and credential list as in the file; \
+                Origination URI sip:YOUR-ADDRESS:5060",
         },
         KnownPeer::Telnyx => PeerKind {
             name: "telnyx",
-            trunk: "uri      = \"sip:HOST;transport=tls\"\nusername = \"acme42\"                   # SIP Trunking → Authentication → Credentials\npassword = { env = \"TELNYX_PASSWORD\" }\ncodecs   = [\"pcmu\"]\nallow    = [\"192.76.120.10\", \"64.16.250.10\"]\ncontext  = \"from-trunk\"\nprobe    = \"30s\"\n",
+            trunk: "uri      = \"sip:HOST;transport=tls\"\nusername = \
+                \"acme42\"                   # SIP Trunking → Authentication → \
+                Credentials\npassword = { env = \"TELNYX_PASSWORD\" }\ncodecs   = \
+                [\"pcmu\"]\nallow    = [\"192.76.120.10\", \"64.16.250.10\"]\ncontext  = \
+                \"from-trunk\"\nprobe    = \"30s\"\n",
             host: "sip.telnyx.com",
             half: &[],
-            next: "in Telnyx's portal: a SIP connection with these credentials, and your number assigned to it",
+            next: "in Telnyx's portal: a SIP connection with these credentials, and your number \
+                assigned to it",
         },
         KnownPeer::Generic => PeerKind {
             name: "carrier",
-            trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # if the carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
+            trunk: "uri      = \"sip:HOST\"\n# username = \"…\"                      # if the \
+                carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" \
+                }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
             host: "192.0.2.10",
             half: &[],
-            next: "give the carrier your public address, and have it send your numbers there on port 5060",
+            next: "give the carrier your public address, and have it send your numbers there on \
+                port 5060",
         },
     }
 }
@@ -179,6 +195,9 @@ fn half(text: &str, ours: &str, domain: &str) -> String {
 }
 
 /// Writes the files.
+///
+/// # Errors
+/// A file cannot be written.
 pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
     let mut args = args.clone();
     if args.wants_to_ask() {

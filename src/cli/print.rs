@@ -69,7 +69,7 @@ pub(crate) fn cut(most: Option<usize>) -> String {
 }
 
 /// Columns apart by two spaces, no lines: what `cut` and eyes both like. A terminal gets no line
-/// longer than its `width`: columns are left out, then cut.
+/// longer than its `width`: columns are omitted, then cut.
 pub(crate) fn table(items: &[Value], columns: &[Column], width: Option<usize>) -> String {
     let shown = |column: &Column| -> Vec<String> {
         let cells = items.iter().map(|item| (column.show)(item));

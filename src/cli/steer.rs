@@ -27,6 +27,10 @@ pub(crate) struct KickArgs {
     reason: Option<String>,
 }
 
+/// Hangs a call up.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn kick(client: &ApiClient, args: &KickArgs) -> anyhow::Result<ExitCode> {
     if let Some(user) = args.what.strip_prefix("user:") {
         let closed =
@@ -62,6 +66,10 @@ pub(crate) struct Drain {
     node: Option<String>,
 }
 
+/// Refuses new calls, and waits for those there are.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn drain(client: &ApiClient, args: &Drain) -> anyhow::Result<ExitCode> {
     let of_node = |path: &str| match &args.node {
         Some(node) => format!("{path}?node={}", escape(node)),
@@ -117,6 +125,9 @@ pub(crate) struct UpgradeArgs {
 }
 
 /// Has the running gateway give its place to another process.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) fn upgrade(reach: &ApiAddress, args: &UpgradeArgs) -> anyhow::Result<ExitCode> {
     let path = reach.control_path()?;
     let stream = UnixStream::connect(&path).map_err(|e| not_there(&path, &e))?;
@@ -137,6 +148,10 @@ pub(crate) fn upgrade(reach: &ApiAddress, args: &UpgradeArgs) -> anyhow::Result<
     }
 }
 
+/// Has the configuration read again.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn reload(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let changes = client.call(Method::POST, "/reload", None).await?;
     let list = |key: &str| {
@@ -164,6 +179,9 @@ pub(crate) async fn reload(client: &ApiClient) -> anyhow::Result<ExitCode> {
 }
 
 /// Exits with 0 if the gateway accepts calls.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn readyz(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let status = client.get("/status").await?;
     let draining = status["draining"] == true;
@@ -189,6 +207,9 @@ pub(crate) struct TokenArgs {
 }
 
 /// Credentials for a browser.
+///
+/// # Errors
+/// As `ApiClient::get`.
 pub(crate) async fn token(client: &ApiClient, args: &TokenArgs) -> anyhow::Result<ExitCode> {
     let mut wanted = serde_json::json!({ "user": args.user, "ttl": args.ttl });
     if let Some(context) = &args.context {

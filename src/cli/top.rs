@@ -159,7 +159,8 @@ impl View {
         let draining = if s["draining"] == true { "   DRAINING" } else { "" };
         let overload = if s["overloaded"].is_string() { "   OVERLOADED" } else { "" };
         let line = format!(
-            "webtrunk {}  {}   calls {}/{}, {} left   registered {}   refused {}{draining}{overload}",
+            "webtrunk {}  {}   calls {}/{}, {} left   registered {}   refused \
+                {}{draining}{overload}",
             text(s, "version"),
             text(s, "domain"),
             text(s, "calls"),
@@ -279,6 +280,9 @@ async fn ladder(client: &ApiClient, call: String, full: bool) -> anyhow::Result<
 }
 
 /// Runs until it is quit.
+///
+/// # Errors
+/// The terminal, or as `ApiClient::get`.
 pub(crate) async fn top(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let mut view = View::default();
     // Whether there is a gateway is told in words, not in a picture.

@@ -20,17 +20,18 @@ use webtrunk::config::{Config, Problems, check};
 #[derive(clap::Args)]
 pub(crate) struct UserCommand {
     #[command(subcommand)]
-    what: What,
+    what: UserAction,
     /// The configuration file, which is changed
     #[arg(short, long, global = true, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
     config: PathBuf,
 }
 
 #[derive(clap::Subcommand)]
-enum What {
+enum UserAction {
     /// Let somebody log in; asks for the password, or reads it from a pipe
     #[command(
-        after_help = "Examples:\n  webtrunk user add anna --scope admin\n  webtrunk user add wallboard --generate"
+        after_help = "Examples:\n  webtrunk user add anna --scope admin\n  webtrunk user add \
+            wallboard --generate"
     )]
     Add {
         /// The name to log in by
@@ -50,7 +51,8 @@ enum What {
     },
     /// Change a password; ends the sessions of that user
     #[command(
-        after_help = "Examples:\n  webtrunk user password anna\n  webtrunk user password anna --generate"
+        after_help = "Examples:\n  webtrunk user password anna\n  webtrunk user password anna \
+            --generate"
     )]
     Password {
         /// Whose
@@ -112,14 +114,17 @@ fn password(name: &str, generate: bool) -> anyhow::Result<(String, bool)> {
 }
 
 /// Does what the command says.
+///
+/// # Errors
+/// The file cannot be read or written.
 pub(crate) async fn user(args: &UserCommand, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
-    let mut file = File::read(&args.config)?;
+    let mut file = ConfigurationFile::read(&args.config)?;
     let (done, made) = match &args.what {
-        What::List { output } => {
+        UserAction::List { output } => {
             list(file.users()?, *output);
             return Ok(ExitCode::SUCCESS);
         }
-        What::Add { name, scope, generate } => {
+        UserAction::Add { name, scope, generate } => {
             if !is_user_name(name) {
                 bail!("{name:?} cannot be a name here\n  fix: use letters, digits and - _ . + @");
             }
@@ -136,7 +141,7 @@ pub(crate) async fn user(args: &UserCommand, reach: &ApiAddress) -> anyhow::Resu
             file.users()?.insert(name, Item::Table(user));
             (format!("{name} may log in, with the scope {scope}"), show.then_some(password))
         }
-        What::Password { name, generate } => {
+        UserAction::Password { name, generate } => {
             if !file.users()?.contains_key(name) {
                 bail!(nobody(name));
             }
@@ -147,7 +152,7 @@ pub(crate) async fn user(args: &UserCommand, reach: &ApiAddress) -> anyhow::Resu
             user.insert("hash", value(hash_of(&password)?));
             (format!("{name} has another password"), show.then_some(password))
         }
-        What::Remove { name } => {
+        UserAction::Remove { name } => {
             if file.users()?.remove(name).is_none() {
                 bail!(nobody(name));
             }
@@ -203,14 +208,14 @@ async fn reload(reach: &ApiAddress, config: Option<&Config>) -> anyhow::Result<E
 }
 
 /// The configuration file, to be changed without touching what else stands in it.
-struct File {
+struct ConfigurationFile {
     path: PathBuf,
     before: String,
     document: DocumentMut,
 }
 
-impl File {
-    fn read(path: &Path) -> anyhow::Result<File> {
+impl ConfigurationFile {
+    fn read(path: &Path) -> anyhow::Result<ConfigurationFile> {
         // A link is followed: the file behind it is changed, not the link.
         let path = std::fs::canonicalize(path)
             .with_context(|| format!("{} cannot be read", path.display()))?;
@@ -220,7 +225,7 @@ impl File {
             let check = format!("`webtrunk check-config -c {}` shows where", path.display());
             anyhow!("{} is not TOML\n  fix: {check}", path.display())
         })?;
-        Ok(File { path, before: text, document })
+        Ok(ConfigurationFile { path, before: text, document })
     }
 
     /// The tables `[api.user.…]`.

@@ -111,9 +111,13 @@ impl Member {
 /// What a node tells of itself with a renewal.
 #[derive(Debug, Default)]
 pub(crate) struct Census {
+    /// How loaded the node is.
     pub load: NodeLoad,
+    /// Trunks it registers with.
     pub registers: Vec<String>,
+    /// Users with more than one call there, in short, and how many calls each has.
     pub busy: Vec<(u64, u32)>,
+    /// What it would have of shared limits.
     pub wishes: Vec<ShareWish>,
     pub config: u64,
 }
@@ -736,6 +740,9 @@ pub(crate) fn read(keys: &ClusterKeys, node: &str, value: &str) -> Result<Member
 }
 
 /// A lease of node b that says `text`, whoever wrote that.
+///
+/// # Errors
+/// It is not believed, or not understood.
 #[cfg(any(fuzzing, test))]
 pub(super) fn read_signed(keys: &ClusterKeys, text: &str) -> Result<Member, LeaseFault> {
     read(keys, "b", &format!("{:016x}{}", 7, keys.seal(&name_of("b"), text)))

@@ -53,14 +53,18 @@ pub enum StoreCommand {
 /// A process of a node.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 pub struct Process {
+    /// The name of its node.
     pub node: String,
+    /// Tells it from other processes of the node.
     pub epoch: u64,
 }
 
 /// A value of a call; `None` removes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CallWrite {
+    /// The value's name.
     pub name: String,
+    /// The value; `None` removes it.
     pub value: Option<CallValue>,
 }
 
@@ -69,13 +73,16 @@ pub struct CallWrite {
 pub struct CallValue {
     /// By the store's clock, milliseconds since 1970: not later than when it was true.
     pub taken: u64,
+    /// The snapshot, sealed.
     pub bytes: Arc<[u8]>,
 }
 
 /// What a node would have of a limit that holds for all nodes together.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ShareWish {
+    /// The limit's name.
     pub name: String,
+    /// What all nodes may have together.
     pub limit: u64,
     /// What it has.
     pub used: u64,
@@ -84,6 +91,7 @@ pub struct ShareWish {
 /// What a node may have of such a limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ShareGrant {
+    /// What the node may have, what it has included.
     pub claim: u64,
     /// What the others have.
     pub others: u64,
@@ -98,8 +106,11 @@ pub fn grant(wish: &ShareWish, others_used: u64, others_claim: u64, nodes: u64) 
 /// What a user has at a node: one field of the user's entry. `None` removes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PointerWrite {
+    /// The user.
     pub user: String,
+    /// The node.
     pub node: String,
+    /// What the user has there; `None` removes it.
     pub value: Option<String>,
 }
 

@@ -42,7 +42,9 @@ const PART: char = '.';
 /// What a node is asked by another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Probe {
+    /// Names the probe in its answer.
     pub number: u64,
+    /// Where the node is asked.
     pub to: SocketAddr,
     /// Whether it is this process.
     pub of: Process,
@@ -77,12 +79,15 @@ pub struct TakenCalls {
 /// What comes of a turn.
 #[derive(Default)]
 pub(super) struct SuccessionWork {
+    /// What the store is asked.
     pub commands: Vec<StoreCommand>,
+    /// Nodes to be asked whether they live.
     pub probes: Vec<Probe>,
 }
 
 /// What is known at a turn.
 pub(super) struct Surroundings<'a> {
+    /// This process.
     pub own: Process,
     /// The connection by which the store told of it.
     pub connection: u64,

@@ -17,7 +17,9 @@ pub(crate) struct EdgeToken {
     pub node: String,
     /// The process the flow's number is of.
     pub epoch: u64,
+    /// The flow's number.
     pub flow: u64,
+    /// The user.
     pub user: String,
     /// Of the phone's instance; 0 if it has none.
     pub instance: u64,

@@ -25,7 +25,7 @@ impl Noise {
         Noise::described(level, &[])
     }
 
-    /// What a payload describes; nothing where it is empty.
+    /// What a payload describes; `None` if it is empty.
     pub(crate) fn read(payload: &[u8]) -> Option<Noise> {
         payload.split_first().map(|(level, spectrum)| Noise::described(*level, spectrum))
     }

@@ -62,7 +62,7 @@ impl Grant {
         }
     }
 
-    /// The user this makes of `name`; nothing where it only repeats who is configured.
+    /// The user this makes of `name`; `None` if it only repeats who is configured.
     ///
     /// # Errors
     /// Why nobody can be made of it.

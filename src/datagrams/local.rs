@@ -21,6 +21,9 @@ const WORD: usize = size_of::<usize>();
 
 /// Has the kernel say of each datagram which of our addresses it came to. A socket on one address
 /// needs nothing of that.
+///
+/// # Errors
+/// As `setsockopt(2)`.
 pub(crate) fn tell_local(socket: &impl AsFd, bound: SocketAddr) -> io::Result<()> {
     match bound.ip() {
         ip if !ip.is_unspecified() => Ok(()),

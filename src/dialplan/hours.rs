@@ -20,6 +20,7 @@ struct HoursSpan {
 /// A week's hours in one time zone, and the days that are no working days.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Hours {
+    /// Its name in the configuration.
     pub name: String,
     zone: TimeZone,
     open: Vec<HoursSpan>,

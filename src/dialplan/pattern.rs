@@ -89,7 +89,7 @@ impl Pattern {
         Ok(Pattern { text: text.to_owned(), pieces })
     }
 
-    /// Why `number` does not match, or nothing where it does.
+    /// Why `number` does not match, or `None` if it does.
     pub(crate) fn mismatch(&self, number: &str) -> Option<String> {
         let chars: Vec<char> = number.chars().collect();
         for (at, piece) in self.pieces.iter().enumerate() {
@@ -118,8 +118,7 @@ impl Pattern {
         })
     }
 
-    /// A number this one takes and none of `others` does; nothing where together they take all of
-    /// them.
+    /// A number this one takes and none of `others` does; `None` if together they take all of them.
     pub(crate) fn escapes(&self, others: &[&Pattern]) -> Option<String> {
         // One character beyond the longest is as good as any number of them.
         let longest = others.iter().chain([&self]).map(|p| p.pieces.len()).max().unwrap_or(0) + 1;
@@ -169,7 +168,7 @@ impl Pattern {
             .find_map(|c| self.escape(format!("{number}{c}"), fits(c), others, longest, seen))
     }
 
-    /// What the character at `at` must be; a "." goes on for ever.
+    /// What the character at `at` must be; a "." continues for ever.
     fn piece_at(&self, at: usize) -> Option<&PatternPiece> {
         self.pieces.get(at).or_else(|| self.pieces.last().filter(|p| **p == PatternPiece::Rest))
     }

@@ -40,7 +40,7 @@ impl Tariff {
         Tariff::ALL.into_iter().find(|t| t.as_str() == word)
     }
 
-    /// Returns what makes `number` dear, or `None` where it is like any other. `country` is how one
+    /// Returns what makes `number` dear, or `None` if it is like any other. `country` is how one
     /// without `+` is read.
     ///
     /// Carriers drop digits beyond the end of a number, and dial what follows an international

@@ -476,7 +476,7 @@ events! {
         ),
     }
 
-    /// This node was away for so long that another went on with its calls.
+    /// This node was away for so long that another continued with its calls.
     NodeDeposed { by: String } {
         call: None, level: Warn, code: Code::DEPOSED,
         class: Some(LineClass::new("deposed", Code::DEPOSED)),
@@ -485,7 +485,7 @@ events! {
         text(f): write!(f, "node {by} took this node's calls over while it was away"),
     }
 
-    /// This node goes on with the calls of one that is gone.
+    /// This node continues with the calls of one that is gone.
     NodeTakenOver { node: String, calls: usize, ended: usize } {
         call: None, level: Warn, code: Code::NODE_LOST,
         class: Some(LineClass::of("taken over", Code::NODE_LOST, node)),
@@ -580,7 +580,7 @@ events! {
         text(f): write!(f, "was ended by a bug; other calls go on"),
     }
 
-    /// The gateway was started again, and the call goes on after a `gap` without media.
+    /// The gateway was started again, and the call continues after a `gap` without media.
     CallInterrupted { call: CallId, gap: Duration, node: Option<NodeChange> } {
         call: Some(*call), level: Info, code: Code::FINE,
         class: None,
@@ -677,7 +677,7 @@ fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
 
 /// The worst of both legs and directions: what the people on the call had to live with.
 fn quality(cdr: &Cdr) -> String {
-    let known = [&cdr.a, &cdr.b].into_iter().flatten();
+    let known = [&cdr.caller_media, &cdr.callee_media].into_iter().flatten();
     let loss = known
         .filter_map(|s| Some(s.packets_lost()? as f32 / (s.lost + s.received) as f32))
         .max_by(f32::total_cmp);

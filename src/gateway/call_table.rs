@@ -22,8 +22,11 @@ use std::time::Instant;
 
 /// A call, and how far its end has come.
 pub(super) struct LiveCall {
+    /// The call.
     pub(super) call: Call,
+    /// Its worker has closed its media.
     pub(super) media_closed: bool,
+    /// Its record has been written.
     pub(super) recorded: bool,
     /// Its handling panicked once.
     pub(super) lost: bool,
@@ -215,7 +218,7 @@ impl CallTable {
         self.by_transaction.get(&id).copied()
     }
 
-    /// Whether this INVITE began a call that goes on: it came by another path before.
+    /// Whether this INVITE began a call that continues: it came by another path before.
     pub(super) fn is_handling(&self, invite: &Message) -> bool {
         let known = self.by_invite.get(&invite_key(invite));
         known.and_then(|id| self.get(*id)).is_some_and(|call| call.state() != CallPhase::Over)

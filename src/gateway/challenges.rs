@@ -19,9 +19,9 @@ pub(super) fn opened(user: TransactionUser) -> (TransactionUser, Option<Answerin
 }
 
 impl Gateway {
-    /// Answers a 401 or 407 to a request towards a trunk. False: it is a refusal, and whoever waits
-    /// for the response is told. A branch's INVITE and a REGISTER answer for themselves, and
-    /// browsers are never answered (rule A1).
+    /// Answers a 401 or 407 to a request towards a trunk. Returns false if it is a refusal, and
+    /// whoever waits for the response is told. A branch's INVITE and a REGISTER answer for
+    /// themselves, and browsers are never answered.
     pub(super) fn answer_challenge(
         &mut self,
         turn: &mut Turn<'_>,

@@ -12,7 +12,7 @@ use crate::worker::WorkerCommand;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often workers are told how far they may go on, while that is not certain.
+/// How often workers are told how far they may continue, while that is not certain.
 const VOUCH: Duration = Duration::from_secs(1);
 
 impl Gateway {
@@ -109,8 +109,8 @@ impl Gateway {
         }
     }
 
-    /// A value of a call is to be told to the store, as it was `age` ago; nothing: it is of no use
-    /// any more. Returns its number; `None` where there is no cluster, or none was met yet.
+    /// A value of a call is to be told to the store, as it was `age` ago; `None`: it is of no use
+    /// any more. Returns its number; `None` if there is no cluster, or none was met yet.
     pub fn keep_in_store(
         &mut self,
         now: Instant,

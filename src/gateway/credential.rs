@@ -27,7 +27,7 @@ pub struct Credential {
 const MAX_USER: usize = 64;
 
 impl Credential {
-    /// Reads a name; nothing where it is an ordinary one.
+    /// Reads a name; `None` if it is an ordinary one.
     pub(crate) fn parse(name: &str) -> Option<Credential> {
         let mut parts = name.split(':');
         let expires = parts
@@ -51,18 +51,18 @@ impl Credential {
 
     /// Whether it leads past every dialplan, straight to a trunk: only we make such, for test
     /// calls.
-    pub(crate) fn is_straight(&self) -> bool {
+    pub(crate) fn is_direct_to_trunk(&self) -> bool {
         self.context.as_ref().is_some_and(|c| c.starts_with('@'))
     }
 
-    /// What its password is made of: `trunk_test_secret` for those that lead past the dialplans, else what
-    /// the web application knows too. Nothing where such are not taken.
+    /// What its password is made of: `trunk_test_secret` for those that lead past the dialplans,
+    /// else what the web application knows too. `None` if such are not taken.
     pub(crate) fn secret(
         &self,
         trunk_test_secret: &Secret,
         settings: Option<&Credentials>,
     ) -> Option<Secret> {
-        if self.is_straight() {
+        if self.is_direct_to_trunk() {
             Some(trunk_test_secret.clone())
         } else {
             settings.map(|s| s.secret.clone())

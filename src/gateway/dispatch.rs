@@ -262,7 +262,7 @@ impl Gateway {
                 self.with_call(turn, call, |call, cx| call.asked(cx, end, asked, id, message));
             }
             TransactionUser::Trunk { name, registrar, hop } => {
-                self.carrier_answered(turn, &name, registrar, hop, message)
+                self.on_trunk_response(turn, &name, registrar, hop, message)
             }
             TransactionUser::Relay { number, .. } => self.relayed(turn, number, status),
             TransactionUser::Subscription(number) => self.notify_answered(turn, number, status),

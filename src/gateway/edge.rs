@@ -30,7 +30,7 @@ const BRANCH: &str = "z9hG4bKwte.";
 /// Where the response to a request goes that was passed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 struct ViaToken {
-    origin: Origin,
+    origin: ForeignHop,
     /// The process whose flows these are.
     epoch: u64,
     peer: SocketAddr,
@@ -42,7 +42,7 @@ struct ViaToken {
 
 /// The hop that is not a node's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-enum Origin {
+enum ForeignHop {
     Flow(u64),
     Udp(SocketAddr),
     UdpFrom(SocketAddr, IpAddr),
@@ -50,25 +50,25 @@ enum Origin {
     Tls(SocketAddr, u32),
 }
 
-impl Origin {
-    fn of(hop: Hop) -> Option<Origin> {
+impl ForeignHop {
+    fn of(hop: Hop) -> Option<ForeignHop> {
         Some(match hop {
-            Hop::Flow(flow) => Origin::Flow(flow.0),
-            Hop::Udp(to) => Origin::Udp(to),
-            Hop::UdpFrom(to, from) => Origin::UdpFrom(to, from),
-            Hop::Tcp(to) => Origin::Tcp(to),
-            Hop::Tls(to, trunk) => Origin::Tls(to, trunk.0),
+            Hop::Flow(flow) => ForeignHop::Flow(flow.0),
+            Hop::Udp(to) => ForeignHop::Udp(to),
+            Hop::UdpFrom(to, from) => ForeignHop::UdpFrom(to, from),
+            Hop::Tcp(to) => ForeignHop::Tcp(to),
+            Hop::Tls(to, trunk) => ForeignHop::Tls(to, trunk.0),
             Hop::Node(_) | Hop::Suspended => return None,
         })
     }
 
     fn hop(self) -> Hop {
         match self {
-            Origin::Flow(flow) => Hop::Flow(Flow(flow)),
-            Origin::Udp(to) => Hop::Udp(to),
-            Origin::UdpFrom(to, from) => Hop::UdpFrom(to, from),
-            Origin::Tcp(to) => Hop::Tcp(to),
-            Origin::Tls(to, trunk) => Hop::Tls(to, TrunkNumber(trunk)),
+            ForeignHop::Flow(flow) => Hop::Flow(Flow(flow)),
+            ForeignHop::Udp(to) => Hop::Udp(to),
+            ForeignHop::UdpFrom(to, from) => Hop::UdpFrom(to, from),
+            ForeignHop::Tcp(to) => Hop::Tcp(to),
+            ForeignHop::Tls(to, trunk) => Hop::Tls(to, TrunkNumber(trunk)),
         }
     }
 }
@@ -121,7 +121,7 @@ impl HopChanges {
 }
 
 impl Gateway {
-    /// Passes a message on, if it only passes through this node. False: it is ours.
+    /// Passes a message on, if it only passes through this node. Returns false if it is ours.
     pub(super) fn pass_through(
         &mut self,
         turn: &mut Turn<'_>,
@@ -286,7 +286,7 @@ impl Gateway {
         true
     }
 
-    /// Who sent what goes on to `peer`, if that is known here.
+    /// Who sent what continues to `peer`, if that is known here.
     fn known_sender(&self, turn: &Turn<'_>, hop: Hop, peer: SocketAddr) -> Option<String> {
         match self.sender(hop)? {
             RequestSource::Trunk(name) => Some(format!("trunk:{name}")),
@@ -333,7 +333,7 @@ impl Gateway {
         true
     }
 
-    /// An ACK of a refusal that another node passed on. False: it is of something else.
+    /// An ACK of a refusal that another node passed on. Returns false if it is of something else.
     fn take_ack(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
         let ack = passed_for(message).and_then(|_| own_hop_off(message));
         let Some(ack) = ack.filter(|ack| self.services.transactions.knows(ack)) else {
@@ -394,7 +394,7 @@ impl Gateway {
         message: &Message,
         changes: HopChanges,
     ) -> Result<(), Refusal> {
-        // Who ends a call has gone, and a message that passes a node ends at one: it goes on.
+        // Who ends a call has gone, and a message that passes a node ends at one: it continues.
         let floor = u32::from(message.ends_something());
         let left = message.max_forwards().max(floor).checked_sub(1).ok_or_else(|| {
             Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP)
@@ -414,11 +414,11 @@ impl Gateway {
         };
         let to = self.read_branch(text).and_then(|token| match hop {
             Hop::Node(peer) if !token.to_node && peer == token.peer => {
-                let flow = matches!(token.origin, Origin::Flow(_));
+                let flow = matches!(token.origin, ForeignHop::Flow(_));
                 let own = self.services.cluster.as_ref()?.is_own_epoch(token.epoch);
                 (own || !flow).then(|| token.origin.hop())
             }
-            Hop::Flow(flow) if token.to_node && token.origin == Origin::Flow(flow.0) => {
+            Hop::Flow(flow) if token.to_node && token.origin == ForeignHop::Flow(flow.0) => {
                 Some(Hop::Node(token.peer))
             }
             _ => None,
@@ -469,7 +469,7 @@ impl Gateway {
         let came = message.via().and_then(|via| via.branch()).ok_or_else(none)?;
         let cluster = self.services.cluster.as_ref().ok_or_else(none)?;
         let epoch = cluster.epoch();
-        let origin = Origin::of(origin).ok_or_else(none)?;
+        let origin = ForeignHop::of(origin).ok_or_else(none)?;
         let token = ViaToken { origin, epoch, peer, to_node, of: short(Some(came)) };
         let text = URL_SAFE_NO_PAD.encode(postcard::to_allocvec(&token).unwrap_or_default());
         Ok(format!("{BRANCH}{text}.{}", cluster.sign(&text)))
@@ -489,7 +489,7 @@ fn own_hop_off(message: &Message) -> Option<Message> {
     Message::parse(bytes.to_vec(), Framing::WebSocket).ok()
 }
 
-/// The message as it goes on. Of a request our route is taken off, of a response our Via.
+/// The message as it continues. Of a request our route is taken off, of a response our Via.
 fn passed_on(message: &Message, changes: &HopChanges) -> bytes::Bytes {
     let mut writer = MessageWriter::copy_of(message);
     if let Some(via) = &changes.via {

@@ -74,7 +74,7 @@ impl Gateway {
         cluster.cannot_ask(turn.now).or(full)
     }
 
-    /// A text goes on once it is known where `users` are, or that it is not.
+    /// A text continues once it is known where `users` are, or that it is not.
     pub(super) fn seek_for_text(
         &mut self,
         turn: &mut Turn<'_>,

@@ -103,7 +103,8 @@ impl World {
 
     fn begin_call(&mut self) -> String {
         self.n += 1;
-        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+        let sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 \
+            0\r\nm=audio 4000 RTP/AVP 0\r\n";
         let out = self.trunk_says("INVITE", "", sdp);
         let ok = said(&out, "SIP/2.0 200").expect("a 200");
         let tag = ok.to().and_then(|t| t.tag().map(str::to_owned)).expect("a tag");
@@ -129,7 +130,7 @@ impl World {
         let challenge = said(&out, "SIP/2.0 401").expect("a challenge");
         let (user, password) = (format!("u{n}"), format!("p{n}"));
         let (_, value) =
-            digest::answer(&challenge, None, &user, &password, "sip:x", Method::Register, "c")
+            digest::answer(&challenge, &user, &password, "sip:x", Method::Register, "c")
                 .expect("a challenge that can be answered");
         let out = self.register(n, 2, &format!("Authorization: {value}\r\n"));
         assert!(said(&out, "SIP/2.0 200").is_some(), "u{n} is registered");

@@ -107,6 +107,10 @@ impl Gateway {
         }
     }
 
+    /// Returns the dialplan that the sender's calls begin in.
+    ///
+    /// # Errors
+    /// The refusal of who has none.
     pub(super) fn context_of(
         &self,
         sender: &RequestSource,
@@ -147,11 +151,6 @@ impl Gateway {
             return Err(Refusal::new(400, "an INVITE needs a Contact").code(Code::MALFORMED));
         }
         self.check_merged_request(message)?;
-        let max_breadth = message
-            .header(HeaderName::MaxBreadth)
-            .and_then(delta_seconds)
-            .unwrap_or(MAX_BREADTH)
-            .min(MAX_BREADTH);
         let uri = Uri::parse(message.request_uri())
             .map_err(|e| Refusal::new(400, e.to_string()).code(Code::MALFORMED))?;
         if uri.scheme == Scheme::Other {
@@ -172,7 +171,7 @@ impl Gateway {
             .ok_or_else(|| Refusal::new(500, format!("context {context} does not exist")))?;
         self.routed.push((id, std::mem::take(&mut verdict.trace)));
         let number = verdict.number.clone();
-        // Who takes the place of a call that goes on needs no route: it was let in already.
+        // Who takes the place of a call that continues needs no route: it was let in already.
         let route = match (&replaces, verdict.decide(&context)) {
             (_, Ok((route, _))) => Some(route),
             (Some(_), Err(_)) => None,
@@ -196,7 +195,7 @@ impl Gateway {
         cdr.number.clone_from(&number);
         cdr.tags = account.as_ref().map(|a| a.tags.clone()).unwrap_or_default();
         cdr.tags.extend(route.iter().flat_map(|r| r.tags.clone()));
-        let mut cursor = RouteCursor::new(max_forwards - 1, max_breadth);
+        let mut cursor = RouteCursor::new(max_forwards - 1, max_breadth_of(message));
         cursor.want_phone(wanted);
         match route {
             Some(route) => cursor.begin(route, number),
@@ -253,6 +252,9 @@ impl Gateway {
     }
 
     /// A route's own brake on what one user spends in an hour.
+    ///
+    /// # Errors
+    /// 503 if it is reached.
     pub(super) fn within_route(
         &mut self,
         now: Instant,
@@ -266,6 +268,9 @@ impl Gateway {
     }
 
     /// What holds for every new call.
+    ///
+    /// # Errors
+    /// 503 while it is drained, upgraded or full.
     pub(super) fn within_all(&self) -> Result<(), Refusal> {
         if self.draining {
             return Err(Refusal::new(503, "the gateway is draining: it takes no new calls")
@@ -287,6 +292,9 @@ impl Gateway {
     }
 
     /// Counts one more call of this second.
+    ///
+    /// # Errors
+    /// 503 if there were too many.
     pub(super) fn within_pace(&mut self, now: Instant) -> Result<(), Refusal> {
         let limits = &self.config.limits;
         let limit = limits.new_calls_per_second;
@@ -301,6 +309,10 @@ impl Gateway {
         Ok(())
     }
 
+    /// Checks the limits on calls at one time: of the node, the user and the trunk.
+    ///
+    /// # Errors
+    /// The refusal that names the limit.
     pub(super) fn within_limits(
         &mut self,
         now: Instant,
@@ -450,4 +462,10 @@ fn refused_record(id: CallId, now: Instant, message: &Message, from: Party, why:
     cdr.ended(now, &EndReason::refused(HangupBy::Us, why.clone()));
     cdr.verdict = Some(diagnose(&cdr));
     cdr
+}
+
+/// How many branches may be made of an INVITE (RFC 5393 §5.3.3).
+fn max_breadth_of(message: &Message) -> u32 {
+    let said = message.header(HeaderName::MaxBreadth).and_then(delta_seconds);
+    said.unwrap_or(MAX_BREADTH).min(MAX_BREADTH)
 }

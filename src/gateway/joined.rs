@@ -32,7 +32,7 @@ impl Gateway {
                 Followup::Over(_) => {}
                 Followup::Join(join) => self.join(turn, &join),
                 Followup::ConnectOther { call, port } => {
-                    self.with_call(turn, call, |call, cx| call.link_port(cx, port));
+                    self.with_call(turn, call, |call, cx| call.on_other_port(cx, port));
                 }
                 Followup::EndOther { call, of, why } => {
                     self.with_call(turn, call, |call, cx| call.other_half_over(cx, of, why));
@@ -70,10 +70,10 @@ impl Gateway {
             }
             Ok(JoinPlan::Join { codec }) => {
                 self.with_call(turn, there, |call, cx| {
-                    call.link(cx, here, codec, Some(drop_there), true)
+                    call.open_inner_leg(cx, here, codec, Some(drop_there), true)
                 });
                 self.with_call(turn, here, |call, cx| {
-                    call.link(cx, there, codec, drop_here, false);
+                    call.open_inner_leg(cx, there, codec, drop_here, false);
                     call.on_joined(cx, Ok(there));
                 });
             }

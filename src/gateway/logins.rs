@@ -40,7 +40,7 @@ const MAX_REMEMBERED: usize = 10_000;
 /// Requests that wait for an answer; more are told to come back.
 const MAX_HELD: usize = 1_000;
 /// Credentials of test calls last at most this long.
-pub(crate) const STRAIGHT_LONGEST: Duration = Duration::from_secs(3_600);
+pub(crate) const DIRECT_LONGEST: Duration = Duration::from_secs(3_600);
 /// What a web application has for its answer.
 pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -106,7 +106,7 @@ pub(super) type Remembered = HashMap<String, (Option<Arc<User>>, Instant)>;
 #[derive(Default)]
 pub(super) struct Logins {
     keys: Option<Arc<TokenKeys>>,
-    /// When the key set is to be read again; nothing: it is being read, or no tokens are taken.
+    /// When the key set is to be read again; `None`: it is being read, or no tokens are taken.
     keys_due: Option<Instant>,
     keys_asked: Option<Instant>,
     remembered: Remembered,
@@ -222,8 +222,8 @@ impl Gateway {
         let secret = |credential: &Credential| {
             credential.secret(trunk_test_secret, config.credentials.as_ref())
         };
-        // A flow that proved to be this user goes on, whatever others at its address guess; a wrong
-        // password on it is refused like any other.
+        // A flow that proved to be this user continues, whatever others at its address guess; a
+        // wrong password on it is refused like any other.
         let state = self.services.flows.get(&flow);
         let proved = state.is_some_and(|f| {
             f.user.as_deref() == Some(claimed) && f.until.is_none_or(|until| unix < until)
@@ -582,7 +582,7 @@ fn remembered(
 /// allowed, and for somebody there is.
 fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Refusal> {
     let longest = match &config.credentials {
-        _ if credential.is_straight() => STRAIGHT_LONGEST,
+        _ if credential.is_direct_to_trunk() => DIRECT_LONGEST,
         Some(settings) => settings.longest,
         None => {
             return Err(Refusal::new(403, "no credentials with a time are taken here")
@@ -600,7 +600,8 @@ fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Resul
     let left = credential.expires - unix;
     if left > longest.as_secs() + CLOCK_SKEW {
         return refused(format!(
-            "the credentials of {} would last {left} s, and {} s are allowed: do the clocks differ?",
+            "the credentials of {} would last {left} s, and {} s are allowed: do the clocks \
+                differ?",
             credential.user,
             longest.as_secs()
         ));
@@ -617,48 +618,4 @@ fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::call::context::NodeIdentity;
-    use crate::config::check::parse_embedded;
-    use crate::sip::parse::Framing;
-
-    fn gateway(now: Instant) -> Gateway {
-        let text = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n";
-        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
-        Gateway::new(now, Arc::new(config), NodeIdentity::without_a_host(), [3; 32])
-    }
-
-    #[test]
-    fn so_many_names_are_remembered_and_no_more() {
-        let now = Instant::now();
-        let mut logins = Logins::default();
-        for n in 0..2 * MAX_REMEMBERED + 2 {
-            logins.remember(now, format!("u{n}"), None, Duration::from_secs(60));
-            assert!(logins.remembered() <= MAX_REMEMBERED);
-        }
-        assert!(logins.user(now, &format!("u{}", 2 * MAX_REMEMBERED + 1)).is_some());
-        // Those whose time is over make room before others do.
-        let later = now + Duration::from_secs(61);
-        for n in 0..MAX_REMEMBERED {
-            logins.remember(later, format!("v{n}"), None, Duration::from_secs(60));
-        }
-        assert!(logins.user(later, "v0").is_some() && logins.user(later, "u0").is_none());
-    }
-
-    #[test]
-    fn so_many_requests_wait_for_an_answer_and_no_more() {
-        let now = Instant::now();
-        let mut gateway = gateway(now);
-        let text = "REGISTER sip:x SIP/2.0\r\nCSeq: 1 REGISTER\r\n\r\n";
-        let message = Message::parse(text.into(), Framing::WebSocket).expect("sound");
-        let mut out = Vec::new();
-        for n in 0..=MAX_HELD {
-            let remote = SocketAddr::from(([127, 0, 0, 1], 4_000));
-            let held = HeldRequest { flow: Flow(n as u64), remote, message: message.clone() };
-            let told = gateway.hold(Awaited::User(format!("u{}", n % 7)), None, held, &mut out);
-            assert_eq!(matches!(told, Screening::Handled), n < MAX_HELD, "{n}");
-        }
-        assert_eq!(gateway.logins.remembered(), MAX_HELD);
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
-//! Descriptions of trunks that name a host in place of an address: their messages wait for DNS,
-//! and go on with the address. So nothing behind this ever sees a name, and an address that was
+//! Descriptions of trunks that name a host in place of an address: their messages wait for DNS, and
+//! continue with the address. So nothing behind this ever sees a name, and an address that was
 //! found is held to the policy of one that was written.
 //!
 //! Invariants:
@@ -23,19 +23,19 @@ use std::time::{Duration, Instant};
 
 /// How long a message waits: as long as nobody who dials notices.
 const LONGEST: Duration = Duration::from_secs(2);
-/// Messages that wait, of all trunks and of one; further ones go on as they came.
+/// Messages that wait, of all trunks and of one; further ones continue as they came.
 const MOST: usize = 256;
 const MOST_OF_TRUNK: usize = 32;
 
 /// Whose a message is, and where it came from.
-struct Source {
+struct MessageSource {
     trunk: String,
     ip: Option<IpAddr>,
 }
 
 struct AwaitingName {
     until: Instant,
-    source: Source,
+    source: MessageSource,
     call_id: String,
     event: TransactionEvent,
 }
@@ -98,7 +98,7 @@ fn client_of(event: &TransactionEvent) -> Option<ClientId> {
     }
 }
 
-/// The names in a message's description; none where ICE says where media goes.
+/// The names in a message's description; none if ICE says where media goes.
 fn names_of(message: &Message) -> Vec<&str> {
     match message.body_of("application/sdp") {
         Some(sdp) if memchr::memmem::find(sdp, b"a=ice-ufrag").is_none() => named_hosts(sdp),
@@ -107,7 +107,7 @@ fn names_of(message: &Message) -> Vec<&str> {
 }
 
 impl Gateway {
-    /// Returns the event if it may go on now, with addresses where it had names.
+    /// Returns the event if it may continue now, with addresses where it had names.
     pub(super) fn awaiting_no_name(
         &mut self,
         turn: &mut Turn<'_>,
@@ -116,7 +116,7 @@ impl Gateway {
         if let Some(before) = self.named_hosts.before(&event)
             && self.named_hosts.has_place(&before.source.trunk)
         {
-            let source = Source { trunk: before.source.trunk.clone(), ip: before.source.ip };
+            let source = MessageSource { trunk: before.source.trunk.clone(), ip: before.source.ip };
             let (until, call_id) = (before.until, before.call_id.clone());
             self.named_hosts.held.push(AwaitingName { until, source, call_id, event });
             return None;
@@ -188,7 +188,7 @@ impl Gateway {
     }
 
     /// The trunk a message came from; only a trunk's names are looked up.
-    fn trunk_that_sent(&self, event: &TransactionEvent) -> Option<Source> {
+    fn trunk_that_sent(&self, event: &TransactionEvent) -> Option<MessageSource> {
         let client = match event {
             TransactionEvent::Request { hop, message, .. }
             | TransactionEvent::Ack { hop, message } => {
@@ -203,31 +203,34 @@ impl Gateway {
         match user {
             TransactionUser::Branch(call, branch) => {
                 let (trunk, hop) = self.calls.get(*call)?.trunk_of_branch(*branch)?;
-                Some(Source { trunk, ip: self.remote_of(hop).map(|a| a.ip()) })
+                Some(MessageSource { trunk, ip: self.remote_of(hop).map(|a| a.ip()) })
             }
             TransactionUser::Leg(call, end, _) => {
                 let leg = self.calls.get(*call)?.leg_of(*end)?;
                 let Party::Trunk(trunk) = &leg.party else { return None };
-                Some(Source { trunk: trunk.clone(), ip: self.remote_of(leg.hop).map(|a| a.ip()) })
+                Some(MessageSource {
+                    trunk: trunk.clone(),
+                    ip: self.remote_of(leg.hop).map(|a| a.ip()),
+                })
             }
             _ => None,
         }
     }
 
     /// A trunk known by name only, of which a call is.
-    fn trunk_of_dialog(&self, hop: Hop, message: &Message) -> Option<Source> {
+    fn trunk_of_dialog(&self, hop: Hop, message: &Message) -> Option<MessageSource> {
         let (call, end) = self.services.dialogs.get(message.to()?.tag()?)?;
         let leg = self.calls.get(*call)?.leg_of(*end)?;
         let Party::Trunk(trunk) = &leg.party else { return None };
-        Some(Source { trunk: trunk.clone(), ip: self.remote_of(hop).map(|a| a.ip()) })
+        Some(MessageSource { trunk: trunk.clone(), ip: self.remote_of(hop).map(|a| a.ip()) })
     }
 
-    fn trunk_at(&self, hop: Hop) -> Option<Source> {
+    fn trunk_at(&self, hop: Hop) -> Option<MessageSource> {
         if matches!(hop, Hop::Node(_)) || self.kind_of(hop) == Some(FlowKind::WebSocket) {
             return None;
         }
         let remote = self.remote_of(hop)?;
-        Some(Source { trunk: self.trunk_of(remote)?, ip: Some(remote.ip()) })
+        Some(MessageSource { trunk: self.trunk_of(remote)?, ip: Some(remote.ip()) })
     }
 
     fn unknown_names(&self, now: Instant, message: &Message) -> Vec<DnsQuery> {
@@ -240,7 +243,7 @@ impl Gateway {
     fn with_known_names(
         &self,
         now: Instant,
-        source: &Source,
+        source: &MessageSource,
         event: TransactionEvent,
     ) -> TransactionEvent {
         let best = |name: &str| {
@@ -283,7 +286,7 @@ mod tests {
         let mut hosts = NamedHosts::default();
         let until = Instant::now() + LONGEST;
         for n in 0..MOST {
-            let source = Source { trunk: format!("t{}", n / MOST_OF_TRUNK), ip: None };
+            let source = MessageSource { trunk: format!("t{}", n / MOST_OF_TRUNK), ip: None };
             assert!(hosts.has_place(&source.trunk), "{n}");
             let event = TransactionEvent::Stray;
             hosts.held.push(AwaitingName { until, source, call_id: n.to_string(), event });

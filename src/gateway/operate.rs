@@ -43,8 +43,8 @@ pub enum CallAction {
     Press { side: PartyRole, digits: String },
     /// This side is connected with a number, the other let go.
     HandOver { side: PartyRole, to: String },
-    /// The two are parted, or joined again.
-    Part(bool),
+    /// The two are separated, or joined again.
+    Separate(bool),
 }
 
 /// Another configuration, and what leads to it from the one in force: made where it holds nobody
@@ -77,28 +77,28 @@ pub(crate) struct Replaced {
 }
 
 impl Gateway {
-    /// Does something to a live call; nothing where there is none.
+    /// Does something to a live call; `None` if there is none.
     ///
     /// # Errors
     /// Why it cannot be done now.
-    pub fn on_call(
+    pub fn act_on_call(
         &mut self,
         now: Instant,
         call: CallId,
-        deed: &CallAction,
+        action: &CallAction,
         out: &mut Vec<Output>,
     ) -> Option<Result<(), Refusal>> {
         let turn = &mut Turn::new(now, out);
 
         let before = turn.out.len();
-        let done = self.with_call(turn, call, |call, cx| match deed {
+        let done = self.with_call(turn, call, |call, cx| match action {
             CallAction::Press { side, digits } => call.press(cx, *side, digits),
             CallAction::HandOver { side, to } => call.hand_over(cx, *side, to),
-            CallAction::Part(parted) => call.part(cx, *parted),
+            CallAction::Separate(apart) => call.separate(cx, *apart),
         });
         self.follow_up(turn);
         self.sweep(turn.out);
-        self.take_down(turn.now, None, &turn.out[before.min(turn.out.len())..]);
+        self.record_turn(turn.now, None, &turn.out[before.min(turn.out.len())..]);
         done
     }
 
@@ -143,13 +143,13 @@ impl Gateway {
                 if let Some(state) = self.services.trunks.get_mut(&trunk) {
                     state.probe_now(turn.now);
                 }
-                self.carriers_due(turn);
+                self.trunks_due(turn);
             }
         }
     }
 
-    /// Another configuration from now on. Calls that live go on under what they began with, but for
-    /// limits; trunks that stay keep their health and registrations. `changes` is for the log.
+    /// Another configuration from now on. Calls that live continue under what they began with, but
+    /// for limits; trunks that stay keep their health and registrations. `changes` is for the log.
     ///
     /// Returns what is of no use any more: it may be large, and is dropped elsewhere.
     pub(crate) fn reload(
@@ -252,7 +252,7 @@ impl Gateway {
     }
 
     /// What a credential's password is made of: of those that lead past the dialplans nobody else
-    /// knows it. Nothing where such are not taken.
+    /// knows it. `None` if such are not taken.
     pub(crate) fn secret_of(&self, credential: &Credential) -> Option<Secret> {
         credential.secret(&self.trunk_test_secret, self.config.credentials.as_ref())
     }

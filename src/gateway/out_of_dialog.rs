@@ -234,7 +234,7 @@ impl Gateway {
         found.is_some_and(|s| s.dialog.matches(message) && s.hop == hop)
     }
 
-    /// SUBSCRIBE within a subscription's dialog. False: the tag names none.
+    /// SUBSCRIBE within a subscription's dialog. Returns false if the tag names none.
     pub(super) fn resubscribe(
         &mut self,
         turn: &mut Turn<'_>,
@@ -342,7 +342,8 @@ impl Gateway {
             let left = binding.expires.saturating_duration_since(now).as_secs();
             let _ = write!(
                 xml,
-                "<contact id=\"c{n}\" state=\"active\" event=\"registered\" expires=\"{left}\" callid=\"{}\" cseq=\"{}\"><uri>{}</uri></contact>\r\n",
+                "<contact id=\"c{n}\" state=\"active\" event=\"registered\" expires=\"{left}\" \
+                    callid=\"{}\" cseq=\"{}\"><uri>{}</uri></contact>\r\n",
                 escape(&binding.call_id),
                 binding.cseq,
                 escape(&binding.contact)
@@ -352,7 +353,8 @@ impl Gateway {
             let left = way.expires.saturating_duration_since(now).as_secs();
             let _ = write!(
                 xml,
-                "<contact id=\"n{n}\" state=\"active\" event=\"registered\" expires=\"{left}\"><uri>{}</uri></contact>\r\n",
+                "<contact id=\"n{n}\" state=\"active\" event=\"registered\" \
+                    expires=\"{left}\"><uri>{}</uri></contact>\r\n",
                 escape(&way.contact)
             );
         }

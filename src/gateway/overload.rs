@@ -1,5 +1,5 @@
 //! Admission by what is left: beyond a bound new work is refused early and cheaply, so that what
-//! was let in goes on as if nothing had happened (RFC 6357).
+//! was let in continues as if nothing had happened (RFC 6357).
 //!
 //! Three things are looked at. The core's processor time: what was let in may take a share of it,
 //! and the rest is for refusing; a refusal costs a twentieth of a call. The core's queues: none
@@ -146,6 +146,7 @@ pub(super) struct Overload {
     now: Instant,
     turn: CoreTurn,
     queues: [Delay; 2],
+    /// What each kind of work costs.
     pub(super) units: Units,
     shed: Shed,
     recorded: (Instant, u32),

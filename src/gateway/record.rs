@@ -80,8 +80,13 @@ impl Gateway {
         }
     }
 
-    pub(super) fn take_down(&mut self, now: Instant, heard: Option<RecordedInput>, out: &[Output]) {
-        match heard {
+    pub(super) fn record_turn(
+        &mut self,
+        now: Instant,
+        received: Option<RecordedInput>,
+        out: &[Output],
+    ) {
+        match received {
             Some(RecordedInput::Message(hop, message)) => self.hear(now, hop, &message),
             Some(RecordedInput::Media(call, event)) => {
                 self.recorder.add(now, call, TraceEvent::Media(event))

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 /// Clients that give up at a challenge they do not know, even where the next one is for them (seen
-/// with baresip 1.1.0: "Function not implemented"); RFC 8760 §2.4 would have them go on.
+/// with baresip 1.1.0: "Function not implemented"); RFC 8760 §2.4 would have them continue.
 const MD5_ONLY: [&str; 2] = ["baresip v1.", "baresip v0."];
 
 /// What the user part of a temporary GRUU begins with.
@@ -40,12 +40,8 @@ impl Gateway {
     ) {
         let temp_gruu = self.temporary_gruu(user, message);
         let unix = self.unix(turn.now);
-        let longest = self
-            .services
-            .flows
-            .get(&flow)
-            .and_then(|f| f.until)
-            .map(|until| until.saturating_sub(unix) as u32);
+        let until = self.services.flows.get(&flow).and_then(|f| f.until);
+        let longest = until.map(|until| until.saturating_sub(unix) as u32);
         let by = RegisterContext {
             flow,
             chance: self.services.random.next_u32() as u8,

@@ -23,7 +23,7 @@ pub struct FoundCall<'a> {
     pub age: Duration,
     /// Since when nobody had its media.
     pub silent_since: Instant,
-    /// Its media, if its worker goes on with it; else why it cannot.
+    /// Its media, if its worker continues with it; else why it cannot.
     pub media: Result<SettledOf<'a>, String>,
     /// The node it was taken from; `None`: an earlier process of this one had it.
     pub from: Option<NodeChange>,
@@ -160,11 +160,11 @@ impl Gateway {
         });
         self.follow_up(turn);
         self.sweep(turn.out);
-        self.take_down(now, None, &turn.out[before.min(turn.out.len())..]);
+        self.record_turn(now, None, &turn.out[before.min(turn.out.len())..]);
     }
 
     /// A node may get back a call that it did not yet know it had lost: the newer value counts. Its
-    /// worker ends the media it had by itself if it goes on with newer.
+    /// worker ends the media it had by itself if it continues with newer.
     fn give_way(&mut self, turn: &mut Turn<'_>, found: &FoundCall<'_>) {
         let id = found.call.id();
         self.held.forget(|call| call == id);
@@ -254,7 +254,7 @@ impl Gateway {
     fn remember(&mut self, call: &Call) {
         let cdr = call.cdr();
         let from = cdr.from.to_string();
-        self.recorder.open(cdr.start, call.id(), &from, &cdr.dialled, &cdr.a_call_id);
-        cdr.b_call_id.iter().for_each(|name| self.recorder.name(call.id(), name));
+        self.recorder.open(cdr.start, call.id(), &from, &cdr.dialled, &cdr.caller_call_id);
+        cdr.callee_call_id.iter().for_each(|name| self.recorder.name(call.id(), name));
     }
 }

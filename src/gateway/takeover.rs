@@ -1,4 +1,4 @@
-//! A browser that is back: whose dialog a message belongs to, and by which flow its leg goes on.
+//! A browser that is back: whose dialog a message belongs to, and by which flow its leg continues.
 //!
 //! A dialog is not a flow (RFC 5626 §3.1), and who comes back is the account: a request within a
 //! dialog takes its leg up again by any flow that has proved, or proves now, to be the leg's
@@ -159,7 +159,7 @@ impl Gateway {
             && own.as_deref().map(place) == leg.account.as_deref().map(place)
     }
 
-    /// The leg goes on by `flow`, which must have proved to be its account.
+    /// The leg continues by `flow`, which must have proved to be its account.
     pub(super) fn take_up(
         &mut self,
         turn: &mut Turn<'_>,
@@ -178,7 +178,7 @@ impl Gateway {
     /// An INVITE whose Replaces names a leg of its sender's own account: the leg.
     ///
     /// # Errors
-    /// It names a leg of somebody else, or nothing that goes on.
+    /// It names a leg of somebody else, or nothing that continues.
     pub(super) fn replaced(
         &self,
         now: Instant,
@@ -212,8 +212,8 @@ impl Gateway {
         Ok(Some((id, end, replaces)))
     }
 
-    /// A user's INVITE that takes the place of a leg of its own call is that call's, and no new one.
-    /// False: it is none.
+    /// A user's INVITE that takes the place of a leg of its own call is that call's, and no new
+    /// one. Returns false if it is none.
     pub(super) fn replace_own_leg(
         &mut self,
         turn: &mut Turn<'_>,
@@ -272,7 +272,7 @@ impl Gateway {
         }
     }
 
-    /// A browser has registered: its legs that had lost their flow go on by this one. Those on
+    /// A browser has registered: its legs that had lost their flow continue by this one. Those on
     /// flows it `replaced` do so if nobody answers there: another tab may share its instance.
     pub(super) fn browser_back(
         &mut self,

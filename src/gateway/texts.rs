@@ -163,7 +163,7 @@ impl Gateway {
         }
     }
 
-    /// A text that waited for the store goes on.
+    /// A text that waited for the store continues.
     pub(super) fn text_found(
         &mut self,
         turn: &mut Turn<'_>,

@@ -28,8 +28,11 @@ pub struct TokenKeys(Vec<(Option<String>, Vec<Algorithm>, DecodingKey)>);
 /// What a token says.
 #[derive(Clone, PartialEq, Debug, Deserialize)]
 pub(crate) struct Claims {
+    /// The user.
     pub sub: String,
+    /// When it expires, seconds since 1970.
     pub exp: u64,
+    /// When it begins to hold, seconds since 1970.
     pub nbf: Option<u64>,
     /// Who made it, and which of theirs it is: strings, where they are there at all.
     pub iss: Option<serde_json::Value>,

@@ -19,14 +19,14 @@ use rand_core::RngCore;
 use std::time::Instant;
 
 impl Gateway {
-    pub(super) fn carriers_due(&mut self, turn: &mut Turn<'_>) {
+    pub(super) fn trunks_due(&mut self, turn: &mut Turn<'_>) {
         for due in self.services.trunks.due(turn.now) {
-            self.carrier_work(turn, due);
+            self.trunk_work(turn, due);
         }
     }
 
     /// A probe or registration, from its first look-up on.
-    pub(super) fn carrier_work(&mut self, turn: &mut Turn<'_>, due: Due) {
+    pub(super) fn trunk_work(&mut self, turn: &mut Turn<'_>, due: Due) {
         let (name, registrar) = match &due {
             Due::Probe(name) => (name.clone(), None),
             Due::Register(name, n) => (name.clone(), Some(*n)),
@@ -177,7 +177,7 @@ impl Gateway {
     }
 
     /// A response, or none, to a probe or registration.
-    pub(super) fn carrier_answered(
+    pub(super) fn on_trunk_response(
         &mut self,
         turn: &mut Turn<'_>,
         name: &str,
@@ -306,7 +306,7 @@ impl Gateway {
         }
     }
 
-    /// DNS answered: everyone who waits for the name goes on.
+    /// DNS answered: everyone who waits for the name continues.
     pub(super) fn dns_answered(&mut self, turn: &mut Turn<'_>, query: DnsQuery, answer: DnsAnswer) {
         let waiting = self.services.pending_queries.remove(&query).unwrap_or_default();
         self.services.locator.answered(turn.now, query, answer);
@@ -315,7 +315,7 @@ impl Gateway {
                 DnsWaiter::Branch(call, branch) => {
                     self.with_call(turn, call, |call, cx| call.locate(cx, branch));
                 }
-                DnsWaiter::Trunk(due) => self.carrier_work(turn, due),
+                DnsWaiter::Trunk(due) => self.trunk_work(turn, due),
                 DnsWaiter::Description => self.release_named(turn),
             }
         }

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 /// What every step of a turn is given: time, where outputs go, and what is left to be done.
 pub(super) struct Turn<'a> {
+    /// The time of this turn.
     pub(super) now: Instant,
+    /// Where outputs go.
     pub(super) out: &'a mut Vec<Output>,
     /// What calls have left to be done.
     pub(super) followups: VecDeque<Followup>,
@@ -58,7 +60,10 @@ pub(super) enum Screening {
 
 /// A request, the transaction it began, and where it came from.
 pub(super) struct Incoming<'a> {
+    /// Its transaction.
     pub(super) id: ServerId,
+    /// Where it came from.
     pub(super) hop: Hop,
+    /// The request.
     pub(super) message: &'a Message,
 }

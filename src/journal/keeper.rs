@@ -48,7 +48,9 @@ pub(super) trait Handed: Send + Sync + 'static {
 /// What is counted of a place.
 #[derive(Clone, Default)]
 pub(super) struct KeeperCounts {
+    /// Records that wait to be written.
     pub(super) waiting: Gauge,
+    /// Records that were given up.
     pub(super) dropped: Counter,
 }
 
@@ -218,6 +220,9 @@ pub(super) struct Keeper {
 
 impl Keeper {
     /// Starts writing to `sink`; `name` is its label, `place` what a person knows it by.
+    ///
+    /// # Errors
+    /// The system gives no thread.
     pub(super) fn start(
         name: &'static str,
         place: String,

@@ -28,10 +28,13 @@ pub(crate) enum RecordPlace {
 /// Which records are wanted, how many, and from where on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Search {
+    /// Which calls are wanted.
     pub wanted: CallFilter,
-    /// Calls that began then or later, and before, since 1970.
+    /// Calls that began then or later, since 1970.
     pub since: Option<Duration>,
+    /// Calls that began before this, since 1970.
     pub until: Option<Duration>,
+    /// Most records of a page.
     pub limit: usize,
     /// Where the page before ended.
     pub cursor: Option<String>,
@@ -40,7 +43,9 @@ pub(crate) struct Search {
 /// A page of records, the newest first, and where the next begins.
 #[derive(Debug, Default)]
 pub(crate) struct Page {
+    /// The records, as they were written.
     pub records: Vec<Value>,
+    /// Where the next page begins; `None` if this is the last.
     pub next: Option<String>,
     /// How many were looked at.
     pub looked_at: usize,
@@ -57,7 +62,7 @@ impl Page {
     }
 
     /// Remembers that what was taken on ends `at` this place, and returns whether enough was looked
-    /// at. Past a full page it goes on, to know whether there is another.
+    /// at. Past a full page it continues, to know whether there is another.
     fn ends_at(&mut self, at: impl std::fmt::Display, limit: usize) -> bool {
         let enough = self.looked_at >= LOOKED_AT;
         if self.next.is_none() && (enough || self.records.len() >= limit) {

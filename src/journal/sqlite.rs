@@ -126,7 +126,9 @@ fn insert(connection: &mut Connection, records: &[Item]) -> rusqlite::Result<()>
 pub(super) struct Bounds<'a> {
     /// As times are written in records.
     pub(super) since: Option<&'a str>,
+    /// Records that began before this.
     pub(super) until: Option<&'a str>,
+    /// How the call ended, as in the record.
     pub(super) outcome: Option<&'a str>,
     /// Only what comes after this beginning and call.
     pub(super) after: Option<(&'a str, &'a str)>,

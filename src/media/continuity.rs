@@ -1,4 +1,4 @@
-//! Whether a source goes on or has started again: another SSRC, other sequence numbers, other
+//! Whether a source continues or has started again: another SSRC, other sequence numbers, other
 //! timestamps, each alone and at any point.
 
 use crate::codec::Codec;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Sequence distance ahead beyond which a source has restarted, and behind.
 const AHEAD: i16 = 1_000;
 const LATE: i16 = 64;
-/// A gap of more packets than this is none where next to no time passed in it.
+/// A gap of more packets than this is none if next to no time passed in it.
 const GAP: i16 = 50;
 /// Shortest packet there is, by which that is told.
 const SHORTEST: u32 = 400;
@@ -40,7 +40,7 @@ impl Continuity {
         }
     }
 
-    /// Takes the next packet. False: its source has started again with it.
+    /// Takes the next packet. Returns false if its source has started again with it.
     pub(super) fn goes_on(&mut self, now: Instant, packet: &Packet, codec: Option<Codec>) -> bool {
         let step = packet.sequence.wrapping_sub(self.newest) as i16;
         if packet.ssrc != self.ssrc || !(-LATE < step && step < AHEAD) {

@@ -5,6 +5,7 @@
 //! - Our last flight is kept and sent again on our own timer; the crate loses its own.
 //! - The peer's certificate is compared with the fingerprints of its description, in both roles.
 
+use self::hello::{Fragment, Hello};
 use crate::errors::Code;
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::description::Fingerprint;
@@ -19,7 +20,7 @@ use rtc_shared::TransportProtocol;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use subtle::ConstantTimeEq;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// A handshake may take this long altogether.
@@ -263,8 +264,8 @@ impl Handshake {
         self.fingerprints = fingerprints.to_vec();
     }
 
-    /// Whether the keys of an association before this one may go on to serve: the certificate that
-    /// was shown then is still the peer's.
+    /// Whether the keys of an association before this one may continue to serve: the certificate
+    /// that was shown then is still the peer's.
     pub(crate) fn is_dispensable(&self) -> bool {
         self.shown.is_some_and(|shown| self.fingerprints.contains(&shown))
     }
@@ -475,169 +476,6 @@ impl Handshake {
     }
 }
 
-/// A handshake fragment that is alone in its record.
-struct Fragment<'a> {
-    record: &'a [u8],
-    sequence: u16,
-    total: usize,
-    offset: usize,
-    body: &'a [u8],
-}
-
-impl<'a> Fragment<'a> {
-    /// Reads a datagram that is one plaintext ClientHello record.
-    fn parse(datagram: &'a [u8]) -> Option<Fragment<'a>> {
-        let header: &[u8; 25] = datagram.first_chunk()?;
-        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
-        let number = |b: &[u8]| b.iter().fold(0usize, |n, b| (n << 8) | usize::from(*b));
-        // Content type 22 (handshake), epoch 0, message type 1 (ClientHello).
-        if header[0] != 22 || header[3..5] != [0, 0] || header[13] != 1 {
-            return None;
-        }
-        let (total, offset, len) =
-            (number(&header[14..17]), number(&header[19..22]), number(&header[22..25]));
-        let body =
-            datagram.get(25..13 + length).filter(|b| b.len() == len && offset + len <= total)?;
-        Some(Fragment {
-            record: datagram,
-            sequence: u16::from_be_bytes([header[17], header[18]]),
-            total,
-            offset,
-            body,
-        })
-    }
-
-    fn is_partial(&self) -> bool {
-        self.body.len() < self.total
-    }
-}
-
-/// A ClientHello being put together.
-#[derive(Default)]
-struct Hello {
-    sequence: Option<u16>,
-    head: Vec<u8>,
-    body: Vec<u8>,
-    have: Vec<bool>,
-}
-
-impl Hello {
-    /// Adds a fragment; returns the message once it is whole.
-    fn push(&mut self, datagram: &[u8]) -> Option<Hello> {
-        let fragment = Fragment::parse(datagram)?;
-        if fragment.total > MAX_HELLO || fragment.total == 0 {
-            return None;
-        }
-        if self.sequence != Some(fragment.sequence) || self.body.len() != fragment.total {
-            *self = Hello {
-                sequence: Some(fragment.sequence),
-                head: Vec::new(),
-                body: vec![0; fragment.total],
-                have: vec![false; fragment.total],
-            };
-        }
-        // The newest record number is used, so that the crate's replay window accepts the joined
-        // record.
-        self.head = fragment.record[..13].to_vec();
-        let range = fragment.offset..fragment.offset + fragment.body.len();
-        self.body[range.clone()].copy_from_slice(fragment.body);
-        self.have[range].fill(true);
-        self.have.iter().all(|h| *h).then(|| std::mem::take(self))
-    }
-
-    /// The whole message as one record.
-    fn record(&self) -> Vec<u8> {
-        let total = (self.body.len() as u32).to_be_bytes();
-        let mut out = self.head.clone();
-        out[11..13].copy_from_slice(&((self.body.len() + 12) as u16).to_be_bytes());
-        out.push(1);
-        out.extend(&total[1..]);
-        out.extend(self.sequence.unwrap_or_default().to_be_bytes());
-        out.extend([0, 0, 0]);
-        out.extend(&total[1..]);
-        out.extend(&self.body);
-        out
-    }
-
-    /// The `use_srtp` profiles offered (RFC 5764 §4.1.1), empty where the extension is missing or
-    /// broken.
-    fn profiles(&self) -> Vec<u16> {
-        self.find_profiles().unwrap_or_default()
-    }
-
-    fn find_profiles(&self) -> Option<Vec<u16>> {
-        let mut at = 34;
-        let byte = |at: usize| self.body.get(at).map(|b| usize::from(*b));
-        let word = |at: usize| Some((byte(at)? << 8) | byte(at + 1)?);
-        at += 1 + byte(at)?; // session id
-        at += 1 + byte(at)?; // cookie
-        at += 2 + word(at)?; // cipher suites
-        at += 1 + byte(at)?; // compression
-        let end = at + 2 + word(at)?;
-        at += 2;
-        while at + 4 <= end {
-            let (kind, len) = (word(at)?, word(at + 2)?);
-            if kind == 14 {
-                let count = word(at + 4)? / 2;
-                return (0..count.min(16))
-                    .map(|n| word(at + 6 + 2 * n).map(|w| w as u16))
-                    .collect();
-            }
-            at += 4 + len;
-        }
-        None
-    }
-}
-
+mod hello;
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_that_knows_one_profile_only_is_served_with_it() {
-        PROFILES.iter().for_each(|(_, name, profile)| served(*name, *profile));
-    }
-
-    fn served(name: SrtpProtectionProfile, profile: Profile) {
-        let server = Arc::new(DtlsIdentity::generate().expect("a certificate"));
-        let pem = new_certificate().expect("a certificate");
-        let client = Arc::new(DtlsIdentity::offering(&pem, vec![name]).expect("a certificate"));
-        let print = |i: &DtlsIdentity| -> Fingerprint {
-            let bytes: Vec<u8> =
-                i.fingerprint.split(':').map(|b| u8::from_str_radix(b, 16).expect("hex")).collect();
-            bytes.try_into().expect("sha-256")
-        };
-        let mut ours = Handshake::new(server.clone(), vec![print(&client)]);
-        let mut theirs = Handshake::new(client.clone(), vec![print(&server)]);
-        let now = Instant::now();
-        let (mut up, mut down, mut chosen) = (Vec::new(), Vec::new(), None);
-        theirs.start(now, &mut |d| up.push(d.to_vec()));
-        for _ in 0..10 {
-            for d in std::mem::take(&mut up) {
-                chosen = ours
-                    .receive(now, &d, &mut |d| down.push(d.to_vec()))
-                    .expect("sound")
-                    .map(|k| k.profile)
-                    .or(chosen);
-            }
-            for d in std::mem::take(&mut down) {
-                theirs.receive(now, &d, &mut |d| up.push(d.to_vec())).expect("sound");
-            }
-        }
-        assert_eq!(chosen, Some(profile));
-    }
-
-    #[test]
-    fn chromium_lists_cm_before_gcm_and_gcm_is_seen_all_the_same() {
-        let first: &[u8] =
-            include_bytes!("../../tests/corpus/dtls/01_chromium156_clienthello_frag1.bin");
-        let second: &[u8] =
-            include_bytes!("../../tests/corpus/dtls/02_chromium156_clienthello_frag2.bin");
-        let mut hello = Hello::default();
-        assert!(hello.push(first).is_none());
-        let whole = hello.push(second).expect("both fragments");
-        let profiles = whole.profiles();
-        assert_eq!(profiles.first(), Some(&1), "AES_CM_128_HMAC_SHA1_80 comes first");
-        assert!(profiles.contains(&7), "AEAD_AES_128_GCM is among them: {profiles:?}");
-    }
-}
+mod tests;

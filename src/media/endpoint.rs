@@ -2,15 +2,15 @@
 
 use super::budget::PacketBudget;
 use super::continuity::Continuity;
-use super::dtls::{DtlsIdentity, DtlsKeys, Handshake};
+use super::dtls::DtlsIdentity;
 use super::feedback::PeerFeedback;
-use super::ice::IceLiteAgent;
 use super::inbound_event::InboundEvent;
-use super::latching::Latching;
 use super::outbound_stream::OutboundStream;
+pub(super) use super::peer_transport::{MediaTransport, SdesSrtp, Srtp, is_usable, open};
 use super::player::Player;
 use super::reorder::Reorder;
-use super::series::{Sample, Series, Totals};
+use super::series::{Series, Totals};
+pub use super::statistics::{Dropped, Statistics};
 use super::transcoder::Transcoder;
 use crate::chance::Chance;
 use crate::codec::noise::Noise;
@@ -19,8 +19,6 @@ use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::{ENOUGH, Impairment};
 use crate::rtp::report::{ReceiverStats, SequenceStats};
-use crate::rtp::srtp::{Profile, Protect, SrtpError, Unprotect};
-use crate::sdp::crypto::Sdes;
 use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -92,12 +90,13 @@ pub struct EndpointSettings {
 /// How long silence lasts before the call is told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MediaWatch {
-    /// Of an end that sent. Senders that pause send RTCP meanwhile, every 5 s on average (RFC 3550
-    /// §6.2), and a question too many costs one OPTIONS.
+    /// Silence of an end that has sent; `None`: never. Senders that pause send RTCP meanwhile,
+    /// every 5 s on average (RFC 3550 §6.2), and a question too many costs one OPTIONS.
     pub stopped: Option<Duration>,
-    /// While that lasts, until it is told again: a peer that lived then may have died since.
+    /// While that lasts, the time until the call is told again: a peer that lived then may have
+    /// died since.
     pub again: Duration,
-    /// Of all ends; of an end that never sent.
+    /// Silence of all ends, and of an end that never sent; `None`: never.
     pub silent: Option<Duration>,
 }
 
@@ -122,156 +121,12 @@ impl EndpointSettings {
 /// What an end hears while its source is silent.
 #[derive(Clone, Debug)]
 pub(super) struct ComfortNoise {
+    /// The noise.
     pub noise: Noise,
+    /// When its next packet is sent.
     pub due: Instant,
+    /// A packet of it has been sent.
     pub begun: bool,
-}
-
-/// Packets under the keys of an association that was replaced are taken for so long: the peer
-/// changes its own once our last flight has reached it.
-const OVERLAP: Duration = Duration::from_secs(5);
-
-/// What opens a packet.
-type Opener = fn(&mut Unprotect, &mut [u8]) -> Result<usize, SrtpError>;
-
-/// Opens a packet that came under the keys there are, or for a while under those before.
-pub(super) fn open(
-    now: Instant,
-    srtp: &mut Srtp,
-    before: &mut Option<(Box<Srtp>, Instant)>,
-    packet: &mut [u8],
-    opens: Opener,
-) -> Result<usize, SrtpError> {
-    if before.as_ref().is_some_and(|(_, until)| now >= *until) {
-        *before = None;
-    }
-    let Some((before, _)) = before else { return opens(&mut srtp.unprotect, packet) };
-    let mut copy = packet.to_vec();
-    match opens(&mut srtp.unprotect, packet) {
-        Err(why @ SrtpError::BadTag) => {
-            let len = opens(&mut before.unprotect, &mut copy).map_err(|_| why)?;
-            packet.copy_from_slice(&copy);
-            Ok(len)
-        }
-        opened => opened,
-    }
-}
-
-impl MediaTransport {
-    /// DTLS gave keys: they serve from now on, and those before for a while.
-    pub(super) fn on_keys(&mut self, now: Instant, keys: DtlsKeys) {
-        if let MediaTransport::Browser { srtp, before, .. } = self {
-            let DtlsKeys { profile, protect, unprotect } = keys;
-            let old = srtp.replace(Box::new(Srtp { profile, protect, unprotect }));
-            *before = old.map(|old| (old, now + OVERLAP));
-        }
-    }
-}
-
-/// Keys of a browser's finished handshake.
-pub(super) struct Srtp {
-    pub profile: Profile,
-    pub protect: Protect,
-    pub unprotect: Unprotect,
-}
-
-pub(super) enum MediaTransport {
-    Browser {
-        ice: Box<IceLiteAgent>,
-        dtls: Box<Handshake>,
-        srtp: Option<Box<Srtp>>,
-        /// The keys before those, and until when packets may still come under them.
-        before: Option<(Box<Srtp>, Instant)>,
-    },
-    Trunk {
-        rtp: Option<SocketAddr>,
-        rtcp: Option<SocketAddr>,
-        latching: Latching,
-        sdes: Option<Box<SdesSrtp>>,
-    },
-}
-
-impl MediaTransport {
-    /// The way to a peer nothing has come from.
-    pub(super) fn new(kind: EndpointKind) -> MediaTransport {
-        match kind {
-            EndpointKind::Browser { identity, ice } => MediaTransport::Browser {
-                ice: Box::new(IceLiteAgent::new(ice)),
-                dtls: Box::new(Handshake::new(identity, Vec::new())),
-                srtp: None,
-                before: None,
-            },
-            EndpointKind::Trunk { nat } => MediaTransport::Trunk {
-                rtp: None,
-                rtcp: None,
-                latching: Latching::new(nat),
-                sdes: None,
-            },
-        }
-    }
-
-    /// The socket of its RTP.
-    pub(super) fn port(&self, id: LegId) -> Port {
-        match self {
-            MediaTransport::Browser { .. } => Port::Browser,
-            MediaTransport::Trunk { .. } => Port::Rtp(id),
-        }
-    }
-
-    /// A packet was sent to its peer.
-    pub(super) fn on_sent(&mut self) {
-        if let MediaTransport::Trunk { latching, .. } = self {
-            latching.on_sent();
-        }
-    }
-
-    /// What is protected with keys on its way out.
-    pub(super) fn sealing(&self) -> Option<&Protect> {
-        match self {
-            MediaTransport::Browser { srtp, .. } => srtp.as_ref().map(|srtp| &srtp.protect),
-            MediaTransport::Trunk { sdes, .. } => sdes.as_ref().map(|keyed| &keyed.srtp.protect),
-        }
-    }
-
-    /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys
-    /// were exchanged.
-    pub(super) fn srtp(&mut self) -> Option<&mut Srtp> {
-        match self {
-            MediaTransport::Browser { srtp, .. } => srtp.as_deref_mut(),
-            MediaTransport::Trunk { sdes, .. } => sdes.as_mut().map(|keyed| &mut keyed.srtp),
-        }
-    }
-}
-
-/// Whether an address from a description can be sent to.
-pub(super) fn is_usable(address: &SocketAddr) -> bool {
-    address.port() != 0 && !address.ip().is_unspecified()
-}
-
-/// A trunk's keys by signalling, and what they protect with.
-pub(super) struct SdesSrtp {
-    pub keys: Sdes,
-    pub srtp: Srtp,
-}
-
-impl SdesSrtp {
-    /// Contexts for `keys`; a direction whose key stays goes on with its counters.
-    fn renew(old: Option<Box<SdesSrtp>>, keys: &Sdes) -> Box<SdesSrtp> {
-        let (ours, theirs) = (&keys.ours, &keys.theirs);
-        let (mut protect, mut unprotect) = (Protect::of(ours.master.clone()), None);
-        if let Some(old) = old {
-            let before = old.srtp.protect;
-            protect = if old.keys.ours == *ours { before } else { protect.after(&before) };
-            unprotect = (old.keys.theirs == *theirs).then_some(old.srtp.unprotect);
-        }
-        let srtp = Srtp {
-            profile: theirs.profile(),
-            protect,
-            unprotect: unprotect
-                .unwrap_or_else(|| Unprotect::of(theirs.master.clone()).with_mki(&theirs.mki)),
-        };
-        Box::new(SdesSrtp { keys: keys.clone(), srtp })
-    }
 }
 
 /// What an end is joined to.
@@ -291,116 +146,26 @@ pub(super) const ECHO_LINE: usize = 500;
 /// A digit on its way out.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OutboundEvent {
+    /// The event, 0 to 16 (RFC 4733 §3.2).
     pub event: u8,
-    /// Nothing while its key is held.
+    /// How long it lasts; `None` while its key is held.
     pub length: Option<Duration>,
+    /// How far it has come; `None` until its first packet.
     pub started: Option<Started>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Started {
+    /// When it began.
     pub at: Instant,
+    /// When its next packet is sent.
     pub next: Instant,
-    /// Of the event's current segment, and the timestamp units of earlier ones.
+    /// The timestamp of the event's current segment.
     pub timestamp: u32,
+    /// Length of its earlier segments, timestamp units.
     pub earlier: u32,
-    /// Packets that said it ended, or frames of the pause after a tone.
+    /// Packets that said it is over, up to 3, or frames of the pause after a tone.
     pub after: u8,
-}
-
-/// What one end saw, for the CDR.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Statistics {
-    /// What comes from it; none before the first packet.
-    pub codec: Option<&'static str>,
-    /// Packets.
-    pub received: u64,
-    /// When the last of them came, or when the peer was last let speak again.
-    pub last_received: Option<Instant>,
-    /// Packets, by their numbers.
-    pub lost: u64,
-    /// Packets that came after a later one, those of them that came too late, and packets that came
-    /// twice.
-    pub reordered: u64,
-    /// Packets that came too late to be heard.
-    pub late: u64,
-    /// Packets that came before.
-    pub duplicate: u64,
-    /// Packets.
-    pub sent: u32,
-    /// `None` where no sound came.
-    pub jitter: Option<Duration>,
-    /// By RTCP.
-    pub round_trip: Option<Duration>,
-    /// Loss the peer reports of what we send, 0 to 1.
-    pub reported_loss: Option<f32>,
-    /// Of the keys in use.
-    pub srtp: Option<Profile>,
-    /// From a browser's description to its selected address, and from there to keys.
-    pub ice: Option<Duration>,
-    /// How long the handshake took.
-    pub dtls: Option<Duration>,
-    /// What was not used, by why.
-    pub dropped: Dropped,
-    /// A browser's end, and the authentic ICE checks it sent.
-    pub browser: bool,
-    /// ICE checks that were answered.
-    pub checks: u64,
-    /// RTCP that came of its peer.
-    pub reports: u64,
-    /// Where a trunk's RTP is expected from, and where else some came from.
-    pub announced: Option<SocketAddr>,
-    /// Where media came from that was not to come from there.
-    pub unexpected_source: Option<SocketAddr>,
-    /// Packets that held more than digital silence.
-    pub non_silent_packets: u64,
-    /// The newest payload type nobody agreed to.
-    pub unexpected_payload_type: Option<u8>,
-    /// What was agreed lets the peer send.
-    pub may_speak: bool,
-    /// What was agreed lets the peer be sent to.
-    pub may_hear: bool,
-    /// What came and went second by second.
-    pub series: Vec<Sample>,
-    /// Estimated opinion scores of what the peer says to us and of what it hears from us, 1 to 4.41
-    /// (G.107).
-    pub mos: (Option<f32>, Option<f32>),
-}
-
-/// A party that may speak and sends nothing for so long at the end of a call has stopped.
-const FELL_SILENT: Duration = Duration::from_secs(10);
-
-impl Statistics {
-    /// How long nothing had come when the call was `over`, where the peer had stopped sending and
-    /// was not on hold; `None` where it had not, or was never heard.
-    pub fn fell_silent(&self, over: Option<Instant>) -> Option<Duration> {
-        let silent = over?.saturating_duration_since(self.last_received?);
-        (self.may_speak && silent >= FELL_SILENT).then_some(silent)
-    }
-
-    /// Packets that did not come, of those that should have; `None` where none came.
-    pub fn packets_lost(&self) -> Option<u64> {
-        (self.received > 0).then_some(self.lost)
-    }
-}
-
-/// Packets not used, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dropped {
-    /// From an address that was not agreed to.
-    pub unknown_source: u64,
-    /// Of somebody without the key.
-    pub bad_tag: u64,
-    /// It came before.
-    pub replayed: u64,
-    /// Neither RTP nor RTCP.
-    pub malformed: u64,
-    /// Of no format agreed to.
-    pub unknown_payload: u64,
-    /// On hold, before the handshake, or beyond its rate.
-    pub not_expected: u64,
-    /// More than any call needs.
-    pub excess: u64,
 }
 
 /// How packets of one end get to the other.
@@ -410,7 +175,9 @@ pub(super) enum Path {
 }
 
 pub(super) struct Transcoding {
+    /// Puts packets in order.
     pub reorder: Reorder,
+    /// Decodes and re-cuts.
     pub transcoder: Transcoder,
     /// The next frame's timestamp on the way out, by the source's time.
     pub next: Option<u32>,
@@ -429,29 +196,44 @@ impl Transcoding {
 pub struct Endpoint {
     /// Its name within the session.
     pub id: LegId,
+    /// How its peer is reached.
     pub(super) transport: MediaTransport,
+    /// What was agreed; `None` until it is.
     pub(super) settings: Option<EndpointSettings>,
+    /// The numbering of what is sent.
     pub(super) outbound: OutboundStream,
     /// The one encoder of all we make ourselves for this end, so that its peer's decoder sees one
     /// stream.
     pub(super) encoder: Option<Encoder>,
     /// What the encoder may spend at most, for the load of its worker.
     pub(super) complexity: u8,
-    pub(super) quiet: Option<ComfortNoise>,
+    /// Comfort noise, while its source is silent.
+    pub(super) comfort_noise: Option<ComfortNoise>,
     /// Its source is away, and is expected back: faint noise is sent where nothing comes of it.
     pub(super) source_away: bool,
+    /// What is received, by its numbers; `None` before the first packet.
     pub(super) reception: Option<ReceiverStats>,
+    /// What its peer's RTCP reports say.
     pub(super) feedback: PeerFeedback,
+    /// What it hears.
     pub(super) join: AudioSource,
+    /// How its packets get to the other end.
     pub(super) path: Path,
+    /// Digits that are being sent, or wait.
     pub(super) digits: VecDeque<OutboundEvent>,
-    /// Whether its source goes on, and how often it has started again.
+    /// Whether its source continues, and how often it has started again.
     pub(super) continuity: Option<Continuity>,
+    /// How often its source has started again.
     pub(super) restarts: u32,
-    pub(super) pressed: Option<InboundEvent>,
+    /// The key its peer holds, or held last.
+    pub(super) inbound_event: Option<InboundEvent>,
+    /// Packets that were not used, by reason.
     pub(super) dropped: Dropped,
+    /// How many packets it may still send in this second.
     pub(super) budget: PacketBudget,
+    /// RTP packets that were received.
     pub(super) received: u64,
+    /// When the last of them came.
     pub(super) last_received: Option<Instant>,
     /// The last sign of its peer, RTCP included, or when what is agreed was settled anew.
     pub(super) last_sign: Option<Instant>,
@@ -461,20 +243,31 @@ pub struct Endpoint {
     pub(super) faded: bool,
     /// When the call was last told that it has stopped sending; `None` while it sends.
     pub(super) stopped: Option<Instant>,
+    /// The order of the sources before this one.
     pub(super) disorder_before: SequenceStats,
+    /// When its next RTCP report is due.
     pub(super) next_report: Option<Instant>,
     /// Spreads our reports.
     pub(super) chance: Chance,
+    /// Media has come since it was settled.
     pub(super) flowing: bool,
+    /// Authentic ICE checks that came.
     pub(super) checks: u64,
+    /// RTCP packets that came from its peer.
     pub(super) reports: u64,
+    /// Where RTP came from that was not to come from there.
     pub(super) unexpected_source: Option<SocketAddr>,
+    /// Packets that held more than digital silence.
     pub(super) non_silent_packets: u64,
+    /// The newest payload type that was not agreed on.
     pub(super) unexpected_payload_type: Option<u8>,
+    /// Its figures, second by second.
     pub(super) series: Series,
+    /// The call has been told that media can flow.
     pub(super) connected: bool,
     /// When its first description was applied, ICE first selected an address, and DTLS gave keys.
     pub(super) path_times: [Option<Instant>; 3],
+    /// Our CNAME (RFC 3550 §6.5.1).
     pub(super) cname: String,
 }
 
@@ -494,7 +287,7 @@ impl Endpoint {
             outbound,
             encoder: None,
             complexity: COMPLEXITY,
-            quiet: None,
+            comfort_noise: None,
             source_away: false,
             reception: None,
             feedback: PeerFeedback::default(),
@@ -503,7 +296,7 @@ impl Endpoint {
             digits: Default::default(),
             continuity: None,
             restarts: 0,
-            pressed: None,
+            inbound_event: None,
             dropped: Dropped::default(),
             budget: PacketBudget::default(),
             received: 0,
@@ -529,7 +322,7 @@ impl Endpoint {
     }
 
     /// Another page of its peer's is there, reached by `transport`. What it hears, and how that is
-    /// numbered, goes on; what came of the one before says nothing of this one.
+    /// numbered, continues; what came of the one before says nothing of this one.
     pub(super) fn renew(&mut self, now: Instant, transport: MediaTransport) {
         self.transport = transport;
         self.settings = None;
@@ -623,7 +416,7 @@ impl Endpoint {
         self.may_send() && self.rtp_target().is_some()
     }
 
-    /// What tells this end's packets, while its source goes on, from those of any other.
+    /// What tells this end's packets, while its source continues, from those of any other.
     pub(super) fn origin(&self) -> u64 {
         u64::from(self.id.0) << 32 | u64::from(self.restarts)
     }

@@ -134,7 +134,7 @@ impl IceLiteAgent {
     }
 
     /// Credentials of ours that an offer asks to restart with. The browser may check with them
-    /// before its answer is here; those in use go on.
+    /// before its answer is here; those in use continue.
     pub(crate) fn offer(&mut self, restart: Ice) {
         self.offered = Some(restart);
     }
@@ -225,7 +225,8 @@ impl IceLiteAgent {
         Some(probe(transaction, &ours.ufrag, theirs))
     }
 
-    /// A response to a check of ours. True: the browser is there, and media goes there from now on.
+    /// A response to a check of ours. Returns true if the browser is there, and media goes there
+    /// from now on.
     pub(crate) fn on_response(
         &mut self,
         now: Instant,
@@ -244,7 +245,7 @@ impl IceLiteAgent {
     }
 
     /// Authentic SRTP or SRTCP came from a validated address: if it was nominated last, media goes
-    /// there from now on. True: it goes elsewhere than before.
+    /// there from now on. Returns true if it goes elsewhere than before.
     pub(crate) fn on_media(&mut self, now: Instant, from: SocketAddr) -> bool {
         let moves = self.nominated == Some(from);
         if moves {

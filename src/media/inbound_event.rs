@@ -32,10 +32,13 @@ pub(super) struct InboundEvent {
     /// What its newest packet said it lasts, the timestamp units before that count, and of all.
     said: u16,
     earlier: u32,
+    /// How long it has lasted, timestamp units.
     pub duration: u32,
+    /// The event, 0 to 16 (RFC 4733 §3.2).
     pub event: u8,
     /// Units a second of its durations.
     pub clock: u32,
+    /// A packet has said that it is over.
     pub ended: bool,
     /// When its newest packet came.
     pub seen: Instant,
@@ -138,7 +141,7 @@ impl InboundEvent {
             && (!packet.marker || event.duration == self.said)
     }
 
-    /// Takes a packet of this press. True: it has ended with it.
+    /// Takes a packet of this press. Returns true if it has ended with it.
     pub(super) fn take(&mut self, now: Instant, packet: &Packet, event: &TelephoneEvent) -> bool {
         let step = packet.timestamp.wrapping_sub(self.timestamp);
         if packet.ssrc != self.ssrc || step > 2 * SEGMENT {

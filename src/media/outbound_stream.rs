@@ -32,6 +32,7 @@ struct Mapping {
 /// Numbering of one outgoing stream.
 #[derive(Debug)]
 pub(crate) struct OutboundStream {
+    /// What was sent, for reports.
     pub sent: SenderStats,
     next: u16,
     /// A timestamp of the stream, and when it was.
@@ -48,8 +49,11 @@ pub(crate) struct OutboundStream {
 /// The numbers one packet leaves with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RtpNumbers {
+    /// The sequence number.
     pub sequence: u16,
+    /// The timestamp, in units of the format's clock.
     pub timestamp: u32,
+    /// The marker bit.
     pub marker: bool,
 }
 
@@ -88,7 +92,7 @@ impl OutboundStream {
         }
     }
 
-    /// From a value: the numbers go on where it says, and time has passed.
+    /// From a value: the numbers continue where it says, and time has passed.
     pub(super) fn resume(from: StreamSnapshot, times: Resumed, clock: u32) -> OutboundStream {
         let lead = if from.begun { clock / 1_000 * LEAD.as_millis() as u32 } else { 0 };
         let StreamSnapshot { ssrc, packets, octets, .. } = from;

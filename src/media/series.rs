@@ -20,13 +20,17 @@ const STEP: Duration = Duration::from_secs(1);
 pub struct Sample {
     /// When it ended, milliseconds since the end's first packet.
     pub at: u32,
+    /// Packets that came.
     pub received: u32,
+    /// Packets that did not come, by their numbers.
     pub lost: u32,
+    /// Packets that were sent.
     pub sent: u32,
-    /// Milliseconds.
+    /// Interarrival jitter, milliseconds.
     pub jitter: u16,
+    /// Milliseconds; 0 if unknown.
     pub round_trip: u16,
-    /// Of what we sent, by the peer's newest report, in percent.
+    /// Loss of what we sent, by the peer's newest report, percent.
     pub reported_loss: u8,
 }
 
@@ -62,11 +66,17 @@ impl Sample {
 /// An end's figures so far, as counted elsewhere.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Totals {
+    /// Packets that came.
     pub received: u64,
+    /// Packets that did not come, by their numbers.
     pub lost: u64,
+    /// Packets that were sent, modulo 2^32.
     pub sent: u32,
+    /// Interarrival jitter.
     pub jitter: Duration,
+    /// Round trip by RTCP; zero if unknown.
     pub round_trip: Duration,
+    /// Loss the peer reports, percent.
     pub reported_loss: u8,
 }
 

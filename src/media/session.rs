@@ -16,24 +16,21 @@ mod due;
 mod fading;
 mod forward;
 mod journal;
+mod receive;
 mod stopped;
 
 use super::dtls;
 use super::endpoint::{
-    AudioSource, Digits, Dropped, Endpoint, EndpointKind, EndpointSettings, LegId, MediaTransport,
-    Path, Port, Statistics, Transcoding, open,
+    AudioSource, Digits, Endpoint, EndpointKind, EndpointSettings, LegId, MediaTransport, Path,
+    Port, Statistics, Transcoding,
 };
-use super::ice::Checked;
 use super::outbound_stream::OutboundStream;
 use super::player::{PlaySource, Player};
 use super::reorder::Reorder;
-use super::stun::{BindingRequest, BindingResponse};
 use super::transcoder::{Transcoder, frame_ms};
 use crate::codec::Codec;
-use crate::rtp::packet::{DatagramKind as PacketKind, Packet};
-use crate::rtp::report::read;
-use crate::rtp::srtp::{Profile, SrtpError, Unprotect};
-use crate::sdp::offer_answer::{Content, Ice, Remote};
+use crate::rtp::srtp::Profile;
+use crate::sdp::offer_answer::Ice;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -118,7 +115,7 @@ pub struct Session {
     complexity: u8,
     /// Snapshots are kept for a successor of this process.
     journal: Option<journal::SessionJournal>,
-    /// By when it is known that no other process goes on with it; `None`: it would be known.
+    /// By when it is known that no other process continues with it; `None`: it would be known.
     vouched: Option<Instant>,
 }
 
@@ -199,7 +196,7 @@ impl Session {
         self.mark_changed();
         for other in &mut self.ends {
             if matches!(other.join, AudioSource::Bridge(peer) if peer == id) {
-                (other.join, other.quiet) = (AudioSource::Nothing, None);
+                (other.join, other.comfort_noise) = (AudioSource::Nothing, None);
             }
         }
         Some(end.statistics())
@@ -250,11 +247,11 @@ impl Session {
     }
 
     /// Leaves an end alone: nothing is sent to it, and nothing of it goes anywhere.
-    pub fn part(&mut self, id: LegId) {
+    pub fn unbridge(&mut self, id: LegId) {
         self.mark_changed();
         for end in &mut self.ends {
             if end.id == id || matches!(end.join, AudioSource::Bridge(peer) if peer == id) {
-                (end.join, end.quiet) = (AudioSource::Nothing, None);
+                (end.join, end.comfort_noise) = (AudioSource::Nothing, None);
             }
         }
     }
@@ -263,7 +260,7 @@ impl Session {
     fn join(&mut self, id: LegId, join: AudioSource) {
         self.mark_changed();
         if let Some(at) = self.index(id) {
-            (self.ends[at].join, self.ends[at].quiet) = (join, None);
+            (self.ends[at].join, self.ends[at].comfort_noise) = (join, None);
             self.ends[at].source_away = false;
             self.ends[at].outbound.restart_mapping();
         }
@@ -302,7 +299,7 @@ impl Session {
         let wanted = &theirs.negotiated;
         let (to, ptime) = (wanted.codec, wanted.ptime);
         let fits = matches!(&self.ends[at].path, Path::Transcode(t) if t.transcoder.fits(from, to, ptime, listen));
-        // What is of another length than the peer asked for is cut anew, and then goes on to be.
+        // What is of another length than the peer asked for is cut anew, and then continues to be.
         let is_cut = matches!(to, Codec::Pcmu | Codec::Pcma | Codec::Opus);
         let unfit = |ms: u32| {
             (wanted.ptime_asked && ms != frame_ms(to, ptime))
@@ -333,326 +330,6 @@ impl Session {
         if let MediaTransport::Browser { ice, .. } = &mut self.ends[at].transport {
             ice.offer(restart);
         }
-    }
-
-    /// Takes a datagram that came in by `port`. `datagram` is decrypted in place.
-    pub fn receive(
-        &mut self,
-        now: Instant,
-        port: Port,
-        end: LegId,
-        from: SocketAddr,
-        datagram: &mut [u8],
-        sink: &mut impl Sink,
-    ) {
-        let Some(at) = self.index(end) else { return };
-        match (port, PacketKind::of(datagram)) {
-            (Port::Browser, PacketKind::Stun) => self.stun(now, at, from, datagram, sink),
-            (Port::Browser, kind) => self.browser(now, at, from, kind, datagram, sink),
-            (Port::Rtp(_), PacketKind::Rtp) => self.trunk_rtp(now, at, from, datagram, sink),
-            (Port::Rtcp(_) | Port::Rtp(_), PacketKind::Rtcp) => {
-                self.trunk_rtcp(now, at, from, datagram, sink)
-            }
-            _ => self.ends[at].dropped.malformed += 1,
-        }
-    }
-
-    fn stun(
-        &mut self,
-        now: Instant,
-        at: usize,
-        from: SocketAddr,
-        datagram: &[u8],
-        sink: &mut impl Sink,
-    ) {
-        let end = &mut self.ends[at];
-        let MediaTransport::Browser { ice, srtp, .. } = &mut end.transport else { return };
-        let Some(request) = BindingRequest::parse(datagram) else {
-            return self.stun_response(now, at, from, datagram, sink);
-        };
-        let Checked::Reply { bytes, selected } = ice.check(now, from, &request, srtp.is_some())
-        else {
-            end.dropped.unknown_source += 1;
-            return;
-        };
-        end.checks += 1;
-        sink.send(Port::Browser, from, &bytes);
-        self.alive(now);
-        self.heard(now, at, sink);
-        let end = &mut self.ends[at];
-        let MediaTransport::Browser { dtls, .. } = &mut end.transport else { return };
-        if !selected {
-            return;
-        }
-        if !std::mem::replace(&mut end.connected, true) {
-            end.path_times[1].get_or_insert(now);
-            sink.event(SessionEvent::Connected { end: end.id, address: from });
-        }
-        let active = end
-            .settings
-            .as_ref()
-            .is_some_and(|s| matches!(s.negotiated.remote, Remote::Dtls { active: true, .. }));
-        if active {
-            dtls.start(now, &mut |bytes| sink.send(Port::Browser, from, bytes));
-        }
-        self.mark_changed();
-    }
-
-    /// What answers a check of ours: the browser is there by now.
-    fn stun_response(
-        &mut self,
-        now: Instant,
-        at: usize,
-        from: SocketAddr,
-        datagram: &[u8],
-        sink: &mut impl Sink,
-    ) {
-        let end = &mut self.ends[at];
-        let MediaTransport::Browser { ice, .. } = &mut end.transport else { return };
-        let Some(response) = BindingResponse::parse(datagram) else {
-            end.dropped.malformed += 1;
-            return;
-        };
-        if !ice.on_response(now, from, &response) {
-            end.dropped.unknown_source += 1;
-            return;
-        }
-        end.checks += 1;
-        self.alive(now);
-        self.heard(now, at, sink);
-        self.mark_changed();
-    }
-
-    /// SRTP from an address that is not validated, and not heard. If it is authentic and new, a NAT
-    /// has moved the browser: it is asked whether it is there.
-    fn stray(
-        &mut self,
-        now: Instant,
-        at: usize,
-        from: SocketAddr,
-        datagram: &mut [u8],
-        sink: &mut impl Sink,
-    ) {
-        let end = &mut self.ends[at];
-        end.dropped.unknown_source += 1;
-        let MediaTransport::Browser { ice, srtp: Some(srtp), before, .. } = &mut end.transport
-        else {
-            return;
-        };
-        let authentic = open(now, srtp, before, datagram, Unprotect::rtp).is_ok();
-        if let Some(check) = authentic.then(|| ice.on_stray(now, from)).flatten() {
-            sink.send(Port::Browser, from, &check);
-        }
-    }
-
-    fn browser(
-        &mut self,
-        now: Instant,
-        at: usize,
-        from: SocketAddr,
-        kind: PacketKind,
-        datagram: &mut [u8],
-        sink: &mut impl Sink,
-    ) {
-        let end = &mut self.ends[at];
-        let MediaTransport::Browser { ice, dtls, srtp, before } = &mut end.transport else {
-            return;
-        };
-        if !ice.is_validated(from) {
-            if kind == PacketKind::Rtp {
-                return self.stray(now, at, from, datagram, sink);
-            }
-            end.dropped.unknown_source += 1;
-            return;
-        }
-        match kind {
-            PacketKind::Dtls => match dtls
-                .receive(now, datagram, &mut |bytes| sink.send(Port::Browser, from, bytes))
-            {
-                Ok(Some(keys)) => {
-                    let profile = keys.profile;
-                    end.transport.on_keys(now, keys);
-                    end.path_times[2].get_or_insert(now);
-                    sink.event(SessionEvent::Secured { end: end.id, profile });
-                    self.mark_changed();
-                }
-                Ok(None) => {}
-                Err(why) => sink.event(SessionEvent::DtlsFailed { end: end.id, why }),
-            },
-            PacketKind::Rtp => {
-                let Some(srtp) = srtp else { return };
-                match open(now, srtp, before, datagram, Unprotect::rtp) {
-                    Ok(len) => {
-                        if ice.on_media(now, from) {
-                            self.mark_changed();
-                        }
-                        self.rtp(now, at, &datagram[..len], sink);
-                    }
-                    Err(why) => count(&mut end.dropped, why),
-                }
-            }
-            PacketKind::Rtcp => {
-                let Some(srtp) = srtp else { return };
-                match open(now, srtp, before, datagram, Unprotect::rtcp) {
-                    Ok(len) => {
-                        if ice.on_media(now, from) {
-                            self.mark_changed();
-                        }
-                        self.rtcp(now, at, &datagram[..len], sink);
-                    }
-                    Err(why) => count(&mut end.dropped, why),
-                }
-            }
-            PacketKind::Stun | PacketKind::Unknown => end.dropped.malformed += 1,
-        }
-    }
-
-    fn trunk_rtp(
-        &mut self,
-        now: Instant,
-        at: usize,
-        from: SocketAddr,
-        datagram: &mut [u8],
-        sink: &mut impl Sink,
-    ) {
-        let end = &mut self.ends[at];
-        let MediaTransport::Trunk { rtp, rtcp, latching, sdes } = &mut end.transport else {
-            return;
-        };
-        let Some(target) = rtp.filter(|target| latching.admits(now, *target, from)) else {
-            end.dropped.unknown_source += 1;
-            end.unexpected_source = Some(from);
-            return;
-        };
-        let opened = sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtp(datagram));
-        let datagram = match opened {
-            Ok(len) => &datagram[..len],
-            Err(why) => return count(&mut end.dropped, why),
-        };
-        let Some(packet) = Packet::parse(datagram, true) else {
-            end.dropped.malformed += 1;
-            return;
-        };
-        if !latching.observe(target, from, &packet) {
-            end.dropped.unknown_source += 1;
-            return;
-        }
-        if from.ip() != target.ip() {
-            // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
-            *rtcp = rtcp.filter(|rtcp| *rtcp == target).map(|_| from);
-        }
-        if rtp.replace(from) != Some(from) {
-            self.mark_changed();
-        }
-        self.rtp(now, at, datagram, sink);
-    }
-
-    fn trunk_rtcp(
-        &mut self,
-        now: Instant,
-        at: usize,
-        from: SocketAddr,
-        datagram: &mut [u8],
-        sink: &mut impl Sink,
-    ) {
-        let end = &mut self.ends[at];
-        let MediaTransport::Trunk { rtp, rtcp, sdes, latching } = &mut end.transport else {
-            return;
-        };
-        if ![*rtp, *rtcp].into_iter().flatten().any(|a| a.ip() == from.ip()) {
-            end.dropped.unknown_source += 1;
-            return;
-        }
-        match sdes.as_mut().map_or(Ok(datagram.len()), |s| s.srtp.unprotect.rtcp(datagram)) {
-            Ok(len) => {
-                if [*rtp, *rtcp].contains(&Some(from)) {
-                    latching.prove();
-                }
-                self.rtcp(now, at, &datagram[..len], sink);
-            }
-            Err(why) => count(&mut end.dropped, why),
-        }
-    }
-
-    fn rtcp(&mut self, now: Instant, at: usize, datagram: &[u8], sink: &mut impl Sink) {
-        self.sign_of_life(now, at, sink);
-        let ntp = self.ntp(now);
-        let end = &mut self.ends[at];
-        end.reports += 1;
-        let Some(feedback) =
-            read(now, ntp, datagram, end.outbound.sent.ssrc, end.reception.as_mut())
-        else {
-            return;
-        };
-        end.feedback.take(feedback);
-        // The loss our peer sees steers the encoder that feeds it.
-        if let Some(encoder) = &mut end.encoder {
-            encoder.expect_loss((feedback.fraction_lost * 100.0) as u8);
-        }
-    }
-
-    /// A verified RTP packet of end `at`.
-    fn rtp(&mut self, now: Instant, at: usize, datagram: &[u8], sink: &mut impl Sink) {
-        let end = &mut self.ends[at];
-        let Some(packet) = Packet::parse(datagram, true) else {
-            end.dropped.malformed += 1;
-            return;
-        };
-        if !end.budget.take(now) {
-            end.dropped.excess += 1;
-            return;
-        }
-        self.sign_of_life(now, at, sink);
-        let end = &mut self.ends[at];
-        let Some(settings) = &end.settings else { return };
-        let Some(content) = settings.negotiated.content(packet.payload_type) else {
-            end.dropped.unknown_payload += 1;
-            end.unexpected_payload_type = Some(packet.payload_type);
-            return;
-        };
-        end.follow(now, &packet, content);
-        let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
-        let clock = match content {
-            Content::Audio(codec) => Some(codec.clock()),
-            Content::Noise => Some(negotiated.codec.clock()),
-            Content::Event(_) => None,
-        };
-        let running = now.saturating_duration_since(self.started);
-        if let Some(reception) = &mut end.reception {
-            reception.receive(&packet, clock.map(|clock| (units_of(running, clock), clock)));
-        }
-        end.received += 1;
-        end.last_received = Some(now);
-        let receives = negotiated.direction.receives();
-        if let Content::Audio(codec) = content {
-            // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the
-            // doubt.
-            let decoded = codec == Codec::Opus && matches!(end.path, Path::Transcode(_));
-            end.non_silent_packets +=
-                u64::from(!decoded && is_sounding(codec, packet.payload(datagram)));
-        }
-        end.take_sample(now);
-        if !receives {
-            end.dropped.not_expected += 1;
-        }
-        if !std::mem::replace(&mut end.flowing, true) {
-            sink.event(SessionEvent::Flowing { end: end.id });
-            self.mark_changed();
-            self.watch_silence(now);
-        }
-        if !receives {
-            return self.break_off(at);
-        }
-        match content {
-            Content::Audio(codec) => {
-                self.plan_from(at, codec, packet_ms(codec, packet.payload(datagram)));
-            }
-            Content::Event(clock) => {
-                self.on_telephone_event(now, at, &packet, clock, datagram, sink)
-            }
-            Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
-        }
-        self.forward(now, at, packet, datagram, content, sink);
     }
 
     /// Whether media of an end comes from `address` at this time.
@@ -688,64 +365,15 @@ impl Session {
 /// What leads to an end.
 #[derive(Debug, Default)]
 pub(crate) struct LegRoutes {
+    /// Its ICE user fragments.
     pub ufrags: Vec<String>,
     /// Validated ones, and the one that is asked.
     pub addresses: Vec<SocketAddr>,
-    /// Of what is heard of it.
+    /// The SSRC of what comes from it.
     pub ssrc: Option<u32>,
 }
 
 /// A time in units of `clock`, as timestamps count it.
 fn units_of(time: Duration, clock: u32) -> u32 {
     (time.as_micros() as u64 * u64::from(clock) / 1_000_000) as u32
-}
-
-/// Milliseconds of sound in a packet, where that shows: G.711 has eight bytes of them (other lengths
-/// than multiples of ten are somebody's last words), Opus says so in its first byte (RFC 6716
-/// §3.1).
-fn packet_ms(codec: Codec, payload: &[u8]) -> Option<u32> {
-    match codec {
-        Codec::Pcmu | Codec::Pcma => {
-            let bytes = payload.len() as u32;
-            Some(bytes / 8).filter(|_| bytes > 0 && bytes.is_multiple_of(80))
-        }
-        Codec::Opus => {
-            let toc = *payload.first()?;
-            let (config, place) = (toc >> 3, usize::from(toc >> 3));
-            // Tenths of a millisecond of one frame.
-            let frame = match config {
-                0..=11 => [100, 200, 400, 600][place % 4],
-                12..=15 => [100, 200][place % 2],
-                _ => [25, 50, 100, 200][place % 4],
-            };
-            let frames = match toc & 3 {
-                0 => 1,
-                1 | 2 => 2,
-                _ => u32::from(payload.get(1)? & 0x3f),
-            };
-            Some(frame * frames / 10).filter(|ms| *ms > 0)
-        }
-        Codec::G722 | Codec::L16 => None,
-    }
-}
-
-/// Whether a packet may hold more than digital silence: G.711, G.722 and L16 of nothing is one
-/// value over and over. Of Opus it cannot be told (Chromium's muted track is 35 bytes a frame).
-fn is_sounding(codec: Codec, payload: &[u8]) -> bool {
-    match codec {
-        Codec::Opus => true,
-        Codec::Pcmu | Codec::Pcma => {
-            payload.first().is_some_and(|first| payload.iter().any(|b| (b ^ first) & 0x7e != 0))
-        }
-        Codec::L16 => payload.chunks(2).any(|sample| !payload.starts_with(sample)),
-        Codec::G722 => payload.first().is_some_and(|first| payload.iter().any(|b| b != first)),
-    }
-}
-
-fn count(dropped: &mut Dropped, why: SrtpError) {
-    match why {
-        SrtpError::Malformed => dropped.malformed += 1,
-        SrtpError::BadTag | SrtpError::TooManySources => dropped.bad_tag += 1,
-        SrtpError::Replayed => dropped.replayed += 1,
-    }
 }

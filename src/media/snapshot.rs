@@ -2,7 +2,7 @@
 //!
 //! The browser sees the same ICE credentials, port, keys and SSRC, and DTLS is not spoken again;
 //! the trunk sees the same ports, SSRC and a stream that goes forward. What only lasts a moment is
-//! left out: a jitter buffer, a digit on its way, an echo's delay line.
+//! omitted: a jitter buffer, a digit on its way, an echo's delay line.
 //!
 //! A snapshot holds keys. Who stores one seals it.
 
@@ -36,7 +36,8 @@ pub struct Clocks {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "in its error's text")]
 pub enum NotRestored {
-    #[error("its record is {} s old: more may have been sent since than was reserved", age.as_secs())]
+    #[error("its record is {} s old: more may have been sent since than was \
+        reserved", age.as_secs())]
     Expired { age: Duration },
     #[error("its record is from before the system started")]
     OtherBoot,
@@ -72,24 +73,36 @@ pub struct SessionSnapshot {
     pub taken: Clocks,
     /// NTP time of when it was taken.
     pub(super) ntp: u64,
+    /// The ends.
     pub(super) legs: Vec<MediaLegSnapshot>,
 }
 
 /// One end.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct MediaLegSnapshot {
+    /// Its name within the session.
     pub id: LegId,
+    /// Our CNAME.
     pub cname: String,
+    /// How its peer is reached.
     pub transport: TransportSnapshot,
     /// Without SDES keys, which are the transport's.
     pub settings: Option<EndpointSettings>,
+    /// The numbering of what is sent.
     pub outbound: StreamSnapshot,
+    /// What it hears.
     pub join: JoinSnapshot,
+    /// What the record counts.
     pub counters: Counters,
+    /// The call has been told that media can flow.
     pub connected: bool,
+    /// Media has come since it was settled.
     pub flowing: bool,
+    /// When the last RTP packet came.
     pub last_received: Option<Offset>,
+    /// The last sign of its peer.
     pub last_sign: Option<Offset>,
+    /// As [`Endpoint::path_times`](super::endpoint::Endpoint::path_times).
     pub path_times: [Option<Offset>; 3],
 }
 
@@ -115,25 +128,35 @@ pub(super) enum TransportSnapshot {
 /// The ICE agent of a browser's end.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct IceSnapshot {
+    /// Our credentials, the newest first.
     pub local: Vec<Ice>,
+    /// The browser's credentials.
     pub remote: Option<Ice>,
+    /// Addresses that were validated, and when each was last.
     pub validated: Vec<(SocketAddr, Offset)>,
+    /// Where media is sent.
     pub selected: Option<SocketAddr>,
+    /// The address the browser nominated.
     pub nominated: Option<SocketAddr>,
+    /// When something authentic came last.
     pub heard: Option<Offset>,
+    /// When the last check came.
     pub last_check: Option<Offset>,
 }
 
 /// Keys of both directions, and how far each has come.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(super) struct SrtpSnapshot {
+    /// The key of what is sent.
     pub send: MasterKey,
     /// Nothing: no packet may be sent under that key.
     pub reserved: Option<Reserved>,
-    /// What holds back a successor that goes on with the very next indices; nothing where these
-    /// were reserved ahead.
+    /// What holds back a successor that continues with the very next indices; `None` if these were
+    /// reserved ahead.
     pub held: Option<SrtpHold>,
+    /// The key of what is received.
     pub receive: MasterKey,
+    /// The indices that were received.
     pub received: ReceivedState,
     /// The peer's key's identifier, and ours (trunk's ends).
     pub mki: [Vec<u8>; 2],
@@ -142,13 +165,17 @@ pub(super) struct SrtpSnapshot {
 /// The numbering of what we send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct StreamSnapshot {
+    /// Our SSRC.
     pub ssrc: u32,
     /// A successor's first packet.
     pub next: u16,
-    /// The stream's time when the snapshot was taken, and whether it had begun.
+    /// The stream's timestamp when the snapshot was taken.
     pub timestamp: u32,
+    /// A packet has been sent.
     pub begun: bool,
+    /// Packets that were sent, modulo 2^32.
     pub packets: u32,
+    /// Octets of payload that were sent, modulo 2^32.
     pub octets: u32,
 }
 
@@ -173,15 +200,25 @@ pub(super) enum Sound {
 /// What the record of the call counts.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Counters {
+    /// RTP packets that were received.
     pub received: u64,
+    /// Packets that did not come once, and in order.
     pub disorder: SequenceStats,
+    /// Packets that were not used, by reason.
     pub dropped: Dropped,
+    /// Authentic ICE checks that came.
     pub checks: u64,
+    /// RTCP packets that came from its peer.
     pub reports: u64,
+    /// Packets that held more than digital silence.
     pub non_silent_packets: u64,
+    /// Where RTP came from that was not to come from there.
     pub unexpected_source: Option<SocketAddr>,
+    /// The newest payload type that was not agreed on.
     pub unexpected_payload_type: Option<u8>,
+    /// What its peer's RTCP reports say.
     pub feedback: Option<RemoteReport>,
+    /// When the series began, the figures then counted, and its samples.
     pub series: Option<(Offset, Totals, Vec<Sample>)>,
 }
 
@@ -227,6 +264,9 @@ impl SessionSnapshot {
     }
 
     /// Whether a successor may send under its keys. The wall clock has no say: it may be set.
+    ///
+    /// # Errors
+    /// Why not.
     pub(super) fn check(&self, clocks: Clocks) -> Result<Duration, NotRestored> {
         let age = self.age(clocks)?;
         let keyed = self.legs.iter().filter_map(|leg| Some((leg.id, leg.transport.srtp()?)));
@@ -241,7 +281,7 @@ impl SessionSnapshot {
         Ok(age)
     }
 
-    /// Nothing may be sent under its keys: they are known to somebody who went on with them.
+    /// Nothing may be sent under its keys: they are known to somebody who continued with them.
     pub fn without_reserve(&mut self) {
         self.legs.iter_mut().filter_map(|leg| leg.transport.srtp_mut()).for_each(|srtp| {
             (srtp.reserved, srtp.held) = (None, None);
@@ -302,6 +342,7 @@ pub(super) fn offset(taken: Instant, at: Instant) -> Offset {
 /// The moments of a snapshot that is gone on from.
 #[derive(Clone, Copy)]
 pub(super) struct Resumed {
+    /// When the successor continues.
     pub now: Instant,
     /// When the snapshot was taken.
     pub taken: Instant,

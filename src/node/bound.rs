@@ -27,27 +27,38 @@ use tokio::net::{TcpListener, UdpSocket, UnixListener};
 /// Everything a configuration has us bind but media.
 pub(super) struct Bound {
     web: TcpListener,
+    /// The UDP socket of SIP.
     pub(super) udp: Option<Arc<UdpSocket>>,
     tcp: Option<TcpListener>,
     tls: Option<(TcpListener, tokio_rustls::TlsAcceptor)>,
     metrics: Option<TcpListener>,
     cluster: Option<TcpListener>,
+    /// The addresses.
     pub(super) at: Places,
 }
 
 /// Where it was bound: port 0 asks the system for one.
 #[derive(Clone, Copy)]
 pub(super) struct Places {
+    /// The web port.
     pub(super) web: SocketAddr,
+    /// SIP over UDP.
     pub(super) udp: Option<SocketAddr>,
+    /// SIP over TCP.
     pub(super) tcp: Option<SocketAddr>,
+    /// SIP over TLS.
     pub(super) tls: Option<SocketAddr>,
+    /// The metrics' own port.
     pub(super) metrics: Option<SocketAddr>,
+    /// The link between the nodes of a cluster.
     pub(super) cluster: Option<SocketAddr>,
 }
 
 impl Bound {
     /// Binds what is not among `sockets`.
+    ///
+    /// # Errors
+    /// A port that cannot be bound, a certificate that cannot be read.
     pub(super) async fn bind(
         config: &Config,
         certificates: &Certificates,
@@ -136,8 +147,8 @@ impl Bound {
     }
 
     /// What signalling says of us; without the certificate's fingerprint and the workers.
-    pub(super) fn identity(&self, config: &Config) -> anyhow::Result<NodeIdentity> {
-        Ok(NodeIdentity {
+    pub(super) fn identity(&self, config: &Config) -> NodeIdentity {
+        NodeIdentity {
             fingerprint: String::new(),
             udp_port: self.at.udp.map_or(5060, |a| a.port()),
             tcp_port: self.at.tcp.map_or(5060, |a| a.port()),
@@ -146,7 +157,7 @@ impl Bound {
             workers: 0,
             reach: Reach(Some(Arc::new(hosts::System::new(config, media_ip(config))))),
             unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
-        })
+        }
     }
 }
 
@@ -156,6 +167,9 @@ fn control_name(path: &Path) -> String {
 }
 
 /// The control socket, where one is wanted and can be made.
+///
+/// # Errors
+/// Another gateway has it, or it cannot be made.
 pub(super) async fn control(
     config: &Config,
     wanted: &Control,
@@ -184,7 +198,8 @@ pub(super) async fn control(
         (Ok(listener), _) => Ok(Some((listener, path))),
         (Err(e), false) => {
             tracing::warn!(
-                "no control socket, so `webtrunk calls` and its like will not find this gateway: {e:#}"
+                "no control socket, so `webtrunk calls` and its like will not find this gateway: \
+                    {e:#}"
             );
             Ok(None)
         }

@@ -8,17 +8,14 @@ use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
 use crate::call::CallId;
 use crate::call::call_snapshot::SettledOf;
-use crate::call::context::{Output, Question};
+use crate::call::context::Output;
 use crate::call::relocation::PortsOf;
 use crate::cdr::NodeChange;
 use crate::cluster::succession::TakenCalls;
-use crate::config::Webhook;
-use crate::config::check::steps_of;
-use crate::datagrams::local::{KernelRoutes, LocalSource};
+use crate::datagrams::local::KernelRoutes;
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::errors::Code;
 use crate::event::Event;
-use crate::gateway::logins::{ASK_LIMIT, Answered};
 use crate::gateway::overload::{NewWork, Overloaded, QueueKind};
 use crate::gateway::restore::{FoundCall, LateRequest};
 use crate::gateway::{Gateway, Gauges, Input};
@@ -28,28 +25,24 @@ use crate::journal::{Journal, WallClock};
 use crate::log_limit::{self, Level, LineClass};
 use crate::sip::transaction::{Flow, Hop, TrunkNumber};
 use crate::state::State;
-use crate::state::checkpoints::{CheckpointEntry, Slot};
+use crate::state::checkpoints::CheckpointEntry;
 use crate::store::Store;
 use crate::telemetry::Exporter;
 use crate::transport::dns::Dns;
 use crate::transport::hep::Hep;
-use crate::transport::nodes::{self, NodeTls};
+use crate::transport::nodes::NodeTls;
 use crate::transport::tcp::Secure;
-use crate::transport::{
-    Arrival, CONNECTION_QUEUE, FlowTask, Inbox, Queued, Reloaded, WorkTurn, for_socket, tcp, udp,
-};
+use crate::transport::{Arrival, FlowTask, Inbox, Queued, Reloaded, WorkTurn, udp};
 use crate::web::{AwaitedAddresses, WebPort};
-use crate::webhook::{Hook, keys};
+use crate::webhook::Hook;
 use crate::worker::load::thread_time;
 use crate::worker::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
-use crate::worker::{Notice, QueueFull, Worker, WorkerCommand};
+use crate::worker::{Notice, Worker, WorkerCommand};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
@@ -79,43 +72,65 @@ async fn readable(socket: Option<&UdpSocket>) {
 
 /// The core's task: the machine, and what its outputs need.
 pub(super) struct Core {
+    /// The machine.
     pub(super) gateway: Gateway,
+    /// What others give it.
     pub(super) inbox: Inbox,
+    /// The media threads.
     pub(super) workers: Vec<Worker>,
+    /// Starts a media thread in the place of one that died.
     pub(super) starter: Starter,
+    /// Watched by the supervisor.
     pub(super) pulse: Arc<Pulse>,
+    /// The UDP socket of SIP.
     pub(super) udp: Option<Arc<UdpSocket>>,
+    /// That socket takes IPv6 addresses.
     pub(super) udp_is_ipv6: bool,
     /// What the kernel would choose to answer from.
     pub(super) routes: KernelRoutes,
+    /// Connections that were accepted.
     pub(super) flows: IdMap<Flow, FlowTask>,
+    /// Connections that were opened, by where they lead.
     pub(super) connections: HashMap<Hop, mpsc::Sender<Bytes>>,
+    /// How TLS connections to each trunk are secured.
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
+    /// Asks DNS.
     pub(super) dns: Dns,
     /// The store and the other nodes, where there is a cluster.
     pub(super) links: Option<ClusterLinks>,
+    /// Where records are written.
     pub(super) journal: Option<Journal>,
     /// Held for as long as the core runs: no other process may have the directory meanwhile.
     pub(super) state: State,
     /// Live calls, on disk where there is such a directory.
     pub(super) kept: KeptCalls,
-    /// Calls that go on and that ended, of nodes whose calls are being taken.
+    /// Calls that continue and that ended, of nodes whose calls are being taken.
     pub(super) taking: HashMap<String, (usize, usize)>,
+    /// Turns moments into times of day.
     pub(super) clock: WallClock,
+    /// The events that clients listen to.
     pub(super) feed: Arc<Feed>,
+    /// The metrics.
     pub(super) metrics: Arc<NodeMetrics>,
     /// No drain waits for its last call.
     pub(super) drained: bool,
     /// Web applications that are asked for routes, by URL.
     pub(super) hooks: HashMap<String, Arc<Hook>>,
+    /// Where messages are mirrored (HEP).
     pub(super) hep: Option<Hep>,
+    /// Where traces go (OTLP).
     pub(super) telemetry: Option<Exporter>,
+    /// The newest gauges.
     pub(super) tell_gauges: watch::Sender<Gauges>,
+    /// Datagrams that were no SIP, since the start.
     pub(super) malformed: u64,
     /// Since when the UDP socket has never been empty.
     pub(super) standing: Option<Instant>,
+    /// What was shed of overload, for the log.
     pub(super) shed: Told,
+    /// The web port.
     pub(super) web: Arc<WebPort>,
+    /// Addresses from which a browser is expected back.
     pub(super) awaited: Arc<AwaitedAddresses>,
     /// A successor of the process wants the calls.
     pub(super) asked: Option<HandOver>,
@@ -133,7 +148,9 @@ pub enum CoreEnd {
 /// What leads to the rest of a cluster.
 #[derive(Clone)]
 pub(super) struct ClusterLinks {
+    /// The store.
     pub(super) store: Store,
+    /// What proves this node to the others.
     pub(super) tls: NodeTls,
 }
 
@@ -298,7 +315,7 @@ impl Core {
         }
     }
 
-    /// Goes on with the calls of a process whose place was taken; their media goes on already.
+    /// Goes on with the calls of a process whose place was taken; their media continues already.
     pub(super) fn take_over(
         &mut self,
         given: Vec<TakenUp>,
@@ -320,7 +337,7 @@ impl Core {
     }
 
     /// Goes on with calls of a node that is gone.
-    fn take_lost(&mut self, taken: TakenCalls) {
+    pub(super) fn take_lost(&mut self, taken: TakenCalls) {
         let (lost, seen) = (taken.of.node.clone(), taken.seen);
         let (here, last) = (taken.here, taken.last);
         let by = self.gateway.cluster().map(|c| c.node().to_owned()).unwrap_or_default();
@@ -337,7 +354,7 @@ impl Core {
     }
 
     /// Makes calls of values; `died`: when the earlier process lived last, if it is known better
-    /// than by the calls' age. Returns how many go on, and of how many.
+    /// than by the calls' age. Returns how many continue, and of how many.
     fn restore(
         &mut self,
         left: Vec<TakenUp>,
@@ -375,7 +392,7 @@ impl Core {
         (left.iter().filter(|(.., media)| media.is_ok()).count(), left.len())
     }
 
-    /// Starts a worker again whose thread has died; it goes on with its calls.
+    /// Starts a worker again whose thread has died; it continues with its calls.
     fn replace_dead_workers(&mut self) {
         for n in 0..self.workers.len() {
             if !self.workers[n].is_dead() {
@@ -529,219 +546,5 @@ impl Core {
             self.web.proved.prove(Instant::now(), address);
         }
         self.perform_all(out);
-    }
-
-    fn perform_all(&mut self, out: &mut Vec<Output>) {
-        // What a worker says at once is an input again.
-        while !out.is_empty() {
-            let mut notices = Vec::new();
-            out.drain(..).for_each(|output| notices.extend(self.perform(output)));
-            for (session, notice) in notices {
-                self.gateway.handle(Instant::now(), Input::Media { session, notice }, out);
-            }
-        }
-    }
-
-    fn perform(&mut self, output: Output) -> Option<(u64, Notice)> {
-        match output {
-            Output::Send(transmit) => self.send(transmit.hop, transmit.bytes),
-            // Dropping the sender ends the connection's task once what waits is written.
-            Output::CloseFlow(flow) => drop(self.flows.remove(&flow)),
-            Output::FlowInCall { flow, in_call } => {
-                self.flows.get(&flow).map(|task| task.in_call.send_replace(in_call));
-            }
-            Output::Media { worker, command } => return self.command_worker(worker, command),
-            Output::Ask(Question::Dns(query)) => {
-                let (inbox, dns) = (self.inbox.clone(), self.dns.clone());
-                tokio::spawn(async move {
-                    let answer = dns.ask(&query).await;
-                    inbox.input(Input::Dns { query, answer }).await;
-                });
-            }
-            Output::Ask(Question::Keys(settings)) => {
-                let inbox = self.inbox.clone();
-                tokio::spawn(
-                    async move { inbox.input(Input::Keys(keys::read(&settings).await)).await },
-                );
-            }
-            Output::Ask(Question::Login { id, name, hook, body }) => {
-                self.ask_login(id, name, &hook, body)
-            }
-            Output::Ask(Question::Route { call, hook, body, limit }) => {
-                self.ask_route(call, hook, body, limit)
-            }
-            Output::Ask(Question::Locate { seeker, ask, users, .. }) => {
-                self.links.iter().for_each(|links| links.store.locate(seeker, ask, users.clone()))
-            }
-            Output::Store(command) => {
-                self.links.iter().for_each(|links| links.store.command(command.clone()))
-            }
-            Output::TakeUp(taken) => self.take_lost(*taken),
-            Output::Disconnect(Hop::Flow(flow)) => drop(self.flows.remove(&flow)),
-            Output::Disconnect(hop) => drop(self.connections.remove(&hop)),
-            Output::Event(note) => self.tell_event(note),
-        }
-        None
-    }
-
-    /// Gives a worker a command; what it says at once is returned.
-    fn command_worker(&mut self, worker: usize, command: WorkerCommand) -> Option<(u64, Notice)> {
-        let opens = if let WorkerCommand::Open { session, end, .. } = &command {
-            Some((*session, *end))
-        } else {
-            None
-        };
-        match self.workers.get(worker).map(|w| w.command(command))? {
-            Ok(notice) => opens.map(|(session, _)| session).zip(notice),
-            Err(QueueFull) => {
-                let class = LineClass::new("commands to a media worker lost", Code::WORKER_BEHIND);
-                let line = || format!("media worker {worker} does not keep up");
-                log_limit::tell(Level::Error, class, line);
-                let (code, why) = (Code::WORKER_BEHIND, "the media worker does not keep up".into());
-                opens.map(|(session, end)| (session, Notice::OpenFailed { end, code, why }))
-            }
-        }
-    }
-
-    fn tell_event(&mut self, note: Event) {
-        if note.class().is_none_or(log_limit::admit) {
-            note.log();
-        }
-        let now = Instant::now();
-        // The record first: who is told that a call has ended may look for it.
-        if let Event::CallEnded { cdr } = &note {
-            let kept = self.kept.ended(&mut self.gateway, cdr, &self.clock);
-            match (&self.journal, kept) {
-                (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
-                (None, kept) => kept.iter().for_each(Slot::remove),
-            }
-        }
-        if matches!(note, Event::CallAnswered { .. }) {
-            self.kept.note_answered();
-        }
-        if let (Event::CallEnded { cdr }, Some(telemetry)) = (&note, &self.telemetry) {
-            telemetry.tell(cdr, &self.clock);
-        }
-        self.metrics.count(&note, now);
-        self.feed.tell(note, now, &self.clock);
-    }
-
-    /// The target of these settings; kept, for its connections and its circuit breaker.
-    fn hook(&mut self, settings: &Webhook) -> Result<Arc<Hook>, String> {
-        if let Some(known) = self.hooks.get(&settings.url).filter(|h| h.settings() == settings) {
-            return Ok(known.clone());
-        }
-        let hook = Hook::new(settings, self.metrics.webhook_counts.clone())
-            .map(Arc::new)
-            .map_err(|e| format!("webhooks cannot be sent: {e:#}"))?;
-        self.hooks.insert(settings.url.clone(), hook.clone());
-        Ok(hook)
-    }
-
-    fn ask_login(&mut self, id: u64, name: String, settings: &Webhook, body: String) {
-        let (inbox, hook) = (self.inbox.clone(), self.hook(settings));
-        tokio::spawn(async move {
-            let answer = match hook {
-                Ok(hook) => hook.ask_user(&format!("auth_{id:016x}"), &body, ASK_LIMIT).await,
-                Err(why) => Err(why),
-            };
-            let read = |text: String| {
-                serde_json::from_str::<Answered>(&text)
-                    .map(Box::new)
-                    .map_err(|e| format!("its answer cannot be read: {e}"))
-            };
-            let answer = answer.and_then(|text| text.map(read).transpose());
-            inbox.input(Input::Login { name, answer }).await;
-        });
-    }
-
-    fn ask_route(&mut self, call: CallId, settings: Webhook, body: String, limit: Duration) {
-        let hook = self.hook(&settings);
-        let (inbox, config) = (self.inbox.clone(), self.gateway.config().clone());
-        // The call waits, so an answer comes whatever happens.
-        tokio::spawn(async move {
-            let answer = match hook {
-                Ok(hook) => hook.ask(&format!("route_{call}"), &body, limit).await,
-                Err(why) => Err(why),
-            };
-            let answer = answer.and_then(|text| steps_of(&text, &config)).map(Box::new);
-            inbox.input(Input::Routed { call, answer }).await;
-        });
-    }
-
-    fn send(&mut self, hop: Hop, bytes: Bytes) {
-        self.metrics.messages.sent(&bytes, self.gateway.transport(hop));
-        if let Some(hep) = &self.hep {
-            let to = hop.address().or_else(|| {
-                if let Hop::Flow(flow) = hop {
-                    self.gateway.flow(flow).map(|f| f.remote)
-                } else {
-                    None
-                }
-            });
-            to.iter().for_each(|to| hep.sent(Instant::now(), *to, &bytes));
-        }
-        match hop {
-            // A full socket buffer loses the datagram, as the network might; the transaction
-            // repeats it.
-            Hop::Udp(to) => {
-                if let Some(socket) = &self.udp {
-                    let _ = socket.try_send_to(&bytes, for_socket(self.udp_is_ipv6, to));
-                }
-            }
-            Hop::UdpFrom(to, local) => {
-                if let Some(socket) = &self.udp {
-                    let (source, ipv6) =
-                        (LocalSource::new(local, self.udp_is_ipv6), self.udp_is_ipv6);
-                    let _ = socket.try_io(Interest::WRITABLE, || {
-                        source.send(socket, &bytes, for_socket(ipv6, to))
-                    });
-                }
-            }
-            Hop::Flow(flow) => {
-                // A peer that does not read loses its connection, and nobody else is held up.
-                if self.flows.get(&flow).is_some_and(|f| f.send.try_send(bytes).is_err()) {
-                    self.flows.remove(&flow);
-                }
-            }
-            Hop::Tcp(to) => self.send_connected(hop, to, None, bytes),
-            Hop::Node(to) => self.send_to_node(to, bytes),
-            // The gateway keeps those.
-            Hop::Suspended => {}
-            Hop::Tls(to, number) => {
-                let secure = self.tls_trunks.get(&number).cloned();
-                self.send_connected(hop, to, secure, bytes);
-            }
-        }
-    }
-
-    fn send_to_node(&mut self, to: SocketAddr, bytes: Bytes) {
-        let (hop, Some(links)) = (Hop::Node(to), &self.links) else { return };
-        if self.connections.get(&hop).is_some_and(mpsc::Sender::is_closed) {
-            self.connections.remove(&hop);
-        }
-        let connection = self.connections.entry(hop).or_insert_with(|| {
-            let (send, outbox) = nodes::outbox();
-            nodes::connect(to, links.tls.clone(), outbox, self.inbox.clone());
-            send
-        });
-        if connection.try_send(bytes).is_err() {
-            self.connections.remove(&hop);
-        }
-    }
-
-    fn send_connected(&mut self, hop: Hop, to: SocketAddr, secure: Option<Secure>, bytes: Bytes) {
-        let inbox = &self.inbox;
-        if self.connections.get(&hop).is_some_and(mpsc::Sender::is_closed) {
-            self.connections.remove(&hop);
-        }
-        let connection = self.connections.entry(hop).or_insert_with(|| {
-            let (send, outbox) = mpsc::channel(CONNECTION_QUEUE);
-            tcp::connect(hop, to, secure, outbox, inbox.clone());
-            send
-        });
-        if connection.try_send(bytes).is_err() {
-            self.connections.remove(&hop);
-        }
     }
 }

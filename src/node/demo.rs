@@ -24,13 +24,13 @@ pub struct Demo {
 pub struct Options {
     /// An address, or empty for loopback.
     pub listen: String,
-    /// Of the page.
+    /// The port of the page; 0 for any.
     pub port: u16,
     /// A further address to offer to browsers, such as the host's in a container.
     pub ip: Option<IpAddr>,
     /// One JSON object a line.
     pub cdr_file: Option<std::path::PathBuf>,
-    /// The control socket's place; nothing: the usual one.
+    /// The control socket's place; `None`: the usual one.
     pub control: Option<std::path::PathBuf>,
 }
 
@@ -58,7 +58,8 @@ impl Demo {
              [media]\nbrowser_port = {}\nworkers = 1\nports = \"20000-29999\"\n\
              [limits]\ncalls_per_user = 10\n[credentials]\nsecret = \"{password}\"\n\
              [user.demo]\npassword = \"{password}\"\ndid = \"+12065550100\"\ndisplay_name = \"Demo\"\ncontext = \"demo\"\n\
-             [trunk.loopback]\nuri = \"sip:{trunk}\"\ncodecs = [\"pcmu\", \"pcma\"]\ncontext = \"demo\"\n",
+             [trunk.loopback]\nuri = \"sip:{trunk}\"\ncodecs = [\"pcmu\", \"pcma\"]\ncontext = \
+                 \"demo\"\n",
             options.listen, options.port, options.port
         );
         let mut config = checked(&text, &[("demo", DIALPLAN)])?;
@@ -84,6 +85,7 @@ fn far_end_config() -> anyhow::Result<Config> {
     let text = "[server]\ndomain = \"far-end.invalid\"\npublic_ip = \"127.0.0.1\"\n\
                 [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
                 [media]\nbind = \"127.0.0.1\"\nbrowser_port = 0\nworkers = 1\nports = \"30000-39999\"\n\
-                [trunk.phone]\nuri = \"sip:127.0.0.1:5060\"\nallow = [\"127.0.0.1/32\"]\ncontext = \"far-end\"\n";
+                [trunk.phone]\nuri = \"sip:127.0.0.1:5060\"\nallow = [\"127.0.0.1/32\"]\ncontext \
+                    = \"far-end\"\n";
     checked(text, &[("far-end", FAR_END)])
 }

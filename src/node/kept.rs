@@ -1,16 +1,19 @@
 //! Live calls on disk: what changed is put into its checkpoint, and an earlier process's calls are
 //! taken up again at the start. Nothing waits for the disk.
 //!
-//! In a cluster the same values go to the store too, for the node that goes on if this one is lost.
+//! In a cluster the same values go to the store too, for the node that continues if this one is
+//! lost.
 //!
 //! A call has two checkpoints: its signalling, and its media, which is good for as long as what it
 //! reserves lasts. Between its end and the writing of its record, the first holds the record.
 
-use super::RECORDS;
+use super::checkpoint::{
+    CallCheckpoint, MEDIA, age, encoded, ended, live, media, of_store, read, stored_call,
+    stored_names, to_store,
+};
 use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
-use crate::call::tombstone::Tombstone;
 use crate::cdr::Cdr;
 use crate::cluster::store::{CALLS, LEASE as HELD};
 use crate::cluster::succession::TakenCalls;
@@ -26,7 +29,6 @@ use crate::state::State;
 use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
 use crate::store::{self, TakenCallNames};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -40,51 +42,6 @@ const AGAIN: Duration = Duration::from_millis(10);
 const SIGNALLING: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the start waits for a worker to take all of its calls.
 const TAKING: Duration = Duration::from_secs(1);
-/// After the name of a call: its media.
-const MEDIA: &str = ".media";
-
-/// The form of what every version reads of a call: what follows it is this version's.
-const FORM: u8 = 1;
-
-/// What every version reads of the first checkpoint of a call.
-#[derive(Serialize, Deserialize)]
-enum Stable {
-    /// It ended with this record.
-    Ended { record: String },
-    /// `taken`: by the clock of the boot, and since 1970. The call follows.
-    Live { taken: (Duration, Duration), stone: Box<Tombstone> },
-}
-
-/// What the first checkpoint of a call holds.
-enum CallCheckpoint {
-    Live {
-        taken: (Duration, Duration),
-        call: Box<CallSnapshot>,
-    },
-    /// Another version wrote it: it can only be ended.
-    Foreign {
-        taken: (Duration, Duration),
-        call: Box<CallSnapshot>,
-    },
-    /// It ended with this record.
-    Ended {
-        record: String,
-    },
-}
-
-/// The first checkpoint of a call that was taken then.
-fn live(taken: (Duration, Duration), call: &CallSnapshot) -> Vec<u8> {
-    let stone = Box::new(Tombstone::from(call));
-    let mut bytes = encoded(&(FORM, Stable::Live { taken, stone }));
-    bytes.extend_from_slice(&encoded(call));
-    bytes
-}
-
-/// The first checkpoint of a call that has ended.
-pub(super) fn ended(record: String) -> Vec<u8> {
-    encoded(&(FORM, Stable::Ended { record }))
-}
-
 /// A call's checkpoints.
 struct Slots {
     signalling: Slot,
@@ -120,35 +77,10 @@ impl Slots {
     }
 }
 
-/// What a call is called in the cluster's store, and its media.
-fn stored_names(id: CallId) -> [String; 2] {
-    [format!("{:016x}", id.0), format!("{:016x}{MEDIA}", id.0)]
-}
-
-/// A value as the cluster's store has it: other nodes may run another version.
-fn to_store(value: &[u8]) -> Arc<[u8]> {
-    [&RECORDS.to_be_bytes()[..], value].concat().into()
-}
-
-/// What [`to_store`] made at some node, just now.
-fn of_store(stored: &[u8]) -> Option<Record> {
-    let (version, value) = stored.split_first_chunk::<2>()?;
-    Some(match (u16::from_be_bytes(*version), value.to_vec()) {
-        (RECORDS, value) => Record::Fresh(value),
-        (version, value) => Record::UnknownVersion(version, value),
-    })
-}
-
 fn remove_stored(gateway: &mut Gateway, id: CallId) {
     for name in stored_names(id) {
         gateway.keep_in_store(Instant::now(), &name, None, Duration::ZERO);
     }
-}
-
-/// The call of a name in the cluster's store, and whether it is of its media.
-fn stored_call(name: &str) -> Option<(CallId, bool)> {
-    let (id, media) = name.strip_suffix(MEDIA).map_or((name, false), |id| (id, true));
-    Some((CallId(u64::from_str_radix(id, 16).ok()?), media))
 }
 
 /// The checkpoints of all calls.
@@ -174,21 +106,16 @@ struct Left {
     media: Option<Record>,
 }
 
-/// How long the core waits for its workers to go on with the media of calls that were taken over.
+/// How long the core waits for its workers to continue with the media of calls that were taken
+/// over.
 const MEDIA_FIRST: Duration = Duration::from_millis(200);
 
 /// A call that is taken up, and its media as far as its worker has taken it.
 pub(super) type TakenUp = (Duration, CallSnapshot, Result<Arc<MediaSnapshot>, String>);
 
 /// Time since 1970.
-fn unix() -> Duration {
+pub(super) fn unix() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
-
-pub(super) fn encoded(value: &impl Serialize) -> Vec<u8> {
-    let bytes = postcard::to_stdvec(value);
-    debug_assert!(bytes.is_ok());
-    bytes.unwrap_or_default()
 }
 
 impl KeptCalls {
@@ -545,52 +472,13 @@ pub(super) fn resume(
     resumed
 }
 
-/// Lets the workers go on with what they took up, at once.
+/// Lets the workers continue with what they took up, at once.
 pub(super) fn let_go(workers: &[Worker]) {
     workers.iter().for_each(Worker::thaw);
     // Media first: the core needs the processors for as long again.
     let done: Vec<_> = workers.iter().map(Worker::done).collect();
     for done in done {
         let _ = done.recv_timeout(MEDIA_FIRST);
-    }
-}
-
-/// How long ago a checkpoint was taken.
-fn age((uptime, wall): (Duration, Duration)) -> Duration {
-    // The clock of the boot may have begun anew.
-    boot::uptime().checked_sub(uptime).unwrap_or_else(|| unix().saturating_sub(wall))
-}
-
-/// What a first checkpoint holds, as far as this version can read it.
-fn read(record: Record) -> Option<CallCheckpoint> {
-    let (bytes, ours) = match record {
-        Record::Fresh(bytes) | Record::Stale(bytes) => (bytes, true),
-        Record::UnknownVersion(_, bytes) => (bytes, false),
-    };
-    match postcard::take_from_bytes::<(u8, Stable)>(&bytes).ok()? {
-        ((FORM, Stable::Ended { record }), _) => Some(CallCheckpoint::Ended { record }),
-        ((FORM, Stable::Live { taken, stone }), rest) => {
-            let call = ours.then(|| postcard::from_bytes(rest).ok()).flatten();
-            Some(match call {
-                Some(call) => CallCheckpoint::Live { taken, call: Box::new(call) },
-                None => CallCheckpoint::Foreign { taken, call: Box::new((*stone).into()) },
-            })
-        }
-        _ => None,
-    }
-}
-
-/// The media of a call, if it may be gone on with.
-fn media(record: Option<Record>, settled: bool) -> Result<MediaSnapshot, String> {
-    let record = record.filter(|_| settled);
-    match record {
-        Some(Record::Fresh(bytes)) => {
-            postcard::from_bytes(&bytes).map_err(|_| "its media cannot be read".to_owned())
-        }
-        // Under keys that may have been used beyond what is known, nothing is ever sent.
-        Some(Record::Stale(_)) => Err("it was away for too long".to_owned()),
-        Some(Record::UnknownVersion(..)) => Err("another version kept its media".to_owned()),
-        None => Err("it was not yet answered, or was on its way to somebody else".to_owned()),
     }
 }
 
@@ -615,7 +503,7 @@ fn relocate(
     worker.relocate(media).map_err(|why| why.to_string())
 }
 
-/// Has the worker go on with the media of a call.
+/// Has the worker continue with the media of a call.
 fn give(
     workers: &[Worker],
     worker: usize,

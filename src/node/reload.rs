@@ -1,10 +1,10 @@
-//! Another configuration while calls go on: read, checked whole, compared, and only then put in
+//! Another configuration while calls continue: read, checked whole, compared, and only then put in
 //! force. All that takes time is done beside the core, which only puts the one in the place of the
 //! other.
 
 use super::start::tls_trunks;
 use crate::api::ApiState;
-use crate::api::server::{Changes, Reload, compare};
+use crate::api::reload::{Changes, Reload, compare};
 use crate::config::{self, Config};
 use crate::gateway::operate::Revised;
 use crate::transport::{Arrival, Reloaded};
@@ -75,7 +75,7 @@ fn prepare(before: &Config, mut fresh: Config) -> (Reloaded, Changes) {
     (Reloaded { revised, tls }, changes)
 }
 
-/// What is bound stays as it is until the restart that rebinds it; signalling must go on naming
+/// What is bound stays as it is until the restart that rebinds it; signalling must continue naming
 /// that.
 fn stay(before: &Config, fresh: &mut Config) {
     fresh.domain.clone_from(&before.domain);

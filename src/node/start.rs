@@ -52,12 +52,18 @@ pub(super) const CORE_QUEUE: usize = 8_192;
 /// Where what is started comes from: a file that can be read again, a place for commands, and
 /// sockets that a supervisor has kept open.
 pub(super) struct StartPlace {
+    /// The configuration file.
     pub(super) file: Option<PathBuf>,
+    /// Where commands come in.
     pub(super) control: Control,
+    /// Sockets of the predecessor, or of systemd.
     pub(super) kept_open: Sockets,
 }
 
 /// Starts a node, in the place of a predecessor if there is one.
+///
+/// # Errors
+/// As [`Node::start_from`].
 pub(super) async fn start(
     config: Config,
     place: StartPlace,
@@ -109,7 +115,7 @@ impl Base {
     }
 }
 
-/// All that can fail while a predecessor may still go on: files are read, sockets are bound.
+/// All that can fail while a predecessor may still continue: files are read, sockets are bound.
 struct Opened {
     certificates: Certificates,
     bound: Bound,
@@ -146,7 +152,7 @@ impl Opened {
     }
 }
 
-/// The calls there were, and the workers that go on with them.
+/// The calls there were, and the workers that continue with them.
 struct Succession {
     state: State,
     workers: Vec<Worker>,
@@ -245,7 +251,7 @@ impl Shells {
         let identity = NodeIdentity {
             fingerprint: base.dtls.fingerprint.clone(),
             workers: workers.len(),
-            ..opened.bound.identity(&config)?
+            ..opened.bound.identity(&config)
         };
         let config = Arc::new(config);
         let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
@@ -281,9 +287,9 @@ fn web_port(
         acceptor,
         gauges.clone(),
         api::router(api.clone()),
-        page_token(config, api)?,
         api.metrics.refused_connections.clone(),
     );
+    web_port.page_token = page_token(config, api)?;
     web_port.access = Some(api.access.clone());
     // The first worker has the browsers' port itself; the others count up from it.
     let at = opened.bound.at.web;
@@ -483,6 +489,9 @@ fn hep(config: &Config, udp: Option<SocketAddr>, clock: WallClock) -> anyhow::Re
 }
 
 /// What each trunk that may be reached over TLS is verified by.
+///
+/// # Errors
+/// Files that cannot be read, a name that is none.
 pub(super) fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
     let (mut found, mut connectors) = (HashMap::new(), tls::TrunkConnectors::default());
     for trunk in config.trunks.values() {

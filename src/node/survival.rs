@@ -1,6 +1,6 @@
 //! What is left when a thread of the node dies.
 
-use super::kept::ended;
+use super::checkpoint::ended;
 use super::*;
 use crate::call::Output;
 use crate::config::check::parse_embedded;

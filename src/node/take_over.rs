@@ -11,7 +11,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The formats of calls that this version goes on with.
+/// The formats of calls that this version continues with.
 pub(super) const READS: [u16; 1] = [RECORDS];
 /// For what the predecessor does at once.
 const SOON: Duration = Duration::from_secs(10);
@@ -26,12 +26,13 @@ pub struct Predecessor {
     /// What it listens on.
     pub(super) sockets: Sockets,
     certificate: String,
-    /// Its calls are ours: it cannot go on any more.
+    /// Its calls are ours: it cannot continue any more.
     gone: bool,
 }
 
 /// The calls that are to be taken over, as they were read.
 pub(super) struct ReadCalls {
+    /// The calls.
     pub calls: HandedCalls,
     /// New calls were refused by an operator's wish.
     pub draining: bool,
@@ -63,7 +64,7 @@ impl Predecessor {
         }
     }
 
-    /// Tells it why there will be no successor; it goes on then.
+    /// Tells it why there will be no successor; it continues then.
     pub fn refuse(&self, why: &str) {
         if !self.gone {
             self.link.refuse(why);
@@ -76,7 +77,7 @@ impl Predecessor {
     }
 
     /// Says that all is ready, and reads the calls; their trunks' sockets go into `ports`. The
-    /// predecessor stands still from then on, and goes on unless they are [taken](Self::take).
+    /// predecessor stands still from then on, and continues unless they are [taken](Self::take).
     ///
     /// # Errors
     /// It refuses, or is gone, or its calls cannot be read.
@@ -118,7 +119,7 @@ impl Predecessor {
     /// they were handed over.
     ///
     /// # Errors
-    /// It has them still, and goes on.
+    /// It has them still, and continues.
     pub(super) fn take(&mut self) -> anyhow::Result<Vec<LateRequest>> {
         let go = self.link.receive(SOON).context("the running gateway goes on")?;
         match go.message {

@@ -1,5 +1,5 @@
-//! The predecessor's side of an upgrade: it starts its successor, gives it its sockets and calls, and
-//! goes on if the successor does not come up.
+//! The predecessor's side of an upgrade: it starts its successor, gives it its sockets and calls,
+//! and continues if the successor does not come up.
 //!
 //! Until the successor has read every call, nothing is lost by its failure: core and workers only
 //! stand still. Then there is one moment, [`LinkMessage::Go`], after which they never send again.
@@ -49,7 +49,7 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Who has the calls now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Successor {
-    /// The process.
+    /// The process id.
     pub pid: u32,
     /// It was started by this process.
     pub child: bool,
@@ -73,12 +73,15 @@ const UNDER_WAY: &str = "another upgrade is under way";
 
 /// Gives the place of this process to another.
 pub(super) struct Upgrader {
+    /// Leads to the core.
     pub(super) api: ApiState,
+    /// The path of the control socket.
     pub(super) control: PathBuf,
     /// What the process listens on, by name.
     pub(super) listening: Vec<(String, OwnedFd)>,
     /// The workers' sockets, by the workers' names.
     pub(super) workers: Vec<(String, Kept)>,
+    /// The certificate that browsers are shown, and its key, in PEM.
     pub(super) certificate: String,
     busy: tokio::sync::Mutex<()>,
     expected: Mutex<Option<Expected>>,
@@ -314,7 +317,8 @@ impl Upgrader {
         Ok(LinkMessage::Upgraded { version, pid: who.pid, calls })
     }
 
-    /// Waits for calls that ring, and gives the successor all of them. An error: all goes on here.
+    /// Waits for calls that ring, and gives the successor all of them. An error: all continues
+    /// here.
     async fn settle_and_give(
         &self,
         link: &Link,
@@ -351,7 +355,7 @@ impl Upgrader {
         taken.send(ack).map_err(|_| late.clone())?;
         let late: Vec<LateRequest> = acked.await.map_err(|_| late)?;
         // Whether this arrives or not: nothing is ever sent from here again.
-        let _ = link.send(&LinkMessage::Go, &super::kept::encoded(&late), &[]);
+        let _ = link.send(&LinkMessage::Go, &super::checkpoint::encoded(&late), &[]);
         let stood = began.elapsed();
         drop(spawn_blocking(move || drop(sent)));
         tracing::info!("{count} calls go to process {} after {stood:.1?}", who.pid);
@@ -375,6 +379,9 @@ impl Upgrader {
     }
 
     /// This process has let go of its files. Waits until the successor serves.
+    ///
+    /// # Errors
+    /// It does not serve, and why.
     pub(super) async fn released(&self) -> Result<(), String> {
         self.progress.send_replace(UpgradeProgress::Released);
         let mut progress = self.progress.subscribe();
@@ -427,7 +434,7 @@ fn send_calls(link: &Link, given: &HandedOver) -> io::Result<()> {
 }
 
 impl Core {
-    /// Gives all calls to a successor. False: nobody took them, and all goes on.
+    /// Gives all calls to a successor. Returns false if nobody took them, and all continues.
     pub(super) async fn hand_over(
         &mut self,
         asked: HandOver,

@@ -48,6 +48,9 @@ pub struct Watchdog(Arc<AtomicBool>);
 impl Watchdog {
     /// Starts watching. `alive` is called at each look that finds nobody still, `still` once with
     /// the name of the thread that is.
+    ///
+    /// # Errors
+    /// The system gives no thread.
     pub(super) fn start(
         watched: Watched,
         alive: impl Fn() + Send + 'static,

@@ -54,6 +54,10 @@ pub(super) struct Starter {
 }
 
 impl Starter {
+    /// Gathers what workers are started with.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
     pub(super) fn new(
         config: &Config,
         dtls: &Arc<DtlsIdentity>,
@@ -134,8 +138,12 @@ impl Starter {
             .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
     }
 
-    /// Starts all; where the system chooses their ports, those of `before` are tried first, to which
-    /// browsers of calls that go on still send. `held`: a predecessor still has those calls.
+    /// Starts all; where the system chooses their ports, those of `before` are tried first, to
+    /// which browsers of calls that continue still send. `held`: a predecessor still has those
+    /// calls.
+    ///
+    /// # Errors
+    /// A port cannot be bound.
     pub(super) fn start_all(&self, before: &[u16], held: bool) -> anyhow::Result<Vec<Worker>> {
         for (setup, port) in self.setups.iter().zip(before) {
             let there = SocketAddr::new(setup.browser.ip(), *port);

@@ -47,7 +47,7 @@ pub enum RowKind {
 pub fn rows(flight: &CallTrace) -> Vec<Row> {
     let mut talk = Talk::default();
     let mut out = Vec::with_capacity(flight.entries.len());
-    let caller = flight.cdr.as_ref().map_or(crate::media::endpoint::CALLER_LEG, |c| c.a_end);
+    let caller = flight.cdr.as_ref().map_or(crate::media::endpoint::CALLER_LEG, |c| c.caller_end);
     let name = |end: LegId| if end == caller { "caller" } else { "callee" };
     let mut last = Duration::ZERO;
     for (n, entry) in flight.entries.iter().enumerate() {

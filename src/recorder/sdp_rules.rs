@@ -7,10 +7,11 @@
 /// One line's fate.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LineRule {
-    /// The line that was sent; nothing where one of the source was left out.
+    /// The line that was sent; `None` if one of the source was omitted.
     pub line: Option<String>,
     /// The line of the other side it stands for, where it is another.
     pub from: Option<String>,
+    /// The rule, in words.
     pub why: &'static str,
 }
 

@@ -23,11 +23,13 @@ pub(crate) struct Bursts {
 /// What a report says of it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Clusters {
-    /// Share of packets lost within bursts, and within gaps, 0 to 1.
+    /// Share of packets lost within bursts, 0 to 1.
     pub burst_density: f32,
+    /// Share of packets lost within gaps, 0 to 1.
     pub gap_density: f32,
-    /// Mean length of a burst and of a gap, packets.
+    /// Mean length of a burst, packets.
     pub burst: f32,
+    /// Mean length of a gap, packets.
     pub gap: f32,
 }
 

@@ -28,8 +28,8 @@ pub struct Packet {
 }
 
 impl Packet {
-    /// Reads a header; nothing where the bytes are not version 2 RTP or lengths do not fit.
-    /// For SRTP call it before decryption with `padded: false` (padding is encrypted).
+    /// Reads a header; `None` if the bytes are not version 2 RTP or lengths do not fit. For SRTP
+    /// call it before decryption with `padded: false` (padding is encrypted).
     pub fn parse(bytes: &[u8], padded: bool) -> Option<Packet> {
         let fixed: &[u8; HEADER] = bytes.first_chunk()?;
         if fixed[0] >> 6 != 2 {

@@ -21,11 +21,13 @@ pub(crate) const WINDOW: usize = 3;
 /// Packets that did not come once, and in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct SequenceStats {
+    /// Packets that never came.
     pub lost: u64,
-    /// Came after a later one.
+    /// Packets that came after a later one.
     pub reordered: u64,
-    /// Of those, such as came after more than [`WINDOW`] later ones.
+    /// Packets among those that came after more than [`WINDOW`] later ones.
     pub late: u64,
+    /// Packets that came twice.
     pub duplicate: u64,
 }
 
@@ -48,7 +50,7 @@ impl Add for SequenceStats {
 pub struct ReceiverStats {
     /// The source it is about.
     pub ssrc: u32,
-    /// Received, without copies.
+    /// Packets that were received, without copies.
     pub packets: u64,
     first: u64,
     highest: u64,
@@ -254,9 +256,9 @@ impl ReceiverStats {
 pub struct SenderStats {
     /// Our source.
     pub ssrc: u32,
-    /// Sent, modulo 2^32.
+    /// Packets that were sent, modulo 2^32.
     pub packets: u32,
-    /// Of payload, modulo 2^32.
+    /// Octets of payload that were sent, modulo 2^32.
     pub octets: u32,
     /// RTP timestamp that corresponds to the report's time.
     pub timestamp: u32,
@@ -265,13 +267,13 @@ pub struct SenderStats {
 /// What a peer's report says of our stream.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RemoteReport {
-    /// 0 to 1.
+    /// Share of packets lost since the report before, 0 to 1.
     pub fraction_lost: f32,
-    /// Packets since the beginning.
+    /// Packets lost since the beginning.
     pub total_lost: u32,
-    /// Timestamp units.
+    /// Interarrival jitter, timestamp units.
     pub jitter: u32,
-    /// From its answer to our last report.
+    /// Round trip, from its answer to our last report.
     pub round_trip: Option<Duration>,
     /// The highest number that came, extended; of the moment only.
     #[serde(skip)]

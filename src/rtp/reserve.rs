@@ -1,8 +1,8 @@
-//! Packet indices reserved before they are used, so that who goes on from a record of a stream uses
-//! none of them a second time.
+//! Packet indices reserved before they are used, so that who continues from a record of a stream
+//! uses none of them a second time.
 //!
 //! A record says from which index on a successor may send; no packet with that index or a later one
-//! is sent while a process that starts now could go on from that record. It stops being able to
+//! is sent while a process that starts now could continue from that record. It stops being able to
 //! once a newer record is known to have taken its place, or when the lease is over: a record that
 //! old is refused. So a store that cannot write costs the record and not the stream.
 
@@ -36,8 +36,8 @@ struct Reservation {
     taken: Instant,
 }
 
-/// The records that hold a stream back, for a successor that goes on with its very next index: number,
-/// first index that is not to be used, and age in milliseconds.
+/// The records that hold a stream back, for a successor that continues with its very next index:
+/// number, first index that is not to be used, and age in milliseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct ReserveHold(Vec<(u64, u64, u64)>);
 
@@ -55,14 +55,14 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// What a successor goes on with from a record of this number, taken then: until it has made one
-    /// of its own, the next successor could find the same.
+    /// What a successor continues with from a record of this number, taken then: until it has made
+    /// one of its own, the next successor could find the same.
     pub(crate) fn resume(number: u64, taken: Instant, next: u64) -> Reserve {
         let record = Reservation { number, until: next, taken };
         Reserve { next, records: smallvec![record], made: None, idle: true }
     }
 
-    /// What a successor goes on with that uses the very next index: it is held back by the same
+    /// What a successor continues with that uses the very next index: it is held back by the same
     /// records.
     pub(crate) fn take_over(held: ReserveHold, now: Instant, next: u64) -> Reserve {
         let record = |(number, until, age)| {

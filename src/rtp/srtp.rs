@@ -4,24 +4,21 @@
 //! that have authenticated. Tested against rtc-srtp and the RFCs' vectors.
 
 mod master;
+mod session_keys;
 mod tests;
 mod window;
 
+use self::session_keys::{SrtpKeys, aes_cm, cm_iv, gcm_rtp_nonce};
 pub use master::{LONGEST, MasterKey};
 
 use super::reserve::{Reserve, ReserveHold};
-use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::cipher::{
-    AES_128, AES_192, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey,
-};
+use aws_lc_rs::aead::Aad;
 use aws_lc_rs::hmac;
-use aws_lc_rs::iv::FixedLength;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Instant;
-use subtle::ConstantTimeEq;
+use subtle::ConstantTimeEq as _;
 use window::ReplayWindow;
-use zeroize::Zeroizing;
 
 /// A protection profile (RFC 5764 §4.1.2, RFC 4568 §6.2, RFC 7714 §14).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
@@ -128,121 +125,6 @@ const LAST: u64 = (1 << 48) - 1;
 const MAX_RTCP: u32 = 0x7fff_ffff;
 
 // One per leg and direction, boxed with its context: the sizes do not matter.
-#[allow(clippy::large_enum_variant)]
-enum SrtpKeys {
-    Gcm {
-        rtp: LessSafeKey,
-        rtcp: LessSafeKey,
-        rtp_salt: [u8; 12],
-        rtcp_salt: [u8; 12],
-    },
-    Cm {
-        rtp: EncryptingKey,
-        rtcp: EncryptingKey,
-        rtp_auth: hmac::Key,
-        rtcp_auth: hmac::Key,
-        rtp_salt: [u8; 14],
-        rtcp_salt: [u8; 14],
-        /// Bytes of an RTP packet's tag; RTCP's is always 10 (RFC 4568 §6.2.2).
-        tag: usize,
-    },
-}
-
-fn aes_cm(key: &EncryptingKey, iv: [u8; 16], data: &mut [u8]) {
-    // CTR over whole buffers cannot fail; the context is used once per packet index.
-    let done = key.less_safe_encrypt(data, EncryptionContext::Iv128(FixedLength::from(iv)));
-    debug_assert!(done.is_ok());
-}
-
-fn ctr_key(key: &[u8]) -> EncryptingKey {
-    let cipher = match key.len() {
-        32 => &AES_256,
-        24 => &AES_192,
-        _ => &AES_128,
-    };
-    UnboundCipherKey::new(cipher, key)
-        .and_then(EncryptingKey::ctr)
-        .expect("a key of 16, 24 or 32 bytes")
-}
-
-/// RFC 3711 §4.3.1 with key derivation rate 0.
-fn derive(master: &EncryptingKey, salt: &[u8], label: u8, out: &mut [u8]) {
-    let mut iv = [0u8; 16];
-    iv[..salt.len()].copy_from_slice(salt);
-    iv[7] ^= label;
-    out.fill(0);
-    aes_cm(master, iv, out);
-}
-
-impl SrtpKeys {
-    fn new(of: &MasterKey) -> SrtpKeys {
-        let profile = of.profile();
-        let master = ctr_key(of.key());
-        let derived = |label, len: usize| {
-            let mut out = Zeroizing::new([0u8; 32]);
-            derive(&master, of.salt(), label, &mut out[..len]);
-            out
-        };
-        match profile {
-            Profile::AeadAes128Gcm | Profile::AeadAes256Gcm => {
-                let (cipher, len) = if profile == Profile::AeadAes256Gcm {
-                    (&AES_256_GCM, 32)
-                } else {
-                    (&AES_128_GCM, 16)
-                };
-                let key = |label| {
-                    LessSafeKey::new(
-                        UnboundKey::new(cipher, &derived(label, len)[..len])
-                            .expect("a key of its length"),
-                    )
-                };
-                let salt = |label| *derived(label, 12).first_chunk().expect("12 of 32");
-                SrtpKeys::Gcm { rtp: key(0), rtcp: key(3), rtp_salt: salt(2), rtcp_salt: salt(5) }
-            }
-            _ => {
-                let len = profile.key_len();
-                let auth = |label| {
-                    hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, &derived(label, 20)[..20])
-                };
-                let salt = |label| *derived(label, 14).first_chunk().expect("14 of 32");
-                SrtpKeys::Cm {
-                    rtp: ctr_key(&derived(0, len)[..len]),
-                    rtcp: ctr_key(&derived(3, len)[..len]),
-                    rtp_auth: auth(1),
-                    rtcp_auth: auth(4),
-                    rtp_salt: salt(2),
-                    rtcp_salt: salt(5),
-                    tag: match profile {
-                        Profile::Aes128CmHmacSha1_32
-                        | Profile::Aes192CmHmacSha1_32
-                        | Profile::Aes256CmHmacSha1_32 => 4,
-                        _ => 10,
-                    },
-                }
-            }
-        }
-    }
-}
-
-fn gcm_rtp_nonce(salt: &[u8; 12], ssrc: u32, index: u64) -> Nonce {
-    let mut iv = *salt;
-    xor(&mut iv[2..6], &ssrc.to_be_bytes());
-    xor(&mut iv[6..12], &index.to_be_bytes()[2..]);
-    Nonce::assume_unique_for_key(iv)
-}
-
-fn cm_iv(salt: &[u8; 14], ssrc: u32, index: u64) -> [u8; 16] {
-    let mut iv = [0u8; 16];
-    iv[..14].copy_from_slice(salt);
-    xor(&mut iv[4..8], &ssrc.to_be_bytes());
-    xor(&mut iv[8..14], &index.to_be_bytes()[2..]);
-    iv
-}
-
-fn xor(into: &mut [u8], with: &[u8]) {
-    into.iter_mut().zip(with).for_each(|(a, b)| *a ^= b);
-}
-
 /// Header length and SSRC of an RTP packet.
 fn rtp_header(packet: &[u8]) -> Option<(usize, u16, u32)> {
     let header = super::Packet::parse(packet, false)?;
@@ -253,12 +135,12 @@ fn rtcp_ssrc(packet: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(*packet.get(4..8)?.first_chunk()?))
 }
 
-/// Where a stream of ours goes on: the first index of RTP and of RTCP that was never used.
+/// Where a stream of ours continues: the first index of RTP and of RTCP that was never used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Reserved {
-    /// The first index that is not.
+    /// The first SRTP index that is not.
     pub rtp: u64,
-    /// The first index that is not.
+    /// The first SRTCP index that is not, up to 2^31 - 1.
     pub rtcp: u32,
 }
 
@@ -339,7 +221,7 @@ impl Protect {
         context
     }
 
-    /// The SRTCP index goes on from `before`'s: it is in each packet, and keys may come back.
+    /// The SRTCP index continues from `before`'s: it is in each packet, and keys may come back.
     pub(crate) fn after(mut self, before: &Protect) -> Protect {
         self.rtcp_index = before.rtcp_index;
         self

@@ -73,7 +73,7 @@ pub struct Sdes {
 /// One a=crypto line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Crypto {
-    /// Names it in the answer.
+    /// Names it in the answer: up to nine digits.
     pub tag: u32,
     /// The suite's name: an answer repeats the one that was offered.
     pub suite: &'static str,
@@ -84,7 +84,7 @@ pub struct Crypto {
 /// What we offer, best first; the others are taken where a peer has no better.
 pub(crate) const OFFERED: [Profile; 3] =
     [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
-/// Names of the drafts of RFC 6188, which many devices went on writing.
+/// Names of the drafts of RFC 6188, which many devices continued writing.
 const DRAFT_SUITES: [(&str, Profile); 4] = [
     ("AES_CM_192_HMAC_SHA1_80", Profile::Aes192CmHmacSha1_80),
     ("AES_CM_192_HMAC_SHA1_32", Profile::Aes192CmHmacSha1_32),
@@ -136,8 +136,8 @@ fn mki(value: &str, length: &str) -> Option<Vec<u8>> {
     Some(mki)
 }
 
-/// Whether a session parameter asks for other packets than ours; one we do not know does, unless
-/// it says by its first letter that it may be left out (RFC 4568 §6.3).
+/// Whether a session parameter asks for other packets than ours; one we do not know does, unless it
+/// says by its first letter that it may be omitted (RFC 4568 §6.3).
 fn changes_packets(parameter: &str) -> bool {
     !(parameter.starts_with("WSH=")
         || parameter.eq_ignore_ascii_case("FEC_ORDER=FEC_SRTP")
@@ -168,7 +168,7 @@ impl From<LocalKeys> for Vec<Vec<u8>> {
 }
 
 impl From<Vec<Vec<u8>>> for LocalKeys {
-    /// What is no key is left out: then a suite is not offered.
+    /// What is no key is omitted: then a suite is not offered.
     fn from(bytes: Vec<Vec<u8>>) -> LocalKeys {
         LocalKeys(bytes.iter().map_while(|key| key.as_slice().try_into().ok()).collect())
     }

@@ -15,7 +15,7 @@ pub(crate) const MAX_LINES: usize = 512;
 pub(crate) const MAX_MEDIA: usize = 64;
 /// Most payload formats of a media description; the rest are ignored.
 pub(crate) const MAX_FORMATS: usize = 64;
-/// Candidates read per media description; the rest are ignored (SECURITY M10).
+/// Candidates read per media description; the rest are ignored.
 pub(crate) const MAX_CANDIDATES: usize = 20;
 
 /// A description we cannot use, with the Warning code a 488 carries (RFC 3261 §20.43).
@@ -114,9 +114,9 @@ pub struct Format {
     pub payload_type: u8,
     /// Of `a=rtpmap`, or RFC 3551's.
     pub name: String,
-    /// Hz.
+    /// Clock rate, Hz.
     pub clock: u32,
-    /// 1 where the rtpmap does not say.
+    /// Channels; 1 if the rtpmap does not say.
     pub channels: u8,
     /// Parameters, or empty.
     pub fmtp: String,
@@ -159,7 +159,7 @@ pub struct MediaDescription {
     pub kind: String,
     /// It is the kind that is used here.
     pub is_audio: bool,
-    /// 0 where it is refused, or cannot be read.
+    /// 0 if it is refused, or cannot be read.
     pub port: u16,
     /// Offered within its bundle and nowhere else: port 0 refuses nothing (RFC 9143 §6).
     pub bundle_only: bool,
@@ -195,7 +195,7 @@ pub struct MediaDescription {
     pub rtcp: Option<SocketAddr>,
     /// Milliseconds a packet is to last, by `ptime` and `maxptime`.
     pub ptime: Option<u32>,
-    /// Milliseconds.
+    /// Milliseconds of the longest packet that is accepted.
     pub max_ptime: Option<u32>,
     /// RTCP XR's VoIP metrics are wanted.
     pub voip_metrics: bool,

@@ -43,14 +43,14 @@ pub enum Remote {
 pub struct EventFormat {
     /// 0 to 127.
     pub payload_type: u8,
-    /// Hz, of its timestamps.
+    /// Clock rate of its timestamps, Hz.
     pub clock: u32,
 }
 
 /// telephone-events as agreed, each direction on its own.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TelephoneEvents {
-    /// What our digits go out as; nothing where the peer knows none.
+    /// What our digits go out as; `None` if the peer knows none.
     pub send: Option<EventFormat>,
     /// All the peer may send: which one it takes for a codec is its own choice.
     pub receive: Vec<EventFormat>,
@@ -112,7 +112,7 @@ pub enum Content {
 }
 
 impl Negotiated {
-    /// What the peer's packets of this payload type hold; nothing where it was not agreed.
+    /// What the peer's packets of this payload type hold; `None` if it was not agreed.
     pub fn content(&self, payload_type: u8) -> Option<Content> {
         let audio = || {
             let mut codecs = self.receive.iter();

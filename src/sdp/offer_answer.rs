@@ -73,7 +73,7 @@ pub struct Local {
 pub struct Negotiation {
     /// What is ours in it.
     pub local: Local,
-    /// Samples a second of what the other leg's peer can hear; nothing where that is all a browser
+    /// Samples a second of what the other leg's peer can hear; `None` if that is all a browser
     /// sends. It need encode no more: our descriptions say so (RFC 7587 §6.1).
     pub playback_rate: Option<u32>,
     state: SignalingState,
@@ -193,8 +193,8 @@ impl Negotiation {
         self.ice_before = self.ice_before.take().or(before);
     }
 
-    /// Leaves the keys out of our next offers, where they are only wished for. False: they were not
-    /// offered, or a call without them is to fail.
+    /// Leaves the keys out of our next offers, where they are only wished for. Returns false if
+    /// they were not offered, or a call without them is to fail.
     pub(crate) fn withhold_keys(&mut self) -> bool {
         self.local.srtp == Policy::Optional && !std::mem::replace(&mut self.keys_withheld, true)
     }

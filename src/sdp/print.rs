@@ -7,15 +7,25 @@ use std::fmt::Write as _;
 
 /// What goes into the audio section.
 pub(super) struct Audio<'a> {
+    /// Formats, in the order of preference.
     pub formats: &'a [Format],
+    /// The direction, as its writer sees it.
     pub direction: Direction,
+    /// The transport protocol of `m=`.
     pub proto: &'a str,
+    /// The `mid`, if it is in a group.
     pub mid: Option<&'a str>,
+    /// The DTLS role.
     pub setup: Setup,
+    /// RTCP shares the port of RTP.
     pub rtcp_mux: bool,
+    /// It says `a=group:BUNDLE`.
     pub bundle: bool,
+    /// Milliseconds a packet lasts, if that is said.
     pub ptime: Option<u32>,
+    /// SDES keys.
     pub crypto: &'a [Crypto],
+    /// It asks for VoIP metrics (RFC 3611).
     pub voip_metrics: bool,
 }
 

@@ -10,9 +10,13 @@ use crate::codec::Codec;
 pub(super) struct Chosen<'a> {
     /// Its place in the description.
     pub at: usize,
+    /// The section.
     pub audio: &'a MediaDescription,
+    /// The codec of ours.
     pub codec: Codec,
+    /// Its format there.
     pub format: &'a Format,
+    /// Where its media goes, and how it is secured.
     pub remote: Remote,
 }
 

@@ -1,7 +1,7 @@
 //! Where media goes and how it is protected, by a section of the peer's.
 //!
 //! Profiles are an allow-list. Roles and keys belong to the association, not to the newest
-//! description (RFC 8842 §5): what that leaves out, or asks for anew without need, stays.
+//! description (RFC 8842 §5): what that omits, or asks for anew without need, stays.
 
 use super::crypto::{Crypto, Policy, Sdes};
 use super::description::{Fingerprint, MediaDescription, SdpError, Setup};

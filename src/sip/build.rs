@@ -1,7 +1,7 @@
 //! Writing messages from typed fields. Received headers are never copied as lines.
 //!
 //! A value is written through one sieve that lets no CR, LF, NUL or other control character out,
-//! so whatever a caller passes, the number and names of the headers are ours (SECURITY P6).
+//! so whatever a caller passes, the number and names of the headers are ours.
 
 use super::cause::{cause_of, name_of};
 use super::message::Message;
@@ -224,7 +224,7 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
-/// `"display" <uri>` with the display name left out where it is empty.
+/// `"display" <uri>` with the display name omitted where it is empty.
 pub fn name_addr(display: &str, uri: &str) -> String {
     let uri: String =
         uri.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>' | '"' | ' ')).collect();

@@ -8,11 +8,17 @@ use serde::{Deserialize, Serialize};
 /// One peer's abilities, as far as it told them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Capabilities {
+    /// It allows UPDATE (RFC 3311).
     pub update: bool,
+    /// It allows REFER (RFC 3515).
     pub refer: bool,
+    /// It allows MESSAGE (RFC 3428).
     pub message: bool,
+    /// It supports session timers (RFC 4028).
     pub timer: bool,
+    /// It supports reliable provisional responses (RFC 3262).
     pub reliable: bool,
+    /// It supports Replaces (RFC 3891).
     pub replaces: bool,
     /// Info packages it wants (RFC 6086).
     pub info_packages: Vec<String>,

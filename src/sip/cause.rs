@@ -89,7 +89,7 @@ pub struct Reasons {
     pub text: Option<String>,
 }
 
-/// Reads every Reason of a message; values that are not understood are left out.
+/// Reads every Reason of a message; values that are not understood are omitted.
 pub fn reasons(message: &Message) -> Reasons {
     let mut found = Reasons::default();
     for value in message.values(HeaderName::Reason) {

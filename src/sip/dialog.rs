@@ -15,8 +15,11 @@ use std::net::{IpAddr, SocketAddr};
 /// Call-ID and both tags, ours first.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub(crate) struct DialogId {
+    /// The Call-ID.
     pub call_id: String,
+    /// Our tag.
     pub local_tag: String,
+    /// The peer's tag; empty for a peer of RFC 2543.
     pub remote_tag: String,
 }
 
@@ -30,14 +33,19 @@ pub(crate) enum OutOfOrder {
 /// One dialog, early or confirmed.
 #[derive(Clone, Debug)]
 pub(crate) struct Dialog {
+    /// What names it.
     pub id: DialogId,
     /// Our address header value, tag included.
     pub local: String,
     /// The peer's address header value, tag included.
     pub remote: String,
+    /// The URI of the peer's newest Contact.
     pub remote_target: String,
+    /// Route values, the first hop first.
     pub route_set: Vec<String>,
+    /// The CSeq of our newest request, up to 2^31 - 1.
     pub local_cseq: u32,
+    /// The CSeq of the peer's newest request.
     pub remote_cseq: Option<u32>,
     /// Where requests go: the flow, or the trunk's address.
     pub hop: Hop,
@@ -85,13 +93,21 @@ impl HopSnapshot {
 /// A dialog as a value that outlives the process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct DialogSnapshot {
+    /// What names it.
     pub id: DialogId,
+    /// As [`Dialog::local`].
     pub local: String,
+    /// As [`Dialog::remote`].
     pub remote: String,
+    /// As [`Dialog::remote_target`].
     pub remote_target: String,
+    /// As [`Dialog::route_set`].
     pub route_set: Vec<String>,
+    /// As [`Dialog::local_cseq`].
     pub local_cseq: u32,
+    /// As [`Dialog::remote_cseq`].
     pub remote_cseq: Option<u32>,
+    /// As [`Dialog::hop`].
     pub hop: HopSnapshot,
 }
 

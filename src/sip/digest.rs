@@ -162,7 +162,7 @@ impl Authenticator {
         *tag.sign().as_ref().first_chunk().expect("SHA-256 is longer")
     }
 
-    /// When a nonce was issued, and its random part; none where it is not ours.
+    /// When a nonce was issued, and its random part; none if it is not ours.
     fn issued(&self, nonce: &str) -> Option<(u64, u64)> {
         let nonce: [u8; NONCE] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (head, tag) = nonce.split_at(NONCE_HEAD);
@@ -339,8 +339,8 @@ impl Challenge {
         all
     }
 
-    /// One challenge, and whether it says that the last nonce was stale; `None` where no algorithm
-    /// or qop of it is ours, or what has to be echoed cannot be within quotes.
+    /// One challenge, and whether it says that the last nonce was stale; `None` if no algorithm or
+    /// qop of it is ours, or what has to be echoed cannot be within quotes.
     fn of(d: &DigestParams<'_>, header: HeaderName) -> Option<(Challenge, bool)> {
         let fits = |q: &str| q.split(',').any(|q| q.trim().eq_ignore_ascii_case("auth"));
         if !d.get("qop").is_none_or(fits) {
@@ -386,7 +386,8 @@ impl Challenge {
         };
         // Realm, nonce and opaque are echoed as received: their escapes must not be doubled.
         let mut value = format!(
-            "Digest username={}, realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", response=\"{response}\", algorithm={}",
+            "Digest username={}, realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
+                response=\"{response}\", algorithm={}",
             quoted(user),
             algorithm.as_str()
         );
@@ -413,7 +414,7 @@ fn echoes(value: &str) -> bool {
     !escaped
 }
 
-/// A challenge that was taken, and how it went on.
+/// A challenge that was taken, and how it continued.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Taken {
     challenge: Challenge,
@@ -425,8 +426,8 @@ struct Taken {
     passed: bool,
 }
 
-/// Credentials that go on with a nonce (RFC 7616 §3.4: nc counts its uses), towards one server and
-/// the proxies before it (RFC 3261 §22.3).
+/// Credentials that continue with a nonce (RFC 7616 §3.4: nc counts its uses), towards one server
+/// and the proxies before it (RFC 3261 §22.3).
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Answering {
     taken: Vec<Taken>,
@@ -447,9 +448,9 @@ impl Answering {
         Answering { realms: Some(realms.to_vec()), ..Answering::default() }
     }
 
-    /// Takes the challenges of a response. False: none of them may, or can, be answered (another
-    /// realm, no algorithm of ours), or our credentials were refused already. A new nonce marked
-    /// stale is no refusal, nor is one of a realm that was content before another asked.
+    /// Takes the challenges of a response. Returns false if none of them may, or can, be answered
+    /// (another realm, no algorithm of ours), or our credentials were refused already. A new nonce
+    /// marked stale is no refusal, nor is one of a realm that was content before another asked.
     pub(crate) fn take(&mut self, response: &Message) -> bool {
         let asked = Challenge::all_of(response, self.realms.as_deref());
         self.tries += 1;
@@ -535,19 +536,16 @@ fn is_for(uri: &str, request: &Message) -> bool {
 
 /// Our answer to a trunk's challenge.
 ///
-/// Returns the header to add, or nothing where the challenge is not for `realm` (when given), or
-/// speaks no algorithm or qop of ours.
+/// Returns the header to add, or `None` if the challenge has no algorithm or qop of ours.
 pub fn answer(
     challenge: &Message,
-    realm: Option<&str>,
     user: &str,
     password: &str,
     uri: &str,
     method: Method,
     cnonce: &str,
 ) -> Option<(HeaderName, String)> {
-    let realms = realm.map(|r| [r.to_owned()]);
-    let all = Challenge::all_of(challenge, realms.as_ref().map(<[String; 1]>::as_slice));
+    let all = Challenge::all_of(challenge, None);
     let (challenge, _) = all.into_iter().next()?;
     Some((challenge.header, challenge.answer(1, user, password, uri, method, cnonce)))
 }

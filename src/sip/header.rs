@@ -144,7 +144,7 @@ pub struct Via<'a> {
     pub transport: &'a str,
     /// Without a port; a literal IPv6 address in brackets.
     pub host: &'a str,
-    /// 5060 or 5061 where `None`.
+    /// 1 to 65535; 5060 or 5061 if `None`.
     pub port: Option<u16>,
     /// With `branch`, `received` and `rport`.
     pub params: Params<'a>,

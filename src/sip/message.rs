@@ -66,7 +66,7 @@ impl Message {
         Ok(Message::framed(bytes, index, length))
     }
 
-    /// `bytes` is what `index` was read from, and goes on with `length` bytes of body.
+    /// `bytes` is what `index` was read from, and continues with `length` bytes of body.
     pub(crate) fn framed(mut bytes: Vec<u8>, index: Index, length: usize) -> Message {
         let mut body = bytes.split_off(index.body_start);
         body.truncate(length);
@@ -234,7 +234,7 @@ impl Message {
         self.address(&self.parts().contact)
     }
 
-    /// Call-ID; empty where missing.
+    /// Call-ID; empty if missing.
     pub fn call_id(&self) -> &str {
         self.header(HeaderName::CallId).unwrap_or_default()
     }
@@ -293,7 +293,7 @@ impl Message {
         Some(bytes).filter(|b| !b.is_empty())
     }
 
-    /// The type of the body without parameters; empty where it has none that can be read.
+    /// The type of the body without parameters; empty if it has none that can be read.
     pub(crate) fn media_type(&self) -> &str {
         let kind = self.content_type_line().unwrap_or_default();
         kind.split([';', ',']).next().unwrap_or_default().trim()
@@ -416,7 +416,7 @@ impl Message {
         Ok(())
     }
 
-    /// Lines that were left out, or read otherwise than they were written.
+    /// Lines that were omitted, or read otherwise than they were written.
     pub(crate) fn ignored(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.read.index.ignored.iter().map(|i: &Ignored| (i.what, self.text(i.line)))
     }

@@ -1,13 +1,14 @@
 //! Bodies of several parts (RFC 2046 §5.1, RFC 5621): the one that is looked for is found in them.
 //!
 //! Parts that nobody here reads (ISUP, rs-metadata, and PIDF-LO but towards trunks that are told)
-//! are left out; whether one may be is its own `handling` to say. The scan is linear and bounded in depth and parts (SECURITY P3).
+//! are omitted; whether one may be is its own `handling` to say. The scan is linear and bounded in
+//! depth and parts.
 
 use super::uri::Params;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Most parts of one message; what follows is left out.
+/// Most parts of one message; what follows is omitted.
 const MAX_PARTS: usize = 8;
 /// A multipart body, one within it, and one within that.
 const MAX_DEPTH: usize = 3;
@@ -26,6 +27,7 @@ pub(crate) struct BodyPart {
     pub kind: String,
     /// It says `handling=required` itself, and is no alternative to another.
     pub required: bool,
+    /// Its content.
     pub bytes: Vec<u8>,
 }
 
@@ -34,7 +36,7 @@ pub(crate) fn media_type(content_type: &str) -> String {
     content_type.split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// Whether a Content-Disposition lets its body be left out (RFC 3261 §20.11).
+/// Whether a Content-Disposition lets its body be omitted (RFC 3261 §20.11).
 pub(crate) fn is_optional(disposition: &str) -> bool {
     handling(disposition).is_some_and(|h| h.eq_ignore_ascii_case("optional"))
 }
@@ -67,7 +69,7 @@ pub(crate) fn mixed<'a>(
     (format!("multipart/mixed;boundary={boundary}"), body)
 }
 
-/// The parts of `body`, those to be preferred first; nothing where it is no multipart body.
+/// The parts of `body`, those to be preferred first; `None` if it is no multipart body.
 pub(crate) fn parts(content_type: &str, body: &[u8]) -> Vec<BodyPart> {
     let mut out = Vec::new();
     read(content_type, body, MAX_DEPTH, true, &mut out);
@@ -107,7 +109,7 @@ fn read(content_type: &str, body: &[u8], depth: usize, counts: bool, out: &mut V
     }
 }
 
-/// What stands between the boundaries; preamble and epilogue are left out.
+/// What stands between the boundaries; preamble and epilogue are omitted.
 fn split<'a>(body: &'a [u8], boundary: &[u8]) -> Vec<&'a [u8]> {
     let (mut all, mut begun, mut at) = (Vec::new(), None, 0);
     while at < body.len() {
@@ -181,7 +183,7 @@ impl<'a> RawPart<'a> {
     }
 }
 
-/// A part's bytes; `None` where nobody here can decode them.
+/// A part's bytes; `None` if nobody here can decode them.
 fn decode(encoding: &str, body: &[u8]) -> Option<Vec<u8>> {
     match encoding.trim().to_ascii_lowercase().as_str() {
         "" | "binary" | "8bit" | "7bit" => Some(body.to_vec()),

@@ -1,10 +1,11 @@
 //! The wire parser: one pass over a message's head, spans into the caller's buffer; it allocates
 //! only beyond 32 lines.
 //!
-//! RFC 3261 §7 and §25; limits as in our security catalogue (P4). A line nobody needs never decides:
-//! where it cannot be read it is left out, and [`Index::ignored`] says so (§8.2.2). The same pass frames streams
-//! (`sip::stream`), so framing and parsing cannot disagree about where a message ends.
-//! Not here: the meaning of header values (`sip::header`), mandatory headers (`Message::check`).
+//! RFC 3261 §7 and §25; limits as in our security catalogue (P4). A line nobody needs never
+//! decides: where it cannot be read it is omitted, and [`Index::ignored`] says so (§8.2.2). The
+//! same pass frames streams (`sip::stream`), so framing and parsing cannot disagree about where a
+//! message ends. Not here: the meaning of header values (`sip::header`), mandatory headers
+//! (`Message::check`).
 
 use super::repair::{cover_controls, to_utf8};
 use super::scan::{TOKEN, has_control};
@@ -19,9 +20,9 @@ pub const MAX_START_LINE: usize = 2_048;
 /// Longest header line after unfolding, bytes.
 pub const MAX_HEADER_LINE: usize = 8_192;
 /// Most header lines of names known here that are kept, and most of others; what is needed and
-/// stands beyond them refuses the message, the rest is left out.
+/// stands beyond them refuses the message, the rest is omitted.
 pub const MAX_HEADERS: usize = 128;
-/// Most lines that are remembered as left out.
+/// Most lines that are remembered as omitted.
 const MAX_IGNORED: usize = 16;
 /// Header lines that cost no allocation: nearly every message has fewer.
 const USUAL_HEADERS: usize = 32;
@@ -156,12 +157,12 @@ pub enum Framing {
     WebSocket,
 }
 
-/// A line that was left out, or read otherwise than it was written.
+/// A line that was omitted, or read otherwise than it was written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Ignored {
     /// What is wrong.
     pub what: &'static str,
-    /// The line; empty where it is no single one.
+    /// The line; empty if it is no single one.
     pub line: Span,
 }
 
@@ -173,7 +174,7 @@ pub struct Index {
     fields: SmallVec<[Field; USUAL_HEADERS]>,
     /// Fields whose name is known here.
     known: usize,
-    /// What was left out, the first [`MAX_IGNORED`] of it.
+    /// What was omitted, the first [`MAX_IGNORED`] of it.
     pub ignored: Vec<Ignored>,
     /// First byte of the body.
     pub body_start: usize,
@@ -378,7 +379,7 @@ fn line(head: &[u8], at: usize) -> (usize, usize) {
 
 /// Whether a line that cannot be read may be one that frames or identifies its message. Characters
 /// that no name holds are looked past: what was to be taken for a Content-Length by somebody is not
-/// left out (SECURITY A9, P2).
+/// omitted.
 fn decides(line: &[u8]) -> bool {
     let colon = memchr::memchr(b':', line);
     let mut name: SmallVec<[u8; 32]> = SmallVec::new();

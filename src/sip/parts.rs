@@ -8,15 +8,20 @@ use super::header::{CSeq, NameAddr, Via};
 use super::parse::{ParseError, Span};
 use super::uri::{Params, Scheme, Uri};
 
-/// What became of a value; none where the header is missing.
+/// What became of a value; none if the header is missing.
 pub(super) type Part<T> = Option<Result<T, ParseError>>;
 
 /// The five values' places.
 pub(super) struct Parts {
+    /// The topmost Via.
     pub via: Part<ViaAt>,
+    /// From.
     pub from: Part<AddressAt>,
+    /// To.
     pub to: Part<AddressAt>,
+    /// The first Contact.
     pub contact: Part<AddressAt>,
+    /// CSeq.
     pub cseq: Part<CSeqAt>,
 }
 
@@ -47,6 +52,10 @@ pub(super) struct ViaAt {
 }
 
 impl ViaAt {
+    /// Reads the topmost Via.
+    ///
+    /// # Errors
+    /// It is not one.
     pub(super) fn read(head: &str, text: &str) -> Result<ViaAt, ParseError> {
         let via = Via::parse(text)?;
         let place = |part| place(head, part);
@@ -85,11 +94,17 @@ pub(super) struct AddressAt {
 
 impl AddressAt {
     /// A Contact, or another address whose URI counts.
+    ///
+    /// # Errors
+    /// It is not one.
     pub(super) fn read(head: &str, text: &str) -> Result<AddressAt, ParseError> {
         Ok(AddressAt::place(head, &NameAddr::parse_lenient(text)?))
     }
 
     /// A From or To.
+    ///
+    /// # Errors
+    /// It is not one.
     pub(super) fn read_tagged(head: &str, text: &str) -> Result<AddressAt, ParseError> {
         Ok(AddressAt::place(head, &NameAddr::parse_tagged(text)?))
     }
@@ -136,6 +151,10 @@ pub(super) struct CSeqAt {
 }
 
 impl CSeqAt {
+    /// Reads a CSeq.
+    ///
+    /// # Errors
+    /// It is not one.
     pub(super) fn read(head: &str, text: &str) -> Result<CSeqAt, ParseError> {
         CSeq::parse(text)
             .map(|CSeq { number, method }| CSeqAt { number, method: place(head, method) })

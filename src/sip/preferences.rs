@@ -47,7 +47,7 @@ struct PreferredFeatures<'a> {
 }
 
 impl<'a> PreferredFeatures<'a> {
-    /// `*;audio;require`; none where it cannot be read.
+    /// `*;audio;require`; none if it cannot be read.
     fn parse(text: &'a str) -> Option<PreferredFeatures<'a>> {
         let (star, params) = cut(text, b';')?;
         let params = Params::parse(params).ok().filter(|_| star.trim_ascii() == "*")?;
@@ -76,8 +76,7 @@ impl<'a> PreferredFeatures<'a> {
     }
 }
 
-/// What a phone says of one feature: the outer none where it says nothing, the inner for a bare
-/// flag.
+/// What a phone says of one feature: the outer none if it says nothing, the inner for a bare flag.
 fn value_of<'a>(phone: Params<'a>, name: &str) -> Option<Option<&'a str>> {
     phone.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
 }

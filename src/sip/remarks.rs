@@ -50,7 +50,7 @@ fn quoting(what: &str, line: &str) -> String {
     format!("a line is left out ({name:?}…): {what}")
 }
 
-/// Why a header's value says nothing to us; `None` where it does, or is not looked at.
+/// Why a header's value says nothing to us; `None` if it does, or is not looked at.
 fn unreadable(name: HeaderName, value: &str) -> Option<&'static str> {
     use HeaderName as H;
     match name {

@@ -6,7 +6,7 @@ use super::parse::{Framing, HeaderName};
 use bytes::Bytes;
 
 /// The request `sent` with another Via and CSeq number, and with these credentials instead of those
-/// it had. `None` where `sent` is no request.
+/// it had. `None` if `sent` is no request.
 pub(crate) fn resubmit(
     sent: &[u8],
     via: &str,

@@ -8,7 +8,9 @@ const LONGEST: usize = 200;
 /// The readable rest of a message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Salvaged {
+    /// The Call-ID.
     pub call_id: String,
+    /// The first line.
     pub start_line: String,
 }
 

@@ -77,7 +77,10 @@ pub(crate) fn cut_blank(text: &str) -> Option<(&str, &str)> {
     Some((&text[..n], &text[n + 1..]))
 }
 
-/// Where `wanted` stands outside quoted strings. The error is a quoted string that does not end.
+/// Where `wanted` stands outside quoted strings.
+///
+/// # Errors
+/// A quoted string does not end.
 pub(crate) fn find_outside_quotes(text: &str, wanted: u8) -> Result<Option<usize>, ()> {
     let bytes = text.as_bytes();
     let mut from = 0;

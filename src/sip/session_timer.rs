@@ -23,14 +23,16 @@ pub(crate) enum Refresher {
 /// The running timer of one dialog.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct SessionTimer {
-    /// Seconds.
+    /// The interval, seconds.
     pub interval: u32,
+    /// Who refreshes.
     pub refresher: Refresher,
 }
 
 /// A Session-Expires value: seconds, and the refresher's role where it is said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SessionExpires {
+    /// The interval, seconds.
     pub seconds: u32,
     /// True for `uac`, false for `uas`.
     pub refresher_uac: Option<bool>,
@@ -61,7 +63,7 @@ impl fmt::Display for SessionExpires {
     }
 }
 
-/// Min-SE of a message; 90 where it is missing (§5).
+/// Min-SE of a message; 90 if it is missing (§5).
 pub(crate) fn min_se(message: &Message) -> u32 {
     message.header(HeaderName::MinSe).and_then(delta_seconds).unwrap_or(MIN_SE).max(MIN_SE)
 }
@@ -69,7 +71,9 @@ pub(crate) fn min_se(message: &Message) -> u32 {
 /// What a UAS says to a request: the header of its 2xx, and the timer that runs from then on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Granted {
+    /// The Session-Expires value.
     pub header: SessionExpires,
+    /// The timer.
     pub timer: SessionTimer,
 }
 
@@ -77,7 +81,7 @@ pub(crate) struct Granted {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TooBrief;
 
-/// The UAS's part (§9). `own` is the interval we want, seconds; nothing: only what the peer asks
+/// The UAS's part (§9). `own` is the interval we want, seconds; `None`: only what the peer asks
 /// for. `refreshes`: whether we refresh where the peer leaves that open.
 ///
 /// # Errors

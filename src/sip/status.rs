@@ -101,7 +101,8 @@ impl fmt::Display for Method {
 }
 
 /// The methods we serve, for `Allow`.
-pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER, NOTIFY, MESSAGE, SUBSCRIBE, REGISTER";
+pub(crate) const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, PRACK, UPDATE, REFER, \
+    NOTIFY, MESSAGE, SUBSCRIBE, REGISTER";
 
 /// The extensions we serve, for `Supported` and `Require`.
 pub(crate) const SUPPORTED: &str = "100rel, timer, replaces, norefersub, gruu, outbound, path";

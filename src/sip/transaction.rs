@@ -8,6 +8,7 @@ pub(crate) mod invite_client;
 pub(crate) mod invite_server;
 pub(crate) mod server;
 
+pub use super::hop::{Flow, Hop, TrunkNumber};
 use super::message::Message;
 use super::status::Method;
 use crate::hex::hex;
@@ -15,8 +16,6 @@ use crate::ids::{IdMap, looked_at};
 use crate::timers::Timers;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,83 +31,6 @@ pub(crate) const T1X64: Duration = Duration::from_secs(32);
 pub(crate) const TIMER_D: Duration = Duration::from_secs(32);
 /// A client INVITE that has a provisional response but no final one (timer C, §16.6 step 11).
 pub(crate) const TIMER_C: Duration = Duration::from_secs(181);
-
-/// One transport association (RFC 5626): a WebSocket or an accepted TCP connection.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Flow(pub u64);
-
-/// Where a message goes to, or came from.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Hop {
-    /// An open connection.
-    Flow(Flow),
-    /// A datagram to this address.
-    Udp(SocketAddr),
-    /// UDP by an address of ours that the kernel would not choose: the one the peer reached.
-    UdpFrom(SocketAddr, IpAddr),
-    /// A TCP connection to be opened, or reused, to this address.
-    Tcp(SocketAddr),
-    /// A TLS connection, likewise; its certificate must be this trunk's (by its place in the
-    /// configuration).
-    Tls(SocketAddr, TrunkNumber),
-    /// The node of the cluster that is reached there, by whatever connection there is.
-    Node(SocketAddr),
-    /// Nowhere: the flow of a transaction was lost. What it would send is sent when its peer is
-    /// back.
-    Suspended,
-}
-
-/// A trunk by its place among the configured ones, in order of names.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct TrunkNumber(pub u32);
-
-impl Hop {
-    /// The peer's address; none for a flow, whose address is the transport's matter.
-    pub fn address(self) -> Option<SocketAddr> {
-        match self {
-            Hop::Udp(address)
-            | Hop::UdpFrom(address, _)
-            | Hop::Tcp(address)
-            | Hop::Tls(address, _)
-            | Hop::Node(address) => Some(address),
-            Hop::Flow(_) | Hop::Suspended => None,
-        }
-    }
-
-    /// Whether the transport retransmits for us.
-    pub(crate) fn is_reliable(self) -> bool {
-        !self.is_udp()
-    }
-
-    /// Whether messages are datagrams.
-    pub(crate) fn is_udp(self) -> bool {
-        matches!(self, Hop::Udp(_) | Hop::UdpFrom(..))
-    }
-
-    /// It without the address of ours.
-    pub(crate) fn plain(self) -> Hop {
-        if let Hop::UdpFrom(to, _) = self { Hop::Udp(to) } else { self }
-    }
-
-    /// The address of ours that the peer reached, where it is not the one we would choose.
-    pub(crate) fn local(self) -> Option<IpAddr> {
-        if let Hop::UdpFrom(_, local) = self { Some(local) } else { None }
-    }
-}
-
-impl fmt::Display for Hop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Hop::Flow(flow) => write!(f, "flow {}", flow.0),
-            Hop::Udp(addr) => write!(f, "udp {addr}"),
-            Hop::UdpFrom(addr, local) => write!(f, "udp {addr} from {local}"),
-            Hop::Tcp(addr) => write!(f, "tcp {addr}"),
-            Hop::Tls(addr, _) => write!(f, "tls {addr}"),
-            Hop::Node(addr) => write!(f, "node {addr}"),
-            Hop::Suspended => f.write_str("a lost flow"),
-        }
-    }
-}
 
 /// The RFC's timer letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -622,7 +544,7 @@ fn whole_server_key(message: &Message, method: &str) -> String {
             };
             let cseq = message.cseq().map_or(0, |c| c.number);
             let via = message.values(super::HeaderName::Via).next().unwrap_or_default();
-            // The To tag is left out: an ACK carries ours, the INVITE none.
+            // The To tag is omitted: an ACK carries ours, the INVITE none.
             format!(
                 "o{} {} {} {cseq} {via} {method}",
                 message.request_uri(),
@@ -634,51 +556,4 @@ fn whole_server_key(message: &Message, method: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sip::parse::Framing;
-
-    fn options(branch: &str) -> Message {
-        let text = format!(
-            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK{branch}\r\n\
-             From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n\r\n"
-        );
-        Message::parse(text.into_bytes(), Framing::Datagram).expect("sound")
-    }
-
-    #[test]
-    fn beyond_the_bound_a_new_request_makes_no_transaction() {
-        let (mut all, now) = (Transactions::default(), Instant::now());
-        let hop = Hop::Udp(([127, 0, 0, 1], 5060).into());
-        let (mut sends, mut events) = (Vec::new(), Vec::new());
-        all.receive(now, hop, options("first"), &mut sends, &mut events);
-        assert!(matches!(events.pop(), Some(TransactionEvent::Request { .. })));
-        for n in 1..MAX_TRANSACTIONS {
-            let machine = Machine::Server(server::ServerTransaction::start());
-            all.insert(n.to_string().into(), machine, hop);
-        }
-        all.receive(now, hop, options("second"), &mut sends, &mut events);
-        assert!(events.is_empty() && sends.is_empty());
-        assert_eq!(all.len(), MAX_TRANSACTIONS);
-        // One that is known is known all the same, and our own requests go out.
-        assert!(all.knows(&options("first")));
-        let bytes = Bytes::from_static(b"OPTIONS");
-        all.request(now, Method::Options, "ours", hop, bytes, &mut sends);
-        assert_eq!((sends.len(), all.len()), (1, MAX_TRANSACTIONS + 1));
-    }
-
-    #[test]
-    fn a_long_key_is_kept_as_its_hash() {
-        assert_eq!(bounded("x".repeat(MAX_KEY)).len(), MAX_KEY);
-        let (one, other) = ("x".repeat(MAX_KEY + 1), "y".repeat(60_000));
-        let kept = [bounded(one.clone()), bounded(other)];
-        assert!(kept.iter().all(|key| key.len() == 65) && kept[0] != kept[1]);
-        assert_eq!(bounded(one), kept[0]);
-        let mut all = Transactions::default();
-        let hop = Hop::Udp(([127, 0, 0, 1], 5060).into());
-        let long = "b".repeat(4_000);
-        all.receive(Instant::now(), hop, options(&long), &mut Vec::new(), &mut Vec::new());
-        assert!(all.knows(&options(&long)) && !all.knows(&options(&long[1..])));
-        assert!(all.keys.keys().all(|key| key.len() <= MAX_KEY));
-    }
-}
+mod tests;

@@ -60,7 +60,7 @@ pub struct Uri<'a> {
     pub user: Option<&'a str>,
     /// Host without brackets; for tel the number.
     pub host: &'a str,
-    /// `None` where it has none.
+    /// `None` if it has none.
     pub port: Option<u16>,
     /// After the host.
     pub params: Params<'a>,
@@ -185,7 +185,7 @@ impl<'a> Uri<'a> {
         Ok(Uri { text, scheme, user, host, port, params: Params::parse(params)?, headers })
     }
 
-    /// The user part with escapes resolved; empty where there is none.
+    /// The user part with escapes resolved; empty if there is none.
     pub(crate) fn user_unescaped(&self) -> Cow<'a, str> {
         unescape(self.user.unwrap_or_default())
     }

@@ -1,4 +1,5 @@
-//! The DTLS certificate, the same across starts: browsers of calls that go on know its fingerprint.
+//! The DTLS certificate, the same across starts: browsers of calls that continue know its
+//! fingerprint.
 
 use super::seal::Sealer;
 use super::{Directory, move_aside, replace};
@@ -13,7 +14,7 @@ const FILE: &str = "dtls";
 const LIFE: Duration = Duration::from_secs(365 * 86_400);
 
 /// The certificate kept in `directory`; made where there is none, and replaced after a year if no
-/// calls go on under it (`in_use`).
+/// calls continue under it (`in_use`).
 ///
 /// # Errors
 /// None could be made. What cannot be read or kept is only reported.

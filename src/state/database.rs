@@ -10,6 +10,7 @@ use std::time::Duration;
 /// How a database is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DatabaseSettings {
+    /// The statements that make its tables.
     pub(crate) schema: &'static str,
     /// Whether a commit is on the disk when it returns. Without, it survives the process, but not
     /// the host.
@@ -23,6 +24,7 @@ pub(crate) struct DatabaseSettings {
 /// An open database, and what its file was when it was opened.
 #[derive(Debug)]
 pub(crate) struct Database {
+    /// The open connection.
     pub(crate) connection: Connection,
     path: PathBuf,
     file: Option<(u64, u64)>,

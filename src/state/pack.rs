@@ -29,7 +29,7 @@ impl Packer {
         Packer(Compress::new(Compression::default(), false))
     }
 
-    /// `plain`, as small as it gets; `None` where the library has a bug.
+    /// `plain`, as small as it gets; `None` if the library has a bug.
     pub(super) fn pack(&mut self, plain: &[u8]) -> Option<Vec<u8>> {
         self.0.reset();
         let mut packed = Vec::with_capacity(COMMON.len() + plain.len() + 128);

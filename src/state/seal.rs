@@ -39,6 +39,10 @@ pub(crate) struct Sealer {
 }
 
 impl Sealer {
+    /// Begins a run of seals under `key`.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
     pub(crate) fn new(key: [u8; 32]) -> anyhow::Result<Sealer> {
         let mut salt = [0; SALT];
         OsRng

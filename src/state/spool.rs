@@ -27,6 +27,7 @@ pub(crate) struct Item {
     pub(crate) number: u64,
     /// What a receiver knows it by if it comes twice.
     pub(crate) id: String,
+    /// What is delivered.
     pub(crate) text: String,
 }
 

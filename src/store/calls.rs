@@ -63,6 +63,10 @@ impl StoreWork {
         Some(CallValue { taken: u64::from_be_bytes(*taken), bytes: bytes.into() })
     }
 
+    /// Writes values of calls.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
     pub(super) async fn keep(
         &mut self,
         owner: &Process,
@@ -90,6 +94,10 @@ impl StoreWork {
         Ok(if kept == 1 { Keeping::Kept } else { Keeping::Deposed })
     }
 
+    /// Claims the calls of a process.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
     pub(super) async fn claim(&mut self, of: &Process, by: &Process) -> Result<Claim, RedisError> {
         let (what, owner, names): (String, Vec<u8>, Vec<Vec<u8>>) = redis::cmd("EVAL")
             .arg(TAKE_OVER)
@@ -112,6 +120,10 @@ impl StoreWork {
         })
     }
 
+    /// Reads values of calls.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
     pub(super) async fn take(
         &mut self,
         of: &Process,

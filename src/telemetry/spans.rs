@@ -16,6 +16,10 @@ pub(super) struct Spans {
 }
 
 impl Spans {
+    /// Starts the exporter's own task.
+    ///
+    /// # Errors
+    /// The endpoint is no URL.
     pub(crate) fn start(endpoint: &str) -> anyhow::Result<Spans> {
         let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
         // Its client blocks, and must be made where no runtime is.
@@ -46,7 +50,7 @@ impl Spans {
         let end = cdr.end.unwrap_or(cdr.start);
         let mut attributes = vec![
             KeyValue::new("sip.method", "INVITE"),
-            KeyValue::new("sip.call_id", cdr.a_call_id.clone()),
+            KeyValue::new("sip.call_id", cdr.caller_call_id.clone()),
             KeyValue::new("sip.code", i64::from(cdr.status)),
             KeyValue::new("sip.user_agent.original", cdr.user_agent.clone()),
             KeyValue::new("webtrunk.call", cdr.call.to_string()),
@@ -105,7 +109,7 @@ impl Spans {
                 at(end),
                 vec![KeyValue::new(
                     "webtrunk.codecs",
-                    format!("{} {}", codec(&cdr.a), codec(&cdr.b)),
+                    format!("{} {}", codec(&cdr.caller_media), codec(&cdr.callee_media)),
                 )],
             );
         }

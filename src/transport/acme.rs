@@ -1,5 +1,5 @@
 //! Certificates of an ACME authority (RFC 8555): got at the first start, renewed while connections
-//! go on, kept in the state directory with the account.
+//! continue, kept in the state directory with the account.
 
 use super::certificate::{self, ShownCertificate, Validity, certified};
 use crate::config::{AcmeSettings, Config, WebTls};

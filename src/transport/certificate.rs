@@ -1,5 +1,5 @@
-//! The certificate a listener shows. It may become another while connections go on: its files were
-//! renewed, or an ACME authority gave a new one.
+//! The certificate a listener shows. It may become another while connections continue: its files
+//! were renewed, or an ACME authority gave a new one.
 
 use super::tls::{self, read_chain, read_key};
 use crate::config::Config;
@@ -163,7 +163,9 @@ pub(super) fn until(ends: Option<i64>) -> String {
 /// When a certificate is valid, seconds since 1970.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Validity {
+    /// The first second.
     pub from: i64,
+    /// The last second.
     pub until: i64,
 }
 
@@ -191,7 +193,9 @@ fn written((cert, key): &(PathBuf, PathBuf)) -> Option<[SystemTime; 2]> {
 /// What the listeners of a node show.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct Certificates {
+    /// That of the web port.
     pub web: Option<Arc<ShownCertificate>>,
+    /// That of SIP over TLS.
     pub sip: Option<Arc<ShownCertificate>>,
 }
 

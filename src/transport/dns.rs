@@ -154,7 +154,7 @@ impl Default for Dns {
     }
 }
 
-/// The records of one kind and their shortest TTL; none where there are none.
+/// The records of one kind and their shortest TTL; none if there are none.
 async fn records<T>(
     resolver: &TokioResolver,
     name: &str,

@@ -105,6 +105,7 @@ async fn open(
 /// How a TLS connection of ours proves the peer.
 #[derive(Clone)]
 pub(crate) struct Secure {
+    /// Makes the handshake.
     pub connector: TlsConnector,
     /// The name its certificate must have.
     pub name: ServerName<'static>,

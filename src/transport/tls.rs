@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio_rustls::TlsConnector;
 
-/// What the web port shows, or nothing where TLS is off.
+/// What the web port shows, or `None` if TLS is off.
 ///
 /// # Errors
 /// Files that cannot be read or do not fit together; a folder for ACME that cannot be made.
@@ -60,12 +60,20 @@ pub fn file_ends(path: &Path) -> Option<i64> {
     Some(pem.parse_x509().ok()?.validity().not_after.timestamp())
 }
 
+/// Reads a certificate with its chain.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
 pub(super) fn read_chain(path: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let chain: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(path).with_context(|| path.display().to_string())?.collect();
     chain.map_err(|e| anyhow!("{}: {e}", path.display()))
 }
 
+/// Reads a private key.
+///
+/// # Errors
+/// The file cannot be read, or holds none.
 pub(super) fn read_key(path: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_file(path).map_err(|e| anyhow!("{}: {e}", path.display()))
 }

@@ -52,7 +52,7 @@ impl Pings {
         (self.heard, self.asked) = (Instant::now(), None);
     }
 
-    /// Waits until the peer is to be asked. False: it is gone.
+    /// Waits until the peer is to be asked. Returns false if it is gone.
     async fn due(&mut self) -> bool {
         loop {
             tokio::select! {

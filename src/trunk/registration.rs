@@ -42,7 +42,9 @@ pub(crate) enum RegistrationState {
 /// One registrar of one trunk.
 #[derive(Debug)]
 pub(crate) struct Registration {
+    /// The registrar.
     pub registrar: TrunkUri,
+    /// How far it has come.
     pub state: RegistrationState,
     expires: u32,
     next: Option<Instant>,
@@ -51,7 +53,9 @@ pub(crate) struct Registration {
     too_brief: u8,
     /// The same for all its REGISTERs (§10.2): Call-ID, and a CSeq that grows.
     pub call_id: String,
+    /// The CSeq of the newest REGISTER.
     pub cseq: u32,
+    /// Credentials for its challenges.
     pub answering: Answering,
     /// RFC 3608: the route of requests to this carrier.
     pub service_route: Vec<String>,

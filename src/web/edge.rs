@@ -45,12 +45,14 @@ impl Public {
 pub(crate) struct Edge {
     trusted: Vec<IpNet>,
     proxies: Vec<IpNet>,
+    /// The address by which browsers know the gateway.
     pub public: Option<Public>,
 }
 
 /// Who makes a request, and how.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Client {
+    /// The client's address, as the trusted proxies give it.
     pub address: SocketAddr,
     /// A trusted proxy says that the browser speaks TLS to it (true) or does not.
     pub secure: Option<bool>,

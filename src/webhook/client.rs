@@ -16,6 +16,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub(crate) struct Failure {
     /// What it answered, where it did.
     pub status: Option<StatusCode>,
+    /// What went wrong, in words.
     pub why: String,
 }
 

@@ -1,5 +1,5 @@
 //! What outlives a worker's thread: its socket, its queue, and the last snapshot of each session. A
-//! thread that died of a bug is replaced by one that goes on with them.
+//! thread that died of a bug is replaced by one that continues with them.
 
 use super::{MediaSnapshot, Notice, WorkerMessage};
 use crate::ids::IdMap;
@@ -8,12 +8,13 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A thread that dies this soon after it went on with sessions may have died of one, so the next
-/// one goes on with none.
+/// A thread that dies this soon after it continued with sessions may have died of one, so the next
+/// one continues with none.
 const TOO_SOON: Duration = Duration::from_secs(10);
 
 /// A session's last snapshot.
 pub(super) struct KeptSession {
+    /// The snapshot.
     pub snapshot: Arc<MediaSnapshot>,
     /// Its snapshots are told to its call, too.
     pub journalled: bool,
@@ -31,11 +32,11 @@ struct KeptState {
     sessions: IdMap<u64, KeptSession>,
     /// Sessions the dead thread had no snapshot of.
     lost: Vec<u64>,
-    /// When a thread last went on with sessions.
+    /// When a thread last continued with sessions.
     resumed: Option<Instant>,
 }
 
-/// What a worker's next thread goes on with.
+/// What a worker's next thread continues with.
 #[derive(Clone, Default)]
 pub struct Kept(Arc<Mutex<KeptState>>);
 
@@ -88,7 +89,7 @@ impl Kept {
         state.lost = sessions.filter(without).collect();
     }
 
-    /// The sessions of a dead thread that go on, for the thread that starts now; the others are
+    /// The sessions of a dead thread that continue, for the thread that starts now; the others are
     /// told that they have ended.
     pub(super) fn resume(
         &self,

@@ -99,8 +99,8 @@ impl Load {
         STEPS[self.step].0
     }
 
-    /// Work was done for `busy` until `now`, with so many datagrams. True: what encoders may spend
-    /// has changed.
+    /// Work was done for `busy` until `now`, with so many datagrams. Returns true if what encoders
+    /// may spend has changed.
     pub(super) fn on_work(
         &mut self,
         now: Instant,

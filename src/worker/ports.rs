@@ -25,7 +25,7 @@ const MAX_STALE: usize = 64;
 /// Two bound sockets: an even RTP port and the odd one above it for RTCP.
 #[derive(Debug)]
 pub struct Pair {
-    /// Even: RTP; RTCP has the next one.
+    /// The even port of RTP; RTCP has the next one.
     pub port: u16,
     /// Bound.
     pub rtp: UdpSocket,
@@ -192,7 +192,7 @@ impl PortRange {
     }
 }
 
-/// Takes away what a former peer sent; false where it does not end.
+/// Takes away what a former peer sent; false if it does not end.
 fn is_quiet(socket: &UdpSocket) -> bool {
     let mut buf = [0u8; 1];
     (0..MAX_STALE).any(

@@ -1,6 +1,7 @@
 //! The worker's thread: what waits on its sockets goes to the sessions, what is due is done, orders
 //! are taken.
 
+mod commands;
 mod routes;
 mod survival;
 
@@ -11,19 +12,17 @@ use super::ports::{Pair, PortRange};
 use super::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use super::sources::Sources;
 use super::streams::{self, StreamTable};
-use super::{Notice, OpenedSockets, WorkerCommand, WorkerMessage, WorkerParts};
+use super::{Notice, WorkerMessage, WorkerParts};
 use crate::datagrams::local::{KernelRoutes as LocalRoutes, LocalSource};
 use crate::datagrams::{self, BATCH, Inbound};
 use crate::errors::Code;
 use crate::ids::IdMap;
 use crate::log_limit::{self, Level, LineClass};
 use crate::media::dtls::DtlsIdentity;
-use crate::media::endpoint::EndpointKind;
 use crate::media::session::SessionEvent;
 use crate::media::{LegId, Port, Session, Sink};
-use crate::sdp::offer_answer::Ice;
 use crate::timers::Timers;
-use mio::net::{TcpListener, TcpStream};
+use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use routes::{OwnRoutes, RouteTable};
@@ -32,10 +31,10 @@ use std::cmp::min;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsRawFd as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 /// Orders wait.
 pub(super) const WAKE: Token = Token(usize::MAX - 1);
@@ -61,7 +60,7 @@ struct TrunkSockets {
     end: LegId,
     pair: Pair,
     tokens: [usize; 2],
-    /// What it sends leaves by this address; nothing: the kernel's choice.
+    /// What it sends leaves by this address; `None`: the kernel's choice.
     source: Option<LocalSource>,
     local: Option<IpAddr>,
 }
@@ -103,10 +102,10 @@ pub(super) struct Running {
     pulse: Arc<Pulse>,
     kept: Kept,
     events: Vec<SessionEvent>,
-    /// A successor of the process is to go on with all of it, or it is one whose predecessor has all
-    /// of it still: nothing is read, sent or due.
+    /// A successor of the process is to continue with all of it, or it is one whose predecessor has
+    /// all of it still: nothing is read, sent or due.
     frozen: bool,
-    /// By when it is known that nobody else goes on with a session; `None`: it would be known.
+    /// By when it is known that nobody else continues with a session; `None`: it would be known.
     vouched: Option<Instant>,
     /// Sessions that were taken up meanwhile.
     taken_up: Vec<u64>,
@@ -178,6 +177,9 @@ fn send(
 }
 
 /// Has the poll say when something waits on `socket`.
+///
+/// # Errors
+/// The poll does not take it.
 pub(super) fn listen(registry: &Registry, socket: &UdpSocket, token: Token) -> io::Result<()> {
     registry.register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE)
 }
@@ -313,14 +315,19 @@ impl Running {
             // Once: who is always late has timers, too.
             catching_up = stall >= STALL && !catching_up;
             if catching_up {
-                self.overslept(now, stall);
-                watch.rests_until(now + CATCH_UP);
-                std::thread::sleep(CATCH_UP);
-                woken = Instant::now();
+                woken = self.catch_up(now, stall, &mut watch);
                 continue;
             }
             self.fire_due(now);
         }
+    }
+
+    /// Lets what waits come in before the timers that are late fire; returns when it has.
+    fn catch_up(&mut self, now: Instant, stall: Duration, watch: &mut StallWatch) -> Instant {
+        self.overslept(now, stall);
+        watch.rests_until(now + CATCH_UP);
+        std::thread::sleep(CATCH_UP);
+        Instant::now()
     }
 
     fn fire_due(&mut self, now: Instant) {
@@ -395,179 +402,12 @@ impl Running {
         wait.saturating_duration_since(now)
     }
 
-    /// Takes orders and nothing else, for so long as it shows that it lives. True: stop.
+    /// Takes orders and nothing else, for so long as it shows that it lives. Returns true if the thread is to stop.
     fn stand_still(&mut self) -> bool {
         self.pulse.beat(Instant::now());
         let next = self.orders.as_ref().map(|(_, inbox)| inbox.recv_timeout(BEAT));
         let stop = next.and_then(Result::ok).is_some_and(|order| self.take(order));
         stop || self.orders()
-    }
-
-    /// True: stop.
-    fn orders(&mut self) -> bool {
-        while let Some(order) = self.next_order() {
-            if self.take(order) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// True: stop.
-    fn take(&mut self, order: WorkerMessage) -> bool {
-        match order {
-            WorkerMessage::Stop => {
-                self.orders = None;
-                return true;
-            }
-            WorkerMessage::Thaw => self.thaw(),
-            WorkerMessage::Restore(restored) => self.restore(*restored),
-            order if self.frozen => self.postponed.push_back(order),
-            order => self.order(order),
-        }
-        false
-    }
-
-    fn next_order(&mut self) -> Option<WorkerMessage> {
-        let postponed = if self.frozen { None } else { self.postponed.pop_front() };
-        postponed.or_else(|| self.orders.as_ref().and_then(|(_, inbox)| inbox.try_recv().ok()))
-    }
-
-    fn order(&mut self, order: WorkerMessage) {
-        match order {
-            WorkerMessage::Freeze(tell) => {
-                self.frozen = true;
-                let _ = tell.send(self.hand_over());
-            }
-            WorkerMessage::Done(tell) => drop(tell.send(())),
-            WorkerMessage::Stream(socket) => {
-                let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
-                self.streams.open(registry, socket, Instant::now());
-            }
-            WorkerMessage::Adopt(socket, from) => {
-                if socket.set_nonblocking(true).is_ok() {
-                    let (registry, socket) = (self.poll.registry(), TcpStream::from_std(socket));
-                    self.streams.adopt(registry, (socket, from), Instant::now());
-                }
-            }
-            WorkerMessage::Open { session, end, kind, ssrc, cname, seed } => {
-                self.open(session, end, kind, ssrc, &cname, seed)
-            }
-            WorkerMessage::Command(command) => self.command(Instant::now(), command),
-            // Taken before.
-            WorkerMessage::Thaw | WorkerMessage::Restore(_) | WorkerMessage::Stop => {}
-        }
-    }
-
-    fn command(&mut self, now: Instant, command: WorkerCommand) {
-        match command {
-            WorkerCommand::Configure { session, end, settings } => {
-                self.on_session(session, now, |s, now, sink| {
-                    s.configure(now, end, *settings, sink)
-                });
-                self.refresh_routes(now, session, end);
-            }
-            WorkerCommand::Bridge { session, a, b } => {
-                self.on_session(session, now, |s, now, _| s.bridge(now, a, b))
-            }
-            #[cfg(test)]
-            WorkerCommand::Panic => panic!("a bug outside any session"),
-            WorkerCommand::Part { session, end } => {
-                self.on_session(session, now, |s, _, _| s.part(end))
-            }
-            WorkerCommand::Play { session, end, source } => {
-                self.on_session(session, now, |s, now, _| s.play(now, end, source))
-            }
-            WorkerCommand::Echo { session, end, delay } => {
-                self.on_session(session, now, |s, _, _| s.echo(end, delay))
-            }
-            WorkerCommand::Digit { session, end, event, length } => {
-                self.on_session(session, now, |s, _, _| s.digit(end, event, length))
-            }
-            WorkerCommand::Natted { session, end, signalling } => {
-                self.on_session(session, now, |s, _, _| s.mark_behind_nat(end, signalling))
-            }
-            WorkerCommand::Answered { session, end } => {
-                self.on_session(session, now, |s, now, _| s.on_answered(now, end))
-            }
-            WorkerCommand::Source { session, end, local } => self.source(session, end, local),
-            WorkerCommand::OfferIce { session, end, ice } => {
-                self.on_session(session, now, |s, _, _| s.offer_ice(end, ice));
-                self.refresh_routes(now, session, end);
-            }
-            WorkerCommand::Journal { session } => {
-                if let Some(live) = self.sessions.get_mut(&session) {
-                    live.journalled = true;
-                }
-                self.on_session(session, now, |s, now, _| s.keep(now))
-            }
-            WorkerCommand::Confirm { session, number } => {
-                self.on_session(session, now, |s, _, _| s.confirm(number))
-            }
-            WorkerCommand::Forgotten { session } => {
-                self.on_session(session, now, |s, _, _| s.forgotten())
-            }
-            WorkerCommand::Vouch { until } => self.vouch(now, until),
-            WorkerCommand::Renew { session, end, ice } => self.renew(now, session, end, ice),
-            WorkerCommand::Away { session, end, away } => {
-                self.on_session(session, now, |s, _, _| s.set_away(end, away))
-            }
-            WorkerCommand::CloseEnd { session, end } => self.close_end(session, end),
-            WorkerCommand::Close { session } => self.close(session),
-            // Opened by `Worker::command`, which has the sockets.
-            WorkerCommand::Open { .. } => {}
-        }
-    }
-
-    fn open(
-        &mut self,
-        id: u64,
-        end: LegId,
-        kind: OpenedSockets,
-        ssrc: u32,
-        cname: &str,
-        seed: u64,
-    ) {
-        let now = Instant::now();
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let complexity = self.load.complexity();
-        let live = self.sessions.entry(id).or_insert_with(|| {
-            let mut session = Session::new(now, unix);
-            session.limit_complexity(complexity);
-            session.keep_at_leisure(now);
-            session.vouch(self.vouched);
-            LiveSession::new(session)
-        });
-        let kind = match kind {
-            OpenedSockets::Browser { ice } => {
-                EndpointKind::Browser { identity: self.identity.clone(), ice }
-            }
-            OpenedSockets::Trunk { nat, pair } => {
-                let tokens = hear(self.poll.registry(), &mut self.tokens, (id, end), &pair);
-                live.lines.push(TrunkSockets { end, pair, tokens, source: None, local: None });
-                EndpointKind::Trunk { nat }
-            }
-        };
-        live.session.open(end, kind, ssrc, cname, seed);
-        self.refresh_routes(now, id, end);
-    }
-
-    /// Nothing finds the end any more by what led to the page before.
-    fn renew(&mut self, now: Instant, id: u64, end: LegId, ice: Ice) {
-        let Some(live) = self.sessions.get_mut(&id) else { return };
-        let routes = live.routes.take_of(end);
-        self.drop_routes(id, routes);
-        let kind = EndpointKind::Browser { identity: self.identity.clone(), ice };
-        self.on_session(id, now, |s, now, _| s.renew(now, end, kind));
-        self.refresh_routes(now, id, end);
-    }
-
-    fn source(&mut self, id: u64, end: LegId, local: Option<IpAddr>) {
-        let lines = self.sessions.get_mut(&id).into_iter().flat_map(|live| &mut live.lines);
-        for line in lines.filter(|l| l.end == end) {
-            line.source = local.map(|local| LocalSource::new(local, self.ipv6));
-            line.local = local;
-        }
     }
 
     /// Runs `work` on a session; a panic in it ends that session only.
@@ -653,7 +493,7 @@ impl Running {
         }
     }
 
-    /// True: more waits.
+    /// Returns true if more waits.
     fn read_browsers(&mut self, inbound: &mut Inbound) -> bool {
         for _ in 0..ROUNDS {
             let count = inbound.receive::<BATCH>(&self.browsers);

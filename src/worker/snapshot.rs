@@ -28,7 +28,7 @@ pub struct TrunkPorts {
     pub end: LegId,
     /// Of RTP; RTCP's is one above.
     pub port: u16,
-    /// What it sends leaves by this address; nothing: the kernel's choice.
+    /// What it sends leaves by this address; `None`: the kernel's choice.
     pub local: Option<IpAddr>,
 }
 

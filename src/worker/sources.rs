@@ -34,12 +34,12 @@ impl Sources {
         before.map(|(before, _)| before) != self.exception(remote)
     }
 
-    /// The address that what is sent to `remote` leaves by; nothing where the kernel chooses it.
+    /// The address that what is sent to `remote` leaves by; `None` if the kernel chooses it.
     pub(super) fn exception(&self, remote: SocketAddr) -> Option<IpAddr> {
         self.by_remote.get(&remote).map(|(local, _)| *local)
     }
 
-    /// The source of what is sent to `remote`; nothing where the kernel chooses it.
+    /// The source of what is sent to `remote`; `None` if the kernel chooses it.
     pub(super) fn of(&self, remote: SocketAddr) -> Option<&LocalSource> {
         if self.by_remote.is_empty() {
             return None;

@@ -165,6 +165,9 @@ impl StreamTable {
 
     /// All that are somebody's, once more, for a successor of the process: what has come of a frame
     /// and what is left of one goes with them.
+    ///
+    /// # Errors
+    /// Out of descriptors.
     pub(super) fn hand_over(&self) -> io::Result<Vec<(HandedStream, OwnedFd)>> {
         let proved = self.all.iter().filter(|(_, stream)| stream.proved);
         let handed = proved.map(|(_, stream)| {
@@ -256,7 +259,8 @@ impl StreamTable {
         }
     }
 
-    /// Sends a datagram in a frame, if `to` is the far end of one of these. False: it is not.
+    /// Sends a datagram in a frame, if `to` is the far end of one of these. Returns false if it is
+    /// not.
     pub(super) fn send(&mut self, to: SocketAddr, datagram: &[u8]) -> bool {
         if self.by_address.is_empty() {
             return false;
@@ -325,6 +329,7 @@ enum StreamState {
 
 /// What a connection has sent.
 pub(super) struct WaitingStream {
+    /// Where it came from.
     pub remote: SocketAddr,
     bytes: Vec<u8>,
     at: usize,

@@ -136,8 +136,8 @@ fn no_attribute_names_where_rtcp_or_checks_go_against_the_policy() {
 fn no_answer_names_where_media_goes_against_the_policy() {
     for (address, _, family) in table().filter(|(address, ..)| !is_unspecified(address)) {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let sdp = TRUNK_SDP.replace("c=IN IP4 127.0.0.10", &format!("c=IN {family} {address}"));
         lab.reply(T1, &invite, 200, &sdp);
         lab.take(T1, "ACK");
@@ -194,8 +194,8 @@ fn no_header_names_where_messages_go() {
         lab.expect_idle();
         // Of one that goes out: the callee's Contact and Record-Route, and where it redirects to.
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let more = format!("Record-Route: <sip:{host};lr>\r\n");
         lab.reply_with(T1, &invite, 200, TRUNK_SDP, "peer", &more);
         let ok = lab.take(ALICE, "200");

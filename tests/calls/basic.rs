@@ -32,12 +32,7 @@ fn a_browser_calls_a_trunk_and_hangs_up() {
 fn the_trunk_hangs_up() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
-    lab.plays(
-        "0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE
-         0.0s alice → 200 BYE",
-    );
+    lab.plays("0.0s t1 hangs up on alice");
     let bye = lab.last(ALICE, "BYE");
     assert!(bye.header(webtrunk::sip::HeaderName::Reason).is_some());
     assert_eq!(lab.ended()[0].by, Some(HangupBy::Callee));
@@ -48,12 +43,8 @@ fn the_trunk_hangs_up() {
 fn busy_is_passed_on_and_acknowledged() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 486 INVITE
-         0.0s t1 ← ACK
-         0.0s alice ← 486 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 refuses alice with 486",
     );
     let busy = lab.last(ALICE, "486 INVITE");
     assert!(busy.header(webtrunk::sip::HeaderName::Reason).unwrap().contains("trunk:t1 said 486"));
@@ -64,18 +55,9 @@ fn busy_is_passed_on_and_acknowledged() {
 fn cancel_before_the_answer_reaches_the_trunk() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE
-         0.0s alice → CANCEL
-         0.0s alice ← 200 CANCEL
-         0.0s alice ← 487 INVITE
-         0.0s t1 ← CANCEL
-         0.0s t1 → 200 CANCEL
-         0.0s t1 → 487 INVITE
-         0.0s t1 ← ACK",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice
+         0.0s alice gives up on t1",
     );
     let invite = lab.last(T1, "INVITE");
     let cancel = lab.last(T1, "CANCEL");
@@ -91,9 +73,7 @@ fn cancel_before_the_answer_reaches_the_trunk() {
 fn cancel_waits_for_the_first_provisional_response() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +12065550123 at t1
          0.0s alice → CANCEL
          0.0s alice ← 200 CANCEL
          0.0s alice ← 487 INVITE    // RFC 3261 section 9.1
@@ -110,11 +90,8 @@ fn cancel_waits_for_the_first_provisional_response() {
 fn a_200_that_crosses_our_cancel_is_acknowledged_and_hung_up() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice
          0.0s alice → CANCEL
          0.0s alice ← 200 CANCEL
          0.0s alice ← 487 INVITE
@@ -143,11 +120,7 @@ fn a_second_fork_that_answers_too_is_acknowledged_and_hung_up() {
     let bye = lab.last(T1, "BYE");
     assert_eq!(bye.to().unwrap().tag(), Some("other-fork"));
     assert_eq!(lab.gateway.gauges().calls, 1, "the first fork talks on");
-    lab.plays(
-        "0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE",
-    );
+    lab.plays("0.0s t1 hangs up on alice");
     lab.expect_idle();
 }
 
@@ -158,9 +131,7 @@ fn a_repeated_200_gets_its_ack_again_and_the_caller_hears_nothing_of_it() {
     lab.plays(
         "0.0s t1 → 200 INVITE sdp
          0.0s t1 ← ACK
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
+         0.0s alice hangs up on t1",
     );
     lab.expect_idle();
 }
@@ -184,18 +155,11 @@ fn a_200_that_is_never_acknowledged_is_repeated_and_ends_in_bye_to_both() {
 fn early_media_is_passed_before_the_answer_and_the_answer_repeats_its_sdp() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +12065550123 at t1
          0.0s t1 → 183 INVITE sdp
          0.0s alice ← 183 INVITE sdp
-         0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
+         0.0s t1 answers alice
+         0.0s alice hangs up on t1",
     );
     let early = lab.last(ALICE, "183 INVITE");
     let ok = lab.last(ALICE, "200 INVITE");
@@ -210,9 +174,7 @@ fn a_trunk_rings_every_flow_of_the_owner_and_the_first_answer_wins() {
     lab.log_in(second, "secret-a", "uuid-a2");
     lab.clear();
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
+        "0.0s t1 calls +12065550111 at alice
          0.0s alice-3 ← INVITE sdp",
     );
     let one = lab.last(ALICE, "INVITE");
@@ -221,10 +183,8 @@ fn a_trunk_rings_every_flow_of_the_owner_and_the_first_answer_wins() {
         "a browser is offered WebRTC"
     );
     lab.plays(
-        "0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE
-         0.0s alice-3 → 180 INVITE
-         0.0s t1 ← 180 INVITE
+        "0.0s alice rings t1
+         0.0s alice-3 rings t1
          0.0s alice-3 → 200 INVITE sdp recvonly
          0.0s alice-3 ← ACK
          0.0s alice ← CANCEL
@@ -233,10 +193,7 @@ fn a_trunk_rings_every_flow_of_the_owner_and_the_first_answer_wins() {
          0.0s alice → 487 INVITE
          0.0s alice ← ACK
          0.0s t1 → ACK
-         0.0s alice-3 → BYE
-         0.0s alice-3 ← 200 BYE
-         0.0s t1 ← BYE
-         0.0s t1 → 200 BYE",
+         0.0s alice-3 hangs up on t1",
     );
     let cancel = lab.last(ALICE, "CANCEL");
     assert!(
@@ -251,12 +208,8 @@ fn nobody_registered_goes_to_the_next_step() {
     let mut lab = Lab::with_phones();
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(2) });
     lab.plays(
-        "0.0s alice → INVITE 200 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t2 ← INVITE sdp
-         0.0s t2 → 404 INVITE
-         0.0s t2 ← ACK
-         0.0s alice ← 404 INVITE",
+        "0.0s alice calls 200 at t2
+         0.0s t2 refuses alice with 404",
     );
     let invite = lab.last(T2, "INVITE");
     assert!(invite.request_uri().starts_with("sip:+4999@127.0.0.11"), "{}", invite.request_uri());
@@ -267,19 +220,14 @@ fn nobody_registered_goes_to_the_next_step() {
 fn an_unanswered_ring_is_cancelled_and_the_route_goes_on() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE 200 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 180 INVITE
-         0.0s alice ← 180 INVITE
+        "0.0s alice calls 200 at bob
+         0.0s bob rings alice
          10.0s bob ← CANCEL
          10.0s t2 ← INVITE sdp
          10.0s bob → 200 CANCEL
          10.0s bob → 487 INVITE
          10.0s bob ← ACK
-         10.0s t2 → 486 INVITE
-         10.0s t2 ← ACK
-         10.0s alice ← 486 INVITE",
+         10.0s t2 refuses alice with 486",
     );
     lab.expect_idle();
 }
@@ -288,11 +236,8 @@ fn an_unanswered_ring_is_cancelled_and_the_route_goes_on() {
 fn two_browsers_talk_and_a_bye_while_ringing_ends_the_call() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 180 INVITE
-         0.0s alice ← 180 INVITE
+        "0.0s alice calls 201 at bob
+         0.0s bob rings alice
          0.0s alice → BYE
          0.0s alice ← 200 BYE
          0.0s alice ← 487 INVITE
@@ -319,12 +264,7 @@ fn a_lost_websocket_does_not_end_the_call_and_the_same_browser_takes_it_up_again
          65.0s",
     );
     assert_eq!(lab.gateway.gauges().calls, 1, "the grace timer was stopped");
-    lab.plays(
-        "65.0s t1 → BYE
-         65.0s t1 ← 200 BYE
-         65.0s alice-7 ← BYE
-         65.0s alice-7 → 200 BYE",
-    );
+    lab.plays("65.0s t1 hangs up on alice-7");
     lab.expect_idle();
 }
 
@@ -343,12 +283,7 @@ fn a_browser_back_before_its_old_flow_is_noticed_dead_keeps_its_call() {
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(1) });
     lab.plays("62.0s");
     assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.plays(
-        "62.0s t1 → BYE
-         62.0s t1 ← 200 BYE
-         62.0s alice-7 ← BYE
-         62.0s alice-7 → 200 BYE",
-    );
+    lab.plays("62.0s t1 hangs up on alice-7");
     lab.expect_idle();
 }
 
@@ -452,9 +387,7 @@ fn a_caller_answered_first_is_bridged_when_the_trunk_answers() {
          0.0s alice ← 100 INVITE
          0.0s alice ← 200 INVITE sdp recvonly
          0.0s alice → ACK
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
+         0.0s alice hangs up on t1",
     );
     lab.expect_idle();
 }

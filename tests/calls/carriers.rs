@@ -66,32 +66,18 @@ fn any_answer_to_a_probe_is_life_but_a_503_or_408_is_not() {
 #[test]
 fn a_503_with_retry_after_gives_a_trunk_its_rest_and_then_it_is_tried_again() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +22065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +22065550123 at t1");
     let first = lab.last(T1, "INVITE");
     lab.reply_with(T1, &first, 503, "", "x", "Retry-After: 20\r\n");
     lab.plays(
         "0.0s t1 → 503 INVITE
          0.0s t1 ← ACK
          0.0s t2 ← INVITE sdp
-         0.0s t2 → 486 INVITE
-         0.0s t2 ← ACK
-         0.0s alice ← 486 INVITE
-         0.0s alice → INVITE +22065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t2 ← INVITE sdp
-         0.0s t2 → 486 INVITE
-         0.0s t2 ← ACK
-         0.0s alice ← 486 INVITE
-         21.0s alice → INVITE +22065550123 sdp
-         21.0s alice ← 100 INVITE
-         21.0s t1 ← INVITE sdp
-         21.0s t1 → 486 INVITE
-         21.0s t1 ← ACK
-         21.0s alice ← 486 INVITE",
+         0.0s t2 refuses alice with 486
+         0.0s alice calls +22065550123 at t2
+         0.0s t2 refuses alice with 486
+         21.0s alice calls +22065550123 at t1
+         21.0s t1 refuses alice with 486",
     );
     lab.expect_idle();
 }
@@ -154,12 +140,8 @@ fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_serv
         "Expires: 100\r\nService-Route: <sip:edge.carrier;lr>\r\n",
     );
     lab.plays(
-        "91.0s alice → INVITE +12065550123 sdp
-         91.0s alice ← 100 INVITE
-         91.0s t1 ← INVITE sdp
-         91.0s t1 → 486 INVITE
-         91.0s t1 ← ACK
-         91.0s alice ← 486 INVITE",
+        "91.0s alice calls +12065550123 at t1
+         91.0s t1 refuses alice with 486",
     );
     let invite = lab.last(T1, "INVITE");
     assert_eq!(Lab::header(&invite, HeaderName::Route), "<sip:edge.carrier;lr>");
@@ -254,12 +236,8 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
     assert!(ok.contact().unwrap().params.get("expires").is_some());
     lab.plays(
         "0.0s 127.0.0.77 → INVITE +12065550111 sdp
-         0.0s alice → INVITE 8001 sdp
-         0.0s alice ← 100 INVITE
-         0.0s 127.0.0.77 ← INVITE sdp
-         0.0s 127.0.0.77 → 486 INVITE
-         0.0s 127.0.0.77 ← ACK
-         0.0s alice ← 486 INVITE",
+         0.0s alice calls 8001 at 127.0.0.77
+         0.0s 127.0.0.77 refuses alice with 486",
     );
     let invite = lab.last(pbx, "INVITE");
     assert_eq!(
@@ -276,9 +254,7 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
     );
     lab.says(pbx, &again);
     lab.plays(
-        "0.0s 127.0.0.77 → INVITE +12065550111 sdp
-         0.0s 127.0.0.77 ← 100 INVITE
-         0.0s alice ← INVITE sdp
+        "0.0s 127.0.0.77 calls +12065550111 at alice
          0.0s 127.0.0.77 → CANCEL
          0.0s 127.0.0.77 ← 200 CANCEL
          0.0s 127.0.0.77 ← 487 INVITE
@@ -599,12 +575,8 @@ fn a_trunks_from_rules_are_followed() {
     let rules = "realm = \"carrier\"\nfrom_user = \"acme\"\nfrom_domain = \"acme.example\"\ndisplay_name = \"Acme\"\nasserted_identity = false";
     let mut lab = Lab::changed(&[(REALM, rules)], "");
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 486 INVITE
-         0.0s t1 ← ACK
-         0.0s alice ← 486 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 refuses alice with 486",
     );
     let invite = lab.last(T1, "INVITE");
     assert!(Lab::header(&invite, HeaderName::From).starts_with("\"Acme\" <sip:acme@acme.example>"));
@@ -675,13 +647,8 @@ fn what_a_trunk_says_of_the_caller_counts_where_it_is_trusted_and_goes_on_to_tru
 fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"inband\"")], "");
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice",
     );
     let ok = lab.last(ALICE, "200 INVITE");
     let tones = lab.media.iter().any(|c| matches!(c, WorkerCommand::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Tones));
@@ -696,11 +663,7 @@ fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way()
     );
     assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Digit { event: 5, .. })));
     assert!(!lab.inbox.iter().any(|(h, m)| *h == T1.hop() && m.method_token() == "INFO"));
-    lab.plays(
-        "0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
-    );
+    lab.plays("0.0s alice hangs up on t1");
     lab.expect_idle();
 }
 

@@ -213,11 +213,7 @@ fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
 #[test]
 fn the_ack_of_a_challenged_refresh_has_the_credentials_of_its_invite() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "n0"));
     lab.plays(
@@ -229,10 +225,7 @@ fn the_ack_of_a_challenged_refresh_has_the_credentials_of_its_invite() {
     let timer = "Supported: timer\r\nSession-Expires: 180;refresher=uac\r\n";
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", timer);
     lab.plays(
-        "0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s t1 answers alice
          90.0s t1 ← INVITE sdp",
     );
     let refresh = lab.last(T1, "INVITE");
@@ -285,11 +278,7 @@ fn a_registration_answers_a_proxy_and_then_the_registrar() {
 fn a_notify_to_a_trunk_answers_both_challenges() {
     let settings = "realm = \"carrier\"\nrefer = \"execute\"";
     let mut lab = Lab::changed(&[(REALM, settings)], "");
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
     lab.plays(
@@ -299,12 +288,7 @@ fn a_notify_to_a_trunk_answers_both_challenges() {
     );
     let invite = lab.last(T1, "INVITE");
     lab.reply_as(T1, &invite, 200, TRUNK_SDP, "far");
-    lab.plays(
-        "0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK",
-    );
+    lab.plays("0.0s t1 answers alice");
     let refer = "Refer-To: <sip:+12065550112@wt.test>\r\n";
     let refer = lab.in_dialog(T1, &invite, "REFER", 150, "far", "").replacen(
         "Max-Forwards",
@@ -312,12 +296,7 @@ fn a_notify_to_a_trunk_answers_both_challenges() {
         1,
     );
     lab.says(T1, &refer);
-    lab.plays(
-        "0.0s t1 → REFER +12065550112
-         0.0s t1 ← 202 REFER
-         0.0s t1 ← NOTIFY 100
-         0.0s bob ← INVITE sdp",
-    );
+    lab.plays("0.0s t1 transfers to +12065550112 at bob");
     let first = lab.last(T1, "NOTIFY");
     lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", "p"));
     lab.plays(

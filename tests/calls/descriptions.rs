@@ -91,8 +91,8 @@ fn each_case_is_taken_as_a_reinvite_and_the_trunks_media_follows() {
 fn each_case_is_taken_as_the_answer_in_a_200() {
     for name in CASES {
         let mut lab = lab(name);
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         lab.reply(T1, &invite, 200, &case(name));
         let ok = lab.take(ALICE, "200 INVITE");
         lab.ack(ALICE, &ok);
@@ -124,13 +124,8 @@ fn a_hold_under_an_unchanged_version_is_a_hold_and_a_resume_is_one_too() {
     let talk = case("hold-same-version").replace("sendonly", "sendrecv");
     lab.invite(T1, "+12065550111", &talk);
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 200 INVITE sdp recvonly
-         0.0s alice ← ACK
-         0.0s t1 ← 200 INVITE sdp
-         0.0s t1 → ACK",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice answers t1",
     );
     let ok = lab.last(T1, "200 INVITE");
     for (cseq, sdp, direction) in
@@ -143,7 +138,6 @@ fn a_hold_under_an_unchanged_version_is_a_hold_and_a_resume_is_one_too() {
         assert_eq!(settled(&lab).last().map(|n| n.direction), Some(direction));
         lab.ack(T1, &answered);
     }
-    hang_up(&mut lab, &ok, "");
     lab.plays(
         "0.0s t1 → INVITE sdp sendonly
          0.0s t1 ← 100 INVITE
@@ -153,10 +147,9 @@ fn a_hold_under_an_unchanged_version_is_a_hold_and_a_resume_is_one_too() {
          0.0s t1 ← 100 INVITE
          0.0s t1 ← 200 INVITE sdp
          0.0s t1 → ACK
-         0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE",
+         0.0s t1 hangs up on alice",
     );
+    lab.expect_idle();
 }
 
 #[test]
@@ -165,8 +158,8 @@ fn the_answers_own_description_is_followed_after_early_media_of_the_same_tag() {
     let moved = moved.replace("a=rtpmap:0 PCMU", "a=rtpmap:8 PCMA");
     for early in [vec![TRUNK_SDP], vec![TRUNK_SDP, &moved], vec![&moved, TRUNK_SDP, TRUNK_SDP]] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         for sdp in &early {
             lab.reply(T1, &invite, 183, sdp);
         }
@@ -185,8 +178,8 @@ fn the_answers_own_description_is_followed_after_early_media_of_the_same_tag() {
 fn an_answer_without_a_description_or_with_the_early_one_changes_nothing() {
     for answer in ["", TRUNK_SDP] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         lab.reply(T1, &invite, 183, TRUNK_SDP);
         lab.reply(T1, &invite, 200, answer);
         let ok = lab.take(ALICE, "200 INVITE");
@@ -200,8 +193,8 @@ fn an_answer_without_a_description_or_with_the_early_one_changes_nothing() {
 fn a_trunk_that_refuses_keys_is_offered_none_where_they_are_optional() {
     for status in [415, 488, 606] {
         let mut lab = lab("unpadded-key");
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         assert!(body(&invite).contains("a=crypto:"));
         lab.reply(T1, &invite, status, "");
         lab.take(T1, "ACK");
@@ -243,13 +236,8 @@ fn two_legs_of_this_gateway_may_be_joined_and_none_with_itself() {
     let sdp = ours(&lab, first);
     lab.invite(T1, "+12065550112", &sdp);
     lab.plays(
-        "0.0s t1 → INVITE +12065550112 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 200 INVITE sdp recvonly
-         0.0s bob ← ACK
-         0.0s t1 ← 200 INVITE sdp
-         0.0s t1 → ACK",
+        "0.0s t1 calls +12065550112 at bob
+         0.0s bob answers t1",
     );
     let ok = lab.last(T1, "200 INVITE");
     assert_eq!(ports(&lab).last(), Some(&first));
@@ -261,18 +249,12 @@ fn two_legs_of_this_gateway_may_be_joined_and_none_with_itself() {
         "0.0s t1 → INVITE sdp
          0.0s t1 ← 100 INVITE
          0.0s t1 ← 488 INVITE
-         0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s bob ← BYE",
+         0.0s t1 hangs up on bob",
     );
     let refused = lab.last(T1, "488 INVITE");
     assert!(refused.header(HeaderName::Warning).is_some_and(|w| w.contains("media loop")));
-    hang_up(&mut lab, &invite, "peer");
-    lab.plays(
-        "0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE",
-    );
+    lab.plays("0.0s t1 hangs up on alice");
+    lab.expect_idle();
 }
 
 #[test]
@@ -281,9 +263,7 @@ fn a_caller_that_guesses_its_own_port_is_refused() {
     let itself = TRUNK_SDP.replace("127.0.0.10", "192.0.2.1").replace("4000", "20002");
     lab.invite(T1, "+12065550111", &itself);
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
+        "0.0s t1 calls +12065550111 at alice
          0.0s alice → 200 INVITE sdp recvonly
          0.0s alice ← ACK
          0.0s t1 ← 488 INVITE

@@ -124,11 +124,7 @@ fn a_browser_whose_media_stops_is_asked_nothing() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     tell(&mut lab, false, true);
-    lab.plays(
-        "0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
-    );
+    lab.plays("0.0s alice hangs up on t1");
     trunk_is_told(&mut lab);
     lab.plays("0.0s t1 → 200 BYE");
 }
@@ -262,9 +258,7 @@ fn one_way_audio_is_warned_of_once_and_only_where_somebody_should_be_heard() {
     };
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +12065550123 at t1
          0.0s t1 → 183 INVITE sdp
          0.0s alice ← 183 INVITE sdp
          8.0s",

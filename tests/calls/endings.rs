@@ -114,8 +114,8 @@ fn whatever_a_cancel_says_the_attempt_ends() {
 fn whatever_an_ack_says_the_call_is_acknowledged() {
     for (what, change) in CHANGES {
         let mut lab = Lab::with_phones();
-        lab.invite(T1, "+12065550111", TRUNK_SDP);
-        let invite = lab.take(ALICE, "INVITE");
+        lab.plays("0.0s t1 calls +12065550111 at alice");
+        let invite = lab.last(ALICE, "INVITE");
         lab.reply(ALICE, &invite, 200, ANSWER);
         let ok = lab.take(T1, "200");
         let cseq = ok.cseq().expect("a CSeq").number;

@@ -22,11 +22,7 @@ fn target_of_last_configure(lab: &Lab, end: u16) -> String {
 #[test]
 fn early_media_of_several_forks_is_one_stable_answer_and_the_fork_that_answers_is_heard() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     let other = TRUNK_SDP.replace("audio 4000", "audio 5000");
     lab.reply_as(T1, &invite, 183, TRUNK_SDP, "one");
@@ -66,9 +62,7 @@ fn early_media_of_several_forks_is_one_stable_answer_and_the_fork_that_answers_i
         "0.0s t1 → 200 INVITE sdp
          0.0s t1 ← ACK
          0.0s t1 ← BYE
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
+         0.0s alice hangs up on t1",
     );
     assert_eq!(lab.take(T1, "BYE").to().unwrap().tag(), Some("two"));
     lab.expect_idle();
@@ -77,8 +71,8 @@ fn early_media_of_several_forks_is_one_stable_answer_and_the_fork_that_answers_i
 #[test]
 fn a_thousand_early_dialogs_of_one_invite_are_not_kept() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     for n in 0..1_000 {
         lab.reply_with(T1, &invite, 180, "", &format!("f{n}"), "Require: 100rel\r\nRSeq: 1\r\n");
     }
@@ -93,11 +87,7 @@ const FOLLOW: &str = "[[route]]\nname = \"Follow\"\nmatch = \"+5X.\"\nredirect =
 #[test]
 fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion() {
     let mut lab = Lab::changed(&[], FOLLOW);
-    lab.plays(
-        "0.0s alice → INVITE +5100 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +5100 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply_with(
         T1,
@@ -118,27 +108,17 @@ fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion()
         lab.inbox.iter().all(|(hop, _)| hop.address().is_none_or(|a| a.ip().is_loopback())),
         "never to a host a callee names"
     );
-    lab.plays(
-        "0.0s bob → 486 INVITE
-         0.0s bob ← ACK
-         0.0s alice ← 486 INVITE",
-    );
+    lab.plays("0.0s bob refuses alice with 486");
     lab.expect_idle();
     let mut lab = Lab::changed(&[], FOLLOW);
-    lab.plays(
-        "0.0s alice → INVITE +5100 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +5100 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:+2999@whatever>\r\n");
     lab.plays(
         "0.0s t1 → 302 INVITE
          0.0s t1 ← ACK
          0.0s t1 ← INVITE sdp
-         0.0s t1 → 486 INVITE
-         0.0s t1 ← ACK
-         0.0s alice ← 486 INVITE",
+         0.0s t1 refuses alice with 486",
     );
     let second = lab.last(T1, "INVITE");
     assert!(second.request_uri().starts_with("sip:+2999@127.0.0.10"), "{}", second.request_uri());
@@ -152,8 +132,8 @@ fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion()
 #[test]
 fn a_redirection_is_not_followed_unless_the_route_says_so_and_a_circle_of_them_ends() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 302, "", "x", "Contact: <sip:+2999@whatever>\r\n");
     lab.take(ALICE, "480");
     lab.expect_idle();
@@ -184,9 +164,7 @@ fn phones_of_a_higher_q_ring_first_and_those_of_one_q_together() {
     add_phone(&mut lab, 5, "uuid-low", "0.2", 1);
     add_phone(&mut lab, 6, "uuid-high", "1.0", 1);
     lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
+        "0.0s alice calls 201 at bob
          0.0s bob-6 ← INVITE sdp",
     );
     lab.plays(
@@ -195,13 +173,8 @@ fn phones_of_a_higher_q_ring_first_and_those_of_one_q_together() {
          0.0s bob-6 → 480 INVITE
          0.0s bob-6 ← ACK
          0.0s bob-5 ← INVITE sdp
-         0.0s bob-5 → 200 INVITE sdp recvonly
-         0.0s bob-5 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s bob-5 ← BYE",
+         0.0s bob-5 answers alice
+         0.0s alice hangs up on bob-5",
     );
     lab.expect_idle();
 }
@@ -299,17 +272,11 @@ fn a_callers_wishes_choose_among_the_phones() {
 fn users_in_turn_ring_one_after_the_other() {
     let route = "[[route]]\nname = \"Turn\"\nmatch = \"400\"\ndo = [{ ring = [\"user:bob\", \"user:alice\"], order = \"in-turn\", timeout = \"5s\" }]\n";
     let mut lab = Lab::changed(&[], route);
-    lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp",
-    );
+    lab.plays("0.0s t1 calls +12065550111 at alice");
     let second = Peer::Browser("alice", 8);
     lab.log_in(second, "secret-a", "uuid-a2");
     lab.plays(
-        "0.0s alice → INVITE 400 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
+        "0.0s alice calls 400 at bob
          5.0s alice-8 ← INVITE sdp
          10.0s alice ← 480 INVITE
          15.0s t1 ← 480 INVITE
@@ -348,9 +315,7 @@ fn max_breadth_limits_a_fork_and_is_shared_among_its_branches() {
         assert_eq!(Lab::header(&lab.take(peer, "INVITE"), HeaderName::MaxBreadth), "3");
     }
     lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
+        "0.0s alice calls 201 at bob
          0.0s bob-5 ← INVITE sdp
          0.0s alice → CANCEL
          0.0s alice ← 200 CANCEL
@@ -364,9 +329,7 @@ fn max_breadth_limits_a_fork_and_is_shared_among_its_branches() {
     lab.reply(ringing[0], &first, 486, "");
     assert!([BOB, other].into_iter().any(|p| lab.got(p, "INVITE")), "then the next");
     lab.plays(
-        "40.0s alice → INVITE 201 sdp
-         40.0s alice ← 100 INVITE
-         40.0s bob ← INVITE sdp
+        "40.0s alice calls 201 at bob
          40.0s bob → 486 INVITE
          40.0s bob ← ACK
          40.0s bob-5 ← INVITE sdp
@@ -387,11 +350,7 @@ fn max_breadth_limits_a_fork_and_is_shared_among_its_branches() {
 #[test]
 fn our_own_invite_come_back_is_482() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let ours = lab.last(T1, "INVITE");
     let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
     let own = text.lines().find(|l| l.starts_with("Call-ID:")).unwrap().to_owned();
@@ -400,9 +359,7 @@ fn our_own_invite_come_back_is_482() {
     lab.plays(
         "0.0s t1 → INVITE +12065550111 sdp
          0.0s t1 ← 482 INVITE
-         0.0s t1 → 486 INVITE
-         0.0s t1 ← ACK
-         0.0s alice ← 486 INVITE",
+         0.0s t1 refuses alice with 486",
     );
     lab.expect_idle();
 }
@@ -410,11 +367,7 @@ fn our_own_invite_come_back_is_482() {
 #[test]
 fn q850_says_more_than_a_500_and_is_carried_across() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 500, "", "x", "Reason: Q.850;cause=17;text=\"User busy\"\r\n");
     lab.plays(
@@ -430,11 +383,7 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     let (ok, invite) = lab.talk("+12065550123");
     let text = lab.in_dialog_with(T1, &invite, "BYE", 2, "Reason: Q.850;cause=34\r\n", "");
     lab.says(T1, &text);
-    lab.plays(
-        "0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE",
-    );
+    lab.plays("0.0s t1 hangs up on alice");
     let bye = lab.last(ALICE, "BYE");
     assert!(
         bye.all(HeaderName::Reason).any(|r| r.starts_with("Q.850;cause=34")),
@@ -446,11 +395,8 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     let mut lab = Lab::with_phones();
     let text = lab.invite(ALICE, "+12065550123", OFFER);
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice",
     );
     let head = text.split("\r\n\r\n").next().unwrap();
     let lines: Vec<&str> = head

@@ -62,23 +62,14 @@ fn calls_of_an_hour_are_counted_and_the_brake_is_told_of_once() {
 fn minutes_of_an_hour_count_while_a_call_goes_on_and_after_it() {
     let mut lab = lab("minutes_per_hour = 2");
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t2 ← INVITE sdp
-         0.0s t2 → 200 INVITE sdp
-         0.0s t2 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s alice calls +12065550123 at t2
+         0.0s t2 answers alice
          100.0s",
     );
     assert!(dial(&mut lab, ALICE, "+12065550124"), "less than two minutes so far");
     lab.plays(
-        "101.0s alice → INVITE +12065550124 sdp
-         101.0s alice ← 100 INVITE
-         101.0s t2 ← INVITE sdp
-         101.0s t2 → 486 INVITE
-         101.0s t2 ← ACK
-         101.0s alice ← 486 INVITE
+        "101.0s alice calls +12065550124 at t2
+         101.0s t2 refuses alice with 486
          131.0s",
     );
     assert!(!dial(&mut lab, ALICE, "+12065550124"), "the call goes on");
@@ -86,10 +77,7 @@ fn minutes_of_an_hour_count_while_a_call_goes_on_and_after_it() {
         "132.0s alice → INVITE +12065550124 sdp
          132.0s alice ← 100 INVITE
          132.0s alice ← 403 INVITE
-         132.0s alice → BYE
-         132.0s alice ← 200 BYE
-         132.0s t2 ← BYE
-         132.0s t2 → 200 BYE",
+         132.0s alice hangs up on t2",
     );
     assert!(!dial(&mut lab, ALICE, "+12065550124"), "it has ended");
     lab.plays(
@@ -100,12 +88,8 @@ fn minutes_of_an_hour_count_while_a_call_goes_on_and_after_it() {
     );
     assert!(dial(&mut lab, ALICE, "+12065550124"), "an hour later");
     lab.plays(
-        "3734.0s alice → INVITE +12065550124 sdp
-         3734.0s alice ← 100 INVITE
-         3734.0s t2 ← INVITE sdp
-         3734.0s t2 → 486 INVITE
-         3734.0s t2 ← ACK
-         3734.0s alice ← 486 INVITE
+        "3734.0s alice calls +12065550124 at t2
+         3734.0s t2 refuses alice with 486
          3774.0s",
     );
     lab.expect_idle();

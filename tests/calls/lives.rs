@@ -335,14 +335,14 @@ impl Life {
         }
         let call = calls[self.chance.below(calls.len())];
         let side = self.chance.pick(&[PartyRole::Caller, PartyRole::Callee]);
-        let deed = match self.chance.below(4) {
+        let action = match self.chance.below(4) {
             0 => CallAction::Press { side, digits: "1#".into() },
             1 => CallAction::HandOver { side, to: self.chance.pick(&NUMBERS).into() },
-            2 => CallAction::Part(true),
-            _ => CallAction::Part(false),
+            2 => CallAction::Separate(true),
+            _ => CallAction::Separate(false),
         };
         let mut out = Vec::new();
-        let _ = self.lab.gateway.on_call(self.lab.now, call, &deed, &mut out);
+        let _ = self.lab.gateway.act_on_call(self.lab.now, call, &action, &mut out);
         self.lab.perform(out);
     }
 

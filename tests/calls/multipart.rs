@@ -64,8 +64,8 @@ fn the_description_in_a_multipart_body_counts_wherever_a_body_is_read() {
     lab.expect_idle();
     // And of a trunk that answers: early, and finally.
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     for status in [183, 200] {
         let body = sdp(TRUNK_SDP);
         let before = lab.inbox.len();

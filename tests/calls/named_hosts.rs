@@ -75,8 +75,8 @@ fn an_offer_that_names_a_host_goes_on_with_its_address() {
 fn an_answer_that_names_a_host_goes_on_with_its_address() {
     for status in [183, 200] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         lab.reply(T1, &invite, status, &named());
         if status == 183 {
             // What comes behind it waits behind it.
@@ -128,8 +128,8 @@ fn a_host_that_dns_does_not_know_is_told_by_name() {
         lab.expect_idle();
     }
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     lab.reply(T1, &invite, 200, &named());
     dns(&mut lab, found(&[]));
     lab.take(T1, "ACK");
@@ -159,23 +159,34 @@ fn an_address_of_dns_is_held_to_the_policy_of_one_that_was_written() {
 #[test]
 fn who_gives_up_while_dns_is_asked_leaves_nothing() {
     let mut lab = Lab::with_phones();
-    let invite = lab.invite(T1, "+12065550111", &named());
-    lab.cancel(T1, &invite);
-    lab.take(T1, "200 CANCEL");
-    lab.take(T1, "487");
+    lab.invite(T1, "+12065550111", &named());
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 → CANCEL
+         0.0s t1 ← 487 INVITE
+         0.0s t1 ← 200 CANCEL",
+    );
     dns(&mut lab, found(&[[8, 8, 8, 8]]));
-    assert!(!lab.got(ALICE, "INVITE"));
+    lab.plays("");
     lab.expect_idle();
     // The caller of a trunk that answers so.
     let mut lab = Lab::with_phones();
-    let text = lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     lab.reply(T1, &invite, 200, &named());
-    lab.cancel(ALICE, &text);
+    lab.plays(
+        "0.0s t1 → 200 INVITE sdp
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE",
+    );
     dns(&mut lab, found(&[[8, 8, 8, 8]]));
-    lab.take(T1, "ACK");
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
+    lab.plays(
+        "0.0s t1 ← ACK
+         0.0s t1 ← BYE
+         0.0s t1 → 200 BYE",
+    );
     lab.expect_idle();
 }
 

@@ -210,11 +210,8 @@ fn a_cancel_of_a_peer_without_branches_ends_the_ringing() {
     let text = text.replace("branch=z9hG4bK", "x=");
     lab.says(T1, &text);
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1
          0.0s t1 → CANCEL
          0.0s t1 ← 200 CANCEL
          0.0s t1 ← 487 INVITE
@@ -229,8 +226,8 @@ fn a_cancel_of_a_peer_without_branches_ends_the_ringing() {
 /// trunk; it is hung up by `hangs_up`.
 fn goes_out(what: &str, responses: &[(u16, &str, &str, &str)], hangs_up: Peer) -> Lab {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     for (status, sdp, tag, extra) in responses {
         lab.reply_with(T1, &invite, *status, sdp, tag, extra);
         while lab.got(T1, "PRACK") {
@@ -336,8 +333,8 @@ fn an_answer_is_one_whatever_came_before_it() {
 fn a_prack_that_is_refused_or_not_answered_ends_no_call() {
     for status in [200, 400, 405, 481, 500, 0] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         lab.reply_with(T1, &invite, 183, TRUNK_SDP, "a", "Require: 100rel\r\nRSeq: 9\r\n");
         let prack = lab.take(T1, "PRACK");
         if status > 0 {
@@ -362,8 +359,8 @@ fn each_final_refusal_is_told_and_leaves_nothing() {
         599, 600, 603, 604, 606, 607, 608, 699,
     ] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let extra = "Warning: 370 x \"a, b\", 399\r\nRetry-After: 5;duration=60 (a, b)\r\n\
                      Contact: *\r\nContact: <tel:+1>;q=x, <sip:+2@x;lr>;q=0.7;expires=\"x\"\r\n\
                      Reason: Q.850;cause=16;text=Normal call clearing, really\r\n\
@@ -415,8 +412,8 @@ fn a_challenge_is_understood_as_registrars_write_it() {
         ),
     ] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let header = format!("WWW-Authenticate: {challenge}\r\n");
         lab.reply_with(T1, &invite, 401, "", "a", &header);
         assert!(lab.got(T1, "INVITE"), "{challenge}");

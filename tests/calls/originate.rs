@@ -2,7 +2,6 @@
 
 use crate::lab::*;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use webtrunk::call::CallId;
 use webtrunk::call::operator::PartyRole;
 use webtrunk::errors::Code;
@@ -88,11 +87,7 @@ fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
          0.0s t1 ← ACK",
     );
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
-    lab.plays(
-        "10.0s t1 → BYE
-         10.0s t1 ← 200 BYE
-         10.0s alice ← BYE",
-    );
+    lab.plays("10.0s t1 hangs up on alice");
     let cdr = lab.ended()[0].clone();
     assert_eq!(
         (cdr.call, cdr.from.as_caller().as_str(), cdr.number.as_str(), cdr.route.as_deref()),
@@ -115,36 +110,53 @@ fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
 fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
     let mut lab = Lab::with_phones();
     plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
-    let first = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &first, 180, "");
-    lab.advance(Duration::from_secs(31));
-    assert!(lab.got(ALICE, "CANCEL") && !lab.got(T1, "INVITE"));
+    lab.plays(
+        "0.0s alice ← INVITE sdp
+         0.0s alice → 180 INVITE
+         30.0s alice ← CANCEL",
+    );
     assert!(lab.ended()[0].answered.is_none());
     lab.expect_idle();
 
     let mut lab = Lab::with_phones();
     plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
-    let first = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &first, 486, "");
-    assert!(!lab.got(T1, "INVITE") && lab.ended()[0].status == 486, "{:?}", lab.ended()[0]);
+    lab.plays(
+        "0.0s alice ← INVITE sdp
+         0.0s alice → 486 INVITE
+         0.0s alice ← ACK",
+    );
+    assert!(lab.ended()[0].status == 486, "{:?}", lab.ended()[0]);
     lab.expect_idle();
 
     let mut lab = Lab::with_phones();
-    alice_answers(&mut lab, "+12065550123");
-    let second = lab.take(T1, "INVITE");
-    lab.reply(T1, &second, 486, "");
-    let bye = lab.take(ALICE, "BYE");
+    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
+    lab.plays(
+        "0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         0.0s alice ← BYE
+         0.0s alice → 200 BYE",
+    );
+    let bye = lab.last(ALICE, "BYE");
     assert!(Lab::header(&bye, HeaderName::Reason).contains("486"), "the first is told why");
     assert!(lab.ended()[0].answered.is_none() && lab.ended()[0].status == 486);
     lab.expect_idle();
 
     let mut lab = Lab::with_phones();
-    let (_, first) = alice_answers(&mut lab, "+12065550123");
-    let second = lab.take(T1, "INVITE");
-    lab.reply(T1, &second, 180, "");
-    let bye = lab.in_dialog(ALICE, &first, "BYE", 2, "peer", "");
-    lab.says(ALICE, &bye);
-    lab.take(T1, "CANCEL");
+    plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
+    lab.plays(
+        "0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 180 INVITE
+         0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s t1 ← CANCEL",
+    );
     lab.expect_idle();
 }
 
@@ -185,11 +197,7 @@ fn a_built_in_far_end_a_number_first_and_a_busy_phone_work_too() {
         "bob sees who was rung first"
     );
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
-    lab.plays(
-        "0.0s bob → BYE
-         0.0s bob ← 200 BYE
-         0.0s t1 ← BYE",
-    );
+    lab.plays("0.0s bob hangs up on t1");
     lab.expect_idle();
 }
 
@@ -224,13 +232,13 @@ fn what_no_caller_may_do_nobody_may_have_done() {
 fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
     let mut lab = Lab::with_phones();
     let (call, first, _) = connected(&mut lab);
-    let deed = |lab: &mut Lab, deed: CallAction| {
+    let action = |lab: &mut Lab, action: CallAction| {
         let mut out = Vec::new();
-        let done = lab.gateway.on_call(lab.now, call, &deed, &mut out);
+        let done = lab.gateway.act_on_call(lab.now, call, &action, &mut out);
         lab.perform(out);
         done.expect("it lives")
     };
-    deed(&mut lab, CallAction::Press { side: PartyRole::Callee, digits: "12#".into() })
+    action(&mut lab, CallAction::Press { side: PartyRole::Callee, digits: "12#".into() })
         .expect("pressed");
     let digits: Vec<u8> = lab
         .media
@@ -245,26 +253,26 @@ fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
         .collect();
     assert_eq!(digits, [1, 2, 11]);
     assert_eq!(
-        deed(&mut lab, CallAction::Press { side: PartyRole::Callee, digits: "1x".into() })
+        action(&mut lab, CallAction::Press { side: PartyRole::Callee, digits: "1x".into() })
             .expect_err("no digit")
             .status,
         400
     );
-    deed(&mut lab, CallAction::Part(true)).expect("parted");
+    action(&mut lab, CallAction::Separate(true)).expect("separated");
     let playing = lab.media.iter().filter(|c| matches!(c, WorkerCommand::Play { .. })).count();
     assert_eq!(playing, 2, "both hear a tune");
-    deed(&mut lab, CallAction::Part(false)).expect("joined");
+    action(&mut lab, CallAction::Separate(false)).expect("joined");
     assert_eq!(bridges(&lab).last(), Some(&(1, 2)));
     assert_eq!(
-        deed(&mut lab, CallAction::HandOver { side: PartyRole::Callee, to: "5555".into() })
+        action(&mut lab, CallAction::HandOver { side: PartyRole::Callee, to: "5555".into() })
             .expect_err("no route")
             .status,
         404
     );
-    deed(&mut lab, CallAction::HandOver { side: PartyRole::Callee, to: "201".into() })
+    action(&mut lab, CallAction::HandOver { side: PartyRole::Callee, to: "201".into() })
         .expect("under way");
     assert_eq!(
-        deed(&mut lab, CallAction::Part(true)).expect_err("a transfer is under way").status,
+        action(&mut lab, CallAction::Separate(true)).expect_err("a transfer is under way").status,
         409
     );
     lab.plays(
@@ -281,11 +289,7 @@ fn an_operator_presses_digits_parts_the_two_and_hands_one_over() {
          6.0s",
     );
     assert_eq!(bridges(&lab).last(), Some(&(2, 3)), "the trunk and bob");
-    lab.plays(
-        "6.0s bob → BYE
-         6.0s bob ← 200 BYE
-         6.0s t1 ← BYE",
-    );
+    lab.plays("6.0s bob hangs up on t1");
     assert_eq!(lab.ended()[0].transfers, ["201"]);
     drop(first);
     lab.expect_idle();

@@ -111,19 +111,10 @@ fn a_text_nobody_takes_is_refused_and_one_to_a_trunk_needs_its_leave() {
 #[test]
 fn a_text_within_a_call_reaches_the_other_side() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls 201 at bob");
     let invite = lab.last(BOB, "INVITE");
     lab.reply_with(BOB, &invite, 200, ANSWER, "peer", "Allow: INVITE, ACK, BYE, MESSAGE\r\n");
-    lab.plays(
-        "0.0s bob → 200 INVITE sdp recvonly
-         0.0s bob ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK",
-    );
+    lab.plays("0.0s bob answers alice");
     let ok = lab.last(ALICE, "200 INVITE");
     let message =
         lab.in_dialog(ALICE, &ok, "MESSAGE", 90, "", "hi").replace("application/sdp", "text/plain");
@@ -134,11 +125,7 @@ fn a_text_within_a_call_reaches_the_other_side() {
          0.0s bob ← MESSAGE",
     );
     assert_eq!(lab.take(BOB, "MESSAGE").body(), b"hi");
-    lab.plays(
-        "0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s bob ← BYE",
-    );
+    lab.plays("0.0s alice hangs up on bob");
     lab.expect_idle();
 }
 
@@ -386,12 +373,9 @@ fn a_path_is_kept_echoed_and_used_as_the_route() {
         ["<sip:edge1.example;lr>", "<sip:edge2.example;lr;ob>"]
     );
     lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
+        "0.0s alice calls 201 at bob
          0.0s bob-5 ← INVITE sdp
-         0.0s bob-5 → 180 INVITE
-         0.0s alice ← 180 INVITE
+         0.0s bob-5 rings alice
          0.0s alice → CANCEL
          0.0s alice ← 200 CANCEL
          0.0s alice ← 487 INVITE

@@ -82,7 +82,7 @@ impl Lab {
             Message::parse(request.as_bytes().to_vec(), Framing::WebSocket).expect("own request");
         let method = Method::from_token(message.method_token());
         let (name, value) =
-            digest::answer(challenge, None, user, password, message.request_uri(), method, "cn0")
+            digest::answer(challenge, user, password, message.request_uri(), method, "cn0")
                 .expect("a challenge we can answer");
         let n = self.token();
         let branch = message.via().and_then(|v| v.branch().map(str::to_owned)).expect("own via");

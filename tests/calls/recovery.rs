@@ -169,9 +169,7 @@ fn a_client_without_instance_that_registers_again_by_the_same_contact_is_back() 
 fn a_200_repeated_while_the_browser_is_away_is_acknowledged_by_its_new_flow() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +12065550123 at t1
          0.0s t1 → 200 INVITE sdp
          0.0s t1 ← ACK
          0.0s alice ← 200 INVITE sdp",
@@ -189,12 +187,7 @@ fn a_200_repeated_while_the_browser_is_away_is_acknowledged_by_its_new_flow() {
     );
     assert_eq!(lab.gateway.gauges().calls, 1);
     bye_from_trunk(&mut lab, &invite, BACK);
-    lab.plays(
-        "63.0s t1 → BYE
-         63.0s t1 ← 200 BYE
-         63.0s alice-7 ← BYE
-         63.0s alice-7 → 200 BYE",
-    );
+    lab.plays("63.0s t1 hangs up on alice-7");
 }
 
 #[test]
@@ -220,11 +213,8 @@ fn two_tabs_of_one_instance_leave_each_other_and_their_calls_alone() {
 fn a_browser_that_rings_and_is_back_in_time_rings_on_by_its_new_flow() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1",
     );
     let ringing = lab.last(ALICE, "INVITE");
     close(&mut lab, ALICE);
@@ -233,14 +223,8 @@ fn a_browser_that_rings_and_is_back_in_time_rings_on_by_its_new_flow() {
     lab.log_in(BACK, "secret-a", "uuid-a");
     lab.plays(
         "4.0s alice-7 ← INVITE sdp
-         4.0s alice-7 → 200 INVITE sdp recvonly
-         4.0s alice-7 ← ACK
-         4.0s t1 ← 200 INVITE sdp
-         4.0s t1 → ACK
-         4.0s t1 → BYE
-         4.0s t1 ← 200 BYE
-         4.0s alice-7 ← BYE
-         4.0s alice-7 → 200 BYE",
+         4.0s alice-7 answers t1
+         4.0s t1 hangs up on alice-7",
     );
     let again = lab.last(BACK, "INVITE");
     assert_eq!(again.to_bytes(), ringing.to_bytes(), "the same INVITE: no second ringing");
@@ -251,11 +235,8 @@ fn a_browser_that_rings_and_is_back_in_time_rings_on_by_its_new_flow() {
 fn a_browser_that_rang_and_comes_back_too_late_is_told_to_stop() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1",
     );
     close(&mut lab, ALICE);
     lab.plays(
@@ -278,11 +259,8 @@ fn a_browser_that_rang_and_comes_back_too_late_is_told_to_stop() {
 fn a_browser_that_never_comes_back_to_its_ringing_is_unanswered_after_the_ring_time() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1",
     );
     close(&mut lab, ALICE);
     lab.plays(
@@ -298,10 +276,11 @@ fn a_browser_that_never_comes_back_to_its_ringing_is_unanswered_after_the_ring_t
 fn a_caller_who_is_away_while_it_rings_hears_the_answer_when_it_is_back() {
     for answered_first in [true, false] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
-        lab.reply(T1, &invite, 180, "");
-        lab.take(ALICE, "180");
+        lab.plays(
+            "0.0s alice calls +12065550123 at t1
+             0.0s t1 rings alice",
+        );
+        let invite = lab.last(T1, "INVITE");
         close(&mut lab, ALICE);
         lab.advance(Duration::from_secs(3));
         if answered_first {
@@ -327,11 +306,8 @@ fn a_caller_who_is_away_while_it_rings_hears_the_answer_when_it_is_back() {
 fn a_caller_who_stays_away_ends_the_ringing_after_the_grace_time() {
     let mut lab = Lab::changed(&[("[sip]\n", "[sip]\nflow_grace = \"5s\"\n")], "");
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice",
     );
     close(&mut lab, ALICE);
     lab.plays(
@@ -366,11 +342,8 @@ fn a_cancel_counts_only_from_the_account_of_its_invite() {
     let mut lab = Lab::with_phones();
     let invited = lab.invite(ALICE, "+12065550123", OFFER);
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice",
     );
     let stranger = Peer::Browser("alice", 9);
     open(&mut lab, stranger);
@@ -383,13 +356,7 @@ fn a_cancel_counts_only_from_the_account_of_its_invite() {
          0.0s flow-9 ← 481 CANCEL
          0.0s bob → CANCEL
          0.0s bob ← 481 CANCEL
-         0.0s alice → CANCEL
-         0.0s alice ← 200 CANCEL
-         0.0s alice ← 487 INVITE
-         0.0s t1 ← CANCEL
-         0.0s t1 → 200 CANCEL
-         0.0s t1 → 487 INVITE
-         0.0s t1 ← ACK",
+         0.0s alice gives up on t1",
     );
     lab.expect_idle();
 }

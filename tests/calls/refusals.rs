@@ -246,11 +246,7 @@ fn media_that_names_our_own_or_forbidden_addresses_is_488() {
 #[test]
 fn a_callee_whose_answer_is_unusable_is_acknowledged_and_hung_up() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply(T1, &invite, 200, &TRUNK_SDP.replace("c=IN IP4 127.0.0.10", "c=IN IP4 10.1.2.3"));
     lab.plays(

@@ -27,11 +27,7 @@ fn prack(lab: &mut Lab, seen: &webtrunk::sip::Message, cseq: u32, rack: &str, bo
 #[test]
 fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_media() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     assert!(invite.lists(HeaderName::Supported, "100rel"));
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 70\r\n");
@@ -64,13 +60,8 @@ fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_me
     assert_eq!(second.cseq().unwrap().number, first.cseq().unwrap().number + 1);
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "");
     lab.plays(
-        "0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
+        "0.0s t1 answers alice
+         0.0s alice hangs up on t1",
     );
     let ack = lab.last(T1, "ACK");
     assert_eq!(
@@ -89,11 +80,7 @@ fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_me
 #[test]
 fn an_answer_in_a_reliable_183_is_enough_for_a_200_without_sdp() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 1\r\n");
     lab.reply_with(T1, &invite, 200, "", "far", "");
@@ -107,11 +94,7 @@ fn an_answer_in_a_reliable_183_is_enough_for_a_200_without_sdp() {
          0.0s alice → ACK",
     );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.plays(
-        "0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
-    );
+    lab.plays("0.0s alice hangs up on t1");
     lab.expect_idle();
 }
 
@@ -122,11 +105,8 @@ fn a_caller_that_requires_100rel_gets_reliable_responses_and_the_200_waits_for_i
     let number =
         text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1",
     );
     let ringing = lab.last(ALICE, "INVITE");
     assert!(
@@ -168,9 +148,7 @@ fn a_caller_that_requires_100rel_gets_reliable_responses_and_the_200_waits_for_i
          1.6s t1 ← 200 PRACK
          1.6s t1 ← 200 INVITE
          1.6s t1 → ACK
-         1.6s t1 → BYE
-         1.6s t1 ← 200 BYE
-         1.6s alice ← BYE",
+         1.6s t1 hangs up on alice",
     );
     let ok = lab.last(T1, "200 INVITE");
     assert!(ok.body().is_empty(), "the exchange was done in the 183");
@@ -182,11 +160,8 @@ fn a_reliable_response_nobody_acknowledges_ends_the_call_with_504() {
     let mut lab = Lab::with_phones();
     from_trunk(&mut lab, REQUIRED, TRUNK_SDP);
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1
          0.5s t1 ← 180 INVITE
          1.5s t1 ← 180 INVITE
          3.5s t1 ← 180 INVITE
@@ -207,9 +182,7 @@ fn a_reliable_response_nobody_acknowledges_ends_the_call_with_504() {
     let long = lab.request(T1, "INVITE", "sip:+12065550112@127.0.0.1", REQUIRED, TRUNK_SDP);
     lab.says(T1, &long);
     lab.plays(
-        "0.0s t1 → INVITE +12065550112 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s bob ← INVITE sdp
+        "0.0s t1 calls +12065550112 at bob
          0.0s bob → 183 INVITE sdp recvonly
          0.0s t1 ← 183 INVITE sdp
          0.0s bob → 200 INVITE sdp recvonly
@@ -233,11 +206,8 @@ fn a_choice_of_reliability_is_made_for_what_carries_sdp_only() {
     let mut lab = Lab::with_phones();
     from_trunk(&mut lab, "Supported: 100rel\r\n", TRUNK_SDP);
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1",
     );
     assert!(lab.take(T1, "180").header(HeaderName::RSeq).is_none());
     lab.plays(
@@ -245,28 +215,18 @@ fn a_choice_of_reliability_is_made_for_what_carries_sdp_only() {
          0.0s t1 ← 183 INVITE sdp",
     );
     rseq(&lab.take(T1, "183"));
-    lab.plays(
-        "0.0s alice → 486 INVITE
-         0.0s alice ← ACK
-         0.0s t1 ← 486 INVITE",
-    );
+    lab.plays("0.0s alice refuses t1 with 486");
     lab.expect_idle();
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\n100rel = \"off\"")], "");
     from_trunk(&mut lab, "Supported: 100rel\r\n", TRUNK_SDP);
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
+        "0.0s t1 calls +12065550111 at alice
          0.0s alice → 183 INVITE sdp recvonly
          0.0s t1 ← 183 INVITE sdp",
     );
     assert!(lab.take(T1, "183").header(HeaderName::RSeq).is_none(), "switched off for this trunk");
-    lab.plays(
-        "0.0s alice → 486 INVITE
-         0.0s alice ← ACK
-         0.0s t1 ← 486 INVITE",
-    );
+    lab.plays("0.0s alice refuses t1 with 486");
     lab.expect_idle();
 }
 
@@ -305,11 +265,7 @@ fn a_caller_without_an_offer_hears_early_media_by_an_offer_in_the_183_and_an_ans
     let ok = lab.last(T1, "200 INVITE");
     assert!(ok.body().is_empty());
     assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.plays(
-        "0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE",
-    );
+    lab.plays("0.0s t1 hangs up on alice");
     lab.expect_idle();
 }
 
@@ -320,9 +276,7 @@ fn a_prack_may_bring_a_new_offer_and_its_200_the_answer() {
     let number =
         text.lines().find_map(|l| l.strip_prefix("CSeq: ")).unwrap().replace(" INVITE", "");
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
+        "0.0s t1 calls +12065550111 at alice
          0.0s alice → 183 INVITE sdp recvonly
          0.0s t1 ← 183 INVITE sdp",
     );
@@ -348,8 +302,12 @@ fn a_trunk_that_wants_delayed_offers_gets_its_answer_in_the_ack_or_in_the_prack(
     let changes = [("realm = \"carrier\"", "realm = \"carrier\"\ndelayed_offer = true")];
     for reliable in [false, true] {
         let mut lab = Lab::changed(&changes, "");
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays(
+            "0.0s alice → INVITE +12065550123 sdp
+             0.0s alice ← 100 INVITE
+             0.0s t1 ← INVITE",
+        );
+        let invite = lab.last(T1, "INVITE");
         assert!(invite.body().is_empty(), "no offer");
         if reliable {
             lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 5\r\n");

@@ -208,11 +208,7 @@ fn a_page_that_is_still_there_is_told_and_its_own_goodbye_ends_nothing() {
 #[test]
 fn a_page_that_says_goodbye_while_it_unloads_ends_its_call() {
     let (mut lab, ok, _) = begun(true);
-    lab.plays(
-        "0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
-    );
+    lab.plays("0.0s alice hangs up on t1");
     leaves(&mut lab, ALICE);
     opens(&mut lab, page(7));
     invite(&mut lab, page(7), &replaces(&ok), OFFER);
@@ -298,12 +294,7 @@ fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
     );
     trunk_hears_nothing(&lab);
     trunk_hangs_up_only(&mut lab, &trunk, ALICE);
-    lab.plays(
-        "60.0s t1 → BYE
-         60.0s t1 ← 200 BYE
-         60.0s alice ← BYE
-         60.0s alice → 200 BYE",
-    );
+    lab.plays("60.0s t1 hangs up on alice");
 }
 
 /// As [`trunk_hangs_up`], where others were refused meanwhile.
@@ -419,13 +410,8 @@ fn an_invite_without_an_offer_is_offered_what_the_page_then_answers() {
 fn both_browsers_of_a_call_reload() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 200 INVITE sdp recvonly
-         0.0s bob ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK",
+        "0.0s alice calls 201 at bob
+         0.0s bob answers alice",
     );
     let ringing = lab.last(BOB, "INVITE");
     let ok = lab.last(ALICE, "200 INVITE");
@@ -447,11 +433,7 @@ fn both_browsers_of_a_call_reload() {
          60.0s",
     );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.plays(
-        "60.0s bob-8 → BYE
-         60.0s bob-8 ← 200 BYE
-         60.0s alice-7 ← BYE",
-    );
+    lab.plays("60.0s bob-8 hangs up on alice-7");
     let bye = lab.take(page(7), "BYE");
     lab.reply(page(7), &bye, 200, "");
     assert_eq!(lab.ended().len(), 1);
@@ -491,11 +473,8 @@ fn a_call_nobody_has_answered_is_not_taken_up() {
     // Early dialogs are the initiator's to replace (RFC 3891 §3).
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice",
     );
     let trunk = lab.last(T1, "INVITE");
     let ringing = lab.last(ALICE, "180 INVITE");
@@ -505,18 +484,10 @@ fn a_call_nobody_has_answered_is_not_taken_up() {
     lab.plays(
         "0.0s alice-7 → INVITE resume sdp
          0.0s alice-7 ← 481 INVITE
-         0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK",
+         0.0s t1 answers alice",
     );
     trunk_hangs_up_only(&mut lab, &trunk, ALICE);
-    lab.plays(
-        "0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE
-         0.0s alice → 200 BYE",
-    );
+    lab.plays("0.0s t1 hangs up on alice");
 }
 
 #[test]
@@ -600,10 +571,7 @@ fn a_page_may_be_handed_over_by_after_it_took_its_call_up() {
         "0.0s alice-7 → INVITE resume sdp
          0.0s alice-7 ← 200 INVITE sdp
          0.0s alice-7 → ACK
-         0.0s alice-7 → REFER 201
-         0.0s alice-7 ← 202 REFER
-         0.0s alice-7 ← NOTIFY 100
-         0.0s bob ← INVITE sdp",
+         0.0s alice-7 transfers to 201 at bob",
     );
     // Reloaded while the call is handed over: once that is done there is nothing to take up.
     leaves(&mut lab, page(7));
@@ -662,9 +630,7 @@ fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
     }
     lab.invite(visitor(7), "+12065550123", OFFER);
     lab.plays(
-        "0.0s flow-7 → INVITE +12065550123 sdp
-         0.0s flow-7 ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s flow-7 calls +12065550123 at t1
          0.0s t1 → 200 INVITE sdp
          0.0s t1 ← ACK
          0.0s flow-7 ← 200 INVITE sdp",
@@ -686,10 +652,7 @@ fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
          0.0s flow-9 → INVITE resume sdp
          0.0s flow-9 ← 200 INVITE sdp
          0.0s flow-9 → ACK
-         0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s flow-9 ← BYE
-         0.0s flow-9 → 200 BYE",
+         0.0s t1 hangs up on flow-9",
     );
 }
 
@@ -714,11 +677,8 @@ fn a_page_that_registers_first_is_asked_for_its_call_and_may_take_it_up_all_the_
 fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_then() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1",
     );
     let ringing = lab.last(ALICE, "INVITE");
     leaves(&mut lab, ALICE);
@@ -733,25 +693,17 @@ fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_the
     // What the page before said late says nothing.
     lab.plays(
         "1.0s alice-7 ← INVITE sdp
-         1.0s alice-7 → 180 INVITE
-         1.0s t1 ← 180 INVITE
+         1.0s alice-7 rings t1
          1.0s alice → 480 INVITE",
     );
     lab.reply_as(page(7), &again, 200, ANSWER, "page");
     lab.take(page(7), "ACK");
     lab.plays(
-        "1.0s alice-7 → 200 INVITE sdp recvonly
-         1.0s alice-7 ← ACK
-         1.0s t1 ← 200 INVITE sdp
-         1.0s t1 → ACK
+        "1.0s alice-7 answers t1
          61.0s",
     );
     assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
-    lab.plays(
-        "61.0s t1 → BYE
-         61.0s t1 ← 200 BYE
-         61.0s alice-7 ← BYE",
-    );
+    lab.plays("61.0s t1 hangs up on alice-7");
     let bye = lab.take(page(7), "BYE");
     lab.reply(page(7), &bye, 200, "");
     lab.plays("61.0s alice-7 → 200 BYE");

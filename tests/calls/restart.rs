@@ -46,10 +46,7 @@ fn an_answered_call_goes_on_after_a_restart_and_the_trunk_is_told_nothing() {
     lab.plays(
         "13.4s alice-7 ← OPTIONS
          13.4s alice-7 → 200 OPTIONS
-         13.4s t1 → BYE
-         13.4s t1 ← 200 BYE
-         13.4s alice-7 ← BYE
-         13.4s alice-7 → 200 BYE",
+         13.4s t1 hangs up on alice-7",
     );
     let records = lab.ended();
     let [record] = &*records else { panic!("one call is one record: {records:?}") };
@@ -93,10 +90,7 @@ fn a_browser_may_speak_in_its_dialog_by_a_new_flow_after_a_restart() {
     comes_back(&mut lab);
     lab.plays(
         "0.4s alice-7 ← OPTIONS
-         0.4s alice-7 → BYE
-         0.4s alice-7 ← 200 BYE
-         0.4s t1 ← BYE
-         0.4s t1 → 200 BYE",
+         0.4s alice-7 hangs up on t1",
     );
     lab.expect_idle();
 }
@@ -105,11 +99,8 @@ fn a_browser_may_speak_in_its_dialog_by_a_new_flow_after_a_restart() {
 fn a_call_that_rang_a_trunk_is_cancelled_there_after_a_restart() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice",
     );
     let invite = lab.last(T1, "INVITE");
     lab.inbox.clear();
@@ -131,11 +122,8 @@ fn a_call_that_rang_a_trunk_is_cancelled_there_after_a_restart() {
 fn a_trunk_that_answered_while_nobody_listened_is_hung_up() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 180 INVITE
-         0.0s alice ← 180 INVITE",
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice",
     );
     lab.restart(AWAY);
     lab.plays(
@@ -154,11 +142,8 @@ fn a_call_that_rang_a_browser_is_refused_to_its_trunk_after_a_restart() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 180 INVITE
-         0.0s t1 ← 180 INVITE",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice rings t1",
     );
     lab.inbox.clear();
     lab.restart(AWAY);
@@ -246,9 +231,7 @@ fn a_200_whose_ack_had_not_come_is_said_again_and_its_ack_is_taken() {
 fn a_200_that_is_never_acknowledged_ends_the_call_after_a_restart_too() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
+        "0.0s t1 calls +12065550111 at alice
          0.0s alice → 200 INVITE sdp recvonly
          0.0s alice ← ACK
          0.0s t1 ← 200 INVITE sdp",
@@ -322,13 +305,8 @@ fn two_calls_that_were_joined_go_on_and_end_together() {
     assert!(lab.on_disk().iter().all(|call| call.is_settled()));
     lab.restart(AWAY);
     lab.plays(
-        "0.0s alice → INVITE 200 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 200 INVITE sdp recvonly
-         0.0s bob ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s alice calls 200 at bob
+         0.0s bob answers alice
          0.0s alice → REFER 200
          0.0s alice ← 202 REFER
          0.0s alice ← BYE
@@ -345,10 +323,7 @@ fn two_calls_that_were_joined_go_on_and_end_together() {
     lab.plays(
         "4.4s bob-8 ← OPTIONS
          4.4s bob-8 → 200 OPTIONS
-         4.4s t1 → BYE
-         4.4s t1 ← 200 BYE
-         4.4s bob-8 ← BYE
-         4.4s bob-8 → 200 BYE",
+         4.4s t1 hangs up on bob-8",
     );
     assert_eq!(lab.ended().len(), 2);
     lab.expect_idle();
@@ -367,13 +342,8 @@ fn half_of_two_joined_calls_does_not_go_on_alone() {
     lab.kept.remove(&name.expect("a checkpoint"));
     lab.restart(AWAY);
     lab.plays(
-        "0.0s alice → INVITE 200 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 200 INVITE sdp recvonly
-         0.0s bob ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s alice calls 200 at bob
+         0.0s bob answers alice
          0.0s alice → REFER 200
          0.0s alice ← 202 REFER
          0.0s alice ← BYE
@@ -398,10 +368,7 @@ fn a_call_that_was_being_handed_over_is_what_it_was_before() {
     let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90, refer_to, "");
     lab.says(ALICE, &refer);
     lab.plays(
-        "0.0s alice → REFER +12065550177
-         0.0s alice ← 202 REFER
-         0.0s alice ← NOTIFY 100
-         0.0s t1 ← INVITE sdp
+        "0.0s alice transfers to +12065550177 at t1
          0.0s alice → 200 NOTIFY
          0.0s t1 → 180 INVITE
          0.0s alice ← NOTIFY 180",
@@ -430,12 +397,7 @@ fn a_call_that_was_being_handed_over_is_what_it_was_before() {
     );
     assert!(!lab.got(T1, "BYE") && !lab.got(BACK, "BYE"), "{}", lab.picture());
     assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.plays(
-        "10.4s t1 → BYE
-         10.4s t1 ← 200 BYE
-         10.4s alice-7 ← BYE
-         10.4s alice-7 → 200 BYE",
-    );
+    lab.plays("10.4s t1 hangs up on alice-7");
     lab.expect_idle();
 }
 
@@ -478,23 +440,15 @@ fn who_has_handed_a_call_over_and_stays_is_helped_off_after_a_restart() {
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
     assert!(!invite.is_empty());
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 200 INVITE sdp recvonly
-         0.0s alice ← ACK
-         0.0s t1 ← 200 INVITE sdp
-         0.0s t1 → ACK",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice answers t1",
     );
     let ringing = lab.last(ALICE, "INVITE");
     let refer_to = "Refer-To: <sip:201@wt.test>\r\n";
     let refer = lab.in_dialog_with(ALICE, &ringing, "REFER", 5, refer_to, "");
     lab.says(ALICE, &refer);
     lab.plays(
-        "0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← NOTIFY 100
-         0.0s bob ← INVITE sdp
+        "0.0s alice transfers to 201 at bob
          0.0s bob → 200 INVITE sdp recvonly
          0.0s bob ← ACK",
     );
@@ -509,12 +463,7 @@ fn who_has_handed_a_call_over_and_stays_is_helped_off_after_a_restart() {
          6.4s alice-7 → 200 BYE",
     );
     assert!(!lab.got(T1, "BYE") && !lab.got(BOB_BACK, "BYE"), "{}", lab.picture());
-    lab.plays(
-        "6.4s t1 → BYE
-         6.4s t1 ← 200 BYE
-         6.4s bob-8 ← BYE
-         6.4s bob-8 → 200 BYE",
-    );
+    lab.plays("6.4s t1 hangs up on bob-8");
     lab.expect_idle();
 }
 

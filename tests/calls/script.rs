@@ -3,6 +3,8 @@
 //! `→` is performed by the peer, `←` is what must come; a time alone lets time pass; `//` begins a
 //! remark. A request without a number is sent in the newest dialog of the peer that is still up,
 //! and a response answers the newest request of its method that has none.
+//!
+//! What is usual is one sentence instead of its lines: see [`sentence`].
 
 use crate::lab::*;
 use std::time::{Duration, Instant};
@@ -24,6 +26,65 @@ struct Line<'a> {
     said: Option<(&'a str, bool, &'a str)>,
 }
 
+/// The lines that a sentence about two peers stands for, or `None` if `text` is none: "alice calls
+/// 201 at bob", "bob rings alice", "bob answers alice", "bob refuses alice with 486", "alice gives
+/// up on bob", "alice hangs up on bob", "alice transfers to 201 at bob".
+fn sentence(text: &str) -> Option<Vec<String>> {
+    let (at, words) = text.split_once("s ")?;
+    let words: Vec<&str> = words.split(' ').collect();
+    let lines = match words[..] {
+        [a, "calls", number, "at", b] => {
+            vec![format!("{a} → INVITE {number} sdp"), to(a, "100 INVITE"), to(b, "INVITE sdp")]
+        }
+        [b, "rings", a] => vec![by(b, "180 INVITE"), to(a, "180 INVITE")],
+        [b, "answers", a] => vec![
+            by(b, if is_trunk(b) { "200 INVITE sdp" } else { "200 INVITE sdp recvonly" }),
+            to(b, "ACK"),
+            to(a, "200 INVITE sdp"),
+            by(a, "ACK"),
+        ],
+        [b, "refuses", a, "with", status] => {
+            let refusal = format!("{status} INVITE");
+            vec![by(b, &refusal), to(b, "ACK"), to(a, &refusal)]
+        }
+        [a, "gives", "up", "on", b] => vec![
+            by(a, "CANCEL"),
+            to(a, "200 CANCEL"),
+            to(a, "487 INVITE"),
+            to(b, "CANCEL"),
+            by(b, "200 CANCEL"),
+            by(b, "487 INVITE"),
+            to(b, "ACK"),
+        ],
+        [a, "hangs", "up", "on", b] => {
+            vec![by(a, "BYE"), to(a, "200 BYE"), to(b, "BYE"), by(b, "200 BYE")]
+        }
+        [a, "transfers", "to", number, "at", c] => vec![
+            format!("{a} → REFER {number}"),
+            to(a, "202 REFER"),
+            to(a, "NOTIFY 100"),
+            to(c, "INVITE sdp"),
+        ],
+        _ => return None,
+    };
+    Some(lines.into_iter().map(|line| format!("{at}s {line}")).collect())
+}
+
+/// The line in which `peer` says `what`.
+fn by(peer: &str, what: &str) -> String {
+    format!("{peer} → {what}")
+}
+
+/// The line in which `peer` gets `what`.
+fn to(peer: &str, what: &str) -> String {
+    format!("{peer} ← {what}")
+}
+
+/// Whether a ladder's name is that of a trunk. The description a browser answers with is recvonly.
+fn is_trunk(name: &str) -> bool {
+    matches!(name, "t1" | "t2") || name.starts_with("127.")
+}
+
 fn read(text: &str) -> Line<'_> {
     let parts = || {
         let (at, rest) = text.split_once('s')?;
@@ -43,7 +104,10 @@ impl Lab {
     /// counts only in a script that speaks of REGISTER.
     pub(crate) fn plays(&mut self, script: &str) {
         let texts = script.lines().map(|l| l.split("//").next().unwrap_or_default().trim());
-        let lines: Vec<Line<'_>> = texts.filter(|l| !l.is_empty()).map(read).collect();
+        let lines = texts.filter(|l| !l.is_empty());
+        let texts: Vec<String> =
+            lines.flat_map(|l| sentence(l).unwrap_or_else(|| vec![l.to_owned()])).collect();
+        let lines: Vec<Line<'_>> = texts.iter().map(|l| read(l)).collect();
         let expected: Vec<&str> =
             lines.iter().filter(|l| l.said.is_some()).map(|l| l.text).collect();
         let mut done = 0;

@@ -79,13 +79,8 @@ fn a_peer_that_forgets_its_refresh_loses_the_session_before_it_expires() {
     let mut lab = Lab::with_phones();
     talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice
          267.0s",
     );
     assert_eq!(lab.gateway.gauges().calls, 1);
@@ -133,11 +128,7 @@ fn a_422_is_answered_with_the_longer_interval_the_callee_wants() {
         &[("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"")],
         "",
     );
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let first = lab.last(T1, "INVITE");
     assert_eq!(Lab::header(&first, HeaderName::SessionExpires), "90");
     lab.reply_with(T1, &first, 422, "", "x", "Min-SE: 600\r\n");
@@ -153,11 +144,7 @@ fn a_422_is_answered_with_the_longer_interval_the_callee_wants() {
         (first.call_id(), first.cseq().unwrap().number + 1)
     );
     lab.reply_with(T1, &second, 422, "", "x", "Min-SE: 600\r\n");
-    lab.plays(
-        "0.0s t1 → 422 INVITE
-         0.0s t1 ← ACK
-         0.0s alice ← 422 INVITE",
-    );
+    lab.plays("0.0s t1 refuses alice with 422");
     lab.expect_idle();
 }
 
@@ -176,13 +163,8 @@ fn our_own_422_names_the_least_and_an_absent_wish_gets_ours() {
     lab.plays(
         "0.0s t1 → INVITE +12065550111 sdp
          0.0s t1 ← 422 INVITE
-         0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 200 INVITE sdp recvonly
-         0.0s alice ← ACK
-         0.0s t1 ← 200 INVITE sdp
-         0.0s t1 → ACK
+         0.0s t1 calls +12065550111 at alice
+         0.0s alice answers t1
          0.5s t1 ← 422 INVITE
          1.5s t1 ← 422 INVITE
          3.5s t1 ← 422 INVITE
@@ -196,9 +178,7 @@ fn our_own_422_names_the_least_and_an_absent_wish_gets_ours() {
          900.0s t1 ← INVITE sdp
          900.0s t1 → 200 INVITE sdp
          900.0s t1 ← ACK
-         900.0s t1 → BYE
-         900.0s t1 ← 200 BYE
-         900.0s alice ← BYE",
+         900.0s t1 hangs up on alice",
     );
     let ok = lab.last(T1, "200 INVITE");
     assert_eq!(
@@ -214,23 +194,14 @@ fn our_own_422_names_the_least_and_an_absent_wish_gets_ours() {
 fn a_browser_without_timers_is_not_bothered_with_them() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 200 INVITE sdp recvonly
-         0.0s bob ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s alice calls 201 at bob
+         0.0s bob answers alice
          3600.0s",
     );
     let ok = lab.last(ALICE, "200 INVITE");
     assert!(ok.header(HeaderName::SessionExpires).is_none());
-    hang_up(&mut lab, &ok);
-    lab.plays(
-        "3600.0s alice → BYE
-         3600.0s alice ← 200 BYE
-         3600.0s bob ← BYE",
-    );
+    lab.plays("3600.0s alice hangs up on bob");
+    lab.expect_idle();
 }
 
 #[test]
@@ -323,13 +294,8 @@ fn a_refresh_refused_otherwise_is_tried_again_until_the_session_ends() {
     let mut lab = Lab::with_phones();
     talk_with(&mut lab, "Session-Expires: 200;refresher=uac\r\nRequire: timer\r\n");
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice
          100.0s t1 ← INVITE sdp",
     );
     for _ in 0..6 {
@@ -399,11 +365,7 @@ fn an_update_with_an_offer_renegotiates_its_leg_and_one_with_a_bad_offer_changes
 fn an_update_in_an_early_dialog_is_served_on_either_side() {
     // The callee's: its early media moves.
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 1\r\n");
     lab.plays(
@@ -422,19 +384,12 @@ fn an_update_in_an_early_dialog_is_served_on_either_side() {
          0.0s t1 ← 200 UPDATE sdp",
     );
     lab.reply_with(T1, &invite, 486, "", "far", "");
-    lab.plays(
-        "0.0s t1 → 486 INVITE
-         0.0s t1 ← ACK
-         0.0s alice ← 486 INVITE",
-    );
+    lab.plays("0.0s t1 refuses alice with 486");
     lab.expect_idle();
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 180 INVITE
-         0.0s alice ← 180 INVITE",
+        "0.0s alice calls 201 at bob
+         0.0s bob rings alice",
     );
     let ringing = lab.last(ALICE, "180 INVITE");
     let update = lab.in_dialog(ALICE, &ringing, "UPDATE", 90, "", OFFER);
@@ -457,9 +412,7 @@ fn an_update_in_an_early_dialog_is_served_on_either_side() {
     lab.plays(
         "0.0s alice → UPDATE sdp
          0.0s alice ← 200 UPDATE sdp
-         0.0s bob → 486 INVITE
-         0.0s bob ← ACK
-         0.0s alice ← 486 INVITE",
+         0.0s bob refuses alice with 486",
     );
     lab.expect_idle();
 }

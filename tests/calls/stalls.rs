@@ -22,8 +22,8 @@ fn secs(n: u64) -> Duration {
 fn talk(extra: &str) -> (Lab, Message, Message) {
     let short = ("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"");
     let mut lab = Lab::changed(&[short], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", extra);
     let ok = lab.take(ALICE, "200");
     lab.ack(ALICE, &ok);
@@ -111,9 +111,11 @@ fn an_answer_that_came_meanwhile_counts_whatever_was_open() {
 fn a_phone_that_was_picked_up_meanwhile_is_connected() {
     for stall in STALLS {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "201", OFFER);
-        let invite = lab.take(BOB, "INVITE");
-        lab.reply(BOB, &invite, 180, "");
+        lab.plays(
+            "0.0s alice calls 201 at bob
+             0.0s bob rings alice",
+        );
+        let invite = lab.last(BOB, "INVITE");
         lab.advance(secs(5));
         lab.stall(secs(stall));
         lab.reply(BOB, &invite, 200, ANSWER);

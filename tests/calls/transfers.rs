@@ -43,10 +43,7 @@ fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays(
-        "0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← NOTIFY 100
-         0.0s bob ← INVITE sdp
+        "0.0s alice transfers to 201 at bob
          0.0s alice → 200 NOTIFY
          0.0s bob → 180 INVITE
          0.0s alice ← NOTIFY 180
@@ -78,9 +75,7 @@ fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
         "0.0s alice → BYE
          0.0s alice ← 200 BYE
          30.0s    // the two talk on
-         30.0s t1 → BYE
-         30.0s t1 ← 200 BYE
-         30.0s bob ← BYE",
+         30.0s t1 hangs up on bob",
     );
     assert_eq!(lab.ended()[0].transfers, ["201"]);
     lab.expect_idle();
@@ -90,17 +85,9 @@ fn a_browser_hands_its_callee_over_to_a_number_and_leaves() {
 fn a_callee_hands_its_caller_over_and_one_that_stays_on_the_line_is_helped_off_it() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 200 INVITE sdp recvonly
-         0.0s alice ← ACK
-         0.0s t1 ← 200 INVITE sdp
-         0.0s t1 → ACK
-         0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← NOTIFY 100
-         0.0s bob ← INVITE sdp",
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice answers t1
+         0.0s alice transfers to 201 at bob",
     );
     told(&mut lab, ALICE);
     lab.plays(
@@ -111,9 +98,7 @@ fn a_callee_hands_its_caller_over_and_one_that_stays_on_the_line_is_helped_off_i
          0.0s alice → 200 NOTIFY
          5.0s alice ← BYE
          6.0s alice → 200 BYE
-         6.0s bob → BYE
-         6.0s bob ← 200 BYE
-         6.0s t1 ← BYE",
+         6.0s bob hangs up on t1",
     );
     let invite = lab.last(BOB, "INVITE");
     assert_eq!(invite.from().unwrap().uri.user, Some("+4930123456"), "the caller's own number");
@@ -123,28 +108,35 @@ fn a_callee_hands_its_caller_over_and_one_that_stays_on_the_line_is_helped_off_i
 #[test]
 fn a_transfer_that_fails_leaves_the_old_call_as_it_was() {
     let mut lab = Lab::with_phones();
-    let (ok, _) = lab.talk("+12065550123");
-    refer(&mut lab, ALICE, &ok, 90, "<sip:201@wt.test>", "");
-    lab.take(ALICE, "202");
-    told(&mut lab, ALICE);
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 486, "");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 486 Busy Here");
+    lab.talk("+12065550123");
+    lab.plays(
+        "0.0s alice transfers to 201 at bob
+         0.0s alice → 200 NOTIFY
+         0.0s bob → 486 INVITE
+         0.0s bob ← ACK
+         0.0s alice ← NOTIFY 486
+         0.0s alice → 200 NOTIFY",
+    );
+    assert_eq!(progress(&lab.last(ALICE, "NOTIFY")), "SIP/2.0 486 Busy Here");
     assert_eq!(bridges(&lab).last().map(|b| (b.1, b.2)), Some((0, 1)), "alice and the trunk again");
-    // And once more, now with success: the second REFER is named in its NOTIFYs.
-    refer(&mut lab, ALICE, &ok, 92, "<sip:201@wt.test>", "");
-    lab.take(ALICE, "202");
-    let trying = lab.take(ALICE, "NOTIFY");
-    assert_eq!(Lab::header(&trying, HeaderName::Event), "refer;id=92");
-    lab.reply(ALICE, &trying, 200, "");
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 200, ANSWER);
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 200 OK");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 93, "", "");
-    lab.says(ALICE, &bye);
-    let bye = lab.in_dialog(BOB, &invite, "BYE", 2, "peer", "");
-    lab.says(BOB, &bye);
-    lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s alice transfers to 201 at bob    // once more, now with success
+         0.0s alice → 200 NOTIFY
+         0.0s bob → 200 INVITE sdp recvonly
+         0.0s bob ← ACK
+         0.0s alice ← NOTIFY 200
+         0.0s alice → 200 NOTIFY",
+    );
+    let done = lab.last(ALICE, "NOTIFY");
+    assert_eq!(progress(&done), "SIP/2.0 200 OK");
+    let second = lab.last(ALICE, "202 REFER").cseq().expect("a CSeq").number;
+    let event = format!("refer;id={second}");
+    assert_eq!(Lab::header(&done, HeaderName::Event), event, "it names the second REFER");
+    lab.plays(
+        "0.0s alice → BYE
+         0.0s alice ← 200 BYE
+         0.0s bob hangs up on t1",
+    );
     lab.expect_idle();
 }
 
@@ -153,10 +145,7 @@ fn a_referrer_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays(
-        "0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← NOTIFY 100
-         0.0s bob ← INVITE sdp
+        "0.0s alice transfers to 201 at bob
          0.0s alice → BYE
          0.0s alice ← 200 BYE
          0.0s bob → 180 INVITE
@@ -172,10 +161,7 @@ fn who_waits_may_hang_up_while_the_new_party_rings() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays(
-        "0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← NOTIFY 100
-         0.0s bob ← INVITE sdp
+        "0.0s alice transfers to 201 at bob
          0.0s bob → 180 INVITE
          0.0s t1 → BYE
          0.0s t1 ← 200 BYE
@@ -229,17 +215,12 @@ fn a_refer_is_judged_like_a_new_call_and_nothing_embedded_in_it_counts() {
          0.0s alice ← 481 REFER
          0.0s alice → REFER
          0.0s alice ← 400 REFER
-         0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← NOTIFY 100
-         0.0s bob ← INVITE sdp
+         0.0s alice transfers to 201 at bob
          0.0s alice → REFER 201
          0.0s alice ← 491 REFER
          0.0s bob → 486 INVITE
          0.0s bob ← ACK
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
+         0.0s alice hangs up on t1",
     );
     let invite = lab.last(BOB, "INVITE");
     assert!(
@@ -260,9 +241,7 @@ fn a_trunk_and_a_user_without_the_right_may_not_transfer() {
          0.0s alice ← 403 REFER
          0.0s t1 → REFER 201
          0.0s t1 ← 403 REFER
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
+         0.0s alice hangs up on t1",
     );
     lab.expect_idle();
 }
@@ -273,10 +252,7 @@ fn a_trunk_that_may_hands_the_browser_over() {
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"execute\"")], "");
     lab.talk("+12065550123");
     lab.plays(
-        "0.0s t1 → REFER +12065550112
-         0.0s t1 ← 202 REFER
-         0.0s t1 ← NOTIFY 100
-         0.0s bob ← INVITE sdp
+        "0.0s t1 transfers to +12065550112 at bob
          0.0s t1 → 200 NOTIFY
          0.0s bob → 200 INVITE sdp recvonly
          0.0s bob ← ACK
@@ -285,9 +261,7 @@ fn a_trunk_that_may_hands_the_browser_over() {
          0.0s t1 → BYE
          0.0s t1 ← 200 BYE
          10.0s
-         10.0s alice → BYE
-         10.0s alice ← 200 BYE
-         10.0s bob ← BYE",
+         10.0s alice hangs up on bob",
     );
     lab.expect_idle();
 }
@@ -312,9 +286,7 @@ fn refer_sub_false_asks_for_silence_and_gets_it() {
          0.0s bob → 200 INVITE sdp recvonly
          0.0s bob ← ACK
          5.0s alice ← BYE
-         6.0s bob → BYE
-         6.0s bob ← 200 BYE
-         6.0s t1 ← BYE",
+         6.0s bob hangs up on t1",
     );
     lab.expect_idle();
 }
@@ -344,13 +316,8 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     lab.media.clear();
     refer(&mut lab, ALICE, &ok1, 90, &format!("<sip:200@wt.test?Replaces={}>", replaces(&ok2)), "");
     lab.plays(
-        "0.0s alice → INVITE 200 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 200 INVITE sdp recvonly
-         0.0s bob ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
+        "0.0s alice calls 200 at bob
+         0.0s bob answers alice
          0.0s alice → REFER 200
          0.0s alice ← 202 REFER
          0.0s alice ← BYE
@@ -376,10 +343,7 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
         "0.0s alice → BYE
          0.0s alice ← 200 BYE
          40.0s    // the two talk on
-         40.0s bob → BYE
-         40.0s bob ← 200 BYE
-         40.0s t1 ← BYE
-         40.0s t1 → 200 BYE",
+         40.0s bob hangs up on t1",
     );
     drop(invite1);
     assert_eq!(lab.ended().len(), 2);
@@ -389,27 +353,29 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
 #[test]
 fn an_attended_transfer_of_anothers_call_is_403_rung_or_answered() {
     let mut lab = Lab::with_phones();
-    let (ok1, _) = lab.talk("+12065550123");
-    lab.invite(BOB, "+12065550124", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 180, "");
-    let ringing = lab.take(BOB, "180");
-    refer(
-        &mut lab,
-        ALICE,
-        &ok1,
-        90,
-        &format!("<sip:200@wt.test?Replaces={}>", replaces(&ringing)),
-        "",
+    let (ok, _) = lab.talk("+12065550123");
+    lab.plays(
+        "0.0s bob calls +12065550124 at t1
+         0.0s t1 rings bob",
     );
-    lab.take(ALICE, "202");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 403 Forbidden");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok2 = lab.take(BOB, "200");
-    lab.ack(BOB, &ok2);
-    refer(&mut lab, ALICE, &ok1, 91, &format!("<sip:200@wt.test?Replaces={}>", replaces(&ok2)), "");
-    lab.take(ALICE, "202");
-    assert_eq!(told(&mut lab, ALICE), "SIP/2.0 403 Forbidden");
+    let named = |of: &Message| format!("<sip:200@wt.test?Replaces={}>", replaces(of));
+    let ringing = named(&lab.last(BOB, "180 INVITE"));
+    refer(&mut lab, ALICE, &ok, 90, &ringing, "");
+    lab.plays(
+        "0.0s alice → REFER 200
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 481
+         0.0s alice → 200 NOTIFY
+         0.0s t1 answers bob",
+    );
+    let talking = named(&lab.last(BOB, "200 INVITE"));
+    refer(&mut lab, ALICE, &ok, 91, &talking, "");
+    lab.plays(
+        "0.0s alice → REFER 200
+         0.0s alice ← 202 REFER
+         0.0s alice ← NOTIFY 403
+         0.0s alice → 200 NOTIFY",
+    );
     assert_eq!(lab.gateway.gauges().calls, 2);
     lab.handle(webtrunk::gateway::Input::HangUpAll);
     lab.expect_idle();
@@ -604,9 +570,7 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
     assert_eq!(bye.call_id(), ok.call_id());
     lab.plays(
         "0.0s alice → 200 BYE
-         0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice-9 ← BYE",
+         0.0s t1 hangs up on alice-9",
     );
     lab.expect_idle();
 }
@@ -706,10 +670,6 @@ fn the_third_party_may_be_a_built_in_one_and_be_transferred_to_again() {
          0.0s alice → 200 NOTIFY",
     );
     assert!(lab.media.iter().any(|c| matches!(c, WorkerCommand::Echo { .. })));
-    lab.plays(
-        "0.0s t1 → BYE
-         0.0s t1 ← 200 BYE
-         0.0s alice ← BYE",
-    );
+    lab.plays("0.0s t1 hangs up on alice");
     lab.expect_idle();
 }

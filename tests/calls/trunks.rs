@@ -11,19 +11,12 @@ const CHALLENGE: &str =
 fn a_503_moves_on_to_the_next_trunk() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +22065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +22065550123 at t1
          0.0s t1 → 503 INVITE
          0.0s t1 ← ACK
          0.0s t2 ← INVITE sdp
-         0.0s t2 → 200 INVITE sdp
-         0.0s t2 ← ACK
-         0.0s alice ← 200 INVITE sdp
-         0.0s alice → ACK
-         0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t2 ← BYE",
+         0.0s t2 answers alice
+         0.0s alice hangs up on t2",
     );
     let tried: Vec<(String, Option<u16>)> =
         lab.ended()[0].tried.iter().map(|t| (t.target.as_callee(), t.status)).collect();
@@ -35,23 +28,18 @@ fn a_503_moves_on_to_the_next_trunk() {
 fn silence_moves_on_after_six_seconds_and_a_late_answer_is_hung_up() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +22065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +22065550123 at t1
          0.5s t1 ← INVITE sdp
          1.5s t1 ← INVITE sdp
          3.5s t1 ← INVITE sdp
          6.0s t2 ← INVITE sdp
          6.5s t2 ← INVITE sdp
-         7.0s t2 → 180 INVITE
-         7.0s alice ← 180 INVITE
+         7.0s t2 rings alice
          7.0s t1 → 200 INVITE sdp
          7.0s t1 ← ACK
          7.0s t1 ← BYE
          7.0s t1 → 200 BYE
-         7.0s t2 → 486 INVITE
-         7.0s t2 ← ACK
-         7.0s alice ← 486 INVITE",
+         7.0s t2 refuses alice with 486",
     );
     lab.expect_idle();
 }
@@ -60,9 +48,7 @@ fn silence_moves_on_after_six_seconds_and_a_late_answer_is_hung_up() {
 fn all_trunks_silent_gives_the_caller_480() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +22065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +22065550123 at t1
          0.5s t1 ← INVITE sdp
          1.5s t1 ← INVITE sdp
          3.5s t1 ← INVITE sdp
@@ -124,8 +110,8 @@ fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence()
     ];
     for (n, (script, status, rang, effective)) in cases.into_iter().enumerate() {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         script(&mut lab, &invite);
         let cdr = lab.ended()[0];
         let [tried] = &cdr.tried[..] else { panic!("{n}: {:?}", cdr.tried) };
@@ -139,12 +125,8 @@ fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence()
 fn busy_never_moves_on() {
     let mut lab = Lab::with_phones();
     lab.plays(
-        "0.0s alice → INVITE +22065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s t1 → 486 INVITE
-         0.0s t1 ← ACK
-         0.0s alice ← 486 INVITE",
+        "0.0s alice calls +22065550123 at t1
+         0.0s t1 refuses alice with 486",
     );
     lab.expect_idle();
 }
@@ -152,11 +134,7 @@ fn busy_never_moves_on() {
 #[test]
 fn the_trunks_challenge_is_answered_once() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let first = lab.last(T1, "INVITE");
     lab.adds(T1, "401 INVITE", CHALLENGE);
     lab.plays(
@@ -188,19 +166,13 @@ fn digest_leak_another_realm_and_other_requests_get_no_credentials() {
     let evil = "Proxy-Authenticate: Digest realm=\"evil\", nonce=\"n\", qop=\"auth\"\r\n";
     lab.adds(T1, "407 INVITE", evil);
     lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +12065550123 at t1
          0.0s t1 → 407 INVITE
          0.0s t1 ← ACK
          0.0s alice ← 502 INVITE",
     );
     lab.talk("+12065550124");
-    lab.plays(
-        "0.0s alice → BYE
-         0.0s alice ← 200 BYE
-         0.0s t1 ← BYE",
-    );
+    lab.plays("0.0s alice hangs up on t1");
     let bye = lab.last(T1, "BYE");
     lab.reply_with(T1, &bye, 401, "", "peer", CHALLENGE);
     let leaked = lab.inbox.iter().any(|(_, m)| m.header(HeaderName::Authorization).is_some());
@@ -212,11 +184,7 @@ fn digest_leak_another_realm_and_other_requests_get_no_credentials() {
 #[test]
 fn a_browser_that_challenges_us_gets_nothing() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls 201 at bob");
     let invite = lab.last(BOB, "INVITE");
     lab.reply_with(BOB, &invite, 401, "", "x", CHALLENGE);
     lab.plays(
@@ -273,15 +241,9 @@ fn a_trunk_at_its_limit_is_skipped() {
         lab.take(T1, "INVITE");
     }
     lab.plays(
-        "0.0s alice → INVITE +12065550120 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s alice → INVITE +12065550121 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
-         0.0s alice → INVITE +12065550122 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp
+        "0.0s alice calls +12065550120 at t1
+         0.0s alice calls +12065550121 at t1
+         0.0s alice calls +12065550122 at t1
          0.0s bob → INVITE +12065550129 sdp
          0.0s bob ← 100 INVITE
          0.0s bob ← 500 INVITE

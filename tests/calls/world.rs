@@ -76,8 +76,8 @@ fn an_answer_with_what_nobody_needs_is_an_answer() {
         ("Contact", b"WWW-Authenticate: nonsense\r\nContact"),
     ] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let bytes = answer(&invite, from, to);
         lab.sends(T1, &bytes);
         let what = String::from_utf8_lossy(to).into_owned();
@@ -102,8 +102,8 @@ fn an_answer_with_what_nobody_needs_is_an_answer() {
 fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
     for (from, to) in [("To: <", &b"To: \"unbalanced "[..]), ("To: ", b"X-To: ")] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let bytes = answer(&invite, from, to);
         lab.sends(T1, &bytes);
         lab.take(T1, "ACK");
@@ -132,11 +132,7 @@ fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
 #[test]
 fn a_refusal_without_what_it_must_echo_is_a_refusal() {
     let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice → INVITE +12065550123 sdp
-         0.0s alice ← 100 INVITE
-         0.0s t1 ← INVITE sdp",
-    );
+    lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
     let text = format!("SIP/2.0 486\r\nv: {}\r\n\r\n", Lab::header(&invite, HeaderName::Via));
     lab.sends(T1, text.as_bytes());
@@ -267,8 +263,8 @@ fn parameters_of_a_number_are_no_part_of_it_wherever_one_is_read() {
     // A redirection.
     let route = "[[route]]\nname = \"moved\"\nmatch = \"+77\"\nredirect = true\ndo = [{ dial = [\"trunk:t1\"] }]\n";
     let mut lab = Lab::changed(&[], route);
-    lab.invite(ALICE, "+77", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +77 at t1");
+    let invite = lab.last(T1, "INVITE");
     let contact = "Contact: <sip:+1-206-555-0125;rn=+1206;npdi@elsewhere.example>\r\n";
     let text = format!(
         "SIP/2.0 302 x\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=r\r\nCall-ID: {}\r\nCSeq: {}\r\n{contact}Content-Length: 0\r\n\r\n",
@@ -312,8 +308,8 @@ fn parameters_of_a_number_are_no_part_of_it_in_a_diversion() {
 fn a_session_of_a_second_costs_no_more_than_one_of_ninety() {
     for seconds in ["1", "2", "0"] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let timer = format!(
             "Allow: UPDATE\r\nRequire: timer\r\nSession-Expires: {seconds};refresher=uac\r\n"
         );
@@ -356,8 +352,8 @@ fn a_minimum_that_always_rises_is_followed_three_times() {
 fn refreshes_that_always_meet_491_422_or_500_are_counted() {
     for (status, extra, most) in [(491, "", 6), (500, "", 9), (422, "Min-SE: ", 4), (401, "", 9)] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
+        let invite = lab.last(T1, "INVITE");
         let timer = "Require: timer\r\nSession-Expires: 1800;refresher=uac\r\n";
         lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", timer);
         let ok = lab.take(ALICE, "200");
@@ -410,8 +406,8 @@ fn a_registrar_that_grants_a_second_or_asks_for_ever_longer_is_asked_seldom() {
 #[test]
 fn reliable_responses_without_end_are_acknowledged_a_hundred_times() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
     let mut acknowledged = 0;
     for n in 1..=150 {
         let reliable = format!("Require: 100rel\r\nRSeq: {n}\r\n");

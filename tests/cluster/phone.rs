@@ -299,7 +299,6 @@ impl Phone {
                 .expect("own");
                 let answer = digest::answer(
                     message,
-                    None,
                     &self.name,
                     "secret",
                     register.request_uri(),

@@ -1,4 +1,4 @@
-//! Attacks in bulk (SECURITY L8, L9, L10): bleed and injection, hellos that race, junk and replays.
+//! Attacks in bulk: bleed and injection, hellos that race, junk and replays.
 
 use crate::lab::*;
 use std::net::SocketAddr;

@@ -159,7 +159,7 @@ fn two_ends_of_this_code_do_not_answer_each_other_for_ever() {
 #[test]
 fn a_certificate_that_does_not_match_the_description_gives_no_keys_in_either_role() {
     let (ours, theirs) = identities();
-    // SECURITY L9: six wrong lists, each in both roles.
+    // Six wrong lists, each in both roles.
     let bent = |of: [u8; 32], at: usize| {
         let mut print = of;
         print[at] ^= 1;

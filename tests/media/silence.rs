@@ -105,8 +105,8 @@ fn noise_ends_with_what_it_stood_for() {
         line.pass(Duration::from_millis(500));
         assert!(line.got(1).len() > 20);
         match stop {
-            0 => line.session.part(SIDES[1]),
-            1 => line.session.part(SIDES[0]),
+            0 => line.session.unbridge(SIDES[1]),
+            1 => line.session.unbridge(SIDES[0]),
             2 => drop(line.session.close_end(SIDES[0])),
             _ => line.session.echo(SIDES[1], Duration::ZERO),
         }

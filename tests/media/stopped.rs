@@ -202,7 +202,7 @@ fn one_way_audio_is_told_of_who_gave_no_sign_and_ever_more_seldom() {
 #[test]
 fn an_end_that_sent_before_it_was_joined_is_watched_from_then_on() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
-    call.session.part(BROWSER);
+    call.session.unbridge(BROWSER);
     talks(&mut call, 20);
     assert_eq!(unheard(&call), 0);
     call.session.bridge(call.now, BROWSER, TRUNK);

@@ -118,16 +118,9 @@ impl Sip {
         let options = self.request("OPTIONS", "sip:wt.test", "<sip:wt.test>", "", "");
         self.send(options).await;
         let challenge = self.receive().await;
-        let (name, value) = digest::answer(
-            &challenge,
-            None,
-            "alice",
-            PASSWORD,
-            "sip:wt.test",
-            Method::Options,
-            "c",
-        )
-        .expect("a challenge");
+        let (name, value) =
+            digest::answer(&challenge, "alice", PASSWORD, "sip:wt.test", Method::Options, "c")
+                .expect("a challenge");
         let options = self.request(
             "OPTIONS",
             "sip:wt.test",

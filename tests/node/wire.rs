@@ -303,8 +303,7 @@ async fn browser(web: SocketAddr) -> Web {
     by.send(register(1, "").as_bytes()).await;
     let challenge = by.answer(|| "one".into()).await;
     let method = webtrunk::sip::Method::Register;
-    let answer =
-        digest::answer(&challenge, None, "alice", "secret-a", "sip:wt.test", method, "cn0");
+    let answer = digest::answer(&challenge, "alice", "secret-a", "sip:wt.test", method, "cn0");
     let (name, value) = answer.expect("a challenge we can answer");
     by.send(register(2, &format!("{name}: {value}\r\n")).as_bytes()).await;
     assert_eq!(by.answer(|| "one".into()).await.status(), 200);

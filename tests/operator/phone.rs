@@ -39,7 +39,7 @@ impl Phone {
         phone.say(&register(domain, user, 1, None));
         let challenge = phone.hear("401");
         let credentials =
-            digest::answer(&challenge, None, user, password, &uri, Method::Register, "c0ffee");
+            digest::answer(&challenge, user, password, &uri, Method::Register, "c0ffee");
         phone.say(&register(domain, user, 2, credentials));
         phone.hear("200");
         phone
@@ -51,8 +51,7 @@ impl Phone {
         for n in 0..times {
             self.say(&register(domain, user, 2 * n + 1, None));
             let challenge = self.hear("401");
-            let wrong =
-                digest::answer(&challenge, None, user, "wrong", &uri, Method::Register, "c0ffee");
+            let wrong = digest::answer(&challenge, user, "wrong", &uri, Method::Register, "c0ffee");
             self.say(&register(domain, user, 2 * n + 2, wrong));
             self.hear("403");
         }

@@ -132,7 +132,7 @@ fn what_is_needed_and_broken_is_refused_and_the_stream_goes_on() {
     }
 }
 
-/// What a proxy in front of us may take for the length, and we do not (SECURITY P2, A9).
+/// What a proxy in front of us may take for the length, and we do not.
 #[test]
 fn no_second_length_is_left_out() {
     for line in [

@@ -75,7 +75,7 @@ fn expect_both_heard(lab: &Lab, said: &Diagnosis) {
         let s = s.as_ref().expect("it had media");
         (s.non_silent_packets, s.sent)
     };
-    for (heard, sent) in [of(&cdr.a), of(&cdr.b)] {
+    for (heard, sent) in [of(&cdr.caller_media), of(&cdr.callee_media)] {
         assert!(heard > 900 && sent > 900, "{heard} heard, {sent} sent: {said:?}");
     }
     assert!(cdr.score().is_some_and(|score| score > 4.0), "{:?}: {said:?}", cdr.score());

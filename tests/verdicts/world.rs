@@ -172,7 +172,7 @@ impl World {
                 session.configure(now, end, *settings, &mut out)
             }
             WorkerCommand::Bridge { a, b, .. } => session.bridge(now, a, b),
-            WorkerCommand::Part { end, .. } => session.part(end),
+            WorkerCommand::Unbridge { end, .. } => session.unbridge(end),
             // The lab's packets have no source of ours.
             WorkerCommand::Source { .. } => {}
             WorkerCommand::Answered { end, .. } => session.on_answered(now, end),
@@ -392,7 +392,7 @@ fn session_of(command: &WorkerCommand) -> Option<u64> {
         WorkerCommand::Open { session, .. }
         | WorkerCommand::Configure { session, .. }
         | WorkerCommand::Bridge { session, .. }
-        | WorkerCommand::Part { session, .. }
+        | WorkerCommand::Unbridge { session, .. }
         | WorkerCommand::Source { session, .. }
         | WorkerCommand::Natted { session, .. }
         | WorkerCommand::Answered { session, .. }

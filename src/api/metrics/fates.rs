@@ -58,7 +58,7 @@ impl Fates {
                 }
                 continue;
             }
-            if let Some(mos) = cdr.b.as_ref().and_then(|b| b.mos.0) {
+            if let Some(mos) = cdr.callee_media.as_ref().and_then(|b| b.mos.0) {
                 fate.mos = if fate.mos == 0.0 { mos } else { fate.mos * 0.9 + mos * 0.1 };
             }
         }
@@ -113,7 +113,7 @@ mod tests {
                 rang: rang.map(Duration::from_millis),
                 refused,
             });
-            cdr.b = Some(Statistics { mos: (mos, Some(4.4)), ..Statistics::default() });
+            cdr.callee_media = Some(Statistics { mos: (mos, Some(4.4)), ..Statistics::default() });
             fates.count(&cdr, now);
         }
         let mut trunk = json!({ "trunk": "t" });

@@ -108,7 +108,7 @@ impl Legs {
 
     /// Counts a call that has ended.
     pub(super) fn count(&self, cdr: &Cdr) {
-        for (leg, figures) in self.legs.iter().zip([&cdr.a, &cdr.b]) {
+        for (leg, figures) in self.legs.iter().zip([&cdr.caller_media, &cdr.callee_media]) {
             figures.iter().for_each(|figures| leg.count(figures));
         }
     }

@@ -31,7 +31,9 @@ const TRANSPORTS: usize = Transport::ALL.len();
 const STATUSES: usize = 600;
 
 pub struct Messages {
+    /// Requests, by method, transport and direction.
     pub requests: Family<Label, Counter>,
+    /// Responses, by status, transport and direction.
     pub responses: Family<Label, Counter>,
     by_method: [[[OnceLock<Counter>; 2]; TRANSPORTS]; METHODS.len()],
     by_status: Vec<[OnceLock<Counter>; 2]>,

@@ -4,6 +4,7 @@ use super::{CDR, Fields};
 
 /// The answers of one operation.
 pub(crate) struct Answers {
+    /// The status of success.
     pub status: u16,
     /// Media types, and what they hold: a word as in [`Fields`], or nothing for what is not JSON.
     pub content: &'static [(&'static str, Option<&'static str>)],

@@ -140,11 +140,14 @@ async fn try_own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
     );
     let far_end = format!(
         "[server]\ndomain = \"far.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:{far}\"\n[media]\nbrowser_port = 0\nports = \"10000-19999\"\n\
-         {limits}[recorder]\ncalls = 0\n[api]\ncontrol = \"control.sock\"\n[trunk.near]\nuri = \"sip:127.0.0.1:{sip}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
+         {limits}[recorder]\ncalls = 0\n[api]\ncontrol = \"control.sock\"\n[trunk.near]\nuri = \
+             \"sip:127.0.0.1:{sip}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
     );
     let gateway = format!(
         "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\nbrowser_port = 0\nports = \"20000-29999\"\n\
-         {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \"{password}\"\nfraud_brake = false\ncontext = \"in\"\n[trunk.far]\nuri = \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
+         {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \
+             \"{password}\"\nfraud_brake = false\ncontext = \"in\"\n[trunk.far]\nuri = \
+             \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
     );
     let far_end = Served::start(
         "far end",
@@ -327,6 +330,9 @@ async fn step(
 }
 
 /// Doubles the calls until some suffer, then looks between.
+///
+/// # Errors
+/// The gateway cannot be started or reached.
 pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     if args.overload {
         return overload::overload(args.output).await;
@@ -354,7 +360,8 @@ pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     let gateway = served.as_ref().map(|(gateway, _)| gateway);
     if table {
         print::line(
-            "calls  answered  setup p50/p95     loss  jitter  MOS p5  CPU ms/call-s  calls/core\n                          ms                  ms",
+            "calls  answered  setup p50/p95     loss  jitter  MOS p5  CPU ms/call-s  \
+                calls/core\n                          ms                  ms",
         );
     }
     let (mut fine, mut knee, mut next) = (0, None::<(usize, String)>, args.calls.min(10));
@@ -384,7 +391,8 @@ pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
         });
         if gateway.is_some() {
             print::line(
-                "callers, far end and gateway shared this machine; CPU is that of the gateway alone",
+                "callers, far end and gateway shared this machine; CPU is that of the gateway \
+                    alone",
             );
         }
     } else {

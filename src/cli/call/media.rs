@@ -88,18 +88,27 @@ struct Pressing {
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Figures {
+    /// RTP packets that were sent.
     pub sent: u64,
+    /// RTP packets that came.
     pub received: u64,
+    /// RTP packets that should have come, by their numbers.
     pub expected: u64,
+    /// Share of packets that did not come, 0 to 1.
     pub loss: f32,
+    /// Interarrival jitter (RFC 3550 §6.4.1).
     pub jitter: Duration,
+    /// Round trip to the gateway by RTCP.
     pub round_trip: Option<Duration>,
+    /// Loss the gateway reports of what was sent, 0 to 1.
     pub reported_loss: Option<f32>,
+    /// Estimated opinion score of what came, 1 to 4.41 (G.107).
     pub mos_in: Option<f32>,
+    /// Estimated opinion score of what was sent, 1 to 4.41 (G.107).
     pub mos_out: Option<f32>,
     /// Of what was heard, dBFS.
     pub level: Option<f32>,
-    /// Share of frames that were silent.
+    /// Share of frames that were silent, 0 to 1.
     pub silence: f32,
 }
 
@@ -119,7 +128,9 @@ pub(super) struct PhoneMedia {
     handshake: Option<Handshake>,
     peer: Option<MediaPeer>,
     keys: Option<DtlsKeys>,
+    /// When ICE had a path.
     pub connected: Option<Instant>,
+    /// When DTLS had given keys.
     pub secured: Option<Instant>,
     next_check: Instant,
     next_report: Instant,
@@ -150,6 +161,7 @@ pub(super) struct PhoneMedia {
     silent: u64,
     /// Both sides, frame by frame, where they are kept: us, them.
     pub record: Option<(Vec<i16>, Vec<i16>)>,
+    /// Why media cannot go on.
     pub failed: Option<String>,
 }
 

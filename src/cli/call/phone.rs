@@ -18,11 +18,17 @@ use webtrunk::codec::Codec;
 /// What a call came to.
 #[derive(Default)]
 pub(super) struct PhoneOutcome {
+    /// The final status of the INVITE; 0 if none came.
     pub(super) status: u16,
+    /// Why it ended, in words.
     pub(super) why: String,
+    /// Time from the INVITE until it rang.
     pub(super) rang: Option<Duration>,
+    /// Time from the INVITE until it was answered.
     pub(super) answered: Option<Duration>,
+    /// Who hung up.
     pub(super) ended_by: &'static str,
+    /// Time from the answer to the end.
     pub(super) talked: Duration,
 }
 
@@ -56,10 +62,14 @@ pub(super) struct Phone<'a> {
     socket: Socket,
     /// The connection is lost; this brings the next one.
     reopening: Option<oneshot::Receiver<Socket>>,
+    /// Who logs in, and where.
     pub(super) login: Login,
+    /// Its media.
     pub(super) media: PhoneMedia,
+    /// The arguments of the command.
     pub(super) args: &'a CallArgs,
     quiet: bool,
+    /// The Call-ID of its call.
     pub(super) call_id: String,
     tag: String,
     cseq: u32,
@@ -74,6 +84,9 @@ pub(super) struct Phone<'a> {
 
 impl<'a> Phone<'a> {
     /// One that has not dialled yet.
+    ///
+    /// # Errors
+    /// The gateway cannot be reached.
     pub(super) fn new(
         socket: Socket,
         login: Login,
@@ -154,6 +167,9 @@ impl<'a> Phone<'a> {
     }
 
     /// Makes the call, speaks and listens, and hangs up when it is time.
+    ///
+    /// # Errors
+    /// The connection broke, or what came cannot be read.
     pub(super) async fn run(&mut self) -> anyhow::Result<PhoneOutcome> {
         let mut outcome = PhoneOutcome { ended_by: "us", ..PhoneOutcome::default() };
         let first = self.invite(None)?;
@@ -228,7 +244,7 @@ impl<'a> Phone<'a> {
         Ok(false)
     }
 
-    /// Opens the connection again. A call is not its connection: it goes on meanwhile.
+    /// Opens the connection again. A call is not its connection: it continues meanwhile.
     fn reopen(&mut self) {
         let (tell, reopening) = oneshot::channel();
         let ws = self.login.ws.clone();

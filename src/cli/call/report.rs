@@ -80,7 +80,8 @@ pub(super) fn print_verdict(seen: &Value) {
     let text = |key: &str| verdict[key].as_str().unwrap_or_default();
     match verdict["code"].as_str() {
         Some(code) => print::line(&format!(
-            "\n{code}  {}\n         Likely: {}\n         Fix:    {}\n         webtrunk trace {call}",
+            "\n{code}  {}\n         Likely: {}\n         Fix:    {}\n         webtrunk trace \
+                {call}",
             text("sentence"),
             text("likely"),
             text("fix")

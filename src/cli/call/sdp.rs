@@ -11,9 +11,13 @@ use std::net::SocketAddr;
 
 /// What an offer says of this phone.
 pub(super) struct Offered<'a> {
+    /// The address and port of its media.
     pub(super) address: SocketAddr,
+    /// The SSRC of what it sends.
     pub(super) ssrc: u32,
+    /// Its ICE user fragment.
     pub(super) ufrag: &'a str,
+    /// Its ICE password.
     pub(super) password: &'a str,
     /// By SHA-256, in upper-case hexadecimal with colons.
     pub(super) fingerprint: &'a str,
@@ -24,20 +28,26 @@ pub(super) struct Offered<'a> {
 /// A payload type and its rtpmap.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct SdpFormat {
+    /// 0 to 127.
     pub(super) payload_type: u8,
+    /// The encoding's name.
     pub(super) name: String,
     /// In hertz.
     pub(super) clock: u32,
+    /// Channels of the rtpmap, 1 or 2.
     pub(super) channels: u16,
 }
 
 /// What an answer says of the gateway.
 #[derive(Debug)]
 pub(super) struct SdpAnswer {
+    /// Its formats, in the order of preference.
     pub(super) formats: Vec<SdpFormat>,
     /// Host candidates over UDP, in their order.
     pub(super) candidates: Vec<SocketAddr>,
+    /// Its ICE user fragment.
     pub(super) ufrag: Option<String>,
+    /// Its ICE password.
     pub(super) password: Option<String>,
     /// Certificates by SHA-256.
     pub(super) fingerprints: Vec<[u8; 32]>,

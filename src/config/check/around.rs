@@ -352,7 +352,8 @@ impl Check {
                 Some((wide, owner, place)) if wide.contains(&net) => {
                     if owner.as_str() != name {
                         let message = format!(
-                            "calls from {net} may be trunk {owner}'s or trunk {name}'s: both allow it"
+                            "calls from {net} may be trunk {owner}'s or trunk {name}'s: both \
+                                allow it"
                         );
                         let problem = ConfigProblem::at(&self.source, at, "config::allow", message)
                             .also(place.clone(), format!("{owner} allows it here"))

@@ -250,7 +250,7 @@ fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
     names.collect()
 }
 
-/// The names of the leaf of this PEM file; none where it cannot be read.
+/// The names of the leaf of this PEM file; none if it cannot be read.
 pub fn names_in(file: &std::path::Path) -> Vec<String> {
     let pem = std::fs::read(file).unwrap_or_default();
     let chain = chain_of(&pem);

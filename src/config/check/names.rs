@@ -10,7 +10,9 @@ const COMPARED: usize = 2_000;
 
 /// The users and trunks there are.
 pub(super) struct Names {
+    /// The users.
     pub(super) users: KnownNames,
+    /// The trunks.
     pub(super) trunks: KnownNames,
 }
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 /// A working day's noon in Europe and morning in America: when cases without a time are asked.
 const NOON: u64 = 1_763_654_400;
-/// Those of `rivals` that leave `pattern` nothing whenever `route` is one; none where something is
+/// Those of `rivals` that leave `pattern` nothing whenever `route` is one; none if something is
 /// left.
 fn takers(rivals: &[(usize, &Route)], route: &Route, pattern: &Pattern) -> Vec<usize> {
     // One that is open whenever this one is takes its numbers at any time: several share the
@@ -182,7 +182,8 @@ impl Check {
         };
         if dials && route.regions.is_empty() && route.patterns.iter().any(wide) {
             let message = format!(
-                "route {:?} also matches Jamaica, the Dominican Republic and twenty more countries, which +1 contains",
+                "route {:?} also matches Jamaica, the Dominican Republic and twenty more \
+                    countries, which +1 contains",
                 route.name
             );
             let problem = ConfigProblem::at(&self.source, span, "dialplan::region", message);
@@ -217,7 +218,8 @@ impl Check {
         };
         if dials && !reached() {
             let message = format!(
-                "{file}: no route matches {help}, although this dialplan reaches the telephone network"
+                "{file}: no route matches {help}, although this dialplan reaches the telephone \
+                    network"
             );
             self.problems.push(ConfigProblem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the address")).warning());
         }

@@ -89,19 +89,7 @@ impl Check {
         route: &str,
         names: Option<&Names>,
     ) -> Option<Step> {
-        let s = at.get_ref();
-        let verbs = [
-            s.dial.is_some(),
-            s.ring.is_some(),
-            s.play.is_some(),
-            s.tone.is_some(),
-            s.echo.is_some(),
-            s.hangup.is_some(),
-            s.answer.is_some(),
-            s.goto.is_some(),
-            s.webhook.is_some(),
-        ];
-        if verbs.iter().filter(|v| **v).count() != 1 {
+        if verbs(at.get_ref()) != 1 {
             self.error(
                 &at,
                 "dialplan::step",
@@ -304,4 +292,20 @@ impl Check {
             ),
         }
     }
+}
+
+/// How many verbs a step has.
+fn verbs(s: &schema::Step) -> usize {
+    let verbs = [
+        s.dial.is_some(),
+        s.ring.is_some(),
+        s.play.is_some(),
+        s.tone.is_some(),
+        s.echo.is_some(),
+        s.hangup.is_some(),
+        s.answer.is_some(),
+        s.goto.is_some(),
+        s.webhook.is_some(),
+    ];
+    verbs.iter().filter(|is_there| **is_there).count()
 }

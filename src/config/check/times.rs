@@ -8,8 +8,11 @@ use std::time::Duration;
 /// A setting of time: its least, its most, and its default; `None`: off.
 #[derive(Clone, Copy)]
 pub(super) struct Range {
+    /// The shortest that is accepted.
     pub least: Duration,
+    /// The longest that is accepted.
     pub most: Duration,
+    /// What holds if the setting is missing; `None`: off.
     pub default: Option<Duration>,
 }
 

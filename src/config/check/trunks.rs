@@ -144,10 +144,6 @@ impl Check {
         }
         let password = t.password.as_ref().map(|p| self.secret(p));
         self.trunk_login(&here, &name, &t);
-        let prefer = self.prefer(t.prefer.as_ref());
-        let reliable = self.reliable(t.reliable.as_ref());
-        let dtmf = self.dtmf(t.dtmf.as_ref());
-        let refer = self.refer(t.refer.as_ref());
         let proved = t.accepts_registration
             || t.srtp.as_ref().is_some_and(|s| s.as_ref().as_str() == "required");
         let (nat, nat_signalling) = self.nat(t.nat.as_ref(), proved);
@@ -169,10 +165,10 @@ impl Check {
                 display_name: t.display_name.map(Spanned::into_inner),
             },
             session_timer: self.session_timer(t.session_timer.as_ref()),
-            reliable,
+            reliable: self.reliable(t.reliable.as_ref()),
             register_once: t.register_once,
             delayed_offer: t.delayed_offer,
-            dtmf,
+            dtmf: self.dtmf(t.dtmf.as_ref()),
             srtp: self.srtp(t.srtp.as_ref(), uri.as_ref()),
             comfort_noise: t.comfort_noise,
             continuous: t.continuous,
@@ -180,7 +176,7 @@ impl Check {
                 Some(_) => self.stopped_after(t.stopped_after.as_ref(), "stopped_after"),
                 None => default_stopped_after,
             },
-            refer,
+            refer: self.refer(t.refer.as_ref()),
             messages: t.messages,
             location: t.location,
             codecs: self.codecs(&t.codecs, &[Codec::Pcmu, Codec::Pcma]),
@@ -190,7 +186,7 @@ impl Check {
             username: t.username.map(Spanned::into_inner),
             password,
             realm: t.realm.map(Spanned::into_inner),
-            prefer,
+            prefer: self.prefer(t.prefer.as_ref()),
             max_calls: t.max_calls.map(Spanned::into_inner),
             allow,
             context: t.context.map(Spanned::into_inner),

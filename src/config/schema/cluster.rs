@@ -35,7 +35,7 @@ pub(crate) struct Cluster {
     /// Default: `listen`, if it names an address.
     pub advertise: Option<Spanned<SecretText>>,
     /// The IP address that moves to another node when this one is lost, as keepalived's
-    /// `virtual_ipaddress`: the calls then go on there and nobody in them is told. Browsers and
+    /// `virtual_ipaddress`: the calls then continue there and nobody in them notices. Browsers and
     /// trunks must be told this address, and media.browser_port and media.workers be the same on
     /// all nodes. Default: none, so that the calls of a lost node are moved to another address.
     pub address: Option<Text>,

@@ -126,7 +126,7 @@ pub(crate) struct Trunk {
     #[serde(rename = "100rel")]
     pub reliable: Option<Text>,
     /// Register from one node of the cluster, for a carrier that takes one registration; another
-    /// node goes on when that one is gone. Default: false, each node registers.
+    /// node takes over when that one is gone. Default: false, each node registers.
     #[serde(default)]
     pub register_once: bool,
     /// Send INVITE without SDP, for PBXs that make the offer. Default: false.

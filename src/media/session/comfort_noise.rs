@@ -50,23 +50,25 @@ impl Session {
             let numbers = end.outbound.generate(now, timestamp, 0, false);
             return self.send(to, payload_type, numbers, described, sink);
         }
-        if let Some(quiet) = &mut end.quiet {
-            return quiet.noise.become_like(&noise);
+        if let Some(noise_stream) = &mut end.comfort_noise {
+            return noise_stream.noise.become_like(&noise);
         }
         end.outbound.restart_mapping();
-        end.quiet =
+        end.comfort_noise =
             Some(ComfortNoise { noise, due: now + end.outbound.ahead(clock), begun: false });
-        self.fire_quiet(now, to, sink);
+        self.send_comfort_noise(now, to, sink);
     }
 
     /// Sends the noise that is due at end `at`.
-    pub(super) fn fire_quiet(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
+    pub(super) fn send_comfort_noise(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         let end = &mut self.ends[at];
-        if end.quiet.is_none() && Session::stops(end).is_some_and(|at| now >= at) {
-            end.quiet = Some(ComfortNoise { noise: Noise::white(FAINT), due: now, begun: false });
+        if end.comfort_noise.is_none() && Session::stops(end).is_some_and(|at| now >= at) {
+            end.comfort_noise =
+                Some(ComfortNoise { noise: Noise::white(FAINT), due: now, begun: false });
         }
-        while let Some(quiet) = self.ends[at].quiet.as_ref().filter(|q| now >= q.due) {
-            let (due, begun) = (quiet.due, quiet.begun);
+        while let Some(noise_stream) = self.ends[at].comfort_noise.as_ref().filter(|q| now >= q.due)
+        {
+            let (due, begun) = (noise_stream.due, noise_stream.begun);
             let Some(negotiated) = self.ends[at].settings.as_ref().map(|s| &s.negotiated) else {
                 return;
             };
@@ -77,16 +79,16 @@ impl Session {
             let mut pcm = [0i16; 960];
             let pcm = &mut pcm[..(rate / 1_000 * ms) as usize];
             let end = &mut self.ends[at];
-            if let Some(quiet) = &mut end.quiet {
-                quiet.noise.fill(pcm);
-                (quiet.due, quiet.begun) = (following(now, due, frame), true);
+            if let Some(noise_stream) = &mut end.comfort_noise {
+                noise_stream.noise.fill(pcm);
+                (noise_stream.due, noise_stream.begun) = (following(now, due, frame), true);
             }
             let timestamp = (!begun).then(|| end.outbound.begin_filling(now, clock));
             self.say(now, at, timestamp, false, pcm, sink);
         }
     }
 
-    /// An end's source is away for a while, or is back: who hears it hears that the call goes on.
+    /// An end's source is away for a while, or is back: who hears it hears that the call continues.
     pub fn set_away(&mut self, id: LegId, away: bool) {
         let hears = |end: &&mut Endpoint| matches!(end.join, AudioSource::Bridge(of) if of == id);
         self.ends.iter_mut().filter(hears).for_each(|end| end.source_away = away);
@@ -100,10 +102,10 @@ impl Session {
         end.outbound.last_at().filter(|_| ready).map(|at| at + STOPPED)
     }
 
-    /// When [`fire_quiet`](Self::fire_quiet) has something to do for `end`.
-    pub(super) fn quiet_due(end: &Endpoint) -> Option<Instant> {
-        match &end.quiet {
-            Some(quiet) => Some(quiet.due),
+    /// When [`send_comfort_noise`](Self::send_comfort_noise) has something to do for `end`.
+    pub(super) fn comfort_noise_due(end: &Endpoint) -> Option<Instant> {
+        match &end.comfort_noise {
+            Some(noise_stream) => Some(noise_stream.due),
             None => Session::stops(end),
         }
     }

@@ -37,7 +37,7 @@ impl Session {
     fn queue_digit(&mut self, at: usize, event: u8, length: Option<Duration>) {
         let end = &mut self.ends[at];
         if end.digits.len() < MOST {
-            end.quiet = None;
+            end.comfort_noise = None;
             end.digits.push_back(OutboundEvent {
                 event,
                 length: length.map(|l| l.clamp(SHORTEST, LONGEST)),
@@ -68,7 +68,7 @@ impl Session {
     ) {
         let event = TelephoneEvent::parse(packet.payload(datagram));
         let Some(event) = event.filter(|e| e.event <= FLASH) else { return };
-        let before = self.ends[at].pressed;
+        let before = self.ends[at].inbound_event;
         let mut pressed = match before.map(|p| (p, p.relation(now, packet, &event))) {
             Some((_, Relation::Late)) => return,
             Some((same, Relation::Same)) => same,
@@ -83,7 +83,7 @@ impl Session {
         if pressed.take(now, packet, &event) {
             self.release(now, at, pressed, sink);
         }
-        self.ends[at].pressed = Some(pressed);
+        self.ends[at].inbound_event = Some(pressed);
     }
 
     /// Takes a digit heard as a tone of end `at`.
@@ -97,11 +97,11 @@ impl Session {
         match heard {
             ToneEvent::Pressed(event) => {
                 let pressed = InboundEvent::heard(now, event);
-                self.ends[at].pressed = Some(pressed);
+                self.ends[at].inbound_event = Some(pressed);
                 self.press(now, at, event, sink);
             }
             ToneEvent::Released(_) => {
-                if let Some(pressed) = self.ends[at].pressed {
+                if let Some(pressed) = self.ends[at].inbound_event {
                     self.released(
                         now,
                         at,
@@ -156,9 +156,9 @@ impl Session {
     /// A press whose end was lost is released.
     pub(super) fn fire_pressed(&mut self, now: Instant, at: usize, sink: &mut impl Sink) {
         if let Some(pressed) =
-            self.ends[at].pressed.filter(|p| p.lost_end().is_some_and(|due| now >= due))
+            self.ends[at].inbound_event.filter(|p| p.lost_end().is_some_and(|due| now >= due))
         {
-            self.ends[at].pressed = Some(pressed.released());
+            self.ends[at].inbound_event = Some(pressed.released());
             self.release(now, at, pressed, sink);
         }
     }

@@ -21,7 +21,7 @@ impl Session {
             self.fire_join(now, at, sink);
             self.fire_pressed(now, at, sink);
             self.fire_digit(now, at, sink);
-            self.fire_quiet(now, at, sink);
+            self.send_comfort_noise(now, at, sink);
             self.fire_stopped(now, at, sink);
         }
         self.fire_one_way(now, sink);
@@ -204,10 +204,10 @@ impl Session {
                 _ => None,
             };
             let digit = end.digits.front().map(|d| d.started.map_or(self.started, |s| s.next));
-            let pressed = end.pressed.and_then(|p| p.lost_end());
-            let (quiet, stopped) = (Session::quiet_due(end), Session::stopped_due(end));
+            let pressed = end.inbound_event.and_then(|p| p.lost_end());
+            let (noise, stopped) = (Session::comfort_noise_due(end), Session::stopped_due(end));
             let faded = end.fade_due();
-            [handshake, consent, faded, end.next_report, join, digit, pressed, quiet, stopped]
+            [handshake, consent, faded, end.next_report, join, digit, pressed, noise, stopped]
                 .into_iter()
                 .flatten()
                 .min()

@@ -42,7 +42,7 @@ impl<S: Sink> Frames for Outlet<'_, S> {
         };
         let marker = self.next.is_none() || silence > 0;
         *self.next = Some(wanted.wrapping_add(step));
-        end.quiet = None;
+        end.comfort_noise = None;
         if end.is_dialling() {
             return;
         }
@@ -133,7 +133,7 @@ impl Session {
         let end = &mut self.ends[to];
         let Some(target) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let (clock, payload_type) = (target.codec.clock(), target.send);
-        end.quiet = None;
+        end.comfort_noise = None;
         if end.is_dialling() || !end.reaches_peer() {
             return end.outbound.restart_mapping();
         }

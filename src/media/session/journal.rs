@@ -50,7 +50,7 @@ impl SessionJournal {
         SessionJournal { number, due, changed, not_before, low: false, asked: false }
     }
 
-    /// When a snapshot is asked for; nothing: at once.
+    /// When a snapshot is asked for; `None`: at once.
     fn due(&self) -> Option<Instant> {
         if self.low {
             return None;
@@ -130,7 +130,7 @@ impl Session {
 
     /// A snapshot to be kept. It reserves what a successor that finds it will send with, so nothing
     /// beyond that is sent until a newer one is [confirmed](Self::confirm), or this one is too old
-    /// to go on from.
+    /// to continue from.
     pub fn checkpoint(&mut self, now: Instant, clocks: Clocks) -> SessionSnapshot {
         let journal = self.journal.get_or_insert(SessionJournal::new(1, now + INTERVAL));
         let number = journal.number;
@@ -138,8 +138,8 @@ impl Session {
         self.snapshot(now, clocks, Reserving::Ahead { now, number })
     }
 
-    /// A snapshot for a successor that goes on at once, with the very next packet: nothing more may be
-    /// sent here, unless it is certain that the successor never sends.
+    /// A snapshot for a successor that continues at once, with the very next packet: nothing more
+    /// may be sent here, unless it is certain that the successor never sends.
     pub fn hand_over(&mut self, now: Instant, clocks: Clocks) -> SessionSnapshot {
         self.snapshot(now, clocks, Reserving::Nothing { now })
     }
@@ -153,7 +153,8 @@ impl Session {
     }
 
     /// Nobody had gone on with this session by then, as far as is known; `None`: it would be known
-    /// at once. Beyond that, no snapshot is too old to go on from: somebody may have done so before.
+    /// at once. Beyond that, no snapshot is too old to continue from: somebody may have done so
+    /// before.
     pub fn vouch(&mut self, until: Option<Instant>) {
         self.vouched = until;
     }

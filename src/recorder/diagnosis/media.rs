@@ -45,7 +45,7 @@ pub(super) fn lossy(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
         let went = told.map(|share| (share.into(), format!("of the packets to {who} were lost")));
         came.into_iter().chain(went).collect()
     };
-    let (share, what) = [of(&cdr.a, &caller), of(&cdr.b, &callee)]
+    let (share, what) = [of(&cdr.caller_media, &caller), of(&cdr.callee_media, &callee)]
         .into_iter()
         .flatten()
         .filter(|(share, _)| *share >= HEARD_MISSING)
@@ -63,8 +63,8 @@ pub(super) fn diagnose(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
     let caller = cdr.from.as_caller();
     let callee = cdr.answered_by.as_ref().map(Party::as_callee).unwrap_or_default();
     let sides = [
-        (&cdr.a, Blame::Caller, caller.as_str(), cdr.remotes[0]),
-        (&cdr.b, Blame::Callee, callee.as_str(), cdr.remotes[1]),
+        (&cdr.caller_media, Blame::Caller, caller.as_str(), cdr.remotes[0]),
+        (&cdr.callee_media, Blame::Callee, callee.as_str(), cdr.remotes[1]),
     ];
     let ends: Vec<HeardLeg<'_>> = sides
         .into_iter()
@@ -98,7 +98,8 @@ fn path(end: &HeardLeg<'_>, offered: &[IpAddr], talked: Duration) -> Option<Diag
         && offered.iter().all(|ip| !is_public(*ip))
     {
         let sentence = format!(
-            "{who} could not reach us for media: we offered {ours}, which is private, and the browser is outside, at {}",
+            "{who} could not reach us for media: we offered {ours}, which is private, and the \
+                browser is outside, at {}",
             remote.to_canonical()
         );
         return Some(Diagnosis::new(Code::PRIVATE_PUBLIC_IP, Blame::Gateway, sentence));
@@ -148,7 +149,8 @@ fn content(end: &HeardLeg<'_>, talked: Duration) -> Option<Diagnosis> {
     if s.received == 0 && s.dropped.unknown_payload >= A_FEW {
         let number = s.unexpected_payload_type.map_or("?".to_owned(), |n| n.to_string());
         let sentence = format!(
-            "{who} sent {} packets of payload type {number}, which was not agreed on: nobody could hear them",
+            "{who} sent {} packets of payload type {number}, which was not agreed on: nobody \
+                could hear them",
             s.dropped.unknown_payload
         );
         return Some(Diagnosis::new(Code::PAYLOAD_TYPE, side, sentence));
@@ -160,7 +162,8 @@ fn content(end: &HeardLeg<'_>, talked: Duration) -> Option<Diagnosis> {
         && s.may_speak
     {
         let sentence = format!(
-            "{who}'s microphone is muted: {} packets came and all were silence; ICE and DTLS were fine",
+            "{who}'s microphone is muted: {} packets came and all were silence; ICE and DTLS were \
+                fine",
             s.received
         );
         return Some(Diagnosis::new(Code::MUTED, side, sentence));

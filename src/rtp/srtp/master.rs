@@ -1,4 +1,4 @@
-//! A master key and salt, kept so that a successor of the process can go on with them.
+//! A master key and salt, kept so that a successor of the process can continue with them.
 
 use super::Profile;
 use serde::de::Error as _;

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+use super::session_keys::{ctr_key, derive};
 use super::*;
 use crate::rtp::packet::write_header;
 

@@ -2,7 +2,9 @@ use super::*;
 use crate::state::pack::tests::noise;
 use crate::state::tests::Scratch;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 const LONG: Duration = Duration::from_secs(60);
 /// In the environment of a test that runs in a process of its own.
@@ -113,7 +115,7 @@ fn a_process_that_is_killed_has_left_what_was_written() {
 }
 
 #[test]
-fn a_value_is_good_for_its_time_and_its_boot_only() {
+fn a_value_is_good_for_its_time_only() {
     let scratch = Scratch::new("stale");
     let (checkpoints, _, _) = open(&scratch.0);
     let slot = checkpoints.slot("old");
@@ -122,47 +124,7 @@ fn a_value_is_good_for_its_time_and_its_boot_only() {
     until("its time is over", || slot.written() == 0);
     let (checkpoints, entries, _) = open(&scratch.0);
     assert_eq!(entries[0].record, Record::Stale(b"x".to_vec()));
-    checkpoints.slot("old").put(*b"y", LONG);
     drop(checkpoints);
-    // What another boot would find.
-    let directory = Directory::open(&scratch.0).expect("a directory");
-    let mut writer = writer_of(&directory, [9; 16]);
-    assert_eq!(writer.load()[0].record, Record::Stale(b"y".to_vec()));
-}
-
-fn writer_of(directory: &Directory, boot: [u8; 16]) -> CheckpointWriter {
-    CheckpointWriter {
-        path: directory.file(FILE),
-        alive: std::path::PathBuf::from("/dev/null"),
-        beat: None,
-        sealer: Sealer::new(directory.key).expect("a key"),
-        packer: Packer::new(),
-        version: 1,
-        boot,
-        database: None,
-        failed: Counter::default(),
-        failing: false,
-        pause: FIRST_PAUSE,
-        retry: Instant::now(),
-        shared: Checkpoints::in_memory().shared.clone(),
-    }
-}
-
-#[test]
-fn what_cannot_be_written_is_tried_ever_slower_within_a_bound() {
-    let scratch = Scratch::new("slower");
-    let directory = Directory::open(&scratch.0).expect("a directory");
-    let mut writer = writer_of(&directory, [0; 16]);
-    let pauses: Vec<u64> = (0..10)
-        .map(|_| {
-            let pause = writer.pause;
-            writer.fail("full");
-            assert!(writer.retry <= Instant::now() + pause);
-            pause.as_secs()
-        })
-        .collect();
-    assert!(pauses.windows(2).all(|p| p[1] >= p[0]) && pauses[0] < pauses[3], "{pauses:?}");
-    assert_eq!(pauses.last(), Some(&MAX_PAUSE.as_secs()));
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(super) struct RouteTable {
 #[derive(Default)]
 pub(super) struct OwnRoutes {
     ufrags: Vec<(LegId, String)>,
+    /// Its addresses, by end.
     pub(super) addresses: Vec<(LegId, SocketAddr)>,
     ssrcs: Vec<(LegId, u32)>,
 }
@@ -114,7 +115,7 @@ impl Running {
         }
     }
 
-    /// False: nobody here knows what to do with it.
+    /// Returns false if nobody here knows what to do with it.
     pub(super) fn browser_sent(
         &mut self,
         now: Instant,

@@ -22,12 +22,12 @@ fn sources_of(known: &Sources, addresses: &[(LegId, SocketAddr)]) -> Vec<(Socket
 }
 
 impl Running {
-    /// Takes a session's snapshot: the next thread goes on with it, and who journals it the next
+    /// Takes a session's snapshot: the next thread continues with it, and who journals it the next
     /// process.
     pub(super) fn checkpoint(&mut self, id: u64) {
         let Some(live) = self.sessions.get_mut(&id) else { return };
         // In this order, so that a stall between the two makes the snapshot look older than it is:
-        // nothing is sent beyond its reserve before nobody goes on from it any more.
+        // nothing is sent beyond its reserve before nobody continues from it any more.
         let clocks = clocks();
         let now = Instant::now();
         let trunks = live.lines.iter();
@@ -48,8 +48,11 @@ impl Running {
         }
     }
 
-    /// All sessions as they are now, for a successor of the process that goes on with their very next
-    /// packets, and their trunks' sockets.
+    /// All sessions as they are now, for a successor of the process that continues with their very
+    /// next packets, and their trunks' sockets.
+    ///
+    /// # Errors
+    /// Out of descriptors.
     pub(super) fn hand_over(&mut self) -> io::Result<FrozenSessions> {
         let (clocks, now) = (clocks(), Instant::now());
         let browser_port = self.browsers.local_addr()?.port();
@@ -111,7 +114,8 @@ impl Running {
         Ok(session)
     }
 
-    /// While a node does not know whether another has its calls, no record is too old to go on from.
+    /// While a node does not know whether another has its calls, no record is too old to continue
+    /// from.
     pub(super) fn vouch(&mut self, now: Instant, until: Option<Instant>) {
         self.vouched = until;
         let all: Vec<u64> = self.sessions.keys().copied().collect();

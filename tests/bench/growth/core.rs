@@ -168,7 +168,7 @@ impl World {
         for cseq in cseq + 1..cseq + 4 {
             let Some(challenge) = self.said("SIP/2.0 401") else { break };
             let (_, value) =
-                digest::answer(&challenge, None, &user, &password, "sip:x", Method::Register, "c")
+                digest::answer(&challenge, &user, &password, "sip:x", Method::Register, "c")
                     .expect("a challenge that can be answered");
             self.out.clear();
             self.register_once(n, cseq, &format!("Authorization: {value}\r\n"));

@@ -33,7 +33,7 @@ enum Waits {
     Bye,
 }
 
-/// A call that goes on.
+/// An active call.
 struct Open {
     began: Instant,
     asked: Instant,
@@ -278,6 +278,9 @@ async fn gateway() -> anyhow::Result<(Served, SocketAddr)> {
 }
 
 /// Finds the capacity, and asks for ten times that.
+///
+/// # Errors
+/// The gateway cannot be started or reached.
 pub(super) async fn overload(output: print::OutputFormat) -> anyhow::Result<ExitCode> {
     let table = output == print::OutputFormat::Table;
     let (_gateway, at) = gateway().await?;
