@@ -1,7 +1,7 @@
 //! `/config/sources`: where the settings in force come from, what a reload would change, and what
 //! the gateway listens on and shows.
 
-use super::server::{Changes, bound, compare};
+use super::reload::{Changes, bound, compare};
 use super::{ApiResult, ApiState, Problem};
 use crate::config::ports::ports_of;
 use crate::config::{self, Config};

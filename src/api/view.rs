@@ -190,7 +190,7 @@ fn first_packets(flight: &CallTrace) -> Vec<(LegId, Duration)> {
 pub(crate) fn quality(flight: &CallTrace, cdr: &Cdr) -> Value {
     let (call, starts) = (flight.call, first_packets(flight));
     let leg = |name: &str, s: &Statistics| {
-        let start = starts.iter().find(|(end, _)| (*end == cdr.a_end) == (name == "a"));
+        let start = starts.iter().find(|(end, _)| (*end == cdr.caller_end) == (name == "a"));
         let samples = s.series.iter().map(|s| {
             json!({
                 "at_ms": s.at,

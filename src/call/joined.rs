@@ -91,14 +91,14 @@ impl Call {
         if self.uas.is_finished() {
             gone.bye(cx, self.id, &Reason::new(200, HANDED_OVER));
         } else {
-            gone.quiet(cx, self.id);
+            gone.stop_timers(cx, self.id);
             self.uas.refuse(cx, self.id, &gone, &Refusal::new(487, HANDED_OVER));
         }
         if self.transfer.referred_by().is_none() {
             self.transfer.on_behalf_of(gone.account.clone(), gone.number());
         }
         self.branches.retire(gone.tags().cloned());
-        self.media.part(cx, gone.end);
+        self.media.unbridge(cx, gone.end);
         self.media.close_end(cx, gone.end);
         self.media.forget_listener();
     }
@@ -118,7 +118,7 @@ impl Call {
         }
         self.cdr.transfers.push(number);
         self.media.forget_hold();
-        self.link(cx, other, codec, Some(referrer), false);
+        self.open_inner_leg(cx, other, codec, Some(referrer), false);
         self.transfer_progress(cx, 180);
     }
 
@@ -146,7 +146,7 @@ impl Call {
     pub(super) fn part_with_other_half(&mut self, cx: &mut CallContext<'_>) {
         self.joined = None;
         if let Some(inner) = self.branches.take_answered() {
-            self.media.part(cx, inner.leg.end);
+            self.media.unbridge(cx, inner.leg.end);
             self.media.close_end(cx, inner.leg.end);
             self.branches.retire(inner.names());
         }
@@ -201,7 +201,7 @@ impl Call {
             return self.media.bridge(cx, self.caller.end, end);
         }
         // What rings here goes on ringing, for who came by the inner end.
-        match self.b_end().or(self.media.early_branch().map(LegId)) {
+        match self.callee_end().or(self.media.early_branch().map(LegId)) {
             Some(there) => self.media.bridge(cx, end, there),
             None if self.state != CallPhase::Routing || self.media.plays_prompt() => {}
             None => self.media.ringback(cx, end),
