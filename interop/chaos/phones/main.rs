@@ -1,6 +1,6 @@
-//! The telephones of `interop/run.sh chaos`: browsers with real ICE and DTLS-SRTP, and the trunk at
-//! their other end. They are commanded by lines on the standard input, each of which is answered by
-//! one JSON object; `interop/chaos/run.py` has the other hand.
+//! The telephones of `interop/run.sh chaos` and `cluster`: browsers with real ICE and DTLS-SRTP, and
+//! the trunk at their other end. They are commanded by lines on the standard input, each of which is
+//! answered by one JSON object; `interop/chaos/run.py` has the other hand.
 
 mod arrival;
 mod ear;
@@ -29,9 +29,15 @@ use webtrunk::media::dtls::DtlsIdentity;
 
 #[derive(Parser)]
 struct Args {
-    /// The gateway's web port
+    /// The gateway's web port; several, and a phone that is cut off tries one after the other
+    #[arg(long, value_delimiter = ',')]
+    web: Vec<SocketAddr>,
+    /// The first phone's address; each next one has the next
+    #[arg(long, default_value = "127.1.0.1")]
+    homes: Ipv4Addr,
+    /// A call may be told of another transport: another gateway goes on with it
     #[arg(long)]
-    web: SocketAddr,
+    moves: bool,
     /// The gateway's SIP port for the trunk
     #[arg(long)]
     sip: SocketAddr,
@@ -104,12 +110,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 impl Party {
     /// So many phones register and have a call each; returns how many talk and hear.
     async fn call(&mut self, phones: u32) -> anyhow::Result<Value> {
-        let place = Place { web: self.args.web, domain: self.args.domain.clone() };
+        let place = Place { web: self.args.web.clone(), domain: self.args.domain.clone() };
+        let home = u32::from(self.args.homes);
         for n in 0..phones {
             let codec = if n % OPUS == 0 { Codec::Opus } else { Codec::Pcmu };
-            let media = Media::new(self.args.media, n, codec, self.identity.clone()).await?;
+            let mut media = Media::new(self.args.media, n, codec, self.identity.clone()).await?;
+            media.moves = self.args.moves;
             // A home of its own, as limits are by address.
-            let source = Ipv4Addr::from(0x7f01_0001 + n);
+            let source = Ipv4Addr::from(home + n);
             self.lines.insert(n, phone::start(place.clone(), n, source.into(), media));
             sleep(PACE / 2).await;
         }
