@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Debian's redis-server: every script of src/store beside the model that the simulation has, several
-takers at once, and a claim that a failover loses. Then Redis by Sentinel, TLS and a password, with
+"""Debian's redis-server: every script of src/store beside the simulation's model, several takers at
+once, and a claim that a failover loses. Then Redis by Sentinel, TLS and a password, with
 three sentinels and two gateways: the primary is killed with writes that no replica has, and every
 user is in the next one all the same.
   interop/run.sh store
@@ -199,7 +199,9 @@ def scripts(folder):
         until("the replica follows", lambda: "connected_slaves:1" in ask(PLAIN[0], "INFO"))
         takers("all", urls[0])
         pipe = subprocess.PIPE
-        lost = subprocess.Popen([TAKERS, "lost", *urls], stdin=pipe, stdout=pipe, text=True, bufsize=1)
+        lost = subprocess.Popen(
+            [TAKERS, "lost", *urls], stdin=pipe, stdout=pipe, text=True, bufsize=1
+        )
         try:
             kept = "webtrunk:wt.test:calls:a:0000000000000001"
             said(lost, "kept")

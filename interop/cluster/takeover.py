@@ -126,7 +126,16 @@ class Cluster:
         self.phones = Told(
             [
                 *(PHONES, "--web", ",".join(webs), "--sip", f"{at}:5060"),
-                *("--trunk", f"{HERE}:5080", "--media", HERE, "--homes", "10.47.0.1"),
+                *(
+                    "--trunk",
+                    f"{HERE}:5080",
+                    "--media",
+                    HERE,
+                    "--homes",
+                    "10.47.0.1",
+                    "--pace",
+                    "100",
+                ),
                 *([] if floats else ["--moves"]),
             ]
         )
@@ -201,7 +210,9 @@ class Cluster:
         silences = {}
         for n in range(self.calls):
             ends = [found["phones"][f"p{n}"]]
-            ends += [c for name, c in found["trunk"].items() if name in (f"7{n:04}", f"+49307{n:04}")]
+            ends += [
+                c for name, c in found["trunk"].items() if name in (f"7{n:04}", f"+49307{n:04}")
+            ]
             alive = len(ends) == 2 and all(e["alive"] and e["gap"] is not None for e in ends)
             silences[n] = max(e["gap"] for e in ends) if alive else None
         return silences
@@ -267,9 +278,10 @@ class Report:
             f"{machine()}, load average {self.load:.1f} before it began. Three nodes, Redis, "
             "telephones and trunk share this machine.",
             "",
-            "A silence is the longest time without the far end's tone, at the telephone or at the "
-            "trunk, whichever is longer; p50 / p99 / maximum over the calls that go on. Indices are "
-            "those of SRTP and SRTCP that came to the telephones, opened by another implementation.",
+            "A silence is the longest time without the far end's tone, at the telephone or the "
+            "trunk, whichever is longer; p50 / p99 / maximum over the calls that go on. Indices "
+            "are those of SRTP and SRTCP that came to the telephones, opened by another "
+            "implementation.",
             "",
             "| What happens | Calls that go on | Silence, ms | Messages at the trunk "
             "| Records lost / doubled | Indices repeated | |",
@@ -298,7 +310,7 @@ def lost(cluster, report, name, bars):
     time.sleep(3)
     later = cluster.heard()
     quiet = [n for n, gap in later.items() if gap is None or gap > HEARD]
-    silences |= {n: None for n in quiet}
+    silences |= dict.fromkeys(quiet)
     found = cluster.end()
     report.case(name, silences, found, bars)
     gaps = [i["gap_ms"] for r in cluster.records() for i in r.get("interruptions", [])]

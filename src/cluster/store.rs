@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A lease that is not renewed is gone after this long: the calls of a node that is lost are to be
-/// without media for three seconds at most, and one renewal in two may be missed.
+/// without media for three seconds at most, and one renewal may be missed.
 pub const LEASE: Duration = Duration::from_millis(2_500);
 /// What a user's pointers are kept for at most: longer than any registration.
 pub const POINTERS: Duration = Duration::from_secs(3_700);

@@ -233,7 +233,8 @@ impl LostNodes {
                 lost.stage = Stage::Pauses { at: now, left: names.into() };
                 // What it took itself is ours as well: its owners may come back and ask.
                 let told = took.iter().filter_map(|name| Process::of_mark(name.get(1..)?));
-                let mut ours: Vec<Process> = lost.member.taken.iter().cloned().chain(told).collect();
+                let mut ours: Vec<Process> =
+                    lost.member.taken.iter().cloned().chain(told).collect();
                 // Who had nothing there, or whose calls the store has lost, keeps what it has.
                 ours.extend(found.then_some(process));
                 for process in ours {
@@ -401,6 +402,8 @@ mod tests {
         (0..MAX_LOST as u64 + 9).for_each(|n| nodes.lost(now, member(n), now));
         assert_eq!(nodes.lost.len(), MAX_LOST);
         let mut nodes = LostNodes::new(now);
+        take(&mut nodes, now, 99, 0);
+        assert_eq!(nodes.taken(), [], "nothing was found, so nothing was taken");
         for n in 0..MAX_TAKEN as u64 + 4 {
             take(&mut nodes, now, n, 1);
         }

@@ -49,7 +49,8 @@ fn one_node_may_have_all_of_a_trunk_and_what_is_given_back_is_had_elsewhere() {
     // Some of its calls are over by then.
     world.run(Duration::from_millis(900));
     world.fault(Fault::Kill(world.node_of(0)));
-    world.run(6 * SECOND);
+    // Who takes its other calls ends them, and asks the trunk for as long as a transaction lasts.
+    world.run(40 * SECOND);
     world.forget_trunk();
     for n in 0..TRUNK_CALLS {
         world.dial(1, 9_160 + n);

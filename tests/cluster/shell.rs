@@ -134,7 +134,9 @@ impl Calls {
         self.stored.clear();
         let alone = |id: &&CallId| self.owners.get(*id).is_none_or(BTreeSet::is_empty);
         let alone = self.began.iter().filter(alone).copied().collect::<Vec<_>>();
-        alone.into_iter().for_each(|id| self.excuse(id, "the store lost it, and its node was gone"));
+        alone
+            .into_iter()
+            .for_each(|id| self.excuse(id, "the store lost it, and its node was gone"));
     }
 
     /// There may be no record of a call.
@@ -162,9 +164,8 @@ impl Calls {
 
     /// Calls that began and of which there is no record, though nothing excuses that.
     pub(crate) fn without_record(&self) -> Vec<CallId> {
-        let lost = |id: &&CallId| {
-            !self.records.contains_key(*id) && !self.excused.contains_key(*id)
-        };
+        let lost =
+            |id: &&CallId| !self.records.contains_key(*id) && !self.excused.contains_key(*id);
         self.began.iter().filter(lost).copied().collect()
     }
 

@@ -125,6 +125,31 @@ fn a_node_that_answers_its_peers_keeps_its_calls_though_the_store_does_not_hear_
     world.expect_idle();
 }
 
+/// The store loses what it had of a node that sleeps, so who claims its calls finds none of them.
+#[test]
+fn a_node_whose_calls_nobody_found_keeps_them() {
+    let mut world = World::floating(105);
+    world.settle();
+    let (from, to) = world.strangers();
+    let owner = world.node_of(from);
+    world.call(from, to);
+    world.run(3 * SECOND);
+    world.fault(Fault::Pause(owner));
+    world.fault(Fault::StoreEmpty);
+    world.run(12 * SECOND);
+    assert!(world.claims() > 0, "they were claimed");
+    assert_eq!(world.calls.taken, [], "and not found");
+    world.fault(Fault::Wake(owner));
+    world.run(5 * SECOND);
+    assert!(world.said(owner, "NodeDeposed"), "it goes on as another process");
+    assert!(world.talks(from) && world.talks(to), "with its call\n{}", world.story());
+    world.hang_up(to);
+    world.run(3 * SECOND);
+    assert!(!world.talks(from), "{}", world.story());
+    assert_eq!(world.calls.records(), 1);
+    world.expect_idle();
+}
+
 #[test]
 fn a_call_that_still_rang_is_ended_properly() {
     let mut world = World::floating(103);

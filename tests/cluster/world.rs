@@ -10,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
-use webtrunk::call::{CallId, Question};
 use webtrunk::call::context::{NodeIdentity, Output};
 use webtrunk::call::reach::Reach;
+use webtrunk::call::{CallId, Question};
 use webtrunk::cluster::store::{LocatedUsers, StoreCommand};
 use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
@@ -801,7 +801,8 @@ impl World {
         if self.nodes[n].paused.is_none() {
             self.send_media(n);
         }
-        let mark = self.nodes[n].gateway.as_ref().map(|g| g.cluster().expect("one").mark_of_process());
+        let mark =
+            self.nodes[n].gateway.as_ref().map(|g| g.cluster().expect("one").mark_of_process());
         let claimed = mark.map_or(Vec::new(), |mark| self.store.claimed_by(&mark));
         let node = &mut self.nodes[n];
         if node.gateway.take().is_none() {

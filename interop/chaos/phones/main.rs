@@ -35,6 +35,9 @@ struct Args {
     /// The first phone's address; each next one has the next
     #[arg(long, default_value = "127.1.0.1")]
     homes: Ipv4Addr,
+    /// Milliseconds between the beginnings of two calls
+    #[arg(long, default_value_t = 25)]
+    pace: u64,
     /// A call may be told of another transport: another gateway goes on with it
     #[arg(long)]
     moves: bool,
@@ -54,8 +57,8 @@ struct Args {
 /// Each n-th phone is called by the trunk, and each n-th speaks Opus.
 const CALLED: u32 = 3;
 const OPUS: u32 = 5;
-/// Between the beginnings of two calls.
-const PACE: Duration = Duration::from_millis(25);
+/// Between two looks, and two calls that end.
+const LOOK: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Milliseconds.
@@ -111,6 +114,7 @@ impl Party {
     /// So many phones register and have a call each; returns how many talk and hear.
     async fn call(&mut self, phones: u32) -> anyhow::Result<Value> {
         let place = Place { web: self.args.web.clone(), domain: self.args.domain.clone() };
+        let pace = Duration::from_millis(self.args.pace);
         let home = u32::from(self.args.homes);
         for n in 0..phones {
             let codec = if n % OPUS == 0 { Codec::Opus } else { Codec::Pcmu };
@@ -119,11 +123,11 @@ impl Party {
             // A home of its own, as limits are by address.
             let source = Ipv4Addr::from(home + n);
             self.lines.insert(n, phone::start(place.clone(), n, source.into(), media));
-            sleep(PACE / 2).await;
+            sleep(pace / 2).await;
         }
         let began = Instant::now();
         while self.count(|s| *s == State::Idle) > 0 && began.elapsed() < PATIENCE {
-            sleep(PACE).await;
+            sleep(LOOK).await;
         }
         for (n, line) in &self.lines {
             if n % CALLED == 1 {
@@ -131,11 +135,11 @@ impl Party {
             } else {
                 line.orders.send(Order::Call)?;
             }
-            sleep(PACE).await;
+            sleep(pace).await;
         }
         let began = Instant::now();
         while self.heard() < phones as usize && began.elapsed() < PATIENCE {
-            sleep(PACE).await;
+            sleep(LOOK).await;
         }
         // What was heard so far is the beginning.
         let unheard = self.gaps();
@@ -198,11 +202,11 @@ impl Party {
         let states = self.states();
         for line in self.lines.values() {
             let _ = line.orders.send(Order::HangUp);
-            sleep(PACE / 5).await;
+            sleep(LOOK / 5).await;
         }
         let began = Instant::now();
         while self.count(|s| *s == State::Talking) > 0 && began.elapsed() < PATIENCE / 3 {
-            sleep(PACE).await;
+            sleep(LOOK).await;
         }
         let sum = |of: fn(&evidence::Counts) -> u64| -> u64 {
             self.lines.values().map(|l| of(&l.media.borrow().counts)).sum()

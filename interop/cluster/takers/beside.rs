@@ -1,7 +1,7 @@
 //! The same commands to Redis and to the model, at random: both say the same.
 
 use crate::model::StoreModel;
-use crate::{KEY, client, claim, config, keep, process, renew, value};
+use crate::{KEY, claim, client, config, keep, process, renew, value};
 use anyhow::{Context, ensure};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
@@ -44,7 +44,8 @@ impl Beside {
 
     fn command(&mut self) -> StoreCommand {
         let (n, other) = (self.below(3) as usize, self.below(3) as usize);
-        let (own, theirs) = (process(NODES[n], self.epochs[n]), process(NODES[other], self.epochs[other]));
+        let (own, theirs) =
+            (process(NODES[n], self.epochs[n]), process(NODES[other], self.epochs[other]));
         match self.below(12) {
             0..=2 => StoreCommand::Beat {
                 id: 1,

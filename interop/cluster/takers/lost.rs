@@ -20,7 +20,8 @@ pub(crate) async fn run(primary: &str, replica: &str) -> anyhow::Result<()> {
     said("kept")?;
     // The replica hears nothing of what follows.
     let forget = CallWrite { name: "gone".into(), value: None };
-    let forget = StoreCommand::Keep { id: 1, owner: own.clone(), anew: false, writes: vec![forget] };
+    let forget =
+        StoreCommand::Keep { id: 1, owner: own.clone(), anew: false, writes: vec![forget] };
     store.carry_out(forget).await;
     store.expire_lease("a").await?;
     let granted = claim(&mut store, &own, &taker, 1).await?;
