@@ -97,6 +97,8 @@ pub(crate) struct Calls {
     /// Those that began, and by whom the store was known to have them.
     began: BTreeSet<CallId>,
     stored: BTreeMap<CallId, BTreeSet<(usize, u64)>>,
+    /// Those of which somebody who had them has died.
+    bereft: BTreeSet<CallId>,
     /// Those of which there may be no record, and why.
     excused: BTreeMap<CallId, &'static str>,
     /// The indices their media was sent with.
@@ -128,15 +130,14 @@ impl Calls {
         assert!(at.len() == 1 || !known && !alive, "one call is one record: {call} at {at:?}");
     }
 
-    /// The store has lost something: it is not known any more what it has.
+    /// The store has lost something: it is not known any more what it has. A call may be lost with
+    /// it of which somebody who had it has died: who took it last, or who was told that another has.
     pub(crate) fn store_lost(&mut self, now: Instant) {
         self.lost_at = Some(now);
+        self.indices.store_lost();
         self.stored.clear();
-        let alone = |id: &&CallId| self.owners.get(*id).is_none_or(BTreeSet::is_empty);
-        let alone = self.began.iter().filter(alone).copied().collect::<Vec<_>>();
-        alone
-            .into_iter()
-            .for_each(|id| self.excuse(id, "the store lost it, and its node was gone"));
+        let bereft: Vec<CallId> = self.bereft.intersection(&self.began).copied().collect();
+        bereft.into_iter().for_each(|id| self.excuse(id, "the store and one who had it lost it"));
     }
 
     /// There may be no record of a call.
@@ -183,7 +184,12 @@ impl Calls {
             .map(|(id, _)| *id)
             .chain(claimed.iter().copied())
             .collect();
+        self.indices.died((node, process));
         for id in had {
+            self.bereft.insert(id);
+            if self.lost_at.is_some() && self.began.contains(&id) {
+                self.excuse(id, "the store and one who had it lost it");
+            }
             let stored = self.stored.get(&id).is_some_and(|by| by.contains(&(node, process)));
             let owns = self.owners.get(&id).is_some_and(|nodes| nodes.contains(&node));
             match (stored, owns || claimed.contains(&id)) {
