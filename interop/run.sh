@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the interop suites in a network namespace of their own: loopback, and two addresses on two interfaces.
-#   run.sh [all|browser|sipp|hosts|proxies|acme|clients|cluster|store|avalanche|growth|aiortc|newcomer|hostile|chaos|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
+#   run.sh [all|browser|sipp|hosts|proxies|acme|clients|cluster|takeover|store|avalanche|growth|aiortc|newcomer|hostile|chaos|soak|bench-sip|bench-media] [PART OF A CASE'S NAME, or the suite's options]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 if [ -z "${WEBTRUNK_NETNS:-}" ]; then
@@ -23,9 +23,15 @@ ip route add default via 10.45.0.2 dev wt1
 mount --bind "$here/hosts/resolv.conf" "$(realpath /etc/resolv.conf)"
 suite="${1:-all}"
 case "$suite" in
-  all | browser | sipp | hosts | proxies | acme | clients | cluster | store | avalanche | growth | aiortc | newcomer | hostile | chaos | soak | bench-sip | bench-media) shift || true ;;
+  all | browser | sipp | hosts | proxies | acme | clients | cluster | takeover | store | avalanche | growth | aiortc | newcomer | hostile | chaos | soak | bench-sip | bench-media) shift || true ;;
   *) suite=browser ;;
 esac
+cluster() {
+  node "$here/cluster/run.mjs" "$@"
+  node "$here/cluster/takeover.mjs" "$@"
+  # The cases of real browsers are named by parts of their names, these by their own.
+  [ $# -gt 0 ] || "$here/cluster/takeover.py"
+}
 case "$suite" in
   all)
     python3 "$here/sipp/run.py" ${WEBTRUNK_SLOW:+--all}
@@ -35,14 +41,15 @@ case "$suite" in
     "$here/clients/run.py"
     "$here/aiortc/run.py"
     "$here/cluster/store.py"
-    [ -z "${WEBTRUNK_SLOW:-}" ] || { node "$here/cluster/run.mjs" && node "$here/cluster/takeover.mjs"; }
+    if [ -n "${WEBTRUNK_SLOW:-}" ]; then cluster; fi
     "$here/newcomer/run.py"
     [ -z "${WEBTRUNK_SLOW:-}" ] || "$here/hostile/run.py" --short
     "$here/chaos/run.py" --short ${WEBTRUNK_SLOW:+--all}
     cd "$here/chromium" && exec node suite.mjs ;;
   hosts) exec "$here/hosts/run.py" ;;
   proxies) exec "$here/proxies/run.py" "$@" ;;
-  cluster) node "$here/cluster/run.mjs" "$@" && exec node "$here/cluster/takeover.mjs" "$@" ;;
+  cluster) cluster "$@" ;;
+  takeover) exec "$here/cluster/takeover.py" "$@" ;;
   store) exec "$here/cluster/store.py" ;;
   avalanche) exec "$here/cluster/avalanche.py" "$@" ;;
   growth) exec "$here/cluster/growth.py" "$@" ;;

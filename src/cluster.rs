@@ -27,7 +27,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{CallValue, Claim, FoundPointers, Keeping, Process, StoreAnswer, StoreCommand};
-use succession::{LostNodes, Probe, ProbeAnswer, SuccessionWork, Surroundings, TakenCalls};
+use succession::{
+    LostNodes, Probe, ProbeAnswer, SuccessionWork, Surroundings, TOOK, TakenCalls, name_of_taken,
+};
 use token::EdgeToken;
 
 /// How long a call waits for the store to say where a user is.
@@ -166,9 +168,15 @@ impl Cluster {
         &self.mark
     }
 
-    /// The other node whose tag or branch this is, if it lives.
-    pub(crate) fn bearer(&self, text: &str) -> Option<SocketAddr> {
-        self.lease.bearer(text)
+    /// This process, as what it claims is marked.
+    pub fn mark_of_process(&self) -> String {
+        self.process().mark()
+    }
+
+    /// The other nodes that may have the call whose tag or branch this is: the node that made it, if
+    /// it lives, and those that took calls of it over.
+    pub(crate) fn bearers(&self, text: &str) -> &[SocketAddr] {
+        self.lease.bearers(text)
     }
 
     /// The process of the node at this address; 0 if it is not there.
@@ -176,13 +184,23 @@ impl Cluster {
         self.lease.others().find(|m| m.advertise == at).map_or(0, |m| m.epoch)
     }
 
-    /// The node that took the calls of a process over.
-    pub(crate) fn heir(&self, epoch: u64) -> Option<SocketAddr> {
-        let took = |taken: &[Process]| taken.iter().any(|process| process.epoch == epoch);
-        if took(self.succession.taken()) {
-            return Some(self.advertise());
+    /// The other nodes that may have a call of the process at `owner`: that node, if it lives, which
+    /// goes on with what was not taken, and those that took its calls over.
+    pub(crate) fn owners(&self, owner: Option<SocketAddr>, epoch: u64) -> Vec<SocketAddr> {
+        let took = |m: &Member| m.taken.iter().any(|process| process.epoch == epoch);
+        let may = |m: &&Member| Some(m.advertise) == owner || took(m);
+        let mut all: Vec<SocketAddr> =
+            self.lease.others().filter(may).map(|m| m.advertise).collect();
+        // One whose lease is not seen may live all the same.
+        if all.is_empty() && owner != Some(self.advertise()) {
+            all.extend(owner);
         }
-        self.lease.others().find(|m| took(&m.taken)).map(|m| m.advertise)
+        all
+    }
+
+    /// Whether this node took the calls of a process over.
+    pub(crate) fn took(&self, epoch: u64) -> bool {
+        self.succession.taken().iter().any(|process| process.epoch == epoch)
     }
 
     /// The bindings of `user` have changed.
@@ -302,6 +320,7 @@ impl Cluster {
                     self.owner_said(at.now, answer, &mut work);
                 } else {
                     self.succession.claimed(at.now, id, answer);
+                    self.keep_taken(at.now);
                 }
             }
             StoreAnswer::Taken { id, answer } => {
@@ -316,20 +335,18 @@ impl Cluster {
     /// Who has our calls: this node goes on with those that it did not take.
     fn owner_said(&mut self, now: Instant, answer: Result<Claim, String>, work: &mut AnswerWork) {
         self.asks_owner = None;
-        let (by, mut names) = match answer {
+        let (by, names) = match answer {
             Ok(Claim::Taken { by, names }) => (by.get(16..).unwrap_or_default().to_owned(), names),
             // The store has lost who took them, or it is too long ago.
             Ok(Claim::Granted { .. }) => {
                 let by = self.lease.taker().unwrap_or_else(|| self.lease.node());
-                (by.to_owned(), Vec::new())
+                (by.to_owned(), None)
             }
             Ok(Claim::Lives) | Err(_) => return,
         };
-        if names.is_empty() {
-            // What it knows no more: whoever took them found what it had been told by then.
-            let back = self.lease.back().unwrap_or(now);
-            names = self.kept.told_before(back);
-        }
+        // What it knows no more: whoever took them found what it had been told by then.
+        let back = self.lease.back().unwrap_or(now);
+        let names = names.unwrap_or_else(|| self.kept.told_before(back));
         self.kept.forget(&names);
         if self.former.len() == MAX_FORMER {
             self.former.remove(0);
@@ -338,6 +355,13 @@ impl Cluster {
         self.lease.begin_anew(now);
         work.events.push(LeaseEvent::Deposed { by: by.clone() });
         work.deposed = Some((by, names));
+    }
+
+    /// The store is to say whose calls this process took, beside these calls.
+    fn keep_taken(&mut self, now: Instant) {
+        let Some((earliest, _)) = self.lease.store_millis(now) else { return };
+        let names: Vec<String> = self.succession.taken().iter().map(name_of_taken).collect();
+        self.kept.put_only(TOOK, &names, earliest);
     }
 
     /// A value of a call is to be told to the store, as it was `age` ago; nothing: it is of no use
@@ -812,7 +836,7 @@ mod tests {
                 _ => None,
             });
             let id = claim.expect("it asks who has its calls");
-            let taken = Claim::Taken { by: format!("{:016x}b", 7), names: Vec::new() };
+            let taken = Claim::Taken { by: format!("{:016x}b", 7), names: Some(Vec::new()) };
             let work = here.answered(at, StoreAnswer::Claimed { id, answer: Ok(taken) });
             assert_eq!(work.deposed, Some(("b".to_owned(), Vec::new())));
         }

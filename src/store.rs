@@ -5,6 +5,7 @@
 
 mod calls;
 mod certificate;
+mod client;
 mod earlier;
 mod survey;
 
@@ -107,6 +108,7 @@ return 1
 ";
 
 pub(crate) use certificate::certificate;
+pub use client::StoreClient;
 pub(crate) use earlier::{TakenCallNames, taken_of_earlier};
 pub use survey::{Survey, SurveyedNode, UnreadLease, survey};
 
@@ -357,9 +359,8 @@ impl StoreTask {
                         number: self.connection,
                         names: self.names.clone(),
                         seal: self.seal.clone(),
-                        inbox: self.inbox.clone(),
                     };
-                    let done = work.carry_out(job, self.lease.clone());
+                    let done = work.carry_out(job, self.lease.clone(), self.inbox.clone());
                     if leaves {
                         let _ = done.await;
                         return None;
@@ -389,7 +390,6 @@ struct StoreWork {
     number: u64,
     names: Arc<StoreKeys>,
     seal: Arc<Mutex<Sealer>>,
-    inbox: Inbox,
 }
 
 impl StoreWork {
@@ -401,37 +401,12 @@ impl StoreWork {
         mut self,
         job: StoreJob,
         lease: Option<(String, u64)>,
+        inbox: Inbox,
     ) -> Result<(), String> {
         let (input, failed) = match job {
-            StoreJob::Command(StoreCommand::Beat { id, node, epoch, instead, value, wishes }) => {
-                let own = Process { node, epoch };
-                let (answer, failed) = split(self.beat(&own, instead, &value, &wishes).await);
-                (Input::Store(StoreAnswer::Beat { id, answer }), failed)
-            }
-            StoreJob::Command(StoreCommand::Write { id, writes }) => {
-                let (answer, failed) = split(self.write(&writes).await);
-                (Input::Store(StoreAnswer::Written { id, answer }), failed)
-            }
-            StoreJob::Command(StoreCommand::Keep { id, owner, anew, writes }) => {
-                let (answer, failed) = split(self.keep(&owner, anew, writes).await);
-                (Input::Store(StoreAnswer::Kept { id, answer }), failed)
-            }
-            StoreJob::Command(command @ StoreCommand::Claim { connection, .. })
-                if connection != self.number =>
-            {
-                (Input::Store(command.refused("the connection is another")), None)
-            }
-            StoreJob::Command(StoreCommand::Claim { id, of, by, .. }) => {
-                let (answer, failed) = split(self.claim(&of, &by).await);
-                (Input::Store(StoreAnswer::Claimed { id, answer }), failed)
-            }
-            StoreJob::Command(StoreCommand::Take { id, of, names }) => {
-                let (answer, failed) = split(self.take(&of, names).await);
-                (Input::Store(StoreAnswer::Taken { id, answer }), failed)
-            }
-            StoreJob::Command(StoreCommand::Spend { id, token, mark, lasts }) => {
-                let (answer, failed) = split(self.spend(token, mark, lasts).await);
-                (Input::Store(StoreAnswer::Spent { id, answer }), failed)
+            StoreJob::Command(command) => {
+                let (answer, failed) = self.answer(command).await;
+                (Input::Store(answer), failed)
             }
             StoreJob::Locate { seeker, ask, users } => {
                 let (answer, failed) = split(self.locate(users).await);
@@ -439,20 +414,60 @@ impl StoreWork {
             }
             StoreJob::Leave(done) => {
                 if let Some((node, epoch)) = lease {
-                    let _: Result<(), RedisError> = redis::cmd("EVAL")
-                        .arg(LEAVE)
-                        .arg(1)
-                        .arg(self.names.lease(&node))
-                        .arg(format!("{epoch:016x}"))
-                        .query_async(&mut self.connection)
-                        .await;
+                    let _ = self.leave(&Process { node, epoch }).await;
                 }
                 let _ = done.send(());
                 return Ok(());
             }
         };
-        self.inbox.input(input).await;
+        inbox.input(input).await;
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Carries a command out. Returns the answer, and why the connection is of no use any more.
+    async fn answer(&mut self, command: StoreCommand) -> (StoreAnswer, Option<String>) {
+        match command {
+            StoreCommand::Beat { id, node, epoch, instead, value, wishes } => {
+                let own = Process { node, epoch };
+                let (answer, failed) = split(self.beat(&own, instead, &value, &wishes).await);
+                (StoreAnswer::Beat { id, answer }, failed)
+            }
+            StoreCommand::Write { id, writes } => {
+                let (answer, failed) = split(self.write(&writes).await);
+                (StoreAnswer::Written { id, answer }, failed)
+            }
+            StoreCommand::Keep { id, owner, anew, writes } => {
+                let (answer, failed) = split(self.keep(&owner, anew, writes).await);
+                (StoreAnswer::Kept { id, answer }, failed)
+            }
+            StoreCommand::Claim { connection, .. } if connection != self.number => {
+                (command.refused("the connection is another"), None)
+            }
+            StoreCommand::Claim { id, of, by, .. } => {
+                let (answer, failed) = split(self.claim(&of, &by).await);
+                (StoreAnswer::Claimed { id, answer }, failed)
+            }
+            StoreCommand::Take { id, of, names } => {
+                let (answer, failed) = split(self.take(&of, names).await);
+                (StoreAnswer::Taken { id, answer }, failed)
+            }
+            StoreCommand::Spend { id, token, mark, lasts } => {
+                let (answer, failed) = split(self.spend(token, mark, lasts).await);
+                (StoreAnswer::Spent { id, answer }, failed)
+            }
+        }
+    }
+
+    /// Gives the lease of a process back.
+    async fn leave(&mut self, own: &Process) -> Result<(), RedisError> {
+        redis::cmd("EVAL")
+            .arg(LEAVE)
+            .arg(1)
+            .arg(self.names.lease(&own.node))
+            .arg(format!("{:016x}", own.epoch))
+            .query_async::<u8>(&mut self.connection)
+            .await
+            .map(drop)
     }
 
     async fn beat(

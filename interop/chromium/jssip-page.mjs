@@ -36,7 +36,12 @@ function attach(own) {
 
 window.line = {
   async register(user, password) {
-    const sockets = [new JsSIP.WebSocketInterface(window.server ?? "ws://localhost:8090/sip")];
+    const servers = [window.server ?? "ws://localhost:8090/sip"].flat();
+    // The first is tried first.
+    const sockets = servers.map((server, n) => ({
+      socket: new JsSIP.WebSocketInterface(server),
+      weight: servers.length - n,
+    }));
     agent = new JsSIP.UA({ sockets, uri: `sip:${user}@wt.test`, password });
     agent.on("newRTCSession", (event) => {
       attach(event.session);

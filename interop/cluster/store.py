@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
-"""Redis by Sentinel, TLS and a password: Debian's redis-server, three sentinels, two gateways. The
-primary is killed with writes that no replica has; every user is in the next one all the same.
+"""Debian's redis-server: every script of src/store beside the simulation's model, several takers at
+once, and a claim that a failover loses. Then Redis by Sentinel, TLS and a password, with
+three sentinels and two gateways: the primary is killed with writes that no replica has, and every
+user is in the next one all the same.
   interop/run.sh store
 """
 
@@ -22,7 +24,9 @@ from common import running, until  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
+TAKERS = os.environ.get("WEBTRUNK_TAKERS", str(ROOT / "target/debug/examples/takers"))
 PASSWORD = "store-secret"
+PLAIN = (6421, 6422)
 DATA, SENTINELS, USERS = (6401, 6402), (6411, 6412, 6413), 40
 WEB = {"a": 8201, "b": 8202}
 
@@ -166,7 +170,68 @@ def cases(folder, servers):
             raise AssertionError(log)
 
 
+def plain(folder, port, primary=None):
+    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    words += ["--appendonly", "no", "--dir", str(folder), "--repl-diskless-sync-delay", "0"]
+    return words + (["--replicaof", f"127.0.0.1 {primary}"] if primary else [])
+
+
+def ask(port, *words):
+    done = subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def takers(*words):
+    """Runs it to its end, and says what it says."""
+    done = subprocess.run([TAKERS, *words], capture_output=True, text=True, timeout=400)
+    print(done.stdout, end="", flush=True)
+    if done.returncode:
+        raise AssertionError(done.stderr[-3000:])
+
+
+def scripts(folder):
+    """What nodes ask of the store, without nodes."""
+    urls = [f"redis://127.0.0.1:{port}" for port in PLAIN]
+    with (
+        running(plain(folder, PLAIN[0]), folder / "plain.log") as primary,
+        running(plain(folder, PLAIN[1], PLAIN[0]), folder / "replica.log") as replica,
+    ):
+        until("the replica follows", lambda: "connected_slaves:1" in ask(PLAIN[0], "INFO"))
+        takers("all", urls[0])
+        pipe = subprocess.PIPE
+        lost = subprocess.Popen(
+            [TAKERS, "lost", *urls], stdin=pipe, stdout=pipe, text=True, bufsize=1
+        )
+        try:
+            kept = "webtrunk:wt.test:calls:a:0000000000000001"
+            said(lost, "kept")
+            until("the replica has it", lambda: ask(PLAIN[1], "HLEN", kept) == "2")
+            os.kill(replica.pid, signal.SIGSTOP)
+            ask(PLAIN[0], "CLIENT", "KILL", "TYPE", "replica")
+            lost.stdin.write("go on\n")
+            said(lost, "claimed")
+            os.kill(primary.pid, signal.SIGKILL)
+            os.kill(replica.pid, signal.SIGCONT)
+            ask(PLAIN[1], "REPLICAOF", "NO", "ONE")
+            lost.stdin.write("go on\n")
+            rest, _ = lost.communicate(timeout=60)
+            print(rest, end="", flush=True)
+            if lost.returncode:
+                raise AssertionError("a claim that is lost: see above")
+        finally:
+            lost.kill()
+            lost.wait()
+
+
+def said(program, what):
+    line = program.stdout.readline().strip()
+    if line != what:
+        raise AssertionError(f"{what} was expected, {line!r} said")
+
+
 def main():
+    with tempfile.TemporaryDirectory() as place:
+        scripts(pathlib.Path(place))
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place)
         certificates(folder)

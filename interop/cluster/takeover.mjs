@@ -12,6 +12,7 @@ import {
   dial,
   equal,
   hears,
+  libraryPage,
   over,
   phone,
   runAll,
@@ -57,6 +58,7 @@ advertise = "${OWN[node]}:5071"
 ${floats && node === "a" ? `address = "${FLOATING}"` : ""}
 [web]
 listen = "0.0.0.0:8100"
+origins = ["http://localhost:8097"]
 [media]
 browser_port = 8100
 workers = 1
@@ -75,7 +77,9 @@ match = "9196"
 do = [{ echo = true }]
 `;
 
-const folder = (node) => join(work, `machine-${node}`);
+// Each case has machines of its own.
+let round = 0;
+const folder = (node) => join(work, `machine-${node}-${round}`);
 const running = {};
 
 async function serve(node, floats) {
@@ -106,6 +110,7 @@ const ask = (node, ...args) =>
   );
 
 async function cluster(floats) {
+  round += 1;
   for (const node of NODES) await serve(node, floats);
   if (floats) give("a");
   await until("both are joined", () => ask("b", "nodes").length === 2);
@@ -166,6 +171,38 @@ test("a node is killed, and its address moves: the call goes on and nobody is to
   await alice.click("#hangup");
   await over(alice);
   await interrupted(5_000);
+  await stopAll();
+});
+
+test("a node is killed, and no address moves: stock JsSIP goes on at the other", async () => {
+  await cluster(false);
+  const { page, shop } = await libraryPage(chrome, "jssip", 8097);
+  await page.evaluate(
+    (servers) => {
+      window.server = servers;
+    },
+    NODES.map((node) => `ws://${OWN[node]}:8100/sip`),
+  );
+  await page.evaluate(() => window.line.register("alice", "alice-secret"));
+  const first = ask("a", "nodes").find((n) => n.this).registrations;
+  equal(first, 1, "registrations at a");
+  await page.evaluate(() => window.line.call("9196"));
+  await hears(page, 440);
+  await new Promise((next) => setTimeout(next, 2_000));
+  const began = Date.now();
+  await stop(running.a, "SIGKILL");
+  await until("b has the call", () => /1 of its calls/.test(running.b.output), 15);
+  await until(
+    "an ICE restart",
+    () => page.evaluate(() => window.line.connection().iceConnectionState === "connected"),
+    15,
+  );
+  await hears(page, 440, 15);
+  console.log(`        heard again at most ${((Date.now() - began) / 1000).toFixed(1)} s later`);
+  equal(await page.evaluate(() => window.line.established()), true, "the call");
+  await page.evaluate(() => window.line.bye());
+  await interrupted(8_000);
+  shop.close();
   await stopAll();
 });
 

@@ -149,6 +149,21 @@ impl StoredCalls {
         }
     }
 
+    /// Keeps an empty value of each of these names, and of no other that begins with `start`.
+    pub(super) fn put_only(&mut self, start: char, names: &[String], taken: u64) {
+        let of = self.all.range(start.to_string()..).take_while(|(n, _)| n.starts_with(start));
+        let others = of.filter(|(name, kept)| kept.value.is_some() && !names.contains(name));
+        let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
+        for name in &others {
+            self.put(name, None);
+        }
+        for name in names {
+            if self.all.get(name).is_none_or(|kept| kept.value.is_none()) {
+                self.put(name, Some(CallValue { taken, bytes: [].into() }));
+            }
+        }
+    }
+
     /// Whether the store was told of a call, and did not confirm that it has forgotten it.
     pub(super) fn has(&self, call: &str) -> bool {
         let mut of =
@@ -197,6 +212,22 @@ mod tests {
             other => panic!("{other:?}"),
         };
         commands.into_iter().map(write).collect()
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_those_that_were_given_and_written_before_all_others() {
+        let (now, mut id, mut kept) = (Instant::now(), 0, StoredCalls::default());
+        kept.put("0a", value(1));
+        kept.put_only('#', &["#x".into(), "#y".into()], 1);
+        let name = |w: &CallWrite| (w.name.clone(), w.value.is_some());
+        let (first, written) = writes(&mut kept, now, &mut id).remove(0);
+        let written: Vec<_> = written.iter().map(name).collect();
+        assert_eq!(written, [("#x".into(), true), ("#y".into(), true), ("0a".into(), true)]);
+        kept.written(first, true);
+        kept.put_only('#', &["#y".into(), "#z".into()], 2);
+        let (_, written) = writes(&mut kept, now, &mut id).remove(0);
+        let written: Vec<_> = written.iter().map(name).collect();
+        assert_eq!(written, [("#x".into(), false), ("#z".into(), true)]);
     }
 
     #[test]

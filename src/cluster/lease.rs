@@ -1,7 +1,7 @@
 //! A node's lease, and the view of the others that each renewal brings.
 //!
 //! ```text
-//!   Joining --renewed--> Joined --no answer for 3 s--> Joined, lease gone --answer--> Joined
+//!   Joining --renewed--> Joined --no answer: 2.5 s-> Joined, lease gone --answer--> Joined
 //!      |                   |
 //!      +--another process of the same name renews--> Refused --its lease is gone--> Joined
 //! ```
@@ -23,10 +23,10 @@ use std::time::{Duration, Instant};
 const MARK: &str = "-n";
 /// How often a lease is renewed.
 const BEAT: Duration = Duration::from_secs(1);
-/// A node that was not seen to renew its lease for this long has missed a renewal.
-const MISSED: Duration = Duration::from_millis(2_100);
+/// A node that was not seen to renew its lease for this long may have missed a renewal.
+const MISSED: Duration = Duration::from_millis(1_500);
 /// A lease that was not renewed for so long may run out before the next look at it.
-const NEARLY: Duration = Duration::from_millis(2_000);
+const NEARLY: Duration = Duration::from_millis(1_600);
 /// How long the store has for it.
 const ANSWER: Duration = Duration::from_millis(900);
 /// After the store was lost: those who took something say so by their leases first.
@@ -214,8 +214,8 @@ pub(crate) struct Lease {
     met: BTreeMap<String, (Member, Instant)>,
     /// The epoch whose lease this process goes on with: what it was before it was deposed.
     instead: Option<u64>,
-    /// The others by the mark their tags and branches bear.
-    marks: BTreeMap<String, SocketAddr>,
+    /// The others by the marks that tags and branches of their calls bear.
+    marks: BTreeMap<String, Vec<SocketAddr>>,
     /// Whose leases we cannot read; told once.
     unread: BTreeSet<String>,
     skewed: bool,
@@ -380,9 +380,10 @@ impl Lease {
         unix.saturating_add_signed(self.offset)
     }
 
-    /// The other node whose tag or branch this is.
-    pub(super) fn bearer(&self, text: &str) -> Option<SocketAddr> {
-        self.marks.get(text.get(text.rfind(MARK)?..)?).copied()
+    /// The other nodes that may have the call whose tag or branch this is.
+    pub(super) fn bearers(&self, text: &str) -> &[SocketAddr] {
+        let mark = text.rfind(MARK).and_then(|at| text.get(at..));
+        mark.and_then(|mark| self.marks.get(mark)).map_or(&[], Vec::as_slice)
     }
 
     fn nodes(&self, now: Instant) -> NodeCount {
@@ -483,10 +484,10 @@ impl Lease {
         if self.waiting.is_some() || at.now < self.next {
             return;
         }
-        // Where a renewal is missed, its end is not noticed a second late.
+        // Where a renewal is missed, the end of the lease is noticed soon after it.
         let late = |seen: &Instant| at.now.saturating_duration_since(*seen) > MISSED;
         let missed = self.away_since.is_none() && self.seen.values().any(late);
-        self.next = at.now + if missed { BEAT / 4 } else { BEAT };
+        self.next = at.now + if missed { BEAT / 8 } else { BEAT };
         self.sent = at.now;
         self.own.beat += 1;
         let Census { load, registers, busy, wishes, config } = census();
@@ -695,9 +696,15 @@ impl Lease {
                 self.seen.insert(node.clone(), now);
             }
         }
-        self.marks = view.values().map(|m| (mark_of(&m.node), m.advertise)).collect();
-        for (taker, taken) in view.values().flat_map(|m| m.taken.iter().map(move |t| (m, t))) {
-            self.marks.entry(mark_of(&taken.node)).or_insert(taker.advertise);
+        self.marks.clear();
+        for member in view.values() {
+            let of_others = member.taken.iter().map(|taken| &taken.node);
+            for node in std::iter::once(&member.node).chain(of_others) {
+                let bearers = self.marks.entry(mark_of(node)).or_default();
+                if !bearers.contains(&member.advertise) {
+                    bearers.push(member.advertise);
+                }
+            }
         }
         self.busy.clear();
         for (user, calls) in view.values().flat_map(|m| m.busy.iter().take(MAX_BUSY)) {

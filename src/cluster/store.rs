@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A lease that is not renewed is gone after this long.
-pub const LEASE: Duration = Duration::from_secs(3);
+/// A lease that is not renewed is gone after this long: the calls of a node that is lost are to be
+/// without media for three seconds at most, and one renewal may be missed.
+pub const LEASE: Duration = Duration::from_millis(2_500);
 /// What a user's pointers are kept for at most: longer than any registration.
 pub const POINTERS: Duration = Duration::from_secs(3_700);
 /// What a node that is gone had written of its calls is kept for so long after its last renewal.
@@ -159,8 +160,8 @@ pub enum Claim {
     Lives,
     /// They are `by`'s: what there is of them, by name.
     Granted { names: Vec<String> },
-    /// Another took them before: the process, and what it took.
-    Taken { by: String, names: Vec<String> },
+    /// Another took them before: the process, and what it took; `None`: that is not known any more.
+    Taken { by: String, names: Option<Vec<String>> },
 }
 
 impl StoreCommand {
@@ -182,6 +183,12 @@ impl Process {
     /// As text: what a claim is marked with.
     pub fn mark(&self) -> String {
         format!("{:016x}{}", self.epoch, self.node)
+    }
+
+    /// Returns the process that such a text names, or `None` if it names none.
+    pub fn of_mark(mark: &str) -> Option<Process> {
+        let (epoch, node) = mark.split_at_checked(16)?;
+        Some(Process { node: node.to_owned(), epoch: u64::from_str_radix(epoch, 16).ok()? })
     }
 }
 

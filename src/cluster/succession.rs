@@ -38,6 +38,15 @@ const MAX_TAKEN: usize = 16;
 
 /// What divides the name of a call from what the value is of it.
 const PART: char = '.';
+/// What the name of a process begins with whose calls were taken over: sorted before all calls, so
+/// that it is written before them.
+pub(super) const TOOK: char = '#';
+
+/// What a process is called in the store by the one that took its calls over. Whoever takes those
+/// learns whose they were, though it never saw a lease that says so.
+pub(super) fn name_of_taken(process: &Process) -> String {
+    format!("{TOOK}{}", process.mark())
+}
 
 /// What a node is asked by another.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -219,13 +228,24 @@ impl LostNodes {
         let Some((process, lost)) = self.lost.iter_mut().find(asked) else { return };
         let process = process.clone();
         match answer {
-            Ok(Claim::Granted { mut names }) => {
+            Ok(Claim::Granted { names }) => {
+                let took = |name: &String| name.starts_with(TOOK);
+                let (took, mut names): (Vec<String>, Vec<String>) =
+                    names.into_iter().partition(took);
                 names.truncate(MAX_NAMES);
                 names.sort();
+                let found = !names.is_empty();
                 lost.stage = Stage::Pauses { at: now, left: names.into() };
                 // What it took itself is ours as well: its owners may come back and ask.
-                let inherited = lost.member.taken.clone();
-                self.taken.extend(inherited.into_iter().chain([process]));
+                let told = took.iter().filter_map(|name| Process::of_mark(name.get(1..)?));
+                let mut ours: Vec<Process> =
+                    lost.member.taken.iter().cloned().chain(told).collect();
+                // Who had nothing there, or whose calls the store has lost, keeps what it has.
+                ours.extend(found.then_some(process));
+                for process in ours {
+                    self.taken.retain(|taken| *taken != process);
+                    self.taken.push(process);
+                }
                 let over = self.taken.len().saturating_sub(MAX_TAKEN);
                 self.taken.drain(..over);
             }
@@ -389,6 +409,8 @@ mod tests {
         (0..MAX_LOST as u64 + 9).for_each(|n| nodes.lost(now, member(n), now));
         assert_eq!(nodes.lost.len(), MAX_LOST);
         let mut nodes = LostNodes::new(now);
+        take(&mut nodes, now, 99, 0);
+        assert_eq!(nodes.taken(), [], "nothing was found, so nothing was taken");
         for n in 0..MAX_TAKEN as u64 + 4 {
             take(&mut nodes, now, n, 1);
         }

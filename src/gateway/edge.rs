@@ -86,6 +86,8 @@ pub(super) enum PassedFor {
 
 /// What such a message says of that; between nodes only.
 const PASSED_FOR: &str = "X-Webtrunk-Passed-For";
+/// What a message says that several nodes are asked; likewise. Who has its call answers, nobody else.
+const ASKED: &str = "X-Webtrunk-Asked";
 
 fn for_user(user: &str, route: &str) -> String {
     format!("user:{} {route}", escape_user(user))
@@ -112,6 +114,15 @@ struct HopChanges {
     record_route: Option<String>,
     max_forwards: Option<u32>,
     passed_for: Option<String>,
+    /// Several nodes are asked.
+    several: bool,
+}
+
+/// What is passed on to a node: whence it came, and whether other nodes are asked too.
+#[derive(Clone, Copy)]
+struct Passing {
+    hop: Hop,
+    several: bool,
 }
 
 impl HopChanges {
@@ -135,6 +146,10 @@ impl Gateway {
             return self.pass_response(turn, hop, message);
         }
         let Some(token) = self.route_token(message) else {
+            if self.is_for_another(hop, message) {
+                self.dropped += 1;
+                return true;
+            }
             return match message.method() {
                 Method::Cancel if matches!(hop, Hop::Node(_)) => {
                     self.take_cancel(turn, hop, message)
@@ -144,14 +159,9 @@ impl Gateway {
                 _ => self.pass_to_bearer(turn, hop, message),
             };
         };
-        let heir = self.services.cluster.as_ref().and_then(|c| c.heir(token.owner_epoch));
-        if matches!(hop, Hop::Flow(_))
-            && heir == self.services.cluster.as_ref().map(|c| c.advertise())
-        {
-            // The calls of its owner are this node's now.
+        if matches!(hop, Hop::Flow(_)) && self.is_taken_here(&token, message) {
             return false;
         }
-        let token = EdgeToken { owner: heir.or(token.owner), ..token };
         let passed = match hop {
             Hop::Node(peer) => self.pass_down(turn, peer, &token, message),
             Hop::Flow(flow) => self.pass_to_owner(turn, flow, &token, message),
@@ -170,6 +180,26 @@ impl Gateway {
         let route = NameAddr::parse(message.values(HeaderName::Route).next()?).ok()?;
         let cluster = self.services.cluster.as_ref()?;
         cluster.open_edge_token(route.uri.user_unescaped().as_ref())
+    }
+
+    /// Whether this node took the call over from the owner that a token names.
+    fn is_taken_here(&self, token: &EdgeToken, message: &Message) -> bool {
+        let tag = message.to().and_then(|to| to.tag()).unwrap_or_default();
+        self.services.cluster.as_ref().is_some_and(|cluster| {
+            let asks_nobody = || cluster.owners(token.owner, token.owner_epoch).is_empty();
+            cluster.took(token.owner_epoch)
+                && (self.services.dialogs.contains_key(tag) || asks_nobody())
+        })
+    }
+
+    /// Whether several nodes were asked, and this one has no such call.
+    fn is_for_another(&self, hop: Hop, message: &Message) -> bool {
+        let asked = || message.headers().any(|(_, raw, _)| raw.eq_ignore_ascii_case(ASKED));
+        let tag = message.to().and_then(|to| to.tag()).unwrap_or_default();
+        matches!(hop, Hop::Node(_))
+            && asked()
+            && !self.services.dialogs.contains_key(tag)
+            && !self.services.transactions.knows(message)
     }
 
     /// The flow a token names, or the one its phone has registered by since.
@@ -248,23 +278,18 @@ impl Gateway {
         let identity = self.identity_of(turn.now, flow).and_then(|f| f.user.clone());
         // Nobody else learns that there is such a call.
         let user = identity.filter(|user| *user == token.user).ok_or_else(no_call)?;
-        let peer = token.owner.ok_or_else(no_call)?;
-        if message.to().is_none_or(|to| to.tag().is_none()) {
+        let cluster = self.services.cluster.as_ref().ok_or_else(no_call)?;
+        let peers = cluster.owners(token.owner, token.owner_epoch);
+        if message.to().is_none_or(|to| to.tag().is_none()) || peers.is_empty() {
             return Err(no_call());
         }
         self.services.brakes.passed_on(turn.now, &user)?;
-        let advertise =
-            self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(no_call)?;
-        let branch = self.branch(Hop::Flow(flow), peer, false, message)?;
-        let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
-        let route = self.route_of(turn, &user, flow, peer).ok_or_else(no_call)?;
-        let passed_for = Some(for_user(&user, &route));
-        self.send_on(
-            turn,
-            Hop::Node(peer),
-            message,
-            HopChanges { passed_for, ..HopChanges::of(via) },
-        )
+        for peer in &peers {
+            let route = self.route_of(turn, &user, flow, *peer).ok_or_else(no_call)?;
+            let from = Passing { hop: Hop::Flow(flow), several: peers.len() > 1 };
+            self.send_to_node(turn, from, *peer, message, for_user(&user, &route))?;
+        }
+        Ok(())
     }
 
     /// A request within a dialog of another node, of somebody known here: to that node.
@@ -273,14 +298,19 @@ impl Gateway {
             return false;
         }
         let tag = message.to().and_then(|to| to.tag()).unwrap_or_default();
-        let bearer = self.services.cluster.as_ref().and_then(|cluster| cluster.bearer(tag));
-        let Some(peer) = bearer.filter(|_| !self.services.dialogs.contains_key(tag)) else {
+        let peers = self.services.cluster.as_ref().map_or(&[][..], |c| c.bearers(tag)).to_vec();
+        if peers.is_empty() || self.services.dialogs.contains_key(tag) {
             return false;
-        };
-        let Some(passed_for) = self.known_sender(turn, hop, peer) else { return false };
-        if let Err(why) = self.send_to_bearer(turn, hop, peer, message, passed_for)
-            && message.method() != Method::Ack
-        {
+        }
+        let sender = |peer: &SocketAddr| Some((*peer, self.known_sender(turn, hop, *peer)?));
+        let all: Option<Vec<(SocketAddr, String)>> = peers.iter().map(sender).collect();
+        let Some(all) = all else { return false };
+        let from = Passing { hop, several: all.len() > 1 };
+        let mut refused = None;
+        for (peer, passed_for) in all {
+            refused = refused.or(self.send_to_bearer(turn, from, peer, message, passed_for).err());
+        }
+        if let Some(why) = refused.filter(|_| message.method() != Method::Ack) {
             self.respond_stateless(hop, message, &why, turn.out);
         }
         true
@@ -311,7 +341,8 @@ impl Gateway {
         let mut passed = false;
         for peer in others {
             let Some(passed_for) = self.known_sender(turn, hop, peer) else { return false };
-            passed |= self.send_to_bearer(turn, hop, peer, message, passed_for).is_ok();
+            let from = Passing { hop, several: false };
+            passed |= self.send_to_bearer(turn, from, peer, message, passed_for).is_ok();
         }
         passed
     }
@@ -349,18 +380,31 @@ impl Gateway {
     fn send_to_bearer(
         &mut self,
         turn: &mut Turn<'_>,
-        hop: Hop,
+        from: Passing,
         peer: SocketAddr,
         message: &Message,
         passed_for: String,
     ) -> Result<(), Refusal> {
         message.check().map_err(|e| Refusal::new(e.status, e.to_string()))?;
         self.services.brakes.passed_on(turn.now, &passed_for)?;
+        self.send_to_node(turn, from, peer, message, passed_for)
+    }
+
+    /// A request goes on to the node at `peer`.
+    fn send_to_node(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: Passing,
+        peer: SocketAddr,
+        message: &Message,
+        passed_for: String,
+    ) -> Result<(), Refusal> {
         let none = || Refusal::new(481, "there is no such call");
         let advertise = self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(none)?;
-        let branch = self.branch(hop, peer, false, message)?;
+        let branch = self.branch(from.hop, peer, false, message)?;
         let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
-        let changes = HopChanges { passed_for: Some(passed_for), ..HopChanges::of(via) };
+        let (passed_for, several) = (Some(passed_for), from.several);
+        let changes = HopChanges { passed_for, several, ..HopChanges::of(via) };
         self.send_on(turn, Hop::Node(peer), message, changes)
     }
 
@@ -441,12 +485,13 @@ impl Gateway {
         message: &Message,
         branch: &str,
     ) -> bool {
-        let bearer = self.services.cluster.as_ref().and_then(|cluster| cluster.bearer(branch));
-        let (Some(peer), Some(RequestSource::Trunk(_))) = (bearer, self.sender(hop)) else {
+        let peers = self.services.cluster.as_ref().map_or(&[][..], |c| c.bearers(branch));
+        if peers.is_empty() || !matches!(self.sender(hop), Some(RequestSource::Trunk(_))) {
             return false;
-        };
-        let bytes = message.to_bytes().into();
-        turn.push(Output::Send(Transmit { hop: Hop::Node(peer), bytes }));
+        }
+        let bytes: bytes::Bytes = message.to_bytes().into();
+        let to = |peer: &SocketAddr| Transmit { hop: Hop::Node(*peer), bytes: bytes.clone() };
+        turn.out.extend(peers.iter().map(to).map(Output::Send));
         true
     }
 
@@ -510,9 +555,11 @@ fn passed_on(message: &Message, changes: &HopChanges) -> bytes::Bytes {
     if let Some(whom) = &changes.passed_for {
         writer.put_named(HeaderName::Other, PASSED_FOR, whom);
     }
-    let others = message
-        .headers()
-        .filter(|(name, raw, _)| !OWN.contains(name) && !raw.eq_ignore_ascii_case(PASSED_FOR));
+    if changes.several {
+        writer.put_named(HeaderName::Other, ASKED, "several");
+    }
+    let ours = |raw: &str| [PASSED_FOR, ASKED].iter().any(|own| raw.eq_ignore_ascii_case(own));
+    let others = message.headers().filter(|(name, raw, _)| !OWN.contains(name) && !ours(raw));
     others.for_each(|(name, raw, value)| writer.put_named(name, raw, value));
     writer.end_copy(message.body())
 }

@@ -92,6 +92,7 @@ impl Gateway {
         }
         let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(PROBE));
         let Some((_, _, value)) = lines.next() else { return false };
+        let process = Process::of_mark;
         let read = value.split_once(' ').and_then(|(of, by)| Some((process(of)?, process(by)?)));
         let answer = read.and_then(|(of, by)| {
             self.services.cluster.as_mut().and_then(|c| c.probed_by(turn.now, &of, &by))
@@ -221,12 +222,6 @@ impl Gateway {
         self.services.brakes.fraud.ended(id, now, unix);
         Some(worker)
     }
-}
-
-/// A process as a probe names it.
-fn process(mark: &str) -> Option<Process> {
-    let (epoch, node) = mark.split_at_checked(16)?;
-    Some(Process { node: node.to_owned(), epoch: u64::from_str_radix(epoch, 16).ok()? })
 }
 
 #[cfg(test)]

@@ -39,11 +39,11 @@ struct Reservation {
 /// The records that hold a stream back, for a successor that continues with its very next index:
 /// number, first index that is not to be used, and age in milliseconds.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct ReserveHold(Vec<(u64, u64, u64)>);
+pub struct ReserveHold(Vec<(u64, u64, u64)>);
 
 /// The reserve of one stream of indices.
 #[derive(Debug, Default)]
-pub(crate) struct Reserve {
+pub struct Reserve {
     /// Indices are used below this.
     next: u64,
     /// Oldest first: neither `until` nor `taken` ever goes back.
@@ -57,7 +57,7 @@ pub(crate) struct Reserve {
 impl Reserve {
     /// What a successor continues with from a record of this number, taken then: until it has made
     /// one of its own, the next successor could find the same.
-    pub(crate) fn resume(number: u64, taken: Instant, next: u64) -> Reserve {
+    pub fn resume(number: u64, taken: Instant, next: u64) -> Reserve {
         let record = Reservation { number, until: next, taken };
         Reserve { next, records: smallvec![record], made: None, idle: true }
     }
@@ -81,24 +81,24 @@ impl Reserve {
     }
 
     /// Whether a packet with this index repeats nothing that a successor sends.
-    pub(crate) fn allows(&self, index: u64) -> bool {
+    pub fn allows(&self, index: u64) -> bool {
         self.records.first().is_none_or(|record| index < record.until)
     }
 
     /// An index was used.
-    pub(crate) fn used(&mut self, index: u64) {
+    pub fn used(&mut self, index: u64) {
         self.next = self.next.max(index + 1);
         self.idle = false;
     }
 
     /// Whether a newer record is wanted soon: half of the newest reserve is used.
-    pub(crate) fn is_low(&self) -> bool {
+    pub fn is_low(&self) -> bool {
         self.records.last().is_some_and(|r| r.until < self.next + RESERVE / 2)
     }
 
     /// The first index of a successor, by a record of this number that is taken now; `next`: what
     /// is used next.
-    pub(crate) fn record(&mut self, now: Instant, number: u64, next: u64) -> u64 {
+    pub fn record(&mut self, now: Instant, number: u64, next: u64) -> u64 {
         self.next = self.next.max(next);
         let newest = self.records.last().map_or(0, |r| r.until);
         let until = newest.max(self.next + self.size(now));
@@ -133,12 +133,12 @@ impl Reserve {
     }
 
     /// A successor finds the record of this number or a newer one.
-    pub(crate) fn confirm(&mut self, number: u64) {
+    pub fn confirm(&mut self, number: u64) {
         self.records.retain(|r| r.number >= number);
     }
 
     /// Forgets the records that are refused by now.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub fn expire(&mut self, now: Instant) {
         self.records.retain(|r| now < r.taken + LEASE);
     }
 

@@ -25,24 +25,30 @@ return 1
 
 /// Makes ARGV[1] the owner of the calls in KEYS[2] for ARGV[3] milliseconds and moves them to KEYS[3],
 /// for ARGV[4], unless the lease KEYS[1] is of their epoch ARGV[2], or another process is the owner
-/// already. With ARGV[5] it is the owner itself that asks, whose lease does not matter. Returns what came of it: "lives", "granted" or "taken", by whom, and the names.
+/// already. With ARGV[5] it is the owner itself that asks, whose lease does not matter. Returns what came
+/// of it: "lives", "granted" or "taken", by whom, the names, and 1 if these are all that was taken,
+/// though it be nothing: 0 once they have been forgotten.
 pub(super) const TAKE_OVER: &str = r"
 local held = redis.call('GET', KEYS[1])
 local kind = redis.call('TYPE', KEYS[2])['ok']
 if kind == 'string' then
-  local by = redis.call('GET', KEYS[2])
-  return {by == ARGV[1] and 'granted' or 'taken', by, redis.call('HKEYS', KEYS[3])}
+  local by, names = redis.call('GET', KEYS[2]), redis.call('HKEYS', KEYS[3])
+  local kept = redis.call('PTTL', KEYS[2]) > ARGV[3] - ARGV[4]
+  return {by == ARGV[1] and 'granted' or 'taken', by, names, (kept or #names > 0) and 1 or 0}
 end
 if ARGV[5] == '0' and held and string.sub(held, 1, 16) == ARGV[2] then
-  return {'lives', '', {}}
+  return {'lives', '', {}, 1}
 end
 if kind == 'hash' then
   redis.call('RENAME', KEYS[2], KEYS[3])
   redis.call('PEXPIRE', KEYS[3], ARGV[4])
 end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
-return {'granted', ARGV[1], redis.call('HKEYS', KEYS[3])}
+return {'granted', ARGV[1], redis.call('HKEYS', KEYS[3]), 1}
 ";
+
+/// What [`TAKE_OVER`] returns.
+pub(super) type TakeOverAnswer = (String, Vec<u8>, Vec<Vec<u8>>, u8);
 
 /// What a value is sealed as: of this call, of this process.
 fn sealed_as(owner: &Process, name: &str) -> String {
@@ -99,7 +105,7 @@ impl StoreWork {
     /// # Errors
     /// The store cannot be asked.
     pub(super) async fn claim(&mut self, of: &Process, by: &Process) -> Result<Claim, RedisError> {
-        let (what, owner, names): (String, Vec<u8>, Vec<Vec<u8>>) = redis::cmd("EVAL")
+        let (what, owner, names, known): TakeOverAnswer = redis::cmd("EVAL")
             .arg(TAKE_OVER)
             .arg(3)
             .arg(self.names.lease(&of.node))
@@ -115,7 +121,10 @@ impl StoreWork {
         let names = names.into_iter().filter_map(text).collect();
         Ok(match what.as_str() {
             "granted" => Claim::Granted { names },
-            "taken" => Claim::Taken { by: text(owner).unwrap_or_default(), names },
+            "taken" => Claim::Taken {
+                by: text(owner).unwrap_or_default(),
+                names: (known == 1).then_some(names),
+            },
             _ => Claim::Lives,
         })
     }

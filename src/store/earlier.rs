@@ -1,7 +1,7 @@
 //! What became of the calls of this node's earlier processes, asked once at its start: another node
 //! may go on with them, and nobody may from then on.
 
-use super::calls::TAKE_OVER;
+use super::calls::{TAKE_OVER, TakeOverAnswer};
 use super::{Dialler, StoreKeys, text};
 use crate::cluster::store::{CALLS, CLAIM, Process};
 use crate::config::ClusterSettings;
@@ -52,7 +52,7 @@ pub(crate) async fn taken_of_earlier(
     let by = Process { node: own.clone(), epoch: 0 }.mark();
     for epoch in epochs {
         let of = Process { node: own.clone(), epoch };
-        let (what, _, names): (String, Vec<u8>, Vec<Vec<u8>>) = redis::cmd("EVAL")
+        let (what, _, names, known): TakeOverAnswer = redis::cmd("EVAL")
             .arg(TAKE_OVER)
             .arg(3)
             .arg(keys.lease(&own))
@@ -66,7 +66,7 @@ pub(crate) async fn taken_of_earlier(
             .query_async(&mut connection)
             .await?;
         // The newest is the last.
-        taken.all = what == "taken" && names.is_empty();
+        taken.all = what == "taken" && known == 0;
         if what == "taken" {
             taken.names.extend(names.into_iter().filter_map(text));
         }

@@ -2,6 +2,7 @@
 //! which node fail when, what is lost, late or doubled. Whatever happened, five seconds after the
 //! last fault everybody reaches everybody, nobody was hung up on twice, and nothing is left.
 
+mod media;
 mod outside;
 mod phone;
 mod rolling;
@@ -340,6 +341,27 @@ fn whatever_fails_everybody_is_reached_five_seconds_later() {
         halves.map(|thread| thread.join().expect("it does not panic")).concat()
     });
     assert!(failed.is_empty(), "seeds {failed:?} of {asked}");
+}
+
+/// Runs that failed once, by what was wrong; in each, something that happens seldom.
+#[test]
+fn who_takes_a_call_and_ends_it_at_once_knows_of_it() {
+    [2_672, 3_345, 3_701].into_iter().for_each(run_of);
+}
+
+#[test]
+fn an_owner_that_can_tell_nobody_is_not_asked_whether_a_call_is_over() {
+    run_of(3_159);
+}
+
+#[test]
+fn a_taker_learns_of_the_store_whose_calls_the_lost_node_had_taken() {
+    run_of(3_513);
+}
+
+#[test]
+fn a_dialog_of_a_node_that_is_back_is_found_where_its_call_went() {
+    run_of(3_886);
 }
 
 #[test]

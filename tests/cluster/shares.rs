@@ -41,13 +41,16 @@ fn one_node_may_have_all_of_a_trunk_and_what_is_given_back_is_had_elsewhere() {
         world.run(1_100 * Duration::from_millis(1));
     }
     assert_eq!(world.calls_of_trunk(), TRUNK_CALLS, "by one node, one after the other");
-    // Both have renewed their leases, one after the other.
-    world.run(2 * SECOND);
+    // Both have renewed their leases, one after the other; the trunk still has the first call.
+    world.run(Duration::from_millis(1_100));
     world.dial(1, 9_150);
     world.run(SECOND);
     assert!(world.phone(1).status.is_some(), "nothing is left for another");
+    // Some of its calls are over by then.
+    world.run(Duration::from_millis(900));
     world.fault(Fault::Kill(world.node_of(0)));
-    world.run(6 * SECOND);
+    // Who takes its other calls ends them, and asks the trunk for as long as a transaction lasts.
+    world.run(40 * SECOND);
     world.forget_trunk();
     for n in 0..TRUNK_CALLS {
         world.dial(1, 9_160 + n);
@@ -123,7 +126,10 @@ fn one_node_registers_with_a_carrier_that_takes_one_and_another_when_it_is_gone(
     world.fault(Fault::StoreDown);
     assert_eq!(registering(&mut world, 300 * SECOND), first);
     world.fault(Fault::StoreUp);
-    assert_eq!(registering(&mut world, 120 * SECOND), first);
+    // The first to renew its lease then has it.
+    world.run(5 * SECOND);
+    let first = registering(&mut world, 120 * SECOND);
+    assert_eq!(first.len(), 1, "{first:?}");
     world.fault(Fault::Kill(first[0]));
     world.run(2 * SECOND);
     let second = registering(&mut world, 8 * SECOND);

@@ -1,6 +1,7 @@
 //! What a node's shell does with calls, as the process does: values of what changed go to the store,
 //! and calls of a lost node are made of what comes of it. And the addresses that move.
 
+use crate::media::Indices;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -91,6 +92,17 @@ pub(crate) struct Calls {
     had: BTreeMap<CallId, BTreeSet<usize>>,
     /// When the store lost something last.
     lost_at: Option<Instant>,
+    /// Those that were taken over while the one that had ended them could tell nobody.
+    blind: BTreeSet<CallId>,
+    /// Those that began, and by whom the store was known to have them.
+    began: BTreeSet<CallId>,
+    stored: BTreeMap<CallId, BTreeSet<(usize, u64)>>,
+    /// Those of which somebody who had them has died.
+    bereft: BTreeSet<CallId>,
+    /// Those of which there may be no record, and why.
+    excused: BTreeMap<CallId, &'static str>,
+    /// The indices their media was sent with.
+    pub(crate) indices: Indices,
     /// How many were taken over that were over, or ended after they were taken: nobody but a node
     /// that was cut off knew.
     pub(crate) taken_late: usize,
@@ -116,20 +128,81 @@ impl Calls {
         // Unless whoever knew better is dead, and the store has lost that too.
         let known =
             self.lost_at.is_none_or(|lost| self.since.get(&call).is_some_and(|s| lost < *s));
-        let alive = !self.died.contains(&call);
+        let alive = !self.died.contains(&call) && !self.blind.contains(&call);
         assert!(at.len() == 1 || !known && !alive, "one call is one record: {call} at {at:?}");
     }
 
-    /// The store has lost something.
+    /// The store has lost something: it is not known any more what it has. A call may be lost with
+    /// it of which somebody who had it has died: who took it last, or who was told that another has.
     pub(crate) fn store_lost(&mut self, now: Instant) {
         self.lost_at = Some(now);
+        self.indices.store_lost();
+        self.stored.clear();
+        let bereft: Vec<CallId> = self.bereft.intersection(&self.began).copied().collect();
+        bereft.into_iter().for_each(|id| self.excuse(id, "the store and one who had it lost it"));
+    }
+
+    /// There may be no record of a call.
+    fn excuse(&mut self, id: CallId, why: &'static str) {
+        if !self.records.contains_key(&id) {
+            self.excused.entry(id).or_insert(why);
+        }
     }
 
     pub(crate) fn records(&self) -> usize {
         self.records.len()
     }
 
-    pub(crate) fn gone(&mut self, node: usize) {
+    pub(crate) fn began(&mut self, id: CallId) {
+        self.began.insert(id);
+    }
+
+    /// The store has these values of a process's calls.
+    pub(crate) fn confirmed(&mut self, node: usize, process: u64, names: &[(String, u64)]) {
+        for (name, _) in names.iter().filter(|(name, _)| !name.ends_with(MEDIA)) {
+            let Ok(id) = u64::from_str_radix(name, 16) else { continue };
+            self.stored.entry(CallId(id)).or_default().insert((node, process));
+        }
+    }
+
+    /// Calls that began and of which there is no record, though nothing excuses that.
+    pub(crate) fn without_record(&self) -> Vec<CallId> {
+        let lost =
+            |id: &&CallId| !self.records.contains_key(*id) && !self.excused.contains_key(*id);
+        self.began.iter().filter(lost).copied().collect()
+    }
+
+    /// How many have no record for which there is a reason.
+    pub(crate) fn excused(&self) -> usize {
+        self.excused.keys().filter(|id| !self.records.contains_key(*id)).count()
+    }
+
+    /// A node is killed; it had claimed these calls, too.
+    pub(crate) fn gone(&mut self, node: usize, process: u64, claimed: &[CallId]) {
+        let had: Vec<CallId> = self
+            .had
+            .iter()
+            .filter(|(_, had)| had.contains(&node))
+            .map(|(id, _)| *id)
+            .chain(claimed.iter().copied())
+            .collect();
+        self.indices.died((node, process));
+        for id in had {
+            self.bereft.insert(id);
+            if self.lost_at.is_some() && self.began.contains(&id) {
+                self.excuse(id, "the store and one who had it lost it");
+            }
+            let stored = self.stored.get(&id).is_some_and(|by| by.contains(&(node, process)));
+            let owns = self.owners.get(&id).is_some_and(|nodes| nodes.contains(&node));
+            match (stored, owns || claimed.contains(&id)) {
+                (false, true) => self.excuse(id, "its node died before the store had it"),
+                // Its disk, which has the record, is lost as well.
+                (_, false) if self.since.contains_key(&id) => {
+                    self.excuse(id, "its node died while its record waited");
+                }
+                _ => {}
+            }
+        }
         let had = self
             .since
             .keys()
@@ -147,7 +220,8 @@ impl Calls {
     }
 }
 
-fn name(id: CallId) -> [String; 2] {
+/// What a call is called in the store, and its media.
+pub(crate) fn names(id: CallId) -> [String; 2] {
     [format!("{:016x}", id.0), format!("{:016x}{MEDIA}", id.0)]
 }
 
@@ -158,10 +232,13 @@ impl World {
         let deposed = std::mem::take(&mut self.nodes[n].deposed_now);
         let form = self.nodes[n].form.to_be_bytes();
         let Some(gateway) = &mut self.nodes[n].gateway else { return };
-        gateway.take_confirmed();
-        let mut gone = Vec::new();
+        let confirmed = gateway.take_confirmed();
+        self.calls.confirmed(n, self.nodes[n].process, &confirmed);
+        self.keep_media(n, &confirmed);
+        let Some(gateway) = &mut self.nodes[n].gateway else { return };
+        let (mut gone, mut answered) = (Vec::new(), Vec::new());
         for (id, call) in gateway.changed_calls(now) {
-            let [signalling, media] = name(id);
+            let [signalling, media] = names(id);
             let owners = self.calls.owners.entry(id).or_default();
             match call {
                 Some(call) => {
@@ -170,8 +247,9 @@ impl World {
                     let bytes = postcard::to_stdvec(&call).expect("a value");
                     let bytes = [&form[..], &bytes].concat().into();
                     gateway.keep_in_store(now, &signalling, Some(bytes), Duration::ZERO);
-                    let has_media = call.is_settled().then(|| Arc::from(*b"media"));
-                    gateway.keep_in_store(now, &media, has_media, Duration::ZERO);
+                    if call.is_settled() {
+                        answered.push(id);
+                    }
                 }
                 None => {
                     owners.remove(&n);
@@ -188,6 +266,8 @@ impl World {
             }
         }
         gone.into_iter().for_each(|id| self.tell(format!("n{n} has {id} no more")));
+        answered.into_iter().for_each(|id| self.begin_media(n, id));
+        self.keep_media(n, &[]);
         let (mut out, due) = (Vec::new(), self.nodes[n].kept_at != Some(now));
         self.nodes[n].kept_at = Some(now);
         if due && let Some(gateway) = &mut self.nodes[n].gateway {
@@ -208,8 +288,12 @@ impl World {
         let now = self.now();
         self.calls.last_read = Some((n, taken.clone()));
         let (lost, by) = (taken.of.node.clone(), format!("n{n}"));
-        let media: BTreeSet<String> =
-            taken.values.iter().filter(|(n, ..)| n.ends_with(MEDIA)).map(|v| v.0.clone()).collect();
+        let media: BTreeMap<&str, (Duration, &[u8])> = taken
+            .values
+            .iter()
+            .filter(|(name, ..)| name.ends_with(MEDIA))
+            .map(|(name, age, value)| (name.as_str(), (*age, &value.bytes[..])))
+            .collect();
         let mut ids = Vec::new();
         for (of, age, value) in &taken.values {
             if of.ends_with(MEDIA) {
@@ -225,15 +309,23 @@ impl World {
             }
             ids.push(id);
             self.calls.taken.push((n, id));
+            // It may end it at once, and is one that knows of it all the same.
+            self.calls.had.entry(id).or_default().insert(n);
             self.calls.since.entry(id).or_insert(now);
             self.calls.taken_late += usize::from(self.calls.over.contains(&id));
+            let knows = self.calls.records.get(&id).into_iter().flatten();
+            if knows.clone().next().is_some() && knows.clone().all(|r| self.cannot_tell(*r, n)) {
+                self.calls.blind.insert(id);
+            }
             self.tell(format!("n{n} takes {id} of {}", taken.of.mark()));
             let told = self.calls.told.iter().filter(|((session, _), _)| *session == id.0);
             let known: BTreeMap<LegId, Settled> =
                 told.map(|((_, end), settled)| (*end, settled.clone())).collect();
             let settled = |end| known.get(&end).cloned();
             self.calls.unread += usize::from(!is_read);
-            let goes_on = is_read && call.is_settled() && media.contains(&name(id)[1]);
+            let record = media.get(names(id)[1].as_str());
+            let record = record.filter(|_| is_read && call.is_settled());
+            let goes_on = record.is_some_and(|r| self.resume_media(n, id, *r).is_some());
             let found = FoundCall {
                 call,
                 age: *age,

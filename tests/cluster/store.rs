@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use webtrunk::call::CallId;
 use webtrunk::cluster::store::{
     BeatAnswer, CALLS, CLAIM, CallValue, CallWrite, Claim, FoundPointers, Keeping, LEASE,
     PointerWrite, Process, ShareGrant, ShareWish, StoreAnswer, StoreCommand, grant, is_of_epoch,
@@ -36,8 +37,9 @@ impl Held {
 #[derive(Clone, Default)]
 struct CallsHeld {
     values: BTreeMap<String, CallValue>,
-    /// Who claimed them.
+    /// Who claimed them, and by when what was there is forgotten.
     by: Option<Process>,
+    readable: Option<Instant>,
     until: Option<Instant>,
 }
 
@@ -147,19 +149,29 @@ impl StoreModel {
                 let lives = lease.is_some_and(|(value, _)| is_of_epoch(value, of.epoch));
                 let lives = lives && of != by;
                 let calls = self.held.calls.entry(of).or_default();
-                let names = calls.values.keys().cloned().collect();
+                let known = calls.readable.is_none_or(|until| now < until);
+                if !known {
+                    calls.values.clear();
+                }
+                let names: Vec<String> = calls.values.keys().cloned().collect();
                 let answer = match &calls.by {
-                    Some(owner) if *owner != by => Claim::Taken { by: owner.mark(), names },
+                    Some(owner) if *owner != by => {
+                        Claim::Taken { by: owner.mark(), names: known.then_some(names) }
+                    }
+                    Some(_) => Claim::Granted { names },
                     None if lives => Claim::Lives,
-                    _ => {
+                    None => {
                         (calls.by, calls.until) = (Some(by), Some(now + CLAIM));
+                        calls.readable = Some(now + CALLS);
                         Claim::Granted { names }
                     }
                 };
                 StoreAnswer::Claimed { id, answer: Ok(answer) }
             }
             StoreCommand::Take { id, of, names } => {
-                let values = self.held.calls.get(&of).map(|calls| &calls.values);
+                let readable = |calls: &&CallsHeld| calls.readable.is_some_and(|until| now < until);
+                let claimed = self.held.calls.get(&of).filter(readable);
+                let values = claimed.map(|calls| &calls.values);
                 let value = |name: String| Some((name.clone(), values?.get(&name)?.clone()));
                 let values = names.into_iter().filter_map(value).collect();
                 StoreAnswer::Taken { id, answer: Ok(values) }
@@ -173,6 +185,13 @@ impl StoreModel {
     pub(crate) fn find(&self, user: &str) -> FoundPointers {
         let fields = self.held.users.get(user).into_iter().flatten();
         fields.map(|(node, value)| (node.clone(), value.clone())).collect()
+    }
+
+    /// Calls that a process claimed of others.
+    pub(crate) fn claimed_by(&self, mark: &str) -> Vec<CallId> {
+        let by = |calls: &&CallsHeld| calls.by.as_ref().is_some_and(|by| by.mark() == mark);
+        let names = self.held.calls.values().filter(by).flat_map(|calls| calls.values.keys());
+        names.filter_map(|name| u64::from_str_radix(name, 16).ok()).map(CallId).collect()
     }
 
     /// A replica takes over: what was confirmed since it last heard is lost.

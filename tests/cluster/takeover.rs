@@ -125,6 +125,31 @@ fn a_node_that_answers_its_peers_keeps_its_calls_though_the_store_does_not_hear_
     world.expect_idle();
 }
 
+/// The store loses what it had of a node that sleeps, so who claims its calls finds none of them.
+#[test]
+fn a_node_whose_calls_nobody_found_keeps_them() {
+    let mut world = World::floating(105);
+    world.settle();
+    let (from, to) = world.strangers();
+    let owner = world.node_of(from);
+    world.call(from, to);
+    world.run(3 * SECOND);
+    world.fault(Fault::Pause(owner));
+    world.fault(Fault::StoreEmpty);
+    world.run(12 * SECOND);
+    assert!(world.claims() > 0, "they were claimed");
+    assert_eq!(world.calls.taken, [], "and not found");
+    world.fault(Fault::Wake(owner));
+    world.run(5 * SECOND);
+    assert!(world.said(owner, "NodeDeposed"), "it goes on as another process");
+    assert!(world.talks(from) && world.talks(to), "with its call\n{}", world.story());
+    world.hang_up(to);
+    world.run(3 * SECOND);
+    assert!(!world.talks(from), "{}", world.story());
+    assert_eq!(world.calls.records(), 1);
+    world.expect_idle();
+}
+
 #[test]
 fn a_call_that_still_rang_is_ended_properly() {
     let mut world = World::floating(103);
@@ -170,29 +195,189 @@ fn a_node_is_killed_at_each_step_of_a_call() {
     }
 }
 
-/// All eight ways to cut three nodes and the store from each other, with a call on each node.
+/// All eight ways to part three nodes and the store, with calls on each node: the nodes that are on
+/// the other side see one another, or nobody.
 #[test]
 fn whatever_is_cut_a_call_has_one_owner_once_it_heals() {
     for cut in 0..8u64 {
-        for heal in [2, 8, 30] {
-            let mut world = World::floating(300 + cut * 10 + heal);
-            world.settle();
-            for from in 0..3 {
-                world.call(from, from + 3);
+        for alone in [true, false] {
+            for heal in [2, 8, 30] {
+                part((cut, alone), heal);
             }
-            world.run(3 * SECOND);
-            for n in 0..3 {
-                if cut & (1 << n) == 0 {
-                    continue;
-                }
-                world.fault(Fault::CutStore(n));
-                (0..3).filter(|o| *o != n).for_each(|o| world.fault(Fault::Cut(n, o)));
-            }
-            world.run(heal as u32 * SECOND);
-            world.heal_all();
-            world.run(5 * SECOND);
-            world.hang_up_all();
-            world.expect_idle();
         }
     }
+}
+
+fn part((cut, alone): (u64, bool), heal: u64) {
+    let mut world = World::floating(300 + cut * 10 + heal + u64::from(alone) * 1_000);
+    world.settle();
+    for from in 0..3 {
+        world.call(from, from + 3);
+    }
+    world.run(3 * SECOND);
+    let beyond = |n: &usize| cut & (1 << n) != 0;
+    for n in (0..3).filter(beyond) {
+        world.fault(Fault::CutStore(n));
+        let others = (0..3).filter(|o| *o != n && (alone || !beyond(o)));
+        others.for_each(|other| world.fault(Fault::Cut(n, other)));
+    }
+    world.run(heal as u32 * SECOND);
+    let story = format!("cut {cut:03b}, alone {alone}, for {heal} s");
+    for phone in 0..6 {
+        assert!(world.talks(phone), "{story}: u{phone} is told nothing\n{}", world.story());
+    }
+    world.heal_all();
+    world.run(5 * SECOND);
+    world.expect_one_owner();
+    world.hang_up_all();
+    world.expect_idle();
+    assert_eq!(world.calls.records(), 3, "{story}");
+    assert_eq!(world.calls.excused(), 0, "{story}");
+}
+
+#[test]
+fn two_takers_at_once_are_one_taker_and_one_that_is_told_so() {
+    for seed in 120..130 {
+        let mut world = World::new(seed);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        assert!(world.talks(from) && world.talks(to));
+        world.fault(Fault::Kill(owner));
+        // The second claims before the first has its answer.
+        world.hold_claims(2);
+        world.run(12 * SECOND);
+        assert_eq!(world.claims(), 2, "both claimed, seed {seed}\n{}", world.story());
+        assert_eq!(world.calls.taken.len(), 1, "one call, once");
+        assert!(world.talks(from) && world.talks(to), "{}", world.story());
+        assert_eq!(world.calls.indices.gone_on_with(), 1, "its media goes on at the taker");
+        world.hang_up(from);
+        world.run(2 * SECOND);
+        assert_eq!(world.calls.records(), 1);
+        world.fault(Fault::Start(owner));
+        world.expect_idle();
+    }
+}
+
+/// Its taker dies at each moment: the third goes on with the call, or it is over for everybody, with
+/// one record at most.
+#[test]
+fn takers_that_die_in_the_middle_leave_a_call_to_the_next_or_to_nobody() {
+    let mut gone_on = 0;
+    for step in 0..60u64 {
+        let mut world = World::new(1_400 + step);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        world.fault(Fault::Kill(owner));
+        while world.claims() == 0 {
+            world.run(Duration::from_millis(5));
+        }
+        world.run(Duration::from_millis(step * 2));
+        let taker = world.claimed_last();
+        world.fault(Fault::Kill(taker));
+        world.run(12 * SECOND);
+        let third = (0..3).find(|n| ![owner, taker].contains(n)).expect("there are three");
+        gone_on += usize::from(world.calls.taken.iter().any(|(by, _)| *by == third));
+        world.fault(Fault::Start(owner));
+        world.fault(Fault::Start(taker));
+        world.run(8 * SECOND);
+        world.expect_one_owner();
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        assert!(world.calls.records() + world.calls.excused() >= 1, "step {step}");
+    }
+    assert!(gone_on >= 20, "{gone_on} of 60 calls reached the third node");
+}
+
+/// A call to a trunk by SRTP, whose node is lost: the taker offers the same keys, for the stream goes
+/// on under them, and its indices are new.
+#[test]
+fn srtp_on_the_trunk_goes_on_under_its_keys() {
+    for floats in [true, false] {
+        let mut world = World::with_srtp(140, floats);
+        world.settle();
+        let owner = world.node_of(0);
+        world.dial(0, 9_123);
+        let (_, invite) = world.trunk_got("INVITE");
+        let crypto = |m: &webtrunk::sip::Message| {
+            let body = String::from_utf8_lossy(m.body()).into_owned();
+            let suite = " AES_CM_128_HMAC_SHA1_80 ";
+            let fits = |l: &&str| l.starts_with("a=crypto:") && l.contains(suite);
+            let line = body.lines().find(fits).map(str::to_owned);
+            line.unwrap_or_else(|| panic!("no key in {body}"))
+        };
+        let ours = crypto(&invite);
+        let sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.77\r\ns=-\r\nc=IN IP4 127.0.0.77\r\nt=0 0\r\n\
+             m=audio 4000 RTP/SAVP 0\r\na=crypto:{} {} inline:{}\r\n",
+            ours.split([':', ' ']).nth(1).expect("a tag"),
+            ours.split(' ').nth(1).expect("a suite"),
+            THEIR_KEY
+        );
+        world.trunk_says(owner, crate::of_trunk(&invite, "SIP/2.0 200 OK", "INVITE", "", &sdp));
+        world.run(3 * SECOND);
+        assert!(world.talks(0));
+        world.forget_trunk();
+        world.fault(Fault::Kill(owner));
+        world.run(12 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "one call, once");
+        assert_eq!(world.calls.indices.gone_on_with(), 1, "its media goes on at the taker");
+        let taker = world.calls.taken[0].0;
+        if floats {
+            assert_eq!(world.calls_of_trunk(), 0, "the trunk is told nothing");
+        } else {
+            let (by, again) = world.trunk_got("INVITE");
+            assert_eq!(by, taker);
+            assert_eq!(crypto(&again), ours, "under another key its packets would be noise");
+            assert_ne!(again.body(), invite.body(), "but elsewhere");
+            let ok = crate::of_trunk(&again, "SIP/2.0 200 OK", "INVITE", "", &sdp);
+            world.trunk_says(taker, ok);
+            world.trunk_got("ACK");
+        }
+        assert!(world.talks(0), "{}", world.story());
+        world.hang_up(0);
+        world.run(SECOND);
+        let (_, bye) = world.trunk_got("BYE");
+        let ok = crate::of_trunk(&bye, "SIP/2.0 200 OK", "BYE", "", "");
+        world.trunk_says(taker, ok);
+        assert_eq!(world.calls.records(), 1);
+        world.fault(Fault::Start(owner));
+        world.expect_idle();
+    }
+}
+
+/// 30 bytes, for AES_CM_128_HMAC_SHA1_80.
+const THEIR_KEY: &str = "MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkw";
+
+/// The node whose call another took is back, and a phone of it is at the third: what it says there
+/// reaches the taker, though the call's name says that it is the node's that is back.
+#[test]
+fn a_lost_node_that_is_back_does_not_hide_who_has_its_calls() {
+    let mut world = World::floating(150);
+    world.settle();
+    let (from, to) = world.strangers();
+    let owner = world.node_of(from);
+    world.call(from, to);
+    world.run(3 * SECOND);
+    world.fault(Fault::Kill(owner));
+    world.run(10 * SECOND);
+    let taker = world.calls.taken[0].0;
+    world.fault(Fault::Start(owner));
+    world.run(5 * SECOND);
+    let third = (0..3).find(|n| ![owner, taker].contains(n)).expect("there are three");
+    for at in [third, owner] {
+        world.reconnect_at(from, at);
+        assert_eq!(world.asks(from), Some(200), "by n{at}\n{}", world.story());
+    }
+    world.hang_up(from);
+    world.run(2 * SECOND);
+    assert!(!world.talks(to), "the other side heard of it\n{}", world.story());
+    assert_eq!(world.calls.records(), 1);
+    world.expect_idle();
 }

@@ -1,5 +1,6 @@
 //! The world: nodes, links, the store and the phones, one event after the other.
 
+use crate::media::Stream;
 use crate::phone::Phone;
 use crate::shell::{Addresses, Calls};
 use crate::store::StoreModel;
@@ -9,9 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
-use webtrunk::call::Question;
 use webtrunk::call::context::{NodeIdentity, Output};
 use webtrunk::call::reach::Reach;
+use webtrunk::call::{CallId, Question};
 use webtrunk::cluster::store::{LocatedUsers, StoreCommand};
 use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
@@ -167,6 +168,9 @@ pub(crate) struct NodeState {
     links: BTreeMap<usize, bool>,
     said: Vec<String>,
     pub(crate) ends: BTreeSet<(u64, webtrunk::media::LegId)>,
+    /// Its media, and how far it may go on.
+    pub(crate) streams: BTreeMap<CallId, Stream>,
+    pub(crate) vouched: Option<Instant>,
     codes: Vec<Code>,
 }
 
@@ -185,6 +189,10 @@ pub(crate) struct World {
     locate_unanswered: bool,
     /// How much later than usual it is noted that a token was used.
     pub(crate) tokens_late: Duration,
+    /// Claims that are held back until so many are there.
+    held_claims: (usize, Vec<(usize, u64, StoreCommand)>),
+    /// By whom each claim of another's calls was made.
+    claims: Vec<usize>,
     /// How much later than usual the next question is answered.
     pub(crate) locate_late: Duration,
     cuts: BTreeSet<(usize, usize)>,
@@ -257,6 +265,29 @@ impl World {
         World::of(seed, &configs)
     }
 
+    /// One whose trunk has SRTP.
+    pub(crate) fn with_srtp(seed: u64, floats: bool) -> World {
+        let srtp = "srtp = \"required\"\n";
+        let configs: Vec<_> =
+            (0..NODES).map(|n| config(n, &format!("n{n}"), srtp, floats)).collect();
+        World::made(seed, &configs, floats)
+    }
+
+    /// Claims of the calls of others reach the store once there are so many.
+    pub(crate) fn hold_claims(&mut self, count: usize) {
+        self.held_claims.0 = count;
+    }
+
+    /// How many claims of the calls of others reached the store.
+    pub(crate) fn claims(&self) -> usize {
+        self.claims.len()
+    }
+
+    /// Who made the last of them.
+    pub(crate) fn claimed_last(&self) -> usize {
+        *self.claims.last().expect("somebody claimed")
+    }
+
     /// Limits that a node asked the store for at most.
     pub(crate) fn most_wishes(&self) -> usize {
         self.store.most_wishes
@@ -283,6 +314,8 @@ impl World {
             locate_unanswered: false,
             tokens_late: Duration::ZERO,
             locate_late: Duration::ZERO,
+            held_claims: (0, Vec::new()),
+            claims: Vec::new(),
             cuts: BTreeSet::new(),
             queue: BTreeMap::new(),
             next: 0,
@@ -317,6 +350,8 @@ impl World {
             links: BTreeMap::new(),
             said: Vec::new(),
             ends: BTreeSet::new(),
+            streams: BTreeMap::new(),
+            vouched: None,
             codes: Vec::new(),
         });
         self.start_node(n);
@@ -690,6 +725,7 @@ impl World {
         let twice: usize = self.phones.iter().map(|phone| phone.hung_up_twice).sum();
         let late = self.calls.taken_late;
         assert!(twice <= 2 * late, "{twice} were hung up on twice\n{}", self.story());
+        assert_eq!(self.calls.without_record(), [], "records are lost\n{}", self.story());
         for (n, node) in self.nodes.iter().enumerate() {
             let Some(gateway) = &node.gateway else { continue };
             let gauges = gateway.gauges();
@@ -703,6 +739,13 @@ impl World {
 
     fn is_cut(&self, a: usize, b: usize) -> bool {
         self.cuts.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// Whether a node can tell another nothing, neither by the store nor by itself.
+    pub(crate) fn cannot_tell(&self, from: usize, to: usize) -> bool {
+        let node = &self.nodes[from];
+        let away = node.gateway.is_none() || node.paused.is_some();
+        away || from != to && node.store_cut && self.is_cut(from, to)
     }
 
     pub(crate) fn fault(&mut self, fault: Fault) {
@@ -760,11 +803,15 @@ impl World {
             }
             Fault::Drop(phone) => self.drop_phone(phone),
             Fault::Pause(n) => {
+                self.send_media(n);
                 if self.nodes[n].gateway.is_some() {
                     self.nodes[n].paused.get_or_insert_default();
                 }
             }
             Fault::Wake(n) => {
+                if self.nodes[n].paused.is_some() {
+                    self.overslept(n);
+                }
                 for input in self.nodes[n].paused.take().into_iter().flatten() {
                     self.handle(n, input);
                 }
@@ -783,14 +830,21 @@ impl World {
     }
 
     fn kill(&mut self, n: usize) {
+        if self.nodes[n].paused.is_none() {
+            self.send_media(n);
+        }
+        let mark =
+            self.nodes[n].gateway.as_ref().map(|g| g.cluster().expect("one").mark_of_process());
+        let claimed = mark.map_or(Vec::new(), |mark| self.store.claimed_by(&mark));
         let node = &mut self.nodes[n];
         if node.gateway.take().is_none() {
             return;
         }
         node.links.clear();
         node.ends.clear();
-        node.paused = None;
-        self.calls.gone(n);
+        node.streams.clear();
+        (node.paused, node.vouched) = (None, None);
+        self.calls.gone(n, self.nodes[n].process, &claimed);
         if self.floats {
             for of in self.addresses.held_by(n) {
                 let (after, process) = (self.between(300_000, 3_000_000), self.nodes[of].process);
@@ -993,6 +1047,23 @@ impl World {
         if self.store_down || self.nodes[node].store_cut {
             return;
         }
+        if let StoreCommand::Claim { of, by, .. } = &command
+            && of != by
+        {
+            self.claims.push(node);
+            if self.held_claims.0 > 0 {
+                self.held_claims.1.push((node, process, command));
+                if self.held_claims.1.len() == self.held_claims.0 {
+                    let (_, held) = std::mem::take(&mut self.held_claims);
+                    held.into_iter().for_each(|(n, p, c)| self.carried_out(n, p, c));
+                }
+                return;
+            }
+        }
+        self.carried_out(node, process, command);
+    }
+
+    fn carried_out(&mut self, node: usize, process: u64, command: StoreCommand) {
         if self.nodes[node].generation != self.store.generation {
             self.nodes[node].generation = self.store.generation;
             self.nodes[node].connection += 1;
@@ -1017,6 +1088,7 @@ impl World {
         if let Some(waiting) = &mut self.nodes[n].paused {
             return waiting.push(input);
         }
+        self.send_media(n);
         let Some(gateway) = &mut self.nodes[n].gateway else { return };
         gateway.handle(self.now, input, &mut out);
         for output in out {
@@ -1077,6 +1149,9 @@ impl World {
     fn note(&mut self, n: usize, event: &Event) {
         self.nodes[n].deposed_now |= matches!(event, Event::NodeDeposed { .. });
         let text = format!("{event:?}");
+        if let Event::CallStarted { call, .. } = event {
+            self.calls.began(*call);
+        }
         if let Event::CallEnded { cdr } = event {
             let verdict = cdr.verdict.as_ref().expect("a verdict");
             self.nodes[n].codes.push(verdict.code);
@@ -1093,6 +1168,13 @@ impl World {
 
     fn media(&mut self, n: usize, command: &WorkerCommand) -> Option<(u64, Notice)> {
         self.calls.configured(command);
+        match command {
+            WorkerCommand::Vouch { until } => self.nodes[n].vouched = *until,
+            WorkerCommand::Close { session } => {
+                self.nodes[n].streams.remove(&CallId(*session));
+            }
+            _ => {}
+        }
         let ends = &mut self.nodes[n].ends;
         match command {
             WorkerCommand::Open { session, end, .. } => {

@@ -1,6 +1,6 @@
-//! The telephones of `interop/run.sh chaos`: browsers with real ICE and DTLS-SRTP, and the trunk at
-//! their other end. They are commanded by lines on the standard input, each of which is answered by
-//! one JSON object; `interop/chaos/run.py` has the other hand.
+//! The telephones of `interop/run.sh chaos` and `cluster`: browsers with real ICE and DTLS-SRTP, and
+//! the trunk at their other end. They are commanded by lines on the standard input, each of which is
+//! answered by one JSON object; `interop/chaos/run.py` has the other hand.
 
 mod arrival;
 mod ear;
@@ -29,9 +29,18 @@ use webtrunk::media::dtls::DtlsIdentity;
 
 #[derive(Parser)]
 struct Args {
-    /// The gateway's web port
+    /// The gateway's web port; several, and a phone that is cut off tries one after the other
+    #[arg(long, value_delimiter = ',')]
+    web: Vec<SocketAddr>,
+    /// The first phone's address; each next one has the next
+    #[arg(long, default_value = "127.1.0.1")]
+    homes: Ipv4Addr,
+    /// Milliseconds between the beginnings of two calls
+    #[arg(long, default_value_t = 25)]
+    pace: u64,
+    /// A call may be told of another transport: another gateway goes on with it
     #[arg(long)]
-    web: SocketAddr,
+    moves: bool,
     /// The gateway's SIP port for the trunk
     #[arg(long)]
     sip: SocketAddr,
@@ -48,8 +57,8 @@ struct Args {
 /// Each n-th phone is called by the trunk, and each n-th speaks Opus.
 const CALLED: u32 = 3;
 const OPUS: u32 = 5;
-/// Between the beginnings of two calls.
-const PACE: Duration = Duration::from_millis(25);
+/// Between two looks, and two calls that end.
+const LOOK: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Milliseconds.
@@ -104,18 +113,21 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 impl Party {
     /// So many phones register and have a call each; returns how many talk and hear.
     async fn call(&mut self, phones: u32) -> anyhow::Result<Value> {
-        let place = Place { web: self.args.web, domain: self.args.domain.clone() };
+        let place = Place { web: self.args.web.clone(), domain: self.args.domain.clone() };
+        let pace = Duration::from_millis(self.args.pace);
+        let home = u32::from(self.args.homes);
         for n in 0..phones {
             let codec = if n % OPUS == 0 { Codec::Opus } else { Codec::Pcmu };
-            let media = Media::new(self.args.media, n, codec, self.identity.clone()).await?;
+            let mut media = Media::new(self.args.media, n, codec, self.identity.clone()).await?;
+            media.moves = self.args.moves;
             // A home of its own, as limits are by address.
-            let source = Ipv4Addr::from(0x7f01_0001 + n);
+            let source = Ipv4Addr::from(home + n);
             self.lines.insert(n, phone::start(place.clone(), n, source.into(), media));
-            sleep(PACE / 2).await;
+            sleep(pace / 2).await;
         }
         let began = Instant::now();
         while self.count(|s| *s == State::Idle) > 0 && began.elapsed() < PATIENCE {
-            sleep(PACE).await;
+            sleep(LOOK).await;
         }
         for (n, line) in &self.lines {
             if n % CALLED == 1 {
@@ -123,11 +135,11 @@ impl Party {
             } else {
                 line.orders.send(Order::Call)?;
             }
-            sleep(PACE).await;
+            sleep(pace).await;
         }
         let began = Instant::now();
         while self.heard() < phones as usize && began.elapsed() < PATIENCE {
-            sleep(PACE).await;
+            sleep(LOOK).await;
         }
         // What was heard so far is the beginning.
         let unheard = self.gaps();
@@ -190,11 +202,11 @@ impl Party {
         let states = self.states();
         for line in self.lines.values() {
             let _ = line.orders.send(Order::HangUp);
-            sleep(PACE / 5).await;
+            sleep(LOOK / 5).await;
         }
         let began = Instant::now();
         while self.count(|s| *s == State::Talking) > 0 && began.elapsed() < PATIENCE / 3 {
-            sleep(PACE).await;
+            sleep(LOOK).await;
         }
         let sum = |of: fn(&evidence::Counts) -> u64| -> u64 {
             self.lines.values().map(|l| of(&l.media.borrow().counts)).sum()

@@ -39,6 +39,10 @@ pub(crate) struct Media {
     keys: Option<DtlsKeys>,
     evidence: Option<Evidence>,
     started: bool,
+    /// A check was answered since the gateway last described itself.
+    answered: bool,
+    /// Whether a later description may name another transport.
+    pub(crate) moves: bool,
     next_check: Instant,
     next_report: Instant,
     encoder: Encoder,
@@ -96,6 +100,8 @@ impl Media {
             keys: None,
             evidence: None,
             started: false,
+            answered: false,
+            moves: false,
             next_check: now,
             next_report: now + REPORT,
             encoder: Encoder::new(codec, NARROW, COMPLEXITY),
@@ -134,11 +140,19 @@ impl Media {
     /// Takes the gateway's description; a later one has to name the same transport.
     pub(crate) fn take_description(&mut self, sdp: &str) -> anyhow::Result<()> {
         let ufrag = line(sdp, "a=ice-ufrag:").context("no ufrag")?;
-        let username = format!("{ufrag}:{}", self.ufrag);
-        if let Some(peer) = &self.peer {
-            anyhow::ensure!(peer.username == username, "another transport was named");
+        if let Some(peer) = &mut self.peer {
+            if peer.username.split(':').next() != Some(ufrag) {
+                anyhow::ensure!(self.moves, "another transport was named");
+                // An ICE restart: our own credentials are new, too (RFC 8839 §4.4.1.1.1).
+                self.ufrag.push('r');
+                peer.username = format!("{ufrag}:{}", self.ufrag);
+                peer.address = candidate(sdp).context("no candidate")?;
+                line(sdp, "a=ice-pwd:").context("no password")?.clone_into(&mut peer.password);
+                (self.answered, self.next_check) = (false, Instant::now());
+            }
             return Ok(());
         }
+        let username = format!("{ufrag}:{}", self.ufrag);
         let kind = self.codec.default_payload_type();
         let formats = line(sdp, "m=audio ").context("no audio")?;
         let has = formats.split(' ').skip(2).any(|f| f.parse() == Ok(kind));
@@ -170,8 +184,11 @@ impl Media {
         let now = Instant::now();
         match DatagramKind::of(datagram) {
             // A success response: the gateway is ICE-lite and asks nothing.
-            DatagramKind::Stun if datagram.starts_with(&[1, 1]) && !self.started => {
-                self.started = true;
+            DatagramKind::Stun if datagram.starts_with(&[1, 1]) => {
+                self.answered = true;
+                if std::mem::replace(&mut self.started, true) {
+                    return;
+                }
                 self.shake(|handshake, send| {
                     handshake.start(now, &mut |bytes: &[u8]| send(bytes));
                     Ok(None)
@@ -242,7 +259,7 @@ impl Media {
             });
             let check = binding_request(transaction, &peer.username, &peer.password, true);
             self.put(&check);
-            let pause = if self.started { CONSENT } else { Duration::from_millis(100) };
+            let pause = if self.answered { CONSENT } else { Duration::from_millis(100) };
             self.next_check = now + pause;
         }
         self.shake(|handshake, send| {

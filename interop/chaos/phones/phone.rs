@@ -21,6 +21,8 @@ type Socket = WebSocketStream<TcpStream>;
 
 /// After which JsSIP connects again.
 const AWAY: Duration = Duration::from_secs(2);
+/// A gateway that does not answer is given up after this long.
+const CONNECT: Duration = Duration::from_secs(1);
 
 /// What a phone is told.
 #[derive(Clone, Copy)]
@@ -44,7 +46,7 @@ pub(crate) enum State {
 
 #[derive(Clone)]
 pub(crate) struct Place {
-    pub(crate) web: SocketAddr,
+    pub(crate) web: Vec<SocketAddr>,
     pub(crate) domain: String,
 }
 
@@ -70,6 +72,8 @@ pub(crate) struct Phone {
     challenge: Option<(String, u32)>,
     cseq: u32,
     away: Duration,
+    /// Connections so far.
+    tried: usize,
 }
 
 /// One that others look at.
@@ -98,6 +102,7 @@ pub(crate) fn start(place: Place, number: u32, source: IpAddr, media: Media) -> 
         challenge: None,
         cseq: 0,
         away: AWAY,
+        tried: 0,
     };
     tokio::task::spawn_local(media::run(media));
     tokio::task::spawn_local(async move {
@@ -121,12 +126,14 @@ impl Phone {
         format!("sip:{}@{}", self.user(), self.place.domain)
     }
 
-    async fn open(&self) -> anyhow::Result<Socket> {
+    async fn open(&mut self) -> anyhow::Result<Socket> {
+        let web = self.place.web[self.tried % self.place.web.len()];
+        self.tried += 1;
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::new(self.source, 0))?;
-        let stream = socket.connect(self.place.web).await?;
+        let stream = socket.connect(web).await?;
         stream.set_nodelay(true)?;
-        let mut request = format!("ws://{}/sip", self.place.web).into_client_request()?;
+        let mut request = format!("ws://{web}/sip").into_client_request()?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("sip"));
         Ok(tokio_tungstenite::client_async(request, stream).await?.0)
     }
@@ -136,7 +143,7 @@ impl Phone {
     /// # Errors
     /// It was lost before that.
     async fn connection(&mut self) -> anyhow::Result<()> {
-        let mut socket = self.open().await?;
+        let mut socket = tokio::time::timeout(CONNECT, self.open()).await??;
         let register = self.register(false);
         say(&mut socket, register).await?;
         loop {

@@ -17,7 +17,8 @@ use webtrunk::rtp::packet::{Packet, write_header};
 struct Call {
     call_id: String,
     ear: Ear,
-    /// Where the gateway's media is.
+    /// Where our media is, and the gateway's.
+    media: SocketAddr,
     to: SocketAddr,
     over: bool,
     /// Messages within the dialog that were neither asked for nor expected.
@@ -66,7 +67,7 @@ impl Trunk {
         );
         let _ = this.socket.try_send_to(invite.as_bytes(), gateway);
         let call_id = format!("{number}@trunk");
-        let call = Call::new(&call_id, gateway, Some(invite));
+        let call = Call::new(&call_id, (media.local_addr()?, gateway), Some(invite));
         this.calls.insert(number.to_owned(), call.clone());
         drop(this);
         tokio::task::spawn_local(talk(media, call));
@@ -77,17 +78,17 @@ impl Trunk {
         self.calls.values().find(|c| c.borrow().call_id == call_id).cloned()
     }
 
-    fn put(&self, text: &str) {
-        let _ = self.socket.try_send_to(text.as_bytes(), self.gateway);
+    fn put(&self, text: &str, to: SocketAddr) {
+        let _ = self.socket.try_send_to(text.as_bytes(), to);
     }
 
     /// A message of the gateway; a call that has to begin is returned.
-    fn take(&mut self, text: &str) -> Option<String> {
+    fn take(&mut self, text: &str, from: SocketAddr) -> Option<String> {
         let call_id = texts::header(text, "Call-ID").unwrap_or_default();
         let call = self.by_id(call_id);
         if let Some(status) = texts::status(text) {
             if let Some(call) = call {
-                self.answered(text, status, &mut call.borrow_mut());
+                self.answered((text, from), status, &mut call.borrow_mut());
             }
             return None;
         }
@@ -97,7 +98,7 @@ impl Trunk {
                 return Some(call_id.to_owned());
             }
             self.strange += u64::from(!matches!(method, "OPTIONS" | "REGISTER" | "ACK"));
-            self.put(&texts::ok(text, self.at, self.at));
+            self.put(&texts::ok(text, self.at, self.at), from);
             return None;
         };
         let mut call = call.borrow_mut();
@@ -111,13 +112,17 @@ impl Trunk {
                 }
                 call.over = true;
             }
-            _ => call.told.push(method.to_owned()),
+            _ => {
+                call.told.push(method.to_owned());
+                // Another gateway goes on with the call, from its own address.
+                call.to = texts::audio(text).unwrap_or(call.to);
+            }
         }
-        self.put(&texts::ok(text, self.at, self.at));
+        self.put(&texts::ok(text, self.at, call.media), from);
         None
     }
 
-    fn answered(&mut self, text: &str, status: u16, call: &mut Call) {
+    fn answered(&mut self, (text, from): (&str, SocketAddr), status: u16, call: &mut Call) {
         if texts::method(text) != "INVITE" || status < 200 {
             return;
         }
@@ -126,12 +131,13 @@ impl Trunk {
         let contact = texts::header(text, "Contact").unwrap_or_default();
         let target = contact.split(['<', '>']).nth(1).unwrap_or("sip:gateway");
         let branch = if status < 300 { "a" } else { "i" };
-        self.put(&format!(
+        let ack = format!(
             "ACK {target} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{branch}{number}\r\n\
              Max-Forwards: 70\r\nFrom: <sip:+4930999@{at}>;tag=t{number}\r\nTo: {to}\r\n\
              Call-ID: {}\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n",
             call.call_id
-        ));
+        );
+        self.put(&ack, from);
         if call.waiting.take().is_none() {
             return;
         }
@@ -180,10 +186,15 @@ fn reason(bye: &str) -> String {
 }
 
 impl Call {
-    fn new(call_id: &str, to: SocketAddr, waiting: Option<String>) -> Rc<RefCell<Call>> {
+    fn new(
+        call_id: &str,
+        (media, to): (SocketAddr, SocketAddr),
+        waiting: Option<String>,
+    ) -> Rc<RefCell<Call>> {
         Rc::new(RefCell::new(Call {
             call_id: call_id.to_owned(),
             ear: Ear::new(FROM_BROWSER),
+            media,
             to,
             over: false,
             told: Vec::new(),
@@ -248,35 +259,41 @@ pub(crate) async fn run(trunk: Rc<RefCell<Trunk>>) -> anyhow::Result<()> {
             let this = trunk.borrow();
             this.socket.try_recv_from(&mut buf)
         };
-        let Ok((len, _)) = came else {
+        let Ok((len, from)) = came else {
             tokio::select! {
                 () = tokio::time::sleep(std::time::Duration::from_millis(2)) => {}
                 _ = again.tick() => {
                     let this = trunk.borrow();
                     for call in this.calls.values() {
-                        call.borrow().waiting.iter().for_each(|invite| this.put(invite));
+                        let gateway = this.gateway;
+                        call.borrow().waiting.iter().for_each(|invite| this.put(invite, gateway));
                     }
                 }
             }
             continue;
         };
         let Ok(text) = std::str::from_utf8(&buf[..len]) else { continue };
-        let begins = trunk.borrow_mut().take(text);
+        let begins = trunk.borrow_mut().take(text, from);
         if let Some(call_id) = begins {
-            begin(&trunk, text, &call_id).await?;
+            begin(&trunk, (text, from), &call_id).await?;
         }
     }
 }
 
 /// Answers a call.
-async fn begin(trunk: &Rc<RefCell<Trunk>>, invite: &str, call_id: &str) -> anyhow::Result<()> {
+async fn begin(
+    trunk: &Rc<RefCell<Trunk>>,
+    (invite, from): (&str, SocketAddr),
+    call_id: &str,
+) -> anyhow::Result<()> {
     let at = trunk.borrow().at;
     let media = arrival::bind(SocketAddr::new(at.ip(), 0)).await?;
     let mut this = trunk.borrow_mut();
     let Some(to) = texts::audio(invite) else { return Ok(()) };
     let number = invite.split([':', '@']).nth(1).unwrap_or_default().to_owned();
-    let call = Call::new(call_id, to, None);
-    this.put(&texts::ok(invite, this.at, media.local_addr()?));
+    let own = media.local_addr()?;
+    let call = Call::new(call_id, (own, to), None);
+    this.put(&texts::ok(invite, this.at, own), from);
     this.calls.insert(number, call.clone());
     tokio::task::spawn_local(talk(media, call));
     Ok(())
