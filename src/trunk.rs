@@ -54,9 +54,11 @@ pub(crate) struct TrunkBinding {
 /// A change of a trunk's health, as it is remembered.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct PastChange {
+    /// When it changed.
     pub at: Instant,
     /// `up`, `down`, `disabled` or `enabled`.
     pub state: &'static str,
+    /// Why, in words, if it went down.
     pub why: Option<String>,
 }
 

@@ -119,6 +119,7 @@ pub(crate) struct Census {
     pub busy: Vec<(u64, u32)>,
     /// What it would have of shared limits.
     pub wishes: Vec<ShareWish>,
+    /// What its configuration is known by, without what belongs to its machine alone; 0: not known.
     pub config: u64,
 }
 

@@ -34,8 +34,9 @@ pub(crate) struct Claims {
     pub exp: u64,
     /// When it begins to hold, seconds since 1970.
     pub nbf: Option<u64>,
-    /// Who made it, and which of theirs it is: strings, where they are there at all.
+    /// Who made it: a string, if it is there at all.
     pub iss: Option<serde_json::Value>,
+    /// Which of theirs it is: likewise a string.
     pub jti: Option<serde_json::Value>,
     /// What its user may do.
     #[serde(default)]
