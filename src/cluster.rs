@@ -65,6 +65,9 @@ pub struct Cluster {
     /// When each of the others said that it did not take this node's calls, and who was asked what
     /// when.
     cleared: BTreeMap<SocketAddr, Instant>,
+    /// Likewise, but only by the process that was asked: what the one before it did, the next process
+    /// of a node does not know. Packets are vouched for by these alone.
+    vouchers: BTreeMap<SocketAddr, Instant>,
     asked: Option<Instant>,
     /// The numbers of the probes that ask so.
     asking: Range<u64>,
@@ -137,6 +140,7 @@ impl Cluster {
             began: now,
             left: Vec::new(),
             cleared: BTreeMap::new(),
+            vouchers: BTreeMap::new(),
             asked: None,
             asking: 0..0,
             sure: now,
@@ -395,9 +399,13 @@ impl Cluster {
         self.lease.view_age(now).is_some_and(lasts) && self.kept.has(&call_name(call))
     }
 
-    /// Which values the store has confirmed since last asked, by name and number.
-    pub(crate) fn take_confirmed(&mut self) -> Vec<(String, u64)> {
-        self.kept.take_confirmed()
+    /// Which values the store has confirmed since last asked, by name and number. It is not asked
+    /// while another may have gone on from an earlier one that the store has lost.
+    pub(crate) fn take_confirmed(&mut self, now: Instant) -> Vec<(String, u64)> {
+        match self.lease.may_be_taken(now) {
+            true => Vec::new(),
+            false => self.kept.take_confirmed(),
+        }
     }
 
     /// Whether another node may have taken this one's calls, as far as is known.
@@ -413,7 +421,7 @@ impl Cluster {
             self.sure = now;
             return None;
         }
-        let cleared = |member: &Member| self.cleared.get(&member.advertise).copied();
+        let cleared = |member: &Member| self.vouchers.get(&member.advertise).copied();
         let all: Option<Vec<Instant>> = self.lease.met().map(cleared).collect();
         let cleared = all.and_then(|all| all.into_iter().min());
         self.sure = self.sure.max(cleared.unwrap_or(self.sure));
@@ -457,8 +465,9 @@ impl Cluster {
             // It was so when it was asked, not when this came.
             ProbeAnswer::Lives | ProbeAnswer::Succeeded if self.asking.contains(&number) => {
                 let now = self.asked.unwrap_or(now);
-                if self.cleared.len() < store::MAX_NODES || self.cleared.contains_key(&from) {
-                    self.cleared.insert(from, now);
+                note(&mut self.cleared, from, now);
+                if answer == ProbeAnswer::Lives {
+                    note(&mut self.vouchers, from, now);
                 }
             }
             ProbeAnswer::Lives | ProbeAnswer::Succeeded => {}
@@ -596,6 +605,13 @@ impl Cluster {
     /// Users whose pointers wait to be written.
     pub fn waiting(&self) -> usize {
         self.location.waiting() + self.kept.waiting()
+    }
+}
+
+/// A node answered at that time; so many are known and no more.
+fn note(times: &mut BTreeMap<SocketAddr, Instant>, from: SocketAddr, at: Instant) {
+    if times.len() < store::MAX_NODES || times.contains_key(&from) {
+        times.insert(from, at);
     }
 }
 

@@ -39,8 +39,8 @@ pub(super) struct StoredCalls {
     /// The store may have what is not true any more: the next write says so; and its number.
     anew: bool,
     writes_anew: Option<u64>,
-    /// Names of which the store has the newest value, and its number, since last asked.
-    confirmed: Vec<(String, u64)>,
+    /// Names of which the store has a value, and the newest such value's number, since last asked.
+    confirmed: BTreeMap<String, u64>,
 }
 
 impl StoredCalls {
@@ -65,7 +65,7 @@ impl StoredCalls {
 
     /// Which values the store has confirmed since the last time, by their numbers.
     pub(super) fn take_confirmed(&mut self) -> Vec<(String, u64)> {
-        std::mem::take(&mut self.confirmed)
+        std::mem::take(&mut self.confirmed).into_iter().collect()
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -93,10 +93,11 @@ impl StoredCalls {
                 continue;
             }
             if kept.value.is_none() && kept.number == number {
+                self.confirmed.remove(&name);
                 self.ended.extend(kept.told.map(|told| (name.clone(), told)));
                 self.all.remove(&name);
             } else {
-                self.confirmed.push((name, number));
+                self.confirmed.insert(name, number);
             }
         }
     }
@@ -188,6 +189,7 @@ impl StoredCalls {
         for name in names {
             self.all.remove(name);
             self.dirty.remove(name);
+            self.confirmed.remove(name);
         }
     }
 }

@@ -122,8 +122,8 @@ impl Gateway {
     }
 
     /// Which values the store has confirmed since last asked, by name and number.
-    pub fn take_confirmed(&mut self) -> Vec<(String, u64)> {
-        self.services.cluster.as_mut().map(Cluster::take_confirmed).unwrap_or_default()
+    pub fn take_confirmed(&mut self, now: Instant) -> Vec<(String, u64)> {
+        self.services.cluster.as_mut().map(|c| c.take_confirmed(now)).unwrap_or_default()
     }
 
     /// The cluster this node is part of, if it is.

@@ -158,7 +158,7 @@ impl KeptCalls {
         }
         // Nothing is sent before the disk has what was put, in a call that was taken up.
         let (batches, again) = (checkpoints.batches(), self.again.is_some_and(|at| now >= at));
-        let stored = self.note_stored(gateway.take_confirmed());
+        let stored = self.note_stored(gateway.take_confirmed(now));
         let nothing_left = checkpoints.is_nothing_left();
         if again || stored || batches != self.told || nothing_left {
             (self.told, self.again) = (batches, None);

@@ -142,6 +142,16 @@ impl Calls {
         bereft.into_iter().for_each(|id| self.excuse(id, "the store and one who had it lost it"));
     }
 
+    /// A node learns that another has its calls. If the store has lost which, it lets go of all that it
+    /// had told, and of records that waited.
+    pub(crate) fn deposed(&mut self) {
+        let over = |id: &&CallId| self.owners.get(*id).is_none_or(|nodes| nodes.len() <= 1);
+        let over: Vec<CallId> = self.began.iter().filter(over).copied().collect();
+        if self.lost_at.is_some() {
+            over.into_iter().for_each(|id| self.excuse(id, "the store lost what was taken"));
+        }
+    }
+
     /// There may be no record of a call.
     fn excuse(&mut self, id: CallId, why: &'static str) {
         if !self.records.contains_key(&id) {
@@ -232,7 +242,7 @@ impl World {
         let deposed = std::mem::take(&mut self.nodes[n].deposed_now);
         let form = self.nodes[n].form.to_be_bytes();
         let Some(gateway) = &mut self.nodes[n].gateway else { return };
-        let confirmed = gateway.take_confirmed();
+        let confirmed = gateway.take_confirmed(now);
         self.calls.confirmed(n, self.nodes[n].process, &confirmed);
         self.keep_media(n, &confirmed);
         let Some(gateway) = &mut self.nodes[n].gateway else { return };

@@ -803,7 +803,9 @@ impl World {
             }
             Fault::Drop(phone) => self.drop_phone(phone),
             Fault::Pause(n) => {
-                self.send_media(n);
+                if self.nodes[n].paused.is_none() {
+                    self.send_media(n);
+                }
                 if self.nodes[n].gateway.is_some() {
                     self.nodes[n].paused.get_or_insert_default();
                 }
@@ -1147,7 +1149,10 @@ impl World {
     }
 
     fn note(&mut self, n: usize, event: &Event) {
-        self.nodes[n].deposed_now |= matches!(event, Event::NodeDeposed { .. });
+        if matches!(event, Event::NodeDeposed { .. }) {
+            self.nodes[n].deposed_now = true;
+            self.calls.deposed();
+        }
         let text = format!("{event:?}");
         if let Event::CallStarted { call, .. } = event {
             self.calls.began(*call);
