@@ -51,6 +51,15 @@ pub(crate) struct Moment {
     pub unix: u64,
 }
 
+/// Calls of a process that is gone, while this node may not continue with them.
+struct LeftCalls {
+    member: Member,
+    /// When its lease was seen last.
+    seen: Instant,
+    /// Its node is back, and was asked.
+    told: bool,
+}
+
 /// This node's part of a cluster.
 pub struct Cluster {
     keys: ClusterKeys,
@@ -61,7 +70,7 @@ pub struct Cluster {
     /// When this process began.
     began: Instant,
     /// Nodes that are gone, whose calls are left to those who can read them.
-    left: Vec<(Member, Instant)>,
+    left: Vec<LeftCalls>,
     /// When each of the others said that it did not take this node's calls, and who was asked what
     /// when.
     cleared: BTreeMap<SocketAddr, Instant>,
@@ -260,20 +269,22 @@ impl Cluster {
 
     fn succeed(&mut self, now: Instant, has: &dyn Fn(IpAddr) -> bool, work: &mut ClusterWork) {
         let mut gone = std::mem::take(&mut self.left);
-        gone.extend(self.lease.take_gone());
-        for (member, seen) in gone {
-            if self.lease.may_go_on_with(now, &member, seen) {
-                self.succession.lost(now, member, seen);
-            } else if self.left.len() < store::MAX_NODES && now < seen + store::CALLS {
-                self.left.push((member, seen));
+        let fresh = self.lease.take_gone().into_iter();
+        gone.extend(fresh.map(|(member, seen)| LeftCalls { member, seen, told: false }));
+        for left in gone {
+            if self.lease.may_go_on_with(now, &left.member, left.seen) {
+                self.succession.lost(now, left.member, left.seen);
+            } else if self.left.len() < store::MAX_NODES && now < left.seen + store::CALLS {
+                self.left.push(left);
             }
         }
         for member in self.lease.others() {
             for process in member.taken.iter().chain([&member.process()]) {
                 self.succession.settled(process);
-                self.left.retain(|(left, _)| left.process() != *process);
+                self.left.retain(|left| left.member.process() != *process);
             }
         }
+        self.tell_who_is_back(work);
         let Some(connection) = self.lease.connection() else { return };
         let own = self.lease.process();
         if self.lease.is_deposed() && self.asks_owner.is_none_or(|(_, until)| until <= now) {
@@ -287,6 +298,19 @@ impl Cluster {
         self.succession.turn(now, &around, &mut self.next, &mut due);
         work.commands.extend(due.commands);
         work.probes.extend(due.probes);
+    }
+
+    /// A node that is back never saw the lease of the process before, whose calls are left to it:
+    /// the question tells it of them, while they are not too old to continue with.
+    fn tell_who_is_back(&mut self, work: &mut ClusterWork) {
+        for left in self.left.iter_mut().filter(|left| !left.told) {
+            let is_later = |m: &&Member| m.node == left.member.node && m.epoch > left.member.epoch;
+            let Some(back) = self.lease.others().find(is_later) else { continue };
+            left.told = true;
+            self.next += 1;
+            let (number, of) = (self.next, left.member.process());
+            work.probes.push(Probe { number, to: back.advertise, of });
+        }
     }
 
     /// While the store is away, the others know whether they took this node's calls.

@@ -166,6 +166,7 @@ const STEPS: &[Step<'static>] = &[
     (("post", "/reload"), "", "", &[200]),
     (("get", "/config"), "", "", &[200]),
     (("get", "/config/dialplans"), "", "", &[200]),
+    (("get", "/config/sources"), "", "", &[200]),
     (("post", "/config/check"), "", "", &[200]),
     (("get", "/dialplan"), "", "", &[200]),
     (("post", "/dialplan/test"), "", "{\"number\":\"9196\",\"as\":\"trunk:peer\"}", &[200]),
