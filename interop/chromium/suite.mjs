@@ -308,7 +308,7 @@ test("PCMU end to end is not transcoded", async () => {
 });
 
 for (const [number, what, codecs, trunkSrtp] of [
-  ["7600", "SRTP with keys in the signalling", "opus,PCMU", "Aes128CmHmacSha1_80"],
+  ["7600", "SRTP with keys in the signalling", "opus,PCMU", "AES_CM_128_HMAC_SHA1_80"],
   ["7700", "G.722", "opus,G722", undefined],
   ["7800", "Opus, passed as it is", "opus,opus", undefined],
   ["7900", "L16, uncompressed", "opus,L16", undefined],
