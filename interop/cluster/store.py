@@ -136,10 +136,17 @@ def primary(folder):
     return int(said[1]) if len(said) == 2 else None
 
 
+def knows(folder, sentinel):
+    return str(DATA[1]) in cli(folder, sentinel, "SENTINEL", "replicas", "calls")
+
+
 def cases(folder, servers):
     until("the replica follows", lambda: "connected_slaves:1" in cli(folder, DATA[0], "INFO"))
     until("the sentinels name the primary", lambda: primary(folder) == DATA[0])
     until("the gateways have joined", lambda: joined(folder), 30)
+    # They ask the primary for its replicas every ten seconds; of one that they have not heard of
+    # they can make no primary.
+    until("the sentinels know the replica", lambda: all(knows(folder, at) for at in SENTINELS), 30)
     # The replica hears nothing of what follows.
     os.kill(servers[DATA[1]].pid, signal.SIGSTOP)
     cli(folder, DATA[0], "CLIENT", "KILL", "TYPE", "replica")
