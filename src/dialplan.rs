@@ -165,6 +165,11 @@ pub(crate) fn default_next_on() -> Vec<NextOn> {
 }
 
 impl Route {
+    /// Whether its author wrote `number` down, and not only a pattern that takes it.
+    pub(crate) fn spells(&self, number: &str) -> bool {
+        self.patterns.iter().any(|pattern| pattern.spells(number))
+    }
+
     /// A route for every number that runs `steps` by the default rules.
     pub fn of_steps(name: impl Into<String>, steps: Vec<Step>) -> Route {
         Route {

@@ -6,7 +6,7 @@
 
 use crate::brakes::Recent;
 use crate::config::FraudLimits;
-use crate::dialplan::country_of;
+use crate::dialplan::{Route, country_of};
 use crate::errors::Code;
 use crate::ids::{CallId, IdMap};
 use crate::sip::status::Refusal;
@@ -48,6 +48,23 @@ struct RunningCall {
     answered: Option<Instant>,
 }
 
+/// Where a call or a text goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination<'a> {
+    /// The number, in E.164 if it can be read so.
+    pub(crate) number: &'a str,
+    /// The dialplan names this very number: its author allows it at any hour, so it counts as none
+    /// abroad. A page's visitors, who have no past, reach it at night.
+    pub(crate) spelled: bool,
+}
+
+impl Destination<'_> {
+    /// `number`, as `route` takes it.
+    pub(crate) fn of<'a>(route: &Route, number: &'a str) -> Destination<'a> {
+        Destination { number, spelled: route.spells(number) }
+    }
+}
+
 /// A call or a text that is about to go to a trunk.
 #[derive(Debug)]
 pub(crate) struct Expense<'a> {
@@ -55,8 +72,8 @@ pub(crate) struct Expense<'a> {
     pub(crate) call: Option<CallId>,
     /// Who pays for it.
     pub(crate) user: &'a str,
-    /// The number it goes to, in E.164 if it can be read so.
-    pub(crate) number: &'a str,
+    /// Where it goes.
+    pub(crate) to: Destination<'a>,
     /// Countries that are home to the user, besides those of the settings.
     pub(crate) home: Vec<String>,
     /// Seconds since 1970.
@@ -174,14 +191,14 @@ impl FraudBrake {
         expense: &Expense<'_>,
         limits: &FraudLimits,
     ) -> Result<(), Tripped> {
-        let Expense { call, user, number, ref home, unix } = *expense;
+        let Expense { call, user, to: Destination { number, spelled }, ref home, unix } = *expense;
         let before = call.and_then(|call| self.running.get(&call));
         if before.is_some_and(|r| r.number == number && r.user == user) {
             return Ok(());
         }
         let (minute, open) = (unix / 60, limits.hours.as_ref().is_none_or(|h| h.is_open(unix)));
         let is_home = |country: &String| home.contains(country) || limits.home.contains(country);
-        let abroad = country_of(number).filter(|country| !is_home(country));
+        let abroad = country_of(number).filter(|country| !spelled && !is_home(country));
         let spent = self.users.entry(now, user.to_owned());
         spent.forget(minute);
         let talked = |id: &CallId| {

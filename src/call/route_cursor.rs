@@ -404,6 +404,11 @@ impl RouteCursor {
         self.step_timeout.or(self.route.as_ref().and_then(|r| r.timeout)).unwrap_or(RING)
     }
 
+    /// Whether the route names the number that is called.
+    pub(super) fn is_spelled(&self) -> bool {
+        self.route.as_ref().is_some_and(|route| route.spells(&self.number))
+    }
+
     /// Whether the route is exempt from limits.
     pub(super) fn is_exempt(&self) -> bool {
         self.route.as_ref().is_some_and(|r| r.ignore_limits)

@@ -4,7 +4,7 @@ use super::{Call, CallContext, CallId};
 use crate::config::User;
 use crate::dialplan::country_of;
 use crate::event::Event;
-use crate::fraud::Expense;
+use crate::fraud::{Destination, Expense};
 use crate::sip::status::Refusal;
 
 impl Call {
@@ -20,7 +20,8 @@ impl Call {
         let dialled = self.caller.account.as_ref().filter(|_| !self.transfer.is_under_way());
         let payer = self.transfer.referred_by().or(dialled).cloned();
         let Some(account) = payer else { return Ok(()) };
-        cx.may_spend(Some(self.id), &account, self.route.number())
+        let number = Destination { number: self.route.number(), spelled: self.route.is_spelled() };
+        cx.may_spend(Some(self.id), &account, number)
     }
 
     /// Judges a transfer that `account` asks for, as a new call of its.
@@ -42,7 +43,7 @@ impl Call {
 }
 
 impl CallContext<'_> {
-    /// Judges a call, or a text, of `account` to `number` by a trunk, and counts it.
+    /// Judges a call, or a text, of `account` by a trunk, and counts it.
     ///
     /// # Errors
     /// The brake on toll fraud holds the user.
@@ -50,7 +51,7 @@ impl CallContext<'_> {
         &mut self,
         call: Option<CallId>,
         account: &User,
-        number: &str,
+        to: Destination<'_>,
     ) -> Result<(), Refusal> {
         if !account.fraud_brake {
             return Ok(());
@@ -58,7 +59,7 @@ impl CallContext<'_> {
         let country = self.config.plan.context(&account.context).and_then(|c| c.country.clone());
         let home = country.into_iter().chain(account.did.as_deref().and_then(country_of));
         let unix = self.unix();
-        let expense = Expense { call, user: &account.name, number, home: home.collect(), unix };
+        let expense = Expense { call, user: &account.name, to, home: home.collect(), unix };
         let admitted = self.services.brakes.fraud.admit(self.now, &expense, &self.config.fraud);
         admitted.map_err(|tripped| {
             if tripped.news {

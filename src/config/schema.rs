@@ -272,7 +272,7 @@ pub(crate) struct Fraud {
     pub home: Vec<Text>,
     /// Business hours, such as { tz = "America/New_York", open = ["daily 06:00-22:00"] }. Outside them
     /// a user reaches only those countries abroad that it has called within them in the last 30 days.
-    /// Default: no difference is made.
+    /// A number that a route's `match` spells out is never abroad. Default: no difference is made.
     pub hours: Option<Spanned<Hours>>,
 }
 

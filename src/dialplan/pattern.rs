@@ -89,6 +89,12 @@ impl Pattern {
         Ok(Pattern { text: text.to_owned(), pieces })
     }
 
+    /// Whether the pattern is `number` itself, digit by digit.
+    pub(crate) fn spells(&self, number: &str) -> bool {
+        let literal = self.pieces.iter().all(|piece| matches!(piece, PatternPiece::Literal(_)));
+        literal && self.text == number
+    }
+
     /// Why `number` does not match, or `None` if it does.
     pub(crate) fn mismatch(&self, number: &str) -> Option<String> {
         let chars: Vec<char> = number.chars().collect();

@@ -9,6 +9,7 @@ use crate::cluster::store::LocatedUsers;
 use crate::config::{Trunk, User};
 use crate::dialplan::{Attempt, Outcome, Outcomes, Permits, Route, Step, Target};
 use crate::errors::Code;
+use crate::fraud::Destination;
 use crate::hex::token;
 use crate::registrar::{Way, phones};
 use crate::sip::build::{MessageWriter, name_addr};
@@ -346,7 +347,11 @@ impl Gateway {
                     })?;
                     if let Some(account) = account {
                         self.services.brakes.route(now, &account.name, route)?;
-                        self.context(turn).may_spend(None, account, number)?;
+                        self.context(turn).may_spend(
+                            None,
+                            account,
+                            Destination::of(route, number),
+                        )?;
                     }
                     let number = to
                         .as_ref()

@@ -9,6 +9,10 @@ use webtrunk::event::Event;
 
 const ROUTES: &str = r#"
 [[route]]
+name = "The shop"
+match = "+33142345678"
+do = [{ dial = ["trunk:t2"] }]
+[[route]]
 name = "Emergency"
 match = "911"
 ignore_limits = true
@@ -121,6 +125,16 @@ fn at_night_only_usual_destinations_are_called() {
     assert!(!dial(&mut lab, ALICE, "+442079460018"), "another");
     assert_eq!(told(&lab), 1);
     assert!(!dial(&mut lab, BOB, "+4930123456"), "unusual for bob");
+}
+
+#[test]
+fn a_number_that_the_dialplan_spells_is_reached_at_night() {
+    let mut lab =
+        lab("countries_per_hour = 0\nhours = { tz = \"UTC\", open = [\"daily 06:00-22:00\"] }");
+    assert!(!dial(&mut lab, BOB, "+33142345679"), "another in its country");
+    assert!(dial(&mut lab, BOB, "+33142345678"), "by who has no past");
+    assert!(dial(&mut lab, ALICE, "+33142345678"));
+    assert!(!dial(&mut lab, BOB, "+33142345679"), "it makes nothing usual");
 }
 
 #[test]
