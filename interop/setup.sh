@@ -47,6 +47,7 @@ if [ "$1" = test ] || [ "$1" = hostile ]; then
   ls /usr/lib/*/faketime/libfaketime.so.1 > /dev/null 2>&1 || missing+=(faketime)
 fi
 if [ "$1" = hostile ]; then
+  have redis-server || missing+=(redis-server)
   have slowhttptest || missing+=(slowhttptest)
 fi
 if [ "$1" = bench ]; then

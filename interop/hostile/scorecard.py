@@ -34,8 +34,6 @@ LINES = {
     24: "Isolation of faults",
     25: "Secure defaults, supply chain",
 }
-# Lines nobody can show with one node.
-ELSEWHERE = {4: "brought by the issue of clusters (H)", 5: "brought by the issue of clusters (H)"}
 
 
 class Scorecard:
@@ -93,9 +91,7 @@ class Scorecard:
         for line, name in LINES.items():
             rows = [row for row in self.rows if row[0] == line]
             title = f"L{line} {name}"
-            if line in ELSEWHERE:
-                out.append(f"| {title} | {ELSEWHERE[line]} | - | - | open |")
-            elif not rows:
+            if not rows:
                 out.append(f"| {title} | not run | - | - | - |")
             for _, what, value, wanted, good in rows:
                 out.append(

@@ -1,4 +1,5 @@
-"""Figures that a test of cargo's holds: by line, the test's binary and names or parts of names."""
+"""Figures that a test of cargo's holds: by line, the test's binary and names or parts of names; and
+those that the suites of the cluster hold, with a real Redis."""
 
 import re
 import subprocess
@@ -11,6 +12,29 @@ TESTS = {
     ],
     3: [
         ("media", ["twenty_kills_and_a_rollover", "handed_over_at_any_moment"]),
+    ],
+    4: [
+        (
+            "cluster",
+            [
+                "while_the_store_is_away_users_elsewhere",
+                "a_question_that_is_never_answered",
+                "an_hour_without_the_store",
+                "a_node_that_answers_its_peers",
+                "while_the_store_is_away_each_node",
+            ],
+        )
+    ],
+    5: [
+        (
+            "cluster",
+            [
+                "whatever_is_cut_a_call_has_one_owner",
+                "whatever_fails_everybody_is_reached",
+                "a_deposed_owner_says_nothing",
+                "two_takers_at_once",
+            ],
+        )
     ],
     8: [("media", ["l8_two_hundred", "rule_5_", "who_is_first_at_the_same_address"])],
     9: [
@@ -87,6 +111,16 @@ TESTS = {
     24: [("--lib", ["a_bug_in", "a_worker_that_dies", "a_core_that_dies"])],
     25: [("hosts", ["the_demo_binds"]), ("node", ["pages_have_a_strict_policy"])],
 }
+# Scripts beside them, with what each shows: whatever it finds wrong, it says on a line of its own.
+SCRIPTS = {
+    4: [
+        ("a primary is lost, Sentinel names another, over TLS", ["cluster/store.py"]),
+        (
+            "Redis is killed for 60 s under 48 calls",
+            ["cluster/takeover.py", "--calls", "48", "store-away"],
+        ),
+    ],
+}
 # Those a short run has time for; `make test` runs all of them anyway.
 SHORT = ()
 
@@ -102,7 +136,18 @@ def cargo(target, names):
     return passed, failed + missing
 
 
+def script(words):
+    """What a script says that is not as it should be; one if it says nothing and fails."""
+    command = [ROOT / "interop" / words[0], *words[1:]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    wrong = [line for line in done.stdout.splitlines() if line.startswith("FAILED")]
+    print("\n".join(wrong), flush=True)
+    return max(len(wrong), int(done.returncode != 0))
+
+
 def run(card, line):
+    for what, words in SCRIPTS.get(line, []):
+        card.note(line, f"{what}: what is not as asked (`interop/{words[0]}`)", script(words), 0)
     for target, names in TESTS.get(line, []):
         passed, bad = cargo(target, names)
         words = ", ".join(f"`{n.rstrip(':_')}…`" if n else "all" for n in names)
