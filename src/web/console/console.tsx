@@ -180,6 +180,8 @@ function Beside() {
 let token: string | null = null;
 /** Who is logged in by a session, which only its cookie knows. */
 let user: string | null = null;
+/** What the user may do, as soon as the gateway has said so. */
+let role: Scope | null = null;
 let listening: AbortController | null = null;
 const USER = "webtrunk-console-user";
 
@@ -197,8 +199,9 @@ function show() {
   const entered = Boolean(token || user);
   $("console").hidden = !entered;
   $("entry").hidden = entered || known === "phone";
-  $("entered").hidden = !user || known === "phone";
-  $("entered-as").textContent = user && t.entered(user, scope.value);
+  // Until the gateway says what the user may do, the page says nothing of it.
+  $("entered").hidden = !user || !role || known === "phone";
+  $("entered-as").textContent = user && role && t.entered(user, role);
   for (const tab of document.querySelectorAll<HTMLAnchorElement>("#tabs a")) {
     if (tab.hash === `#/${known}`) {
       tab.setAttribute("aria-current", "page");
@@ -217,6 +220,7 @@ function refused(problem: Problem) {
 /** Nobody is let in any more. */
 function out() {
   token = null;
+  role = null;
   sessionStorage.removeItem("webtrunk-token");
   remember(null);
   listening?.abort();
@@ -253,7 +257,8 @@ async function enter(settings: PageSettings) {
   useToken(token);
   try {
     await get("/status");
-    scope.set((await get<{ scope: Scope | null }>("/session")).scope ?? "read");
+    role = (await get<{ scope: Scope | null }>("/session")).scope ?? "read";
+    scope.set(role);
   } catch (error) {
     return refused(error as Problem);
   }
