@@ -205,7 +205,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
             builder
         }
     };
-    Ok(builder.enable_all().build()?)
+    // Sockets are looked at after so many turns of tasks, though some have always something to do.
+    Ok(builder.event_interval(16).enable_all().build()?)
 }
 
 /// `1 user`, `2 users`.

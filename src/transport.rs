@@ -49,6 +49,24 @@ const UNACKNOWLEDGED: std::time::Duration = std::time::Duration::from_secs(20);
 /// a hundred of them held everybody's calls up by 240 ms.
 const MAX_UNSENT: usize = 128 * 1024;
 
+/// Messages that a connection brings in one turn of its task: one that has always more must not keep
+/// the thread from the others.
+const MAX_IN_TURN: u32 = 8;
+
+/// How much a connection has brought in its turn.
+#[derive(Debug, Default)]
+pub(crate) struct TurnShare(u32);
+
+impl TurnShare {
+    /// Counts a message; after a turn's share, all others have theirs first.
+    pub(crate) async fn took(&mut self) {
+        self.0 = (self.0 + 1) % MAX_IN_TURN;
+        if self.0 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// Sets what every connection has: no delay for small messages, an end for a peer that is gone, and
 /// a bound on what waits for one.
 pub(crate) fn tune(stream: &tokio::net::TcpStream) {

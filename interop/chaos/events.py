@@ -289,6 +289,7 @@ def torn(run):
             talking = world.phones.ask("call", 3)
             if talking["talking"] < 3:
                 bad.append(f"{what}: new calls: {talking['states']}")
+                print(world.gateway.shown(), flush=True)
     run.report.check(
         "Checkpoints torn, truncated or foreign",
         f"{tries} ways: each starts, says so without an error, and serves new calls",

@@ -163,6 +163,15 @@ class Gateway:
         self.upgraded = True
         return done.returncode, (done.stdout + done.stderr).strip()
 
+    def shown(self):
+        """What it says of its calls, for whoever reads of a run that failed."""
+        control = ["--control", str(self.folder / "control.sock")]
+        told = [self.log.read_text(errors="replace")[-4_000:]]
+        for words in (["calls"], ["trace", "--last"]):
+            done = subprocess.run([BINARY, *words, *control], capture_output=True, text=True)
+            told.append(done.stdout + done.stderr)
+        return "\n".join(told)
+
     def signal(self, which):
         self.process.send_signal(which)
 

@@ -250,6 +250,11 @@ impl Core {
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
+            // Whoever sends without a pause must not keep the thread from the connections' tasks:
+            // on a small machine they share it, and a login takes several turns of theirs.
+            if self.standing.is_some() || !arrivals.is_empty() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 

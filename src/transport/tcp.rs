@@ -4,7 +4,7 @@
 use super::handshakes::Handshakes;
 use super::proved::ProvedSources;
 use super::seats::Seats;
-use super::{Arrival, FlowTask, Inbox, WRITE_STALL, tune};
+use super::{Arrival, FlowTask, Inbox, TurnShare, WRITE_STALL, tune};
 use crate::errors::Code;
 use crate::flow::FlowKind;
 use crate::gateway::Input;
@@ -166,7 +166,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     let (mut read, mut write) = tokio::io::split(stream);
     let mut framer = Framer::default();
     let mut buf = vec![0u8; 8_192];
-    let mut deadline = Instant::now() + IDLE;
+    let (mut deadline, mut share) = (Instant::now() + IDLE, TurnShare::default());
     loop {
         let bytes = tokio::select! {
             outgoing = outbox.recv() => match outgoing {
@@ -186,6 +186,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         };
         framer.push(&buf[..bytes]);
         loop {
+            share.took().await;
             match framer.next_frame() {
                 Ok(Some(Frame::Message(message))) => {
                     if !inbox.input(Input::Received { hop, remote, message }).await {
@@ -231,7 +232,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::CONNECTION_QUEUE;
+    use super::super::{CONNECTION_QUEUE, MAX_IN_TURN};
     use super::*;
 
     /// A connection whose other end a test holds, with what is to be written to it.
@@ -255,6 +256,25 @@ mod tests {
         theirs.write_all(b"OPTIONS sip:a@b SIP/2.0\r\nVia: ").await.expect("sent");
         served.await.expect("it ends");
         assert_eq!(began.elapsed(), MESSAGE_DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn who_brings_messages_without_a_pause_has_a_share_of_each_turn() {
+        let (mut far, near) = tokio::io::duplex(1 << 20);
+        let (_keep, outbox) = mpsc::channel(1);
+        let (core, arrivals) = mpsc::channel(1_000);
+        let inbox = Inbox::new(core);
+        let from = SocketAddr::from(([127, 0, 0, 1], 5060));
+        let message = b"OPTIONS sip:a@b SIP/2.0\r\nContent-Length: 0\r\n\r\n";
+        far.write_all(&message.repeat(500)).await.expect("room");
+        let task =
+            tokio::spawn(async move { run(near, Hop::Tcp(from), from, outbox, &inbox).await });
+        for turns in 1..=20 {
+            tokio::task::yield_now().await;
+            assert!(arrivals.len() <= turns * MAX_IN_TURN as usize, "{} arrived", arrivals.len());
+        }
+        assert!(arrivals.len() > 20, "{} arrived", arrivals.len());
+        task.abort();
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //! core.
 
 use super::metered::{Controls, Metered, TooMuch};
-use super::{Arrival, FlowTask, Inbox, WRITE_STALL};
+use super::{Arrival, FlowTask, Inbox, TurnShare, WRITE_STALL};
 use crate::flow::FlowKind;
 use crate::gateway::Input;
 use crate::sip::message::Message;
@@ -118,7 +118,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     mut pings: Pings,
     inbox: &Inbox,
 ) {
-    let mut controls = Controls::default();
+    let (mut controls, mut share) = (Controls::default(), TurnShare::default());
     loop {
         let outgoing = tokio::select! {
             message = outbox.recv() => match message {
@@ -144,6 +144,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     None => return,
                 };
                 pings.heard();
+                share.took().await;
                 socket.get_mut().message_ended();
                 if incoming.is_ping() && controls.is_too_many(pings.heard) {
                     return close(&mut socket, Some(CloseCode::Policy)).await;

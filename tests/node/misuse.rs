@@ -220,3 +220,33 @@ async fn at_the_bound_of_connections_a_browser_is_told_and_a_probe_is_answered()
     node.stop().await;
     far.stop().await;
 }
+
+/// Datagrams without a pause, as a flood is: the tasks of connections have their turns between them.
+#[tokio::test]
+async fn a_flood_of_datagrams_leaves_connections_their_turns() {
+    let far = far_end().await;
+    let udp = far.udp.expect("UDP");
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    socket.set_nonblocking(true).expect("a socket");
+    let own = socket.local_addr().expect("an address");
+    let sent = 150;
+    for n in 0..sent {
+        let options = format!(
+            "OPTIONS sip:x@{udp} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bKf{n};rport\r\n\
+             From: <sip:f@{own}>;tag=f\r\nTo: <sip:x@{udp}>\r\nCall-ID: f{n}\r\n\
+             CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        socket.send_to(options.as_bytes(), udp).expect("there is room for it");
+    }
+    let (mut answered, mut most) = (0, 0);
+    let all = async {
+        while answered < sent {
+            tokio::task::yield_now().await;
+            let now = std::iter::from_fn(|| socket.recv(&mut [0; 2_000]).ok()).count();
+            (answered, most) = (answered + now, most.max(now));
+        }
+    };
+    let in_time = timeout(BOUND, all).await;
+    assert!(in_time.is_ok() && most <= 64, "{answered} answered, {most} in one turn");
+    far.stop().await;
+}
