@@ -77,7 +77,7 @@ def l3(run):
     time.sleep(2)
     count, before = run.pick(500, 50), len(run.gateway.records())
     calls = run.calls(20, "--steady", count)
-    time.sleep(6)
+    time.sleep(8)
     run.gateway.process.kill()
     run.gateway.process.wait()
     began = time.time()
@@ -114,7 +114,10 @@ def l6(run):
         f"goodput at {offered:.0f} calls/s offered, of the most it set up before ({peak} calls/s)"
     )
     note(6, what, f"{goodput:.0f}", "≥ 95 %", goodput >= 95, unit=" %")
-    note(6, "admitted: set-up p99", load["setup"]["p99"], 2 * (setup or 0), unit=" ms")
+    # Twice what it was; a millisecond doubled is less than a turn of the scheduler, so the rule's 20 ms
+    # are what may be added at least.
+    bar = max(2 * (setup or 0), (setup or 0) + 20)
+    note(6, "admitted: set-up p99", load["setup"]["p99"], bar, unit=" ms")
     told = sum(load["refused"].values())
     note(6, "offered calls that get no answer", load["unanswered"], 0)
     note(
