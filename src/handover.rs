@@ -79,7 +79,7 @@ impl fmt::Display for LinkMessage {
             LinkMessage::Ready => "\"ready\"",
             LinkMessage::Calls { .. } => "\"here are the calls\"",
             LinkMessage::Taken => "\"the calls are taken\"",
-            LinkMessage::Go => "\"go on with the calls\"",
+            LinkMessage::Go => "\"continue with the calls\"",
             LinkMessage::Released => "\"the files are released\"",
             LinkMessage::Serving => "\"serving\"",
             LinkMessage::Refused { why } => return write!(f, "\"refused: {why}\""),

@@ -112,7 +112,7 @@ pub use client::StoreClient;
 pub(crate) use earlier::{TakenCallNames, taken_of_earlier};
 pub use survey::{Survey, SurveyedNode, UnreadLease, survey};
 
-/// What the store's task is told.
+/// What the store's task receives.
 enum StoreJob {
     Command(StoreCommand),
     Locate {

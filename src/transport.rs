@@ -169,7 +169,7 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// `to` as a socket bound like `own` must be told it.
+/// Returns `to` in the form that a socket of this family takes.
 pub(crate) fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
     match to {
         SocketAddr::V4(v4) if own_is_ipv6 => {

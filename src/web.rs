@@ -306,7 +306,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     let _ = served.await;
 }
 
-/// Takes the path of `public_url` off a request, where a proxy left it there; returns the way to the
+/// Takes the path of `public_url` off a request, if a proxy left it there; returns the way to the
 /// page, which ends with a slash, if a request has none.
 fn below(
     request: &mut Request<hyper::body::Incoming>,
@@ -361,7 +361,8 @@ fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
-/// Who finds no place, or would log in only to be refused, is told to come back: not all at once.
+/// The response for a connection that finds no place, or whose login would be refused: it is to
+/// come back, and not all at once.
 fn come_back(why: Used) -> Response<Full<Bytes>> {
     let mut again = [0];
     // Without chance all come after the same time, which is still better than at once.
@@ -418,7 +419,7 @@ fn respond(
         "/readyz" if web.gauges.borrow().draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         }
-        // Overload makes nothing unready: where every node is, none would be left.
+        // Overload makes nothing unready: if every node is, none would be left.
         "/readyz" => {
             let gauges = *web.gauges.borrow();
             let state = gauges.overloaded.map_or("ok", |_| "overloaded");

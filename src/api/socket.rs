@@ -39,8 +39,8 @@ const MAX_SCRAPERS_OF_SOURCE: usize = 8;
 /// The folder of the system's own gateway, which only root can make.
 const SYSTEM: &str = "/run/webtrunk";
 
-/// Where the control socket is, unless the configuration says: the system's place where there is
-/// one for us, else the user's own.
+/// Where the control socket is, unless the configuration says: the system's place if there is one
+/// for us, else the user's own.
 pub fn default_path() -> PathBuf {
     let system = Path::new(SYSTEM);
     if system.is_dir() {

@@ -20,7 +20,8 @@ impl Call {
         let dialled = self.caller.account.as_ref().filter(|_| !self.transfer.is_under_way());
         let payer = self.transfer.referred_by().or(dialled).cloned();
         let Some(account) = payer else { return Ok(()) };
-        let number = Destination { number: self.route.number(), spelled: self.route.is_spelled() };
+        let number =
+            Destination { number: self.route.number(), spelled: self.route.is_spelled() };
         cx.may_spend(Some(self.id), &account, number)
     }
 

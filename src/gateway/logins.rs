@@ -37,7 +37,7 @@ const REMEMBER_AT_MOST: Duration = Duration::from_secs(3_600);
 const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
 /// Names remembered; when full, those whose time is over are forgotten, then all.
 const MAX_REMEMBERED: usize = 10_000;
-/// Requests that wait for an answer; more are told to come back.
+/// Requests that wait for an answer; any more get 503 with Retry-After.
 const MAX_HELD: usize = 1_000;
 /// Credentials of test calls last at most this long.
 pub(crate) const DIRECT_LONGEST: Duration = Duration::from_secs(3_600);
@@ -84,7 +84,7 @@ struct Bearer<'a> {
 /// Who a login proved its sender to be.
 struct Proved {
     user: String,
-    /// What it may do, where not only the configuration says so.
+    /// What it may do, if not only the configuration says so.
     account: Option<Arc<User>>,
     /// Until when, seconds since 1970.
     until: Option<u64>,

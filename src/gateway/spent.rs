@@ -6,11 +6,11 @@
 //!                              +--another connection has it--> Theirs
 //! ```
 //!
-//! A token is known by its issuer and its `jti`. The connection that logged in by it goes on by it;
-//! any other is refused, until the token has expired. A gateway alone goes by this table. A node of
-//! a cluster asks the store once for each token; where the store does not answer, the node goes by
-//! what it knows itself, and tells the store as soon as it is back: meanwhile a token is good for
-//! one login at each node, and not for a second one at any.
+//! A token is known by its issuer and its `jti`. The connection that logged in by it may keep using
+//! it; any other is refused, until the token has expired. A gateway alone uses this table. A node
+//! of a cluster asks the store once for each token; if the store does not answer, the node uses
+//! what it knows itself, and writes that to the store as soon as it is back: meanwhile a token is
+//! good for one login at each node, and not for a second one at any.
 
 use super::token::TokenId;
 use super::{Gateway, Turn};
@@ -22,11 +22,11 @@ use rand_core::RngCore;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// Tokens that were used and have not expired; logins by further ones are told to come back.
+/// Tokens that were used and have not expired; a login by any other gets 503 with Retry-After.
 const MAX_SPENT: usize = 100_000;
 /// How long a login waits for the store.
 const ANSWER: Duration = Duration::from_millis(500);
-/// Tokens the store is told of at once, where it was away.
+/// Tokens written to the store at once after it was away.
 const BATCH: usize = 32;
 
 /// How a token stands.
@@ -84,7 +84,7 @@ pub(super) struct SpentTokens {
     asked: BTreeMap<u64, AskedToken>,
     /// Those that the store may not know of.
     untold: BTreeSet<TokenId>,
-    /// The state of the store that it was told in.
+    /// The state of the store at the last report to it.
     told_in: u64,
     next: u64,
 }
@@ -140,7 +140,7 @@ impl SpentTokens {
     }
 
     /// What the store may not know of, once it can be asked; `state` changes when it may have lost
-    /// what it was told.
+    /// what was written to it.
     fn tell(&mut self, now: Instant, unix: u64, state: u64) -> Vec<StoreCommand> {
         if std::mem::replace(&mut self.told_in, state) != state {
             let ours = self.spent.iter().filter(|(_, spent)| spent.standing == TokenStanding::Ours);
@@ -156,10 +156,10 @@ impl SpentTokens {
     }
 
     /// The store said whether a token is ours, or did not. Returns the token, and the connection
-    /// that goes on by it though another used it too; an answer that comes late or twice is none.
+    /// that keeps it though another used it too; `None` for an answer that comes late or twice.
     fn answered(&mut self, id: u64, answer: Option<bool>) -> Option<(TokenId, Option<Flow>)> {
         let AskedToken { token, .. } = self.asked.remove(&id)?;
-        // Who waits is told, though the token has expired meanwhile.
+        // Whoever waits gets an answer, even if the token has expired meanwhile.
         let Some(spent) = self.spent.get_mut(&token) else { return Some((token, None)) };
         let twice = spent.standing == TokenStanding::Ours && answer == Some(false);
         match (spent.standing, answer) {

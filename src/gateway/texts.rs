@@ -106,7 +106,7 @@ struct TextTarget {
     uri: String,
     to: String,
     path: Vec<String>,
-    /// The trunk it goes to, where it goes to no user.
+    /// The trunk it goes to, if it goes to no user.
     trunk: Option<String>,
 }
 

@@ -95,7 +95,7 @@ impl IceLiteAgent {
         }
     }
 
-    /// As a value, its moments told from `taken`.
+    /// Returns it as a value, with times relative to `taken`.
     pub(super) fn snapshot(&self, taken: Instant) -> IceSnapshot {
         let at = |at: Option<Instant>| at.map(|at| offset(taken, at));
         IceSnapshot {

@@ -32,8 +32,7 @@ const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(900);
 /// A connection is given up after this long.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Accepted connections at once; where trunks may register from anywhere, strangers hold one for 30
-/// s.
+/// Accepted connections at once; if trunks may register from anywhere, strangers hold one for 30 s.
 const MAX_CONNECTIONS: usize = 4_096;
 /// Accepted connections of one source: a proxy may have many, a stranger not all.
 const MAX_PER_SOURCE: usize = 256;
