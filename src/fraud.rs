@@ -50,7 +50,7 @@ struct RunningCall {
 
 /// Where a call or a text goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Destination<'a> {
+pub(crate) struct DialledNumber<'a> {
     /// The number, in E.164 if it can be read so.
     pub(crate) number: &'a str,
     /// The dialplan names this very number: its author allows it at any hour, so it counts as none
@@ -58,10 +58,10 @@ pub(crate) struct Destination<'a> {
     pub(crate) spelled: bool,
 }
 
-impl Destination<'_> {
+impl DialledNumber<'_> {
     /// `number`, as `route` takes it.
-    pub(crate) fn of<'a>(route: &Route, number: &'a str) -> Destination<'a> {
-        Destination { number, spelled: route.spells(number) }
+    pub(crate) fn of<'a>(route: &Route, number: &'a str) -> DialledNumber<'a> {
+        DialledNumber { number, spelled: route.spells(number) }
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Expense<'a> {
     /// Who pays for it.
     pub(crate) user: &'a str,
     /// Where it goes.
-    pub(crate) to: Destination<'a>,
+    pub(crate) to: DialledNumber<'a>,
     /// Countries that are home to the user, besides those of the settings.
     pub(crate) home: Vec<String>,
     /// Seconds since 1970.
@@ -191,7 +191,7 @@ impl FraudBrake {
         expense: &Expense<'_>,
         limits: &FraudLimits,
     ) -> Result<(), Tripped> {
-        let Expense { call, user, to: Destination { number, spelled }, ref home, unix } =
+        let Expense { call, user, to: DialledNumber { number, spelled }, ref home, unix } =
             *expense;
         let before = call.and_then(|call| self.running.get(&call));
         if before.is_some_and(|r| r.number == number && r.user == user) {

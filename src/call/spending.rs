@@ -4,7 +4,7 @@ use super::{Call, CallContext, CallId};
 use crate::config::User;
 use crate::dialplan::country_of;
 use crate::event::Event;
-use crate::fraud::{Destination, Expense};
+use crate::fraud::{DialledNumber, Expense};
 use crate::sip::status::Refusal;
 
 impl Call {
@@ -21,7 +21,7 @@ impl Call {
         let payer = self.transfer.referred_by().or(dialled).cloned();
         let Some(account) = payer else { return Ok(()) };
         let number =
-            Destination { number: self.route.number(), spelled: self.route.is_spelled() };
+            DialledNumber { number: self.route.number(), spelled: self.route.is_spelled() };
         cx.may_spend(Some(self.id), &account, number)
     }
 
@@ -52,7 +52,7 @@ impl CallContext<'_> {
         &mut self,
         call: Option<CallId>,
         account: &User,
-        to: Destination<'_>,
+        to: DialledNumber<'_>,
     ) -> Result<(), Refusal> {
         if !account.fraud_brake {
             return Ok(());
