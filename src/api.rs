@@ -64,7 +64,7 @@ pub(crate) struct ApiState {
     pub provider: Arc<oidc::Provider>,
     /// Reads the configuration again; `None` if it was not read from a file.
     pub reload: Option<reload::Reload>,
-    /// The configuration file, where there is one.
+    /// The configuration file, if there is one.
     pub file: Option<std::path::PathBuf>,
     /// Calls begun by a request that may come again.
     pub begun: Arc<Mutex<Begun>>,

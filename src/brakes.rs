@@ -39,7 +39,7 @@ impl<K: Eq + Hash, V: Default> Recent<K, V> {
         Recent { life, since: None, young: HashMap::new(), old: HashMap::new() }
     }
 
-    /// Returns the entry of `key`, which is made where there is none.
+    /// Returns the entry of `key`, which is made if there is none.
     pub(crate) fn entry(&mut self, now: Instant, key: K) -> &mut V {
         let aged = |since: Instant| now.saturating_duration_since(since) >= self.life;
         if self.since.is_none_or(aged) || self.young.len() >= MAX_REMEMBERED / 2 {
@@ -140,7 +140,7 @@ impl Brakes {
         })
     }
 
-    /// Counts one more call of `user` by `route`, where that has a limit.
+    /// Counts one more call of `user` by `route`, if that has a limit.
     ///
     /// # Errors
     /// 503: the calls of this hour were made.

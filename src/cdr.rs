@@ -172,7 +172,7 @@ impl Tried {
     }
 }
 
-/// Why a call ended: who ended it, and what is told of it.
+/// Why a call ended: who ended it, and the reason that is reported.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct EndReason {
     /// Who ended it.
@@ -427,7 +427,7 @@ impl Cdr {
         legs().flat_map(|s| [s.mos.0, s.mos.1]).flatten().min_by(f32::total_cmp)
     }
 
-    /// Its verdict, where that is a fault.
+    /// Its verdict, if that is a fault.
     pub(crate) fn fault(&self) -> Option<&Diagnosis> {
         self.verdict.as_ref().filter(|verdict| verdict.code.is_fault())
     }

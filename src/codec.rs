@@ -170,9 +170,9 @@ impl Decoder {
         Ok(samples)
     }
 
-    /// Fills `samples` of a gap, at most [`MAX_FRAME`]: Opus from the next packet's in-band FEC
-    /// where given and else by its own concealment, the others after G.711 appendix I. Returns how
-    /// many were filled.
+    /// Fills `samples` of a gap, at most [`MAX_FRAME`]: Opus from the next packet's in-band FEC if
+    /// given, else by its own concealment, the others after G.711 appendix I. Returns how many were
+    /// filled.
     pub fn conceal(
         &mut self,
         next: Option<&[u8]>,

@@ -62,16 +62,16 @@ pub struct AcmeSettings {
     pub email: Option<String>,
     /// DNS names, at least one.
     pub names: Vec<String>,
-    /// Who signs the directory's own certificate (PEM); the system's authorities where `None`.
+    /// Who signs the directory's own certificate (PEM); the system's authorities if `None`.
     pub ca: Option<PathBuf>,
-    /// Where the authority looks for its proof by HTTP-01; by TLS-ALPN-01 where `None`.
+    /// Where the authority looks for its proof by HTTP-01; by TLS-ALPN-01 if `None`.
     pub http: Option<SocketAddr>,
 }
 
-/// What a trunk call prefers where both are possible.
+/// What a trunk call prefers if both are possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prefer {
-    /// Opus to the browser, transcoded where the trunk has none.
+    /// Opus to the browser, transcoded if the trunk has none.
     Opus,
     /// No transcoding: the browser speaks the trunk's codec.
     Passthrough,
@@ -144,7 +144,7 @@ pub struct JwtSettings {
     pub jwks: KeySet,
     /// What `aud` must name.
     pub audience: String,
-    /// What `iss` must be; not looked at where `None`.
+    /// What `iss` must be; not checked if `None`.
     pub issuer: Option<String>,
     /// Dialplan of users whose token names none.
     pub context: Option<String>,
@@ -177,7 +177,7 @@ pub struct TrunkUri {
 }
 
 impl TrunkUri {
-    /// `host[:port]` with brackets where needed.
+    /// `host[:port]` with brackets if needed.
     pub(crate) fn host_port(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -208,12 +208,12 @@ pub struct TrunkTls {
 /// The caller's identity as a trunk sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct CallerIdPolicy {
-    /// Write P-Asserted-Identity (RFC 3325); a trusted trunk gets it even where the caller is
+    /// Write P-Asserted-Identity (RFC 3325); a trusted trunk gets it even if the caller is
     /// anonymous.
     pub asserted: bool,
     /// User part of From; `None`: the caller's number.
     pub from_user: Option<String>,
-    /// The host of From; the gateway's own domain where `None`.
+    /// The host of From; the gateway's own domain if `None`.
     pub from_domain: Option<String>,
     /// Display name; `None`: the caller's, empty: none.
     pub display_name: Option<String>,
@@ -257,13 +257,13 @@ pub struct Trunk {
     pub dtmf: Digits,
     /// What of its media is encrypted, with keys in the signalling (RFC 4568).
     pub srtp: Policy,
-    /// Comfort noise is offered to it; where it offers, it is agreed to anyway.
+    /// Comfort noise is offered to it; if it offers, it is agreed to anyway.
     pub comfort_noise: bool,
     /// It gets packets without a pause.
     pub continuous: bool,
     /// Time after which its media counts as stopped; `None`: never.
     pub stopped_after: Option<Duration>,
-    /// It is told where its callers are.
+    /// It gets its callers' locations.
     pub location: bool,
     /// What a REFER of its gets.
     pub refer: Refer,
@@ -273,7 +273,7 @@ pub struct Trunk {
     pub username: Option<String>,
     /// For digest, of its challenges.
     pub password: Option<Secret>,
-    /// The realm these are for; any where `None`.
+    /// The realm these are for; any if `None`.
     pub realm: Option<String>,
     /// Offered to it, the best first.
     pub codecs: Vec<Codec>,
@@ -289,7 +289,7 @@ pub struct Trunk {
     pub nat: bool,
     /// It is behind NAT: its media may come from where its signalling does.
     pub nat_signalling: bool,
-    /// The address that this trunk is told.
+    /// The address given to this trunk.
     pub public_ip: Option<IpAddr>,
     /// Networks its media may be in besides its own address and the public internet.
     pub media: Vec<IpNet>,
@@ -338,7 +338,7 @@ pub struct FraudLimits {
 /// Signalling's own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SipSettings {
-    /// The address that trunks are told; `None`: found for each.
+    /// The address given to trunks; `None`: found for each.
     pub public_ip: Option<IpAddr>,
     /// SIP over TLS.
     pub tls: Option<SocketAddr>,
@@ -457,7 +457,7 @@ impl Config {
         self.trunks.renumber(&before.trunks);
     }
 
-    /// Whether `ip` is an address that peers are told by the settings.
+    /// Whether `ip` is an address that the settings give to peers.
     pub(crate) fn tells(&self, ip: IpAddr) -> bool {
         let sides = self.public_ips.iter().chain(&self.media.public_ips);
         sides.chain(&self.sip.public_ip).chain(&self.media.bind).any(|told| *told == ip)
@@ -532,7 +532,7 @@ pub struct Config {
     pub otlp: Option<String>,
     /// Homer, or what else takes HEP3.
     pub hep: Option<SocketAddr>,
-    /// Who is told of events.
+    /// Who receives events.
     pub webhook: Option<Webhook>,
     /// What the flight recorder keeps.
     pub recorder: RecorderLimits,
@@ -544,7 +544,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where what outlives the process is kept; `None` in the demo.
     pub state_dir: Option<PathBuf>,
-    /// What the page is told to log in with by itself; the demo alone sets it.
+    /// What the page logs in with by itself; only the demo sets it.
     pub page_login: Option<(String, String)>,
     /// MD5 challenges are offered too: JsSIP knows nothing else.
     pub allow_md5: bool,

@@ -38,7 +38,7 @@ pub(crate) struct Inbound {
     /// besides, to the one it wrote last.
     headers: MultiHeaders<SockaddrStorage>,
     arrived: [Option<(usize, SocketAddr)>; BATCH],
-    /// Which of our addresses each came to, where the socket says so.
+    /// Which of our addresses each came to, if the socket says so.
     locals: [Option<IpAddr>; BATCH],
 }
 
@@ -98,7 +98,7 @@ impl Inbound {
         Ok(count)
     }
 
-    /// Which of our addresses the datagram at `n` came to, where its socket says so.
+    /// Which of our addresses the datagram at `n` came to, if its socket says so.
     pub(crate) fn local(&self, n: usize) -> Option<IpAddr> {
         self.locals.get(n).copied().flatten()
     }

@@ -28,7 +28,7 @@ pub enum Step {
     Dial {
         /// By name, the first first.
         trunks: Vec<String>,
-        /// The number sent; the dialled one where `None`.
+        /// The number sent; the dialled one if `None`.
         to: Option<String>,
         /// Of each attempt.
         timeout: Option<Duration>,
@@ -54,7 +54,7 @@ pub enum Step {
     Hangup(u16),
     /// The routes of another context decide from here.
     Goto(String),
-    /// A web application decides; where it does not in time, the next step does.
+    /// A web application decides; if it does not in time, the next step does.
     Webhook {
         /// Where to ask.
         hook: Webhook,
@@ -318,7 +318,7 @@ impl RoutingVerdict {
     /// The route and the number, or the refusal its caller gets.
     ///
     /// # Errors
-    /// 403 where something barred it, else 404.
+    /// 403 if something barred it, else 404.
     pub(crate) fn decide(self, context: &str) -> Result<(Route, String), Refusal> {
         let number = self.number;
         match (self.route, self.barred) {
@@ -439,7 +439,7 @@ impl Plan {
     }
 }
 
-/// Brings a dialled text to E.164 where `country` makes it a possible number; short codes and names
+/// Brings a dialled text to E.164 if `country` makes it a possible number; short codes and names
 /// stay.
 pub(crate) fn normalise(dialled: &str, country: Option<&str>) -> String {
     let text = dialled.trim();
@@ -464,8 +464,8 @@ pub fn region_of(number: &str) -> Option<Region> {
     PhoneNumber::parse(number, None).ok()?.get_region_code()
 }
 
-/// The country of an E.164 number, or `+CC` where its numbering plan does not tell. `None` for what
-/// is no such number.
+/// The country of an E.164 number, or `+CC` if its numbering plan does not tell. `None` for what is
+/// no such number.
 pub(crate) fn country_of(number: &str) -> Option<String> {
     let number = PhoneNumber::parse(number, None).ok()?;
     let region = number.get_region_code().map(|region| region.to_string());

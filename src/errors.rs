@@ -69,7 +69,7 @@ impl Code {
     /// Nothing was wrong.
     pub const FINE: Code = Code(0);
 
-    /// Its words; none for [`FINE`](Self::FINE).
+    /// Returns its texts, or `None` for [`FINE`](Self::FINE).
     pub fn entry(self) -> Option<&'static ErrorEntry> {
         REGISTRY.get(&self)
     }

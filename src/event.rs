@@ -122,7 +122,7 @@ kinds! {
         "A registration has ended.",
     LoginRefused "login.refused"
         "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
-         source is told of once in 10 s; `more` counts its refusals since the last event.",
+         source is reported once in 10 s; `more` counts its refusals since the last event.",
     FraudBraked "fraud.braked"
         "The brake on toll fraud holds a user; told once an hour for each user, however many of its \
          calls are refused.",
@@ -133,7 +133,7 @@ kinds! {
     NodeUp "node.up"
         "Another node of the cluster is there.",
     NodeTakenOver "node.taken_over"
-        "This node goes on with the calls of one that is gone: how many, and how many have ended.",
+        "This node took over the calls of one that is gone: how many continue, how many have ended.",
     NodeDown "node.down"
         "Another node of the cluster has not renewed its lease.",
     StoreAway "store.away"
@@ -190,7 +190,7 @@ impl Display for OfCall<'_> {
         let Some(call) = self.0.call() else { return Ok(()) };
         write!(f, "call {call} ")?;
         let Event::CallEnded { cdr } = self.0 else { return Ok(()) };
-        // Its end is told in the words of its record.
+        // Its end is reported in the words of its record.
         let from = cdr.from.as_caller();
         let from = NamedCaller { from, number: &cdr.from_number, name: &cdr.from_name };
         let to = if cdr.number.is_empty() { &cdr.dialled } else { &cdr.number };

@@ -27,7 +27,7 @@ struct Spent {
     minutes: VecDeque<(u64, u32, u64)>,
     countries: Vec<Visited>,
     running: Vec<CallId>,
-    /// When its brake was last told of.
+    /// When its brake was last reported.
     told: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ struct RunningCall {
 
 /// Where a call or a text goes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Destination<'a> {
+pub(crate) struct DialledNumber<'a> {
     /// The number, in E.164 if it can be read so.
     pub(crate) number: &'a str,
     /// The dialplan names this very number: its author allows it at any hour, so it counts as none
@@ -58,10 +58,10 @@ pub(crate) struct Destination<'a> {
     pub(crate) spelled: bool,
 }
 
-impl Destination<'_> {
+impl DialledNumber<'_> {
     /// `number`, as `route` takes it.
-    pub(crate) fn of<'a>(route: &Route, number: &'a str) -> Destination<'a> {
-        Destination { number, spelled: route.spells(number) }
+    pub(crate) fn of<'a>(route: &Route, number: &'a str) -> DialledNumber<'a> {
+        DialledNumber { number, spelled: route.spells(number) }
     }
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Expense<'a> {
     /// Who pays for it.
     pub(crate) user: &'a str,
     /// Where it goes.
-    pub(crate) to: Destination<'a>,
+    pub(crate) to: DialledNumber<'a>,
     /// Countries that are home to the user, besides those of the settings.
     pub(crate) home: Vec<String>,
     /// Seconds since 1970.
@@ -85,7 +85,7 @@ pub(crate) struct Expense<'a> {
 pub(crate) struct Tripped {
     /// What the caller is sent.
     pub(crate) why: Refusal,
-    /// Whether nobody has been told within the hour.
+    /// Whether nothing was reported within the hour.
     pub(crate) news: bool,
 }
 
@@ -139,8 +139,8 @@ impl Spent {
         }
     }
 
-    /// The first rule of `limits` that a call to `abroad`, where it is one, breaks: its words, and
-    /// in how many minutes it may be tried again.
+    /// The first rule of `limits` that a call to `abroad`, if it is one, breaks: its words, and in
+    /// how many minutes it may be tried again.
     fn broken(
         &self,
         (minute, talked): (u64, u64),
@@ -191,7 +191,8 @@ impl FraudBrake {
         expense: &Expense<'_>,
         limits: &FraudLimits,
     ) -> Result<(), Tripped> {
-        let Expense { call, user, to: Destination { number, spelled }, ref home, unix } = *expense;
+        let Expense { call, user, to: DialledNumber { number, spelled }, ref home, unix } =
+            *expense;
         let before = call.and_then(|call| self.running.get(&call));
         if before.is_some_and(|r| r.number == number && r.user == user) {
             return Ok(());

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct FuzzTarget {
     /// Its name, and that of its file in `tests/fuzz/fuzz_targets`.
     pub name: &'static str,
-    /// Reads `bytes`; panics where something does not hold.
+    /// Reads `bytes`; panics if something does not hold.
     pub run: fn(&[u8]),
     /// Microseconds of processor time that a kilobyte may take.
     pub micros_per_kilobyte: u32,
@@ -71,7 +71,7 @@ impl FuzzTarget {
         *TARGETS.iter().find(|t| t.name == name).expect("a target of that name")
     }
 
-    /// Runs it once, or again where it seemed slow: a cache may have been cold.
+    /// Runs it once, or again if it seemed slow: a cache may have been cold.
     ///
     /// # Panics
     /// If something does not hold, or it took longer than its bound three times.

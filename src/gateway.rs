@@ -133,7 +133,7 @@ pub enum Input {
         ask: u32,
         answer: LocatedUsers,
     },
-    /// The public addresses as they were found; they count where nobody wrote them down.
+    /// The public addresses as they were found; they count if none are configured.
     PublicAddresses {
         found: Vec<IpAddr>,
         why: &'static str,
@@ -177,7 +177,7 @@ pub struct Gateway {
     upgrading: bool,
     /// What waits until it is known whether another node has our calls.
     held: succession::HeldOutputs,
-    /// What workers were told of whether another node may have their sessions, and when.
+    /// What workers last learned about whether another node may have their sessions, and when.
     vouched: (Option<Instant>, Option<Instant>),
     dropped: u64,
     refused: u64,

@@ -8,6 +8,7 @@ pub mod sockets;
 
 use crate::call::call_snapshot::CallSnapshot;
 use crate::gateway::restore::LateRequest;
+use crate::transport::WRITE_STALL;
 use crate::worker::ports::Pair;
 use crate::worker::{HandedStream, MediaSnapshot};
 use nix::sys::socket::{MsgFlags, recv};
@@ -78,7 +79,7 @@ impl fmt::Display for LinkMessage {
             LinkMessage::Ready => "\"ready\"",
             LinkMessage::Calls { .. } => "\"here are the calls\"",
             LinkMessage::Taken => "\"the calls are taken\"",
-            LinkMessage::Go => "\"go on with the calls\"",
+            LinkMessage::Go => "\"continue with the calls\"",
             LinkMessage::Released => "\"the files are released\"",
             LinkMessage::Serving => "\"serving\"",
             LinkMessage::Refused { why } => return write!(f, "\"refused: {why}\""),
@@ -211,7 +212,7 @@ impl Link {
             frame.extend_from_slice(&length.to_be_bytes());
         }
         frame.extend_from_slice(&text);
-        self.0.set_write_timeout(Some(Duration::from_secs(5)))?;
+        self.0.set_write_timeout(Some(WRITE_STALL))?;
         let mut stream = &self.0;
         stream.write_all(&frame)?;
         stream.write_all(bytes)?;

@@ -13,7 +13,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// `N` random bytes as text: 8 for a tag, 16 where nobody may guess it.
+/// `N` random bytes as text: 8 for a tag, 16 if nobody may guess it.
 pub(crate) fn token<const N: usize>(random: &mut impl RngCore) -> String {
     let mut bytes = [0; N];
     random.fill_bytes(&mut bytes);

@@ -183,7 +183,7 @@ impl Drop for QueuedRecord {
 
 impl Journal {
     /// Begins to write to a file of lines, a database, or both. What cannot be written is kept, in
-    /// `spool` where there is one, and written as soon as it can be.
+    /// `spool` if there is one, and written as soon as it can be.
     ///
     /// # Errors
     /// The system gives no thread.

@@ -9,7 +9,7 @@ use tracing::{error, info, warn};
 
 /// Time within which a line of a class is written once.
 pub(crate) const EVERY: Duration = Duration::from_secs(10);
-/// Kinds that are told apart; beyond it, only by what they say and no longer by whom of.
+/// Classes that are distinguished by subject; beyond it, by their text only.
 const MAX_CLASSES: usize = 1_000;
 
 /// How loud a line is.
@@ -28,7 +28,7 @@ pub(crate) struct LineClass {
     pub(crate) what: &'static str,
     /// The error code of the line.
     pub(crate) code: Code,
-    /// Whom of, where each should be told of: a user, a trunk.
+    /// The subject, if each is to be reported by itself: a user, a trunk.
     pub(crate) of: Option<String>,
 }
 
@@ -93,8 +93,8 @@ impl LogLimit {
         self.windows.len()
     }
 
-    /// As [`admit`](Self::admit), where nobody asks what is due: what is admitted takes the count
-    /// of what was held back before it along.
+    /// As [`admit`](Self::admit), for callers that do not ask what is due: what is admitted takes
+    /// the count of what was held back before it along.
     pub(crate) fn admit_with_count(&mut self, now: Instant, class: LineClass) -> Option<u64> {
         let class = self.class_with_room(class, |w| w.until > now);
         let window = self.windows.entry(class).or_insert(LimitWindow { until: now, held_back: 0 });
@@ -120,7 +120,7 @@ impl LogLimit {
         if self.windows.len() < MAX_CLASSES { class } else { LineClass { of: None, ..class } }
     }
 
-    /// Returns what was held back and is to be told now; each is a line of its class.
+    /// Returns what was held back and is due; each is a line of its class.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<HeldBack> {
         let mut told = Vec::new();
         self.windows.retain(|class, window| {
@@ -154,7 +154,7 @@ pub(crate) fn tell(level: Level, class: LineClass, line: impl FnOnce() -> String
     }
 }
 
-/// Writes how much was held back, where its time is over.
+/// Writes how much was held back, if its time is over.
 pub(crate) fn tell_held_back() {
     let due = LIMIT.lock().unwrap_or_else(PoisonError::into_inner).due(Instant::now());
     for HeldBack { class, lines } in due {

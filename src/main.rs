@@ -308,7 +308,7 @@ fn stands_still(thread: &str) {
     std::process::exit(SOFTWARE.into());
 }
 
-/// Another process has the calls: this one ends, or stays as its parent where somebody waits for it.
+/// Another process has the calls: this one ends, or stays as its parent if somebody waits for it.
 async fn handed_over(node: Node) -> anyhow::Result<ExitCode> {
     // From a process that systemd knows, before the other says that it is ready.
     let tell = |successor: &Successor| supervisor::tell(&format!("MAINPID={}", successor.pid));

@@ -66,7 +66,7 @@ pub struct Node {
     pub metrics: Option<SocketAddr>,
     /// Where other nodes connect.
     pub cluster: Option<SocketAddr>,
-    /// The control socket, where one could be made.
+    /// The control socket, if one could be made.
     pub control: Option<PathBuf>,
 }
 
@@ -78,7 +78,7 @@ pub enum Control {
     None,
     /// Here, unless the configuration says; `None`: the usual place.
     Wanted(Option<PathBuf>),
-    /// Likewise, but not where another gateway has it already.
+    /// Likewise, but not if another gateway has it already.
     IfFree(Option<PathBuf>),
 }
 
@@ -114,7 +114,7 @@ impl Node {
     /// is a control socket.
     ///
     /// # Errors
-    /// As [`start`](Self::start). A predecessor is told then, and continues.
+    /// As [`start`](Self::start). A predecessor then gets an error, and continues.
     pub async fn start_from(config: Config, origin: Origin) -> anyhow::Result<Node> {
         let Origin { file, control, mut predecessor, sockets } = origin;
         let place = StartPlace { file, control, kept_open: sockets };
@@ -197,7 +197,7 @@ impl Node {
         self.inbox.input(Input::HangUpAll).await;
     }
 
-    /// Stops at once; records and events already handed over are on disk, or told, when this
+    /// Stops at once; records and events already handed over are on disk or delivered when this
     /// returns.
     pub async fn stop(self) {
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);

@@ -54,7 +54,7 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     replaced(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// A part of a log line, cut where somebody sent a novel.
+/// A part of a log line, cut if somebody sent a novel.
 pub(crate) fn brief(text: &str) -> Brief<'_> {
     Brief(text)
 }

@@ -51,8 +51,8 @@ pub struct TextSpan {
 #[derive(Clone, Debug)]
 #[allow(missing_docs, reason = "what its type says")]
 pub enum TraceEvent {
-    /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone where messages are
-    /// not to be kept (`whole`).
+    /// A SIP message; `lane` is its peer, `sent`: by us. Its start line alone if messages are not
+    /// to be kept (`whole`).
     Message {
         lane: usize,
         sent: bool,
@@ -247,8 +247,8 @@ impl Recorder {
         self.shrink();
     }
 
-    /// A call begins, or is refused; `sip_call_id` is that of its INVITE. Nothing is kept where no
-    /// call is to be.
+    /// A call begins, or is refused; `sip_call_id` is that of its INVITE. Nothing is kept if no
+    /// calls are to be kept.
     pub(crate) fn open(
         &mut self,
         now: Instant,
@@ -307,7 +307,7 @@ impl Recorder {
         names.iter().find(|(name, _)| **name == *sip_call_id)?.1
     }
 
-    /// Whoever that leg is with has this name; its lane, nothing for a call that is not kept.
+    /// Names the peer of that leg. Returns its lane, or `None` for a call that is not kept.
     pub(crate) fn add_lane(
         &mut self,
         call: CallId,
@@ -424,8 +424,8 @@ impl Recorder {
         self.flights.get(&call)
     }
 
-    /// The call whose number, as shown, begins with `text`; the newest where several do. `last` is
-    /// the newest of all that are kept.
+    /// The call whose number, as shown, begins with `text`; the newest if several do. `last` is the
+    /// newest of all that are kept.
     pub fn find(&self, text: &str) -> Option<&CallTrace> {
         if text == "last" {
             return self.flights.get(&self.by_start.last()?.1);

@@ -1,5 +1,5 @@
-//! Connections that were refused because there was no place for them: told in the log once in ten
-//! seconds, and counted for the metrics. Shells write, whoever scrapes reads.
+//! Connections that were refused because there was no place for them: logged once in ten seconds,
+//! and counted for the metrics. Shells write, whoever scrapes reads.
 
 use crate::errors::Code;
 use crate::log_limit::{self, Level, LineClass};

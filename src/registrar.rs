@@ -42,7 +42,7 @@ pub struct Binding {
     pub flow: Flow,
     /// The URI, as given.
     pub contact: String,
-    /// `+sip.instance` and `reg-id`, where the client speaks RFC 5626.
+    /// `+sip.instance` and `reg-id`, if the client speaks RFC 5626.
     pub instance: Option<(String, u32)>,
     /// Of its REGISTER.
     pub call_id: String,

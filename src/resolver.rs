@@ -188,7 +188,7 @@ impl Resolver {
         }
     }
 
-    /// Why a hop could not be reached, where its transport said so.
+    /// Why a hop could not be reached, if its transport said so.
     pub(crate) fn why(&self, hop: Hop) -> Option<(Code, String)> {
         self.dead.get(&hop)?.why.clone()
     }
@@ -219,7 +219,8 @@ impl Resolver {
         }
     }
 
-    /// The addresses of a host as far as they are known: none if DNS has none, or gives no answer.
+    /// Returns the addresses of a host as far as they are known; empty if DNS has none, or gives no
+    /// answer.
     ///
     /// # Errors
     /// The question that DNS is to be asked first.
@@ -345,7 +346,7 @@ impl Resolver {
         let Some(Records::Address(ips)) = self.ask(now, DnsQuery::Address(host.to_owned()))? else {
             return Ok(Vec::new());
         };
-        // RFC 7984 §3: both families are candidates, where we can speak both.
+        // RFC 7984 §3: both families are candidates, if we can speak both.
         let spoken = || ips.iter().take(MAX_RECORDS).filter(|ip| ip.is_ipv4() || self.ipv6);
         // A name of the hosts file may be this machine; DNS elsewhere has no business saying so.
         let loopback = !host.contains('.') || host.to_ascii_lowercase().ends_with(".localhost");

@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// The ports that browsers' media comes to, where the system chose them, by line.
+/// The ports that browsers' media comes to, if the system chose them, by line.
 const PORTS: &str = "ports";
 /// The file of the key that seals everything else.
 const KEY: &str = "key";
@@ -58,7 +58,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens the directory, and makes it (mode 0700) with its key (0600) where there is none.
+    /// Opens the directory, and makes it (mode 0700) with its key (0600) if there is none.
     ///
     /// # Errors
     /// It cannot be written and has no key yet, or another process uses it.
@@ -145,7 +145,7 @@ impl State {
         }
     }
 
-    /// The DTLS certificate: that of the earlier process, where one is kept.
+    /// The DTLS certificate: that of the earlier process, if one is kept.
     ///
     /// # Errors
     /// None could be made.
@@ -180,7 +180,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// The key of the directory; a new one where there is none, or none of ours.
+/// The key of the directory; a new one if there is none, or none of ours.
 fn key(folder: &Path) -> anyhow::Result<[u8; 32]> {
     let path = folder.join(KEY);
     let mut found = Vec::new();

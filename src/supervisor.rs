@@ -1,7 +1,7 @@
-//! What systemd is told, and what it keeps for us: sd_notify(3), and its file descriptor store, in
-//! which sockets stay open between a process that died and the next.
+//! What systemd is notified of, and what it keeps for us: sd_notify(3), and its file descriptor
+//! store, in which sockets stay open between a process that died and the next.
 //!
-//! Without systemd nothing is told, and nothing is kept.
+//! Without systemd there are no notifications, and nothing is kept.
 
 use crate::handover::sockets::Sockets;
 use listenfd::ListenFd;
@@ -15,10 +15,10 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 const PLACE: &str = "NOTIFY_SOCKET";
-/// For what is told in the middle of a call: it is lost rather than waited for if nobody reads.
+/// For notifications in the middle of a call: one that nobody reads is lost rather than waited for.
 const AT_ONCE: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
-/// Whether somebody listens to what is told.
+/// Whether somebody receives notifications.
 pub fn listens() -> bool {
     std::env::var_os(PLACE).is_some()
 }

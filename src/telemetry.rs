@@ -1,8 +1,8 @@
 //! Traces for OpenTelemetry, one a call, made of its record when it has ended. Behind the feature
 //! `otlp`.
 //!
-//! No convention for SIP exists; attributes follow Elastic's `sip.*` and OpenTelemetry's own where
-//! it has some.
+//! No convention for SIP exists; attributes follow Elastic's `sip.*` and OpenTelemetry's own if it
+//! has some.
 
 #[cfg(feature = "otlp")]
 mod spans;

@@ -69,7 +69,7 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         self.compact();
     }
 
-    /// Arms `key` for `at` unless it fires earlier already; saves work where deadlines only move
+    /// Arms `key` for `at` unless it fires earlier already; saves work if deadlines only move
     /// later. What should have happened before `now` is due now: a timer is late only from when it
     /// was armed.
     pub(crate) fn set_if_earlier(&mut self, key: K, now: Instant, at: Instant) {
@@ -79,7 +79,7 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         }
     }
 
-    /// Disarms `key`; nothing happens where it was not armed.
+    /// Disarms `key`; nothing happens if it was not armed.
     pub(crate) fn clear(&mut self, key: &K) {
         if self.armed.remove(key).is_some() {
             self.compact();

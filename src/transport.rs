@@ -31,18 +31,20 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tcp::Secure;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
+use tokio_io_timeout::TimeoutStream;
 
 /// Messages that may wait for one connection; beyond it the connection is closed, others continue.
 pub(crate) const CONNECTION_QUEUE: usize = 128;
 /// A write that makes no progress for this long closes its connection.
-pub(crate) const WRITE_STALL: std::time::Duration = std::time::Duration::from_secs(5);
+pub(crate) const WRITE_STALL: Duration = Duration::from_secs(5);
 
 /// Sent data that is not acknowledged for this long ends a connection: its peer is gone, or does not
 /// read.
-const UNACKNOWLEDGED: std::time::Duration = std::time::Duration::from_secs(20);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
 /// Bytes the kernel keeps for a peer that has yet to take them. It doubles this for what it adds
 /// itself. Left to itself it keeps 4 MB, which a peer that reads nothing has encrypted in one turn:
@@ -74,6 +76,14 @@ pub(crate) fn tune(stream: &tokio::net::TcpStream) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
     let _ = socket.set_send_buffer_size(MAX_UNSENT);
+}
+
+/// Ends a connection of HTTP whose writes make no progress for [`WRITE_STALL`]: a client that does
+/// not read its answer keeps neither the answer nor the place.
+pub(crate) fn with_write_deadline<S: AsyncRead + AsyncWrite>(stream: S) -> TimeoutStream<S> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_STALL));
+    stream
 }
 
 /// The core's task while it does a piece of [`Work`].
@@ -177,7 +187,7 @@ pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// `to` as a socket bound like `own` must be told it.
+/// Returns `to` in the form that a socket of this family takes.
 pub(crate) fn for_socket(own_is_ipv6: bool, to: SocketAddr) -> SocketAddr {
     match to {
         SocketAddr::V4(v4) if own_is_ipv6 => {

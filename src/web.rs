@@ -18,7 +18,7 @@ use crate::refused::{Full as Used, RefusedConnections, RefusedPort};
 use crate::transport::handshakes::{self, Handshakes};
 use crate::transport::proved::ProvedSources;
 use crate::transport::seats::{Seat, Seats};
-use crate::transport::{Inbox, WRITE_STALL, ws};
+use crate::transport::{Inbox, with_write_deadline, ws};
 use crate::worker::Streams;
 use axum::Router;
 use axum::body::Body;
@@ -39,7 +39,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
 /// Addresses that browsers with calls may come back from.
@@ -296,21 +295,18 @@ async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
             Ok(respond(request, client, &visitor).map(Body::new))
         }
     });
-    // A client that does not read its answer keeps neither the answer nor the place.
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_STALL));
     let served = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .keep_alive(stands.is_none())
         .max_headers(64)
         .max_buf_size(16 * 1024)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service)
+        .serve_connection(TokioIo::new(Box::pin(with_write_deadline(stream))), service)
         .with_upgrades();
     let _ = served.await;
 }
 
-/// Takes the path of `public_url` off a request, where a proxy left it there; returns the way to the
+/// Takes the path of `public_url` off a request, if a proxy left it there; returns the way to the
 /// page, which ends with a slash, if a request has none.
 fn below(
     request: &mut Request<hyper::body::Incoming>,
@@ -365,7 +361,8 @@ fn file(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Respo
     response
 }
 
-/// Who finds no place, or would log in only to be refused, is told to come back: not all at once.
+/// The response for a connection that finds no place, or whose login would be refused: it is to
+/// come back, and not all at once.
 fn come_back(why: Used) -> Response<Full<Bytes>> {
     let mut again = [0];
     // Without chance all come after the same time, which is still better than at once.
@@ -422,7 +419,7 @@ fn respond(
         "/readyz" if web.gauges.borrow().draining => {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
         }
-        // Overload makes nothing unready: where every node is, none would be left.
+        // Overload makes nothing unready: if every node is, none would be left.
         "/readyz" => {
             let gauges = *web.gauges.borrow();
             let state = gauges.overloaded.map_or("ok", |_| "overloaded");
@@ -652,134 +649,4 @@ fn accept_key(key: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::check::parse_embedded;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::sync::mpsc;
-
-    async fn upgrade_at(web: SocketAddr) -> String {
-        let mut stream = TcpStream::connect(web).await.expect("it listens");
-        let ask = format!(
-            "GET /sip HTTP/1.1\r\nHost: {web}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: sip\r\n\r\n"
-        );
-        stream.write_all(ask.as_bytes()).await.expect("sent");
-        let mut answer = vec![0; 1_024];
-        let n = stream.read(&mut answer).await.expect("an answer");
-        String::from_utf8_lossy(&answer[..n]).into_owned()
-    }
-
-    #[tokio::test]
-    async fn a_browser_that_would_be_refused_its_login_is_not_let_in() {
-        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
-        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
-        let (core, _arrivals) = mpsc::channel(100);
-        let (tell, gauges) = watch::channel(Gauges::default());
-        let refused = Arc::new(RefusedConnections::default());
-        let inbox = Inbox::new(core);
-        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), refused.clone());
-        let web = Arc::new(web);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let at = listener.local_addr().expect("bound");
-        let serving = tokio::spawn(serve(listener, web.clone()));
-        assert!(upgrade_at(at).await.starts_with("HTTP/1.1 101"));
-        for (why, status) in
-            [(Overloaded::Core, 503), (Overloaded::Queue, 503), (Overloaded::Media, 101)]
-        {
-            tell.send_modify(|gauges| gauges.overloaded = Some(why));
-            let answer = upgrade_at(at).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{why:?}: {answer}");
-            assert_eq!(answer.contains("retry-after: "), status == 503, "{answer}");
-        }
-        tell.send_modify(|gauges| gauges.overloaded = Some(Overloaded::Core));
-        let told = refused.read().find(|(_, why, _)| *why == "overload");
-        assert_eq!(told, Some(("web", "overload", 2)));
-        // Its calls wait for it.
-        let soon = Instant::now() + Duration::from_secs(30);
-        web.awaited.expect([127, 0, 0, 1].into(), soon);
-        assert!(upgrade_at(at).await.starts_with("HTTP/1.1 101"));
-        (0..2 * MAX_AWAITED as u32)
-            .for_each(|n| web.awaited.expect(IpAddr::from(n.to_be_bytes()), soon));
-        assert_eq!(web.awaited.0.lock().expect("sound").len(), MAX_AWAITED);
-        serving.abort();
-    }
-
-    /// Thousands may say nothing: each costs its socket, its place and little else.
-    #[tokio::test]
-    async fn a_connection_that_says_nothing_costs_a_kilobyte() {
-        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
-        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
-        let (core, _arrivals) = mpsc::channel(100);
-        let (_tell, gauges) = watch::channel(Gauges::default());
-        let (inbox, refused) = (Inbox::new(core), Arc::default());
-        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), refused);
-        let web = Arc::new(web);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let at = listener.local_addr().expect("bound");
-        let (stream, _) = tokio::join!(TcpStream::connect(at), listener.accept());
-        let stream = stream.expect("it listens");
-        let seat = web.seats.take_or_stand(at.ip(), false).expect("a place");
-        let waits = visit(stream, at, Arc::new(Visitor { web, seat }));
-        assert!(size_of_val(&waits) <= 1_024, "{} bytes", size_of_val(&waits));
-    }
-
-    /// Says when it is dropped.
-    struct Told(Option<tokio::sync::oneshot::Sender<()>>);
-
-    impl Drop for Told {
-        fn drop(&mut self) {
-            let _ = self.0.take().map(|told| told.send(()));
-        }
-    }
-
-    /// Serves this API; returns where.
-    async fn serving(api: Router) -> (SocketAddr, tokio::task::JoinHandle<()>) {
-        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
-        let (config, _) = parse_embedded(text, &[]).unwrap_or_else(|p| panic!("{p}"));
-        let (core, _arrivals) = mpsc::channel(100);
-        let (_tell, gauges) = watch::channel(Gauges::default());
-        let (inbox, refused) = (Inbox::new(core), Arc::default());
-        let web = WebPort::new(inbox, &config, None, gauges, api, refused);
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let at = listener.local_addr().expect("bound");
-        (at, tokio::spawn(serve(listener, Arc::new(web))))
-    }
-
-    #[tokio::test]
-    async fn a_listener_that_never_reads_is_let_go() {
-        let (told, gone) = tokio::sync::oneshot::channel();
-        let told = Arc::new(Mutex::new(Some(Told(Some(told)))));
-        let taken = Arc::new(AtomicUsize::new(0));
-        let counted = taken.clone();
-        let events = move || async move {
-            let told = told.lock().expect("sound").take();
-            let frames = futures_util::stream::unfold(told, move |told| {
-                let counted = counted.clone();
-                async move {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                    counted.fetch_add(65_536, Ordering::Relaxed);
-                    Some((Ok::<_, Infallible>(Bytes::from_static(&[b':'; 65_536])), told))
-                }
-            });
-            Body::from_stream(frames)
-        };
-        let api = Router::new().route("/api/v1/events", axum::routing::get(events));
-        let (at, serving) = serving(api).await;
-        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
-        socket.set_recv_buffer_size(4_096).expect("set");
-        let mut stream = socket.connect(at).await.expect("it listens");
-        let ask = format!("GET /api/v1/events HTTP/1.1\r\nHost: {at}\r\n\r\n");
-        stream.write_all(ask.as_bytes()).await.expect("sent");
-        // The kernel's buffers fill first; then a write stalls.
-        let ended = timeout(WRITE_STALL + Duration::from_secs(15), gone).await;
-        assert!(matches!(ended, Ok(Ok(()))), "the answer is still held");
-        // In the buffers of both ends, and of hyper.
-        let taken = taken.load(Ordering::Relaxed);
-        assert!(taken <= 1 << 20, "{taken} bytes were taken for who reads none");
-        drop(stream);
-        serving.abort();
-    }
-}
+mod tests;

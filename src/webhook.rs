@@ -1,9 +1,9 @@
-//! Webhooks: events told to a web application, and routes asked of one.
+//! Webhooks: events sent to a web application, and routes asked of one.
 //!
-//! Signed by the Standard Webhooks scheme. Events are told at least once, in order of their trying:
-//! five tries over an hour, then a file keeps them. What waits is bounded in each place. A route is asked once, quickly; whoever does
-//! not answer is passed over, and one that fails again and again is not asked for a while. Targets
-//! within this network are refused unless allowed.
+//! Signed by the Standard Webhooks scheme. Events are delivered at least once, in the order of the
+//! attempts: five tries over an hour, then a file keeps them. What waits is bounded in each place.
+//! A route is asked once, quickly; whoever does not answer is passed over, and one that fails again
+//! and again is not asked for a while. Targets within this network are refused unless allowed.
 
 pub(crate) mod client;
 mod dead_letters;
@@ -39,7 +39,7 @@ use tokio::task::JoinSet;
 const QUEUE: usize = 10_000;
 /// Deliveries at once.
 const PARALLEL: usize = 16;
-/// Events that wait to be told again; more become dead letters after their first try.
+/// Events that wait to be sent again; more become dead letters after their first try.
 const MAX_WAITING: usize = 1_000;
 /// Between tries: an hour in all.
 const PAUSES: [Duration; 4] = [
@@ -62,7 +62,7 @@ pub struct Counts {
     pub failed: Family<WebhookKind, Counter>,
     /// Given up.
     pub dead: Counter,
-    /// Neither told nor kept.
+    /// Neither delivered nor kept.
     pub lost: Counter,
     /// Seconds until the answer.
     pub took: Family<WebhookKind, Histogram, fn() -> Histogram>,
@@ -74,7 +74,7 @@ pub struct WebhookKind {
     kind: &'static str,
 }
 
-/// An event is told.
+/// An event is sent.
 pub(crate) const EVENT: WebhookKind = WebhookKind { kind: "event" };
 /// A route is asked for.
 pub(crate) const ROUTE: WebhookKind = WebhookKind { kind: "route" };
@@ -171,7 +171,8 @@ impl Hook {
         client::send(request).await
     }
 
-    /// Asks who a user is; nothing where the target answers 401, 403 or 404: it knows no such user.
+    /// Asks who a user is. Returns `None` if the target answers 401, 403 or 404: it knows no such
+    /// user.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -294,7 +295,7 @@ impl Outbox {
         self.log.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
-    /// Tells an event once more; false where it is not remembered.
+    /// Sends an event once more; false if it is not remembered.
     pub(crate) fn again(&self, id: &str) -> bool {
         let found = self.deliveries().into_iter().find(|d| d.id == id);
         found.iter().for_each(|d| self.tell(&d.event));
@@ -302,7 +303,7 @@ impl Outbox {
     }
 }
 
-/// What is told: an event, or the text of one that an earlier process left.
+/// What is sent: an event, or the text of one that an earlier process left.
 #[derive(Clone)]
 enum WebhookEvent {
     Event(Arc<LoggedEvent>),
@@ -332,7 +333,7 @@ struct Teller {
     dead: DeadLetters,
     log: Log,
     outstanding: Arc<Outstanding>,
-    /// Places for events that are told again later.
+    /// Places for events that are sent again later.
     waiting: Arc<Semaphore>,
 }
 
@@ -459,7 +460,7 @@ impl Teller {
         let mut told = first;
         let place = if told.is_err() { self.waiting.try_acquire().ok() } else { None };
         if told.is_err() && place.is_none() {
-            self.dead.keep(event.clone(), "too many events wait to be told again");
+            self.dead.keep(event.clone(), "too many events wait to be sent again");
             return told;
         }
         if told.is_err() {
@@ -468,7 +469,7 @@ impl Teller {
         }
         for pause in PAUSES {
             let Err(why) = &told else { break };
-            let class = LineClass::new("events that could not be told", Code::FINE);
+            let class = LineClass::new("events that could not be delivered", Code::FINE);
             log_limit::tell(Level::Info, class, || {
                 format!("webhook {id} is tried again in {} s: {}", pause.as_secs(), brief(&why.why))
             });
@@ -480,7 +481,7 @@ impl Teller {
             Err(why) => {
                 let class = LineClass::new("events kept as dead letters", Code::WEBHOOK);
                 log_limit::tell(Level::Warn, class, || {
-                    format!("webhook {id} could not be told in an hour: {}", brief(&why.why))
+                    format!("webhook {id} could not be delivered in an hour: {}", brief(&why.why))
                 });
                 self.dead.keep(event.clone(), &why.why);
             }
@@ -489,7 +490,7 @@ impl Teller {
     }
 }
 
-/// A new line in the log; one that is told again keeps its id, so that its receiver can tell.
+/// A new line in the log; one that is sent again keeps its id, so that its receiver recognises it.
 fn remember(log: &Log, id: &str, event: &Arc<LoggedEvent>) {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     log.retain(|d| d.id != id);

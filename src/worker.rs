@@ -363,7 +363,7 @@ impl Worker {
         Ok(frozen)
     }
 
-    /// Something is received once it has done what it was told before; nothing if it is behind.
+    /// A message arrives once it has carried out all earlier commands; none if it is behind.
     pub(crate) fn done(&self) -> Receiver<()> {
         let (tell, done) = sync_channel(1);
         let _ = self.order(WorkerMessage::Done(tell));
@@ -378,7 +378,7 @@ impl Worker {
         }
     }
 
-    /// Lets it continue after [`freeze`](Self::freeze), or begin where it was held.
+    /// Lets it continue after [`freeze`](Self::freeze), or begin if it was held.
     pub(crate) fn thaw(&self) {
         let began = Instant::now();
         while self.order(WorkerMessage::Thaw).is_err() && began.elapsed() < Duration::from_secs(1) {
@@ -423,7 +423,7 @@ impl Worker {
     }
 }
 
-/// How a worker is told something: its queue, and what wakes it.
+/// How a worker gets commands: its queue, and what wakes it.
 type WorkerHandle = (SyncSender<WorkerMessage>, Arc<Waker>);
 
 /// Takes browsers' connections over; one is closed if the worker is too far behind.

@@ -154,7 +154,7 @@ test("a node is killed, and its address moves: the call goes on and nobody is to
   setTimeout(() => give("b"), 1_000);
   await until(
     "b has the call",
-    () => /WT-4006.*1 of its calls|1 of its calls go on/.test(running.b.output),
+    () => /WT-4006.*1 of its calls|1 of its calls continue/.test(running.b.output),
     15,
   );
   await hears(alice, 440);

@@ -25,7 +25,7 @@ pub(crate) struct Visit {
     pub source: IpAddr,
     /// The browser's own connection is encrypted.
     pub secure: bool,
-    /// Which page makes it, where a browser says so.
+    /// Which page makes it, if a browser says so.
     pub page: PageOrigin,
 }
 
@@ -108,7 +108,7 @@ impl Access {
         self.held().tokens.push(token);
     }
 
-    /// Works with the sessions; a session that ends by it is told to whoever reads in it.
+    /// Works with the sessions; whoever reads in a session that it ends is notified.
     pub(crate) fn sessions<T>(&self, work: impl FnOnce(&mut Sessions) -> T) -> T {
         let done = work(&mut self.held().sessions);
         self.changed.send_replace(());

@@ -135,7 +135,7 @@ pub(crate) async fn originate(
     Ok((StatusCode::ACCEPTED, Json(serde_json::json!({ "call": call }))).into_response())
 }
 
-/// Which side of a call; the callee where omitted.
+/// Which side of a call; the callee if omitted.
 #[derive(Clone, Copy, Deserialize, Default)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Whom {

@@ -31,7 +31,7 @@ const KEPT: usize = 1_000;
 /// so that who guesses pushes out nothing but other guesses.
 const LOGINS_KEPT: usize = 2_000;
 const REFUSALS_KEPT: usize = 500;
-/// A reader this far behind misses some, and is told how many.
+/// A reader this far behind misses some events, and learns how many.
 const BEHIND: usize = 4_096;
 /// A connection on which nothing is said is written to this often, so that it is not taken for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -54,7 +54,7 @@ pub(crate) struct LoggedEvent {
 #[derive(Debug)]
 enum FeedItem {
     Event(Event),
-    /// A login refused, and how many more of its source since the last that was told.
+    /// A login refused, and how many more came from its source since the last one reported.
     Refused {
         event: Event,
         more: u64,
@@ -156,8 +156,8 @@ pub(crate) struct Feed {
     logins: Mutex<[VecDeque<Arc<LoggedEvent>>; 2]>,
     live: broadcast::Sender<Arc<LoggedEvent>>,
     outbox: OnceLock<Outbox>,
-    /// Guesses are told once in ten seconds for each source: who guesses must not fill what is
-    /// kept, or a web application's queue.
+    /// Guesses are reported once in ten seconds for each source: whoever guesses must not fill what
+    /// is kept, or a web application's queue.
     refusals: Mutex<LogLimit>,
 }
 
@@ -229,7 +229,7 @@ impl Feed {
         logins[which].push_back(event.clone());
     }
 
-    /// What became of registrations and logins, of `user` where one is named: the newest first, at
+    /// What became of registrations and logins, of `user` if one is named: the newest first, at
     /// most `most`.
     pub(crate) fn logins(&self, user: Option<&str>, most: usize) -> Vec<Value> {
         let mut all: Vec<_> = {
@@ -242,7 +242,7 @@ impl Feed {
         listed.filter(of).take(most).collect()
     }
 
-    /// The web application's outbox, where there is one.
+    /// The web application's outbox, if there is one.
     pub(crate) fn outbox(&self) -> Option<&Outbox> {
         self.outbox.get()
     }
@@ -362,7 +362,7 @@ mod tests {
         let told = feed.from(Some(0)).0;
         let more: Vec<_> = told.iter().map(|e| e.body()["data"]["more"].as_u64()).collect();
         assert_eq!(more, [Some(0), Some(0), Some(0), Some(19_999)]);
-        // A thousand sources are told apart, further ones are one.
+        // A thousand sources are distinguished; any more count as one.
         (0..30_000).for_each(|n| guess(n, 30));
         assert!(feed.refusals.lock().expect("no panic").len() <= 1_001);
         assert!(feed.from(Some(0)).0.len() <= KEPT);

@@ -21,7 +21,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Items of a page where no limit is named, and at most.
+/// Items of a page: the default, and the most.
 const USUAL: usize = 100;
 pub(crate) const MOST: usize = 1_000;
 /// Calls the core looks at, and shows, in one turn.

@@ -257,7 +257,7 @@ fn oauth(settings: &OidcSettings, metadata: &Metadata) -> Result<OidcClient, Str
         .set_redirect_uri(RedirectUrl::new(format!("{}{CALLBACK}", settings.page)).map_err(bad)?);
     let methods = &metadata.token_endpoint_auth_methods_supported;
     let takes = |method: &str| methods.iter().any(|m| m == method);
-    // Basic where nothing is said (OpenID Connect Discovery §3).
+    // Basic if nothing is said (OpenID Connect Discovery §3).
     let body = !takes("client_secret_basic") && takes("client_secret_post");
     let made = made.set_auth_type(if body { AuthType::RequestBody } else { AuthType::BasicAuth });
     Ok(match &settings.client_secret {
@@ -381,7 +381,7 @@ pub(crate) async fn callback(
             Ok(back(&settings, "done", &[over, session_cookie(secure, &value)]))
         }
         Err(refused) => {
-            // The brake bounds these too; who asks for nothing that is known is told of once.
+            // The brake bounds these too; a request that matches nothing known is logged once.
             if tell || refused != Refused::Unknown {
                 tracing::warn!(%source, "no login at {}: {}", settings.issuer, refused.why());
             }

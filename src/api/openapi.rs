@@ -189,7 +189,7 @@ pub const ROUTES: &[ApiRoute] = &[
         "get",
         "/nodes",
         "listNodes",
-        "List the nodes of the cluster; empty where there is none",
+        "List the nodes of the cluster; empty if there is none",
         "read",
         &[],
     ),

@@ -47,7 +47,7 @@ pub(crate) async fn reload(State(api): State<ApiState>) -> ApiResult<Json<Value>
             "warnings": changes.warnings
         }))),
         Err(why) => Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why)
-            .fix("correct the file; nothing was changed, calls go on")),
+            .fix("correct the file; nothing was changed, and calls continue")),
     }
 }
 

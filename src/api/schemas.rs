@@ -23,7 +23,7 @@ pub const NAMES: [(&str, &str); 8] = [
 ];
 
 /// Fields: name, type, what it is. A type ends with "*" for an array of it, "#" for an object of it
-/// by name, "?" where the value may be null, "-" where it may be missing, in this order.
+/// by name, "?" if the value may be null, "-" if it may be missing, in this order.
 type Fields = &'static [(&'static str, &'static str, &'static str)];
 
 const FROM: Fields = &[
@@ -190,7 +190,7 @@ const EVENTS: &[(&str, Fields)] = &[
             ("remote", "string", "the address it came from"),
             ("code", "string", "WT-nnnn"),
             ("why", "string", "the reason in words"),
-            ("more", "integer", "refusals of this source since the last event that told of it"),
+            ("more", "integer", "refusals of this source since the last event about it"),
         ],
     ),
     (
@@ -219,8 +219,8 @@ const EVENTS: &[(&str, Fields)] = &[
         "node.taken_over",
         &[
             ("node", "string", "the node that is gone"),
-            ("calls", "integer", "calls that go on here"),
-            ("ended", "integer", "calls that could not go on"),
+            ("calls", "integer", "calls that continue here"),
+            ("ended", "integer", "calls that could not continue"),
         ],
     ),
     ("node.down", &[("node", "string", "the node")]),

@@ -356,7 +356,7 @@ pub(crate) async fn resend(
     Path(id): Path<String>,
 ) -> ApiResult<Json<Value>> {
     let Some(outbox) = api.feed.outbox() else {
-        return Err(Problem::new(StatusCode::CONFLICT, "no webhook is told of events")
+        return Err(Problem::new(StatusCode::CONFLICT, "no webhook receives events")
             .fix("set [events] webhook = { url = \"…\", secret = … }"));
     };
     if outbox.again(&id) {
@@ -393,7 +393,7 @@ pub(crate) async fn error(Path(code): Path<String>) -> ApiResult<Json<Value>> {
 /// How long a search waits for the record of a call that has just ended.
 const CATCH_UP: Duration = Duration::from_millis(250);
 
-/// GET /cdr: records, the newest first; of the database where there is one, else of the file.
+/// GET /cdr: records, the newest first; of the database if there is one, else of the file.
 pub(crate) async fn cdr(
     State(api): State<ApiState>,
     uri: Uri,

@@ -9,9 +9,9 @@ use crate::call::Call;
 use crate::handover::{self, Link};
 use crate::private;
 use crate::refused::RefusedPort;
-use crate::transport::WRITE_STALL;
 use crate::transport::proved::ProvedSources;
 use crate::transport::seats::Seats;
+use crate::transport::with_write_deadline;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
@@ -27,7 +27,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
-use tokio_io_timeout::TimeoutStream;
 
 /// Something must come of a connection in this time.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,8 +39,8 @@ const MAX_SCRAPERS_OF_SOURCE: usize = 8;
 /// The folder of the system's own gateway, which only root can make.
 const SYSTEM: &str = "/run/webtrunk";
 
-/// Where the control socket is, unless the configuration says: the system's place where there is
-/// one for us, else the user's own.
+/// Where the control socket is, unless the configuration says: the system's place if there is one
+/// for us, else the user's own.
 pub fn default_path() -> PathBuf {
     let system = Path::new(SYSTEM);
     if system.is_dir() {
@@ -162,12 +161,9 @@ async fn at_the_seats(listener: TcpListener, router: Router, seats: Arc<Seats>) 
 }
 
 async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(stream: S, router: Router) {
-    // A client that does not read its answer keeps neither the answer nor the place.
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(WRITE_STALL));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(64 * 1024);
-    let stream = TokioIo::new(Box::pin(stream));
+    let stream = TokioIo::new(Box::pin(with_write_deadline(stream)));
     let _ = http.serve_connection(stream, TowerToHyperService::new(router)).await;
 }
 
@@ -218,6 +214,7 @@ async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> impl IntoRe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::WRITE_STALL;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixStream};
 

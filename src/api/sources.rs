@@ -66,7 +66,7 @@ fn certificate(shown: &ShownCertificate) -> Value {
     })
 }
 
-/// The line of each key of a file, by its whole name: `web.listen`. Nothing where it is no TOML.
+/// The line of each key of a file, by its whole name: `web.listen`. Empty if it is no TOML.
 fn lines_of(text: &str) -> BTreeMap<String, usize> {
     let mut lines = BTreeMap::new();
     if let Ok(table) = DeTable::parse(text) {

@@ -21,7 +21,7 @@ pub(crate) async fn registrations(State(api): State<ApiState>) -> ApiResult<Json
     Ok(Json(users.await?.into_iter().flatten().collect()))
 }
 
-/// Entries of the log of logins where no limit is named, and at most.
+/// Entries of the log of logins of one answer: the default, and the most.
 const LOGINS: usize = 100;
 const MOST_LOGINS: usize = 2_500;
 

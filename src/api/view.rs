@@ -58,7 +58,7 @@ pub(crate) fn live(call: &Call, now: Instant, clock: &WallClock) -> Value {
     brief(call.cdr(), state, now, clock)
 }
 
-/// A call that has ended; nothing for one whose record is not there yet.
+/// Returns a call that has ended, or `None` if its record is not there yet.
 pub(crate) fn ended(flight: &CallTrace, clock: &WallClock) -> Option<Value> {
     let cdr = flight.cdr.as_ref()?;
     Some(brief(cdr, "ended", cdr.end.unwrap_or(cdr.start), clock))

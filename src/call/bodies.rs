@@ -17,10 +17,10 @@ pub(super) fn check_parts(message: &Message, read: &[&str]) -> Result<(), Refusa
     })
 }
 
-/// The SDP of a request: none if it has no body, or only one that may be omitted.
+/// Returns the SDP of a request, or `None` if it has no body, or only one that may be omitted.
 ///
 /// # Errors
-/// 415 where something is required that nobody here reads.
+/// 415 if something is required that nobody here reads.
 pub(super) fn description(message: &Message) -> Result<Option<&[u8]>, Refusal> {
     if message.body().is_empty() {
         return Ok(None);

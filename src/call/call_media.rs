@@ -243,7 +243,7 @@ mod tests {
         assert!(media.take_prompt_end() && !media.take_prompt_end());
         media.prompt(&mut bench.cx(), A, PlaySource::Tune);
         media.step_over();
-        assert!(!media.take_prompt_end(), "the route went on without it");
+        assert!(!media.take_prompt_end(), "the route continued without it");
     }
 
     #[test]

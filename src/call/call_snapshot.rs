@@ -1,7 +1,7 @@
 //! A call as a value that outlives the process, and a call from one.
 //!
 //! One in which two parties talk, or one talks to a far end of ours, continues. Any other is ended:
-//! what its peers must be told is in the value too.
+//! the value also has what its peers must receive.
 
 use super::branch_snapshot::BranchSnapshot;
 use super::branches::Branches;
@@ -143,7 +143,7 @@ pub(crate) struct Resumption<'a> {
     pub(crate) age: Duration,
     /// Since when nobody had its media.
     pub(crate) silent_since: Instant,
-    /// Its media, where that continues.
+    /// Its media, if that continues.
     pub(crate) media: Option<SettledOf<'a>>,
     /// The node it was taken from.
     pub(crate) from: Option<NodeChange>,
@@ -244,7 +244,7 @@ impl Call {
             let transferor = Branch::restore(cx, id, transferor, then, media);
             transfer.resume(from.transfer, transferor);
             if from.transfer.is_none() {
-                // It has been told, and hangs up itself, or is helped.
+                // It knows, and hangs up itself or is hung up.
                 cx.arm(id, CallTimer::Transferred, LEAVE);
             }
         }

@@ -1,6 +1,7 @@
-//! Who the callee is told is calling (RFC 3261 §8.1.1.3, RFC 3323, RFC 3325, RFC 5806, RFC 7044).
+//! The caller's identity as the callee sees it (RFC 3261 §8.1.1.3, RFC 3323, RFC 3325, RFC 5806,
+//! RFC 7044).
 //!
-//! What a browser writes about itself is a wish; what a trunk writes counts where the trunk is
+//! What a browser writes about itself is a wish; what a trunk writes counts if the trunk is
 //! trusted. Everything is rebuilt from parts: no header of one leg reaches the other as it came.
 
 use super::Call;

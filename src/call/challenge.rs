@@ -22,8 +22,8 @@ pub struct Challenged {
     pub answering: Answering,
 }
 
-/// The credentials of the INVITE of `client`, which the ACK to its answer repeats (RFC 3261
-/// §13.2.2.4); none if `leg` was not challenged.
+/// Returns the credentials of the INVITE of `client`, which the ACK to its answer repeats (RFC 3261
+/// §13.2.2.4); empty if `leg` was not challenged.
 pub(super) fn repeated(
     cx: &CallContext<'_>,
     client: Option<ClientId>,

@@ -49,7 +49,7 @@ pub(crate) fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)
 }
 
 /// Samples a second of what `party` hears by the best of `codecs`, those of them it may use; `None`
-/// if it hears all that a browser sends, or where that is not known yet.
+/// if it hears all that a browser sends, or if that is not known yet.
 pub(crate) fn playback_rate(config: &Config, party: &Party, codecs: &[Codec]) -> Option<u32> {
     let used: Vec<Codec> =
         allowed(config, party).into_iter().filter(|c| codecs.contains(c)).collect();

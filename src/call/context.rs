@@ -447,8 +447,8 @@ impl CallContext<'_> {
         }
     }
 
-    /// The connection to use instead of opening one, where this trunk offered it (RFC 5923). One
-    /// over TLS counts only where its certificate was checked too (§9.3): otherwise we verify by
+    /// The connection to use instead of opening one, if this trunk offered it (RFC 5923). One over
+    /// TLS counts only if its certificate was checked too (§9.3): otherwise we verify by
     /// connecting.
     pub(crate) fn alias_of(&self, trunk: &str, hop: Hop) -> Hop {
         let (to, kind) = match hop {

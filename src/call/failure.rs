@@ -22,7 +22,7 @@ impl Call {
                 branch.leg.bye(cx, call, &why.reason());
                 branch.over();
             }
-            // It failed on our side (its media did): the callee must be told to stop ringing.
+            // It failed on our side (its media did): the callee must stop ringing.
             _ if pending => branch.abandon(cx, call, &why.reason()),
             _ => branch.over(),
         }

@@ -439,7 +439,7 @@ impl CallerInvite {
         }
     }
 
-    /// The caller is reached by `hop` now: what it was told last is said there again.
+    /// The caller is reached by `hop` now: the last response is repeated there.
     pub(super) fn move_to(&self, cx: &mut CallContext<'_>, hop: Hop) {
         if let Some(waiting) = self.transaction.filter(|_| !self.finished) {
             cx.services.transactions.move_server(waiting, hop);

@@ -28,7 +28,7 @@ use crate::sip::transaction::Hop;
 use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// What who hands a ringing call over is told there.
+/// The reason sent to whoever hands a ringing call over.
 const HANDED_OVER: &str = "the call was handed over while it rang";
 
 impl Call {
@@ -152,7 +152,7 @@ impl Call {
         }
     }
 
-    /// Our inner end is open: the other half is told where.
+    /// Our inner end is open: the other half learns its address.
     pub(super) fn inner_leg_opened(&mut self, cx: &mut CallContext<'_>, port: u16) {
         let Some(link) = &mut self.joined else { return };
         link.open = true;
@@ -200,7 +200,7 @@ impl Call {
         if end != self.caller.end {
             return self.media.bridge(cx, self.caller.end, end);
         }
-        // What rings here goes on ringing, for who came by the inner end.
+        // What rings here rings on, for whoever came by the inner end.
         match self.callee_end().or(self.media.early_branch().map(LegId)) {
             Some(there) => self.media.bridge(cx, end, there),
             None if self.state != CallPhase::Routing || self.media.plays_prompt() => {}

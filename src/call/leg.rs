@@ -121,7 +121,7 @@ pub(crate) struct Leg {
     pub probe: Option<ClientId>,
     /// Its media has stopped, or never began, though it is not on hold.
     pub silent: bool,
-    /// It was told that nobody hears it.
+    /// It has been notified that nobody hears it.
     pub unheard: bool,
     /// What its peer can do.
     pub peer: Capabilities,
@@ -139,8 +139,8 @@ pub(crate) struct Leg {
     pub owns_call_id: bool,
     /// The realms whose challenges to its INVITE we answered; only theirs are answered later.
     pub proved_realms: Vec<String>,
-    /// What is still to be told of a transfer; one NOTIFY is open at a time, so that they arrive in
-    /// order.
+    /// Transfer progress that is still to be sent; one NOTIFY is open at a time, so that they
+    /// arrive in order.
     pub(super) to_tell: VecDeque<(ReferSubscription, u16)>,
     /// A NOTIFY is open.
     pub notifying: bool,
@@ -299,7 +299,7 @@ impl Leg {
         trunk_of(cx, &self.party)
     }
 
-    /// How digits are told to this leg's peer.
+    /// How digits are sent to this leg's peer.
     pub(crate) fn dtmf(&self, cx: &CallContext<'_>) -> Digits {
         self.trunk(cx).map_or(Digits::Events, |t| t.dtmf)
     }
@@ -337,7 +337,7 @@ impl Leg {
         );
     }
 
-    /// Tells media that the leg is answered, where it may be learned where its peer sends from.
+    /// Tells media that the leg is answered, if the peer's source address may be learned.
     pub(super) fn answered(&self, cx: &mut CallContext<'_>, call: CallId, worker: usize) {
         if self.trunk(cx).is_some_and(|t| t.nat || t.nat_signalling) {
             cx.media(worker, WorkerCommand::Answered { session: call.0, end: self.end });
@@ -463,8 +463,8 @@ impl Leg {
         matches!((&self.party, self.hop), (Party::User { .. }, Hop::Node(_)))
     }
 
-    /// Starts a request of ours within the dialog: its writer, branch and CSeq. Nothing where there
-    /// is no dialog, or no way to send.
+    /// Starts a request of ours within the dialog: its writer, branch and CSeq. `None` if there is
+    /// no dialog, or no way to send.
     pub(crate) fn begin(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -513,7 +513,7 @@ impl Leg {
         }
     }
 
-    /// Says goodbye, where there is a dialog and a way to send.
+    /// Sends BYE if there is a dialog and a way to send.
     pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
         self.stop_timers(cx, call);
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {

@@ -184,8 +184,8 @@ impl Call {
         self.watch_hop(cx, id);
     }
 
-    /// How long this hop may be silent: a share of one transaction's time where there are more
-    /// (RFC 3263 §4.3), and what the route says before the next trunk is tried.
+    /// How long this hop may be silent: a share of one transaction's time if there are more (RFC
+    /// 3263 §4.3), and what the route says before the next trunk is tried.
     fn watch_hop(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let call = self.id;
         let silent = self.route.silent_after();
@@ -205,8 +205,8 @@ impl Call {
     }
 }
 
-/// A request too long for one datagram goes by TCP, where the trunk's transport is not fixed
-/// (RFC 3261 §18.1.1): 200 bytes under a path MTU of 1500.
+/// A request too long for one datagram goes by TCP, if the trunk's transport is not fixed (RFC 3261
+/// §18.1.1): 200 bytes under a path MTU of 1500.
 pub(super) const MAX_DATAGRAM: usize = 1_300;
 
 /// The same peer over TCP, for a request of `length` bytes.

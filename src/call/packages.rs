@@ -1,5 +1,5 @@
-//! Info packages (RFC 6086): what one side takes is told to the other, and passed on to it.
-//! `trickle-ice` (RFC 8840) ends here, as ICE does.
+//! Info packages (RFC 6086): what one side takes is announced to the other, whose INFO is then
+//! passed on. `trickle-ice` (RFC 8840) ends here, as ICE does.
 
 use super::context::InDialogRequest;
 use super::leg::Composed;
@@ -26,8 +26,8 @@ impl Leg {
         if self.trickles() { format!("{SUPPORTED}, {TRICKLE}") } else { SUPPORTED.to_owned() }
     }
 
-    /// Tells this leg's peer which packages it may send: those of the other side, and candidates
-    /// where ICE ends here.
+    /// Tells this leg's peer which packages it may send: those of the other side, and candidates if
+    /// ICE ends here.
     pub(crate) fn invite_packages(&self, message: &mut MessageWriter) {
         let own = self.trickles().then_some(TRICKLE);
         let taken: Vec<&str> = self.passes.iter().map(String::as_str).chain(own).collect();
@@ -38,7 +38,7 @@ impl Leg {
 }
 
 impl Call {
-    /// An INFO of `package` from `end`: passed to the other side where that asked for it; 469
+    /// An INFO of `package` from `end`: passed to the other side if that asked for it; 469
     /// otherwise.
     pub(super) fn info_package(
         &mut self,

@@ -74,7 +74,7 @@ impl Call {
         self.route.number()
     }
 
-    /// What both legs speak, where two do.
+    /// What both legs speak, if there are two.
     pub(crate) fn codecs(&self) -> Option<(Codec, Codec)> {
         let codec = |leg: &Leg| leg.negotiation.negotiated().map(|a| a.codec);
         let b = self.branches.answered()?;

@@ -1,8 +1,8 @@
-//! Which address of ours a peer is told, and which one we send to it from.
+//! Which address of ours a peer is given, and which one we send to it from.
 //!
-//! The rule is one for Via, Contact, From and SDP: a peer is told where it reaches us. What the
-//! settings say for it comes first, then the address it has already reached, then the one the
-//! kernel sends from towards it, where that is of use to the peer.
+//! The rule is one for Via, Contact, From and SDP: a peer is given an address at which it reaches
+//! us. What the settings say for it comes first, then the address it has already reached, then the
+//! one the kernel sends from towards it, if the peer can use that.
 
 use crate::address::{is_private, is_public};
 use crate::call::CallContext;
@@ -26,7 +26,7 @@ pub trait Routing: Send + Sync {
     fn candidates(&self) -> Vec<IpAddr>;
 }
 
-/// The system's routing, where there is a system; in virtual worlds nothing is known.
+/// The system's routing, if there is a system; in virtual worlds nothing is known.
 #[derive(Clone, Default)]
 pub struct Reach(pub Option<Arc<dyn Routing>>);
 
@@ -62,7 +62,7 @@ impl Reach {
 /// Addresses a browser is offered at most: it checks each of them.
 const MAX_ADDRESSES: usize = 8;
 
-/// What decides which address a peer at `remote` is told.
+/// What decides which address a peer at `remote` is given.
 #[derive(Clone, Copy, Debug)]
 struct Known<'a> {
     /// Of the trunk, else of the trunk side as a whole.
@@ -128,8 +128,8 @@ impl CallContext<'_> {
         self.config.media.bind.filter(|bind| own && *bind != told).unwrap_or(told)
     }
 
-    /// `hop` with the address of ours that is set for this trunk, where it is one of this machine
-    /// that the kernel would not choose.
+    /// `hop` with the address of ours that is set for this trunk, if it is one of this machine that
+    /// the kernel would not choose.
     pub(crate) fn hop_of_trunk(&mut self, trunk: &str, hop: Hop) -> Hop {
         let set = self.config.trunks.get(trunk).and_then(|t| t.public_ip);
         if let (Some(ip), Some(remote)) = (set, self.remote_ip(hop)) {
@@ -144,7 +144,7 @@ impl CallContext<'_> {
         if ip.is_ipv4() == to.is_ipv4() && differs() { Hop::UdpFrom(to, ip) } else { hop }
     }
 
-    /// Lets media of a trunk behind NAT come from where its signalling does, where that is set.
+    /// Lets media of a trunk behind NAT come from where its signalling does, if that is set.
     pub(crate) fn media_behind_nat(&mut self, place: (usize, u64, LegId), trunk: &str, hop: Hop) {
         let (worker, session, end) = place;
         let set = self.config.trunks.get(trunk).is_some_and(|t| t.nat_signalling);
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_told_where_it_reaches_us() {
-        // Remote; set, reached, chosen; public and whether it is written; told.
+        // Remote; set, reached, chosen; public and whether it is written; the result.
         type RoutingRow = (&'static str, [&'static str; 3], &'static str, bool, &'static str);
         let rows: [RoutingRow; 15] = [
             // Nothing set: the address the kernel sends from.

@@ -65,8 +65,8 @@ impl Call {
         }
     }
 
-    /// Sends a session refresh: UPDATE where the peer takes it, else a re-INVITE with what is
-    /// agreed; one that restarts ICE is a re-INVITE.
+    /// Sends a session refresh: UPDATE if the peer takes it, else a re-INVITE with what is agreed;
+    /// one that restarts ICE is a re-INVITE.
     pub(super) fn refresh(&mut self, cx: &mut CallContext<'_>, end: LegId, kind: RefreshKind) {
         let call = self.id;
         let codecs = self.codecs_for(cx, end);
@@ -320,7 +320,7 @@ impl Call {
     }
 
     /// A 2xx to an INVITE within a dialog whose transaction is over. Its sender is let go; what it
-    /// answered was withdrawn, and is asked anew where it still matters.
+    /// answered was withdrawn, and is asked anew if it still matters.
     pub(crate) fn late_success(&mut self, cx: &mut CallContext<'_>, end: LegId, message: &Message) {
         let Some(number) = message.cseq().map(|cseq| cseq.number) else { return };
         let Some(leg) = self.leg_of(end) else { return };

@@ -23,7 +23,7 @@ pub(super) fn not_acceptable(e: SdpError) -> Refusal {
     }
 }
 
-/// The same for what begins a call: where nothing else is known, there is no codec in common.
+/// The same for what begins a call: if nothing else is known, there is no codec in common.
 pub(super) fn no_codec(e: SdpError) -> Refusal {
     let code = e.code.unwrap_or(Code::NO_CODEC);
     not_acceptable(e).code(code)

@@ -2,8 +2,8 @@
 //! account whose leg it names, puts a dialog and a browser of its own in the place of the leg's.
 //!
 //! What holds of it:
-//! - The leg stays who it is to the rest of the call: whoever is opposite is not renegotiated, and
-//!   what is played to it goes on.
+//! - The leg stays who it is to the rest of the call: the other side is not renegotiated, and what
+//!   is played to it continues.
 //! - Nothing of the leg changes unless the INVITE is accepted.
 //! - A dialog that was replaced stands for its leg in a later Replaces, and for nothing else: the
 //!   page may have been gone again before it learned of the newer one.
@@ -84,7 +84,7 @@ impl Leg {
         }
     }
 
-    /// Answers the offer of another page, or offers where it made none; the leg stays as it is.
+    /// Answers the offer of another page, or offers if it made none; the leg stays as it is.
     fn describe_anew(
         &self,
         cx: &CallContext<'_>,
@@ -105,10 +105,10 @@ impl Leg {
         Ok((negotiation, Some(negotiated), sdp))
     }
 
-    /// Leaves its dialog, which still stands for it where a Replaces names it. Its page is told so,
-    /// if that is still there.
+    /// Leaves its dialog, which still stands for it if a Replaces names it. Its page gets a BYE, if
+    /// it is still there.
     fn leave_dialog(&mut self, cx: &mut CallContext<'_>, call: super::CallId) {
-        self.bye(cx, call, &Reason::new(200, "the call goes on in another page"));
+        self.bye(cx, call, &Reason::new(200, "the call continues in another page"));
         if self.former.len() == MAX_FORMER {
             let oldest = self.former.remove(0);
             cx.services.dialogs.remove(&oldest.local_tag);
@@ -128,7 +128,7 @@ impl Leg {
         self.session_ends = None;
         self.retries = Retries::default();
         self.owns_call_id = false;
-        // Nobody is there any more who asked to be told of a transfer.
+        // Whoever subscribed to the transfer is gone.
         self.to_tell.clear();
         self.notifying = false;
         self.last_ack = None;
@@ -175,7 +175,7 @@ impl Call {
         end: LegId,
         by: &Replacement<'_>,
     ) -> Result<Renewed, Refusal> {
-        let gone = || Refusal::new(481, "Replaces names no call that goes on here");
+        let gone = || Refusal::new(481, "Replaces names no active call");
         self.may_be_replaced(end, by.replaces)?;
         let codecs = self.codecs_for(cx, end);
         let leg = self.leg_of(end).filter(|leg| leg.dialog.is_some()).ok_or_else(gone)?;

@@ -461,8 +461,8 @@ fn rank(status: u16) -> u8 {
     }
 }
 
-/// What the caller is told: a trunk's own troubles are not the caller's (503 would stop its client
-/// for good).
+/// The refusal the caller gets: a trunk's own troubles are not the caller's (503 would stop its
+/// client for good).
 fn translate_refusal(mut why: Refusal) -> Refusal {
     why.status = match why.status {
         300..=399 => 480,

@@ -119,7 +119,7 @@ impl Call {
         self.route_failed(cx, HangupBy::Us, why);
     }
 
-    /// What a web application is told of the call.
+    /// What a web application receives about the call.
     fn question(&self, cx: &CallContext<'_>) -> String {
         let from = match &self.caller.party {
             Party::User { name, .. } => {
@@ -241,7 +241,7 @@ impl Call {
         cx.out.push(Output::Ask(Question::Locate { seeker, ask, users, limit }));
     }
 
-    /// Those a step rings who have nothing at this node, where there are others.
+    /// Those a step rings who have nothing at this node, if there are others.
     fn users_elsewhere(&self, cx: &CallContext<'_>, targets: &[Target]) -> Vec<String> {
         if cx.services.cluster.is_none() {
             return Vec::new();

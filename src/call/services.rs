@@ -74,7 +74,7 @@ pub struct Services {
     pub timers: Timers<(CallId, CallTimer)>,
     /// Who is where.
     pub registrar: Registrar,
-    /// The other nodes, where there is a cluster.
+    /// The other nodes, if there is a cluster.
     pub cluster: Option<Cluster>,
     /// How often each user and source may do what reaches others.
     pub brakes: Brakes,
@@ -132,7 +132,7 @@ impl Services {
         }
     }
 
-    /// Whether one more call by a trunk that may have `limit` is let in, of those of all nodes where
+    /// Whether one more call by a trunk that may have `limit` is let in, counting all nodes if
     /// there are several.
     pub(crate) fn trunk_has_room(&self, now: Instant, trunk: &str, limit: usize) -> bool {
         let used = self.trunk_calls.get(trunk).copied().unwrap_or(0);

@@ -9,7 +9,7 @@ use crate::sdp::Direction;
 use crate::sip::status::Refusal;
 use std::time::Duration;
 
-/// A party is told to be unheard no sooner than this after the answer: what came before was
+/// A party is reported as unheard no sooner than this after the answer: what came before was
 /// ringing.
 const HEARD_BY: Duration = Duration::from_secs(5);
 

@@ -4,7 +4,7 @@ use super::{Call, CallContext, CallId};
 use crate::config::User;
 use crate::dialplan::country_of;
 use crate::event::Event;
-use crate::fraud::{Destination, Expense};
+use crate::fraud::{DialledNumber, Expense};
 use crate::sip::status::Refusal;
 
 impl Call {
@@ -20,7 +20,8 @@ impl Call {
         let dialled = self.caller.account.as_ref().filter(|_| !self.transfer.is_under_way());
         let payer = self.transfer.referred_by().or(dialled).cloned();
         let Some(account) = payer else { return Ok(()) };
-        let number = Destination { number: self.route.number(), spelled: self.route.is_spelled() };
+        let number =
+            DialledNumber { number: self.route.number(), spelled: self.route.is_spelled() };
         cx.may_spend(Some(self.id), &account, number)
     }
 
@@ -51,7 +52,7 @@ impl CallContext<'_> {
         &mut self,
         call: Option<CallId>,
         account: &User,
-        to: Destination<'_>,
+        to: DialledNumber<'_>,
     ) -> Result<(), Refusal> {
         if !account.fraud_brake {
             return Ok(());

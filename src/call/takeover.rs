@@ -303,7 +303,7 @@ impl Call {
         self.take_up_by(cx, end, hop, Some(route));
     }
 
-    /// A browser that rang is back: it rings on, or is told that it need not any more.
+    /// A browser that rang is back: it rings on, or gets the CANCEL it missed.
     fn ring_again(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop) {
         let over = self.state == CallPhase::Over;
         let Some(branch) = self.branches.of_end_mut(end) else { return };

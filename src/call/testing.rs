@@ -73,7 +73,7 @@ impl CallBench {
         }
     }
 
-    /// What media workers were told since the last call.
+    /// Returns the commands media workers got since the last call.
     pub(super) fn commands(&mut self) -> Vec<WorkerCommand> {
         let commands = self.out.drain(..).filter_map(|o| match o {
             Output::Media { command, .. } => Some(command),

@@ -13,7 +13,7 @@ use crate::sip::transaction::ServerId;
 use std::net::{IpAddr, Ipv4Addr};
 
 impl CallContext<'_> {
-    /// Judges a text of `size` bytes, of `user` where it is one's, and counts it.
+    /// Judges a text of `size` bytes, of `user` if it is a user's, and counts it.
     ///
     /// # Errors
     /// 513: it is too long; 503: too many were sent.
@@ -33,7 +33,7 @@ impl CallContext<'_> {
 }
 
 impl Call {
-    /// A text within the call is passed to the other side, where it takes texts.
+    /// A text within the call is passed to the other side, if it takes texts.
     pub(super) fn message(
         &mut self,
         cx: &mut CallContext<'_>,

@@ -3,7 +3,7 @@
 //! ```text
 //!   Talking --REFER--> Routing: the other party is connected by the referrer's own dialplan
 //!      ^                  | answered: NOTIFY 200, the referrer leaves
-//!      +------ failed: NOTIFY 4xx, the old call goes on
+//!      +------ failed: NOTIFY 4xx, the old call continues
 //! ```
 //! The gateway makes the new call itself, under the rules of one the referrer makes; the party
 //! handed over notices nothing but another voice. While it is under way the referrer's leg is
@@ -19,7 +19,7 @@ use crate::cdr::Party;
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
 use crate::event::Event;
-use crate::fraud::Destination;
+use crate::fraud::DialledNumber;
 use crate::media::LegId;
 use crate::sip::build::{MessageWriter, name_addr};
 use crate::sip::header::{NameAddr, delta_seconds};
@@ -154,7 +154,7 @@ impl Call {
         let found = self.route_for(cx, end, &wish.number).and_then(|found| {
             self.may_transfer(cx, account.as_deref(), &found.1)?;
             if let Some(account) = account.as_deref().filter(|_| wish.passes) {
-                cx.may_spend(None, account, Destination::of(&found.1, &found.2))?;
+                cx.may_spend(None, account, DialledNumber::of(&found.1, &found.2))?;
             }
             Ok(found)
         });
@@ -339,7 +339,7 @@ impl Call {
         };
         let target = self.cdr.transfers.last().map_or("the target", String::as_str);
         self.cdr.transfer_failed = Some(format!(
-            "the transfer to {target} failed with {}, and the call went on: {}",
+            "the transfer to {target} failed with {}, and the call continued: {}",
             why.status, why.why
         ));
         cx.note(Event::TransferFailed { call: self.id, status: why.status, why: why.why });
@@ -415,7 +415,7 @@ impl Call {
         }
     }
 
-    /// NOTIFY of a trunk that executes a transfer: its progress is told to the referrer.
+    /// NOTIFY of a trunk that executes a transfer: its progress is passed on to the referrer.
     pub(super) fn notified(
         &mut self,
         cx: &mut CallContext<'_>,

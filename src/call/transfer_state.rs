@@ -1,9 +1,10 @@
-//! A transfer of a call: who asked for it, who was told what, and whose leg is set aside meanwhile.
+//! A transfer of a call: who asked for it, which progress was reported, and whose leg is set aside
+//! meanwhile.
 //!
 //! What holds of it:
 //! - One transfer is under way at a time.
 //! - One leg is set aside at a time; it may stay for a while after its transfer has succeeded.
-//! - A subscriber is told each status once, and nothing after the end (RFC 3515 §2.4.4).
+//! - A subscriber gets each status once, and nothing after the end (RFC 3515 §2.4.4).
 
 use super::CallId;
 use super::branch::Branch;
@@ -17,7 +18,7 @@ use std::time::Duration;
 /// How long who handed a call over may take to hang up.
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
 
-/// Who is told how a transfer goes (RFC 3515 §2.4.4).
+/// Who is notified of a transfer's progress (RFC 3515 §2.4.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ReferSubscription {
     /// The leg whose peer sent the REFER.
@@ -29,7 +30,7 @@ pub(crate) struct ReferSubscription {
 }
 
 impl ReferSubscription {
-    /// Nobody is told; `end` is who leaves.
+    /// Nobody is notified; `end` is who leaves.
     pub(super) fn nobody(end: LegId) -> ReferSubscription {
         ReferSubscription { end, id: None, wanted: false }
     }
@@ -42,7 +43,7 @@ pub(super) struct Transfer {
     passed: bool,
     /// The caller hands over, and the other party stands in its place meanwhile.
     by_caller: bool,
-    /// The status told last; 0 for none.
+    /// The status reported last; 0 for none.
     told: u16,
 }
 
@@ -185,7 +186,7 @@ impl TransferState {
         self.current.as_ref().is_some_and(|t| t.passed && t.subscription.end != end)
     }
 
-    /// Whoever must be told that the transfer has come to `status`.
+    /// Returns who must be notified that the transfer has come to `status`.
     pub(super) fn progress(&mut self, status: u16) -> Option<ReferSubscription> {
         let transfer = self.current.as_mut()?;
         if !transfer.subscription.wanted || std::mem::replace(&mut transfer.told, status) == status

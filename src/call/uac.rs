@@ -41,7 +41,7 @@ pub(super) struct CallSide<'a> {
     pub(super) media: &'a mut CallMedia,
     /// The route is being taken, and nobody has answered.
     pub(super) awaits_answer: bool,
-    /// The route is being taken: who is rung is told of.
+    /// The route is being taken: ringing is reported to the caller.
     pub(super) routes: bool,
     /// The caller can hear something before the answer.
     pub(super) takes_early_media: bool,
@@ -368,7 +368,7 @@ impl Branch {
         }
     }
 
-    /// The refusal for an answer in which no dialog can be told: it is acknowledged and hung up.
+    /// The refusal for an answer that identifies no dialog: it is acknowledged and hung up.
     fn unusable(&self, message: &Message) -> Refusal {
         let what = message.check().map_or_else(|e| e.what, |()| "it is malformed");
         let (target, status) = (&self.target, message.status());
@@ -545,7 +545,7 @@ fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog
     Some(dialog)
 }
 
-/// What a callee's final status says, by the registry of errors; `proved` where it had our
+/// What a callee's final status says, by the registry of errors; `proved` if it had our
 /// credentials.
 fn code_of(status: u16, trunk: bool, proved: bool) -> Code {
     match status {

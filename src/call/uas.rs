@@ -1,5 +1,5 @@
-//! What the caller is told before and at the answer: 180, 183, reliably where it wants (RFC 3262),
-//! 200.
+//! The caller's responses before and at the answer: 180, 183, reliably if it asks for that (RFC
+//! 3262), 200.
 //!
 //! One reliable response is open at a time; what comes after it waits for its PRACK, and so does a
 //! 200 while an open one carries SDP (§3).
@@ -153,7 +153,7 @@ impl Call {
         self.uas.check_session()
     }
 
-    /// 200 to the caller: with the answer, or with our offer where the INVITE had none.
+    /// 200 to the caller: with the answer, or with our offer if the INVITE had none.
     pub(super) fn answer_caller(&mut self, cx: &mut CallContext<'_>, branch: Option<u16>) {
         if branch.is_some() {
             self.state = CallPhase::Talking;

@@ -46,7 +46,7 @@ pub(crate) struct Facts<'a> {
     /// `None` while it lives.
     outcome: Option<&'a str>,
     code: Option<String>,
-    /// The worst estimated opinion score, in hundredths, where it has one.
+    /// The worst estimated opinion score, in hundredths, if it has one.
     mos: Option<u16>,
 }
 
@@ -55,8 +55,7 @@ pub(crate) fn hundredths(score: f64) -> u16 {
     (score * 100.0).round().clamp(0.0, 500.0) as u16
 }
 
-/// The worst score of a record's legs; none where one of them was not heard, as in
-/// [`Cdr::score`].
+/// The worst score of a record's legs; `None` if one of them was not heard, as in [`Cdr::score`].
 fn score_of_record(record: &Value) -> Option<u16> {
     let legs = || record["legs"].as_array().into_iter().flatten();
     let measured = |leg: &&Value| !leg["packets_in"].is_null();

@@ -1,4 +1,4 @@
-//! What `init` asks on a terminal, where no flag says it.
+//! What `init` asks on a terminal, if no flag says it.
 
 use super::countries::CountryPlans;
 use super::peers::{Init, KnownPeer};

@@ -219,7 +219,7 @@ fn exit_code(outcome: &PhoneOutcome, figures: &Figures, leg: &Value, min_mos: Op
     }
 }
 
-/// The gateway's record of the call, where it can be asked; nothing else may be taken for it.
+/// The gateway's record of the call, if it can be asked; nothing else may be taken for it.
 async fn gateway_saw(client: &ApiClient, call_id: &str) -> Value {
     for _ in 0..20 {
         let Ok(calls) = client.get("/calls?limit=20").await else { return Value::Null };

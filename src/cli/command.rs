@@ -120,7 +120,7 @@ pub(crate) enum Command {
     /// Start a new process in the place of the running one; active calls continue
     #[command(
         after_help = "Examples:\n  webtrunk upgrade\n  webtrunk upgrade --binary /opt/webtrunk-next/webtrunk --wait 30s\n\n\
-        The new process reads the configuration, takes the sockets and the calls, and the old one\nends. If the new one does not come up, the old one goes on, and the exit code is 1."
+        The new process reads the configuration, takes the sockets and the calls, and the old one\nends. If the new one does not come up, the old one continues, and the exit code is 1."
     )]
     Upgrade(steer::UpgradeArgs),
     /// Read the configuration again; active calls continue

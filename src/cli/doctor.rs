@@ -58,8 +58,8 @@ fn odd(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> F
     Finding { grade: Grade::Warning, ..bad(code, what, fix) }
 }
 
-/// Looks at everything around a gateway that usually goes wrong; `running` where one answers
-/// already, so that its ports are its own.
+/// Looks at everything around a gateway that usually goes wrong; `running` if one answers already,
+/// whose ports are then in use by right.
 pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
     let mut found = vec![addresses(config)];
     if let Some(server) = stun {
@@ -295,7 +295,7 @@ fn bindable(config: &Config, protocol: &str, port: u16, what: &str) -> Finding {
     }
 }
 
-/// A setting of the kernel; empty where it has none.
+/// A setting of the kernel; empty if it has none.
 fn proc(name: &str) -> String {
     std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! What is left of a process whose place another has taken, where somebody waits for this one: a
+//! What is left of a process whose place another has taken, if somebody waits for this one: a
 //! supervisor that started it, or the kernel, for which it is a container's first process.
 
 use nix::sys::prctl::set_child_subreaper;
@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use webtrunk::node::{GUARDED, Successor};
 
 /// Stays as the parent of `successor` until it ends, unless nobody waits for this process: systemd
-/// is told who has its place, and a process that was guarded itself has no one else.
+/// learns who has its place, and a process that was guarded itself has no one else.
 pub(crate) fn stay(successor: &Successor) -> ExitCode {
     let told = webtrunk::supervisor::listens();
     if !successor.child || told || std::env::var_os(GUARDED).is_some() {

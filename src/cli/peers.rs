@@ -44,7 +44,7 @@ pub(crate) struct Init {
     port: u16,
 }
 
-/// The domain where none is named.
+/// The domain if none is named.
 pub(super) const DOMAIN: &str = "calls.example.com";
 
 struct PeerKind {

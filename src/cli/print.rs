@@ -43,7 +43,7 @@ impl Column {
     }
 }
 
-/// Prints a list; `empty` teaches where there is nothing.
+/// Prints a list; `empty` is printed if there is nothing.
 pub(crate) fn list(items: &Value, output: OutputFormat, columns: &[Column], empty: &str) {
     let none = Vec::new();
     let all = items.as_array().unwrap_or(&none);

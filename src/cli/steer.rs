@@ -138,11 +138,11 @@ pub(crate) fn upgrade(reach: &ApiAddress, args: &UpgradeArgs) -> anyhow::Result<
     match link.receive(args.wait + UPGRADED).map(|delivery| delivery.message) {
         Ok(LinkMessage::Upgraded { version, pid, calls }) => {
             print::line(&format!(
-                "upgraded: version {version}, process {pid}, {calls} calls go on"
+                "upgraded: version {version}, process {pid}, {calls} calls continue"
             ));
             Ok(ExitCode::SUCCESS)
         }
-        Ok(LinkMessage::Refused { why }) => Err(anyhow!("not upgraded, calls go on: {why}")),
+        Ok(LinkMessage::Refused { why }) => Err(anyhow!("not upgraded, calls continue: {why}")),
         Ok(other) => Err(anyhow!("the gateway says {other}, which is not expected")),
         Err(e) => Err(anyhow!("the gateway has not said what came of it: {e}")),
     }

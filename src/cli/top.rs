@@ -285,7 +285,7 @@ async fn ladder(client: &ApiClient, call: String, full: bool) -> anyhow::Result<
 /// The terminal, or as `ApiClient::get`.
 pub(crate) async fn top(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let mut view = View::default();
-    // Whether there is a gateway is told in words, not in a picture.
+    // Whether there is a gateway is said in words, not in a picture.
     refresh(client, &mut view).await?;
     let mut terminal = ratatui::try_init()?;
     let done = watch(client, &mut view, &mut terminal).await;

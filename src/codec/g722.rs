@@ -225,12 +225,12 @@ impl G722State {
 pub struct G722Decoder(G722State);
 
 impl G722Decoder {
-    /// A fresh decoder, to 16 kHz where `wide`, else to 8 kHz.
+    /// A fresh decoder, to 16 kHz if `wide`, else to 8 kHz.
     pub fn new(wide: bool) -> G722Decoder {
         G722Decoder(G722State::new(wide))
     }
 
-    /// Decodes `codes` into `pcm`, which holds one sample a code, or two where wide. Returns the
+    /// Decodes `codes` into `pcm`, which holds one sample a code, or two if wide. Returns the
     /// samples.
     pub fn decode(&mut self, codes: &[u8], pcm: &mut [i16]) -> usize {
         let G722State { low, high, filters, per_code } = &mut self.0;
@@ -253,12 +253,12 @@ impl G722Decoder {
 pub struct G722Encoder(G722State);
 
 impl G722Encoder {
-    /// A fresh encoder, from 16 kHz where `wide`, else from 8 kHz.
+    /// A fresh encoder, from 16 kHz if `wide`, else from 8 kHz.
     pub fn new(wide: bool) -> G722Encoder {
         G722Encoder(G722State::new(wide))
     }
 
-    /// Encodes `pcm` into `codes`, one of one sample, or of two where wide. Returns the bytes.
+    /// Encodes `pcm` into `codes`, one of one sample, or of two if wide. Returns the bytes.
     pub fn encode(&mut self, pcm: &[i16], codes: &mut [u8]) -> usize {
         let G722State { low, high, filters, per_code } = &mut self.0;
         for (samples, code) in pcm.chunks_exact(*per_code).zip(codes.iter_mut()) {

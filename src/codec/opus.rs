@@ -17,14 +17,14 @@ pub fn bits(rate: u32) -> u32 {
     if rate == WIDE { 48_000 } else { 32_000 }
 }
 
-/// libopus's complexity where nobody sets it. More is hardly heard: 4.39, 4.29, 4.09 at 5, for
-/// twice the CPU.
+/// libopus's complexity if nobody sets it. More is hardly heard: 4.39, 4.29, 4.09 at 5, for twice
+/// the CPU.
 pub const COMPLEXITY: u8 = 1;
 /// The least Opus may be limited to (RFC 7587 §6.1).
 const LEAST_BITS: u32 = 6_000;
-/// What the encoder is told of loss, percent. One is enough to have FEC; more takes its bits from
-/// the frames that arrive, and is worth nothing by PESQ with up to 30 % lost. A peer that limits
-/// our bits may need it to get FEC.
+/// The loss the encoder is configured for, percent. One is enough to have FEC; more takes its bits
+/// from the frames that arrive, and is worth nothing by PESQ with up to 30 % lost. A peer that
+/// limits our bits may need it to get FEC.
 const EXPECTED: RangeInclusive<u8> = 1..=10;
 
 fn sample_rate(rate: u32) -> SampleRate {
@@ -105,8 +105,7 @@ struct Silence {
 }
 
 impl Silence {
-    /// Notes a frame that is to be encoded; the packet to send instead where it is more of the
-    /// same.
+    /// Notes a frame that is to be encoded; the packet to send instead if it is more of the same.
     fn heard(&mut self, pcm: &[i16]) -> Option<&[u8]> {
         let silent = pcm.iter().all(|s| s.unsigned_abs() <= ZERO);
         self.frames =

@@ -1,4 +1,4 @@
-//! Digits as tones: told apart by Goertzel's filter, and made (ITU-T Q.23, Q.24).
+//! Digits as tones: recognised by Goertzel's filter, and generated (ITU-T Q.23, Q.24).
 
 const ROWS: [f32; 4] = [697.0, 770.0, 852.0, 941.0];
 const COLUMNS: [f32; 4] = [1_209.0, 1_336.0, 1_477.0, 1_633.0];
@@ -94,7 +94,7 @@ impl Detector {
         self.pressed.is_some() || self.candidate.is_some()
     }
 
-    /// Takes samples; `heard` is told what began and what ended.
+    /// Takes samples, and calls `heard` with each beginning and end of a tone.
     pub fn push(&mut self, pcm: &[i16], mut heard: impl FnMut(ToneEvent)) {
         let mut rest = pcm;
         while !rest.is_empty() {

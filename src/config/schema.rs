@@ -74,9 +74,9 @@ pub(crate) struct Server {
     pub stun: Option<Text>,
     /// How long a stop waits for active calls. Default: "15m".
     pub drain_timeout: Option<Text>,
-    /// The folder of what must outlive the process: active calls, which go on when it is started
+    /// The folder of what must outlive the process: active calls, which continue when it is started
     /// again within 20 s, the DTLS certificate, and records that could not be written yet. It holds
-    /// keys. Made (mode 0700) where there is none. Default: "state" beside this file.
+    /// keys. Made (mode 0700) if there is none. Default: "state" beside this file.
     pub state_dir: Option<Text>,
 }
 
@@ -155,8 +155,8 @@ pub(crate) struct Acme {
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Sip {
-    /// The IP address that all trunks are told, in SIP and SDP. Default: server.public_ip, or for
-    /// trunks in a private network the address of this machine that leads to them.
+    /// The IP address given to all trunks, in SIP and SDP. Default: server.public_ip, or for trunks
+    /// in a private network the address of this machine that leads to them.
     pub public_ip: Option<Text>,
     /// The UDP address for trunks, such as ":5060"; "[::]:5060" serves IPv6 and IPv4. Default: no
     /// UDP.
@@ -262,7 +262,7 @@ pub(crate) struct Limits {
 pub(crate) struct Fraud {
     /// Calls per hour, and texts. Default: 120.
     pub calls_per_hour: Option<Spanned<u32>>,
-    /// Minutes talked per hour: those of calls that go on, and of calls that ended within the hour, at
+    /// Minutes talked per hour: those of active calls, and of calls that ended within the hour, at
     /// most 60 of each. Default: 180.
     pub minutes_per_hour: Option<Spanned<u32>>,
     /// Countries abroad per hour, 0 to 30. Default: 5.
@@ -391,8 +391,8 @@ pub(crate) struct Jwt {
     /// login is refused.
     pub context: Option<Text>,
     /// Each token is good for one login, and must have a `jti` and expire within a day: the
-    /// connection that logged in by it goes on by it, any other is refused. Default: false, a token
-    /// is good for as many logins as it lives.
+    /// connection that logged in by it may keep using it, any other is refused. Default: false, a
+    /// token is good for as many logins as it lives.
     #[serde(default)]
     pub single_use: bool,
     /// Allow a key set within this network, and plain http. Default: false.

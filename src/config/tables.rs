@@ -17,7 +17,7 @@ pub struct Users(Arc<UserTable>);
 #[derive(Debug, Default)]
 struct UserTable {
     by_name: BTreeMap<String, Arc<User>>,
-    /// By `did` and `numbers`; the first by name where two have one.
+    /// By `did` and `numbers`; the first by name if two have one.
     by_number: HashMap<String, Arc<User>>,
 }
 
@@ -54,7 +54,7 @@ pub struct TrunkTable(Arc<TrunkRows>);
 struct TrunkRows {
     by_name: BTreeMap<String, Trunk>,
     listed: Networks,
-    /// Those that are told a public address of their own.
+    /// Those with a public address of their own.
     told: Networks,
     public_ips: HashSet<IpAddr>,
     /// Those that may register, by username.
@@ -82,7 +82,7 @@ impl TrunkTable {
         self.0.by_name.get(self.0.listed.find(ip)?)
     }
 
-    /// As [`at`](Self::at), among those that are told a public address of their own.
+    /// As [`at`](Self::at), among those with a public address of their own.
     pub(crate) fn told_at(&self, ip: IpAddr) -> Option<&Trunk> {
         self.0.by_name.get(self.0.told.find(ip)?)
     }

@@ -45,7 +45,7 @@ pub(super) fn named(message: &ControlMessageOwned) -> Option<IpAddr> {
     }
 }
 
-/// An address of ours to send from, as the kernel is told it.
+/// An address of ours to send from, as the kernel takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LocalSource {
     control: [u8; CONTROL],
@@ -83,7 +83,7 @@ impl LocalSource {
     /// Sends a datagram from this address; `to` is of the socket's family.
     ///
     /// # Errors
-    /// As `sendmsg(2)`; also where the address is not ours any more.
+    /// As `sendmsg(2)`; also if the address is not ours any more.
     pub(crate) fn send(
         &self,
         socket: &impl AsFd,
@@ -176,7 +176,7 @@ impl KernelRoutes {
         }
     }
 
-    /// The address datagrams for `remote` leave by unless they are told otherwise.
+    /// The address datagrams for `remote` leave by unless they name another.
     pub(crate) fn towards(&mut self, now: Instant, remote: IpAddr) -> Option<IpAddr> {
         let known = self.towards.get(&remote);
         if let Some((source, _)) =
@@ -192,7 +192,7 @@ impl KernelRoutes {
         source
     }
 
-    /// `local`, where a datagram from there to `remote` must name its source.
+    /// Returns `local` if a datagram from there to `remote` must name its source.
     pub(crate) fn exception(
         &mut self,
         now: Instant,

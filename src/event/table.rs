@@ -57,8 +57,8 @@ macro_rules! events {
                 match self { $( Event::$name { $($field),* } => $code, )* }
             }
 
-            /// Returns what it is one of, where somebody outside can cause it again and again: such
-            /// a line is written once in ten seconds. `None` for what is told each time.
+            /// Returns its class if somebody outside can cause it again and again: such a line is
+            /// written once in ten seconds. `None` if each one is logged.
             pub(crate) fn class(&self) -> Option<LineClass> {
                 match self { $( Event::$name { $($field),* } => $class, )* }
             }
@@ -305,7 +305,7 @@ events! {
         api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(
-            f, "transfer failed with {status}, the call goes on: {}", brief(why)
+            f, "transfer failed with {status}, the call continues: {}", brief(why)
         ),
     }
 
@@ -491,7 +491,9 @@ events! {
         class: Some(LineClass::of("taken over", Code::NODE_LOST, node)),
         api: { EventKind::NodeTakenOver => Data::Json(json!({ "node": node, "calls": calls, "ended": ended })) },
         counted: Counted::Nothing,
-        text(f): write!(f, "node {node} was lost: {calls} of its calls go on here, {ended} ended"),
+        text(f): write!(
+            f, "node {node} was lost: {calls} of its calls continue here, {ended} ended"
+        ),
     }
 
     /// A `ring` step found no phone to ring.
@@ -569,7 +571,7 @@ events! {
         class: None,
         api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
-        text(f): write!(f, "lost its media to a bug; other calls go on"),
+        text(f): write!(f, "lost its media to a bug; other calls continue"),
     }
 
     CallPanicked { call: CallId } {
@@ -577,7 +579,7 @@ events! {
         class: None,
         api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
-        text(f): write!(f, "was ended by a bug; other calls go on"),
+        text(f): write!(f, "was ended by a bug; other calls continue"),
     }
 
     /// The gateway was started again, and the call continues after a `gap` without media.

@@ -144,7 +144,7 @@ impl Admission {
         known: impl Fn(&str) -> KnownCredentials,
     ) -> Admitted {
         let user = claimed_user(request);
-        // Who gives no password guesses none: it is told what to give.
+        // A request without a password guesses none: it gets a challenge.
         let gives = request.header(crate::sip::HeaderName::Authorization).is_some() && !proved;
         if let Some(braked) = gives.then(|| self.braked(now, source, &user)).flatten() {
             return Admitted::Refused(braked);

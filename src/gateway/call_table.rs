@@ -91,7 +91,7 @@ pub(super) struct CallTable {
     touched: Vec<CallId>,
     /// Flows that calls began or ceased to go by since they were last asked for.
     refiled: Vec<Flow>,
-    /// Likewise since they were last asked for, where somebody keeps calls.
+    /// Likewise since they were last asked for, if somebody keeps calls.
     changed: Option<BTreeSet<CallId>>,
 }
 

@@ -7,7 +7,7 @@ use crate::sip::digest::Answering;
 use crate::sip::message::Message;
 use crate::sip::transaction::ClientId;
 
-/// Whoever waits for a response, and what it has answered so far where that is known.
+/// Whoever waits for a response, and what it has answered so far if that is known.
 pub(super) fn opened(user: TransactionUser) -> (TransactionUser, Option<Answering>) {
     match user {
         TransactionUser::Challenged(challenged) => {
@@ -19,8 +19,8 @@ pub(super) fn opened(user: TransactionUser) -> (TransactionUser, Option<Answerin
 }
 
 impl Gateway {
-    /// Answers a 401 or 407 to a request towards a trunk. Returns false if it is a refusal, and
-    /// whoever waits for the response is told. A branch's INVITE and a REGISTER answer for
+    /// Answers a 401 or 407 to a request towards a trunk. Returns false if it is a refusal that
+    /// goes to whoever waits for the response. A branch's INVITE and a REGISTER answer for
     /// themselves, and browsers are never answered.
     pub(super) fn answer_challenge(
         &mut self,

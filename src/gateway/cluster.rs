@@ -1,4 +1,4 @@
-//! The cluster's part of each turn: what is due goes to the store, and what it found is told.
+//! The cluster's part of each turn: what is due goes to the store, and what it found is reported.
 
 use super::{Gateway, Turn};
 use crate::call::Output;
@@ -12,7 +12,7 @@ use crate::worker::WorkerCommand;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How often workers are told how far they may continue, while that is not certain.
+/// How often workers learn how long they may continue, while that is not certain.
 const VOUCH: Duration = Duration::from_secs(1);
 
 impl Gateway {
@@ -39,7 +39,7 @@ impl Gateway {
 
     /// Has media go no further than another node would begin, unless none has it.
     fn vouch(&mut self, turn: &mut Turn<'_>, until: Option<Instant>) {
-        // Repeated, since a worker may be too far behind to be told.
+        // Repeated, since the queue of a worker may be full.
         let again = self.vouched.1.is_none_or(|at| turn.now >= at + VOUCH);
         if self.vouched.0 == until && (until.is_none() || !again) {
             return;
@@ -50,7 +50,7 @@ impl Gateway {
         }
     }
 
-    /// What is told of this node with each renewal of its lease.
+    /// What this node reports with each renewal of its lease.
     fn census(&self) -> Census {
         let trunks = self.config.trunks.values();
         let shared = trunks.filter(|trunk| trunk.max_calls.is_some() || trunk.register_once);
@@ -109,7 +109,7 @@ impl Gateway {
         }
     }
 
-    /// A value of a call is to be told to the store, as it was `age` ago; `None`: it is of no use
+    /// A call's value is to be written to the store, as it was `age` ago; `None`: it is of no use
     /// any more. Returns its number; `None` if there is no cluster, or none was met yet.
     pub fn keep_in_store(
         &mut self,

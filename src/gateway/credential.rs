@@ -19,7 +19,7 @@ pub struct Credential {
     pub expires: u64,
     /// Who logs in by it.
     pub user: String,
-    /// The dialplan's; the configured one where `None`.
+    /// The dialplan's; the configured one if `None`.
     pub context: Option<String>,
 }
 

@@ -390,7 +390,7 @@ impl Gateway {
         self.send_to_node(turn, from, peer, message, passed_for)
     }
 
-    /// A request goes on to the node at `peer`.
+    /// Passes a request on to the node at `peer`.
     fn send_to_node(
         &mut self,
         turn: &mut Turn<'_>,

@@ -2,7 +2,7 @@
 //! have at other nodes who watch their own registration.
 //!
 //! A text waits as long as a call does. Watchers are looked after now and then: what happens at
-//! another node, its end included, is told within [`LOOK`] and a sixth.
+//! another node, its end included, reaches them within [`LOOK`] and a sixth.
 
 use super::texts::SoughtText;
 use super::{Gateway, Turn};
@@ -27,7 +27,7 @@ enum Sought {
     Watchers(String),
 }
 
-/// The questions that are open, and what watchers were told.
+/// The questions that are open, and what watchers last received.
 #[derive(Default)]
 pub(super) struct Elsewhere {
     open: HashMap<u32, Sought>,

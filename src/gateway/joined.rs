@@ -80,11 +80,11 @@ impl Gateway {
         }
     }
 
-    /// Only a dialog of the same party may be taken over, and only where two parties talk, or where
-    /// somebody is rung for that party.
+    /// Only a dialog of the same party may be taken over, and only if two parties talk, or somebody
+    /// is rung for that party.
     fn may_join(&self, join: &Join) -> Result<JoinPlan, Refusal> {
         let Join { here, drop_here, there, drop_there, ref replaces } = *join;
-        let missing = || Refusal::new(481, "Replaces names no call that goes on here");
+        let missing = || Refusal::new(481, "Replaces names no active call");
         let (a, b) =
             (self.calls.get(here).ok_or_else(missing)?, self.calls.get(there).ok_or_else(missing)?);
         b.leg_of(drop_there).filter(|leg| leg.is_named_by(replaces)).ok_or_else(missing)?;

@@ -4,7 +4,7 @@
 
 use super::admission::{Admitted, KnownCredentials, claimed_user};
 use super::credential::Credential;
-use super::spent::Spending;
+use super::spent::{Spending, TokenLogin};
 use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
 use super::turn::Screening;
 use super::{Gateway, Turn};
@@ -37,7 +37,7 @@ const REMEMBER_AT_MOST: Duration = Duration::from_secs(3_600);
 const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
 /// Names remembered; when full, those whose time is over are forgotten, then all.
 const MAX_REMEMBERED: usize = 10_000;
-/// Requests that wait for an answer; more are told to come back.
+/// Requests that wait for an answer; any more get 503 with Retry-After.
 const MAX_HELD: usize = 1_000;
 /// Credentials of test calls last at most this long.
 pub(crate) const DIRECT_LONGEST: Duration = Duration::from_secs(3_600);
@@ -84,7 +84,7 @@ struct Bearer<'a> {
 /// Who a login proved its sender to be.
 struct Proved {
     user: String,
-    /// What it may do, where not only the configuration says so.
+    /// What it may do, if not only the configuration says so.
     account: Option<Arc<User>>,
     /// Until when, seconds since 1970.
     until: Option<u64>,
@@ -95,6 +95,8 @@ struct Proved {
 /// Why somebody is not let in by a token.
 enum NoLogin {
     Wrong(String),
+    /// The store is asked whether this token was used.
+    Waits(TokenId),
     /// That cannot be said just now.
     Unchecked,
 }
@@ -344,8 +346,10 @@ impl Gateway {
         };
         let why = match keys.verify(token, settings, self.unix(turn.now)) {
             Ok(claims) => match self.token_login(turn, flow, &claims, &bearer) {
-                Ok(Some(proved)) => return self.prove(flow, claimed, proved),
-                Ok(None) => return self.hold_for_token(turn, &claims, held()),
+                Ok(proved) => return self.prove(flow, claimed, proved),
+                Err(NoLogin::Waits(token)) => {
+                    return self.hold(Awaited::Token(token), None, held(), turn.out);
+                }
                 Err(NoLogin::Unchecked) => return Screening::Refuse(unchecked()),
                 Err(NoLogin::Wrong(why)) => why,
             },
@@ -367,14 +371,14 @@ impl Gateway {
         Screening::Handled
     }
 
-    /// Who logs in by a token that is sound; `None` while the store is asked whether it was used.
+    /// Who logs in by a token that is sound.
     fn token_login(
         &mut self,
         turn: &mut Turn<'_>,
         flow: Flow,
         claims: &Claims,
         &Bearer { claimed, settings, .. }: &Bearer<'_>,
-    ) -> Result<Option<Proved>, NoLogin> {
+    ) -> Result<Proved, NoLogin> {
         if !Credential::is_name(&claims.sub) {
             return Err(NoLogin::Wrong("its sub is no name of a user".to_owned()));
         }
@@ -390,9 +394,9 @@ impl Gateway {
         if settings.single_use && claims.sub == claimed {
             let token = claims.single(self.unix(turn.now)).map_err(NoLogin::Wrong)?;
             proved.token = Some(token);
-            match self.spend_token(turn, token, flow, until) {
+            match self.spend_token(turn, TokenLogin { token, flow, until }) {
                 Spending::Ours => {}
-                Spending::Waits => return Ok(None),
+                Spending::Waits => return Err(NoLogin::Waits(token)),
                 Spending::Full => return Err(NoLogin::Unchecked),
                 Spending::Used => {
                     let why = "it was used before, and is good for one login";
@@ -400,20 +404,7 @@ impl Gateway {
                 }
             }
         }
-        Ok(Some(proved))
-    }
-
-    /// Keeps a request until the store has said whether its token was used.
-    fn hold_for_token(
-        &mut self,
-        turn: &mut Turn<'_>,
-        claims: &Claims,
-        held: HeldRequest,
-    ) -> Screening {
-        match claims.single(self.unix(turn.now)) {
-            Ok(token) => self.hold(Awaited::Token(token), None, held, turn.out),
-            Err(_) => Screening::Refuse(unchecked()),
-        }
+        Ok(proved)
     }
 
     /// It is known whether a token was used, or is not to be known.

@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - Messages of one dialog keep their order: what comes after one that waits waits behind it.
-//! - Nothing waits longer than [`LONGEST`]; then it goes on as it came, and is refused for having
-//!   no address.
+//! - Nothing waits longer than [`LONGEST`]; then the message continues as it came, and is refused
+//!   for having no address.
 
 use super::{FlowKind, Gateway, Turn};
 use crate::call::context::{DnsWaiter, TransactionUser};
@@ -98,7 +98,7 @@ fn client_of(event: &TransactionEvent) -> Option<ClientId> {
     }
 }
 
-/// The names in a message's description; none if ICE says where media goes.
+/// Returns the names in a message's description; empty if ICE decides where media goes.
 fn names_of(message: &Message) -> Vec<&str> {
     match message.body_of("application/sdp") {
         Some(sdp) if memchr::memmem::find(sdp, b"a=ice-ufrag").is_none() => named_hosts(sdp),
@@ -107,7 +107,7 @@ fn names_of(message: &Message) -> Vec<&str> {
 }
 
 impl Gateway {
-    /// Returns the event if it may continue now, with addresses where it had names.
+    /// Returns the event if it may continue now, with addresses instead of its names.
     pub(super) fn awaiting_no_name(
         &mut self,
         turn: &mut Turn<'_>,

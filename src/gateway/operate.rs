@@ -167,7 +167,7 @@ impl Gateway {
         Replaced { _config: config, _logins: logins }
     }
 
-    /// New calls are told of the addresses that were found.
+    /// New calls use the addresses that were found.
     pub(super) fn public_addresses(
         &mut self,
         found: Vec<IpAddr>,

@@ -48,7 +48,7 @@ pub(super) struct OutOfDialog {
     by_user: BTreeSet<(String, u64)>,
     timers: Timers<u64>,
     next: u64,
-    /// `message-summary` bodies by user, as the user's PBX told them.
+    /// `message-summary` bodies by user, as the user's PBX sent them.
     summaries: HashMap<String, String>,
 }
 
@@ -421,8 +421,8 @@ impl Gateway {
         }
     }
 
-    /// A trunk tells of waiting messages without being asked (RFC 3842 as PBXs do it), or another
-    /// node that a trunk told: passed to who watches, here and at the other nodes.
+    /// A trunk reports waiting messages without a subscription (RFC 3842 as PBXs do it), or another
+    /// node passes on such a report: it goes to subscribers here and at the other nodes.
     pub(super) fn on_unsolicited_notify(
         &mut self,
         turn: &mut Turn<'_>,

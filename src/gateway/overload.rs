@@ -14,8 +14,8 @@ pub(super) use units::Units;
 
 /// The share of the core's time that goes to what was let in.
 const RATED: f32 = 0.7;
-/// The share while a queue is late. Never nothing: where refusing alone is too much for the core,
-/// the queue stands however much is refused, and somebody must get through.
+/// The share while a queue is late. Never nothing: if refusing alone is too much for the core, the
+/// queue stands however much is refused, and somebody must get through.
 const LATE_SHARE: f32 = 0.1;
 /// What a late queue lets in, it lets in this much at once.
 const GRAIN: f32 = 0.01;

@@ -1,4 +1,4 @@
-//! What the recorder is told of each turn: the message that came, those that went, media's news,
+//! What the recorder gets of each turn: the message that came, those that went, media's news,
 //! notes.
 
 use super::challenges::opened;
@@ -105,8 +105,8 @@ impl Gateway {
         }
     }
 
-    /// A message of a call could not be read, or not used: it is told in the call's story, by its
-    /// peers only, and remembered for the verdict.
+    /// A message of a call could not be read, or not used: it becomes part of the call's trace if a
+    /// peer of the call sent it, and is remembered for the verdict.
     pub(super) fn unreadable(
         &mut self,
         remote: SocketAddr,
@@ -158,7 +158,7 @@ impl Gateway {
         }
     }
 
-    /// The lane of a leg; its peer is named once. Nothing for a call that is not kept.
+    /// Returns the lane of a leg, or `None` for a call that is not kept; its peer is named once.
     fn lane(&mut self, call: CallId, sip_call_id: &str, hop: Hop) -> Option<usize> {
         // With the recorder off nobody is to be named.
         self.recorder.get(call)?;

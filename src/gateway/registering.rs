@@ -22,7 +22,7 @@ use rand_core::RngCore;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Clients that give up at a challenge they do not know, even where the next one is for them (seen
+/// Clients that give up at a challenge they do not know, even if the next one is for them (seen
 /// with baresip 1.1.0: "Function not implemented"); RFC 8760 §2.4 would have them continue.
 const MD5_ONLY: [&str; 2] = ["baresip v1.", "baresip v0."];
 

@@ -58,7 +58,7 @@ impl Gateway {
         self.calls.keep();
     }
 
-    /// Tells the other nodes in which form calls are kept here; those that are read are gone on with.
+    /// Tells the other nodes in which form calls are kept here, and which forms can be read.
     pub fn keep_calls_as(&mut self, form: u16, reads: &[u16]) {
         self.services.cluster.iter_mut().for_each(|cluster| cluster.say_forms(form, reads));
     }
@@ -200,15 +200,15 @@ impl Gateway {
         let alone: Vec<CallId> = calls.iter().filter_map(half).collect();
         for id in alone {
             self.with_call(turn, id, |call, cx| {
-                call.cut_off(cx, "the call it was joined with could not go on");
+                call.cut_off(cx, "the call it was joined with could not continue");
             });
         }
         self.follow_up(turn);
         self.sweep(turn.out);
     }
 
-    /// A request as a successor of the process is told of it, if it is within a call and its sender is
-    /// proved.
+    /// Returns a request for a successor of the process, or `None` unless it is within a call and
+    /// its sender is proved.
     pub(crate) fn late_request(
         &self,
         hop: Hop,

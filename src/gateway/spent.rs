@@ -6,12 +6,13 @@
 //!                              +--another connection has it--> Theirs
 //! ```
 //!
-//! A token is known by its issuer and its `jti`. The connection that logged in by it goes on by it;
-//! any other is refused, until the token has expired. A gateway alone goes by this table. A node of
-//! a cluster asks the store once for each token; where the store does not answer, the node goes by
-//! what it knows itself, and tells the store as soon as it is back: meanwhile a token is good for
-//! one login at each node, and not for a second one at any.
+//! A token is known by its issuer and its `jti`. The connection that logged in by it may keep using
+//! it; any other is refused, until the token has expired. A gateway alone uses this table. A node
+//! of a cluster asks the store once for each token; if the store does not answer, the node uses
+//! what it knows itself, and writes that to the store as soon as it is back: meanwhile a token is
+//! good for one login at each node, and not for a second one at any.
 
+use super::token::TokenId;
 use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::cluster::store::StoreCommand;
@@ -21,11 +22,11 @@ use rand_core::RngCore;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-/// Tokens that were used and have not expired; logins by further ones are told to come back.
+/// Tokens that were used and have not expired; a login by any other gets 503 with Retry-After.
 const MAX_SPENT: usize = 100_000;
 /// How long a login waits for the store.
 const ANSWER: Duration = Duration::from_millis(500);
-/// Tokens the store is told of at once, where it was away.
+/// Tokens written to the store at once after it was away.
 const BATCH: usize = 32;
 
 /// How a token stands.
@@ -36,19 +37,28 @@ enum TokenStanding {
     Theirs,
 }
 
+/// A login by a token that is good for one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct TokenLogin {
+    /// Which token.
+    pub(super) token: TokenId,
+    /// The connection that logs in by it.
+    pub(super) flow: Flow,
+    /// Until when the token would be good, seconds since 1970.
+    pub(super) until: u64,
+}
+
 /// A token that somebody has used.
 struct SpentToken {
-    flow: Flow,
+    login: TokenLogin,
     standing: TokenStanding,
-    /// Until when it would be good, seconds since 1970.
-    until: u64,
     /// What the store has of us, so that asking twice is asking once.
     mark: u64,
 }
 
 /// A question under way.
 struct AskedToken {
-    token: u128,
+    token: TokenId,
     until: Instant,
 }
 
@@ -68,13 +78,13 @@ pub(super) enum Spending {
 /// The tokens that were used.
 #[derive(Default)]
 pub(super) struct SpentTokens {
-    spent: HashMap<u128, SpentToken>,
+    spent: HashMap<TokenId, SpentToken>,
     /// The same by their end.
-    ends: BTreeSet<(u64, u128)>,
+    ends: BTreeSet<(u64, TokenId)>,
     asked: BTreeMap<u64, AskedToken>,
     /// Those that the store may not know of.
-    untold: BTreeSet<u128>,
-    /// The state of the store that it was told in.
+    untold: BTreeSet<TokenId>,
+    /// The state of the store at the last report to it.
     told_in: u64,
     next: u64,
 }
@@ -89,10 +99,10 @@ impl SpentTokens {
         self.asked.values().map(|asked| asked.until).min()
     }
 
-    fn known(&self, token: u128, flow: Flow) -> Option<Spending> {
-        let spent = self.spent.get(&token)?;
+    fn known(&self, login: &TokenLogin) -> Option<Spending> {
+        let spent = self.spent.get(&login.token)?;
         Some(match spent.standing {
-            _ if spent.flow != flow => Spending::Used,
+            _ if spent.login.flow != login.flow => Spending::Used,
             TokenStanding::Asked => Spending::Waits,
             TokenStanding::Ours => Spending::Ours,
             TokenStanding::Theirs => Spending::Used,
@@ -109,26 +119,28 @@ impl SpentTokens {
     }
 
     /// Notes a token that nobody here has used; `false` if there is no room.
-    fn note(&mut self, token: u128, spent: SpentToken) -> bool {
+    fn note(&mut self, spent: SpentToken) -> bool {
         if self.spent.len() >= MAX_SPENT {
             return false;
         }
-        self.ends.insert((spent.until, token));
+        let TokenLogin { token, until, .. } = spent.login;
+        self.ends.insert((until, token));
         self.spent.insert(token, spent);
         true
     }
 
     /// The command that asks for a token, or tells of it.
-    fn ask(&mut self, now: Instant, unix: u64, token: u128) -> Option<StoreCommand> {
+    fn ask(&mut self, now: Instant, unix: u64, token: TokenId) -> Option<StoreCommand> {
         let spent = self.spent.get(&token)?;
-        let (mark, lasts) = (spent.mark, Duration::from_secs(spent.until.saturating_sub(unix)));
+        let mark = spent.mark;
+        let lasts = Duration::from_secs(spent.login.until.saturating_sub(unix));
         self.next += 1;
         self.asked.insert(self.next, AskedToken { token, until: now + ANSWER });
         Some(StoreCommand::Spend { id: self.next, token, mark, lasts })
     }
 
     /// What the store may not know of, once it can be asked; `state` changes when it may have lost
-    /// what it was told.
+    /// what was written to it.
     fn tell(&mut self, now: Instant, unix: u64, state: u64) -> Vec<StoreCommand> {
         if std::mem::replace(&mut self.told_in, state) != state {
             let ours = self.spent.iter().filter(|(_, spent)| spent.standing == TokenStanding::Ours);
@@ -144,10 +156,10 @@ impl SpentTokens {
     }
 
     /// The store said whether a token is ours, or did not. Returns the token, and the connection
-    /// that goes on by it though another used it too; an answer that comes late or twice is none.
-    fn answered(&mut self, id: u64, answer: Option<bool>) -> Option<(u128, Option<Flow>)> {
+    /// that keeps it though another used it too; `None` for an answer that comes late or twice.
+    fn answered(&mut self, id: u64, answer: Option<bool>) -> Option<(TokenId, Option<Flow>)> {
         let AskedToken { token, .. } = self.asked.remove(&id)?;
-        // Who waits is told, though the token has expired meanwhile.
+        // Whoever waits gets an answer, even if the token has expired meanwhile.
         let Some(spent) = self.spent.get_mut(&token) else { return Some((token, None)) };
         let twice = spent.standing == TokenStanding::Ours && answer == Some(false);
         match (spent.standing, answer) {
@@ -161,7 +173,7 @@ impl SpentTokens {
             // It was let in, and stays.
             (TokenStanding::Ours | TokenStanding::Theirs, Some(_)) => {}
         }
-        Some((token, twice.then_some(spent.flow)))
+        Some((token, twice.then_some(spent.login.flow)))
     }
 
     /// Questions that were not answered in time.
@@ -171,37 +183,31 @@ impl SpentTokens {
 }
 
 impl Gateway {
-    /// A login by a token that is good for one, until `until`.
-    pub(super) fn spend_token(
-        &mut self,
-        turn: &mut Turn<'_>,
-        token: u128,
-        flow: Flow,
-        until: u64,
-    ) -> Spending {
-        let proved = self.services.flows.get(&flow).is_some_and(|f| f.token == Some(token));
-        if proved {
+    /// A login by a token that is good for one.
+    pub(super) fn spend_token(&mut self, turn: &mut Turn<'_>, login: TokenLogin) -> Spending {
+        let flow = self.services.flows.get(&login.flow);
+        if flow.is_some_and(|f| f.token == Some(login.token)) {
             return Spending::Ours;
         }
         let unix = self.unix(turn.now);
         self.spent.forget_expired(unix);
-        if let Some(known) = self.spent.known(token, flow) {
+        if let Some(known) = self.spent.known(&login) {
             return known;
         }
         let cluster = self.services.cluster.as_ref();
         let asks = cluster.is_some_and(|c| c.cannot_ask(turn.now).is_none());
         let standing = if asks { TokenStanding::Asked } else { TokenStanding::Ours };
         let mark = self.services.random.next_u64();
-        if !self.spent.note(token, SpentToken { flow, standing, until, mark }) {
+        if !self.spent.note(SpentToken { login, standing, mark }) {
             return Spending::Full;
         }
         if !asks {
             if cluster.is_some() {
-                self.spent.untold.insert(token);
+                self.spent.untold.insert(login.token);
             }
             return Spending::Ours;
         }
-        turn.out.extend(self.spent.ask(turn.now, unix, token).map(Output::Store));
+        turn.out.extend(self.spent.ask(turn.now, unix, login.token).map(Output::Store));
         Spending::Waits
     }
 
@@ -235,23 +241,28 @@ impl Gateway {
 mod tests {
     use super::*;
 
-    fn used(flow: u64, until: u64) -> SpentToken {
-        SpentToken { flow: Flow(flow), standing: TokenStanding::Ours, until, mark: 1 }
+    fn login(token: TokenId, flow: u64, until: u64) -> TokenLogin {
+        TokenLogin { token, flow: Flow(flow), until }
+    }
+
+    fn used(token: TokenId, until: u64) -> SpentToken {
+        SpentToken { login: login(token, 1, until), standing: TokenStanding::Ours, mark: 1 }
     }
 
     #[test]
     fn so_many_tokens_are_remembered_until_they_expire_and_none_is_forgotten_before() {
         let mut tokens = SpentTokens::default();
         for n in 0..MAX_SPENT {
-            assert!(tokens.note(n as u128, used(1, 100 + n as u64 % 2)));
+            assert!(tokens.note(used(n as u128, 100 + n as u64 % 2)));
         }
-        assert!(!tokens.note(u128::MAX, used(1, 200)), "there is no room");
-        assert_eq!(tokens.known(7, Flow(2)), Some(Spending::Used));
+        assert!(!tokens.note(used(TokenId::MAX, 200)), "there is no room");
+        let known = |tokens: &SpentTokens, token, flow| tokens.known(&login(token, flow, 200));
+        assert_eq!(known(&tokens, 7, 2), Some(Spending::Used));
         tokens.forget_expired(100);
-        assert_eq!(tokens.known(0, Flow(2)), None, "it is over");
-        assert_eq!(tokens.known(1, Flow(2)), Some(Spending::Used));
-        assert!(tokens.note(u128::MAX, used(1, 200)));
-        assert_eq!(tokens.known(u128::MAX, Flow(1)), Some(Spending::Ours));
+        assert_eq!(known(&tokens, 0, 2), None, "it is over");
+        assert_eq!(known(&tokens, 1, 2), Some(Spending::Used));
+        assert!(tokens.note(used(TokenId::MAX, 200)));
+        assert_eq!(known(&tokens, TokenId::MAX, 1), Some(Spending::Ours));
         tokens.forget_expired(200);
         assert_eq!((tokens.spent.len(), tokens.ends.len()), (0, 0));
     }
@@ -260,7 +271,7 @@ mod tests {
     fn the_store_is_told_so_many_at_once_and_all_again_when_it_may_have_lost_them() {
         let (now, mut tokens) = (Instant::now(), SpentTokens::default());
         for n in 0..3 * BATCH {
-            assert!(tokens.note(n as u128, used(1, 100)));
+            assert!(tokens.note(used(n as u128, 100)));
         }
         assert_eq!(tokens.tell(now, 0, 0).len(), 0, "it knows of them");
         let mut told = Vec::new();

@@ -1,9 +1,9 @@
 //! What nodes ask of each other when one of them seems to be gone, and what a node keeps to itself
 //! while it does not know whether it still has its calls.
 //!
-//! A node whose lease has run out goes on with its media. But it may have been asleep or cut off,
-//! and another may have its calls: until the store or the others have said that nobody has, its BYEs
-//! and records wait.
+//! A node whose lease has run out keeps its media running. But it may have been asleep or cut off,
+//! and another may have its calls: until the store or the others have said that nobody has, its
+//! BYEs and records wait.
 
 use super::{Gateway, Turn};
 use crate::call::{CallId, Output};

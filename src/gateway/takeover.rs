@@ -191,7 +191,7 @@ impl Gateway {
         let replaces = Replaces::parse(value)
             .filter(|_| values.next().is_none())
             .ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))?;
-        let gone = || Refusal::new(481, "Replaces names no call that goes on here");
+        let gone = || Refusal::new(481, "Replaces names no active call");
         let found = [&replaces.to_tag, &replaces.from_tag]
             .into_iter()
             .find_map(|t| self.services.dialogs.get(t).copied());

@@ -9,7 +9,7 @@ use crate::cluster::store::LocatedUsers;
 use crate::config::{Trunk, User};
 use crate::dialplan::{Attempt, Outcome, Outcomes, Permits, Route, Step, Target};
 use crate::errors::Code;
-use crate::fraud::Destination;
+use crate::fraud::DialledNumber;
 use crate::hex::token;
 use crate::registrar::{Way, phones};
 use crate::sip::build::{MessageWriter, name_addr};
@@ -106,7 +106,7 @@ struct TextTarget {
     uri: String,
     to: String,
     path: Vec<String>,
-    /// The trunk it goes to, where it goes to no user.
+    /// The trunk it goes to, if it goes to no user.
     trunk: Option<String>,
 }
 
@@ -350,7 +350,7 @@ impl Gateway {
                         self.context(turn).may_spend(
                             None,
                             account,
-                            Destination::of(route, number),
+                            DialledNumber::of(route, number),
                         )?;
                     }
                     let number = to

@@ -44,10 +44,10 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Which token it is, where each is good for one login.
+    /// Which token it is, if each is good for one login.
     ///
     /// # Errors
-    /// It cannot be told from others, or would have to be remembered for too long.
+    /// It cannot be distinguished from others, or would have to be remembered for too long.
     pub(crate) fn single(&self, unix: u64) -> Result<TokenId, String> {
         let Some(jti) = self.jti.as_ref().and_then(|jti| jti.as_str()) else {
             return Err("it has no jti, and is to be good for one login".to_owned());

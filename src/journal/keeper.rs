@@ -1,5 +1,5 @@
-//! Keeps records until the place they go to has taken them: in memory, and in the spool where that
-//! is not enough or the place fails. Who hands a record over waits for nothing.
+//! Keeps records until the place they go to has taken them: in memory, and in the spool if that is
+//! not enough or the place fails. Who hands a record over waits for nothing.
 //!
 //! Records are numbered as they are handed over, and written in that order. In memory are the
 //! oldest and the newest; those between them, once there are too many, only in the spool.
@@ -254,7 +254,7 @@ impl Keeper {
         let of_writer = shared.clone();
         std::thread::Builder::new().name(format!("cdr-{name}")).spawn(move || {
             write(&of_writer, sink);
-            // Who is told may open the directory again.
+            // Whoever waits for this may open the directory again.
             drop(of_writer);
             let _ = told.send(());
         })?;

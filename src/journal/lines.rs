@@ -23,7 +23,7 @@ const TAIL: u64 = 4 << 20;
 pub(super) struct LinesFile {
     path: PathBuf,
     open: Option<OpenFile>,
-    /// What an earlier process wrote, by id: it may have ended before the spool was told.
+    /// What an earlier process wrote, by id: it may have ended before the spool learned of it.
     before: HashSet<String>,
 }
 

@@ -10,7 +10,7 @@ const AHEAD: i16 = 1_000;
 const LATE: i16 = 64;
 /// A gap of more packets than this is none if next to no time passed in it.
 const GAP: i16 = 50;
-/// Shortest packet there is, by which that is told.
+/// The shortest packet, from which that follows.
 const SHORTEST: u32 = 400;
 /// How far timestamps may run ahead of the clock on the wall.
 const LEAD: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ pub(super) struct Continuity {
 }
 
 impl Continuity {
-    /// A source that begins with this packet; `codec` where it is sound.
+    /// A source that begins with this packet; `codec` if it is sound.
     pub(super) fn new(now: Instant, packet: &Packet, codec: Option<Codec>) -> Continuity {
         Continuity {
             ssrc: packet.ssrc,

@@ -248,9 +248,9 @@ impl Handshake {
     }
 
     /// A description names the peer's fingerprints, and whether it asks for another association
-    /// than the one there is (`other`). That begins anew where it does, or where its certificates
-    /// are not those of this one (RFC 8842 §5.5); keys that were handed out serve until then. As
-    /// client we begin only where the certificate that was shown does not serve.
+    /// than the one there is (`other`). That begins anew if it does, or if its certificates are not
+    /// those of this one (RFC 8842 §5.5); keys that were handed out serve until then. As client we
+    /// begin only if the certificate that was shown does not serve.
     pub(crate) fn describe(&mut self, fingerprints: &[Fingerprint], active: bool, other: bool) {
         let begun = !matches!(self.state, DtlsState::Listening(_));
         let among = |f: &Fingerprint| fingerprints.contains(f);

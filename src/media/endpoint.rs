@@ -66,7 +66,7 @@ pub enum EndpointKind {
 pub enum Digits {
     /// telephone-events in RTP (RFC 4733).
     Events,
-    /// By signalling: they are told to the call.
+    /// By signalling: they are reported to the call.
     Signalled,
     /// As sound.
     Tones,
@@ -83,18 +83,18 @@ pub struct EndpointSettings {
     pub digits: Digits,
     /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
     pub continuous: bool,
-    /// When silence is told.
+    /// When silence is reported.
     pub watch: MediaWatch,
 }
 
-/// How long silence lasts before the call is told.
+/// How long silence lasts before it is reported to the call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MediaWatch {
     /// Silence of an end that has sent; `None`: never. Senders that pause send RTCP meanwhile,
     /// every 5 s on average (RFC 3550 §6.2), and a question too many costs one OPTIONS.
     pub stopped: Option<Duration>,
-    /// While that lasts, the time until the call is told again: a peer that lived then may have
-    /// died since.
+    /// While that lasts, the time until it is reported again: a peer that lived then may have died
+    /// since.
     pub again: Duration,
     /// Silence of all ends, and of an end that never sent; `None`: never.
     pub silent: Option<Duration>,
@@ -108,7 +108,7 @@ impl Default for MediaWatch {
 }
 
 impl EndpointSettings {
-    /// How a digit gets to the peer: as sound where it knows no events.
+    /// How a digit gets to the peer: as sound if it knows no events.
     pub(crate) fn sends_digits(&self) -> Digits {
         if self.digits == Digits::Events && self.negotiated.events.send.is_none() {
             Digits::Tones
@@ -209,7 +209,7 @@ pub struct Endpoint {
     pub(super) complexity: u8,
     /// Comfort noise, while its source is silent.
     pub(super) comfort_noise: Option<ComfortNoise>,
-    /// Its source is away, and is expected back: faint noise is sent where nothing comes of it.
+    /// Its source is away, and is expected back: faint noise is sent while nothing comes of it.
     pub(super) source_away: bool,
     /// What is received, by its numbers; `None` before the first packet.
     pub(super) reception: Option<ReceiverStats>,
@@ -239,9 +239,9 @@ pub struct Endpoint {
     pub(super) last_sign: Option<Instant>,
     /// A browser: when something authentic came last, ICE checks included.
     pub(super) heard: Option<Instant>,
-    /// The call was told that nothing comes.
+    /// It was reported to the call that nothing comes.
     pub(super) faded: bool,
-    /// When the call was last told that it has stopped sending; `None` while it sends.
+    /// When its stop was last reported to the call; `None` while it sends.
     pub(super) stopped: Option<Instant>,
     /// The order of the sources before this one.
     pub(super) disorder_before: SequenceStats,
@@ -263,7 +263,7 @@ pub struct Endpoint {
     pub(super) unexpected_payload_type: Option<u8>,
     /// Its figures, second by second.
     pub(super) series: Series,
-    /// The call has been told that media can flow.
+    /// The call knows that media can flow.
     pub(super) connected: bool,
     /// When its first description was applied, ICE first selected an address, and DTLS gave keys.
     pub(super) path_times: [Option<Instant>; 3],
@@ -360,7 +360,7 @@ impl Endpoint {
         }
     }
 
-    /// The encoder for what is agreed; of `rate` where that matters.
+    /// The encoder for what is agreed; of `rate` if that matters.
     pub(super) fn encoder(&mut self, rate: Option<u32>) -> Option<&mut Encoder> {
         let settings = self.settings.as_ref()?;
         let codec = settings.negotiated.codec;

@@ -1,5 +1,5 @@
-//! What a peer's reports say of the stream it hears. Not all that it misses was lost on the way: who
-//! goes on after a process that died leaves a gap in the numbers.
+//! What a peer's reports say of the stream it hears. Not all that it misses was lost on the way:
+//! the successor of a process that died leaves a gap in the numbers.
 
 use crate::rtp::report::RemoteReport;
 

@@ -95,7 +95,7 @@ impl IceLiteAgent {
         }
     }
 
-    /// As a value, its moments told from `taken`.
+    /// Returns it as a value, with times relative to `taken`.
     pub(super) fn snapshot(&self, taken: Instant) -> IceSnapshot {
         let at = |at: Option<Instant>| at.map(|at| offset(taken, at));
         IceSnapshot {
@@ -123,10 +123,7 @@ impl IceLiteAgent {
             heard: at(from.heard),
             // Checks that came after it was written down are forgotten; killed again and again, a
             // process would remember none of the last half minute.
-            last_check: from
-                .last_check
-                .map(|at| times.at(at) + times.age())
-                .map(|at| at.min(times.now)),
+            last_check: at(from.last_check).map(|at| pardoned(at, times.age(), times.now)),
             lapsed: false,
             probe: None,
             probes: 0,
@@ -281,7 +278,7 @@ impl IceLiteAgent {
 
     /// Nobody read checks for `stall`.
     pub(crate) fn overslept(&mut self, now: Instant, stall: Duration) {
-        self.last_check = self.last_check.map(|at| (at + stall).min(now));
+        self.last_check = self.last_check.map(|at| pardoned(at, stall, now));
     }
 
     /// When consent runs out, once any check has come.
@@ -303,6 +300,12 @@ impl IceLiteAgent {
     pub(crate) fn lapse(&mut self) {
         self.lapsed = true;
     }
+}
+
+/// Returns when the last check counts as come if nobody read any for `unread`: consent does not run
+/// meanwhile (RFC 7675 §5.1 is about the browser's silence, not ours).
+fn pardoned(last_check: Instant, unread: Duration, now: Instant) -> Instant {
+    (last_check + unread).min(now)
 }
 
 #[cfg(test)]

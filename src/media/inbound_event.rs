@@ -3,8 +3,8 @@
 //!
 //! By the standard the packets of a press share one timestamp. Devices exist whose timestamp grows
 //! within a press, whose repeated end has a new one each time, and whose next press has that of the
-//! last one. So a press is told by what it is: a key that goes down, is held without a pause, and
-//! comes up. Sequence numbers say what is late.
+//! last one. So a press is recognised by what it is: a key that goes down, is held without a pause,
+//! and comes up. Sequence numbers say what is late.
 
 use crate::rtp::event::TelephoneEvent;
 use crate::rtp::packet::Packet;

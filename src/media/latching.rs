@@ -2,7 +2,7 @@
 //! trunk is known to be behind NAT.
 //!
 //! Behind NAT an address may be learned from packets, within 3 s of a description or of the answer:
-//! another port of the announced IP, or the IP of signalling where that is allowed. An announced
+//! another port of the announced IP, or the IP of signalling if that is allowed. An announced
 //! address that has not sent anything itself gets 5 packets at most, and one that sends wins, then
 //! and later.
 

@@ -119,8 +119,8 @@ impl OutboundStream {
         self.timestamp.wrapping_add((elapsed * u64::from(clock) / 1_000_000) as u32)
     }
 
-    /// Numbers for a relayed packet of `origin`; gaps and reordering pass through. Nothing for a
-    /// packet from before the mapping began.
+    /// Returns the numbers for a relayed packet of `origin`, or `None` for a packet from before the
+    /// mapping began. Gaps and reordering pass through.
     pub(crate) fn relay(
         &mut self,
         now: Instant,
@@ -228,7 +228,7 @@ impl OutboundStream {
         self.until.filter(|until| (until.wrapping_sub(timestamp) as i32) > 0).unwrap_or(timestamp)
     }
 
-    /// The source's own time where one begins now, for [`resume_at`](Self::resume_at).
+    /// The source's own time if one begins now, for [`resume_at`](Self::resume_at).
     pub(crate) fn source_timestamp(&self, now: Instant, clock: u32) -> u32 {
         self.resume_timestamp(now, clock).wrapping_sub(self.ahead)
     }

@@ -154,8 +154,8 @@ impl MediaTransport {
         }
     }
 
-    /// What its packets are protected with: a browser's once DTLS is done, a trunk's where keys
-    /// were exchanged.
+    /// What its packets are protected with: a browser's once DTLS is done, a trunk's if keys were
+    /// exchanged.
     pub(super) fn srtp(&mut self) -> Option<&mut Srtp> {
         match self {
             MediaTransport::Browser { srtp, .. } => srtp.as_deref_mut(),

@@ -1,13 +1,13 @@
 //! A media session: ends and the packets between them, as one machine in virtual time.
 //!
 //! Media rules held here (each with a negative test in tests/media):
-//! 1. From an address not validated by an authentic STUN check only STUN is looked at; and SRTP, where
+//! 1. From an address not validated by an authentic STUN check only STUN is looked at; and SRTP, if
 //!    it is authentic and fresh, is asked back by a check of ours.
 //! 2. The SRTP tag is checked before any state changes.
 //! 3. No packet from an unverified source ends a call, gets an answer, or moves an address.
 //! 4. The DTLS fingerprint is always checked, in both roles.
 //! 5. A trunk's address comes from signalling; `nat` learns a port within the same IP, or within
-//!    the IP of signalling where that is allowed for the trunk, for 3 s, and locks; RTCP never
+//!    the IP of signalling if that is allowed for the trunk, for 3 s, and locks; RTCP never
 //!    teaches. The announced address wins, and gets 5 packets before it has sent anything.
 
 mod comfort_noise;
@@ -106,7 +106,7 @@ pub struct Session {
     /// NTP time of `started`; only differences matter to peers.
     ntp: u64,
     silent_since: Instant,
-    /// When the call was last told of that.
+    /// When that was last reported to the call.
     silence_told: Option<Instant>,
     /// When it is looked whether the end joined to one that sends is heard too, and how long after
     /// that again.
@@ -276,8 +276,7 @@ impl Session {
         self.join(id, AudioSource::Play { player: Player::new(source), next: now });
     }
 
-    /// Plans how packets of end `at` reach its peer: relayed where the codecs agree, else
-    /// transcoded.
+    /// Plans how packets of end `at` reach its peer: relayed if the codecs agree, else transcoded.
     fn plan(&mut self, at: usize) {
         if let Some(mine) = &self.ends[at].settings {
             self.plan_from(at, mine.negotiated.codec, None);
@@ -285,16 +284,15 @@ impl Session {
     }
 
     /// As [`plan`](Self::plan), for the codec the peer really sends: it may switch within its
-    /// description, and back; the other leg hears no jump. `ms` is the length of what it sends,
-    /// where that is known.
+    /// description, and back; the other leg hears no jump. `ms` is the length of what it sends, if
+    /// that is known.
     fn plan_from(&mut self, at: usize, from: Codec, ms: Option<u32>) {
         let AudioSource::Bridge(peer) = self.ends[at].join else { return };
         let Some(theirs) = self.index(peer).and_then(|p| self.ends[p].settings.as_ref()) else {
             return;
         };
         let mine = self.ends[at].settings.as_ref().map(|s| s.digits);
-        // Digits in the sound of one who has no other are told to one who does not take them as
-        // sound.
+        // Digits that a peer sends as tones are recognised for one that takes them otherwise.
         let listen = mine == Some(Digits::Tones) && theirs.sends_digits() != Digits::Tones;
         let wanted = &theirs.negotiated;
         let (to, ptime) = (wanted.codec, wanted.ptime);

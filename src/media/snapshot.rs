@@ -32,7 +32,7 @@ pub struct Clocks {
     pub uptime: Duration,
 }
 
-/// Why a session cannot be gone on with.
+/// Why a session cannot be continued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "in its error's text")]
 pub enum NotRestored {
@@ -94,7 +94,7 @@ pub(super) struct MediaLegSnapshot {
     pub join: JoinSnapshot,
     /// What the record counts.
     pub counters: Counters,
-    /// The call has been told that media can flow.
+    /// The call knows that media can flow.
     pub connected: bool,
     /// Media has come since it was settled.
     pub flowing: bool,
@@ -339,7 +339,7 @@ pub(super) fn offset(taken: Instant, at: Instant) -> Offset {
     }
 }
 
-/// The moments of a snapshot that is gone on from.
+/// The moments of a snapshot that is continued.
 #[derive(Clone, Copy)]
 pub(super) struct Resumed {
     /// When the successor continues.
@@ -358,7 +358,7 @@ impl Resumed {
         self.now.saturating_duration_since(self.taken)
     }
 
-    /// When that was; now, where no clock reaches.
+    /// When that was; now, if no clock reaches back so far.
     pub(super) fn at(&self, offset: Offset) -> Instant {
         let far = Duration::from_millis(offset.unsigned_abs());
         let at = if offset < 0 { self.taken.checked_sub(far) } else { self.taken.checked_add(far) };

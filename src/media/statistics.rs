@@ -68,8 +68,8 @@ pub struct Statistics {
 const FELL_SILENT: Duration = Duration::from_secs(10);
 
 impl Statistics {
-    /// How long nothing had come when the call was `over`, where the peer had stopped sending and
-    /// was not on hold; `None` if it had not, or was never heard.
+    /// How long nothing had come when the call was `over`, if the peer had stopped sending and was
+    /// not on hold; `None` if it had not, or was never heard.
     pub fn fell_silent(&self, over: Option<Instant>) -> Option<Duration> {
         let silent = over?.saturating_duration_since(self.last_received?);
         (self.may_speak && silent >= FELL_SILENT).then_some(silent)

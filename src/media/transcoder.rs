@@ -56,7 +56,7 @@ pub(crate) struct Transcoder {
 }
 
 impl Transcoder {
-    /// `ptime` in milliseconds of outgoing frames; `listen`: digits in band are told apart.
+    /// `ptime` in milliseconds of outgoing frames; `listen`: digits in band are recognised.
     pub(crate) fn new(from: Codec, to: Codec, ptime: u32, listen: bool) -> Transcoder {
         let rate = from.bridge_rate(to);
         Transcoder {

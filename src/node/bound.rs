@@ -166,7 +166,7 @@ fn control_name(path: &Path) -> String {
     format!("control:{}", path.display())
 }
 
-/// The control socket, where one is wanted and can be made.
+/// The control socket, if one is wanted and can be made.
 ///
 /// # Errors
 /// Another gateway has it, or it cannot be made.

@@ -113,7 +113,7 @@ pub(super) fn read(record: Record) -> Option<CallCheckpoint> {
     }
 }
 
-/// The media of a call, if it may be gone on with.
+/// The media of a call, if it may be continued.
 ///
 /// # Errors
 /// Why it cannot be continued with.

@@ -62,7 +62,7 @@ const CLOCK_SET: Duration = Duration::from_secs(1);
 /// Timers of media that fire this late on average: something takes the processor from calls.
 const HARMED: Duration = Duration::from_millis(5);
 
-/// Until the socket has a datagram; for ever where there is none.
+/// Until the socket has a datagram; for ever if there is none.
 async fn readable(socket: Option<&UdpSocket>) {
     match socket {
         Some(socket) => drop(socket.readable().await),
@@ -96,13 +96,13 @@ pub(super) struct Core {
     pub(super) tls_trunks: HashMap<TrunkNumber, Secure>,
     /// Asks DNS.
     pub(super) dns: Dns,
-    /// The store and the other nodes, where there is a cluster.
+    /// The store and the other nodes, if there is a cluster.
     pub(super) links: Option<ClusterLinks>,
     /// Where records are written.
     pub(super) journal: Option<Journal>,
     /// Held for as long as the core runs: no other process may have the directory meanwhile.
     pub(super) state: State,
-    /// Live calls, on disk where there is such a directory.
+    /// Live calls, on disk if there is such a directory.
     pub(super) kept: KeptCalls,
     /// Calls that continue and that ended, of nodes whose calls are being taken.
     pub(super) taking: HashMap<String, (usize, usize)>,
@@ -171,7 +171,7 @@ struct TakenFrom {
     here: bool,
 }
 
-/// What was told of requests refused for overload, and when.
+/// The requests refused for overload at the last report, and when that was.
 #[derive(Default)]
 pub(super) struct Told {
     at: Option<Instant>,
@@ -232,7 +232,7 @@ impl Core {
                     self.take(Arrival::Input(Input::Tick), &mut out);
                 }
             }
-            // What is already there is taken in the same turn; gauges are told once.
+            // What is already there is taken in the same turn; gauges are published once.
             for _ in 0..TURN {
                 let Ok(arrival) = arrivals.try_recv() else { break };
                 self.take_queued(arrival, arrivals.len(), &mut out);
@@ -279,7 +279,7 @@ impl Core {
         let class = LineClass::new("stalls of the process", Code::STALLED);
         log_limit::tell(Level::Warn, class, || {
             format!(
-                "the process stood still for {seconds:.1} s: calls go on where their peers let them"
+                "the process stood still for {seconds:.1} s: calls continue if their peers let them"
             )
         });
     }
@@ -316,7 +316,7 @@ impl Core {
         let died = died.and_then(|ago| Instant::now().checked_sub(ago));
         let (goes_on, all) = self.restore(left, died, None);
         if all > 0 {
-            tracing::info!("restarted: {goes_on} of {all} calls go on");
+            tracing::info!("restarted: {goes_on} of {all} calls continue");
         }
     }
 
@@ -333,7 +333,7 @@ impl Core {
             self.kept.take_over(checkpoints, found, &given, journal);
         }
         let (goes_on, all) = self.restore(given, None, None);
-        tracing::info!("upgraded: {goes_on} of {all} calls go on");
+        tracing::info!("upgraded: {goes_on} of {all} calls continue");
         let (now, mut out) = (Instant::now(), Vec::new());
         for request in late {
             self.gateway.hear_late(now, (self.inbox.flow(), request), &mut out);

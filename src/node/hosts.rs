@@ -13,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-/// How often the default route's address is looked at, and the STUN server asked; sooner where it
-/// did not answer.
+/// How often the default route's address is looked at, and the STUN server asked; sooner if it did
+/// not answer.
 const LOOK: Duration = Duration::from_secs(10);
 const ASK: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_secs(10);

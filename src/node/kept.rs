@@ -36,7 +36,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// Between two times that changes are put: what changes again meanwhile is put once.
 const PAUSE: Duration = Duration::from_millis(50);
-/// After which a worker that was too far behind is told again.
+/// After which a worker that was too far behind gets a command again.
 const AGAIN: Duration = Duration::from_millis(10);
 /// How long a call's signalling is worth something: as long as its peers may know of it.
 const SIGNALLING: Duration = Duration::from_secs(24 * 60 * 60);
@@ -91,9 +91,9 @@ pub(super) struct KeptCalls {
     /// Those with media on its way to the disk.
     unconfirmed: Vec<CallId>,
     put: Instant,
-    /// Batches that were on disk when workers were last told.
+    /// Batches that were on disk when workers last learned of them.
     told: u64,
-    /// When one that was too far behind is told again.
+    /// When one that was too far behind gets the command again.
     again: Option<Instant>,
     /// A call was answered, which is put at once.
     answered: bool,
@@ -425,8 +425,8 @@ pub(super) async fn leave_taken(config: &Config, state: &mut State) {
         Err(e) => {
             tracing::warn!(
                 code = %Code::STORE_AWAY,
-                "calls of before the restart end: whether another node goes on with them cannot be \
-                 asked: {e:#}"
+                "calls from before the restart end: the store cannot say whether another node has \
+                 taken them over: {e:#}"
             );
             // Nothing is sent under keys that another may be using.
             found.into_iter().partition(|entry| !entry.name.ends_with(MEDIA))

@@ -107,7 +107,7 @@ impl Core {
             note.log();
         }
         let now = Instant::now();
-        // The record first: who is told that a call has ended may look for it.
+        // The record first: whoever receives the event may look for it.
         if let Event::CallEnded { cdr } = &note {
             let kept = self.kept.ended(&mut self.gateway, cdr, &self.clock);
             match (&self.journal, kept) {

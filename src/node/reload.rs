@@ -15,7 +15,7 @@ use std::time::Instant;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 
-/// What `POST /reload` and SIGHUP do. One is done after the other, and to its end even where nobody
+/// What `POST /reload` and SIGHUP do. One is done after the other, and to its end even if nobody
 /// waits for it any more.
 pub(super) fn reloader(file: PathBuf, api: ApiState, web: Arc<OnceLock<Arc<WebPort>>>) -> Reload {
     let one = Arc::new(Mutex::new(()));

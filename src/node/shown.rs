@@ -6,7 +6,7 @@ use crate::media::dtls::DtlsIdentity;
 use crate::state::State;
 use crate::store;
 
-/// The DTLS certificate: that of the cluster, where it can be had and no call needs the one before.
+/// The DTLS certificate: that of the cluster, if it can be had and no call needs the one before.
 ///
 /// # Errors
 /// None could be made.

@@ -161,7 +161,7 @@ struct Succession {
     /// What was said within them while they were taken.
     late: Vec<LateRequest>,
     found: Vec<CheckpointEntry>,
-    /// New calls are refused, as an operator has told the predecessor.
+    /// New calls are refused, as an operator ordered the predecessor.
     draining: bool,
 }
 
@@ -218,7 +218,7 @@ impl Succession {
     }
 }
 
-/// What surrounds the core: records, the API, the page's port, and who is told of events.
+/// What surrounds the core: records, the API, the page's port, and who receives events.
 struct Shells {
     config: Arc<Config>,
     links: Option<ClusterLinks>,

@@ -169,7 +169,7 @@ async fn calls_that_another_version_kept_are_ended_with_a_record() {
     assert_eq!(State::open(Some(&folder), RECORDS, Default::default()).found, []);
 }
 
-/// One of them still rang: who calls is told, and so is the telephone.
+/// One of them still rang: the caller and the telephone both learn that it is over.
 #[tokio::test]
 async fn a_call_that_rang_when_another_version_kept_it_rings_nowhere_any_more() {
     let scratch = Scratch::new("other-version-ringing");

@@ -87,7 +87,7 @@ impl Predecessor {
             self.link.receive(CALLS).context("the running gateway is gone")?;
         let (draining, numbers) = match message {
             LinkMessage::Calls { draining, ports } => (draining, ports),
-            LinkMessage::Refused { why } => bail!("the running gateway goes on: {why}"),
+            LinkMessage::Refused { why } => bail!("the running gateway continues: {why}"),
             other => bail!("the running gateway says {other}, which is not expected"),
         };
         let calls: HandedCalls =
@@ -121,10 +121,10 @@ impl Predecessor {
     /// # Errors
     /// It has them still, and continues.
     pub(super) fn take(&mut self) -> anyhow::Result<Vec<LateRequest>> {
-        let go = self.link.receive(SOON).context("the running gateway goes on")?;
+        let go = self.link.receive(SOON).context("the running gateway continues")?;
         match go.message {
             LinkMessage::Go => {}
-            LinkMessage::Refused { why } => bail!("the running gateway goes on: {why}"),
+            LinkMessage::Refused { why } => bail!("the running gateway continues: {why}"),
             other => bail!("the running gateway says {other}, which is not expected"),
         }
         self.gone = true;

@@ -305,7 +305,8 @@ impl Upgrader {
                 return Err(why);
             }
         };
-        // The successor's from here on. This process lets go of its files before it is told so.
+        // The successor's from here on. This process lets go of its files before the successor gets
+        // the message.
         let mut progress = self.progress.subscribe();
         self.progress.send_replace(UpgradeProgress::Gone(who.clone()));
         let _ = progress.wait_for(|p| *p == UpgradeProgress::Released).await;

@@ -138,9 +138,8 @@ impl Starter {
             .with_context(|| format!("media.browser_port: UDP or TCP {at} cannot be bound"))
     }
 
-    /// Starts all; where the system chooses their ports, those of `before` are tried first, to
-    /// which browsers of calls that continue still send. `held`: a predecessor still has those
-    /// calls.
+    /// Starts all; if the system chooses their ports, those of `before` are tried first, to which
+    /// browsers of calls that continue still send. `held`: a predecessor still has those calls.
     ///
     /// # Errors
     /// A port cannot be bound.

@@ -1,9 +1,9 @@
 //! One sentence per call: what happened, whose side it was on, and what to do about it.
 //!
-//! Judged from the record alone, once, when the call is over. What ended the call names the cause
-//! where it is one; a call that was answered and ended as calls do is looked at for what its people
-//! heard. Of several faults the one nearest to the root is told: a browser that ICE never reached
-//! also sent no audio.
+//! Judged from the record alone, once, when the call is over. If what ended the call is a fault, it
+//! is the cause; a call that was answered and ended normally is examined for what its people heard.
+//! Of several faults the one nearest to the root is reported: a browser that ICE never reached also
+//! sent no audio.
 
 mod media;
 

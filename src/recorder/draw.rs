@@ -73,7 +73,7 @@ pub fn text(lanes: &[String], rows: &[Row], full: bool) -> String {
                     out.push('\n');
                 }
             }
-            // The dialplan's reasons are read where it is to blame.
+            // The dialplan's reasons are read if it is to blame.
             RowKind::Route { route, pattern, why_not } if full || lost => {
                 let (mark, why) = why_not
                     .as_ref()

@@ -37,7 +37,7 @@ pub enum RowKind {
         text: String,
         rules: Vec<LineRule>,
     },
-    /// A route that was looked at; `why_not` where it did not take the call.
+    /// A route that was looked at; `why_not` if it did not take the call.
     Route { route: String, pattern: String, why_not: Option<String> },
     /// Something that is no message.
     Event { text: String, code: Option<String> },
@@ -160,7 +160,7 @@ fn readable_sdp(message: &Message) -> Option<String> {
     Some(readable_body("application/sdp", sdp))
 }
 
-/// What it means that a timer ran out; nothing for those whose doing is seen anyway.
+/// Returns what it means that a timer ran out, or `None` if its effect is visible anyway.
 fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<String> {
     Some(match timer {
         CallTimer::Ring => {
@@ -236,7 +236,7 @@ pub fn summary(message: &Message) -> String {
     if inside.is_empty() { first } else { format!("{first} ({})", inside.join(", ")) }
 }
 
-/// The codecs of the first audio section by name, ICE candidates, and its direction where it is not
+/// The codecs of the first audio section by name, ICE candidates, and its direction if it is not
 /// both ways.
 fn media_words(sdp: &[u8]) -> String {
     let text = String::from_utf8_lossy(sdp);
@@ -283,7 +283,7 @@ fn media_words(sdp: &[u8]) -> String {
     words.join(" ")
 }
 
-/// What a media event says to a person; nothing for those that are no news of their own.
+/// Returns what a media event says to a person, or `None` if it is no news of its own.
 fn words(event: &SessionEvent, name: &impl Fn(LegId) -> &'static str) -> Option<String> {
     Some(match event {
         SessionEvent::Connected { end, address } => {

@@ -9,7 +9,7 @@
 pub struct LineRule {
     /// The line that was sent; `None` if one of the source was omitted.
     pub line: Option<String>,
-    /// The line of the other side it stands for, where it is another.
+    /// The line of the other side it stands for, if it is another.
     pub from: Option<String>,
     /// The rule, in words.
     pub why: &'static str,
@@ -62,7 +62,7 @@ fn why_sent(key: &str, other: bool) -> &'static str {
         ("rtpmap" | "fmtp", false) => {
             "only this side is offered it: what differs is transcoded here"
         }
-        ("ptime", _) => "the length asked of this side; packets are cut anew where it differs",
+        ("ptime", _) => "the length asked of this side; packets are cut anew if it differs",
         ("sendrecv" | "sendonly" | "recvonly" | "inactive", true) => "a hold stays on its leg",
         ("sendrecv" | "sendonly" | "recvonly" | "inactive", false) => {
             "both ways, unless somebody holds"
@@ -76,7 +76,7 @@ fn why_sent(key: &str, other: bool) -> &'static str {
         ("crypto", _) => "SRTP ends here: a key made for this leg (RFC 4568)",
         ("rtcp-mux" | "rtcp", _) => "RTCP ends here: this leg has reports of its own",
         ("rtcp-xr", _) => "our own reports (RFC 3611)",
-        ("msid" | "ssrc", _) => "one stream of ours goes on whatever happens on the other side",
+        ("msid" | "ssrc", _) => "one stream of ours continues whatever happens on the other side",
         ("mid" | "group", _) => "named as this side's offer names them",
         _ => "written for this side",
     }

@@ -1,6 +1,6 @@
 //! How losses cluster: bursts, and the gaps between them (RFC 3611 §4.7.2).
 
-/// Packets that come between two lost ones where these are not of one burst (Gmin, §4.7.1).
+/// Packets that come between two lost ones if these are not of one burst (Gmin, §4.7.1).
 pub(crate) const GMIN: u8 = 16;
 
 /// Counts packets in the order of their numbers, as received or lost.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Add;
 use std::time::{Duration, Instant};
 
-/// Packets that may overtake one before it is given up where it is decoded.
+/// Packets that may overtake one before it is given up if it is decoded.
 pub(crate) const WINDOW: usize = 3;
 
 /// Packets that did not come once, and in order.
@@ -45,7 +45,7 @@ impl Add for SequenceStats {
     }
 }
 
-/// What one received source has told us (RFC 3550 appendix A.1, A.3, A.8).
+/// Statistics of one received source (RFC 3550 appendix A.1, A.3, A.8).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReceiverStats {
     /// The source it is about.
@@ -323,7 +323,7 @@ fn voip_metrics(
     }
 }
 
-/// An SR (or RR where nothing was sent) with SDES, as one compound packet; with VoIP metrics where
+/// An SR (or RR if nothing was sent) with SDES, as one compound packet; with VoIP metrics if
 /// `heard` is given, by the clock of what was heard.
 pub fn compose(
     now: Instant,

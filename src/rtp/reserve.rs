@@ -22,9 +22,9 @@ const FIRST_RESERVE: u64 = RESERVE / 8;
 const FAST: u64 = RESERVE / LEASE.as_secs();
 /// Reserves that differ by no more are one.
 const SLACK: u64 = RESERVE / 12;
-/// A record may be gone on from for this long.
+/// A record may be continued from for this long.
 pub const LEASE: Duration = Duration::from_secs(20);
-/// Records kept apart; in a lease there are two, or a few more where much changes.
+/// Records kept apart; in a lease there are two, or a few more if much changes.
 const MOST: usize = 8;
 
 /// A record that a successor may find.
@@ -50,7 +50,7 @@ pub struct Reserve {
     records: SmallVec<[Reservation; 2]>,
     /// When the newest record was made, and what was next then.
     made: Option<(Instant, u64)>,
-    /// Nothing was used since it was gone on from a record.
+    /// Nothing was used since it was continued from a record.
     idle: bool,
 }
 

@@ -310,8 +310,8 @@ impl Protect {
         }
     }
 
-    /// Protects a compound RTCP packet (RFC 3711 §3.4, RFC 7714 §9); nothing if it is none, or its
-    /// index would be one too many for the key, or is a successor's.
+    /// Protects a compound RTCP packet (RFC 3711 §3.4, RFC 7714 §9). Returns `None` if it is none,
+    /// or its index would be one too many for the key, or is a successor's.
     pub fn rtcp(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let ssrc = rtcp_ssrc(packet)?;
         let next = self.rtcp_index + 1;
@@ -369,7 +369,7 @@ pub struct ReceivedState {
 pub struct Unprotect {
     master: MasterKey,
     keys: SrtpKeys,
-    /// The master key identifier in each packet, where the peer sends one (RFC 3711 §3.1).
+    /// The master key identifier in each packet, if the peer sends one (RFC 3711 §3.1).
     mki: Vec<u8>,
     sources: Vec<SrtpSource>,
     rtcp: Vec<SrtpSource>,

@@ -81,7 +81,7 @@ pub struct Crypto {
     pub keys: CryptoKeys,
 }
 
-/// What we offer, best first; the others are taken where a peer has no better.
+/// What we offer, best first; the others are taken if a peer has no better.
 pub(crate) const OFFERED: [Profile; 3] =
     [Profile::AeadAes128Gcm, Profile::AeadAes256Gcm, Profile::Aes128CmHmacSha1_80];
 /// Names of the drafts of RFC 6188, which many devices continued writing.
@@ -93,7 +93,7 @@ const DRAFT_SUITES: [(&str, Profile); 4] = [
 ];
 
 impl Crypto {
-    /// Reads a line's value; nothing for what we do not speak: other suites, a master key
+    /// Reads a line's value. Returns `None` for what we do not speak: other suites, a master key
     /// identifier, several keys, session parameters that change the packets (RFC 4568 §6.3).
     pub(crate) fn read(value: &str) -> Option<Crypto> {
         let mut words = value.split_ascii_whitespace();

@@ -26,7 +26,7 @@ pub struct SdpError {
     pub warning: u16,
     /// Its text.
     pub why: String,
-    /// What it is, where more is known than that nothing was agreed.
+    /// What it is, if more is known than that nothing was agreed.
     pub code: Option<Code>,
 }
 

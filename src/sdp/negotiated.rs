@@ -18,9 +18,8 @@ pub struct Ice {
 /// Where RTP goes and how it is protected.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Remote {
-    /// RTP, protected where keys were exchanged. `rtcp` is `rtp` where both share a port (RFC
-    /// 5761).
-    /// A trunk: addresses, and keys where media is encrypted.
+    /// RTP, protected if keys were exchanged. `rtcp` is `rtp` if both share a port (RFC 5761). A
+    /// trunk: addresses, and keys if media is encrypted.
     #[allow(missing_docs, reason = "said above")]
     Rtp { rtp: SocketAddr, rtcp: SocketAddr, sdes: Option<Box<Sdes>> },
     /// ICE and DTLS-SRTP; `active`: we send the ClientHello.
@@ -88,7 +87,7 @@ pub struct Negotiated {
     pub direction: Direction,
     /// Where media goes, and how it is protected.
     pub remote: Remote,
-    /// Bits a second the peer takes at most on average, where it says (Opus).
+    /// Bits a second the peer takes at most on average, if it says (Opus).
     pub max_average_bitrate: Option<u32>,
     /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
     pub voip_metrics: bool,
@@ -96,7 +95,7 @@ pub struct Negotiated {
     pub ptime: u32,
     /// The peer asked for the length of packets.
     pub ptime_asked: bool,
-    /// Milliseconds of the longest packet the peer takes, where it says.
+    /// Milliseconds of the longest packet the peer takes, if it says.
     pub max_ptime: Option<u32>,
 }
 

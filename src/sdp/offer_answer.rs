@@ -193,8 +193,8 @@ impl Negotiation {
         self.ice_before = self.ice_before.take().or(before);
     }
 
-    /// Leaves the keys out of our next offers, where they are only wished for. Returns false if
-    /// they were not offered, or a call without them is to fail.
+    /// Leaves the keys out of our next offers, if they are only wished for. Returns false if they
+    /// were not offered, or a call without them is to fail.
     pub(crate) fn withhold_keys(&mut self) -> bool {
         self.local.srtp == Policy::Optional && !std::mem::replace(&mut self.keys_withheld, true)
     }
@@ -380,7 +380,7 @@ impl Negotiation {
     ) -> Result<(String, Negotiated), SdpError> {
         let Chosen { at, audio, codec, format, remote } = self.choose_offered(offer, prefer)?;
         let offered = event_formats(audio.formats.iter());
-        // Browsers are told nothing of comfort noise, and so send without a pause: theirs is Opus's
+        // Browsers are not offered comfort noise, and so send without a pause: theirs is Opus's
         // own.
         let quiet = self.local.side == LegKind::Trunk && codec.clock() == 8_000;
         let noise =
@@ -474,7 +474,7 @@ impl Negotiation {
 }
 
 fn ours_of(format: &Format, codec: Codec, playback_rate: Option<u32>) -> Format {
-    // Browsers take few bits for a low rate where nothing is said, too few for FEC: what we send is
+    // Browsers take few bits for a low rate if nothing is said, too few for FEC: what we send is
     // asked for.
     let playback = playback_rate
         .map(|rate| format!(";maxplaybackrate={rate};maxaveragebitrate={}", opus::bits(rate)));
@@ -530,7 +530,7 @@ fn telephone_event(format: EventFormat) -> Format {
     }
 }
 
-/// The telephone-events among `formats` that can be told apart and counted.
+/// The telephone-events among `formats` that can be distinguished and counted.
 fn event_formats<'a>(formats: impl Iterator<Item = &'a Format>) -> Vec<EventFormat> {
     let mut events: Vec<EventFormat> = Vec::new();
     for f in formats.filter(|f| f.is_telephone_event() && f.clock > 0) {

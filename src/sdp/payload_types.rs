@@ -23,7 +23,7 @@ impl PayloadTypes {
         }
     }
 
-    /// The number of this content: the one it has, `default` where that is free, else any.
+    /// The number of this content: the one it has, `default` if that is free, else any.
     fn number(&mut self, content: Content, default: u8) -> u8 {
         if let Some((pt, _)) = self.0.iter().find(|(_, known)| *known == content) {
             return *pt;
@@ -47,8 +47,8 @@ impl PayloadTypes {
     }
 }
 
-/// What the peer may send by the numbers of our offer and of its answer: ours where it accepted
-/// them, then its own, for some peers send by those, then what else we offered.
+/// What the peer may send by the numbers of our offer and of its answer: ours if it accepted them,
+/// then its own, for some peers send by those, then what else we offered.
 pub(super) fn received(offered: &[Format], answered: &[Format]) -> Vec<(u8, Codec)> {
     let numbers = |formats: &[Format]| -> Vec<(u8, Codec)> {
         formats.iter().filter_map(|f| Some((f.payload_type, f.codec()?))).collect()

@@ -77,8 +77,7 @@ pub(super) fn is_token(word: &str) -> bool {
     !word.is_empty() && word.len() <= 64 && word.bytes().all(fits)
 }
 
-/// A section that is not used: the offer's own words where they are words, so that it is known
-/// again.
+/// A section that is not used: the offer's own words if they are words, so that it is known again.
 fn refused(out: &mut String, m: &MediaDescription) {
     let kind = if is_token(&m.kind) { &m.kind } else { "application" };
     let proto = if m.proto.split('/').all(is_token) { &m.proto } else { "RTP/AVP" };

@@ -1,5 +1,5 @@
-//! Reading descriptions: what is used is read, as leniently as it can be told apart; what is not
-//! used decides nothing.
+//! Reading descriptions: what is used is read as leniently as is unambiguous; what is not used
+//! decides nothing.
 //!
 //! Only bounds, a NUL or a lone CR, and text that is no description at all are refused. A section
 //! whose `m=` line makes no sense is a section still, with port 0, so that an answer has as many
@@ -189,7 +189,7 @@ fn keys(proto: &str, own: SectionLines<'_>, session: SectionLines<'_>) -> Vec<Cr
     lines.all("crypto").take(crypto::MOST).filter_map(Crypto::read).collect()
 }
 
-/// What belongs to the transport stands in the first section of a bundle only, where others are
+/// What belongs to the transport stands in the first section of a bundle only, if others are
 /// offered in it and nowhere else (RFC 9143 §7.1.3, RFC 8859).
 fn share_transport(description: &mut Description) {
     let Some(first) = description.bundle.first() else { return };
@@ -256,7 +256,7 @@ fn format(payload_type: u8, own: SectionLines<'_>) -> Format {
     Format { payload_type, name, clock, channels, fmtp }
 }
 
-/// Name, clock and channels; 0 channels where they cannot be read.
+/// Name, clock and channels; 0 channels if they cannot be read.
 fn rtpmap(map: &str) -> Option<(String, u32, u8)> {
     let mut parts = map.split('/').map(str::trim);
     let name = parts.next().filter(|n| !n.is_empty())?.to_owned();

@@ -22,7 +22,7 @@ pub(super) struct Chosen<'a> {
 
 impl Negotiation {
     /// The first audio section that has a codec (`codec_of`) and a transport of ours; one with keys
-    /// where they are wished for. `beside` finds our key for one of the peer's; `missing` is said
+    /// if they are wished for. `beside` finds our key for one of the peer's; `missing` is said
     /// where there is no audio at all.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ impl Negotiation {
         Ok(Remote::Rtp { rtp, rtcp: if audio.rtcp_mux { rtp } else { separate }, sdes })
     }
 
-    /// The keys of a trunk's media, where there are to be any; `must`: its profile asks for them.
+    /// The keys of a trunk's media, if there are to be any; `must`: its profile asks for them.
     fn sdes(
         &self,
         audio: &MediaDescription,

@@ -41,7 +41,7 @@ impl MessageWriter {
         writer
     }
 
-    /// Starts a response to `request`: Via, From, To (with `tag` where it has none), Call-ID, CSeq
+    /// Starts a response to `request`: Via, From, To (with `tag` if it has none), Call-ID, CSeq
     /// (RFC 3261 §8.2.6.2).
     pub fn response(request: &Message, status: u16, tag: Option<&str>) -> MessageWriter {
         let mut writer = MessageWriter { buf: String::with_capacity(768) };
@@ -141,7 +141,7 @@ impl MessageWriter {
         writer
     }
 
-    /// Adds a header line of a message that is passed on, by its own name where it has one here.
+    /// Adds a header line of a message that is passed on, by its own name if it has one here.
     pub(crate) fn put_named(&mut self, name: HeaderName, raw: &str, value: &str) {
         if name == HeaderName::Other {
             let _ = Sieve(&mut self.buf).write_str(raw);
@@ -224,7 +224,7 @@ pub(crate) fn quoted(text: &str) -> String {
     out
 }
 
-/// `"display" <uri>` with the display name omitted where it is empty.
+/// `"display" <uri>` with the display name omitted if it is empty.
 pub fn name_addr(display: &str, uri: &str) -> String {
     let uri: String =
         uri.chars().filter(|c| !c.is_control() && !matches!(c, '<' | '>' | '"' | ' ')).collect();

@@ -5,7 +5,7 @@ use super::message::Message;
 use super::parse::HeaderName;
 use serde::{Deserialize, Serialize};
 
-/// One peer's abilities, as far as it told them.
+/// One peer's abilities, as far as it has announced them.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Capabilities {
     /// It allows UPDATE (RFC 3311).

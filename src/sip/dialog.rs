@@ -140,8 +140,8 @@ impl Dialog {
         }
     }
 
-    /// The callee's dialog from the INVITE it received (§12.1.1); nothing if the INVITE lacks what
-    /// a dialog needs.
+    /// Returns the callee's dialog from the INVITE it received (§12.1.1), or `None` if the INVITE
+    /// lacks what a dialog needs.
     pub(crate) fn uas(
         invite: &Message,
         local_tag: &str,

@@ -162,7 +162,7 @@ impl Authenticator {
         *tag.sign().as_ref().first_chunk().expect("SHA-256 is longer")
     }
 
-    /// When a nonce was issued, and its random part; none if it is not ours.
+    /// Returns when a nonce was issued, and its random part, or `None` if it is not ours.
     fn issued(&self, nonce: &str) -> Option<(u64, u64)> {
         let nonce: [u8; NONCE] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (head, tag) = nonce.split_at(NONCE_HEAD);
@@ -198,8 +198,8 @@ impl Authenticator {
         self.algorithms.iter().map(one).collect()
     }
 
-    /// The shortest WWW-Authenticate value that a client can answer: one algorithm, which is MD5
-    /// where it is offered at all.
+    /// The shortest WWW-Authenticate value that a client can answer: one algorithm, which is MD5 if
+    /// it is offered at all.
     pub(crate) fn short_challenge(&self, now: u64, random: u64, stale: bool) -> String {
         let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
         let stale = if stale { ",stale=true" } else { "" };
@@ -309,7 +309,7 @@ struct Challenge {
 const MAX_CHALLENGES: usize = 4;
 /// Most responses with challenges in a row that are answered: each of them once, and a few stale.
 const MAX_TRIES: u32 = 6;
-/// Challenges in a row by one realm that are answered, where each says that the nonce was stale.
+/// Challenges in a row by one realm that are answered, if each says that the nonce was stale.
 const MAX_STALE: u32 = 3;
 
 impl Challenge {
@@ -433,7 +433,7 @@ pub struct Answering {
     taken: Vec<Taken>,
     /// Challenges in a row without a success in between.
     tries: u32,
-    /// The only realms that are answered; any where there is none.
+    /// The only realms that are answered; any if there is none.
     realms: Option<Vec<String>>,
 }
 

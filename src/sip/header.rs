@@ -55,8 +55,8 @@ impl<'a> NameAddr<'a> {
         Ok(NameAddr { display: "", uri: Uri::parse(text)?, params: Params::default() })
     }
 
-    /// Reads a From or To, as leniently: their tag counts, and their URI only where somebody asks
-    /// for it.
+    /// Reads a From or To, as leniently: their tag counts, and their URI only if somebody asks for
+    /// it.
     ///
     /// # Errors
     /// Unbalanced brackets, no address.
@@ -78,7 +78,7 @@ impl<'a> NameAddr<'a> {
         Ok((display, uri, Params::parse(params)?))
     }
 
-    /// As [`split`](Self::split), where quoted strings need not end.
+    /// As [`split`](Self::split), but quoted strings need not end.
     fn split_lenient(text: &'a str) -> Result<(&'a str, &'a str, Params<'a>), ParseError> {
         let text = text.trim_ascii();
         let open = match find_outside_quotes(text, b'<') {

@@ -33,7 +33,7 @@ pub enum Hop {
 pub struct TrunkNumber(pub u32);
 
 impl Hop {
-    /// The peer's address; none for a flow, whose address is the transport's matter.
+    /// Returns the peer's address, or `None` for a flow, whose address is the transport's matter.
     pub fn address(self) -> Option<SocketAddr> {
         match self {
             Hop::Udp(address)
@@ -60,7 +60,7 @@ impl Hop {
         if let Hop::UdpFrom(to, _) = self { Hop::Udp(to) } else { self }
     }
 
-    /// The address of ours that the peer reached, where it is not the one we would choose.
+    /// The address of ours that the peer reached, if it is not the one we would choose.
     pub(crate) fn local(self) -> Option<IpAddr> {
         if let Hop::UdpFrom(_, local) = self { Some(local) } else { None }
     }

@@ -115,7 +115,7 @@ impl Message {
         })
     }
 
-    /// The first Contact that can be read; the first one's error where none can.
+    /// The first Contact that can be read; the first one's error if none can.
     fn first_contact(&self) -> Part<AddressAt> {
         let mut failed = None;
         for value in self.values(HeaderName::Contact).filter(|v| *v != "*") {
@@ -436,8 +436,8 @@ const SINGLE: [(HeaderName, &str); 5] = [
     (HeaderName::MaxForwards, "more than one Max-Forwards"),
 ];
 
-/// A Via with the packet's source: `rport` gets its value where it was asked for, `received` is
-/// added where the sender's own name for itself differs.
+/// A Via with the packet's source: `rport` gets its value if it was asked for, `received` is added
+/// if the sender's own name for itself differs.
 fn received(text: &str, via: &Via<'_>, source: SocketAddr) -> String {
     let head = cut(text, b';').map_or(text, |(head, _)| head).trim_ascii_end();
     let mut out = String::with_capacity(text.len() + 64);

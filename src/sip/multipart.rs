@@ -1,8 +1,8 @@
 //! Bodies of several parts (RFC 2046 §5.1, RFC 5621): the one that is looked for is found in them.
 //!
-//! Parts that nobody here reads (ISUP, rs-metadata, and PIDF-LO but towards trunks that are told)
-//! are omitted; whether one may be is its own `handling` to say. The scan is linear and bounded in
-//! depth and parts.
+//! Parts that nobody here reads (ISUP, rs-metadata, and PIDF-LO except towards trunks with
+//! `location`) are omitted; whether one may be is its own `handling` to say. The scan is linear and
+//! bounded in depth and parts.
 
 use super::uri::Params;
 use base64::Engine as _;

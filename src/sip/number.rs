@@ -9,7 +9,7 @@ use super::uri::{Params, Uri, unescape};
 
 impl Uri<'_> {
     /// The number, or name, this URI is for: what precedes the first `;` of its user part, without
-    /// visual separators where it is a number, and global where a `phone-context` makes it so.
+    /// visual separators if it is a number, and global if a `phone-context` makes it so.
     pub(crate) fn number(&self) -> String {
         let user = self.user.unwrap_or_default();
         let (name, params) = cut(user, b';').unwrap_or((user, ""));
@@ -25,7 +25,7 @@ impl Uri<'_> {
     }
 }
 
-/// `text` without visual separators (RFC 3966 §5.1.1), where it is a number.
+/// `text` without visual separators (RFC 3966 §5.1.1), if it is a number.
 fn dialable(text: &str) -> Option<String> {
     let number: String = text
         .chars()
@@ -36,7 +36,7 @@ fn dialable(text: &str) -> Option<String> {
     (sound && digits.bytes().any(|b| b.is_ascii_digit())).then_some(number)
 }
 
-/// The global prefix a phone-context is, where it is no domain.
+/// The global prefix a phone-context is, if it is no domain.
 fn prefix(context: &str) -> Option<String> {
     let prefix = dialable(&unescape(context))?;
     let digits = prefix.strip_prefix('+')?;

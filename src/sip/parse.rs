@@ -2,8 +2,8 @@
 //! only beyond 32 lines.
 //!
 //! RFC 3261 §7 and §25; limits as in our security catalogue (P4). A line nobody needs never
-//! decides: where it cannot be read it is omitted, and [`Index::ignored`] says so (§8.2.2). The
-//! same pass frames streams (`sip::stream`), so framing and parsing cannot disagree about where a
+//! decides: if it cannot be read it is omitted, and [`Index::ignored`] says so (§8.2.2). The same
+//! pass frames streams (`sip::stream`), so framing and parsing cannot disagree about where a
 //! message ends. Not here: the meaning of header values (`sip::header`), mandatory headers
 //! (`Message::check`).
 
@@ -77,7 +77,7 @@ macro_rules! header_names {
 }
 
 impl HeaderName {
-    /// Whether no message can be framed, matched or served where this one cannot be read.
+    /// Whether no message can be framed, matched or served if this one cannot be read.
     fn is_needed(self) -> bool {
         use HeaderName::{CSeq, CallId, ContentLength, From, Require, To, Via};
         matches!(self, Via | From | To | CallId | CSeq | ContentLength | Require)
@@ -178,7 +178,7 @@ pub struct Index {
     pub ignored: Vec<Ignored>,
     /// First byte of the body.
     pub body_start: usize,
-    /// Value of Content-Length where present and sound.
+    /// Value of Content-Length if present and sound.
     pub content_length: Option<usize>,
     /// Some Content-Length cannot be believed: on a stream nobody knows where the message ends.
     length_broken: bool,
@@ -237,7 +237,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The body's length by a head whose start line cannot be read, where its lines still frame it.
+    /// The body's length by a head whose start line cannot be read, if its lines still frame it.
     pub(super) fn length_of(head: &[u8]) -> Option<usize> {
         let mut index = Index {
             start: StartLine::Response { status: 0, reason: Span::default() },

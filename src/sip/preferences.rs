@@ -47,7 +47,7 @@ struct PreferredFeatures<'a> {
 }
 
 impl<'a> PreferredFeatures<'a> {
-    /// `*;audio;require`; none if it cannot be read.
+    /// Reads `*;audio;require`. Returns `None` if it cannot be read.
     fn parse(text: &'a str) -> Option<PreferredFeatures<'a>> {
         let (star, params) = cut(text, b';')?;
         let params = Params::parse(params).ok().filter(|_| star.trim_ascii() == "*")?;

@@ -29,7 +29,7 @@ pub fn remarks(message: &Message) -> Vec<String> {
             None => {}
         }
     }
-    // A request is refused for it; nobody can be told of it in answer to a response or an ACK.
+    // A request is refused for it; a response or an ACK has no answer that could say so.
     if (!message.is_request() || message.method() == Method::Ack)
         && let Some(kind) = message.unread_part(&READ)
     {

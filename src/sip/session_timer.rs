@@ -29,7 +29,7 @@ pub(crate) struct SessionTimer {
     pub refresher: Refresher,
 }
 
-/// A Session-Expires value: seconds, and the refresher's role where it is said.
+/// A Session-Expires value: seconds, and the refresher's role if it is said.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SessionExpires {
     /// The interval, seconds.
@@ -82,7 +82,7 @@ pub(crate) struct Granted {
 pub(crate) struct TooBrief;
 
 /// The UAS's part (§9). `own` is the interval we want, seconds; `None`: only what the peer asks
-/// for. `refreshes`: whether we refresh where the peer leaves that open.
+/// for. `refreshes`: whether we refresh if the peer leaves that open.
 ///
 /// # Errors
 /// See [`TooBrief`].

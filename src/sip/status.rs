@@ -218,7 +218,7 @@ impl Reason {
 pub struct Refusal {
     /// 300 to 699.
     pub status: u16,
-    /// A sentence for a person: what was wrong and, where we know it, the fix.
+    /// A sentence for a person: what was wrong and, if we know it, the fix.
     pub why: String,
     /// Seconds for Retry-After.
     pub retry_after: Option<u32>,
@@ -226,7 +226,7 @@ pub struct Refusal {
     pub warning: Option<(u16, String)>,
     /// The peer's own Q.850 cause, carried across; otherwise the status is mapped (RFC 3398).
     pub q850: Option<u8>,
-    /// What it is in the registry of errors; [`Code::FINE`] where its status says it all.
+    /// What it is in the registry of errors; [`Code::FINE`] if its status says it all.
     pub code: Code,
 }
 

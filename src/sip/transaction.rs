@@ -244,7 +244,7 @@ impl Transactions {
 
     /// The client transaction a response belongs to (RFC 3261 §17.1.3): by the branch of its top
     /// Via and the method of its CSeq. A branch is of one transaction, its CANCEL aside, so it
-    /// suffices where the CSeq cannot be read.
+    /// suffices if the CSeq cannot be read.
     pub(crate) fn client_of(&self, response: &Message) -> Option<ClientId> {
         let via = response.via()?;
         let branch = via.branch()?;
@@ -517,7 +517,7 @@ fn key_of(request: &Message) -> Arc<str> {
 /// Longest key kept as it is, bytes: branches and tags are as long as their writer likes.
 const MAX_KEY: usize = 256;
 
-/// The key kept for `key`: itself, or its digest where it is long.
+/// The key kept for `key`: itself, or its digest if it is long.
 fn bounded(key: String) -> String {
     if key.len() <= MAX_KEY {
         return key;

@@ -43,7 +43,7 @@ impl UriTransport {
         }
     }
 
-    /// The port where a URI names none (RFC 3261 §19.1.2).
+    /// The port if a URI names none (RFC 3261 §19.1.2).
     pub(crate) fn default_port(self) -> u16 {
         if self == UriTransport::Tls { 5061 } else { 5060 }
     }
@@ -78,7 +78,7 @@ impl<'a> Uri<'a> {
         Uri::read(text, false)
     }
 
-    /// As [`parse`](Self::parse), where all of it must be sound: what an operator writes.
+    /// As [`parse`](Self::parse), but all of it must be sound: what an operator writes.
     ///
     /// # Errors
     /// See [`parse`](Self::parse).
@@ -138,7 +138,7 @@ impl<'a> Uri<'a> {
         }
     }
 
-    /// A text that stands where a URI should and is none: what can be told of it, for headers whose
+    /// A text that stands where a URI should and is none: what can be read of it, for headers whose
     /// URI decides nothing. It is never routed to.
     pub(super) fn opaque(text: &'a str) -> Uri<'a> {
         let (_, rest) = cut(text, b':').unwrap_or(("", text));
@@ -190,7 +190,7 @@ impl<'a> Uri<'a> {
         unescape(self.user.unwrap_or_default())
     }
 
-    /// The host as an address, where it is one.
+    /// The host as an address, if it is one.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }

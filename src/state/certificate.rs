@@ -13,7 +13,7 @@ const FILE: &str = "dtls";
 /// compare the fingerprint only (RFC 8827 §6.5).
 const LIFE: Duration = Duration::from_secs(365 * 86_400);
 
-/// The certificate kept in `directory`; made where there is none, and replaced after a year if no
+/// The certificate kept in `directory`; made if there is none, and replaced after a year if no
 /// calls continue under it (`in_use`).
 ///
 /// # Errors

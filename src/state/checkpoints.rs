@@ -73,7 +73,7 @@ struct Value {
     /// `None` once removed.
     bytes: Option<Arc<[u8]>>,
     good_until: u64,
-    /// The writer has been told of it.
+    /// The writer has been notified.
     queued: bool,
 }
 

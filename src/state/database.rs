@@ -40,7 +40,7 @@ pub(crate) fn is_corrupt(error: &rusqlite::Error) -> bool {
 }
 
 impl Database {
-    /// Opens a database; makes it where there is none.
+    /// Opens a database; makes it if there is none.
     ///
     /// # Errors
     /// It cannot be opened, is locked, or is none.
@@ -66,7 +66,7 @@ impl Database {
         Ok(Database { connection, path: path.to_owned(), file: identity(path) })
     }
 
-    /// Opens a database where nothing can be written, not even its log's index. Nobody else may have
+    /// Opens a database if nothing can be written, not even its log's index. Nobody else may have
     /// it open.
     ///
     /// # Errors

@@ -45,8 +45,7 @@ impl Spool {
         Spool { path: directory.file(FILE), _directory: directory, database: Mutex::default() }
     }
 
-    /// Does something with the database, opened where it is not; one that is corrupt is moved
-    /// aside.
+    /// Does something with the database, opened if it is not; one that is corrupt is moved aside.
     fn with<T>(
         &self,
         does: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,

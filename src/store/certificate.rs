@@ -1,5 +1,5 @@
-//! The cluster's DTLS certificate, sealed in its store: a browser whose call another node goes on
-//! with knows it already, and no handshake is due.
+//! The cluster's DTLS certificate, sealed in its store: a browser whose call another node takes
+//! over knows it already, and no handshake is due.
 
 use super::{Dialler, StoreKeys};
 use crate::cluster::keys::derive;

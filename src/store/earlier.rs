@@ -1,5 +1,5 @@
 //! What became of the calls of this node's earlier processes, asked once at its start: another node
-//! may go on with them, and nobody may from then on.
+//! may have taken them over, and nobody may from then on.
 
 use super::calls::{TAKE_OVER, TakeOverAnswer};
 use super::{Dialler, StoreKeys, text};

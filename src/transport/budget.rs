@@ -86,7 +86,7 @@ mod tests {
     fn ten_thousand_that_come_back_are_let_in_as_fast_as_calls_bear() {
         let (mut budget, mut now) = (Budget::new(2), Instant::now());
         let (mut rates, mut harm) = (Vec::new(), 0);
-        // Calls are harmed where handshakes take more than 40 % of the processors.
+        // Calls are harmed if handshakes take more than 40 % of the processors.
         for _ in 0..60 {
             let done = second(&mut budget, &mut now);
             let harmed = done > 800;

@@ -20,7 +20,7 @@ pub(crate) struct Dns {
 }
 
 impl Dns {
-    /// As the system's configuration says; where it cannot be read, every question fails with that
+    /// As the system's configuration says; if it cannot be read, every question fails with that
     /// reason.
     pub(crate) fn new() -> Dns {
         let build = || {
@@ -154,7 +154,7 @@ impl Default for Dns {
     }
 }
 
-/// The records of one kind and their shortest TTL; none if there are none.
+/// Returns the records of one kind, if any, and their shortest TTL.
 async fn records<T>(
     resolver: &TokioResolver,
     name: &str,

@@ -17,7 +17,7 @@ const RESERVED: usize = 256;
 /// Places kept for users who registered lately, whatever strangers have taken: so many, and an
 /// eighth of the others at most.
 const RESERVED_FOR_PROVED: usize = 1_024;
-/// Connections that stand at the door because there is no place for them: they are told so, and
+/// Connections that stand at the door because there is no place for them: they get a refusal, and
 /// probes are answered. Those of one source, too.
 const MOST_STANDING: usize = 256;
 const MOST_STANDING_OF_SOURCE: usize = 32;
@@ -105,7 +105,7 @@ impl Seats {
         Ok(Seat { seats: self.clone(), source, stands: None })
     }
 
-    /// As [`take`](Self::take); a refusal is told.
+    /// As [`take`](Self::take); a refusal is logged and counted.
     pub(crate) fn take_or_tell(self: &Arc<Seats>, address: IpAddr) -> Option<Seat> {
         let taken = self.take(address, false);
         taken.map_err(|full| self.refused.tell(self.port, full, address)).ok()
@@ -129,8 +129,8 @@ impl Seats {
         }
     }
 
-    /// As [`take`](Self::take); a refusal is told, and whoever is refused may stand at the door for
-    /// as long as it takes to say why, if there is room for that.
+    /// As [`take`](Self::take); a refusal is logged and counted, and whoever is refused may stand
+    /// at the door for as long as it takes to say why, if there is room for that.
     pub(crate) fn take_or_stand(
         self: &Arc<Seats>,
         address: IpAddr,

@@ -32,8 +32,7 @@ const MESSAGE_DEADLINE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(900);
 /// A connection is given up after this long.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Accepted connections at once; where trunks may register from anywhere, strangers hold one for 30
-/// s.
+/// Accepted connections at once; if trunks may register from anywhere, strangers hold one for 30 s.
 const MAX_CONNECTIONS: usize = 4_096;
 /// Accepted connections of one source: a proxy may have many, a stranger not all.
 const MAX_PER_SOURCE: usize = 256;
@@ -170,10 +169,8 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let bytes = tokio::select! {
             outgoing = outbox.recv() => match outgoing {
-                Some(bytes) => match timeout(WRITE_STALL, async { write.write_all(&bytes).await?; write.flush().await }).await {
-                    Ok(Ok(())) => continue,
-                    _ => return,
-                },
+                Some(bytes) if wrote(&mut write, &bytes).await => continue,
+                Some(_) => return,
                 None => {
                     let _ = timeout(WRITE_STALL, write.shutdown()).await;
                     return;
@@ -193,13 +190,9 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                         return;
                     }
                 }
-                Ok(Some(Frame::Ping)) => drop(
-                    timeout(WRITE_STALL, async {
-                        write.write_all(b"\r\n").await?;
-                        write.flush().await
-                    })
-                    .await,
-                ),
+                Ok(Some(Frame::Ping)) => {
+                    wrote(&mut write, b"\r\n").await;
+                }
                 Ok(Some(Frame::Unreadable(why, rest))) => {
                     inbox.give(Arrival::Malformed { remote, why, rest }).await;
                 }
@@ -214,11 +207,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                         let reject = crate::sip::Refusal::new(why.status, why.to_string());
                         let response =
                             MessageWriter::refusal(head, &reject, "framing", "webtrunk").end();
-                        let _ = timeout(WRITE_STALL, async {
-                            write.write_all(&response).await?;
-                            write.flush().await
-                        })
-                        .await;
+                        wrote(&mut write, &response).await;
                     }
                     let rest = head.as_ref().and_then(|h| salvage(&h.to_bytes()));
                     inbox.give(Arrival::Malformed { remote, why, rest }).await;
@@ -228,6 +217,15 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         }
         deadline = Instant::now() + if framer.is_partial() { MESSAGE_DEADLINE } else { IDLE };
     }
+}
+
+/// Writes all of `bytes` within [`WRITE_STALL`]; false if the peer does not take them.
+async fn wrote<W: AsyncWrite + Unpin>(write: &mut W, bytes: &[u8]) -> bool {
+    let written = timeout(WRITE_STALL, async {
+        write.write_all(bytes).await?;
+        write.flush().await
+    });
+    matches!(written.await, Ok(Ok(())))
 }
 
 #[cfg(test)]

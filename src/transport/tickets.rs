@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 /// How long one key makes tickets, seconds.
 const PERIOD: u64 = 6 * 3_600;
-/// What a ticket is kept for, as clients are told.
+/// The lifetime of a ticket, as announced to clients.
 const LIFETIME: u32 = PERIOD as u32;
 
 /// Makes and reads the tickets of a cluster.

@@ -19,7 +19,7 @@ use tokio::net::UdpSocket;
 /// `readable` waits again.
 pub(crate) fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
     let mut count = 0;
-    // The runtime forgets that the socket was readable where the attempt says that it would block.
+    // The runtime forgets that the socket was readable if the attempt says that it would block.
     let _ = socket.try_io(Interest::READABLE, || {
         count = inbound.receive::<BATCH>(socket);
         if count < BATCH { Err(io::Error::from(io::ErrorKind::WouldBlock)) } else { Ok(()) }
@@ -27,9 +27,8 @@ pub(crate) fn receive(socket: &UdpSocket, inbound: &mut Inbound) -> usize {
     count
 }
 
-/// What a datagram is; `local`: the address of ours that it came to, where an answer would leave
-/// by another one. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send) are
-/// nothing.
+/// What a datagram is; `local`: the address of ours that it came to, if an answer would leave by
+/// another one. Keep-alives (a lone CRLF, or zeros some NAT-minded devices send) are nothing.
 pub fn arrival(datagram: &[u8], remote: SocketAddr, local: Option<IpAddr>) -> Option<Arrival> {
     if datagram.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return None;

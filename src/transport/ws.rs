@@ -181,7 +181,7 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(
     let _ = timeout(WRITE_STALL, socket.send(Frame::Close(Some(frame)))).await;
 }
 
-/// What a peer is told of its mistake; `None` if the connection itself is gone.
+/// Returns the close code for a peer's mistake, or `None` if the connection itself is gone.
 fn code_of(error: &Error) -> Option<CloseCode> {
     match error {
         Error::Utf8(_) => Some(CloseCode::Invalid),
@@ -249,7 +249,7 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
     if inbox.give(arrival).await { NextFrame::Nothing } else { NextFrame::Stop }
 }
 
-/// Text where it is UTF-8, as browsers expect; else binary.
+/// Text if it is UTF-8, as browsers expect; else binary.
 fn frame(bytes: Bytes) -> Frame {
     match String::from_utf8(bytes.to_vec()) {
         Ok(text) => Frame::text(text),

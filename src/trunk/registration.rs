@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Idle --due--> Trying --200--> Registered --due--> Trying
-//!                   | --401/407--> Trying (digest; once, or again where stale)
+//!                   | --401/407--> Trying (digest; once, or again if stale)
 //!                   | --423--> Trying (longer) ; other --> Waiting --due--> Trying
 //! ```
 

@@ -14,7 +14,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// Why there is no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Failure {
-    /// What it answered, where it did.
+    /// What it answered, if it did.
     pub status: Option<StatusCode>,
     /// What went wrong, in words.
     pub why: String,
@@ -91,7 +91,7 @@ pub(crate) fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
 /// # Errors
 /// Why there is none.
 pub(crate) async fn send(request: RequestBuilder) -> Result<String, Failure> {
-    // The URL may hold a secret, and is known: only the cause is told.
+    // The URL may hold a secret, and is known: only the cause is logged.
     let mut response = request.send().await.map_err(|e| Failure::new(cause(&e)))?;
     if !response.status().is_success() {
         return Err(Failure {

@@ -1,5 +1,5 @@
-//! Events that could not be told, kept in a file by a thread of its own: who hands one over waits
-//! for no disk.
+//! Events that could not be delivered, kept in a file by a thread of its own: whoever hands one
+//! over does not wait for the disk.
 
 use super::{Counts, WebhookEvent};
 use crate::errors::Code;
@@ -89,7 +89,7 @@ impl Drop for Inner {
 fn lost(counts: &Counts, why: &str) {
     counts.lost.inc();
     log_limit::tell(Level::Warn, LineClass::new("events lost", Code::WEBHOOK), || {
-        format!("an event could neither be told nor kept: {why}")
+        format!("an event could neither be delivered nor kept: {why}")
     });
 }
 

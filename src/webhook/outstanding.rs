@@ -1,4 +1,4 @@
-//! Events that are not told yet: what a stop, or the next start, must know of.
+//! Events that are not delivered yet: what a stop, or the next start, must know of.
 
 use super::WebhookEvent;
 use super::dead_letters::DeadLetters;
@@ -83,7 +83,7 @@ impl Outstanding {
         read.await.unwrap_or_default()
     }
 
-    /// An event to be told; returns its number.
+    /// Adds an event to be sent; returns its number.
     pub(super) fn begin(&self, id: &str, event: &WebhookEvent) -> u64 {
         let mut waiting = self.waiting();
         waiting.next += 1;
@@ -106,7 +106,7 @@ impl Outstanding {
         }
     }
 
-    /// It was told, or is kept elsewhere.
+    /// It was delivered, or is kept elsewhere.
     pub(super) async fn end(self: &Arc<Self>, number: u64) {
         let spooled = self.waiting().items.get(&number).is_some_and(|item| item.spooled);
         if let (true, Some(spool)) = (spooled, self.spool.clone()) {
@@ -139,11 +139,13 @@ impl Outstanding {
             let n = events.len();
             let spooled = n == 0 || spool.is_some_and(|spool| spool.append(SINK, &items).is_ok());
             if spooled && n > 0 {
-                tracing::info!("{n} event(s) are told at the next start");
+                tracing::info!("{n} event(s) are sent at the next start");
             } else if !spooled {
                 let class = LineClass::new("events kept as dead letters at the end", Code::WEBHOOK);
                 log_limit::tell(Level::Warn, class, || {
-                    format!("{n} event(s) could not be told before the end: they are dead letters")
+                    format!(
+                        "{n} event(s) could not be delivered before the end: they are dead letters"
+                    )
                 });
             }
             dead.keep_at_the_end(if spooled { Vec::new() } else { events }, "the gateway stopped");

@@ -99,7 +99,7 @@ async fn what_cannot_be_told_in_an_hour_is_kept() {
     let kept = std::fs::read_to_string(&file).expect("it is kept");
     let lines: Vec<&str> = kept.lines().collect();
     assert!(lines.len() == 2 && lines[1].contains("refused"), "{kept}");
-    assert!(lines[0].contains("too many events wait to be told again"), "no place for two");
+    assert!(lines[0].contains("too many events wait to be sent again"), "no place for two");
     assert_eq!((counts.failed.get_or_create(&EVENT).get(), counts.dead.get()), (5, 2));
     let _ = std::fs::remove_file(&file);
 }

@@ -1,4 +1,4 @@
-//! What a worker is told, and what it answers.
+//! Commands to a worker, and its answers.
 
 use super::snapshot::{MediaSnapshot, NotResumed};
 use crate::errors::Code;
@@ -105,8 +105,8 @@ pub enum WorkerCommand {
     Close {
         session: u64,
     },
-    /// The session's snapshots are told from now on, the first at once: a process that comes after
-    /// this one continues with the newest it finds.
+    /// The session's snapshots are reported from now on, the first at once: a process that comes
+    /// after this one continues with the newest it finds.
     Journal {
         session: u64,
     },
@@ -119,8 +119,8 @@ pub enum WorkerCommand {
     Forgotten {
         session: u64,
     },
-    /// Nobody had gone on with a session of this process by then, as far as is known; `None`: it would
-    /// be known at once. A record that was too old by then holds nothing back any more.
+    /// Nobody had taken over a session of this process by then, as far as is known; `None`: it
+    /// would be known at once. A record that was too old by then holds nothing back any more.
     Vouch {
         until: Option<Instant>,
     },

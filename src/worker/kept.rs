@@ -16,7 +16,7 @@ const TOO_SOON: Duration = Duration::from_secs(10);
 pub(super) struct KeptSession {
     /// The snapshot.
     pub snapshot: Arc<MediaSnapshot>,
-    /// Its snapshots are told to its call, too.
+    /// Its snapshots are reported to its call, too.
     pub journalled: bool,
 }
 
@@ -89,8 +89,8 @@ impl Kept {
         state.lost = sessions.filter(without).collect();
     }
 
-    /// The sessions of a dead thread that continue, for the thread that starts now; the others are
-    /// told that they have ended.
+    /// The sessions of a dead thread that continue, for the thread that starts now; for the others
+    /// it is reported that they have ended.
     pub(super) fn resume(
         &self,
         now: Instant,

@@ -1,4 +1,4 @@
-//! How busy a worker is, what its encoders may spend for it, and what the core is told of it.
+//! How busy a worker is, what its encoders may spend for it, and what the core learns of it.
 
 use crate::media::session::COMPLEXITY;
 use nix::time::{ClockId, clock_gettime};
@@ -114,7 +114,7 @@ impl Load {
         if passed < EVERY {
             return false;
         }
-        // Encoders spend less where the worker does not get along, for whatever reason; what is left
+        // Encoders spend less if the worker does not get along, for whatever reason; what is left
         // for calls depends on what it uses.
         let share = self.busy.as_secs_f32() / passed.as_secs_f32();
         let used = used();

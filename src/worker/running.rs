@@ -70,7 +70,7 @@ struct LiveSession {
     session: Session,
     lines: Vec<TrunkSockets>,
     routes: OwnRoutes,
-    /// Its snapshots are told to its call.
+    /// Its snapshots are reported to its call.
     journalled: bool,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Running {
     orders: Option<Orders>,
     /// One socket for all browsers.
     browsers: UdpSocket,
-    /// The same port over TCP, where it is ours, and who came by it.
+    /// The same port over TCP, if it is ours, and who came by it.
     listener: Option<TcpListener>,
     streams: StreamTable,
     /// Where browsers reached us at another address than we would answer from.
@@ -89,7 +89,7 @@ pub(super) struct Running {
     answering: Option<(SocketAddr, LocalSource)>,
     /// That one was sent something: what came from there was authentic.
     answered: bool,
-    /// Our sockets serve both families: IPv4 addresses are told to them as mapped ones.
+    /// Our sockets serve both families: IPv4 addresses are given to them as mapped ones.
     ipv6: bool,
     /// Whose socket a token names.
     tokens: Slab<(u64, Port)>,

@@ -15,7 +15,7 @@ pub struct MediaSnapshot {
     pub browser_port: u16,
     /// Which sockets to open again.
     pub trunks: Vec<TrunkPorts>,
-    /// Browsers' addresses, and ours they came to, where the kernel would answer from another.
+    /// Browsers' addresses, and ours they came to, if the kernel would answer from another.
     pub sources: Vec<(SocketAddr, IpAddr)>,
     /// All else.
     pub session: SessionSnapshot,
@@ -32,7 +32,7 @@ pub struct TrunkPorts {
     pub local: Option<IpAddr>,
 }
 
-/// Why a session cannot be gone on with.
+/// Why a session cannot be continued.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "in its error's text")]
 pub enum NotResumed {

@@ -1,4 +1,4 @@
-//! Which of our addresses a browser reached us at, where the kernel would answer from another.
+//! Which of our addresses a browser reached us at, if the kernel would answer from another.
 
 use crate::datagrams::local::{KernelRoutes, LocalSource};
 use std::collections::HashMap;

@@ -139,14 +139,23 @@ fn a_repeated_200_gets_its_ack_again_and_the_caller_hears_nothing_of_it() {
 #[test]
 fn a_200_that_is_never_acknowledged_is_repeated_and_ends_in_bye_to_both() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "9196", OFFER);
-    lab.take(ALICE, "200");
-    lab.advance(Duration::from_secs(31));
-    let repeats = lab.inbox.iter().filter(|(h, m)| *h == ALICE.hop() && m.status() == 200).count();
-    assert_eq!(repeats, 9, "0.5, 1.5, 3.5, 7.5, then every 4 s");
-    lab.advance(Duration::from_secs(3));
-    let bye = lab.take(ALICE, "BYE");
-    lab.reply(ALICE, &bye, 200, "");
+    lab.plays(
+        "0.0s alice → INVITE 9196 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 200 INVITE sdp
+         0.5s alice ← 200 INVITE sdp
+         1.5s alice ← 200 INVITE sdp
+         3.5s alice ← 200 INVITE sdp
+         7.5s alice ← 200 INVITE sdp
+         11.5s alice ← 200 INVITE sdp
+         15.5s alice ← 200 INVITE sdp
+         19.5s alice ← 200 INVITE sdp
+         23.5s alice ← 200 INVITE sdp
+         27.5s alice ← 200 INVITE sdp
+         31.5s alice ← 200 INVITE sdp
+         32.0s alice ← BYE
+         32.0s alice → 200 BYE",
+    );
     assert!(lab.ended()[0].why.contains("no ACK"));
     lab.expect_idle();
 }

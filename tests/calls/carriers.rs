@@ -476,21 +476,22 @@ fn limits_per_user_trunk_and_second_refuse_with_a_reason_and_blame_no_trunk() {
         (REALM, "realm = \"carrier\"\ncalls_per_second = 3"),
     ];
     let mut lab = Lab::changed(&changes, "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    lab.invite(ALICE, "+12065550124", OFFER);
-    assert!(Lab::header(&lab.take(ALICE, "486"), HeaderName::Reason).contains("max_calls = 1"));
-    for _ in 0..2 {
-        lab.invite(BOB, "+12065550125", OFFER);
-        lab.take(T1, "INVITE");
-    }
-    lab.invite(BOB, "+12065550125", OFFER);
-    let refused = lab.take(BOB, "503");
-    assert!(
-        refused.header(HeaderName::RetryAfter).is_some()
-            && Lab::header(&refused, HeaderName::Reason).contains("of this second")
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s alice → INVITE +12065550124 sdp
+         0.0s alice ← 486 INVITE
+         0.0s bob calls +12065550125 at t1
+         0.0s bob calls +12065550125 at t1
+         0.0s bob → INVITE +12065550125 sdp
+         0.0s bob ← 503 INVITE
+         0.0s t1 → INVITE +12065550111 sdp
+         0.0s t1 ← 503 INVITE",
     );
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    assert!(Lab::header(&lab.take(T1, "503"), HeaderName::Reason).contains("trunk t1 has"));
+    let reason = |peer, what| Lab::header(&lab.last(peer, what), HeaderName::Reason).to_owned();
+    assert!(reason(ALICE, "486 INVITE").contains("max_calls = 1"));
+    assert!(reason(BOB, "503 INVITE").contains("of this second"));
+    assert!(lab.last(BOB, "503 INVITE").header(HeaderName::RetryAfter).is_some());
+    assert!(reason(T1, "503 INVITE").contains("trunk t1 has"));
     assert_eq!(says(&lab, "TrunkDown") + says(&lab, "BranchFailed"), 0);
     lab.advance(Duration::from_secs(100));
     lab.expect_idle();

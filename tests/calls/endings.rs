@@ -80,17 +80,20 @@ fn whatever_a_bye_says_the_call_ends() {
 fn a_bye_that_comes_late_in_its_dialog_ends_the_call() {
     let mut lab = Lab::with_phones();
     let (_, invite) = lab.talk("+12065550123");
-    let options = lab.in_dialog(T1, &invite, "OPTIONS", 90, "peer", "");
-    lab.says(T1, &options);
-    lab.take(T1, "200 OPTIONS");
-    let late = lab.in_dialog(T1, &invite, "OPTIONS", 89, "peer", "");
-    lab.says(T1, &late);
-    lab.take(T1, "500 OPTIONS");
-    let bye = lab.in_dialog(T1, &invite, "BYE", 88, "peer", "");
-    lab.says(T1, &bye);
-    lab.take(T1, "200 BYE");
-    let bye = lab.take(ALICE, "BYE");
-    lab.reply(ALICE, &bye, 200, "");
+    for (method, cseq) in [("OPTIONS", 90), ("OPTIONS", 89), ("BYE", 88)] {
+        let text = lab.in_dialog(T1, &invite, method, cseq, "peer", "");
+        lab.says(T1, &text);
+    }
+    lab.plays(
+        "0.0s t1 → OPTIONS
+         0.0s t1 ← 200 OPTIONS
+         0.0s t1 → OPTIONS
+         0.0s t1 ← 500 OPTIONS
+         0.0s t1 → BYE
+         0.0s t1 ← 200 BYE
+         0.0s alice ← BYE
+         0.0s alice → 200 BYE",
+    );
     lab.expect_idle();
 }
 

@@ -154,23 +154,38 @@ fn unauthenticated_requests_on_a_websocket_get_401_and_leave_no_state() {
 fn a_call_beyond_a_limit_is_refused_with_a_reason_and_the_drain_with_retry_after() {
     let mut lab = Lab::with_phones();
     for _ in 0..4 {
-        lab.invite(ALICE, "9196", OFFER);
-        let ok = lab.take(ALICE, "200");
-        lab.ack(ALICE, &ok);
+        lab.plays(
+            "0.0s alice → INVITE 9196 sdp
+             0.0s alice ← 100 INVITE
+             0.0s alice ← 200 INVITE sdp
+             0.0s alice → ACK",
+        );
     }
-    lab.invite(ALICE, "9196", OFFER);
-    assert!(
-        lab.take(ALICE, "486").header(HeaderName::Reason).unwrap().contains("calls_per_user = 4")
+    lab.plays(
+        "0.0s alice → INVITE 9196 sdp
+         0.0s alice ← 486 INVITE",
     );
+    let busy = lab.last(ALICE, "486 INVITE");
+    assert!(busy.header(HeaderName::Reason).unwrap().contains("calls_per_user = 4"));
     lab.handle(Input::Drain);
-    lab.invite(BOB, "9196", OFFER);
-    assert!(lab.take(BOB, "503").header(HeaderName::RetryAfter).is_some());
-    assert_eq!(lab.gateway.gauges().calls, 4, "calls in progress go on");
+    lab.plays(
+        "0.0s bob → INVITE 9196 sdp
+         0.0s bob ← 503 INVITE
+         5.0s",
+    );
+    assert!(lab.last(BOB, "503 INVITE").header(HeaderName::RetryAfter).is_some());
+    assert_eq!(lab.gateway.gauges().calls, 4, "active calls continue");
     lab.handle(Input::HangUpAll);
-    for _ in 0..4 {
-        let bye = lab.take(ALICE, "BYE");
-        lab.reply(ALICE, &bye, 200, "");
-    }
+    lab.plays(
+        "5.0s alice ← BYE
+         5.0s alice ← BYE
+         5.0s alice ← BYE
+         5.0s alice ← BYE
+         5.0s alice → 200 BYE
+         5.0s alice → 200 BYE
+         5.0s alice → 200 BYE
+         5.0s alice → 200 BYE",
+    );
     lab.expect_idle();
 }
 

@@ -234,10 +234,6 @@ impl Lab {
         self.performs(peer, "200 INVITE sdp");
     }
 
-    pub(crate) fn hangs_up(&mut self, peer: Peer) {
-        self.performs(peer, "BYE");
-    }
-
     /// One `→` of a script.
     fn performs(&mut self, peer: Peer, what: &str) {
         let words: Vec<&str> = what.split(' ').collect();

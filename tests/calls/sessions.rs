@@ -51,27 +51,33 @@ fn we_ask_for_a_session_timer_and_refresh_by_update_at_half_of_it() {
 #[test]
 fn without_update_the_refresh_is_a_reinvite_with_the_same_description() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(
-        &mut lab,
-        "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE\r\n",
+    let granted = "Session-Expires: 1800;refresher=uac\r\n";
+    let first = format!("{granted}Require: timer\r\nAllow: INVITE, ACK, BYE\r\n");
+    lab.adds(T1, "200 INVITE", &first);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice",
     );
-    lab.advance(Duration::from_secs(900));
-    let again = lab.take(T1, "INVITE");
+    let (invite, configured) = (lab.last(T1, "INVITE"), lab.media.len());
+    lab.plays("900.0s t1 ← INVITE sdp");
+    let again = lab.last(T1, "INVITE");
     assert_eq!(
         again.body(),
         invite.body(),
         "o= keeps its version: a refresh, not a change (RFC 4028 section 7.4)"
     );
-    let configured = lab.media.len();
-    lab.reply_with(T1, &again, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\n");
-    let ack = lab.take(T1, "ACK");
-    assert_eq!(ack.cseq().unwrap().number, again.cseq().unwrap().number);
+    for _ in 0..2 {
+        // The second time its ACK was lost.
+        lab.adds(T1, "200 INVITE", granted);
+        lab.plays(
+            "900.0s t1 → 200 INVITE sdp
+             900.0s t1 ← ACK",
+        );
+        assert_eq!(lab.last(T1, "ACK").cseq().unwrap().number, again.cseq().unwrap().number);
+    }
     assert_eq!(lab.media.len(), configured, "media is not touched");
-    // The 200 comes again: its ACK was lost.
-    lab.reply_with(T1, &again, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\n");
-    lab.take(T1, "ACK");
-    assert!(!lab.got(ALICE, "INVITE"));
-    hang_up(&mut lab, &ok);
+    lab.plays("900.0s alice hangs up on t1");
+    lab.expect_idle();
 }
 
 #[test]
@@ -267,20 +273,43 @@ fn a_challenge_to_our_reinvite_is_answered_only_where_the_first_invite_was_chall
 
 #[test]
 fn a_refresh_that_finds_no_dialog_ends_the_call_on_both_sides() {
-    for status in [481, 408] {
+    let refreshed = || {
         let mut lab = Lab::with_phones();
-        talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
-        lab.advance(Duration::from_secs(900));
-        let refresh = lab.take(T1, "INVITE");
-        lab.reply_as(T1, &refresh, status, "", "far");
-        lab.take(ALICE, "BYE");
+        let timer = "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n";
+        lab.adds(T1, "200 INVITE", timer);
+        lab.plays(
+            "0.0s alice calls +12065550123 at t1
+             0.0s t1 answers alice
+             900.0s t1 ← INVITE sdp",
+        );
+        lab
+    };
+    for status in [481, 408] {
+        let mut lab = refreshed();
+        lab.plays(&format!(
+            "900.0s t1 → {status} INVITE
+             900.0s t1 ← ACK
+             900.0s alice ← BYE
+             900.0s t1 ← BYE
+             900.0s alice → 200 BYE
+             900.0s t1 → 481 BYE"
+        ));
         assert_eq!(lab.ended()[0].by, Some(HangupBy::Callee));
         lab.expect_idle();
     }
-    let mut lab = Lab::with_phones();
-    talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
-    lab.advance(Duration::from_secs(940));
-    lab.take(ALICE, "BYE");
+    let mut lab = refreshed();
+    lab.plays(
+        "900.5s t1 ← INVITE sdp
+         901.5s t1 ← INVITE sdp
+         903.5s t1 ← INVITE sdp
+         907.5s t1 ← INVITE sdp
+         915.5s t1 ← INVITE sdp
+         931.5s t1 ← INVITE sdp
+         932.0s alice ← BYE
+         932.0s t1 ← BYE
+         932.0s alice → 200 BYE
+         932.0s t1 → 481 BYE",
+    );
     assert!(
         lab.ended()[0].why.contains("does not know the call any more"),
         "{}",

@@ -447,30 +447,37 @@ fn who_is_handed_over_to_one_that_rings_hears_it_ring_and_then_its_answer() {
 
 #[test]
 fn who_rings_in_vain_gives_the_referrer_its_call_back() {
-    for (answer, told_back) in [("486", "SIP/2.0 486 Busy Here"), ("603", "SIP/2.0 603 Decline")] {
+    for status in [486, 603] {
         let mut lab = Lab::with_phones();
-        let [ok, heard, first, ringing] = one_call_and_one_that_rings(&mut lab);
+        let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
         hands_over(&mut lab, &ok, &heard);
-        lab.take(ALICE, "487");
-        assert_eq!(told(&mut lab, ALICE), "SIP/2.0 180 Ringing");
-        lab.reply(BOB, &ringing, answer.parse().expect("a status"), "");
-        assert_eq!(told(&mut lab, ALICE), told_back);
+        lab.plays(&format!(
+            "0.0s alice → REFER 201
+             0.0s alice ← 202 REFER
+             0.0s alice ← 487 INVITE
+             0.0s alice ← NOTIFY 180
+             0.0s alice → 200 NOTIFY
+             0.0s bob → {status} INVITE
+             0.0s bob ← ACK
+             0.0s alice ← NOTIFY {status}
+             0.0s alice → 200 NOTIFY"
+        ));
         assert_eq!(lab.gateway.gauges().calls, 1, "what rang is over");
         let last = bridges(&lab).last().copied().expect("a bridge");
         assert_eq!((last.1, last.2), (0, 1), "alice and the trunk again");
         // Who was brought back is in an ordinary call, and may try again.
         refer(&mut lab, ALICE, &ok, 91, "<sip:201@wt.test>", "");
-        lab.take(ALICE, "202");
-        told(&mut lab, ALICE);
-        let again = lab.take(BOB, "INVITE");
-        lab.reply(BOB, &again, 486, "");
-        assert_eq!(told(&mut lab, ALICE), "SIP/2.0 486 Busy Here");
-        let bye = lab.in_dialog_with(T1, &first, "BYE", 2, "", "");
-        lab.says(T1, &bye);
-        lab.take(ALICE, "BYE");
-        let failed: Vec<bool> =
-            lab.ended().iter().map(|cdr| cdr.transfer_failed.is_some()).collect();
-        assert_eq!(failed.iter().filter(|failed| **failed).count(), 1);
+        lab.plays(
+            "0.0s alice transfers to 201 at bob
+             0.0s alice → 200 NOTIFY
+             0.0s bob → 486 INVITE
+             0.0s bob ← ACK
+             0.0s alice ← NOTIFY 486
+             0.0s alice → 200 NOTIFY
+             0.0s t1 hangs up on alice",
+        );
+        let failed = lab.ended().into_iter().filter(|cdr| cdr.transfer_failed.is_some());
+        assert_eq!(failed.count(), 1);
         lab.expect_idle();
     }
 }
@@ -493,34 +500,41 @@ fn who_rings_for_too_long_gives_the_referrer_its_call_back() {
 #[test]
 fn who_was_handed_over_may_hang_up_while_it_rings_and_so_may_the_referrer() {
     let mut lab = Lab::with_phones();
-    let [ok, heard, first, _] = one_call_and_one_that_rings(&mut lab);
+    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
     hands_over(&mut lab, &ok, &heard);
-    lab.take(ALICE, "487");
-    told(&mut lab, ALICE);
-    // The referrer does not wait for the end: the transfer goes on.
-    let bye = lab.in_dialog_with(ALICE, &ok, "BYE", 95, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(ALICE, "200");
-    assert_eq!(lab.gateway.gauges().calls, 2);
-    let bye = lab.in_dialog_with(T1, &first, "BYE", 2, "", "");
-    lab.says(T1, &bye);
-    lab.take(T1, "200");
-    lab.take(BOB, "CANCEL");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← 487 INVITE
+         0.0s alice ← NOTIFY 180
+         0.0s alice → 200 NOTIFY
+         2.0s alice → BYE            // the referrer does not wait for the end
+         2.0s alice ← 200 BYE
+         4.0s t1 → BYE
+         4.0s t1 ← 200 BYE
+         4.0s bob ← CANCEL",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn one_that_rings_in_vain_ends_the_call_whose_referrer_has_left() {
     let mut lab = Lab::with_phones();
-    let [ok, heard, _, ringing] = one_call_and_one_that_rings(&mut lab);
+    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
     hands_over(&mut lab, &ok, &heard);
-    lab.take(ALICE, "487");
-    told(&mut lab, ALICE);
-    let bye = lab.in_dialog_with(ALICE, &ok, "BYE", 95, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(ALICE, "200");
-    lab.reply(BOB, &ringing, 486, "");
-    lab.take(T1, "BYE");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← 487 INVITE
+         0.0s alice ← NOTIFY 180
+         0.0s alice → 200 NOTIFY
+         2.0s alice → BYE
+         2.0s alice ← 200 BYE
+         4.0s bob → 486 INVITE
+         4.0s bob ← ACK
+         4.0s t1 ← BYE
+         4.0s t1 → 200 BYE",
+    );
     lab.expect_idle();
 }
 

@@ -335,16 +335,17 @@ fn a_session_of_a_second_costs_no_more_than_one_of_ninety() {
 #[test]
 fn a_minimum_that_always_rises_is_followed_three_times() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\nsession_timer = \"90s\"")], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let mut count = 0;
-    while lab.got(T1, "INVITE") {
-        let invite = lab.take(T1, "INVITE");
-        count += 1;
-        lab.reply_with(T1, &invite, 422, "", "x", &format!("Min-SE: {}\r\n", 100 + count));
-        assert!(count < 20, "it ends");
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    for least in [101, 102, 103] {
+        lab.adds(T1, "422 INVITE", &format!("Min-SE: {least}\r\n"));
+        lab.plays(
+            "0.0s t1 → 422 INVITE
+             0.0s t1 ← ACK
+             0.0s t1 ← INVITE sdp",
+        );
     }
-    assert_eq!(count, 4);
-    lab.take(ALICE, "422");
+    lab.adds(T1, "422 INVITE", "Min-SE: 104\r\n");
+    lab.plays("0.0s t1 refuses alice with 422");
     lab.expect_idle();
 }
 
@@ -516,21 +517,24 @@ fn a_fallback_that_is_no_hangup_runs_whatever_came_before() {
 
 #[test]
 fn what_a_trunk_refuses_is_for_the_steps_that_name_it() {
-    for (status, number, told) in
-        [(486, "74", "486"), (486, "75", "200"), (603, "75", "603"), (404, "75", "404")]
-    {
+    for (status, number) in [(486, "74"), (603, "75"), (404, "75")] {
         let mut lab = Lab::changed(&[], FALLBACK);
-        lab.invite(ALICE, number, OFFER);
-        let invite = lab.take(T2, "INVITE");
-        lab.reply(T2, &invite, status, "");
-        assert!(!lab.got(T1, "INVITE"), "{status} does not move on");
-        let answer = lab.take(ALICE, told);
-        if told == "200" {
-            lab.ack(ALICE, &answer);
-            lab.gateway_hangs_up();
-        }
+        lab.plays(&format!(
+            "0.0s alice calls {number} at t2
+             0.0s t2 refuses alice with {status}"
+        ));
         lab.expect_idle();
     }
+    let mut lab = Lab::changed(&[], FALLBACK);
+    lab.plays(
+        "0.0s alice calls 75 at t2
+         0.0s t2 → 486 INVITE
+         0.0s t2 ← ACK
+         0.0s alice ← 200 INVITE sdp
+         0.0s alice → ACK",
+    );
+    lab.gateway_hangs_up();
+    lab.expect_idle();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The page of bounds: src/bounds.toml with the values of the source. A bound that is in one and
 //! not in the other fails here, and so does a test that is named and does not exist.
 
+use crate::text_of;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -64,7 +65,7 @@ fn constants() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     // Unit tests have constants of their own.
     for file in files.into_iter().filter(|file| !file.ends_with("tests.rs")) {
-        let text = fs::read_to_string(&file).expect("readable");
+        let text = text_of(&file);
         let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
         let short = file.strip_prefix(&src).expect("within src").display().to_string();
         for line in text.lines().filter(|l| !l.trim_start().starts_with("//")) {
@@ -106,8 +107,7 @@ fn shown(value: &str) -> String {
 }
 
 fn table() -> Table {
-    toml::from_str(&fs::read_to_string(root().join("src/bounds.toml")).expect("it is there"))
-        .expect("as described")
+    toml::from_str(&text_of(root().join("src/bounds.toml"))).expect("as described")
 }
 
 /// The whole source, tests among it.
@@ -115,7 +115,7 @@ fn sources() -> String {
     let mut files = Vec::new();
     rust_files(&root().join("src"), &mut files);
     rust_files(&root().join("tests"), &mut files);
-    files.iter().map(|f| fs::read_to_string(f).expect("readable")).collect::<Vec<_>>().join("")
+    files.iter().map(text_of).collect()
 }
 
 /// The page.
@@ -157,8 +157,7 @@ pub(crate) fn page(made: &str) -> String {
 /// Whatever the table of ASVS names as shown is a test.
 #[test]
 fn every_requirement_of_asvs_is_shown_by_tests_that_exist() {
-    let page = root().join("src/docs/explanation/asvs.md");
-    let page = fs::read_to_string(page).expect("it is there");
+    let page = text_of(root().join("src/docs/explanation/asvs.md"));
     let rows: Vec<&str> = page.lines().filter(|l| l.starts_with("| 17.")).collect();
     assert_eq!(rows.len(), 12, "every requirement of the chapter");
     let all = sources();
@@ -207,7 +206,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 
 #[test]
 fn the_tests_that_the_scorecard_names_exist_where_it_looks_for_them() {
-    let shown = fs::read_to_string(root().join("interop/hostile/shown.py")).expect("readable");
+    let shown = text_of(root().join("interop/hostile/shown.py"));
     let (_, table) = shown.split_once("TESTS = {").expect("the table");
     let (table, _) = table.split_once("\n}").expect("its end");
     let mut within = (String::new(), String::new());
@@ -220,8 +219,7 @@ fn the_tests_that_the_scorecard_names_exist_where_it_looks_for_them() {
         if path.is_dir() {
             let mut files = Vec::new();
             rust_files(&path, &mut files);
-            let read = |file| fs::read_to_string(file).expect("readable");
-            within = (word.to_owned(), files.iter().map(read).collect());
+            within = (word.to_owned(), files.iter().map(text_of).collect());
             continue;
         }
         let (target, text) = &within;

@@ -37,6 +37,12 @@ fn book() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/docs")
 }
 
+/// Returns the text of a file of this repository, which is there.
+fn text_of(path: impl AsRef<Path>) -> String {
+    let path = path.as_ref();
+    fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
 /// A fenced block: its words and its text.
 struct Block {
     words: String,
@@ -63,7 +69,7 @@ fn blocks(markdown: &str) -> Vec<Block> {
 
 /// Pages of the table of contents, as paths below the book.
 fn pages() -> Vec<String> {
-    let summary = fs::read_to_string(book().join("SUMMARY.md")).expect("a table of contents");
+    let summary = text_of(book().join("SUMMARY.md"));
     let links = Parser::new(&summary).filter_map(|e| {
         if let Event::Start(Tag::Link { dest_url, .. }) = e {
             Some(dest_url.to_string())
@@ -78,8 +84,7 @@ fn pages() -> Vec<String> {
 fn run(page: &str, folder: &Path) -> Result<(), String> {
     let mut script = PROLOGUE.to_owned();
     let mut commands = 0;
-    for block in blocks(&fs::read_to_string(book().join(page)).map_err(|e| format!("{page}: {e}"))?)
-    {
+    for block in blocks(&text_of(book().join(page))) {
         match block.words.split_once(' ') {
             Some((_, file)) => {
                 let path = folder.join(file);
@@ -157,7 +162,7 @@ fn every_block_of_the_book_is_run() {
 fn every_link_leads_somewhere_and_every_page_is_linked() {
     let pages = pages();
     for page in &pages {
-        let text = fs::read_to_string(book().join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
+        let text = text_of(book().join(page));
         let here = Path::new(page).parent().unwrap_or(Path::new(""));
         for event in Parser::new(&text) {
             let Event::Start(Tag::Link { dest_url, .. }) = event else { continue };
@@ -188,7 +193,7 @@ fn every_file_the_documents_name_exists() {
     let others = ["README.md", "src/ARCHITECTURE.md", "interop/README.md"].map(str::to_owned);
     let mut named = 0;
     for document in book.chain(others) {
-        let text = fs::read_to_string(root.join(&document)).expect("a document");
+        let text = text_of(root.join(&document));
         for event in Parser::new(&text) {
             let Event::Code(code) = event else { continue };
             let path = ["src/", "tests/", "interop/"].iter().any(|p| code.starts_with(p));
@@ -226,7 +231,7 @@ fn every_command_that_is_named_anywhere_exists() {
     let mut helps = std::collections::BTreeMap::<String, String>::new();
     let (mut named, mut wrong) = (0, Vec::new());
     for file in files {
-        let text = fs::read_to_string(&file).expect("text");
+        let text = text_of(&file);
         for (at, _) in text.match_indices("`webtrunk ") {
             let said = text[at + 1..].split('`').next().unwrap_or_default();
             let mut words = said.split_whitespace().skip(1).peekable();

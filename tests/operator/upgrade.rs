@@ -37,7 +37,7 @@ fn a_trunks_call_goes_on_in_a_new_process_again_and_again() {
         let before = server.pid();
         let said = server.upgrade(&[]);
         assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
-        assert!(said.out.contains(", 1 calls go on"), "{said:?}");
+        assert!(said.out.contains(", 1 calls continue"), "{said:?}");
         assert_ne!(server.pid(), before);
         voice.hears(&server, 50);
     }
@@ -186,8 +186,8 @@ fn a_call_that_rings_is_waited_for() {
     trunk.expect("ACK");
     let said = upgrade.join().expect("it ran");
     server.note_successor(&said);
-    assert!(said.code == 0 && said.out.contains(", 1 calls go on"), "{said:?}");
-    assert!(server.log().contains("upgraded: 1 of 1 calls go on"), "{}", server.log());
+    assert!(said.code == 0 && said.out.contains(", 1 calls continue"), "{said:?}");
+    assert!(server.log().contains("upgraded: 1 of 1 calls continue"), "{}", server.log());
     let status = server.control("GET", "/api/v1/status", "");
     assert!(!status.contains("\"calls_left\":0,"), "{status}");
 }

@@ -1,4 +1,4 @@
-//! What is known of the rest of a cluster; all zero where there is none.
+//! What is known of the rest of a cluster; all zero if there is none.
 
 use crate::gateway::Gateway;
 use prometheus_client::metrics::gauge::Gauge;

@@ -44,7 +44,7 @@ const CONFIG: Fields = &[
 ];
 const SERVER: Fields = &[
     ("domain", "string", "the SIP domain"),
-    ("public_ip", "strings", "the addresses peers are told"),
+    ("public_ip", "strings", "the addresses given to peers"),
     ("drain_timeout_s", "integer", "how long a drain waits, seconds"),
 ];
 const WEB: Fields = &[

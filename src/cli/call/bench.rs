@@ -2,8 +2,8 @@
 //!
 //! Two processes of this program are started, the gateway that is measured and a far end that
 //! answers with an echo over plain RTP; the callers are in this one. The callers cost more than the
-//! gateway does, so on a small machine the knee may be theirs: the gateway's own CPU, which is told
-//! apart, says how far it would go.
+//! gateway does, so on a small machine the knee may be theirs: the gateway's own CPU, which is
+//! measured separately, shows how far it would go.
 
 mod overload;
 

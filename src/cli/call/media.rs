@@ -159,9 +159,9 @@ pub(super) struct PhoneMedia {
     samples: u64,
     frames: u64,
     silent: u64,
-    /// Both sides, frame by frame, where they are kept: us, them.
+    /// Both sides, frame by frame, if they are kept: us, them.
     pub record: Option<(Vec<i16>, Vec<i16>)>,
-    /// Why media cannot go on.
+    /// Why media cannot continue.
     pub failed: Option<String>,
 }
 
@@ -557,7 +557,7 @@ impl PhoneMedia {
         }
     }
 
-    /// Our own speech in what was heard, where both sides were kept.
+    /// Our own speech in what was heard, if both sides were kept.
     pub(super) fn echo(&self) -> Option<speech::SpeechEcho> {
         let (_, them) = self.record.as_ref()?;
         let late = self.heard_at?.saturating_duration_since(self.said_at?);

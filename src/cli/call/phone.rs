@@ -41,7 +41,7 @@ const TRIED: Duration = Duration::from_secs(60);
 /// How long a goodbye waits for its answer.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Until the connection is open again: `None` if it could not be; for ever where it is not lost.
+/// Until the connection is open again: `None` if it could not be; for ever if it is not lost.
 async fn reopened(reopening: &mut Option<oneshot::Receiver<Socket>>) -> Option<Socket> {
     match reopening {
         Some(reopening) => reopening.await.ok(),
@@ -49,7 +49,7 @@ async fn reopened(reopening: &mut Option<oneshot::Receiver<Socket>>) -> Option<S
     }
 }
 
-/// Until then; for ever where there is nothing to wait for.
+/// Until then; for ever if there is nothing to wait for.
 async fn until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -409,7 +409,7 @@ fn closed() -> anyhow::Error {
     anyhow!("the gateway has closed the connection")
 }
 
-/// The SIP message in a frame; none where it holds something else.
+/// Returns the SIP message in a frame, or `None` if it holds something else.
 fn message_of<E>(frame: Option<Result<Frame, E>>) -> anyhow::Result<Option<ReceivedMessage>> {
     let text = match frame {
         Some(Ok(Frame::Text(text))) => text,

@@ -1,6 +1,6 @@
-//! What `--speech` says, and what can be told from hearing it again: a sweep every two seconds,
-//! with bursts shaped like syllables between. Against an echo, its delay is the way there and back,
-//! ear to mouth.
+//! What `--speech` says, and what hearing it again reveals: a sweep every two seconds, with bursts
+//! shaped like syllables between. Against an echo, its delay is the way there and back, ear to
+//! mouth.
 
 use std::time::Duration;
 
@@ -51,8 +51,8 @@ pub(super) struct SpeechEcho {
     pub said: usize,
 }
 
-/// Looks for what was said in what was heard; nothing where it is not there. `heard_late`: how much
-/// later than the first sample of `said` the first of `heard` came.
+/// Looks for what was said in what was heard. Returns `None` if it is not there. `heard_late`: how
+/// much later than the first sample of `said` the first of `heard` came.
 pub(super) fn echo(said: usize, heard: &[i16], heard_late: Duration) -> Option<SpeechEcho> {
     let offset = (heard_late.as_secs_f64() * RATE as f64) as usize;
     let sweep: Vec<f64> = (0..SWEEP).map(|n| f64::from(sample(n))).collect();

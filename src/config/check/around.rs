@@ -220,7 +220,7 @@ impl Check {
             Some(at) => self.listener("web.listen", false, Some(at)),
             None => Some(web_default),
         };
-        // The page's port and the browsers' media over TCP share one where they are the same.
+        // The page's port and the browsers' media over TCP share one if they are the same.
         let over_tcp =
             f.media.ice_tcp.unwrap_or(true) && web.as_ref().is_none_or(|w| w.ports.0 != browser);
         let all: Vec<NamedListener> = [

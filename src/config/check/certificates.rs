@@ -139,7 +139,7 @@ impl Check {
         }
     }
 
-    /// A file that cannot be read is told where it is taken over; what can is looked into here.
+    /// A file that cannot be read is reported by whoever loads it; one that can is checked here.
     fn pem(&self, name: &str) -> Option<Vec<u8>> {
         std::fs::read(self.folder.join(name)).ok()
     }
@@ -250,7 +250,7 @@ fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
     names.collect()
 }
 
-/// The names of the leaf of this PEM file; none if it cannot be read.
+/// Returns the names of the leaf of this PEM file; empty if it cannot be read.
 pub fn names_in(file: &std::path::Path) -> Vec<String> {
     let pem = std::fs::read(file).unwrap_or_default();
     let chain = chain_of(&pem);

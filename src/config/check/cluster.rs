@@ -72,7 +72,7 @@ impl Check {
         let listen = listen.unwrap_or(CLUSTER_LISTEN);
         let advertise = self.advertise(written.advertise.as_ref(), listen, span.clone())?;
         if advertise.ip().is_loopback() && elsewhere {
-            let message = format!("the other nodes are told to reach this one at {advertise}");
+            let message = format!("the other nodes would try to reach this one at {advertise}");
             let help = "set cluster.advertise to an address they reach, such as \"192.0.2.1:5071\"";
             self.warn(span, "config::cluster", message, help);
         }

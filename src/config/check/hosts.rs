@@ -1,4 +1,4 @@
-//! Addresses of this machine, as bound and as told.
+//! Addresses of this machine, as bound and as announced.
 
 use super::{Check, own_address};
 use crate::config::problem::ConfigProblem;
@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 const STUN_PORT: u16 = 3_478;
 
 impl Check {
-    /// The addresses that everybody is told.
+    /// The addresses announced to everybody.
     pub(super) fn public_ip(&mut self, text: Option<&Spanned<String>>) -> Vec<IpAddr> {
         match text.map(|t| (t, t.as_ref().as_str())) {
             None | Some((_, "auto")) => vec![own_address()],
@@ -43,7 +43,7 @@ impl Check {
         ip
     }
 
-    /// A single address that peers are told.
+    /// A single address that peers are given.
     pub(super) fn told(&mut self, text: Option<&Spanned<String>>, key: &str) -> Option<IpAddr> {
         let ip = self.address(text, key)?;
         Some(text.map_or(ip, |at| self.usable(at, key, ip)))
@@ -69,8 +69,8 @@ impl Check {
                 at,
                 "config::address",
                 format!("{key} = \"{ip}\" cannot be bound: {e}"),
-                "name an address of this machine (`ip address` lists them); the address that \
-                 peers are told is public_ip",
+                "name an address of this machine (`ip address` lists them); the address \
+                 given to peers is public_ip",
             );
         }
         Some(ip)

@@ -1,9 +1,9 @@
-//! Names a dialplan may use, and how they are told to somebody who used another.
+//! Names a dialplan may use, and how they are listed for somebody who used another.
 
 use crate::config::{TrunkTable, Users, schema};
 use std::collections::BTreeSet;
 
-/// Most names of one kind that are told.
+/// Most names of one kind that are listed.
 const TOLD: usize = 20;
 /// Most names that are searched for what was meant: each mistake costs a comparison with all.
 const COMPARED: usize = 2_000;

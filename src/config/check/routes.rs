@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 /// A working day's noon in Europe and morning in America: when cases without a time are asked.
 const NOON: u64 = 1_763_654_400;
-/// Those of `rivals` that leave `pattern` nothing whenever `route` is one; none if something is
-/// left.
+/// Returns those of `rivals` that take every number of `pattern` whenever `route` could apply;
+/// empty if some number is left.
 fn takers(rivals: &[(usize, &Route)], route: &Route, pattern: &Pattern) -> Vec<usize> {
     // One that is open whenever this one is takes its numbers at any time: several share the
     // numbers.

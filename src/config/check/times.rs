@@ -33,7 +33,7 @@ pub(super) const ANSWER: Range = range(1, 32, Some(8));
 const STOPPED_AFTER: Range = range(1, 300, Some(5));
 
 impl Check {
-    /// A time within `range`; the default where it is none.
+    /// A time within `range`; the default if it is none.
     pub(super) fn time(
         &mut self,
         text: Option<&Spanned<String>>,
@@ -46,7 +46,7 @@ impl Check {
         if self.is_within(at, key, time, range.least..=range.most) { time } else { default }
     }
 
-    /// A time within these seconds; one that cannot be read is told where it is taken over.
+    /// A time within these seconds; one that cannot be read is reported by whoever takes it.
     pub(super) fn time_within(
         &mut self,
         at: Option<&Spanned<String>>,
@@ -59,7 +59,7 @@ impl Check {
         self.is_within(at, key, time, least..=most);
     }
 
-    /// Whether `time`, written at `at`, lies within its range; told if it does not.
+    /// Whether `time`, written at `at`, lies within its range; reported if it does not.
     fn is_within(
         &mut self,
         at: &Spanned<String>,
@@ -76,7 +76,7 @@ impl Check {
         false
     }
 
-    /// As [`time`](Self::time), where "off" may stand.
+    /// As [`time`](Self::time), but "off" is allowed.
     pub(super) fn time_or_off(
         &mut self,
         text: Option<&Spanned<String>>,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Cluster {
     /// The name of this node, another on each, such as "a"; { env = "NAME" } or { file = "path" }
-    /// where all nodes have the same file.
+    /// if all nodes have the same file.
     pub node: Spanned<SecretText>,
     /// The store: "redis://HOST:PORT", or "rediss://HOST:PORT" over TLS, with a database as
     /// "rediss://HOST:PORT/1"; of Sentinel a list of its own addresses.
@@ -36,7 +36,7 @@ pub(crate) struct Cluster {
     pub advertise: Option<Spanned<SecretText>>,
     /// The IP address that moves to another node when this one is lost, as keepalived's
     /// `virtual_ipaddress`: the calls then continue there and nobody in them notices. Browsers and
-    /// trunks must be told this address, and media.browser_port and media.workers be the same on
-    /// all nodes. Default: none, so that the calls of a lost node are moved to another address.
+    /// trunks must use this address, and media.browser_port and media.workers be the same on all
+    /// nodes. Default: none, so that the calls of a lost node are moved to another address.
     pub address: Option<Text>,
 }

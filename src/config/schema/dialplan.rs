@@ -51,8 +51,8 @@ impl OneOrMany {
 pub(crate) struct Route {
     /// Its name in logs, traces and records.
     pub name: Text,
-    /// Patterns of numbers: X is 0-9, Z 1-9, N 2-9, [1-5] a set, a last "." one or more of 0-9, +, *
-    /// and #. A name matches only where it is spelled out.
+    /// Patterns of numbers: X is 0-9, Z 1-9, N 2-9, [1-5] a set, a last "." one or more of 0-9, +,
+    /// * and #. A name matches only if it is spelled out.
     #[serde(rename = "match")]
     pub patterns: Spanned<OneOrMany>,
     /// The caller id sent to trunks; {user.did}, {user.name} and {caller} are replaced.

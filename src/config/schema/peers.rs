@@ -186,8 +186,8 @@ pub(crate) struct Trunk {
     /// at most 5 packets go to it. The risk: without SRTP, whoever shares that IP address (the
     /// network behind the same NAT) can take the media over if it sends first. Default: false.
     pub nat: Option<Spanned<Nat>>,
-    /// The IP address that this trunk is told, in SIP and SDP; if it is an address of this machine,
-    /// SIP over UDP and media are sent from it. Default: sip.public_ip.
+    /// The IP address given to this trunk, in SIP and SDP; if it is an address of this machine, SIP
+    /// over UDP and media are sent from it. Default: sip.public_ip.
     pub public_ip: Option<Text>,
     /// Networks its media may be in, besides its own address and the public internet.
     #[serde(default)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// The share of its time that a worker's calls may take: beyond it packets wait for each other.
 const RATED: f32 = 0.75;
-/// The share that one call takes where nothing is known yet: Opus to G.711, 239 on a core.
+/// The share that one call takes if nothing is known yet: Opus to G.711, 239 on a core.
 const PRIOR: f32 = 0.004;
 /// What is known counts once there are about so many calls.
 const WEIGHT: f32 = 10.0;

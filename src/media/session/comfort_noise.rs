@@ -1,7 +1,7 @@
 //! Silence: what a source says of it (comfort noise, RFC 3389; Opus DTX), and what the other side
 //! hears meanwhile.
 //!
-//! A peer that knows comfort noise is told its level; any other gets a stream without a pause.
+//! A peer that knows comfort noise gets its level; any other gets a stream without a pause.
 
 use super::{Session, Sink, following};
 use crate::codec::noise::{FAINT, Noise};

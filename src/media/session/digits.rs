@@ -1,4 +1,4 @@
-//! Digits: heard as events or tones, told by signalling, sent as events or tones; any to any.
+//! Digits: received as events, as tones or by signalling, and sent as any of them.
 //!
 //! A digit is not translated packet by packet but heard as pressed and released, and made anew for
 //! the other side, so what is lost on one leg is not lost on the other, and each side has its own

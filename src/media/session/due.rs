@@ -33,7 +33,7 @@ impl Session {
         }
     }
 
-    /// When the call is told that there is no sign of anybody.
+    /// When it is reported to the call that there is no sign of anybody.
     fn silence_due(&self) -> Option<Instant> {
         let watches = self.ends.iter().filter_map(|e| e.settings.as_ref()?.watch.silent);
         Some(self.silence_told.unwrap_or(self.silent_since) + watches.min()?)
@@ -136,7 +136,7 @@ impl Session {
                     };
                     let Some(bytes) = sealed else { return };
                     latching.on_sent();
-                    // One port for both where the peer wanted that (RFC 5761).
+                    // One port for both if the peer wanted that (RFC 5761).
                     let port =
                         if *rtp == Some(to) { Port::Rtp(end.id) } else { Port::Rtcp(end.id) };
                     sink.send(port, to, &bytes);

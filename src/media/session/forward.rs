@@ -1,4 +1,4 @@
-//! From one end to the other: relayed where the codecs agree, else transcoded.
+//! From one end to the other: relayed if the codecs agree, else transcoded.
 
 use super::{MAX_DATAGRAM, Session, Sink};
 use crate::codec::Codec;
@@ -204,7 +204,7 @@ impl Session {
         self.send(to, payload_type, numbers, &payload[..n], sink);
     }
 
-    /// Sends one packet out of end `to`, protected where it must be.
+    /// Sends one packet out of end `to`, protected if it must be.
     pub(super) fn send(
         &mut self,
         to: usize,

@@ -23,9 +23,9 @@ use crate::sdp::offer_answer::{Remote, TelephoneEvents};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Between two snapshots where nothing changes: half a lease.
+/// Between two snapshots if nothing changes: half a lease.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Between two where there is no hurry.
+/// Between two if there is no hurry.
 const LEISURE: Duration = Duration::from_secs(1);
 
 /// A session's snapshots are kept.
@@ -152,8 +152,8 @@ impl Session {
         }
     }
 
-    /// Nobody had gone on with this session by then, as far as is known; `None`: it would be known
-    /// at once. Beyond that, no snapshot is too old to continue from: somebody may have done so
+    /// Nobody had taken this session over by then, as far as is known; `None`: it would be known at
+    /// once. Beyond that, no snapshot is too old to continue from: somebody may have done so
     /// before.
     pub fn vouch(&mut self, until: Option<Instant>) {
         self.vouched = until;
@@ -256,8 +256,8 @@ fn sound(from: &SessionSnapshot) -> Result<(), NotRestored> {
 }
 
 impl SessionSnapshot {
-    /// When a session made of it asks for its first checkpoint: at once, except where what was
-    /// reserved may be sent before it. A thousand sessions taken over at once ask one by one.
+    /// When a session made of it asks for its first checkpoint: at once, unless what was reserved
+    /// may be sent before it. A thousand sessions taken over at once ask one by one.
     fn first_checkpoint(&self) -> Duration {
         let handed =
             |leg: &MediaLegSnapshot| leg.transport.srtp().is_some_and(|s| s.held.is_some());

@@ -12,7 +12,7 @@ use crate::sdp::offer_answer::{Content, Remote};
 use std::net::SocketAddr;
 use std::time::Instant;
 
-/// Milliseconds of sound in a packet, where that shows: G.711 has eight bytes of them (other lengths
+/// Milliseconds of sound in a packet, if that shows: G.711 has eight bytes of them (other lengths
 /// than multiples of ten are somebody's last words), Opus says so in its first byte (RFC 6716
 /// §3.1).
 fn packet_ms(codec: Codec, payload: &[u8]) -> Option<u32> {
@@ -42,7 +42,7 @@ fn packet_ms(codec: Codec, payload: &[u8]) -> Option<u32> {
 }
 
 /// Whether a packet may hold more than digital silence: G.711, G.722 and L16 of nothing is one
-/// value over and over. Of Opus it cannot be told (Chromium's muted track is 35 bytes a frame).
+/// value over and over. For Opus this cannot be known (Chromium's muted track is 35 bytes a frame).
 fn is_sounding(codec: Codec, payload: &[u8]) -> bool {
     match codec {
         Codec::Opus => true,

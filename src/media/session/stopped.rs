@@ -1,4 +1,5 @@
-//! Ends whose media stops in mid-call: the call is told, and asks whether the peer still lives.
+//! Ends whose media stops in mid-call: the call gets an event, and probes whether the peer still
+//! lives.
 
 use super::{Session, SessionEvent, Sink};
 use crate::media::endpoint::{Endpoint, MediaTransport};

@@ -1,8 +1,8 @@
 //! What the figures of both ends say of a call that was answered: who was not heard, and why.
 //!
-//! A call is never fine where somebody heard nothing, however short it was. Of a call of a moment
-//! less can be said: packets had no time to come, so how far they came is told and nobody is
-//! blamed for more.
+//! A call is never fine if somebody heard nothing, however short it was. Less is known of a very
+//! short call: packets had no time to arrive, so how far they came is reported and nobody is blamed
+//! for more.
 
 use super::{Blame, Diagnosis, of_end};
 use crate::address::is_public;

@@ -299,7 +299,7 @@ impl CheckpointWriter {
     }
 
     /// Reports the first failure of a row of them, and takes away what is on disk: old values must
-    /// not be found where newer ones could not be written.
+    /// not be found if newer ones could not be written.
     fn fail(&mut self, why: &str) {
         self.failed.inc();
         self.database = None;

@@ -84,7 +84,7 @@ impl RouteTable {
     }
 }
 
-/// Forgets routes of a session's ends, except where one leads to another end by now, as a browser's
+/// Forgets routes of a session's ends, unless one leads to another end by now, as a browser's
 /// address may.
 fn drop_of<K: Hash + Eq>(routes: &mut SessionRoutes<K>, id: u64, gone: Vec<(LegId, K)>) {
     for (end, key) in gone {

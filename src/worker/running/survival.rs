@@ -181,7 +181,7 @@ impl Running {
 impl Drop for Running {
     /// A thread that dies leaves its sessions, its queue and its ports to the next.
     fn drop(&mut self) {
-        // One that was told to stop has none.
+        // One that was ordered to stop has none.
         if let Some(orders) = self.orders.take() {
             self.kept.bury(orders, self.sessions.keys().copied());
         }
