@@ -116,7 +116,12 @@ impl WebPort {
                 refused.clone(),
                 proved.clone(),
             ),
-            handshakes: Handshakes::new(RefusedPort::Web, refused.clone(), proved.clone()),
+            handshakes: Handshakes::new(
+                RefusedPort::Web,
+                config.limits.handshakes_per_source,
+                refused.clone(),
+                proved.clone(),
+            ),
             refused,
             awaited: Arc::default(),
             proved,
@@ -139,6 +144,7 @@ impl WebPort {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.origins);
         let limits = &config.limits;
         self.seats.limit(limits.connections, limits.connections_per_source);
+        self.handshakes.limit(limits.handshakes_per_source);
         let edge = Arc::new(Edge::new(config));
         *self.edge.lock().unwrap_or_else(PoisonError::into_inner) = edge;
     }
@@ -733,6 +739,24 @@ mod tests {
         fn drop(&mut self) {
             let _ = self.0.take().map(|told| told.send(()));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handshakes_of_a_source_are_as_many_as_is_set_from_a_reload_on_too() {
+        let of = |limits: &str| {
+            let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
+            let text = format!("{text}[limits]\n{limits}\n");
+            parse_embedded(&text, &[]).unwrap_or_else(|p| panic!("{p}")).0
+        };
+        let (core, _arrivals) = mpsc::channel(100);
+        let (_tell, gauges) = watch::channel(Gauges::default());
+        let (inbox, config) = (Inbox::new(core), of("handshakes_per_source = 7"));
+        let web = WebPort::new(inbox, &config, None, gauges, Router::new(), Arc::default());
+        assert_eq!(handshakes::tests::crowd(&web.handshakes, 20).await, (13, 7));
+        web.set(&of("handshakes_per_source = 15"));
+        assert_eq!(handshakes::tests::crowd(&web.handshakes, 20).await, (5, 15));
+        web.set(&of(""));
+        assert_eq!(handshakes::tests::crowd(&web.handshakes, 260).await, (4, 256), "the default");
     }
 
     /// Serves this API; returns where.
