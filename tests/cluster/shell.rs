@@ -4,7 +4,7 @@
 use crate::media::Indices;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use webtrunk::call::CallId;
@@ -16,7 +16,7 @@ use webtrunk::cluster::succession::TakenCalls;
 use webtrunk::gateway::Input;
 use webtrunk::gateway::restore::FoundCall;
 use webtrunk::media::LegId;
-use webtrunk::sdp::offer_answer::{Remote, Settled};
+use webtrunk::sdp::offer_answer::{Negotiated, Remote, Settled};
 use webtrunk::worker::{Notice, WorkerCommand};
 
 const MEDIA: &str = ".media";
@@ -74,6 +74,8 @@ impl Routing for Host {
 pub(crate) struct Calls {
     /// As media was told, by session and end, newest last.
     told: BTreeMap<(u64, LegId), Settled>,
+    /// Where each end is received: the node, and the port.
+    ports: BTreeMap<(u64, LegId), (usize, u16)>,
     /// Who has which call, as gateways say.
     owners: BTreeMap<CallId, BTreeSet<usize>>,
     /// Where each call was recorded.
@@ -120,6 +122,32 @@ impl Calls {
         };
         let settled = Settled { negotiated: Some(negotiated), ice, ssrc: 1, cname: "c".into() };
         self.told.insert((*session, *end), settled);
+    }
+
+    /// An end is received at this port.
+    pub(crate) fn received_at(&mut self, node: usize, end: (u64, LegId), port: u16) {
+        self.ports.insert(end, (node, port));
+    }
+
+    /// Inner ends of joined calls, with the node that has each, and whether it and the inner end of
+    /// another call send to one another there.
+    pub(crate) fn inner_ends(&self) -> Vec<(usize, bool)> {
+        let inner = |(end, settled): (&(u64, LegId), &Settled)| match &settled.negotiated {
+            Some(Negotiated { remote: Remote::Rtp { rtp, .. }, .. }) => {
+                (rtp.ip() == Ipv4Addr::LOCALHOST).then_some((*end, rtp.port()))
+            }
+            _ => None,
+        };
+        let inner: Vec<((u64, LegId), u16)> = self.told.iter().filter_map(inner).collect();
+        let at = |end: &(u64, LegId)| self.ports[end];
+        let meets = |end: &(u64, LegId), sends_to: u16| {
+            let (node, own) = at(end);
+            let other = |(there, back): &((u64, LegId), u16)| {
+                at(there) == (node, sends_to) && *back == own && there.0 != end.0
+            };
+            (node, inner.iter().any(other))
+        };
+        inner.iter().map(|(end, sends_to)| meets(end, *sends_to)).collect()
     }
 
     pub(crate) fn recorded(&mut self, call: CallId, node: usize) {
@@ -304,7 +332,6 @@ impl World {
             .filter(|(name, ..)| name.ends_with(MEDIA))
             .map(|(name, age, value)| (name.as_str(), (*age, &value.bytes[..])))
             .collect();
-        let mut ids = Vec::new();
         for (of, age, value) in &taken.values {
             if of.ends_with(MEDIA) {
                 continue;
@@ -317,7 +344,6 @@ impl World {
             if known {
                 continue;
             }
-            ids.push(id);
             self.calls.taken.push((n, id));
             // It may end it at once, and is one that knows of it all the same.
             self.calls.had.entry(id).or_default().insert(n);
@@ -336,19 +362,29 @@ impl World {
             let record = media.get(names(id)[1].as_str());
             let record = record.filter(|_| is_read && call.is_settled());
             let goes_on = record.is_some_and(|r| self.resume_media(n, id, *r).is_some());
+            let ends = known.keys().map(|end| {
+                let kept = self.calls.ports.get(&(id.0, *end)).map(|(_, port)| *port);
+                let port = if taken.here { kept.unwrap_or(0) } else { self.free_port() };
+                (*end, port)
+            });
+            let ends: BTreeMap<LegId, u16> = ends.collect();
+            let port = |end: LegId| ends.get(&end).copied();
             let found = FoundCall {
                 call,
                 age: *age,
                 silent_since: taken.seen,
                 media: if goes_on { Ok(&settled as SettledOf<'_>) } else { Err("lost".into()) },
                 from: Some(NodeChange { lost: lost.clone(), by: by.clone() }),
-                ports: (!taken.here).then_some(&(|_| Some(30_000_u16)) as PortsOf<'_>),
+                ports: (!taken.here).then_some(&port as PortsOf<'_>),
             };
             let (mut out, process) = (Vec::new(), self.nodes[n].process);
             if goes_on {
                 // A worker ends what it had by that name.
                 self.nodes[n].ends.retain(|(session, _)| *session != id.0);
-                self.nodes[n].ends.extend(known.keys().map(|end| (id.0, *end)));
+                for (end, port) in &ends {
+                    self.nodes[n].ends.insert((id.0, *end));
+                    self.calls.received_at(n, (id.0, *end), *port);
+                }
             }
             let Some(gateway) = &mut self.nodes[n].gateway else { return };
             gateway.restore(now, found, &mut out);
@@ -359,10 +395,5 @@ impl World {
                 self.push_to_node(n, process, input);
             }
         }
-        let mut out = Vec::new();
-        if let Some(gateway) = &mut self.nodes[n].gateway {
-            gateway.all_restored(now, &ids, &mut out);
-        }
-        out.into_iter().for_each(|output| self.perform(n, output));
     }
 }

@@ -381,3 +381,88 @@ fn a_lost_node_that_is_back_does_not_hide_who_has_its_calls() {
     assert_eq!(world.calls.records(), 1);
     world.expect_idle();
 }
+
+/// One calls two others, and leaves them to one another. Returns them, once that is done.
+fn joined(world: &mut World, referrer: usize, others: [usize; 2]) {
+    for other in others {
+        world.call(referrer, other);
+        world.run(2 * SECOND);
+    }
+    world.join(referrer);
+    // Who leaves does not hang up, and is helped.
+    world.run(7 * SECOND);
+    assert!(!world.talks(referrer), "it has left\n{}", world.story());
+    assert!(others.iter().all(|other| world.talks(*other)), "{}", world.story());
+}
+
+#[test]
+fn two_calls_that_were_joined_go_on_at_the_taker_and_end_together() {
+    for floats in [true, false] {
+        for seed in 160..170 {
+            let mut world = if floats { World::floating(seed) } else { World::new(seed) };
+            world.settle();
+            joined(&mut world, 0, [1, 2]);
+            let owner = world.node_of(0);
+            assert_eq!(world.calls.inner_ends(), [(owner, true); 2]);
+            let before = [world.moved(1), world.moved(2)];
+            world.fault(Fault::Kill(owner));
+            world.run(12 * SECOND);
+            assert_eq!(world.calls.taken.len(), 2, "both halves");
+            let (taker, _) = world.calls.taken[0];
+            assert!(world.talks(1) && world.talks(2), "{}", world.story());
+            assert_eq!(world.calls.inner_ends(), [(taker, true); 2], "they hear each other");
+            assert_eq!(world.calls.indices.gone_on_with(), 2, "the media of both goes on");
+            let asked = [world.moved(1) > before[0], world.moved(2) > before[1]];
+            assert_eq!(asked, [!floats; 2], "for an ICE restart");
+            world.hang_up(1);
+            world.run(2 * SECOND);
+            assert!(!world.talks(2), "the other side heard of it\n{}", world.story());
+            assert_eq!(world.calls.records(), 2);
+            world.fault(Fault::Start(owner));
+            world.expect_idle();
+        }
+    }
+}
+
+/// A node's calls are read a few at a time: the halves of some joined calls come one after the other.
+#[test]
+fn halves_that_are_taken_one_after_the_other_meet() {
+    for floats in [true, false] {
+        let mut world = if floats { World::floating(171) } else { World::new(171) };
+        world.settle();
+        for _ in 0..12 {
+            joined(&mut world, 0, [1, 2]);
+        }
+        let owner = world.node_of(0);
+        assert_eq!(world.calls.inner_ends(), [(owner, true); 24]);
+        world.fault(Fault::Kill(owner));
+        world.run(12 * SECOND);
+        assert_eq!(world.calls.taken.len(), 24);
+        let (taker, _) = world.calls.taken[0];
+        assert_eq!(world.calls.inner_ends(), [(taker, true); 24]);
+        assert_eq!(world.calls.records(), 0, "none is over\n{}", world.story());
+        world.hang_up(2);
+        world.run(5 * SECOND);
+        assert!(!world.talks(1), "{}", world.story());
+        world.fault(Fault::Start(owner));
+        world.expect_idle();
+    }
+}
+
+/// The store has lost one of the halves: nobody talks to an end that nobody is at.
+#[test]
+fn half_a_joined_call_is_ended_when_the_other_half_does_not_come() {
+    let mut world = World::floating(172);
+    world.settle();
+    joined(&mut world, 0, [1, 2]);
+    let owner = world.node_of(0);
+    world.fault(Fault::Kill(owner));
+    world.lose_last_call();
+    world.run(12 * SECOND);
+    assert_eq!(world.calls.taken.len(), 1, "the other is lost");
+    let (taker, _) = world.calls.taken[0];
+    world.run(10 * SECOND);
+    assert_eq!(world.calls.records(), 1, "{}", world.story());
+    assert_eq!(world.last_code(taker), Code::NODE_LOST);
+    assert!(!(world.talks(1) && world.talks(2)), "one of them was told");
+}

@@ -415,6 +415,11 @@ impl World {
         self.phones[phone].at.expect("it is connected").0
     }
 
+    /// The store loses what it has of the call that was taken by the newest name.
+    pub(crate) fn lose_last_call(&mut self) {
+        self.store.lose_last_call();
+    }
+
     pub(crate) fn located(&self) -> usize {
         self.located
     }
@@ -483,6 +488,12 @@ impl World {
         for text in self.phones[phone].hang_up() {
             self.phone_says(phone, text, Duration::ZERO);
         }
+    }
+
+    /// A phone joins the others of its two newest calls, and leaves.
+    pub(crate) fn join(&mut self, phone: usize) {
+        let text = self.phones[phone].refer();
+        self.phone_says(phone, text, Duration::ZERO);
     }
 
     /// What a phone would hang up with is sent by another one.
@@ -1183,9 +1194,10 @@ impl World {
         let ends = &mut self.nodes[n].ends;
         match command {
             WorkerCommand::Open { session, end, .. } => {
-                self.ports = self.ports.wrapping_add(2).max(20_000);
                 ends.insert((*session, *end));
-                let address = SocketAddr::from(([0, 0, 0, 0], self.ports));
+                let port = self.free_port();
+                self.calls.received_at(n, (*session, *end), port);
+                let address = SocketAddr::from(([0, 0, 0, 0], port));
                 Some((*session, Notice::Opened { end: *end, address, tcp: false }))
             }
             WorkerCommand::CloseEnd { session, end } => {
@@ -1198,6 +1210,12 @@ impl World {
             }
             _ => None,
         }
+    }
+
+    /// A port that no other end has had of late.
+    pub(crate) fn free_port(&mut self) -> u16 {
+        self.ports = self.ports.wrapping_add(2).max(20_000);
+        self.ports
     }
 
     fn send_to_store(&mut self, n: usize, command: StoreCommand) {
