@@ -20,6 +20,8 @@ use webtrunk::sdp::offer_answer::{Negotiated, Remote, Settled};
 use webtrunk::worker::{Notice, WorkerCommand};
 
 const MEDIA: &str = ".media";
+/// Why there may be no record of a call that its node let go.
+const NOT_KNOWN: &str = "the store has lost which calls were taken";
 
 /// Which node has the address of which, as the network sees it.
 #[derive(Clone, Default)]
@@ -78,8 +80,8 @@ pub(crate) struct Calls {
     ports: BTreeMap<(u64, LegId), (usize, u16)>,
     /// Who has which call, as gateways say.
     owners: BTreeMap<CallId, BTreeSet<usize>>,
-    /// Where each call was recorded.
-    records: BTreeMap<CallId, Vec<usize>>,
+    /// By which process each call was recorded.
+    records: BTreeMap<CallId, Vec<(usize, u64)>>,
     /// How many calls were taken over, and by whom.
     pub(crate) taken: Vec<(usize, CallId)>,
     /// What was read last of a node that was gone, and by whom.
@@ -89,8 +91,12 @@ pub(crate) struct Calls {
     /// Since when there was something to know of a call but that it lives where it began: that it is
     /// over, or whose it is.
     since: BTreeMap<CallId, Instant>,
-    /// Those of which a node that had them was killed after that.
-    died: BTreeSet<CallId>,
+    /// By which process each was ended; its record may wait there.
+    ended: BTreeMap<CallId, BTreeSet<(usize, u64)>>,
+    /// Processes that died.
+    dead: BTreeSet<(usize, u64)>,
+    /// Of each of those: the processes that know of it and live, if only asleep, and what it had.
+    heirs: Vec<(BTreeSet<(usize, u64)>, Vec<CallId>)>,
     had: BTreeMap<CallId, BTreeSet<usize>>,
     /// When the store lost something last.
     lost_at: Option<Instant>,
@@ -99,8 +105,6 @@ pub(crate) struct Calls {
     /// Those that began, and by whom the store was known to have them.
     began: BTreeSet<CallId>,
     stored: BTreeMap<CallId, BTreeSet<(usize, u64)>>,
-    /// Those of which somebody who had them has died.
-    bereft: BTreeSet<CallId>,
     /// Those of which there may be no record, and why.
     excused: BTreeMap<CallId, &'static str>,
     /// The indices their media was sent with.
@@ -150,33 +154,45 @@ impl Calls {
         inner.iter().map(|(end, sends_to)| meets(end, *sends_to)).collect()
     }
 
-    pub(crate) fn recorded(&mut self, call: CallId, node: usize) {
+    /// One call is one record. A second one is nobody's fault where the store has lost something since
+    /// there was something to know, and all who had written one are dead, or could not tell.
+    pub(crate) fn recorded(&mut self, call: CallId, by: (usize, u64)) {
         let at = self.records.entry(call).or_default();
-        at.push(node);
-        // Unless whoever knew better is dead, and the store has lost that too.
+        let could_tell = at.iter().any(|before| !self.dead.contains(before));
+        let could_tell = could_tell && !self.blind.contains(&call);
+        at.push(by);
         let known =
             self.lost_at.is_none_or(|lost| self.since.get(&call).is_some_and(|s| lost < *s));
-        let alive = !self.died.contains(&call) && !self.blind.contains(&call);
-        assert!(at.len() == 1 || !known && !alive, "one call is one record: {call} at {at:?}");
+        let once = at.len() == 1 || !known && !could_tell;
+        assert!(once, "one call is one record: {call} by {at:?}");
     }
 
-    /// The store has lost something: it is not known any more what it has. A call may be lost with
-    /// it of which somebody who had it has died: who took it last, or who was told that another has.
+    /// The store has lost something: it is not known any more what it has. What only it had is lost:
+    /// calls that no living process has, or ended.
     pub(crate) fn store_lost(&mut self, now: Instant) {
         self.lost_at = Some(now);
-        self.indices.store_lost();
+        self.indices.store_lost(now);
         self.stored.clear();
-        let bereft: Vec<CallId> = self.bereft.intersection(&self.began).copied().collect();
-        bereft.into_iter().for_each(|id| self.excuse(id, "the store and one who had it lost it"));
+        let lives = |id: &CallId| {
+            let ended =
+                self.ended.get(id).is_some_and(|by| by.iter().any(|p| !self.dead.contains(p)));
+            ended || self.owners.get(id).is_some_and(|nodes| !nodes.is_empty())
+        };
+        let only_there: Vec<CallId> = self.began.iter().filter(|id| !lives(id)).copied().collect();
+        only_there.into_iter().for_each(|id| self.excuse(id, "only the store had it, and lost it"));
     }
 
-    /// A node learns that another has its calls. If the store has lost which, it lets go of all that it
-    /// had told, and of records that waited.
-    pub(crate) fn deposed(&mut self) {
-        let over = |id: &&CallId| self.owners.get(*id).is_none_or(|nodes| nodes.len() <= 1);
-        let over: Vec<CallId> = self.began.iter().filter(over).copied().collect();
-        if self.lost_at.is_some() {
-            over.into_iter().for_each(|id| self.excuse(id, "the store lost what was taken"));
+    /// A process learns that another has its calls: it lets go of those of these names, and of their
+    /// records that waited. `None`: nobody knows any more which, and it lets go of all that it had
+    /// told.
+    pub(crate) fn lets_go(&mut self, by: (usize, u64), names: Option<&[String]>) {
+        let theirs = |id: &CallId| names.is_none_or(|n| n.contains(&crate::shell::names(*id)[0]));
+        let mut waited = Vec::new();
+        for (id, ended) in self.ended.iter_mut().filter(|(id, _)| theirs(id)) {
+            waited.extend(ended.remove(&by).then_some(*id));
+        }
+        if names.is_none() {
+            waited.into_iter().for_each(|id| self.excuse(id, NOT_KNOWN));
         }
     }
 
@@ -215,41 +231,43 @@ impl Calls {
         self.excused.keys().filter(|id| !self.records.contains_key(*id)).count()
     }
 
-    /// A node is killed; it had claimed these calls, too.
-    pub(crate) fn gone(&mut self, node: usize, process: u64, claimed: &[CallId]) {
-        let had: Vec<CallId> = self
-            .had
-            .iter()
-            .filter(|(_, had)| had.contains(&node))
-            .map(|(id, _)| *id)
-            .chain(claimed.iter().copied())
-            .collect();
+    /// A node is killed; it had claimed these calls, too. What only it had is lost with it: calls of
+    /// which the store has nothing by it, and records that waited, for its disk is lost as well.
+    /// `heirs` know that there was this process: once none of them is left, nobody looks for its calls.
+    pub(crate) fn gone(
+        &mut self,
+        (node, process): (usize, u64),
+        claimed: &[CallId],
+        heirs: BTreeSet<(usize, u64)>,
+    ) {
         self.indices.died((node, process));
+        self.dead.insert((node, process));
+        let owned = self.owners.iter().filter(|(_, nodes)| nodes.contains(&node));
+        let had: Vec<CallId> = owned.map(|(id, _)| *id).chain(claimed.iter().copied()).collect();
+        self.heirs.push((heirs, had.clone()));
         for id in had {
-            self.bereft.insert(id);
-            if self.lost_at.is_some() && self.began.contains(&id) {
-                self.excuse(id, "the store and one who had it lost it");
-            }
             let stored = self.stored.get(&id).is_some_and(|by| by.contains(&(node, process)));
-            let owns = self.owners.get(&id).is_some_and(|nodes| nodes.contains(&node));
-            match (stored, owns || claimed.contains(&id)) {
-                (false, true) => self.excuse(id, "its node died before the store had it"),
-                // Its disk, which has the record, is lost as well.
-                (_, false) if self.since.contains_key(&id) => {
-                    self.excuse(id, "its node died while its record waited");
-                }
-                _ => {}
+            if !stored {
+                self.excuse(id, "its node died before the store had it");
             }
         }
-        let had = self
-            .since
-            .keys()
-            .filter(|id| self.had.get(*id).is_some_and(|had| had.contains(&node)))
-            .copied();
-        self.died.extend(had.collect::<Vec<_>>());
+        let ended = self.ended.iter().filter(|(_, by)| by.contains(&(node, process)));
+        let waited: Vec<CallId> = ended.map(|(id, _)| *id).collect();
+        waited.into_iter().for_each(|id| self.excuse(id, "its node died while its record waited"));
         self.owners.values_mut().for_each(|nodes| {
             nodes.remove(&node);
         });
+        let mut nobodys = Vec::new();
+        self.heirs.retain_mut(|(heirs, had)| {
+            heirs.remove(&(node, process));
+            nobodys.extend(heirs.is_empty().then(|| had.clone()));
+            !heirs.is_empty()
+        });
+        for id in nobodys.into_iter().flatten() {
+            if self.owners.get(&id).is_none_or(BTreeSet::is_empty) {
+                self.excuse(id, "all who knew of its node died before they looked");
+            }
+        }
     }
 
     /// Calls that several nodes have.
@@ -268,6 +286,8 @@ impl World {
     pub(crate) fn keep(&mut self, n: usize) {
         let now = self.now();
         let deposed = std::mem::take(&mut self.nodes[n].deposed_now);
+        let lets_go = deposed && std::mem::take(&mut self.nodes[n].names_unknown);
+        let by = (n, self.nodes[n].process);
         let form = self.nodes[n].form.to_be_bytes();
         let Some(gateway) = &mut self.nodes[n].gateway else { return };
         let confirmed = gateway.take_confirmed(now);
@@ -295,6 +315,12 @@ impl World {
                     self.calls.taken_late += usize::from(!owners.is_empty() && !deposed);
                     if owners.is_empty() {
                         self.calls.over.insert(id);
+                        if lets_go {
+                            self.calls.excuse(id, NOT_KNOWN);
+                        }
+                    }
+                    if !deposed {
+                        self.calls.ended.entry(id).or_default().insert(by);
                     }
                     self.calls.since.entry(id).or_insert(now);
                     gone.push(id);
@@ -350,7 +376,7 @@ impl World {
             self.calls.since.entry(id).or_insert(now);
             self.calls.taken_late += usize::from(self.calls.over.contains(&id));
             let knows = self.calls.records.get(&id).into_iter().flatten();
-            if knows.clone().next().is_some() && knows.clone().all(|r| self.cannot_tell(*r, n)) {
+            if knows.clone().next().is_some() && knows.clone().all(|r| self.cannot_tell(r.0, n)) {
                 self.calls.blind.insert(id);
             }
             self.tell(format!("n{n} takes {id} of {}", taken.of.mark()));

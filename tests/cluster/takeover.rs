@@ -382,6 +382,74 @@ fn a_lost_node_that_is_back_does_not_hide_who_has_its_calls() {
     world.expect_idle();
 }
 
+/// The store forgets that the calls of a node that sleeps were taken, and the third node, which was cut
+/// off meanwhile, claims them once more and finds none. The node that has them says so when it wakes.
+#[test]
+fn who_claims_calls_and_finds_none_does_not_hide_who_has_them() {
+    for late in [0, 1, 10] {
+        let mut world = World::floating(151);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        let third = (owner + 2) % 3;
+        world.fault(Fault::CutStore(third));
+        world.fault(Fault::Pause(owner));
+        world.run(14 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "{}", world.story());
+        let taker = world.calls.taken[0].0;
+        assert_ne!(taker, third);
+        world.fault(Fault::Pause(taker));
+        world.fault(Fault::StoreEmpty);
+        let before = world.claims();
+        world.fault(Fault::HealStore(third));
+        world.run(8 * SECOND);
+        assert!(world.claims() > before, "the third claims\n{}", world.story());
+        world.fault(Fault::Wake(owner));
+        world.run(late * SECOND);
+        world.fault(Fault::Wake(taker));
+        world.run(5 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "the third found none");
+        world.expect_one_owner();
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "after {late} s");
+    }
+}
+
+/// A node's calls are looked for by those who knew of it. If these sleep, and die of it, the store has
+/// the calls for nobody; if one of them wakes it takes them.
+#[test]
+fn a_call_is_lost_where_all_who_knew_of_its_node_die_and_only_there() {
+    for wakes in [true, false] {
+        let mut world = World::floating(152);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        let others = [(owner + 1) % 3, (owner + 2) % 3];
+        others.iter().for_each(|other| world.fault(Fault::Pause(*other)));
+        world.fault(Fault::Kill(owner));
+        world.run(4 * SECOND);
+        world.fault(Fault::Kill(others[0]));
+        match wakes {
+            true => world.fault(Fault::Wake(others[1])),
+            false => world.fault(Fault::Kill(others[1])),
+        }
+        world.run(12 * SECOND);
+        (0..3).for_each(|node| world.fault(Fault::Start(node)));
+        world.run(5 * SECOND);
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        let lost = usize::from(!wakes);
+        assert_eq!((world.calls.records(), world.calls.excused()), (1 - lost, lost));
+    }
+}
+
 /// One calls two others, and leaves them to one another. Returns them, once that is done.
 fn joined(world: &mut World, referrer: usize, others: [usize; 2]) {
     for other in others {
