@@ -37,6 +37,8 @@ pub(crate) const LOCATE: Duration = Duration::from_millis(50);
 
 /// How often the others are asked whether they took this node's calls, while the store is away.
 const ASK: Duration = Duration::from_secs(1);
+/// The number of no claim: the next is sent later.
+const NOT_ASKED: u64 = 0;
 /// How long their answers count.
 const ANSWERED: Duration = Duration::from_millis(2_500);
 /// Processes this one was before it was deposed, that are remembered.
@@ -374,6 +376,7 @@ impl Cluster {
             (Ok(Claim::Taken { names, .. }), None)
                 if found_none(&names) && self.lease.settles(now) && !self.is_cleared(now) =>
             {
+                self.asks_owner = Some((NOT_ASKED, now + ASK / 4));
                 return;
             }
             (Ok(Claim::Taken { by, names }), _) => {
