@@ -366,6 +366,7 @@ impl Call {
             CallTimer::Ring => self.ring_timeout(cx),
             CallTimer::Locate => self.not_located(cx),
             CallTimer::Where => self.ask_where(cx),
+            CallTimer::OtherHalf => self.other_half_missing(cx),
             CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
             CallTimer::MaxDuration => {
                 self.finish(

@@ -37,6 +37,8 @@ pub(crate) const LOCATE: Duration = Duration::from_millis(50);
 
 /// How often the others are asked whether they took this node's calls, while the store is away.
 const ASK: Duration = Duration::from_secs(1);
+/// The number of no claim: the next is sent later.
+const NOT_ASKED: u64 = 0;
 /// How long their answers count.
 const ANSWERED: Duration = Duration::from_millis(2_500);
 /// Processes this one was before it was deposed, that are remembered.
@@ -78,6 +80,8 @@ pub struct Cluster {
     /// of a node does not know. Packets are vouched for by these alone.
     vouchers: BTreeMap<SocketAddr, Instant>,
     asked: Option<Instant>,
+    /// Who said that it took the calls of the process of this epoch, which is this one or was.
+    denied: Option<(u64, SocketAddr)>,
     /// The numbers of the probes that ask so.
     asking: Range<u64>,
     /// By when it is known that nobody had taken this node's calls.
@@ -151,6 +155,7 @@ impl Cluster {
             cleared: BTreeMap::new(),
             vouchers: BTreeMap::new(),
             asked: None,
+            denied: None,
             asking: 0..0,
             sure: now,
             former: Vec::new(),
@@ -363,14 +368,25 @@ impl Cluster {
     /// Who has our calls: this node goes on with those that it did not take.
     fn owner_said(&mut self, now: Instant, answer: Result<Claim, String>, work: &mut AnswerWork) {
         self.asks_owner = None;
-        let (by, names) = match answer {
-            Ok(Claim::Taken { by, names }) => (by.get(16..).unwrap_or_default().to_owned(), names),
-            // The store has lost who took them, or it is too long ago.
-            Ok(Claim::Granted { .. }) => {
-                let by = self.lease.taker().unwrap_or_else(|| self.lease.node());
-                (by.to_owned(), None)
+        // Who claims them once the store has lost that they were taken finds nothing: who has them says
+        // so by its lease, or when it is asked.
+        let found_none = |names: &Option<Vec<String>>| names.as_ref().is_some_and(Vec::is_empty);
+        let (by, names) = match (answer, self.taker()) {
+            (Ok(Claim::Taken { names, .. }), Some(taker)) if found_none(&names) => (taker, None),
+            (Ok(Claim::Taken { names, .. }), None)
+                if found_none(&names) && self.lease.settles(now) && !self.is_cleared(now) =>
+            {
+                self.asks_owner = Some((NOT_ASKED, now + ASK / 4));
+                return;
             }
-            Ok(Claim::Lives) | Err(_) => return,
+            (Ok(Claim::Taken { by, names }), _) => {
+                (by.get(16..).unwrap_or_default().to_owned(), names)
+            }
+            // The store has lost who took them, or it is too long ago.
+            (Ok(Claim::Granted { .. }), taker) => {
+                (taker.unwrap_or_else(|| self.lease.node().to_owned()), None)
+            }
+            (Ok(Claim::Lives) | Err(_), _) => return,
         };
         // What it knows no more: whoever took them found what it had been told by then.
         let back = self.lease.back().unwrap_or(now);
@@ -383,6 +399,20 @@ impl Cluster {
         self.lease.begin_anew(now);
         work.events.push(LeaseEvent::Deposed { by: by.clone() });
         work.deposed = Some((by, names));
+    }
+
+    /// The node that says that it took this process's calls.
+    fn taker(&self) -> Option<String> {
+        let denied = self.denied.filter(|(epoch, _)| *epoch == self.lease.epoch());
+        let denier = |at| self.lease.met().find(|m| m.advertise == at).map(|m| m.node.clone());
+        let told = self.lease.taker().map(str::to_owned);
+        told.or_else(|| denied.and_then(|(_, at)| denier(at)))
+    }
+
+    /// Whether all others have said lately that they did not take this node's calls.
+    fn is_cleared(&self, now: Instant) -> bool {
+        let cleared = |at: &SocketAddr| self.cleared.get(at).is_some_and(|at| now < *at + ANSWERED);
+        self.lease.met().all(|other| cleared(&other.advertise))
     }
 
     /// The store is to say whose calls this process took, beside these calls.
@@ -434,9 +464,7 @@ impl Cluster {
 
     /// Whether another node may have taken this one's calls, as far as is known.
     pub(crate) fn is_unsure(&self, now: Instant) -> bool {
-        let cleared = |at: &SocketAddr| self.cleared.get(at).is_some_and(|at| now < *at + ANSWERED);
-        let deposed = self.lease.is_deposed();
-        deposed || self.lease.is_unsure(now) && !self.lease.met().all(|o| cleared(&o.advertise))
+        self.lease.is_deposed() || self.lease.is_unsure(now) && !self.is_cleared(now)
     }
 
     /// By when it is known that nobody had taken this node's calls; `None`: it would be known now.
@@ -495,7 +523,10 @@ impl Cluster {
                 }
             }
             ProbeAnswer::Lives | ProbeAnswer::Succeeded => {}
-            ProbeAnswer::Deposed => drop(self.cleared.remove(&from)),
+            ProbeAnswer::Deposed => {
+                self.cleared.remove(&from);
+                self.denied = Some((self.lease.epoch(), from));
+            }
         }
         self.succession.probed(now, number, answer);
     }

@@ -302,6 +302,8 @@ pub struct Limits {
     pub connections: usize,
     /// Connections of one address (IPv6: /64), at one time: WebSockets, TCP and TLS.
     pub connections_per_source: usize,
+    /// TLS handshakes of one address (IPv6: /64) that may wait for their answer.
+    pub handshakes_per_source: usize,
     /// Calls of this node, at one time.
     pub calls: usize,
     /// Calls of one user, at one time, unless the user has a number of its own.

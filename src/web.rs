@@ -115,7 +115,12 @@ impl WebPort {
                 refused.clone(),
                 proved.clone(),
             ),
-            handshakes: Handshakes::new(RefusedPort::Web, refused.clone(), proved.clone()),
+            handshakes: Handshakes::new(
+                RefusedPort::Web,
+                config.limits.handshakes_per_source,
+                refused.clone(),
+                proved.clone(),
+            ),
             refused,
             awaited: Arc::default(),
             proved,
@@ -138,6 +143,7 @@ impl WebPort {
         self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.origins);
         let limits = &config.limits;
         self.seats.limit(limits.connections, limits.connections_per_source);
+        self.handshakes.limit(limits.handshakes_per_source);
         let edge = Arc::new(Edge::new(config));
         *self.edge.lock().unwrap_or_else(PoisonError::into_inner) = edge;
     }

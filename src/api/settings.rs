@@ -172,7 +172,8 @@ fn limits_settings(c: &Limits) -> Value {
         "texts_per_minute_of_source": c.texts_per_minute_of_source,
         "text_size": c.text_size,
         "connections": c.connections,
-        "connections_per_source": c.connections_per_source
+        "connections_per_source": c.connections_per_source,
+        "handshakes_per_source": c.handshakes_per_source
     })
 }
 

@@ -126,11 +126,6 @@ impl CallSnapshot {
         self.standing != Resumability::Unsettled
     }
 
-    /// Whether it is half of a call that was joined with another.
-    pub(crate) fn is_joined(&self) -> bool {
-        self.joined.is_some()
-    }
-
     /// Whether it continues as it was before it was handed over.
     pub(crate) fn is_transferring(&self) -> bool {
         self.standing == Resumability::Transferring

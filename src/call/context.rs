@@ -55,6 +55,8 @@ pub enum CallTimer {
     Locate,
     /// The store is to be asked where browsers of a lost node came back.
     Where,
+    /// The call it is joined with was not taken over yet.
+    OtherHalf,
 }
 
 impl CallTimer {
@@ -75,18 +77,20 @@ impl CallTimer {
             | CallTimer::Session(_)
             | CallTimer::Glare(_)
             | CallTimer::Reliable
-            | CallTimer::Where => false,
+            | CallTimer::Where
+            | CallTimer::OtherHalf => false,
         }
     }
 
     /// Those that do not belong to one leg.
-    pub(crate) const OF_CALL: [CallTimer; 6] = [
+    pub(crate) const OF_CALL: [CallTimer; 7] = [
         CallTimer::Ring,
         CallTimer::MaxDuration,
         CallTimer::Reliable,
         CallTimer::Transferred,
         CallTimer::Locate,
         CallTimer::Where,
+        CallTimer::OtherHalf,
     ];
 }
 

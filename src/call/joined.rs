@@ -11,12 +11,15 @@
 //! ```
 //! No party is renegotiated: neither browsers nor old telephones notice. It works across media
 //! workers, for no packet is handed between threads; the price is one more hop on this machine.
+//!
+//! A node that takes the calls over takes each half by itself: the inner ends have other ports there,
+//! and tell each other once both are back.
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::Followup;
 use super::joined_call::JoinedCall;
 use super::leg::Leg;
-use super::{Call, CallContext, CallId, CallPhase, EndReason, HangupBy};
+use super::{Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::event::Event;
@@ -27,7 +30,11 @@ use crate::sip::status::{Reason, Refusal};
 use crate::sip::transaction::Hop;
 use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
+/// How long half of a joined call of a lost node waits for the other: a node's calls are read a few at
+/// a time.
+const HALF: Duration = Duration::from_secs(10);
 /// The reason sent to whoever hands a ringing call over.
 const HANDED_OVER: &str = "the call was handed over while it rang";
 
@@ -161,19 +168,54 @@ impl Call {
         self.connect_halves(cx);
     }
 
-    /// The other half's inner end is open.
+    /// The other half's inner end is open, or was moved there.
     pub(crate) fn on_other_port(&mut self, cx: &mut CallContext<'_>, port: u16) {
-        if let Some(link) = &mut self.joined {
-            link.theirs = Some(port);
-            self.connect_halves(cx);
+        let Some(link) = &mut self.joined else { return };
+        match link.theirs.replace(port) {
+            None => self.connect_halves(cx),
+            Some(_) => drop(self.aim_inner_end(cx)),
         }
     }
 
+    /// Half of a joined call of a lost node is here before the other half.
+    pub(crate) fn await_other_half(&mut self, cx: &mut CallContext<'_>) {
+        cx.arm(self.id, CallTimer::OtherHalf, HALF);
+    }
+
+    /// The other half was taken over, too: it is told where our inner end is now.
+    pub(crate) fn meet_other_half(&mut self, cx: &mut CallContext<'_>) {
+        cx.disarm(self.id, CallTimer::OtherHalf);
+        let Some(JoinedCall { other, end, .. }) = self.joined else { return };
+        let Some(port) = self.leg_of(end).map(|leg| leg.negotiation.local.address.port()) else {
+            return;
+        };
+        cx.follow_up(Followup::ConnectOther { call: other, port });
+    }
+
+    /// Nobody has taken the other half over, or it could not continue.
+    pub(crate) fn other_half_missing(&mut self, cx: &mut CallContext<'_>) {
+        self.cut_off(cx, "the call it was joined with could not go on");
+    }
+
     fn connect_halves(&mut self, cx: &mut CallContext<'_>) {
+        let Some(end) = self.aim_inner_end(cx) else { return };
+        if end != self.caller.end {
+            return self.media.bridge(cx, self.caller.end, end);
+        }
+        // What rings here goes on ringing, for who came by the inner end.
+        match self.callee_end().or(self.media.early_branch().map(LegId)) {
+            Some(there) => self.media.bridge(cx, end, there),
+            None if self.state != CallPhase::Routing || self.media.plays_prompt() => {}
+            None => self.media.ringback(cx, end),
+        }
+    }
+
+    /// Has the inner end send to that of the other half, once both are open. Returns it.
+    fn aim_inner_end(&mut self, cx: &mut CallContext<'_>) -> Option<LegId> {
         let (call, worker) = (self.id, self.media.worker());
         let Some(JoinedCall { end, codec, theirs: Some(port), open: true, .. }) = self.joined
         else {
-            return;
+            return None;
         };
         let address = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let pt = codec.default_payload_type();
@@ -195,17 +237,8 @@ impl Call {
             ptime_asked: false,
             max_ptime: None,
         };
-        let Some(leg) = self.leg_of(end) else { return };
-        leg.configure(cx, call, worker, &negotiated);
-        if end != self.caller.end {
-            return self.media.bridge(cx, self.caller.end, end);
-        }
-        // What rings here rings on, for whoever came by the inner end.
-        match self.callee_end().or(self.media.early_branch().map(LegId)) {
-            Some(there) => self.media.bridge(cx, end, there),
-            None if self.state != CallPhase::Routing || self.media.plays_prompt() => {}
-            None => self.media.ringback(cx, end),
-        }
+        self.leg_of(end)?.configure(cx, call, worker, &negotiated);
+        Some(end)
     }
 
     /// Tells the other half that this one has ended.

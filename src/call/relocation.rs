@@ -45,7 +45,12 @@ impl Call {
         let silent = self.inherited.silent_since;
         for end in ends {
             let Some(port) = ports(end) else { continue };
-            let Some(leg) = self.leg_mut(end).filter(|leg| !leg.is_internal()) else { continue };
+            let Some(leg) = self.leg_mut(end) else { continue };
+            if leg.is_internal() {
+                // Its other half is told.
+                leg.negotiation.local.address.set_port(port);
+                continue;
+            }
             leg.relocate(cx, port);
             leg.path.missed(silent.unwrap_or(cx.now));
         }

@@ -342,7 +342,7 @@ impl Lease {
     }
 
     /// Whether somebody may have taken what this node had, though the store does not know of it.
-    fn settles(&self, now: Instant) -> bool {
+    pub(super) fn settles(&self, now: Instant) -> bool {
         let away = || self.met.keys().any(|node| !self.view.contains_key(node));
         let settles = |since| now < since + SETTLED || now < since + CALLS && away();
         self.settles.is_some_and(settles)

@@ -251,6 +251,11 @@ pub(crate) struct Limits {
     /// The same, of one address, or of one /64 of IPv6: an office or a provider's NAT is one
     /// address. Default: 1000.
     pub connections_per_source: Option<Spanned<usize>>,
+    /// TLS handshakes of one address, or of one /64 of IPv6, that may wait for their answer at once;
+    /// more connections are closed. They are answered one at a time of an address, so this is how many
+    /// of an office's browsers may come back in the same moment. At most 2048, which is as many as may
+    /// wait of all addresses. Default: 256.
+    pub handshakes_per_source: Option<Spanned<usize>>,
 }
 
 /// The brake on toll fraud: what the calls of one user to trunks may come to, whatever leads them

@@ -3,7 +3,7 @@
 use super::{Gateway, Turn};
 use crate::call::context::{Followup, Join};
 use crate::call::transfer_state::Replaces;
-use crate::call::{CallPhase, EndReason, HangupBy};
+use crate::call::{Call, CallId, CallPhase, EndReason, HangupBy};
 use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::Refer;
@@ -41,6 +41,23 @@ impl Gateway {
                     self.with_call(turn, call, |call, cx| call.other_half_answered(cx, of));
                 }
             }
+        }
+    }
+
+    /// A call of a lost node was taken over. If it is half of a joined call it meets the other half,
+    /// or waits for it.
+    pub(super) fn reunite(&mut self, turn: &mut Turn<'_>, id: CallId) {
+        let Some(other) = self.calls.get(id).and_then(Call::other_half) else { return };
+        let there = self
+            .calls
+            .get(other)
+            .map(|there| there.state() != CallPhase::Over && there.other_half() == Some(id));
+        match there {
+            None => drop(self.with_call(turn, id, |call, cx| call.await_other_half(cx))),
+            Some(false) => drop(self.with_call(turn, id, |call, cx| call.other_half_missing(cx))),
+            Some(true) => [id, other].into_iter().for_each(|half| {
+                self.with_call(turn, half, |call, cx| call.meet_other_half(cx));
+            }),
         }
     }
 
@@ -126,9 +143,9 @@ impl Gateway {
     /// Both parties that stay are behind one trunk that does transfers itself.
     fn pass(
         &self,
-        a: &crate::call::Call,
+        a: &Call,
         drop_here: Option<LegId>,
-        b: &crate::call::Call,
+        b: &Call,
         drop_there: LegId,
     ) -> Option<JoinPlan> {
         let (kept_a, kept_b) = (a.opposite(drop_here?)?, b.opposite(drop_there)?);

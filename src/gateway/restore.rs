@@ -158,6 +158,9 @@ impl Gateway {
                 call.ask_where(cx);
             }
         });
+        if taken {
+            self.reunite(turn, id);
+        }
         self.follow_up(turn);
         self.sweep(turn.out);
         self.record_turn(now, None, &turn.out[before.min(turn.out.len())..]);
@@ -185,8 +188,8 @@ impl Gateway {
         }
     }
 
-    /// All calls of an earlier process were taken up: one that was joined with a call that was not is
-    /// ended.
+    /// All calls of an earlier process of this node were taken up: one that was joined with a call that
+    /// was not is ended. Those of a lost node come a few at a time, and [wait](Call::await_other_half).
     pub fn all_restored(&mut self, now: Instant, calls: &[CallId], out: &mut Vec<Output>) {
         let turn = &mut Turn::new(now, out);
         let half = |id: &CallId| {
@@ -199,9 +202,7 @@ impl Gateway {
         };
         let alone: Vec<CallId> = calls.iter().filter_map(half).collect();
         for id in alone {
-            self.with_call(turn, id, |call, cx| {
-                call.cut_off(cx, "the call it was joined with could not continue");
-            });
+            self.with_call(turn, id, |call, cx| call.other_half_missing(cx));
         }
         self.follow_up(turn);
         self.sweep(turn.out);

@@ -391,9 +391,11 @@ impl Core {
                 let _ = self.workers.get(worker).map(|w| w.command(command));
             }
         }
-        let ids: Vec<CallId> = left.iter().map(|(_, call, _)| call.id()).collect();
-        self.gateway.all_restored(now, &ids, &mut out);
-        self.perform_all(&mut out);
+        if origin.is_none() {
+            let ids: Vec<CallId> = left.iter().map(|(_, call, _)| call.id()).collect();
+            self.gateway.all_restored(now, &ids, &mut out);
+            self.perform_all(&mut out);
+        }
         (left.iter().filter(|(.., media)| media.is_ok()).count(), left.len())
     }
 

@@ -364,7 +364,7 @@ impl KeptCalls {
                     .and_then(|media| moved_here(media, age_of_media.unwrap_or_default()))
                     .and_then(|mut media| {
                         if !taken.here {
-                            relocate(workers, &call, &mut media)?;
+                            relocate(workers, worker, &mut media)?;
                         }
                         give(workers, worker, id, media)
                     })
@@ -490,15 +490,8 @@ fn moved_here(mut media: MediaSnapshot, age: Duration) -> Result<MediaSnapshot, 
 }
 
 /// Has the media of a call received at addresses of this node.
-fn relocate(
-    workers: &[Worker],
-    call: &CallSnapshot,
-    media: &mut MediaSnapshot,
-) -> Result<(), String> {
-    if call.is_joined() {
-        return Err("it was joined with another".to_owned());
-    }
-    let worker = workers.get(call.worker());
+fn relocate(workers: &[Worker], worker: usize, media: &mut MediaSnapshot) -> Result<(), String> {
+    let worker = workers.get(worker);
     let worker = worker.ok_or("this node has fewer media workers")?;
     worker.relocate(media).map_err(|why| why.to_string())
 }

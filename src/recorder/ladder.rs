@@ -179,6 +179,7 @@ fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<St
         CallTimer::Probe(end) => {
             format!("timer: the {} did not answer whether it knows the call", name(end))
         }
+        CallTimer::OtherHalf => "timer: the call it is joined with was not taken over".to_owned(),
         CallTimer::Where => "timer: the store is asked where the browser came back".to_owned(),
         CallTimer::Path(end) => format!(
             "timer: the {}'s browser is to be asked for new addresses (ICE restart)",

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,10 +24,8 @@ use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 /// From the first byte to the last of a handshake.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
-/// Handshakes that may wait for their answer; further connections stay in the kernel's queue. Of
-/// one source; further ones are closed.
+/// Handshakes that may wait for their answer; further connections stay in the kernel's queue.
 const MOST_WAITING: usize = 2_048;
-const MOST_WAITING_OF_SOURCE: usize = 256;
 
 /// The handshakes of one port.
 #[derive(Debug)]
@@ -39,6 +37,8 @@ pub(crate) struct Handshakes {
     room: Semaphore,
     budget: Mutex<Budget>,
     sources: Mutex<HashMap<IpAddr, WaitingHandshakes>>,
+    /// Of one source that may wait; further ones are closed.
+    per_source: AtomicUsize,
     port: RefusedPort,
     refused: Arc<RefusedConnections>,
 }
@@ -58,9 +58,11 @@ struct HandshakeTurn<'a> {
 }
 
 impl Handshakes {
-    /// As many at once as there are processors.
+    /// As many at once as there are processors. Of one source (an IPv4 address, an IPv6 /64) so many
+    /// may wait.
     pub(crate) fn new(
         port: RefusedPort,
+        per_source: usize,
         refused: Arc<RefusedConnections>,
         proved: Arc<ProvedSources>,
     ) -> Handshakes {
@@ -72,9 +74,15 @@ impl Handshakes {
             room: Semaphore::new(MOST_WAITING),
             budget: Mutex::new(Budget::new(processors)),
             sources: Mutex::default(),
+            per_source: AtomicUsize::new(per_source),
             port,
             refused,
         }
+    }
+
+    /// Another bound of one source from now on; those that wait already stay.
+    pub(crate) fn limit(&self, per_source: usize) {
+        self.per_source.store(per_source, Relaxed);
     }
 
     /// Waits until another connection can be taken out of the kernel's queue.
@@ -160,7 +168,7 @@ impl Handshakes {
         let waiting = sources
             .entry(source)
             .or_insert_with(|| WaitingHandshakes { turn: Arc::new(Semaphore::new(1)), holders: 0 });
-        if waiting.holders >= MOST_WAITING_OF_SOURCE {
+        if waiting.holders >= self.per_source.load(Relaxed) {
             return None;
         }
         waiting.holders += 1;
@@ -181,7 +189,7 @@ impl Drop for HandshakeTurn<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use rustls::pki_types::{PrivateKeyDer, ServerName};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig};
@@ -204,8 +212,11 @@ mod tests {
 
     fn at_the_web_port() -> Handshakes {
         let proved = ProvedSources::new(std::time::Instant::now());
-        Handshakes::new(RefusedPort::Web, Arc::default(), Arc::new(proved))
+        Handshakes::new(RefusedPort::Web, OF_SOURCE, Arc::default(), Arc::new(proved))
     }
+
+    /// Handshakes of one source that may wait in these tests.
+    const OF_SOURCE: usize = 50;
 
     fn name() -> ServerName<'static> {
         ServerName::try_from("wt.test").expect("a name")
@@ -234,29 +245,31 @@ mod tests {
         assert!(room().await.is_ok());
     }
 
+    /// Has so many handshakes of one source begin while nothing is answered: how many are refused at
+    /// once, and how many wait until it is too late.
+    pub(crate) async fn crowd(handshakes: &Handshakes, count: usize) -> (usize, usize) {
+        let (acceptor, client) = parties();
+        // Much is owed.
+        handshakes.budget().spent(Duration::from_secs(3_600));
+        let (mut far_ends, mut waiting) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let (far, near) = silent(&client, true).await;
+            far_ends.push(far);
+            waiting.push(handshakes.accept(&acceptor, near, IpAddr::from([192, 0, 2, 1])));
+        }
+        let ended = futures_util::future::join_all(waiting).await.into_iter();
+        let kinds: Vec<_> = ended.map(|e| e.expect_err("nothing is answered").kind()).collect();
+        let count = |kind| kinds.iter().filter(|k| **k == kind).count();
+        (count(io::ErrorKind::ConnectionRefused), count(io::ErrorKind::TimedOut))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_source_has_so_many_handshakes_waiting_and_no_more() {
-        let (acceptor, client) = parties();
-        let handshakes = Arc::new(at_the_web_port());
-        // Much is owed: nothing is answered before the deadline.
-        handshakes.budget().spent(Duration::from_secs(3_600));
-        let mut waiting = Vec::new();
-        for _ in 0..MOST_WAITING_OF_SOURCE + 10 {
-            let (far, near) = silent(&client, true).await;
-            let (acceptor, handshakes) = (acceptor.clone(), handshakes.clone());
-            let source = IpAddr::from([192, 0, 2, 1]);
-            let accept = async move { handshakes.accept(&acceptor, near, source).await.map(drop) };
-            waiting.push((far, tokio::spawn(accept)));
-        }
-        let mut kinds = Vec::new();
-        for (_far, accept) in waiting {
-            kinds.push(accept.await.expect("no panic").expect_err("nothing is answered").kind());
-        }
-        let count = |kind| kinds.iter().filter(|k| **k == kind).count();
-        assert_eq!(count(io::ErrorKind::ConnectionRefused), 10);
-        assert_eq!(count(io::ErrorKind::TimedOut), MOST_WAITING_OF_SOURCE);
+        let handshakes = at_the_web_port();
+        assert_eq!(crowd(&handshakes, OF_SOURCE + 10).await, (10, OF_SOURCE));
         let told = handshakes.refused.read().find(|(_, why, _)| *why == "handshakes");
-        assert_eq!(told, Some(("web", "handshakes", kinds.len() as u64)), "each is counted");
+        let all = OF_SOURCE as u64 + 10;
+        assert_eq!(told, Some(("web", "handshakes", all)), "each is counted");
         assert!(handshakes.sources.lock().expect("sound").is_empty());
     }
 

@@ -170,7 +170,9 @@ pub(crate) async fn serve(
     asking: AskingDoor,
 ) {
     let proved = Arc::new(ProvedSources::new(Instant::now()));
-    let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone(), proved.clone()));
+    let handshakes =
+        Handshakes::new(RefusedPort::Sip, MAX_PER_SOURCE, refused.clone(), proved.clone());
+    let handshakes = Arc::new(handshakes);
     let bounds = (MAX_CONNECTIONS, MAX_PER_SOURCE);
     let seats = Seats::new(RefusedPort::Sip, bounds, refused, proved.clone());
     loop {

@@ -45,7 +45,9 @@ pub(crate) async fn serve(
     refused: Arc<RefusedConnections>,
     proved: Arc<ProvedSources>,
 ) {
-    let handshakes = Arc::new(Handshakes::new(RefusedPort::Sip, refused.clone(), proved.clone()));
+    let handshakes =
+        Handshakes::new(RefusedPort::Sip, MAX_PER_SOURCE, refused.clone(), proved.clone());
+    let handshakes = Arc::new(handshakes);
     let seats = Seats::new(RefusedPort::Sip, (MAX_CONNECTIONS, MAX_PER_SOURCE), refused, proved);
     loop {
         let (stream, remote, seat) = seats.accept(&listener).await;

@@ -81,6 +81,24 @@ impl Drop for Told {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn handshakes_of_a_source_are_as_many_as_is_set_from_a_reload_on_too() {
+    let of = |limits: &str| {
+        let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";
+        let text = format!("{text}[limits]\n{limits}\n");
+        parse_embedded(&text, &[]).unwrap_or_else(|p| panic!("{p}")).0
+    };
+    let (core, _arrivals) = mpsc::channel(100);
+    let (_tell, gauges) = watch::channel(Gauges::default());
+    let (inbox, config) = (Inbox::new(core), of("handshakes_per_source = 7"));
+    let web = WebPort::new(inbox, &config, None, gauges, Router::new(), Arc::default());
+    assert_eq!(handshakes::tests::crowd(&web.handshakes, 20).await, (13, 7));
+    web.set(&of("handshakes_per_source = 15"));
+    assert_eq!(handshakes::tests::crowd(&web.handshakes, 20).await, (5, 15));
+    web.set(&of(""));
+    assert_eq!(handshakes::tests::crowd(&web.handshakes, 260).await, (4, 256), "the default");
+}
+
 /// Serves this API; returns where.
 async fn serving(api: Router) -> (SocketAddr, tokio::task::JoinHandle<()>) {
     let text = "[server]\ndomain = \"wt.test\"\npublic_ip = \"127.0.0.1\"\n";

@@ -36,6 +36,8 @@ struct Used {
     from: u64,
     to: u64,
     by: (usize, u64),
+    /// When it began.
+    since: Instant,
 }
 
 /// All of them.
@@ -44,26 +46,27 @@ pub(crate) struct Indices {
     used: BTreeMap<CallId, Vec<Used>>,
     /// Processes that died.
     dead: BTreeSet<(usize, u64)>,
-    /// The store has lost something.
-    lost: bool,
-    /// Indices that were used twice: by one that took a call and died, which the store has
-    /// forgotten, and by the one that had it before. Nobody could know.
+    /// When the store lost something last.
+    lost: Option<Instant>,
+    /// Indices that were used twice: by one that took a call and died, and by another after the store
+    /// had lost that it was taken. Nobody could know.
     pub(crate) repeated: u64,
 }
 
 impl Indices {
-    fn sent(&mut self, call: CallId, index: u64, by: (usize, u64)) {
+    fn sent(&mut self, call: CallId, index: u64, by: (usize, u64), now: Instant) {
         let all = self.used.entry(call).or_default();
         let twice = all.iter().find(|used| (used.from..used.to).contains(&index));
         if let Some(before) = twice {
-            let forgotten = self.lost && self.dead.contains(&before.by);
+            let forgotten = self.lost.is_some_and(|lost| lost >= before.since)
+                && self.dead.contains(&before.by);
             assert!(forgotten, "index {index} of {call} was sent by {:?} and {by:?}", before.by);
             self.repeated += 1;
             return;
         }
         match all.iter_mut().find(|used| used.by == by && used.to == index) {
             Some(used) => used.to += 1,
-            None => all.push(Used { from: index, to: index + 1, by }),
+            None => all.push(Used { from: index, to: index + 1, by, since: now }),
         }
     }
 
@@ -71,8 +74,8 @@ impl Indices {
         self.dead.insert(process);
     }
 
-    pub(crate) fn store_lost(&mut self) {
-        self.lost = true;
+    pub(crate) fn store_lost(&mut self, now: Instant) {
+        self.lost = Some(now);
     }
 
     /// Calls in which more than one process sent.
@@ -95,7 +98,7 @@ impl World {
                 stream.at += PACKET;
                 stream.reserve.expire(node.vouched.map_or(stream.at, |until| until.min(stream.at)));
                 if stream.reserve.allows(stream.next) {
-                    self.calls.indices.sent(*call, stream.next, by);
+                    self.calls.indices.sent(*call, stream.next, by, stream.at);
                     stream.reserve.used(stream.next);
                     stream.next += 1;
                 }

@@ -193,6 +193,22 @@ impl Phone {
             .collect()
     }
 
+    /// The REFER that joins its two newest calls.
+    pub(crate) fn refer(&mut self) -> String {
+        let talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
+        let mut ids: Vec<String> = talking.map(|(id, _)| id.clone()).collect();
+        ids.sort_by_key(|id| id.rsplit('c').next().and_then(|n| n.parse::<u64>().ok()));
+        let (second, first) = (ids.pop().expect("two"), ids.pop().expect("two"));
+        let made_by = self.calls[&second].made_by.clone().expect("it was answered");
+        let to = made_by.to().and_then(|to| to.tag().map(str::to_owned)).expect("a tag");
+        let from = made_by.from().and_then(|from| from.tag().map(str::to_owned)).expect("a tag");
+        let replaces = format!("{second}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}");
+        let refer_to = format!("Refer-To: <sip:joined@wt.test?Replaces={replaces}>\r\n");
+        let refer = self.in_dialog(&first, Method::Refer).expect("it is in a dialog");
+        let contact = format!("Contact: {}\r\n{refer_to}Content-Length", self.contact());
+        refer.replacen("Content-Length", &contact, 1)
+    }
+
     /// OPTIONS within its calls.
     pub(crate) fn options(&mut self) -> Vec<String> {
         self.asked = None;

@@ -4,7 +4,7 @@
 use crate::media::Indices;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use webtrunk::call::CallId;
@@ -16,10 +16,12 @@ use webtrunk::cluster::succession::TakenCalls;
 use webtrunk::gateway::Input;
 use webtrunk::gateway::restore::FoundCall;
 use webtrunk::media::LegId;
-use webtrunk::sdp::offer_answer::{Remote, Settled};
+use webtrunk::sdp::offer_answer::{Negotiated, Remote, Settled};
 use webtrunk::worker::{Notice, WorkerCommand};
 
 const MEDIA: &str = ".media";
+/// Why there may be no record of a call that its node let go.
+const NOT_KNOWN: &str = "the store has lost which calls were taken";
 
 /// Which node has the address of which, as the network sees it.
 #[derive(Clone, Default)]
@@ -74,10 +76,12 @@ impl Routing for Host {
 pub(crate) struct Calls {
     /// As media was told, by session and end, newest last.
     told: BTreeMap<(u64, LegId), Settled>,
+    /// Where each end is received: the node, and the port.
+    ports: BTreeMap<(u64, LegId), (usize, u16)>,
     /// Who has which call, as gateways say.
     owners: BTreeMap<CallId, BTreeSet<usize>>,
-    /// Where each call was recorded.
-    records: BTreeMap<CallId, Vec<usize>>,
+    /// By which process each call was recorded.
+    records: BTreeMap<CallId, Vec<(usize, u64)>>,
     /// How many calls were taken over, and by whom.
     pub(crate) taken: Vec<(usize, CallId)>,
     /// What was read last of a node that was gone, and by whom.
@@ -87,8 +91,12 @@ pub(crate) struct Calls {
     /// Since when there was something to know of a call but that it lives where it began: that it is
     /// over, or whose it is.
     since: BTreeMap<CallId, Instant>,
-    /// Those of which a node that had them was killed after that.
-    died: BTreeSet<CallId>,
+    /// By which process each was ended; its record may wait there.
+    ended: BTreeMap<CallId, BTreeSet<(usize, u64)>>,
+    /// Processes that died.
+    dead: BTreeSet<(usize, u64)>,
+    /// Of each of those: the processes that know of it and live, if only asleep, and what it had.
+    heirs: Vec<(BTreeSet<(usize, u64)>, Vec<CallId>)>,
     had: BTreeMap<CallId, BTreeSet<usize>>,
     /// When the store lost something last.
     lost_at: Option<Instant>,
@@ -97,8 +105,6 @@ pub(crate) struct Calls {
     /// Those that began, and by whom the store was known to have them.
     began: BTreeSet<CallId>,
     stored: BTreeMap<CallId, BTreeSet<(usize, u64)>>,
-    /// Those of which somebody who had them has died.
-    bereft: BTreeSet<CallId>,
     /// Those of which there may be no record, and why.
     excused: BTreeMap<CallId, &'static str>,
     /// The indices their media was sent with.
@@ -122,33 +128,71 @@ impl Calls {
         self.told.insert((*session, *end), settled);
     }
 
-    pub(crate) fn recorded(&mut self, call: CallId, node: usize) {
+    /// An end is received at this port.
+    pub(crate) fn received_at(&mut self, node: usize, end: (u64, LegId), port: u16) {
+        self.ports.insert(end, (node, port));
+    }
+
+    /// Inner ends of joined calls, with the node that has each, and whether it and the inner end of
+    /// another call send to one another there.
+    pub(crate) fn inner_ends(&self) -> Vec<(usize, bool)> {
+        let inner = |(end, settled): (&(u64, LegId), &Settled)| match &settled.negotiated {
+            Some(Negotiated { remote: Remote::Rtp { rtp, .. }, .. }) => {
+                (rtp.ip() == Ipv4Addr::LOCALHOST).then_some((*end, rtp.port()))
+            }
+            _ => None,
+        };
+        let inner: Vec<((u64, LegId), u16)> = self.told.iter().filter_map(inner).collect();
+        let at = |end: &(u64, LegId)| self.ports[end];
+        let meets = |end: &(u64, LegId), sends_to: u16| {
+            let (node, own) = at(end);
+            let other = |(there, back): &((u64, LegId), u16)| {
+                at(there) == (node, sends_to) && *back == own && there.0 != end.0
+            };
+            (node, inner.iter().any(other))
+        };
+        inner.iter().map(|(end, sends_to)| meets(end, *sends_to)).collect()
+    }
+
+    /// One call is one record. A second one is nobody's fault where the store has lost something since
+    /// there was something to know, and all who had written one are dead, or could not tell.
+    pub(crate) fn recorded(&mut self, call: CallId, by: (usize, u64)) {
         let at = self.records.entry(call).or_default();
-        at.push(node);
-        // Unless whoever knew better is dead, and the store has lost that too.
+        let could_tell = at.iter().any(|before| !self.dead.contains(before));
+        let could_tell = could_tell && !self.blind.contains(&call);
+        at.push(by);
         let known =
             self.lost_at.is_none_or(|lost| self.since.get(&call).is_some_and(|s| lost < *s));
-        let alive = !self.died.contains(&call) && !self.blind.contains(&call);
-        assert!(at.len() == 1 || !known && !alive, "one call is one record: {call} at {at:?}");
+        let once = at.len() == 1 || !known && !could_tell;
+        assert!(once, "one call is one record: {call} by {at:?}");
     }
 
-    /// The store has lost something: it is not known any more what it has. A call may be lost with
-    /// it of which somebody who had it has died: who took it last, or who was told that another has.
+    /// The store has lost something: it is not known any more what it has. What only it had is lost:
+    /// calls that no living process has, or ended.
     pub(crate) fn store_lost(&mut self, now: Instant) {
         self.lost_at = Some(now);
-        self.indices.store_lost();
+        self.indices.store_lost(now);
         self.stored.clear();
-        let bereft: Vec<CallId> = self.bereft.intersection(&self.began).copied().collect();
-        bereft.into_iter().for_each(|id| self.excuse(id, "the store and one who had it lost it"));
+        let lives = |id: &CallId| {
+            let ended =
+                self.ended.get(id).is_some_and(|by| by.iter().any(|p| !self.dead.contains(p)));
+            ended || self.owners.get(id).is_some_and(|nodes| !nodes.is_empty())
+        };
+        let only_there: Vec<CallId> = self.began.iter().filter(|id| !lives(id)).copied().collect();
+        only_there.into_iter().for_each(|id| self.excuse(id, "only the store had it, and lost it"));
     }
 
-    /// A node learns that another has its calls. If the store has lost which, it lets go of all that it
-    /// had told, and of records that waited.
-    pub(crate) fn deposed(&mut self) {
-        let over = |id: &&CallId| self.owners.get(*id).is_none_or(|nodes| nodes.len() <= 1);
-        let over: Vec<CallId> = self.began.iter().filter(over).copied().collect();
-        if self.lost_at.is_some() {
-            over.into_iter().for_each(|id| self.excuse(id, "the store lost what was taken"));
+    /// A process learns that another has its calls: it lets go of those of these names, and of their
+    /// records that waited. `None`: nobody knows any more which, and it lets go of all that it had
+    /// told.
+    pub(crate) fn lets_go(&mut self, by: (usize, u64), names: Option<&[String]>) {
+        let theirs = |id: &CallId| names.is_none_or(|n| n.contains(&crate::shell::names(*id)[0]));
+        let mut waited = Vec::new();
+        for (id, ended) in self.ended.iter_mut().filter(|(id, _)| theirs(id)) {
+            waited.extend(ended.remove(&by).then_some(*id));
+        }
+        if names.is_none() {
+            waited.into_iter().for_each(|id| self.excuse(id, NOT_KNOWN));
         }
     }
 
@@ -187,41 +231,43 @@ impl Calls {
         self.excused.keys().filter(|id| !self.records.contains_key(*id)).count()
     }
 
-    /// A node is killed; it had claimed these calls, too.
-    pub(crate) fn gone(&mut self, node: usize, process: u64, claimed: &[CallId]) {
-        let had: Vec<CallId> = self
-            .had
-            .iter()
-            .filter(|(_, had)| had.contains(&node))
-            .map(|(id, _)| *id)
-            .chain(claimed.iter().copied())
-            .collect();
+    /// A node is killed; it had claimed these calls, too. What only it had is lost with it: calls of
+    /// which the store has nothing by it, and records that waited, for its disk is lost as well.
+    /// `heirs` know that there was this process: once none of them is left, nobody looks for its calls.
+    pub(crate) fn gone(
+        &mut self,
+        (node, process): (usize, u64),
+        claimed: &[CallId],
+        heirs: BTreeSet<(usize, u64)>,
+    ) {
         self.indices.died((node, process));
+        self.dead.insert((node, process));
+        let owned = self.owners.iter().filter(|(_, nodes)| nodes.contains(&node));
+        let had: Vec<CallId> = owned.map(|(id, _)| *id).chain(claimed.iter().copied()).collect();
+        self.heirs.push((heirs, had.clone()));
         for id in had {
-            self.bereft.insert(id);
-            if self.lost_at.is_some() && self.began.contains(&id) {
-                self.excuse(id, "the store and one who had it lost it");
-            }
             let stored = self.stored.get(&id).is_some_and(|by| by.contains(&(node, process)));
-            let owns = self.owners.get(&id).is_some_and(|nodes| nodes.contains(&node));
-            match (stored, owns || claimed.contains(&id)) {
-                (false, true) => self.excuse(id, "its node died before the store had it"),
-                // Its disk, which has the record, is lost as well.
-                (_, false) if self.since.contains_key(&id) => {
-                    self.excuse(id, "its node died while its record waited");
-                }
-                _ => {}
+            if !stored {
+                self.excuse(id, "its node died before the store had it");
             }
         }
-        let had = self
-            .since
-            .keys()
-            .filter(|id| self.had.get(*id).is_some_and(|had| had.contains(&node)))
-            .copied();
-        self.died.extend(had.collect::<Vec<_>>());
+        let ended = self.ended.iter().filter(|(_, by)| by.contains(&(node, process)));
+        let waited: Vec<CallId> = ended.map(|(id, _)| *id).collect();
+        waited.into_iter().for_each(|id| self.excuse(id, "its node died while its record waited"));
         self.owners.values_mut().for_each(|nodes| {
             nodes.remove(&node);
         });
+        let mut nobodys = Vec::new();
+        self.heirs.retain_mut(|(heirs, had)| {
+            heirs.remove(&(node, process));
+            nobodys.extend(heirs.is_empty().then(|| had.clone()));
+            !heirs.is_empty()
+        });
+        for id in nobodys.into_iter().flatten() {
+            if self.owners.get(&id).is_none_or(BTreeSet::is_empty) {
+                self.excuse(id, "all who knew of its node died before they looked");
+            }
+        }
     }
 
     /// Calls that several nodes have.
@@ -240,6 +286,8 @@ impl World {
     pub(crate) fn keep(&mut self, n: usize) {
         let now = self.now();
         let deposed = std::mem::take(&mut self.nodes[n].deposed_now);
+        let lets_go = deposed && std::mem::take(&mut self.nodes[n].names_unknown);
+        let by = (n, self.nodes[n].process);
         let form = self.nodes[n].form.to_be_bytes();
         let Some(gateway) = &mut self.nodes[n].gateway else { return };
         let confirmed = gateway.take_confirmed(now);
@@ -267,6 +315,12 @@ impl World {
                     self.calls.taken_late += usize::from(!owners.is_empty() && !deposed);
                     if owners.is_empty() {
                         self.calls.over.insert(id);
+                        if lets_go {
+                            self.calls.excuse(id, NOT_KNOWN);
+                        }
+                    }
+                    if !deposed {
+                        self.calls.ended.entry(id).or_default().insert(by);
                     }
                     self.calls.since.entry(id).or_insert(now);
                     gone.push(id);
@@ -304,7 +358,6 @@ impl World {
             .filter(|(name, ..)| name.ends_with(MEDIA))
             .map(|(name, age, value)| (name.as_str(), (*age, &value.bytes[..])))
             .collect();
-        let mut ids = Vec::new();
         for (of, age, value) in &taken.values {
             if of.ends_with(MEDIA) {
                 continue;
@@ -317,14 +370,13 @@ impl World {
             if known {
                 continue;
             }
-            ids.push(id);
             self.calls.taken.push((n, id));
             // It may end it at once, and is one that knows of it all the same.
             self.calls.had.entry(id).or_default().insert(n);
             self.calls.since.entry(id).or_insert(now);
             self.calls.taken_late += usize::from(self.calls.over.contains(&id));
             let knows = self.calls.records.get(&id).into_iter().flatten();
-            if knows.clone().next().is_some() && knows.clone().all(|r| self.cannot_tell(*r, n)) {
+            if knows.clone().next().is_some() && knows.clone().all(|r| self.cannot_tell(r.0, n)) {
                 self.calls.blind.insert(id);
             }
             self.tell(format!("n{n} takes {id} of {}", taken.of.mark()));
@@ -336,19 +388,29 @@ impl World {
             let record = media.get(names(id)[1].as_str());
             let record = record.filter(|_| is_read && call.is_settled());
             let goes_on = record.is_some_and(|r| self.resume_media(n, id, *r).is_some());
+            let ends = known.keys().map(|end| {
+                let kept = self.calls.ports.get(&(id.0, *end)).map(|(_, port)| *port);
+                let port = if taken.here { kept.unwrap_or(0) } else { self.free_port() };
+                (*end, port)
+            });
+            let ends: BTreeMap<LegId, u16> = ends.collect();
+            let port = |end: LegId| ends.get(&end).copied();
             let found = FoundCall {
                 call,
                 age: *age,
                 silent_since: taken.seen,
                 media: if goes_on { Ok(&settled as SettledOf<'_>) } else { Err("lost".into()) },
                 from: Some(NodeChange { lost: lost.clone(), by: by.clone() }),
-                ports: (!taken.here).then_some(&(|_| Some(30_000_u16)) as PortsOf<'_>),
+                ports: (!taken.here).then_some(&port as PortsOf<'_>),
             };
             let (mut out, process) = (Vec::new(), self.nodes[n].process);
             if goes_on {
                 // A worker ends what it had by that name.
                 self.nodes[n].ends.retain(|(session, _)| *session != id.0);
-                self.nodes[n].ends.extend(known.keys().map(|end| (id.0, *end)));
+                for (end, port) in &ends {
+                    self.nodes[n].ends.insert((id.0, *end));
+                    self.calls.received_at(n, (id.0, *end), *port);
+                }
             }
             let Some(gateway) = &mut self.nodes[n].gateway else { return };
             gateway.restore(now, found, &mut out);
@@ -359,10 +421,5 @@ impl World {
                 self.push_to_node(n, process, input);
             }
         }
-        let mut out = Vec::new();
-        if let Some(gateway) = &mut self.nodes[n].gateway {
-            gateway.all_restored(now, &ids, &mut out);
-        }
-        out.into_iter().for_each(|output| self.perform(n, output));
     }
 }

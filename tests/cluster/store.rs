@@ -194,6 +194,16 @@ impl StoreModel {
         names.filter_map(|name| u64::from_str_radix(name, 16).ok()).map(CallId).collect()
     }
 
+    /// It loses what it has of the call whose name is the last.
+    pub(crate) fn lose_last_call(&mut self) {
+        let names = self.held.calls.values().flat_map(|calls| calls.values.keys());
+        let last = names.filter_map(|name| name.split('.').next()).max().map(str::to_owned);
+        let last = last.expect("there is a call");
+        for calls in self.held.calls.values_mut() {
+            calls.values.retain(|name, _| !name.starts_with(&last));
+        }
+    }
+
     /// A replica takes over: what was confirmed since it last heard is lost.
     pub(crate) fn fail_over(&mut self) {
         self.held = self.replica.clone();

@@ -381,3 +381,156 @@ fn a_lost_node_that_is_back_does_not_hide_who_has_its_calls() {
     assert_eq!(world.calls.records(), 1);
     world.expect_idle();
 }
+
+/// The store forgets that the calls of a node that sleeps were taken, and the third node, which was cut
+/// off meanwhile, claims them once more and finds none. The node that has them says so when it wakes.
+#[test]
+fn who_claims_calls_and_finds_none_does_not_hide_who_has_them() {
+    for late in [0, 1, 10] {
+        let mut world = World::floating(151);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        let third = (owner + 2) % 3;
+        world.fault(Fault::CutStore(third));
+        world.fault(Fault::Pause(owner));
+        world.run(14 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "{}", world.story());
+        let taker = world.calls.taken[0].0;
+        assert_ne!(taker, third);
+        world.fault(Fault::Pause(taker));
+        world.fault(Fault::StoreEmpty);
+        let before = world.claims();
+        world.fault(Fault::HealStore(third));
+        world.run(8 * SECOND);
+        assert!(world.claims() > before, "the third claims\n{}", world.story());
+        world.fault(Fault::Wake(owner));
+        world.run(late * SECOND);
+        world.fault(Fault::Wake(taker));
+        world.run(5 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "the third found none");
+        world.expect_one_owner();
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "after {late} s");
+    }
+}
+
+/// A node's calls are looked for by those who knew of it. If these sleep, and die of it, the store has
+/// the calls for nobody; if one of them wakes it takes them.
+#[test]
+fn a_call_is_lost_where_all_who_knew_of_its_node_die_and_only_there() {
+    for wakes in [true, false] {
+        let mut world = World::floating(152);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        let others = [(owner + 1) % 3, (owner + 2) % 3];
+        others.iter().for_each(|other| world.fault(Fault::Pause(*other)));
+        world.fault(Fault::Kill(owner));
+        world.run(4 * SECOND);
+        world.fault(Fault::Kill(others[0]));
+        match wakes {
+            true => world.fault(Fault::Wake(others[1])),
+            false => world.fault(Fault::Kill(others[1])),
+        }
+        world.run(12 * SECOND);
+        (0..3).for_each(|node| world.fault(Fault::Start(node)));
+        world.run(5 * SECOND);
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        let lost = usize::from(!wakes);
+        assert_eq!((world.calls.records(), world.calls.excused()), (1 - lost, lost));
+    }
+}
+
+/// One calls two others, and leaves them to one another. Returns them, once that is done.
+fn joined(world: &mut World, referrer: usize, others: [usize; 2]) {
+    for other in others {
+        world.call(referrer, other);
+        world.run(2 * SECOND);
+    }
+    world.join(referrer);
+    // Who leaves does not hang up, and is helped.
+    world.run(7 * SECOND);
+    assert!(!world.talks(referrer), "it has left\n{}", world.story());
+    assert!(others.iter().all(|other| world.talks(*other)), "{}", world.story());
+}
+
+#[test]
+fn two_calls_that_were_joined_go_on_at_the_taker_and_end_together() {
+    for floats in [true, false] {
+        for seed in 160..170 {
+            let mut world = if floats { World::floating(seed) } else { World::new(seed) };
+            world.settle();
+            joined(&mut world, 0, [1, 2]);
+            let owner = world.node_of(0);
+            assert_eq!(world.calls.inner_ends(), [(owner, true); 2]);
+            let before = [world.moved(1), world.moved(2)];
+            world.fault(Fault::Kill(owner));
+            world.run(12 * SECOND);
+            assert_eq!(world.calls.taken.len(), 2, "both halves");
+            let (taker, _) = world.calls.taken[0];
+            assert!(world.talks(1) && world.talks(2), "{}", world.story());
+            assert_eq!(world.calls.inner_ends(), [(taker, true); 2], "they hear each other");
+            assert_eq!(world.calls.indices.gone_on_with(), 2, "the media of both goes on");
+            let asked = [world.moved(1) > before[0], world.moved(2) > before[1]];
+            assert_eq!(asked, [!floats; 2], "for an ICE restart");
+            world.hang_up(1);
+            world.run(2 * SECOND);
+            assert!(!world.talks(2), "the other side heard of it\n{}", world.story());
+            assert_eq!(world.calls.records(), 2);
+            world.fault(Fault::Start(owner));
+            world.expect_idle();
+        }
+    }
+}
+
+/// A node's calls are read a few at a time: the halves of some joined calls come one after the other.
+#[test]
+fn halves_that_are_taken_one_after_the_other_meet() {
+    for floats in [true, false] {
+        let mut world = if floats { World::floating(171) } else { World::new(171) };
+        world.settle();
+        for _ in 0..12 {
+            joined(&mut world, 0, [1, 2]);
+        }
+        let owner = world.node_of(0);
+        assert_eq!(world.calls.inner_ends(), [(owner, true); 24]);
+        world.fault(Fault::Kill(owner));
+        world.run(12 * SECOND);
+        assert_eq!(world.calls.taken.len(), 24);
+        let (taker, _) = world.calls.taken[0];
+        assert_eq!(world.calls.inner_ends(), [(taker, true); 24]);
+        assert_eq!(world.calls.records(), 0, "none is over\n{}", world.story());
+        world.hang_up(2);
+        world.run(5 * SECOND);
+        assert!(!world.talks(1), "{}", world.story());
+        world.fault(Fault::Start(owner));
+        world.expect_idle();
+    }
+}
+
+/// The store has lost one of the halves: nobody talks to an end that nobody is at.
+#[test]
+fn half_a_joined_call_is_ended_when_the_other_half_does_not_come() {
+    let mut world = World::floating(172);
+    world.settle();
+    joined(&mut world, 0, [1, 2]);
+    let owner = world.node_of(0);
+    world.fault(Fault::Kill(owner));
+    world.lose_last_call();
+    world.run(12 * SECOND);
+    assert_eq!(world.calls.taken.len(), 1, "the other is lost");
+    let (taker, _) = world.calls.taken[0];
+    world.run(10 * SECOND);
+    assert_eq!(world.calls.records(), 1, "{}", world.story());
+    assert_eq!(world.last_code(taker), Code::NODE_LOST);
+    assert!(!(world.talks(1) && world.talks(2)), "one of them was told");
+}

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use webtrunk::call::context::{NodeIdentity, Output};
 use webtrunk::call::reach::Reach;
 use webtrunk::call::{CallId, Question};
-use webtrunk::cluster::store::{LocatedUsers, StoreCommand};
+use webtrunk::cluster::store::{Claim, LocatedUsers, StoreAnswer, StoreCommand};
 use webtrunk::config::Config;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::errors::Code;
@@ -161,6 +161,10 @@ pub(crate) struct NodeState {
     pub(crate) kept_at: Option<Instant>,
     /// It has just learned that it was deposed.
     pub(crate) deposed_now: bool,
+    /// The store could not say which of its calls another has.
+    pub(crate) names_unknown: bool,
+    /// What the store said last of who has its calls, and which.
+    owner_said: Option<(String, Option<Vec<String>>)>,
     store_cut: bool,
     connection: u64,
     generation: u64,
@@ -344,6 +348,8 @@ impl World {
             form: 1,
             kept_at: None,
             deposed_now: false,
+            names_unknown: false,
+            owner_said: None,
             store_cut: false,
             connection: 0,
             generation: 0,
@@ -373,6 +379,7 @@ impl World {
         self.random.fill_bytes(&mut seed);
         let node = &mut self.nodes[n];
         node.process += 1;
+        (node.names_unknown, node.owner_said) = (false, None);
         node.connection += 1;
         let mut gateway = Gateway::new(self.now, node.config.clone(), identity, seed);
         gateway.keep_calls();
@@ -413,6 +420,11 @@ impl World {
 
     pub(crate) fn node_of(&self, phone: usize) -> usize {
         self.phones[phone].at.expect("it is connected").0
+    }
+
+    /// The store loses what it has of the call that was taken by the newest name.
+    pub(crate) fn lose_last_call(&mut self) {
+        self.store.lose_last_call();
     }
 
     pub(crate) fn located(&self) -> usize {
@@ -483,6 +495,12 @@ impl World {
         for text in self.phones[phone].hang_up() {
             self.phone_says(phone, text, Duration::ZERO);
         }
+    }
+
+    /// A phone joins the others of its two newest calls, and leaves.
+    pub(crate) fn join(&mut self, phone: usize) {
+        let text = self.phones[phone].refer();
+        self.phone_says(phone, text, Duration::ZERO);
     }
 
     /// What a phone would hang up with is sent by another one.
@@ -837,7 +855,15 @@ impl World {
         }
         let mark =
             self.nodes[n].gateway.as_ref().map(|g| g.cluster().expect("one").mark_of_process());
-        let claimed = mark.map_or(Vec::new(), |mark| self.store.claimed_by(&mark));
+        let claimed = mark.as_ref().map_or(Vec::new(), |mark| self.store.claimed_by(mark));
+        let knows = |node: &NodeState| {
+            let cluster = node.gateway.as_ref().and_then(Gateway::cluster);
+            let mut members = cluster.into_iter().flat_map(|cluster| cluster.members());
+            members.any(|member| Some(member.process().mark()) == mark)
+        };
+        let others =
+            self.nodes.iter().enumerate().filter(|(other, node)| *other != n && knows(node));
+        let heirs = others.map(|(other, node)| (other, node.process)).collect();
         let node = &mut self.nodes[n];
         if node.gateway.take().is_none() {
             return;
@@ -846,7 +872,7 @@ impl World {
         node.ends.clear();
         node.streams.clear();
         (node.paused, node.vouched) = (None, None);
-        self.calls.gone(n, self.nodes[n].process, &claimed);
+        self.calls.gone((n, self.nodes[n].process), &claimed, heirs);
         if self.floats {
             for of in self.addresses.held_by(n) {
                 let (after, process) = (self.between(300_000, 3_000_000), self.nodes[of].process);
@@ -1071,7 +1097,14 @@ impl World {
             self.nodes[node].connection += 1;
         }
         let (unix, connection) = (self.unix(), self.nodes[node].connection);
+        let asks_for_own = matches!(&command, StoreCommand::Claim { of, by, .. } if of == by);
         let answer = self.store.carry_out(self.now, unix, connection, command);
+        if asks_for_own && let StoreAnswer::Claimed { answer: Ok(claim), .. } = &answer {
+            self.nodes[node].owner_said = match claim {
+                Claim::Taken { by, names } => Some((by[16..].to_owned(), names.clone())),
+                Claim::Granted { .. } | Claim::Lives => None,
+            };
+        }
         let copies = 1 + usize::from(self.below(10) == 0);
         for _ in 0..copies {
             let after = self.store_delay();
@@ -1149,9 +1182,13 @@ impl World {
     }
 
     fn note(&mut self, n: usize, event: &Event) {
-        if matches!(event, Event::NodeDeposed { .. }) {
+        if let Event::NodeDeposed { by } = event {
             self.nodes[n].deposed_now = true;
-            self.calls.deposed();
+            // What it lets go of is known if the store says so of the node that has it.
+            let said = self.nodes[n].owner_said.take().filter(|(owner, _)| owner == by);
+            let names = said.and_then(|(_, names)| names);
+            self.nodes[n].names_unknown = names.is_none();
+            self.calls.lets_go((n, self.nodes[n].process), names.as_deref());
         }
         let text = format!("{event:?}");
         if let Event::CallStarted { call, .. } = event {
@@ -1163,7 +1200,7 @@ impl World {
             let at = self.now - self.start;
             self.picture
                 .push(format!("{at:?} n{n}: {} {} {}", cdr.call, verdict.code, verdict.sentence));
-            self.calls.recorded(cdr.call, n);
+            self.calls.recorded(cdr.call, (n, self.nodes[n].process));
         } else if !text.contains("uality") {
             let line: String = text.chars().take(160).collect();
             self.picture.push(format!("{:?} n{n}: {line}", self.now - self.start));
@@ -1183,9 +1220,10 @@ impl World {
         let ends = &mut self.nodes[n].ends;
         match command {
             WorkerCommand::Open { session, end, .. } => {
-                self.ports = self.ports.wrapping_add(2).max(20_000);
                 ends.insert((*session, *end));
-                let address = SocketAddr::from(([0, 0, 0, 0], self.ports));
+                let port = self.free_port();
+                self.calls.received_at(n, (*session, *end), port);
+                let address = SocketAddr::from(([0, 0, 0, 0], port));
                 Some((*session, Notice::Opened { end: *end, address, tcp: false }))
             }
             WorkerCommand::CloseEnd { session, end } => {
@@ -1198,6 +1236,12 @@ impl World {
             }
             _ => None,
         }
+    }
+
+    /// A port that no other end has had of late.
+    pub(crate) fn free_port(&mut self) -> u16 {
+        self.ports = self.ports.wrapping_add(2).max(20_000);
+        self.ports
     }
 
     fn send_to_store(&mut self, n: usize, command: StoreCommand) {

@@ -98,6 +98,7 @@ const LIMITS: Fields = &[
     ("new_calls_per_second_per_user", "integer", "new calls of one user per second"),
     ("connections", "integer", "connections of the web port"),
     ("connections_per_source", "integer", "the same, of one address"),
+    ("handshakes_per_source", "integer", "TLS handshakes of one address that may wait"),
     ("max_duration_s", "integer", "how long a call may last, seconds"),
     ("texts_per_minute", "integer", "texts of one user per minute"),
     ("texts_per_minute_of_source", "integer", "texts of one address or trunk per minute"),

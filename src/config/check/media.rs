@@ -98,6 +98,7 @@ impl Check {
         Limits {
             connections: l.connections.map_or(12_000, Spanned::into_inner),
             connections_per_source: l.connections_per_source.map_or(1_000, Spanned::into_inner),
+            handshakes_per_source: l.handshakes_per_source.map_or(256, Spanned::into_inner),
             calls: l.calls.map_or(500, Spanned::into_inner),
             calls_per_user: l.calls_per_user.map_or(4, Spanned::into_inner),
             new_calls_per_second: pace,

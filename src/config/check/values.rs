@@ -61,6 +61,8 @@ impl Check {
         self.within(l.connections.as_ref(), "limits.connections", 1..=1_000_000);
         let per_source = l.connections_per_source.as_ref();
         self.within(per_source, "limits.connections_per_source", 1..=1_000_000);
+        let handshakes = l.handshakes_per_source.as_ref();
+        self.within(handshakes, "limits.handshakes_per_source", 1..=2_048);
         let pace = l.new_calls_per_second.as_ref();
         self.within(pace, "limits.new_calls_per_second", 1..=100_000);
         let pace = l.new_calls_per_second_per_user.as_ref();
