@@ -162,7 +162,10 @@ def webhooks():
                 raise AssertionError(f"no {kind} in {types()}")
     requests, expected = in_pieces(told)
     shutil.copy(HERE / "verify.mjs", TOOLS)
-    for words in (["node", TOOLS / "verify.mjs"], [TOOLS / "python/bin/python", HERE / "verify.py"]):
+    for words in (
+        ["node", TOOLS / "verify.mjs"],
+        [TOOLS / "python/bin/python", HERE / "verify.py"],
+    ):
         said = json.loads(done(words, TOOLS, given=json.dumps(requests)))
         odd = [(r, s) for r, s, e in zip(requests, said, expected, strict=True) if s != e]
         if odd:

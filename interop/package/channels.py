@@ -64,7 +64,11 @@ def chart(version, work):
     made = []
     for template in sorted((CHART / "templates").iterdir()):
         made += yaml.safe_load_all(rendered(template.read_text(), scope))
-    words = [PYTHON, ROOT / "interop/package/manifests.py", ROOT / "interop/kubernetes/webtrunk.yaml"]
+    words = [
+        PYTHON,
+        ROOT / "interop/package/manifests.py",
+        ROOT / "interop/kubernetes/webtrunk.yaml",
+    ]
     subprocess.run(words, input=json.dumps(made), text=True, check=True)
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in made}
     config = by_name["ConfigMap", "calls"]["data"]["webtrunk.toml"]
