@@ -87,7 +87,7 @@ class Audio {
 /** A SIP peer at an address: makes calls, and takes them as `answers` says of the number. */
 export class Peer {
   static async open(address, gateway, answers = () => ({ status: 404 }), port = 5062) {
-    const peer = new Peer();
+    const peer = new this();
     Object.assign(peer, { address, gateway, answers, port, waiting: new Map(), taken: new Map() });
     peer.socket = await bound(address, port);
     peer.socket.on("message", (bytes) => void peer.heard(bytes.toString()));
@@ -151,7 +151,7 @@ export class Peer {
       return this.reply(invite, how.status, how.reason ?? "Refused", { tag: token() });
     const tag = token();
     this.reply(invite, 180, "Ringing", { tag, extra: [`Contact: ${this.contact}`] });
-    call.audio = await Audio.open(this.address, how);
+    call.audio = await this.sound(how);
     const body = call.audio.sdp({ digits: !how.noDigits });
     this.reply(invite, 200, "OK", { tag, extra: [`Contact: ${this.contact}`], body });
     call.audio.talk(invite);
@@ -177,11 +177,16 @@ export class Peer {
     return answer;
   }
 
+  /** The sound of a call that begins. */
+  sound(wanted) {
+    return Audio.open(this.address, wanted);
+  }
+
   /** Calls `number`; returns the call, with `status`. */
   async call(from, number, audio = {}) {
     const sip = `sip:${number}@${this.gateway.address}:${this.gateway.port}`;
     const call = { from, to: `<${sip}>`, target: sip, tag: token(), id: token(), cseq: 0 };
-    call.audio = await Audio.open(this.address, audio);
+    call.audio = await this.sound(audio);
     const answer = await this.request("INVITE", call, [], call.audio.sdp());
     call.status = Number(/^SIP\/2.0 (\d+)/.exec(answer)[1]);
     call.to = header(answer, "To");

@@ -26,6 +26,7 @@ import {
   webtrunk,
   work,
 } from "./rig.mjs";
+import { besideCalls } from "./beside.mjs";
 import { consoleCases } from "./console.mjs";
 import { bookCases } from "./book.mjs";
 import { languages } from "./languages.mjs";
@@ -466,6 +467,7 @@ libraries({
 });
 packages(() => chrome);
 tickets(() => chrome);
+besideCalls(() => chrome);
 languages(() => chrome);
 lighthouseCases();
 singleSignOn(() => chrome);

@@ -182,11 +182,21 @@ async function seed(chrome) {
   return [carrier, ...others];
 }
 
+/** A token of somebody who may read, and its lines of the configuration. */
+export function readingToken() {
+  const made = execFileSync("bash", ["-c", `"${binary}" api-token page --scope read 2>&1`], {
+    encoding: "utf8",
+  });
+  const [lines] = /\[api\.token\.page\][\s\S]*?scope\s*=\s*"read"/.exec(made);
+  const secret = made.split("\n").find((line) => /^[A-Za-z0-9_-]{20,}$/.test(line.trim()));
+  return { lines, secret: secret.trim() };
+}
+
 /** Somebody who may read, by a token. */
-async function reader(chrome, token) {
+export async function reader(chrome, token, port) {
   const context = await chrome.newContext({ viewport: { width: 1440, height: 900 } });
   const page = await context.newPage();
-  await page.goto(`http://localhost:${PORT}/#/calls`);
+  await page.goto(`http://localhost:${port}/#/calls`);
   await page.click("#entry-token summary");
   await page.fill("#token", token);
   await page.click("#token-form button");
@@ -229,11 +239,7 @@ export function tickets(chrome) {
   test("ten tickets are each answered from the console, by the time and the number they name", async () => {
     const folder = join(work, "tickets");
     mkdirSync(join(folder, "dialplans"), { recursive: true });
-    const made = execFileSync("bash", ["-c", `"${binary}" api-token page --scope read 2>&1`], {
-      encoding: "utf8",
-    });
-    const lines = /\[api\.token\.page\][\s\S]*?scope\s*=\s*"read"/.exec(made)[0];
-    const secret = made.split("\n").find((line) => /^[A-Za-z0-9_-]{20,}$/.test(line.trim()));
+    const { lines, secret } = readingToken();
     writeFileSync(join(folder, "webtrunk.toml"), `${CONFIG}${lines}\n`);
     writeFileSync(join(folder, "dialplans", "from-carrier.toml"), ROUTES);
     writeFileSync(
@@ -246,7 +252,7 @@ export function tickets(chrome) {
       return /serves the page/.test(node.output);
     });
     const peers = await seed(chrome());
-    const page = await reader(chrome(), secret.trim());
+    const page = await reader(chrome(), secret, PORT);
     const problems = [];
     page.on("pageerror", (error) => problems.push(error.message));
     const time = new Date().toTimeString().slice(0, 5);

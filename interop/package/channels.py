@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Helm chart, the Homebrew formula and the image, held against the gateway they are for.
 
-channels.py BINARY FOLDER   FOLDER is what dist.sh made
+channels.py BINARY FOLDER PYTHON   FOLDER is what dist.sh made, PYTHON has the schemas of Kubernetes
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CHART = ROOT / "interop/helm/webtrunk"
-BINARY, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2])
+BINARY, FOLDER, PYTHON = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
 
 
 def run(*args, **more):
@@ -64,6 +64,12 @@ def chart(version, work):
     made = []
     for template in sorted((CHART / "templates").iterdir()):
         made += yaml.safe_load_all(rendered(template.read_text(), scope))
+    words = [
+        PYTHON,
+        ROOT / "interop/package/manifests.py",
+        ROOT / "interop/kubernetes/webtrunk.yaml",
+    ]
+    subprocess.run(words, input=json.dumps(made), text=True, check=True)
     by_name = {(m["kind"], m["metadata"]["name"]): m for m in made}
     config = by_name["ConfigMap", "calls"]["data"]["webtrunk.toml"]
     plans = by_name["ConfigMap", "calls-dialplans"]["data"]

@@ -31,7 +31,13 @@ if command -v rpmbuild > /dev/null && command -v umoci > /dev/null; then
     grep -qx "$file" "$work/rpm" || { echo "the .rpm has no $file" >&2; exit 1; }
   done
   rpm -qp --scripts "$work"/dist/webtrunk-*.rpm 2> /dev/null | sed '/scriptlet/d' | sh -n
-  python3 "$root/interop/package/channels.py" "$root/target/debug/webtrunk" "$work/dist"
+  # The schemas of Kubernetes, as a package.
+  schemas=$root/target/kubernetes
+  if ! "$schemas/bin/python" -c 'import importlib.metadata as m; assert m.version("kubernetes-validate") == "1.37.0"' 2> /dev/null; then
+    python3 -m venv "$schemas"
+    "$schemas/bin/pip" install -q --disable-pip-version-check kubernetes-validate==1.37.0
+  fi
+  python3 "$root/interop/package/channels.py" "$root/target/debug/webtrunk" "$work/dist" "$schemas/bin/python"
 else
   echo "skipped: no rpmbuild or no umoci, which interop/setup.sh test installs"
 fi

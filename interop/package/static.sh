@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # static.sh [TARGET] [PROFILE]: a binary that needs no library, target/package/TARGET/webtrunk. The C library,
 # libopus and the rest are inside it, and it is run to show that; that of another processor by QEMU.
-# Where no target is named it is this machine's own, with glibc.
+# Where no target is named it is this machine's own, with glibc. RUSTC is another compiler, which has the target
+# already where rustup cannot fetch it: Debian's rustc-web, with libstd-rust-web-dev of the other architecture.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
-host=$(rustc -vV | sed -n 's/^host: //p')
+export RUSTC=${RUSTC:-rustc}
+host=$("$RUSTC" -vV | sed -n 's/^host: //p')
 target=${1:-$host}
 profile=${2:-release}
 runner=()
@@ -37,8 +39,7 @@ case $target in
     ;;
   *) echo "static.sh knows $host, x86_64-unknown-linux-musl and aarch64-unknown-linux-gnu" >&2; exit 2 ;;
 esac
-rustc --print target-libdir --target "$target" > /dev/null && [ -d "$(rustc --print target-libdir --target "$target")" ] ||
-  rustup target add "$target"
+[ -d "$("$RUSTC" --print target-libdir --target "$target")" ] || rustup target add "$target"
 LIBOPUS_STATIC=1 RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile "$profile" --locked --bin webtrunk \
   --target "$target" --target-dir target/static
 out=target/package/$target
@@ -55,9 +56,12 @@ alone=$(mktemp -d)
 trap 'rm -rf "$alone"' EXIT
 cp "$out/webtrunk" "$alone/"
 for helper in "${runner[@]}"; do cp "$(command -v "$helper")" "$alone/"; done
-said=$(unshare --map-root-user chroot "$alone" "${runner[@]/#//}" /webtrunk --version)
+# Root needs no namespace for that, and may get none: the engine that builds an image gives none.
+enter=(chroot "$alone")
+[ "$(id -u)" = 0 ] || enter=(unshare --map-root-user "${enter[@]}")
+said=$("${enter[@]}" "${runner[@]/#//}" /webtrunk --version)
 [ "$said" = "webtrunk $(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" ] ||
   { echo "it said: $said" >&2; exit 1; }
-unshare --map-root-user chroot "$alone" "${runner[@]/#//}" /webtrunk dialplan --help > /dev/null
+"${enter[@]}" "${runner[@]/#//}" /webtrunk dialplan --help > /dev/null
 ls -l "$out/webtrunk"
 echo "$said runs for $target with no file beside it${runner:+, by ${runner[0]}}"

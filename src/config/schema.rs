@@ -464,7 +464,8 @@ pub struct Events {
 pub struct WebhookSettings {
     /// Its https URL.
     pub url: Text,
-    /// The key of the signature, at least 16 characters.
+    /// The key of the signature, at least 16 characters; `whsec_` and the base64 of the key, as
+    /// the libraries of Standard Webhooks take it, or any other text as it is.
     pub secret: Spanned<SecretText>,
     /// Allow a target within this network, and plain http. Default: false.
     #[serde(default)]
