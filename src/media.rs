@@ -9,6 +9,7 @@ mod feedback;
 pub(crate) mod ice;
 mod inbound_event;
 mod latching;
+mod loudness;
 pub(crate) mod outbound_stream;
 mod peer_transport;
 pub mod player;

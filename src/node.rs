@@ -41,7 +41,7 @@ pub use upgrade::{GUARDED, Successor};
 pub(crate) use watchdog::Watchdog;
 
 /// The version of the checkpoints of calls.
-const RECORDS: u16 = 3;
+const RECORDS: u16 = 4;
 
 /// A running node.
 pub struct Node {

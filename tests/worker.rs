@@ -241,6 +241,7 @@ fn plain(remote: Remote) -> EndpointSettings {
         remote,
         max_average_bitrate: None,
         voip_metrics: false,
+        audio_level: None,
         ptime: 20,
         ptime_asked: false,
         max_ptime: None,

@@ -117,6 +117,13 @@ export function consoleCases(chrome) {
     await until("it is told", async () => /has ended/.test(await page.textContent("#told")));
     await page.waitForSelector('#call-view .chart:has-text("Estimated quality, MOS")');
     await page.waitForSelector('#call-view .marked li:has-text("answered")');
+    const level = page.locator('#call-view .chart:has-text("Level of what each says, dBov")');
+    const loudest = await level.locator("figcaption").textContent();
+    if (!/leg a ≤ -\d+, leg b ≤ -\d+/.test(loudest)) throw new Error(`no level: ${loudest}`);
+    await level.locator(".u-over").hover();
+    await until("the level under the pointer has its unit", async () =>
+      /-\d+ dBov/.test(await level.locator(".u-legend").textContent()),
+    );
     await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
     await page.click('#call-view .hero button:has-text("Copy")');
     const copied = await page.evaluate(() => navigator.clipboard.readText());

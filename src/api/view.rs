@@ -200,6 +200,7 @@ pub(crate) fn quality(flight: &CallTrace, cdr: &Cdr) -> Value {
                 "jitter_ms": s.jitter,
                 "rtt_ms": s.round_trip,
                 "reported_loss_percent": s.reported_loss,
+                "level_dbov": s.level.map(|level| -i16::from(level)),
                 "mos_estimated": s.mos().map(|mos| f64::from((mos * 100.0).round()) / 100.0),
             })
         });

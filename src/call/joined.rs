@@ -233,6 +233,7 @@ impl Call {
             },
             max_average_bitrate: None,
             voip_metrics: false,
+            audio_level: None,
             ptime: 20,
             ptime_asked: false,
             max_ptime: None,

@@ -83,6 +83,19 @@ const fn encode_table(law: Law) -> [u8; 16_384] {
 
 static MU_DECODE: [i16; 256] = decode_table(Law::Mu);
 static A_DECODE: [i16; 256] = decode_table(Law::A);
+/// The squares of what codes stand for.
+const fn square_table(decoded: &[i16; 256]) -> [u32; 256] {
+    let mut table = [0; 256];
+    let mut n = 0;
+    while n < 256 {
+        table[n] = (decoded[n].unsigned_abs() as u32).pow(2);
+        n += 1;
+    }
+    table
+}
+
+static MU_SQUARES: [u32; 256] = square_table(&decode_table(Law::Mu));
+static A_SQUARES: [u32; 256] = square_table(&decode_table(Law::A));
 static MU_ENCODE: [u8; 16_384] = encode_table(Law::Mu);
 static A_ENCODE: [u8; 16_384] = encode_table(Law::A);
 
@@ -96,6 +109,15 @@ impl Law {
         for (out, code) in pcm.iter_mut().zip(codes) {
             *out = table[*code as usize];
         }
+    }
+
+    /// The sum of the squares of the samples that `codes` stand for.
+    pub(crate) fn power(self, codes: &[u8]) -> u64 {
+        let table = match self {
+            Law::Mu => &MU_SQUARES,
+            Law::A => &A_SQUARES,
+        };
+        codes.iter().map(|code| u64::from(table[*code as usize])).sum()
     }
 
     /// Compresses `pcm` into `codes` of the same length.

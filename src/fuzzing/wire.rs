@@ -31,6 +31,9 @@ pub(super) fn stun(bytes: &[u8]) {
 pub(super) fn rtp(bytes: &[u8]) {
     if let Some(packet) = Packet::parse(bytes, true) {
         assert!(packet.payload(bytes).len() <= bytes.len());
+        for number in 1..=15 {
+            assert!(packet.audio_level(bytes, number).is_none_or(|level| level < 128));
+        }
     }
     for profile in [Profile::AeadAes128Gcm, Profile::Aes128CmHmacSha1_80] {
         let mut context = Unprotect::new(profile, &[1; 16], &[2; 14][..profile.salt_len()]);

@@ -5,6 +5,7 @@ use super::continuity::Continuity;
 use super::dtls::DtlsIdentity;
 use super::feedback::PeerFeedback;
 use super::inbound_event::InboundEvent;
+use super::loudness::Loudness;
 use super::outbound_stream::OutboundStream;
 pub(super) use super::peer_transport::{MediaTransport, SdesSrtp, Srtp, is_usable, open};
 use super::player::Player;
@@ -261,6 +262,8 @@ pub struct Endpoint {
     pub(super) non_silent_packets: u64,
     /// The newest payload type that was not agreed on.
     pub(super) unexpected_payload_type: Option<u8>,
+    /// How loud what comes is, since the last sample.
+    pub(super) loudness: Loudness,
     /// Its figures, second by second.
     pub(super) series: Series,
     /// The call knows that media can flow.
@@ -314,6 +317,7 @@ impl Endpoint {
             heard: None,
             faded: false,
             stopped: None,
+            loudness: Loudness::default(),
             series: Series::default(),
             connected: false,
             path_times: [None; 3],
@@ -524,7 +528,7 @@ impl Endpoint {
             round_trip: feedback.and_then(|f| f.round_trip).unwrap_or_default(),
             reported_loss: feedback.map_or(0, |f| (f.fraction_lost * 100.0) as u8),
         };
-        self.series.take(now, totals);
+        self.series.take(now, totals, self.loudness.take());
     }
 
     /// The end's figures so far, and how they came about.

@@ -3,6 +3,7 @@
 //! A fixed number of samples: when they are full, each two become one and the step doubles. Taken
 //! when a packet comes, so that a session needs no timer for it; a silence is one long sample.
 
+use super::loudness::{level_of, power_of};
 use crate::rtp::quality::Impairment;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -32,6 +33,9 @@ pub struct Sample {
     pub round_trip: u16,
     /// Loss of what we sent, by the peer's newest report, percent.
     pub reported_loss: u8,
+    /// How loud what came was, -dBov: 0 is the loudest square wave, 127 is nothing (RFC 6464).
+    /// `None` where nothing came, or it was not decoded and its sender did not say.
+    pub level: Option<u8>,
 }
 
 impl Sample {
@@ -49,6 +53,17 @@ impl Sample {
         })
     }
 
+    /// The level of this and the next together: their mean power, each by the packets it had. A
+    /// pause between words so lowers it little, and silence stays silence.
+    fn level_with(&self, next: &Sample) -> Option<u8> {
+        let (Some(ours), Some(theirs)) = (self.level, next.level) else {
+            return self.level.or(next.level);
+        };
+        let (here, there) = (f64::from(self.received.max(1)), f64::from(next.received.max(1)));
+        let power = power_of(ours) * here + power_of(theirs) * there;
+        Some(level_of(power / (here + there)))
+    }
+
     /// This and the next as one.
     fn and(self, next: Sample) -> Sample {
         Sample {
@@ -58,6 +73,7 @@ impl Sample {
             jitter: self.jitter.max(next.jitter),
             round_trip: self.round_trip.max(next.round_trip),
             reported_loss: self.reported_loss.max(next.reported_loss),
+            level: self.level_with(&next),
             ..next
         }
     }
@@ -100,8 +116,9 @@ impl Series {
         self.next.is_none_or(|next| now >= next)
     }
 
-    /// Takes a sample; the first call only notes the beginning.
-    pub(crate) fn take(&mut self, now: Instant, totals: Totals) {
+    /// Takes a sample; the first call only notes the beginning. `level`: of what came since the one
+    /// before.
+    pub(crate) fn take(&mut self, now: Instant, totals: Totals, level: Option<u8>) {
         let Some(began) = self.began else {
             self.step = STEP;
             (self.began, self.next) = (Some(now), Some(now + STEP));
@@ -116,6 +133,7 @@ impl Series {
             jitter: millis(totals.jitter),
             round_trip: millis(totals.round_trip),
             reported_loss: totals.reported_loss,
+            level,
         });
         self.before = totals;
         if self.samples.len() == MOST {
@@ -177,7 +195,7 @@ mod tests {
             totals.sent += 50;
             let now = start + Duration::from_secs(n);
             if series.is_due(now) {
-                series.take(now, totals);
+                series.take(now, totals, Some(if n % 2 == 0 { 20 } else { 127 }));
             }
         }
         let samples = series.samples();
@@ -185,6 +203,32 @@ mod tests {
         let received: u64 = samples.iter().map(|s| u64::from(s.received)).sum();
         assert!(received > 86_400 * 50 * 95 / 100, "{received}");
         assert!(samples.windows(2).all(|w| w[0].at < w[1].at));
+    }
+
+    #[test]
+    fn samples_put_together_have_their_mean_power() {
+        let of = |received, level| Sample { received, level, ..Sample::default() };
+        let both = |one: Sample, next: Sample| one.and(next).level;
+        assert_eq!(both(of(50, Some(20)), of(50, Some(20))), Some(20));
+        assert_eq!(both(of(50, Some(20)), of(50, Some(127))), Some(23), "half of it is a pause");
+        assert_eq!(both(of(150, Some(20)), of(50, Some(127))), Some(21), "less of it is");
+        assert_eq!(both(of(50, Some(127)), of(50, Some(127))), Some(127), "silence stays silence");
+        assert_eq!(both(of(0, None), of(50, Some(30))), Some(30));
+        assert_eq!(both(of(50, Some(30)), of(0, None)), Some(30));
+        assert_eq!(both(of(50, None), of(50, None)), None, "nobody knows");
+        // However often: an hour in eight samples is as loud as each second of it.
+        let mut series = Series::default();
+        let start = Instant::now();
+        for n in 0..3_600 {
+            let totals = Totals { received: n * 50, ..Totals::default() };
+            let now = start + Duration::from_secs(n);
+            if series.is_due(now) {
+                series.take(now, totals, Some(if n % 2 == 0 { 20 } else { 24 }));
+            }
+        }
+        let (_, _, outline) = series.outline().expect("begun");
+        assert!(outline.len() <= OUTLINE);
+        assert!(outline.iter().all(|s| s.level.is_some_and(|l| (20..=23).contains(&l))));
     }
 
     #[test]

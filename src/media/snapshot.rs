@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// The format of [`SessionSnapshot::to_bytes`]; one of another version cannot be read.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// Clocks that a successor of the process can read too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

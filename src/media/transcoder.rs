@@ -1,6 +1,7 @@
 //! One direction of a bridge from packets to PCM frames of the other side's length: decoded, gaps
 //! concealed, re-cut.
 
+use super::loudness;
 use crate::codec::tones::{Detector, ToneEvent};
 use crate::codec::{Codec, Decoder, MAX_FRAME, noise};
 
@@ -31,6 +32,8 @@ pub(crate) enum Said {
 pub(crate) trait Frames {
     /// A frame of PCM, with the silence before it in samples.
     fn frame(&mut self, silence: u32, pcm: &[i16]);
+    /// Decoded sound as it came, where its packets do not show how loud it is.
+    fn heard(&mut self, pcm: &[i16]);
     /// A digit heard in band.
     fn digit(&mut self, heard: ToneEvent);
 }
@@ -108,6 +111,9 @@ impl Transcoder {
         }
         let Ok(samples) = self.decoder.decode(payload, &mut self.pcm) else { return Said::Speech };
         self.expected = Some(timestamp.wrapping_add((samples as u64 * clock / rate) as u32));
+        if !loudness::shows(self.from) {
+            out.heard(&self.pcm[..samples]);
+        }
         // RFC 6716 §2.1.9: a packet of its first byte only (two with a frame count) is
         // discontinuous transmission.
         if self.from == Codec::Opus && payload.len() <= 2 {

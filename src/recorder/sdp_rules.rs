@@ -77,6 +77,9 @@ fn why_sent(key: &str, other: bool) -> &'static str {
         ("rtcp-mux" | "rtcp", _) => "RTCP ends here: this leg has reports of its own",
         ("rtcp-xr", _) => "our own reports (RFC 3611)",
         ("msid" | "ssrc", _) => "one stream of ours continues whatever happens on the other side",
+        ("extmap", _) => {
+            "the browser may say how loud it is (RFC 6464); nothing of it is passed on"
+        }
         ("mid" | "group", _) => "named as this side's offer names them",
         _ => "written for this side",
     }

@@ -65,6 +65,28 @@ impl Packet {
     pub fn payload<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         bytes.get(self.header_len..bytes.len().saturating_sub(self.padding)).unwrap_or_default()
     }
+
+    /// How loud its sender says the packet is, 0 to 127 dB below the loudest, in the header
+    /// extension of this number (RFC 6464 §3); `None` if it does not say.
+    pub fn audio_level(&self, bytes: &[u8], number: u8) -> Option<u8> {
+        let first = *bytes.first()?;
+        if first & 0x10 == 0 {
+            return None;
+        }
+        let extension = bytes.get(HEADER + 4 * usize::from(first & 0x0f)..self.header_len)?;
+        // One-byte headers (RFC 8285 §4.2); two bytes would have to be agreed on.
+        let mut rest = extension.strip_prefix(&[0xbe, 0xde])?.get(2..)?;
+        while let [head, after @ ..] = rest {
+            let length = usize::from(head & 0x0f) + 1;
+            rest = match head >> 4 {
+                0 if *head == 0 => after,
+                15 => return None,
+                found if found == number => return after.first().map(|level| level & 0x7f),
+                _ => after.get(length..)?,
+            };
+        }
+        None
+    }
 }
 
 /// How long `units` of a stream's clock are.
@@ -142,5 +164,38 @@ impl Unwrapper {
         let extended = last.saturating_add_signed(i64::from(delta));
         self.0 = Some(last.max(extended));
         extended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet of one CSRC with this extension, and what it says in extension 3.
+    fn level(profile: [u8; 2], extension: &[u8]) -> Option<u8> {
+        let mut bytes = vec![0x91; HEADER + 4];
+        bytes.extend(profile);
+        bytes.extend([0, (extension.len() / 4) as u8]);
+        bytes.extend(extension);
+        bytes.extend([0x31; 8]);
+        let packet = Packet::parse(&bytes, false).expect("RTP");
+        assert_eq!(packet.payload(&bytes), [0x31; 8]);
+        packet.audio_level(&bytes, 3)
+    }
+
+    #[test]
+    fn an_audio_level_is_read_where_it_was_agreed_to_stand_and_nowhere_else() {
+        let one_byte = [0xbe, 0xde];
+        assert_eq!(level(one_byte, &[0x30, 0x80 | 42, 0, 0]), Some(42), "with its voice bit");
+        assert_eq!(level(one_byte, &[0x30, 127, 0, 0]), Some(127));
+        assert_eq!(level(one_byte, &[0, 0x11, 0x30, 5, 0, 0x30, 42, 0]), Some(42), "behind others");
+        assert_eq!(level(one_byte, &[0x10, 5, 0x20, 6]), None, "others only");
+        assert_eq!(level(one_byte, &[0xf0, 0x30, 42, 0]), None, "15 ends them (RFC 8285 §4.2)");
+        assert_eq!(level(one_byte, &[0x17, 0x30, 42, 0]), None, "longer than there is");
+        assert_eq!(level(one_byte, &[0, 0, 0, 0x30]), None, "of no byte");
+        assert_eq!(level(one_byte, &[]), None);
+        assert_eq!(level([0x10, 0x00], &[3, 1, 42, 0]), None, "two bytes were not agreed on");
+        let bare = [0x80; HEADER];
+        assert_eq!(Packet::parse(&bare, false).expect("RTP").audio_level(&bare, 3), None);
     }
 }

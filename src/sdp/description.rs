@@ -18,6 +18,9 @@ pub(crate) const MAX_FORMATS: usize = 64;
 /// Candidates read per media description; the rest are ignored.
 pub(crate) const MAX_CANDIDATES: usize = 20;
 
+/// The header extension of a sender's audio level (RFC 6464 §4).
+pub(super) const AUDIO_LEVEL: &str = "urn:ietf:params:rtp-hdrext:ssrc-audio-level";
+
 /// A description we cannot use, with the Warning code a 488 carries (RFC 3261 §20.43).
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{why}")]
@@ -199,6 +202,8 @@ pub struct MediaDescription {
     pub max_ptime: Option<u32>,
     /// RTCP XR's VoIP metrics are wanted.
     pub voip_metrics: bool,
+    /// The header extension in which its writer says how loud it is (RFC 6464), 1 to 14.
+    pub audio_level: Option<u8>,
     /// SRTP keys of suites we speak, the describer's order.
     pub crypto: Vec<Crypto>,
     /// UDP candidates with an address; names and TCP are ignored.

@@ -91,6 +91,8 @@ pub struct Negotiated {
     pub max_average_bitrate: Option<u32>,
     /// The peer wants RTCP XR's VoIP metrics (RFC 3611 §5.1).
     pub voip_metrics: bool,
+    /// The header extension in which the peer says how loud it is, if it does (RFC 6464).
+    pub audio_level: Option<u8>,
     /// Milliseconds per packet we send, 10 to 60, and whether the peer asked for that.
     pub ptime: u32,
     /// The peer asked for the length of packets.

@@ -151,10 +151,19 @@ impl Negotiation {
             ptime: (!browser).then_some(20),
             crypto: &crypto,
             voip_metrics: false,
+            audio_level: self.offered_audio_level(),
         };
         self.last_local_sdp =
             print(&self.local, self.local.ice.as_ref(), self.version, &[Section::Audio(audio)]);
         self.last_local_sdp.clone()
+    }
+
+    /// The header extension in which an offer of ours lets a browser say how loud it is: relayed
+    /// sound is not decoded, and shows it nowhere else. Once something is agreed its number stays
+    /// (RFC 8285 §6), and what the browser left out is not asked for again.
+    fn offered_audio_level(&self) -> Option<u8> {
+        let number = self.negotiated.as_ref().map_or(Some(1), |agreed| agreed.audio_level);
+        number.filter(|_| self.local.side == LegKind::Browser)
     }
 
     fn playback_rate(&self) -> Option<u32> {
@@ -234,6 +243,7 @@ impl Negotiation {
             remote,
             max_average_bitrate: format.max_average_bitrate(),
             voip_metrics: audio.voip_metrics,
+            audio_level: audio.audio_level.filter(|n| Some(*n) == self.offered_audio_level()),
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
             max_ptime: audio.max_ptime,
@@ -398,6 +408,7 @@ impl Negotiation {
             remote,
             max_average_bitrate: format.max_average_bitrate(),
             voip_metrics: audio.voip_metrics,
+            audio_level: audio.audio_level.filter(|_| self.local.side == LegKind::Browser),
             ptime: audio.ptime.unwrap_or(20).clamp(10, 60),
             ptime_asked: audio.ptime.is_some(),
             max_ptime: audio.max_ptime,
@@ -443,6 +454,7 @@ impl Negotiation {
             ptime: (self.local.side == LegKind::Trunk).then_some(negotiated.ptime),
             crypto: &crypto,
             voip_metrics: negotiated.voip_metrics,
+            audio_level: negotiated.audio_level,
         };
         let mut sections: Vec<Section<'_>> = offer.media.iter().map(Section::Refused).collect();
         sections[at] = Section::Audio(audio);

@@ -1,7 +1,7 @@
 //! Writing descriptions: always ours, line by line, never a copy of what was received.
 
 use super::crypto::Crypto;
-use super::description::{Direction, Format, MediaDescription, Setup};
+use super::description::{AUDIO_LEVEL, Direction, Format, MediaDescription, Setup};
 use super::offer_answer::{Ice, LegKind, Local};
 use std::fmt::Write as _;
 
@@ -27,6 +27,8 @@ pub(super) struct Audio<'a> {
     pub crypto: &'a [Crypto],
     /// It asks for VoIP metrics (RFC 3611).
     pub voip_metrics: bool,
+    /// The header extension in which the peer may say how loud it is.
+    pub audio_level: Option<u8>,
 }
 
 /// One section of the description to write.
@@ -120,6 +122,9 @@ fn audio(out: &mut String, local: &Local, ice: Option<&Ice>, a: &Audio<'_>) {
     }
     if a.voip_metrics {
         out.push_str("a=rtcp-xr:voip-metrics\r\n");
+    }
+    if let Some(number) = a.audio_level {
+        let _ = write!(out, "a=extmap:{number} {AUDIO_LEVEL}\r\n");
     }
     for crypto in a.crypto {
         let _ = write!(out, "a=crypto:{crypto}\r\n");

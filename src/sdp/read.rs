@@ -7,8 +7,8 @@
 
 use super::crypto::{self, Crypto};
 use super::description::{
-    Description, Direction, Fingerprint, Format, MAX_CANDIDATES, MAX_FORMATS, MAX_LINES, MAX_MEDIA,
-    MAX_SDP, MediaDescription, SdpError, Setup,
+    AUDIO_LEVEL, Description, Direction, Fingerprint, Format, MAX_CANDIDATES, MAX_FORMATS,
+    MAX_LINES, MAX_MEDIA, MAX_SDP, MediaDescription, SdpError, Setup,
 };
 use super::transport;
 use std::net::{IpAddr, SocketAddr};
@@ -168,11 +168,23 @@ fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription
             .all("rtcp-xr")
             .chain(session.all("rtcp-xr"))
             .any(|v| v.split_whitespace().any(|w| w.starts_with("voip-metrics"))),
+        audio_level: own.all("extmap").chain(session.all("extmap")).find_map(audio_level),
         crypto,
         ptime,
         max_ptime,
         candidates: own.all("candidate").take(MAX_CANDIDATES).filter_map(candidate).collect(),
     }
+}
+
+/// The number of an `a=extmap` line (RFC 8285 §5) of the audio level, where its writer may send it;
+/// more than 14 is no number of a one-byte header.
+fn audio_level(value: &str) -> Option<u8> {
+    let mut words = value.split_ascii_whitespace();
+    let (number, direction) =
+        words.next().map(|word| word.split_once('/').unwrap_or((word, "")))?;
+    let sends = Direction::from_token(direction).is_none_or(Direction::sends);
+    let number = number.parse::<u8>().ok().filter(|number| (1..=14).contains(number))?;
+    (words.next()? == AUDIO_LEVEL && sends).then_some(number)
 }
 
 /// As much of a host as is ever said.

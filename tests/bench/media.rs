@@ -72,6 +72,7 @@ fn settings(codec: Codec, n: u8) -> EndpointSettings {
         remote,
         max_average_bitrate: None,
         voip_metrics: false,
+        audio_level: None,
         ptime: 20,
         ptime_asked: false,
         max_ptime: None,

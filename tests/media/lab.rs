@@ -70,6 +70,7 @@ pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
         remote,
         max_average_bitrate: None,
         voip_metrics: false,
+        audio_level: None,
         ptime: 20,
         ptime_asked: false,
         max_ptime: None,

@@ -5,6 +5,7 @@ mod codecs;
 mod digits;
 mod dtls;
 mod lab;
+mod levels;
 mod moving;
 mod odd_packets;
 mod presses;

@@ -6,6 +6,7 @@ mod cases;
 mod dialects;
 mod events;
 mod hostile;
+mod levels;
 mod strict;
 
 use std::fs;

@@ -151,6 +151,12 @@ const SECOND: Fields = &[
     ("rtt_ms", "integer?", "round trip, ms"),
     ("reported_loss_percent", "integer", "loss that its RTCP reports, percent"),
     ("mos_estimated", "number?", "estimated opinion score of what came; null of few packets"),
+    (
+        "level_dbov",
+        "integer?",
+        "how loud what came was, dBov: 0 is the loudest square wave, -127 is nothing; null if \
+            nothing came, or it was not decoded and its sender did not say",
+    ),
 ];
 const SESSION: Fields = &[
     ("by", "string", "session, token or control: by what the request is let in"),

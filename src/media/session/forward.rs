@@ -50,6 +50,10 @@ impl<S: Sink> Frames for Outlet<'_, S> {
         self.session.say(self.now, self.to, Some(timestamp), marker, pcm, self.sink);
     }
 
+    fn heard(&mut self, pcm: &[i16]) {
+        self.session.ends[self.from].loudness.pcm(pcm);
+    }
+
     fn digit(&mut self, heard: ToneEvent) {
         self.session.hear_tone(self.now, self.from, heard, self.sink);
     }

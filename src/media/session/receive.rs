@@ -1,7 +1,10 @@
 //! What comes to a session: checks, handshakes, RTP and RTCP, each from where it may.
 
-use super::super::endpoint::{Dropped, LegId, MediaTransport, Path, Port, open};
+use super::super::endpoint::{
+    AudioSource, Dropped, Endpoint, LegId, MediaTransport, Path, Port, open,
+};
 use super::super::ice::Checked;
+use super::super::loudness;
 use super::super::stun::{BindingRequest, BindingResponse};
 use super::{Session, SessionEvent, Sink, units_of};
 use crate::codec::Codec;
@@ -59,6 +62,36 @@ fn count(dropped: &mut Dropped, why: SrtpError) {
         SrtpError::Malformed => dropped.malformed += 1,
         SrtpError::BadTag | SrtpError::TooManySources => dropped.bad_tag += 1,
         SrtpError::Replayed => dropped.replayed += 1,
+    }
+}
+
+impl Endpoint {
+    /// Notes whether a packet holds sound, and how loud that is, as far as it shows before it is
+    /// decoded.
+    fn listen(&mut self, content: Content, packet: &Packet, datagram: &[u8]) {
+        let Some(negotiated) = self.settings.as_ref().map(|s| &s.negotiated) else { return };
+        let (receives, told) = (negotiated.direction.receives(), negotiated.audio_level);
+        let payload = packet.payload(datagram);
+        let Content::Audio(codec) = content else {
+            if content == Content::Noise && receives {
+                payload.first().into_iter().for_each(|level| self.loudness.told(level & 0x7f));
+            }
+            return;
+        };
+        let decoded = matches!(self.path, Path::Transcode(_));
+        // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the doubt.
+        self.non_silent_packets +=
+            u64::from(!(decoded && codec == Codec::Opus) && is_sounding(codec, payload));
+        if !receives || !self.received.is_multiple_of(loudness::EVERY) {
+            return;
+        }
+        if loudness::shows(codec) {
+            self.loudness.payload(codec, payload);
+        } else if !(decoded && matches!(self.join, AudioSource::Bridge(_)))
+            && let Some(level) = told.and_then(|number| packet.audio_level(datagram, number))
+        {
+            self.loudness.told(level);
+        }
     }
 }
 
@@ -352,13 +385,7 @@ impl Session {
         end.received += 1;
         end.last_received = Some(now);
         let receives = negotiated.direction.receives();
-        if let Content::Audio(codec) = content {
-            // What Opus holds shows only once it is decoded; relayed, it gets the benefit of the
-            // doubt.
-            let decoded = codec == Codec::Opus && matches!(end.path, Path::Transcode(_));
-            end.non_silent_packets +=
-                u64::from(!decoded && is_sounding(codec, packet.payload(datagram)));
-        }
+        end.listen(content, &packet, datagram);
         end.take_sample(now);
         if !receives {
             end.dropped.not_expected += 1;

@@ -101,6 +101,7 @@ export interface Sample {
   reported_loss_percent: number | null;
   rtt_ms: number | null;
   mos_estimated: number | null;
+  level_dbov: number | null;
 }
 
 export interface Quality {

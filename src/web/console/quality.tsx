@@ -1,5 +1,5 @@
-// Estimated quality, loss, jitter and round trip of both legs on the time axis of the call, with what
-// happened on it.
+// Estimated quality, loss, jitter, round trip and loudness of both legs on the time axis of the call,
+// with what happened on it.
 
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
@@ -8,13 +8,30 @@ import { t } from "./texts";
 
 interface Measure {
   title: string;
+  /** Behind a figure. */
+  unit: string;
   of: (sample: Sample, before: Sample | undefined) => number | null;
-  /** From here on people hear it. */
+  /** From here on people hear it; or, of what they are to hear, no longer do. */
   threshold: number;
   /** What the other direction's figure is, as the peer reports it. */
   reported?: (sample: Sample) => number | null;
-  /** A score: less is worse, and the scale is its own. */
+  /** The scale, where it is not from 0 up. */
   scale?: [number, number];
+  /** Less is worse. */
+  falling?: boolean;
+  /** Digits behind the point. */
+  digits?: number;
+  /** What lies below the threshold is called so, and drawn as such. */
+  below?: string;
+  /** How to read it. */
+  hint?: string;
+}
+
+/** A figure with its unit, as the pointer shows it. */
+function figure(measure: Measure, value: number | null | undefined) {
+  if (value == null) return "–";
+  const text = `${value.toFixed(measure.digits ?? 1)} ${measure.unit}`.trim();
+  return measure.below && value < measure.threshold ? `${measure.below} (${text})` : text;
 }
 
 /** Something that happened: seconds since the call began, and what. */
@@ -37,9 +54,17 @@ function marks(rows: Row[]): Mark[] {
 }
 
 const MEASURES: Measure[] = [
-  { title: t.call.mos, of: (s) => s.mos_estimated, threshold: 3.6, scale: [1, 4.5] },
+  {
+    title: t.call.mos,
+    unit: "",
+    of: (s) => s.mos_estimated,
+    threshold: 3.6,
+    scale: [1, 4.5],
+    falling: true,
+  },
   {
     title: t.call.loss,
+    unit: "%",
     of: (s) => {
       const expected = s.received + s.lost;
       return expected ? (100 * s.lost) / expected : null;
@@ -47,8 +72,19 @@ const MEASURES: Measure[] = [
     reported: (s) => s.reported_loss_percent,
     threshold: 3,
   },
-  { title: t.call.jitter, of: (s) => s.jitter_ms, threshold: 30 },
-  { title: t.call.rtt, of: (s) => s.rtt_ms, threshold: 300 },
+  { title: t.call.jitter, unit: "ms", of: (s) => s.jitter_ms, threshold: 30 },
+  { title: t.call.rtt, unit: "ms", of: (s) => s.rtt_ms, threshold: 300 },
+  {
+    title: t.call.level,
+    unit: "dBov",
+    // A node of a version before has none.
+    of: (s) => s.level_dbov ?? null,
+    threshold: -60,
+    scale: [-80, 0],
+    digits: 0,
+    below: t.call.silence,
+    hint: t.call.levelHint,
+  },
 ];
 
 const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name);
@@ -78,6 +114,73 @@ function linesOf(measure: Measure, quality: Quality): Line[] {
     };
     return [line, told];
   });
+}
+
+/** The threshold, where it is on the chart. */
+function drawThreshold(u: uPlot, threshold: number) {
+  const y = u.valToPos(threshold, "y", true);
+  if (y < u.bbox.top) return;
+  u.ctx.save();
+  u.ctx.strokeStyle = colour("--bad");
+  u.ctx.setLineDash([6, 6]);
+  u.ctx.beginPath();
+  u.ctx.moveTo(u.bbox.left, y);
+  u.ctx.lineTo(u.bbox.left + u.bbox.width, y);
+  u.ctx.stroke();
+  u.ctx.restore();
+}
+
+function drawMarks(u: uPlot, marks: Mark[]) {
+  const soft = colour("--soft");
+  u.ctx.save();
+  u.ctx.fillStyle = soft;
+  u.ctx.strokeStyle = soft;
+  u.ctx.setLineDash([2, 4]);
+  u.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  marks.forEach((mark, n) => {
+    const x = u.valToPos(mark.at, "x", true);
+    if (x < u.bbox.left || x > u.bbox.left + u.bbox.width) return;
+    u.ctx.beginPath();
+    u.ctx.moveTo(x, u.bbox.top);
+    u.ctx.lineTo(x, u.bbox.top + u.bbox.height);
+    u.ctx.stroke();
+    u.ctx.fillText(String(n + 1), x + 3, u.bbox.top + 11 * devicePixelRatio);
+  });
+  u.ctx.restore();
+}
+
+/** Where a leg is below the threshold: a bar of its colour at the bottom, with the word for it. */
+function drawBelow(u: uPlot, line: Line, threshold: number, word: string) {
+  const height = 6 * devicePixelRatio;
+  const top = u.bbox.top + u.bbox.height - height * (line.lane + 1);
+  const right = u.bbox.left + u.bbox.width;
+  const x = (at: number) => Math.min(right, Math.max(u.bbox.left, u.valToPos(at, "x", true)));
+  u.ctx.save();
+  u.ctx.fillStyle = colour(`--lane-${line.lane}`);
+  u.ctx.font = `${10 * devicePixelRatio}px system-ui, sans-serif`;
+  let before: number | undefined;
+  let below = false;
+  for (const [time, value] of line.values) {
+    const was = below;
+    below = value !== null && value < threshold;
+    const from = x(before ?? time - 1);
+    before = time;
+    if (!below) continue;
+    u.ctx.globalAlpha = 0.5;
+    u.ctx.fillRect(from, top, x(time) - from, height);
+    u.ctx.globalAlpha = 1;
+    if (!was && x(time) > from) u.ctx.fillText(word, from + 3, top - 3);
+  }
+  u.ctx.restore();
+}
+
+/** What a measure was at its worst on a leg, or that it was not measured. */
+function worst(measure: Measure, leg: Quality["legs"][number]) {
+  const [bound, worstOf] = measure.falling ? ["≥", Math.min] : ["≤", Math.max];
+  const label = `${t.call.heardOf} ${leg.leg}`;
+  const values = leg.series.map((s) => measure.of(s, undefined)).filter((v) => v !== null);
+  if (!values.length) return `${label} ${t.call.unmeasured}`;
+  return `${label} ${bound} ${worstOf(...values).toFixed(measure.digits ?? 1)}`;
 }
 
 function Chart({ measure, quality, marks }: { measure: Measure; quality: Quality; marks: Mark[] }) {
@@ -118,42 +221,19 @@ function Chart({ measure, quality, marks }: { measure: Measure; quality: Quality
             stroke: colour(`--lane-${line.lane}`),
             width: line.reported ? 1 : 2,
             dash: line.reported ? [4, 4] : undefined,
-            spanGaps: true,
+            spanGaps: !measure.below,
             points: { show: false },
-            value: (_: uPlot, v: number | null) => (v == null ? "–" : v.toFixed(1)),
+            value: (_: uPlot, v: number | null) => figure(measure, v),
           })),
         ],
         hooks: {
           draw: [
+            (u) => drawThreshold(u, measure.threshold),
             (u) => {
-              const y = u.valToPos(measure.threshold, "y", true);
-              if (y < u.bbox.top) return;
-              u.ctx.save();
-              u.ctx.strokeStyle = colour("--bad");
-              u.ctx.setLineDash([6, 6]);
-              u.ctx.beginPath();
-              u.ctx.moveTo(u.bbox.left, y);
-              u.ctx.lineTo(u.bbox.left + u.bbox.width, y);
-              u.ctx.stroke();
-              u.ctx.restore();
+              const { below } = measure;
+              if (below) for (const line of lines) drawBelow(u, line, measure.threshold, below);
             },
-            (u) => {
-              u.ctx.save();
-              u.ctx.fillStyle = soft;
-              u.ctx.strokeStyle = soft;
-              u.ctx.setLineDash([2, 4]);
-              u.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-              marks.forEach((mark, n) => {
-                const x = u.valToPos(mark.at, "x", true);
-                if (x < u.bbox.left || x > u.bbox.left + u.bbox.width) return;
-                u.ctx.beginPath();
-                u.ctx.moveTo(x, u.bbox.top);
-                u.ctx.lineTo(x, u.bbox.top + u.bbox.height);
-                u.ctx.stroke();
-                u.ctx.fillText(String(n + 1), x + 3, u.bbox.top + 11 * devicePixelRatio);
-              });
-              u.ctx.restore();
-            },
+            (u) => drawMarks(u, marks),
           ],
         },
       },
@@ -167,16 +247,12 @@ function Chart({ measure, quality, marks }: { measure: Measure; quality: Quality
       plot.destroy();
     };
   }, [quality, measure, marks]);
-  const [bound, worstOf] = measure.scale ? ["≥", Math.min] : ["≤", Math.max];
-  const worst = quality.legs.map((leg) => {
-    const values = leg.series.map((s) => measure.of(s, undefined)).filter((v) => v !== null);
-    const shown = values.length ? worstOf(...values).toFixed(1) : "–";
-    return `${t.call.heardOf} ${leg.leg} ${bound} ${shown}`;
-  });
+  const said = quality.legs.map((leg) => worst(measure, leg));
   return (
     <figure class="chart">
       <figcaption>
-        {measure.title} <span class="soft">{worst.join(", ")}</span>
+        {measure.title} <span class="soft">{said.join(", ")}</span>
+        {measure.hint && <small class="soft">{measure.hint}</small>}
       </figcaption>
       <div ref={frame} />
     </figure>

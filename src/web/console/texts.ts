@@ -151,6 +151,11 @@ const en = {
     loss: "Packet loss, %",
     jitter: "Jitter, ms",
     rtt: "Round trip, ms",
+    level: "Level of what each says, dBov",
+    levelHint:
+      "0 is as loud as sound can be, speech is around -26, and below -60 is silence. Sound that passes through undecoded has a level only where its sender says it.",
+    silence: "silence",
+    unmeasured: "not measured",
     noMedia: "No media was measured.",
     choose: "Choose a message to read it; a second one to compare.",
     same: "The two are the same.",
@@ -463,6 +468,11 @@ const de: typeof en = {
     loss: "Paketverlust, %",
     jitter: "Jitter, ms",
     rtt: "Umlaufzeit, ms",
+    level: "Pegel dessen, was jede Seite sagt, dBov",
+    levelHint:
+      "0 ist so laut, wie Ton sein kann, Sprache liegt um -26, und unter -60 ist Stille. Ton, der undekodiert durchläuft, hat nur dort einen Pegel, wo sein Absender ihn nennt.",
+    silence: "Stille",
+    unmeasured: "nicht gemessen",
     noMedia: "Es wurde kein Ton gemessen.",
     choose: "Eine Nachricht wählen, um sie zu lesen; eine zweite, um zu vergleichen.",
     same: "Beide sind gleich.",

@@ -44,6 +44,7 @@ fn settings(codec: Codec, remote: Remote) -> Box<EndpointSettings> {
         remote,
         max_average_bitrate: None,
         voip_metrics: false,
+        audio_level: None,
         ptime: 20,
         ptime_asked: false,
         max_ptime: None,
