@@ -28,6 +28,9 @@ case "$suite" in
 esac
 cluster() {
   node "$here/cluster/run.mjs" "$@"
+  "$here/cluster/balancer.sh" up
+  ip netns exec trunks "$here/cluster/trunk.py" "$@"
+  "$here/cluster/balancer.sh" down
   node "$here/cluster/takeover.mjs" "$@"
   # The cases of real browsers are named by parts of their names, these by their own.
   [ $# -gt 0 ] || "$here/cluster/takeover.py"

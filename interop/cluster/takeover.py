@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -140,6 +141,7 @@ class Cluster:
             ]
         )
         stack.callback(self.phones.close)
+        self.empty = self.stored()
         found = self.phones.ask("call", calls)
         if found["talking"] < calls:
             raise AssertionError(f"not all calls began: {found}")
@@ -151,6 +153,14 @@ class Cluster:
         words = ["redis-server", "--port", str(REDIS), "--bind", HERE, "--protected-mode", "no"]
         words += ["--save", "", "--appendonly", "no", "--dir", str(self.folder)]
         self.redis = self.stack.enter_context(running(words, self.folder / "redis.log"))
+
+    def stored(self):
+        """What Redis holds and was sent: bytes, scripts run, bytes that came."""
+        words = ["redis-cli", "-h", HERE, "-p", str(REDIS), "INFO", "everything"]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        names = ("used_memory", "cmdstat_eval:calls=", "total_net_input_bytes")
+        found = [re.search(rf"^{name}:?(\d+)", told, re.M) for name in names]
+        return [int(one[1]) if one else 0 for one in found]
 
     def serve(self, node):
         home = self.folder / node
@@ -340,6 +350,16 @@ def store_away(calls, report):
     """Redis is killed for a minute."""
     with contextlib.ExitStack() as stack:
         cluster = Cluster(stack, calls, False)
+        first = cluster.stored()
+        time.sleep(20)
+        last = cluster.stored()
+        # Each node renews its lease by one script a second, of some hundred bytes.
+        scripts = (last[1] - first[1]) / 20 - len(OWN)
+        held, came = (last[0] - cluster.empty[0]) / calls, (last[2] - first[2]) / 20
+        report.note(
+            f"{calls} calls in Redis, their telephones' registrations included: {held:,.0f} bytes "
+            f"each; while they talk, {scripts:.1f} scripts and {came:,.0f} bytes a second in all"
+        )
         cluster.redis.send_signal(signal.SIGKILL)
         cluster.redis.wait()
         time.sleep(60)

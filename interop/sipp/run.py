@@ -75,6 +75,15 @@ def configure(runs, work):
         '[media]\nbrowser_port = 8093\nworkers = 1\nports = "50000-54999"',
         '[limits]\nnew_calls_per_second = 1000\n[events]\ncdr = { file = "cdr.jsonl" }',
     ]
+    trunks, routes = trunks_and_routes(runs)
+    (work / "webtrunk.toml").write_text("\n".join(config + trunks) + "\n")
+    (work / "dialplans").mkdir()
+    (work / "dialplans/in.toml").write_text("\n".join(routes) + "\n")
+
+
+def trunks_and_routes(runs, address=address):
+    """What the gateway is configured with for these cases; `address`: where their SIPps are."""
+    config = []
     routes = [
         '[[route]]\nname = "echo"\nmatch = "echo"\ndo = [{ echo = true }]',
         '[[route]]\nname = "hangup"\nmatch = "hangup"\ndo = [{ hangup = 480 }]',
@@ -107,9 +116,7 @@ def configure(runs, work):
                 f'[[route]]\nname = "{name}"\nmatch = "7{n:04d}"\n{extra}\n'
                 f'do = [{{ dial = ["trunk:to-{n}"] }}{then}]'
             )
-    (work / "webtrunk.toml").write_text("\n".join(config) + "\n")
-    (work / "dialplans").mkdir()
-    (work / "dialplans/in.toml").write_text("\n".join(routes) + "\n")
+    return config, routes
 
 
 def sipp(work, name, file, own, transport, remote, calls, more):
@@ -159,7 +166,8 @@ def bound(own, transport):
     return f"{hexed}:{port:04X} " in table.read_text()
 
 
-def run(work, case, transport, n):
+def run(work, case, transport, n, address=address, to=None):
+    """Runs a case against the gateway at `to`."""
     name = f"{case['name']}-{transport}"
     files = {}
     for side in ("caller", "callee"):
@@ -193,7 +201,7 @@ def run(work, case, transport, n):
             dialled,
             "-au",
             dialled,
-            f"{gateway(transport)}:{PORT}",
+            to or f"{gateway(transport)}:{PORT}",
         ],
         case["calls"],
         case["args"],

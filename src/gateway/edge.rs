@@ -17,15 +17,12 @@ use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::status::{Method, Refusal};
-use crate::sip::transaction::{Flow, Hop, Transmit, TrunkNumber};
+use crate::sip::transaction::{Flow, Hop, PASSED_ON, Transmit, TrunkNumber};
 use crate::sip::uri::{escape_user, unescape};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
-
-/// What our branches begin with.
-const BRANCH: &str = "z9hG4bKwte.";
 
 /// Where the response to a request goes that was passed on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -347,15 +344,17 @@ impl Gateway {
         passed
     }
 
-    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here.
+    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here. Returns false if
+    /// it is of something else: with a tag of ours, nobody else was asked who could answer.
     fn take_cancel(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
         let Some(passed) = passed_for(message) else { return false };
         let target = own_hop_off(message)
             .and_then(|cancel| self.services.transactions.cancelled_by(&cancel));
         let call = target.and_then(|target| self.calls.of_transaction(target));
         let Some(call) = call.filter(|call| self.is_caller(hop, *call, &passed)) else {
-            self.dropped += 1;
-            return true;
+            let asked_alone = message.to().is_some_and(|to| to.tag().is_some());
+            self.dropped += u64::from(!asked_alone);
+            return !asked_alone;
         };
         let tag = self.calls.get(call).map(|call| call.caller().local_tag.clone());
         let ok = MessageWriter::response(message, 200, tag.as_deref()).end();
@@ -453,7 +452,7 @@ impl Gateway {
         let Some(branch) = message.via().and_then(|via| via.branch().map(str::to_owned)) else {
             return false;
         };
-        let Some(text) = branch.strip_prefix(BRANCH) else {
+        let Some(text) = branch.strip_prefix(PASSED_ON) else {
             return self.pass_response_to_bearer(turn, hop, message, &branch);
         };
         let to = self.read_branch(text).and_then(|token| match hop {
@@ -517,7 +516,7 @@ impl Gateway {
         let origin = ForeignHop::of(origin).ok_or_else(none)?;
         let token = ViaToken { origin, epoch, peer, to_node, of: short(Some(came)) };
         let text = URL_SAFE_NO_PAD.encode(postcard::to_allocvec(&token).unwrap_or_default());
-        Ok(format!("{BRANCH}{text}.{}", cluster.sign(&text)))
+        Ok(format!("{PASSED_ON}{text}.{}", cluster.sign(&text)))
     }
 
     fn read_branch(&self, text: &str) -> Option<ViaToken> {

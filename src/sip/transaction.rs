@@ -8,8 +8,10 @@ pub(crate) mod invite_client;
 pub(crate) mod invite_server;
 pub(crate) mod server;
 
+use super::header::Via;
 pub use super::hop::{Flow, Hop, TrunkNumber};
 use super::message::Message;
+use super::parse::HeaderName;
 use super::status::Method;
 use crate::hex::hex;
 use crate::ids::{IdMap, looked_at};
@@ -31,6 +33,10 @@ pub(crate) const T1X64: Duration = Duration::from_secs(32);
 pub(crate) const TIMER_D: Duration = Duration::from_secs(32);
 /// A client INVITE that has a provisional response but no final one (timer C, §16.6 step 11).
 pub(crate) const TIMER_C: Duration = Duration::from_secs(181);
+
+/// What branches begin with of requests that another node of a cluster only passes on: it keeps
+/// nothing of them, so the transaction is that of the Via below, whichever way it comes again.
+pub(crate) const PASSED_ON: &str = "z9hG4bKwte.";
 
 /// The RFC's timer letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -131,6 +137,8 @@ struct TransactionEntry {
     machine: Machine,
     hop: Hop,
     key: Arc<str>,
+    /// A request that came to another node by datagrams, and from there to this one.
+    lossy: bool,
     /// The timers that may be armed, a bit each, in the order of their letters.
     timers: u16,
 }
@@ -174,7 +182,7 @@ impl Transactions {
             _ => Machine::Client(client::ClientTransaction::start(bytes, reliable, &mut effects)),
         };
         let key = ["c", branch, " ", method.as_str()].concat();
-        let id = self.insert(key.into(), machine, hop);
+        let id = self.insert(key.into(), machine, hop, false);
         self.apply(now, id, effects, out, &mut Vec::new());
         ClientId(id)
     }
@@ -184,11 +192,11 @@ impl Transactions {
         ClientId(self.next)
     }
 
-    fn insert(&mut self, key: Arc<str>, machine: Machine, hop: Hop) -> u64 {
+    fn insert(&mut self, key: Arc<str>, machine: Machine, hop: Hop, lossy: bool) -> u64 {
         let id = self.next;
         self.next += 1;
         self.keys.insert(key.clone(), id);
-        self.entries.insert(id, TransactionEntry { machine, hop, key, timers: 0 });
+        self.entries.insert(id, TransactionEntry { machine, hop, key, lossy, timers: 0 });
         self.by_hop.entry(hop).or_default().insert(id);
         id
     }
@@ -204,7 +212,7 @@ impl Transactions {
         out: &mut Vec<Transmit>,
     ) {
         let Some(entry) = self.entries.get_mut(&id.0) else { return };
-        let (reliable, mut effects) = (entry.hop.is_reliable(), Vec::new());
+        let (reliable, mut effects) = (entry.hop.is_reliable() && !entry.lossy, Vec::new());
         match &mut entry.machine {
             Machine::InviteServer(machine) => {
                 machine.respond(status, bytes, reliable, &mut effects)
@@ -320,7 +328,9 @@ impl Transactions {
             Method::Invite => Machine::InviteServer(invite_server::InviteServer::start()),
             _ => Machine::Server(server::ServerTransaction::start()),
         };
-        let id = self.insert(key, machine, hop);
+        let lossy =
+            passed_on(&message).is_some_and(|via| via.transport.eq_ignore_ascii_case("UDP"));
+        let id = self.insert(key, machine, hop, lossy);
         events.push(TransactionEvent::Request { id: ServerId(id), hop, message, target });
     }
 
@@ -530,9 +540,18 @@ fn server_key(message: &Message, method: &str) -> String {
     bounded(whole_server_key(message, method))
 }
 
+/// The Via below that of a node which only passed the request on.
+fn passed_on(request: &Message) -> Option<Via<'_>> {
+    let top = request.via()?.branch()?;
+    let below = || request.values(HeaderName::Via).nth(1);
+    top.starts_with(PASSED_ON).then(below).flatten().and_then(|via| Via::parse(via).ok())
+}
+
 /// RFC 3261 §17.2.3: branch, sent-by and method; without the magic cookie the RFC 2543 fields.
 fn whole_server_key(message: &Message, method: &str) -> String {
-    let Some(via) = message.via() else { return String::new() };
+    let below = passed_on(message);
+    let skipped = usize::from(below.is_some());
+    let Some(via) = below.or(message.via()) else { return String::new() };
     match via.branch() {
         Some(branch) if branch.len() > 7 && branch[..7].eq_ignore_ascii_case("z9hG4bK") => {
             let port = via.port.unwrap_or(5060).to_string();
@@ -543,7 +562,7 @@ fn whole_server_key(message: &Message, method: &str) -> String {
                 a.and_then(|a| a.tag()).unwrap_or_default().to_owned()
             };
             let cseq = message.cseq().map_or(0, |c| c.number);
-            let via = message.values(super::HeaderName::Via).next().unwrap_or_default();
+            let via = message.values(HeaderName::Via).nth(skipped).unwrap_or_default();
             // The To tag is omitted: an ACK carries ours, the INVITE none.
             format!(
                 "o{} {} {} {cseq} {via} {method}",

@@ -1,5 +1,6 @@
 //! What happens outside calls, or on their way, where a user has another node: texts, what a user
-//! watches of itself, temporary GRUUs, nonces, and a CANCEL that reached the wrong node.
+//! watches of itself, temporary GRUUs, nonces, and what a trunk sends to the wrong node: a CANCEL, and
+//! whatever comes again.
 
 use crate::SECOND;
 use crate::world::{Fault, World};
@@ -226,6 +227,51 @@ fn a_cancel_that_reaches_the_wrong_node_ends_the_ringing_once() {
     world.forget_trunk();
     world.run(10 * SECOND);
     assert!(!world.trunk_heard("487"), "the ACK arrived");
+    world.expect_idle();
+}
+
+#[test]
+fn what_a_trunk_sends_again_to_another_node_is_neither_refused_nor_done_twice() {
+    let mut world = World::new(31);
+    world.settle();
+    let [owner, first, second] = [0, 1, 2].map(|phone| world.node_of(phone));
+    world.dial(0, 9_123);
+    let (by, invite) = world.trunk_got("INVITE");
+    assert_eq!(by, owner);
+    world.trunk_says(
+        owner,
+        crate::of_trunk(&invite, "SIP/2.0 200 OK", "INVITE", "", crate::TRUNK_SDP),
+    );
+    world.run(SECOND);
+    assert!(world.talks(0));
+    let uri = invite.contact().expect("one").uri.text.to_owned();
+    let within = |method: &str, branch: &str, number: u32, body: &str| {
+        let text =
+            crate::of_trunk(&invite, &format!("{method} {uri} SIP/2.0"), method, branch, body);
+        let own = invite.cseq().expect("one").number;
+        text.replace(&format!("CSeq: {own} "), &format!("CSeq: {} ", own + number))
+    };
+    // A refused re-INVITE, and its ACK by another way.
+    world.trunk_says(first, within("INVITE", "z9hG4bKr", 1, "no description"));
+    let (by, refused) = world.trunk_got("488");
+    assert_eq!(by, first);
+    world.trunk_says(second, within("INVITE", "z9hG4bKr", 1, "no description"));
+    world.run(SECOND);
+    assert_eq!(world.trunk_got("488").0, first, "what was lost comes again");
+    let tag = refused.to().and_then(|to| to.tag().map(str::to_owned)).expect("a tag");
+    assert!(within("ACK", "z9hG4bKr", 1, "").contains(&tag), "it is the dialog's");
+    world.trunk_says(second, within("ACK", "z9hG4bKr", 1, ""));
+    world.forget_trunk();
+    world.run(10 * SECOND);
+    assert!(!world.trunk_heard("488"), "the ACK arrived");
+    // A BYE, by each of the nodes, and once more after a while.
+    for node in [first, second, owner, first] {
+        world.trunk_says(node, within("BYE", "z9hG4bKb", 2, ""));
+        assert_eq!(world.trunk_got("200").0, first, "by the way of the first");
+        assert!(!world.trunk_heard("481"));
+        world.run(4 * SECOND);
+    }
+    assert!(!world.talks(0));
     world.expect_idle();
 }
 

@@ -9,6 +9,52 @@ fn options(branch: &str) -> Message {
     Message::parse(text.into_bytes(), Framing::Datagram).expect("sound")
 }
 
+/// As another node passes it on that got it over `transport`.
+fn passed(by: &str, transport: &str, branch: &str) -> Message {
+    let text = format!(
+        "BYE sip:a@b SIP/2.0\r\nVia: SIP/2.0/TLS {by}:5071;branch={PASSED_ON}{by}.x\r\n\
+         Via: SIP/2.0/{transport} 192.0.2.1;branch={branch};received=192.0.2.1\r\n\
+         From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 BYE\r\n\r\n"
+    );
+    Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound")
+}
+
+#[test]
+fn what_comes_again_by_another_node_is_the_same_and_is_answered_the_same() {
+    for branch in ["z9hG4bKone", "of-rfc-2543"] {
+        let (mut all, mut now) = (Transactions::default(), Instant::now());
+        let (mut sends, mut events) = (Vec::new(), Vec::new());
+        let by = |n: u8| Hop::Node(([192, 0, 2, n], 5071).into());
+        all.receive(now, by(7), passed("192.0.2.7", "UDP", branch), &mut sends, &mut events);
+        let Some(TransactionEvent::Request { id, .. }) = events.pop() else { panic!("a request") };
+        all.respond(now, id, 200, Bytes::from_static(b"200"), &mut sends);
+        // The answer may be lost behind the node that passes it on.
+        for n in [7, 8] {
+            now += T4;
+            all.fire(now, &mut sends, &mut events);
+            let (host, before) = (format!("192.0.2.{n}"), sends.len());
+            all.receive(now, by(n), passed(&host, "UDP", branch), &mut sends, &mut events);
+            assert!(events.is_empty(), "{branch}: it is nothing new");
+            assert_eq!(sends[before..].iter().map(|s| s.hop).collect::<Vec<_>>(), [by(7)]);
+        }
+        all.receive(now, by(8), passed("192.0.2.8", "UDP", "z9hG4bKtwo"), &mut sends, &mut events);
+        assert!(matches!(events.pop(), Some(TransactionEvent::Request { .. })), "that is new");
+    }
+}
+
+#[test]
+fn what_came_to_another_node_by_a_connection_does_not_come_again() {
+    let (mut all, now) = (Transactions::default(), Instant::now());
+    let (mut sends, mut events) = (Vec::new(), Vec::new());
+    let hop = Hop::Node(([192, 0, 2, 7], 5071).into());
+    let message = passed("192.0.2.7", "WSS", "z9hG4bKone");
+    all.receive(now, hop, message, &mut sends, &mut events);
+    let Some(TransactionEvent::Request { id, .. }) = events.pop() else { panic!("a request") };
+    all.respond(now, id, 200, Bytes::from_static(b"200"), &mut sends);
+    all.fire(now, &mut sends, &mut events);
+    assert_eq!(all.len(), 0);
+}
+
 #[test]
 fn beyond_the_bound_a_new_request_makes_no_transaction() {
     let (mut all, now) = (Transactions::default(), Instant::now());
@@ -18,7 +64,7 @@ fn beyond_the_bound_a_new_request_makes_no_transaction() {
     assert!(matches!(events.pop(), Some(TransactionEvent::Request { .. })));
     for n in 1..MAX_TRANSACTIONS {
         let machine = Machine::Server(server::ServerTransaction::start());
-        all.insert(n.to_string().into(), machine, hop);
+        all.insert(n.to_string().into(), machine, hop, false);
     }
     all.receive(now, hop, options("second"), &mut sends, &mut events);
     assert!(events.is_empty() && sends.is_empty());
