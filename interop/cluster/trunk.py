@@ -10,7 +10,6 @@ Run by `interop/run.sh cluster`.
 import concurrent.futures
 import contextlib
 import json
-import os
 import pathlib
 import re
 import subprocess
@@ -276,7 +275,9 @@ for found in CASES.values():
     found["caller"] = [
         part
         for n, step in enumerate(steps)
-        for part in ([step, pause(400)] if "\nACK [next_url]" in step and n + 1 < len(steps) else [step])
+        for part in (
+            [step, pause(400)] if "\nACK [next_url]" in step and n + 1 < len(steps) else [step]
+        )
     ]
 
 
@@ -341,7 +342,9 @@ def passed():
     for own in OWN.values():
         with urllib.request.urlopen(f"http://{own}:9091/metrics", timeout=5) as answer:
             text = answer.read().decode()
-        for line in re.findall(r'^webtrunk_sip_requests_total\{[^}]*direction="in"[^}]*\} \d+', text, re.M):
+        for line in re.findall(
+            r'^webtrunk_sip_requests_total\{[^}]*direction="in"[^}]*\} \d+', text, re.M
+        ):
             for transport in counts:
                 if f'transport="{transport}"' in line:
                     counts[transport] += int(line.rsplit(" ", 1)[1])
@@ -368,7 +371,7 @@ def run_all(work, found, place, named, show):
                 pool.submit(suite.run, folder, *r, place, direct if r[2] in named else SHARED)
                 for r in runs
             ]
-            for (case, _, n), task in zip(runs, tasks):
+            for task in tasks:
                 name, codes, _ = task.result()
                 if any(codes):
                     failed.append(f"{name} ({mode})")
@@ -378,34 +381,32 @@ def run_all(work, found, place, named, show):
     return failed
 
 
-def surplus(work, mode, case):
+def surplus(work, mode, tried):
     """What came that should not have, in a case of messages that come again."""
-    if case["name"] not in AGAIN:
+    if tried["name"] not in AGAIN:
         return
-    side, what = ONCE.get(case["name"], ("caller", None))
-    file = work / mode.split()[0] / f"{case['name']}-udp-{{}}.msg"
+    side, what = ONCE.get(tried["name"], ("caller", None))
+    file = work / mode.split()[0] / f"{tried['name']}-udp-{{}}.msg"
     for one in ("caller", "callee"):
         text = pathlib.Path(str(file).format(one)).read_text(errors="replace")
         yield from (found for found in re.findall(REFUSED, text))
         came = len(re.findall(rf"received \[\d+\] bytes :\s+{what}", text))
-        if what and one == side and came != case["calls"]:
+        if what and one == side and came != tried["calls"]:
             yield f"{what} came {came} times"
 
 
 def judge(work, found):
     """What the records of all nodes say."""
-    records = [
-        json.loads(line) for node in OWN for line in (work / node / "cdr.jsonl").open()
-    ]
+    records = [json.loads(line) for node in OWN for line in (work / node / "cdr.jsonl").open()]
     failed = []
     for mode, runs in found.items():
-        for case, transport, n in runs:
-            failed += [f"{case['name']} ({mode}): {why}" for why in surplus(work, mode, case)]
-            case = dict(case, seen=None, heard=None)
-            if case["record"] and case["calls"] == 1:
-                why = suite.judge(work, case, transport, n, records)
+        for tried, transport, n in runs:
+            failed += [f"{tried['name']} ({mode}): {why}" for why in surplus(work, mode, tried)]
+            if tried["record"] and tried["calls"] == 1:
+                by_record = dict(tried, seen=None, heard=None)
+                why = suite.judge(work, by_record, transport, n, records)
                 if why:
-                    failed.append(f"{case['name']} ({mode}): {why}")
+                    failed.append(f"{tried['name']} ({mode}): {why}")
     return failed
 
 
@@ -416,7 +417,7 @@ def main():
     if not count:
         return 0
     runs = [one for some in found.values() for one in some]
-    named = {n for case, _, n in runs if case["name"] in NAMED}
+    named = {n for tried, _, n in runs if tried["name"] in NAMED}
     place = addresses(named)
     with contextlib.ExitStack() as stack:
         work = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -114,8 +114,8 @@ def l6(run):
         f"goodput at {offered:.0f} calls/s offered, of the most it set up before ({peak} calls/s)"
     )
     note(6, what, f"{goodput:.0f}", "≥ 95 %", goodput >= 95, unit=" %")
-    # Twice what it was; a millisecond doubled is less than a turn of the scheduler, so the rule's 20 ms
-    # are what may be added at least.
+    # Twice what it was; a millisecond doubled is less than a turn of the scheduler, so the rule's
+    # 20 ms are what may be added at least.
     bar = max(2 * (setup or 0), (setup or 0) + 20)
     note(6, "admitted: set-up p99", load["setup"]["p99"], bar, unit=" ms")
     told = sum(load["refused"].values())

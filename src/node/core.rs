@@ -70,6 +70,15 @@ async fn readable(socket: Option<&UdpSocket>) {
     }
 }
 
+/// Lets the other tasks run where there is more to take already: whoever sends without a pause must
+/// not keep the thread from the connections' tasks. On a small machine they share it, and a login
+/// takes several turns of theirs.
+async fn give_way(more: bool) {
+    if more {
+        tokio::task::yield_now().await;
+    }
+}
+
 /// The core's task: the machine, and what its outputs need.
 pub(super) struct Core {
     /// The machine.
@@ -250,11 +259,7 @@ impl Core {
             let gauges = self.gateway.gauges();
             self.watch_drain(&gauges);
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
-            // Whoever sends without a pause must not keep the thread from the connections' tasks:
-            // on a small machine they share it, and a login takes several turns of theirs.
-            if self.standing.is_some() || !arrivals.is_empty() {
-                tokio::task::yield_now().await;
-            }
+            give_way(self.standing.is_some() || !arrivals.is_empty()).await;
         }
     }
 

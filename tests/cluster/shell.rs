@@ -71,6 +71,9 @@ impl Routing for Host {
     }
 }
 
+/// Processes, by node and epoch.
+type Heirs = BTreeSet<(usize, u64)>;
+
 /// What the world knows of calls and their media.
 #[derive(Default)]
 pub(crate) struct Calls {
@@ -96,7 +99,7 @@ pub(crate) struct Calls {
     /// Processes that died.
     dead: BTreeSet<(usize, u64)>,
     /// Of each of those: the processes that know of it and live, if only asleep, and what it had.
-    heirs: Vec<(BTreeSet<(usize, u64)>, Vec<CallId>)>,
+    heirs: Vec<(Heirs, Vec<CallId>)>,
     had: BTreeMap<CallId, BTreeSet<usize>>,
     /// When the store lost something last.
     lost_at: Option<Instant>,
