@@ -16,6 +16,9 @@
 //! back by one check of ours, a [`StrayProbe`]; the answer needs the browser's password, and comes from
 //! where it is now. A lite agent need not do that, and nothing forbids it (RFC 8445 §2.5 has it
 //! send no checks to find a path; this one is in use).
+//!
+//! So is media from a validated address that is not nominated: Chromium speaks by a pair as soon as
+//! it is checked, and nominates it by the next check, up to 3 s later.
 
 use super::snapshot::{IceSnapshot, Resumed, offset};
 use super::stun::{BindingRequest, BindingResponse, probe};
@@ -143,7 +146,10 @@ impl IceLiteAgent {
             self.local.truncate(GENERATIONS);
         }
         self.offered.take_if(|offered| offered == local);
-        self.remote = Some(remote.clone());
+        // Who was asked under earlier ones could not answer.
+        if self.remote.replace(remote.clone()).is_none_or(|before| before != *remote) {
+            self.probe = None;
+        }
     }
 
     /// All our current ufrags, for the demultiplexer.
@@ -203,9 +209,12 @@ impl IceLiteAgent {
         self.validated.push((from, now));
     }
 
-    /// Authentic, fresh SRTP came from an address that is not validated. Returns what to send there,
+    /// Authentic, fresh SRTP came from an address that is not selected. Returns what to send there,
     /// which asks whether the browser is there; nothing moves by it.
-    pub(crate) fn on_stray(&mut self, now: Instant, from: SocketAddr) -> Option<Vec<u8>> {
+    pub(crate) fn ask_back(&mut self, now: Instant, from: SocketAddr) -> Option<Vec<u8>> {
+        if self.selected == Some(from) {
+            return None;
+        }
         let (ours, theirs) = (self.local.first()?, self.remote.as_ref()?);
         let asked = self.probe.as_ref().filter(|probe| probe.address == from);
         let sent = asked.map_or(0, |probe| probe.sent);

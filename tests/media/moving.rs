@@ -201,6 +201,26 @@ fn a_browser_whose_nat_forgot_it_is_asked_where_its_media_comes_from_and_followe
     }
 }
 
+/// Chromium speaks by a pair as soon as its check was answered, and nominates it by the next one: after
+/// a restart that took 3 s more, in which it heard nothing.
+#[test]
+fn a_browser_that_speaks_before_it_nominates_hears_at_once() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let (home, away) = (call.browser, addr(20, 9_000));
+    talks(&mut call, 0, 50);
+    call.check(away, false);
+    assert_eq!(asked(&call, away), None, "a check alone asks nothing back");
+    call.browser = away;
+    talks(&mut call, 60, 1);
+    let check = asked(&call, away).expect("it is asked");
+    assert_eq!(goes_to(&mut call, 10), Some(home), "nobody has answered");
+    answers(&mut call, away, &check, &ice("theirs").pwd);
+    assert_eq!(goes_to(&mut call, 20), Some(away));
+    talks(&mut call, 70, 20);
+    assert_eq!(asked(&call, away), None, "once");
+    assert!(told(&call).is_empty(), "nobody was missed");
+}
+
 #[test]
 fn nothing_else_asks_a_stranger_and_no_other_answer_moves_anything() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);

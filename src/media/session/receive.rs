@@ -201,7 +201,7 @@ impl Session {
             return;
         };
         let authentic = open(now, srtp, before, datagram, Unprotect::rtp).is_ok();
-        if let Some(check) = authentic.then(|| ice.on_stray(now, from)).flatten() {
+        if let Some(check) = authentic.then(|| ice.ask_back(now, from)).flatten() {
             sink.send(Port::Browser, from, &check);
         }
     }
@@ -244,7 +244,11 @@ impl Session {
                 let Some(srtp) = srtp else { return };
                 match open(now, srtp, before, datagram, Unprotect::rtp) {
                     Ok(len) => {
-                        if ice.on_media(now, from) {
+                        let moved = ice.on_media(now, from);
+                        if let Some(check) = ice.ask_back(now, from) {
+                            sink.send(Port::Browser, from, &check);
+                        }
+                        if moved {
                             self.mark_changed();
                         }
                         self.rtp(now, at, &datagram[..len], sink);
