@@ -37,15 +37,23 @@ const GENERATIONS: usize = 2;
 const MAX_VALIDATED: usize = 8;
 /// Between two checks of ours to an address that media came from, and how many it gets.
 const PROBE_AGAIN: Duration = Duration::from_millis(100);
-const MOST_PROBES: u32 = 10;
+const MOST_PROBES: usize = 10;
 
 /// An address that authentic media came from, which is asked whether the browser is there.
 #[derive(Debug)]
 struct StrayProbe {
     address: SocketAddr,
-    transaction: [u8; 12],
-    sent: u32,
+    /// The checks it got: any may be answered yet, however far it is.
+    sent: Vec<SentCheck>,
     last: Instant,
+}
+
+/// A check of ours.
+#[derive(Debug)]
+struct SentCheck {
+    transaction: [u8; 12],
+    /// The password that answers it.
+    password: String,
 }
 
 /// The responder's state.
@@ -56,6 +64,9 @@ pub(crate) struct IceLiteAgent {
     /// Offered for a restart, and not answered yet.
     offered: Option<Ice>,
     remote: Option<Ice>,
+    /// Ours and the peer's before the last restart: where a network is back, a browser goes on by a
+    /// pair that it made under them.
+    former: Option<(Ice, Ice)>,
     validated: Vec<(SocketAddr, Instant)>,
     selected: Option<SocketAddr>,
     /// Nominated since, and to be selected by what comes from it.
@@ -87,6 +98,7 @@ impl IceLiteAgent {
             local: vec![local],
             offered: None,
             remote: None,
+            former: None,
             validated: Vec::new(),
             selected: None,
             nominated: None,
@@ -120,6 +132,7 @@ impl IceLiteAgent {
             local: from.local.into_iter().take(GENERATIONS).collect(),
             offered: None,
             remote: from.remote,
+            former: None,
             validated: validated.map(|(a, at)| (a, times.at(at))).collect(),
             selected: from.selected,
             nominated: from.nominated,
@@ -141,13 +154,15 @@ impl IceLiteAgent {
 
     /// New credentials of ours and the peer's (an answer, or a restart).
     pub(crate) fn set(&mut self, local: &Ice, remote: &Ice) {
-        if self.local.first() != Some(local) {
+        let before = self.local.first().cloned();
+        if before.as_ref() != Some(local) {
             self.local.insert(0, local.clone());
             self.local.truncate(GENERATIONS);
         }
         self.offered.take_if(|offered| offered == local);
-        // Who was asked under earlier ones could not answer.
-        if self.remote.replace(remote.clone()).is_none_or(|before| before != *remote) {
+        if self.remote.as_ref() != Some(remote) {
+            self.former = before.zip(self.remote.replace(remote.clone()));
+            // Who did not answer under the earlier ones is asked anew.
             self.probe = None;
         }
     }
@@ -215,20 +230,31 @@ impl IceLiteAgent {
         if self.selected == Some(from) {
             return None;
         }
-        let (ours, theirs) = (self.local.first()?, self.remote.as_ref()?);
-        let asked = self.probe.as_ref().filter(|probe| probe.address == from);
-        let sent = asked.map_or(0, |probe| probe.sent);
+        let current = (self.local.first()?, self.remote.as_ref()?);
+        let earlier = self.probe.take_if(|probe| probe.address == from);
         let soon = |probe: &StrayProbe| now.saturating_duration_since(probe.last) < PROBE_AGAIN;
-        if self.probe.as_ref().is_some_and(soon) || sent == MOST_PROBES {
+        let mut sent = Vec::new();
+        if let Some(probe) = earlier {
+            if soon(&probe) || probe.sent.len() == MOST_PROBES {
+                self.probe = Some(probe);
+                return None;
+            }
+            sent = probe.sent;
+        } else if self.probe.as_ref().is_some_and(soon) {
             return None;
         }
+        // It may be there by a pair of either.
+        let former = self.former.as_ref().filter(|_| !sent.len().is_multiple_of(2));
+        let (ours, theirs) = former.map_or(current, |(ours, theirs)| (ours, theirs));
         self.probes = self.probes.wrapping_add(1);
         // Nobody else can tell it beforehand.
         let key = hmac::Key::new(hmac::HMAC_SHA256, ours.pwd.as_bytes());
         let name = hmac::sign(&key, format!("{from} {}", self.probes).as_bytes());
         let transaction = *name.as_ref().first_chunk()?;
-        self.probe = Some(StrayProbe { address: from, transaction, sent: sent + 1, last: now });
-        Some(probe(transaction, &ours.ufrag, theirs))
+        let check = probe(transaction, &ours.ufrag, theirs);
+        sent.push(SentCheck { transaction, password: theirs.pwd.clone() });
+        self.probe = Some(StrayProbe { address: from, sent, last: now });
+        Some(check)
     }
 
     /// A response to a check of ours. Returns true if the browser is there, and media goes there
@@ -239,8 +265,10 @@ impl IceLiteAgent {
         from: SocketAddr,
         response: &BindingResponse<'_>,
     ) -> bool {
-        let (Some(probe), Some(remote)) = (&self.probe, &self.remote) else { return false };
-        if probe.address != from || !response.answers(probe.transaction, &remote.pwd) {
+        let Some(probe) = self.probe.as_ref().filter(|probe| probe.address == from) else {
+            return false;
+        };
+        if !probe.sent.iter().any(|sent| response.answers(sent.transaction, &sent.password)) {
             return false;
         }
         self.probe = None;

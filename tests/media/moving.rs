@@ -221,6 +221,39 @@ fn a_browser_that_speaks_before_it_nominates_hears_at_once() {
     assert!(told(&call).is_empty(), "nobody was missed");
 }
 
+/// A browser that comes back to a network goes on by the pair it had there, which is of before the
+/// restart that it made elsewhere: who asks it under the new names alone gets no answer.
+#[test]
+fn a_browser_that_is_back_at_an_earlier_network_is_asked_under_either_names() {
+    let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
+    let home = call.browser;
+    let away = addr(20, 9_000);
+    talks(&mut call, 0, 50);
+    call.session.offer_ice(BROWSER, ice("fresh"));
+    call.session.configure(call.now, BROWSER, settings(Codec::Opus, restarted()), &mut call.log);
+    assert!(checks(&mut call, away, &ice("fresh"), "moved"));
+    call.browser = away;
+    talks(&mut call, 60, 5);
+    assert_eq!(goes_to(&mut call, 10), Some(away));
+    call.browser = home;
+    let mut names = Vec::new();
+    for n in 0..3 {
+        call.log.sent.clear();
+        talks(&mut call, 70 + n, 1);
+        let check = asked(&call, home).expect("it is asked again");
+        let request = BindingRequest::parse(&check).expect("well-formed");
+        names.push(request.username.to_owned());
+        if names.len() == 2 {
+            assert_eq!(goes_to(&mut call, 20), Some(away), "nobody has answered");
+            answers(&mut call, home, &check, &ice("theirs").pwd);
+            break;
+        }
+        call.pass(Duration::from_millis(100));
+    }
+    assert_eq!(names, ["moved:fresh", "theirs:ours"]);
+    assert_eq!(goes_to(&mut call, 30), Some(home));
+}
+
 #[test]
 fn nothing_else_asks_a_stranger_and_no_other_answer_moves_anything() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
