@@ -231,20 +231,14 @@ impl IceLiteAgent {
             return None;
         }
         let current = (self.local.first()?, self.remote.as_ref()?);
-        let earlier = self.probe.take_if(|probe| probe.address == from);
+        let asked = self.probe.as_ref().filter(|probe| probe.address == from);
+        let sent = asked.map_or(0, |probe| probe.sent.len());
         let soon = |probe: &StrayProbe| now.saturating_duration_since(probe.last) < PROBE_AGAIN;
-        let mut sent = Vec::new();
-        if let Some(probe) = earlier {
-            if soon(&probe) || probe.sent.len() == MOST_PROBES {
-                self.probe = Some(probe);
-                return None;
-            }
-            sent = probe.sent;
-        } else if self.probe.as_ref().is_some_and(soon) {
+        if self.probe.as_ref().is_some_and(soon) || sent == MOST_PROBES {
             return None;
         }
         // It may be there by a pair of either.
-        let former = self.former.as_ref().filter(|_| !sent.len().is_multiple_of(2));
+        let former = self.former.as_ref().filter(|_| !sent.is_multiple_of(2));
         let (ours, theirs) = former.map_or(current, |(ours, theirs)| (ours, theirs));
         self.probes = self.probes.wrapping_add(1);
         // Nobody else can tell it beforehand.
@@ -252,8 +246,14 @@ impl IceLiteAgent {
         let name = hmac::sign(&key, format!("{from} {}", self.probes).as_bytes());
         let transaction = *name.as_ref().first_chunk()?;
         let check = probe(transaction, &ours.ufrag, theirs);
-        sent.push(SentCheck { transaction, password: theirs.pwd.clone() });
-        self.probe = Some(StrayProbe { address: from, sent, last: now });
+        let asked = SentCheck { transaction, password: theirs.pwd.clone() };
+        match self.probe.as_mut().filter(|probe| probe.address == from) {
+            Some(probe) => {
+                probe.sent.push(asked);
+                probe.last = now;
+            }
+            None => self.probe = Some(StrayProbe { address: from, sent: vec![asked], last: now }),
+        }
         Some(check)
     }
 
