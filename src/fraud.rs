@@ -58,10 +58,10 @@ pub(crate) struct DialledNumber<'a> {
     pub(crate) spelled: bool,
 }
 
-impl DialledNumber<'_> {
+impl<'a> DialledNumber<'a> {
     /// `number`, as `route` takes it.
-    pub(crate) fn of<'a>(route: &Route, number: &'a str) -> DialledNumber<'a> {
-        DialledNumber { number, spelled: route.spells(number) }
+    pub(crate) fn of(route: Option<&Route>, number: &'a str) -> DialledNumber<'a> {
+        DialledNumber { number, spelled: route.is_some_and(|route| route.spells(number)) }
     }
 }
 

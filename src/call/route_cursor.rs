@@ -8,6 +8,7 @@
 
 use crate::dialplan::{DialOrder, Outcome, Outcomes, Route, Step, Target};
 use crate::errors::Code;
+use crate::fraud::DialledNumber;
 use crate::registrar::{WantedPhone, Way};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -404,9 +405,9 @@ impl RouteCursor {
         self.step_timeout.or(self.route.as_ref().and_then(|r| r.timeout)).unwrap_or(RING)
     }
 
-    /// Whether the route names the number that is called.
-    pub(super) fn is_spelled(&self) -> bool {
-        self.route.as_ref().is_some_and(|route| route.spells(&self.number))
+    /// The number that is called, as the route takes it; none takes that of who replaces another.
+    pub(super) fn dialled(&self) -> DialledNumber<'_> {
+        DialledNumber::of(self.route.as_ref(), &self.number)
     }
 
     /// Whether the route is exempt from limits.

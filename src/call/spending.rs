@@ -20,9 +20,7 @@ impl Call {
         let dialled = self.caller.account.as_ref().filter(|_| !self.transfer.is_under_way());
         let payer = self.transfer.referred_by().or(dialled).cloned();
         let Some(account) = payer else { return Ok(()) };
-        let number =
-            DialledNumber { number: self.route.number(), spelled: self.route.is_spelled() };
-        cx.may_spend(Some(self.id), &account, number)
+        cx.may_spend(Some(self.id), &account, self.route.dialled())
     }
 
     /// Judges a transfer that `account` asks for, as a new call of its.

@@ -154,7 +154,7 @@ impl Call {
         let found = self.route_for(cx, end, &wish.number).and_then(|found| {
             self.may_transfer(cx, account.as_deref(), &found.1)?;
             if let Some(account) = account.as_deref().filter(|_| wish.passes) {
-                cx.may_spend(None, account, DialledNumber::of(&found.1, &found.2))?;
+                cx.may_spend(None, account, DialledNumber::of(Some(&found.1), &found.2))?;
             }
             Ok(found)
         });

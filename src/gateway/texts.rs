@@ -350,7 +350,7 @@ impl Gateway {
                         self.context(turn).may_spend(
                             None,
                             account,
-                            DialledNumber::of(route, number),
+                            DialledNumber::of(Some(route), number),
                         )?;
                     }
                     let number = to
