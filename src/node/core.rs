@@ -241,11 +241,7 @@ impl Core {
                     self.take(Arrival::Input(Input::Tick), &mut out);
                 }
             }
-            // What is already there is taken in the same turn; gauges are published once.
-            for _ in 0..TURN {
-                let Ok(arrival) = arrivals.try_recv() else { break };
-                self.take_queued(arrival, arrivals.len(), &mut out);
-            }
+            self.take_waiting(TURN, &mut arrivals, &mut out);
             if let Some(asked) = self.asked.take()
                 && self.hand_over(asked, &mut arrivals).await
             {
@@ -487,6 +483,19 @@ impl Core {
                 }
             }
         });
+    }
+
+    /// Takes what is already there in the same turn, so many at most; gauges are published once.
+    pub(super) fn take_waiting(
+        &mut self,
+        most: usize,
+        arrivals: &mut mpsc::Receiver<Queued>,
+        out: &mut Vec<Output>,
+    ) {
+        for _ in 0..most {
+            let Ok(arrival) = arrivals.try_recv() else { break };
+            self.take_queued(arrival, arrivals.len(), out);
+        }
     }
 
     pub(super) fn take_queued(&mut self, queued: Queued, backlog: usize, out: &mut Vec<Output>) {

@@ -442,12 +442,12 @@ impl Core {
         arrivals: &mut mpsc::Receiver<Queued>,
     ) -> bool {
         let mut out = Vec::new();
-        self.take_waiting(arrivals, &mut out);
+        self.take_waiting(super::start::CORE_QUEUE, arrivals, &mut out);
         // Most are the same when nobody hears anything any more.
         let before = self.gateway.all_calls(Instant::now(), Vec::new());
         let frozen = self.freeze();
         // What workers said last, and what has come by connections.
-        self.take_waiting(arrivals, &mut out);
+        self.take_waiting(super::start::CORE_QUEUE, arrivals, &mut out);
         let given = frozen.map(|FrozenSessions { sessions, pairs, streams }| {
             let calls = self.gateway.all_calls(Instant::now(), before);
             let (streams, sockets) = streams.into_iter().unzip();
@@ -482,17 +482,6 @@ impl Core {
             }
         }
         late
-    }
-
-    fn take_waiting(
-        &mut self,
-        arrivals: &mut mpsc::Receiver<Queued>,
-        out: &mut Vec<crate::call::Output>,
-    ) {
-        for _ in 0..super::start::CORE_QUEUE {
-            let Ok(queued) = arrivals.try_recv() else { return };
-            self.take_queued(queued, arrivals.len(), out);
-        }
     }
 
     fn freeze(&self) -> io::Result<FrozenSessions> {
