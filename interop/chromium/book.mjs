@@ -2,7 +2,6 @@
 // the checker's marks.
 import { join } from "node:path";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { execFileSync } from "node:child_process";
 import {
@@ -13,6 +12,7 @@ import {
   connected,
   equal,
   over,
+  serveHttp,
   start,
   test,
   until,
@@ -66,7 +66,7 @@ export function bookCases(chrome) {
       { "visitors.toml": '[[route]]\nname = "Echo"\nmatch = "."\ndo = [{ echo = true }]\n' },
     );
     const grant = JSON.parse(block("how-to/log-in.md", "grant.json"));
-    const shop = createServer((request, response) => {
+    const answer = (request, response) => {
       if (request.url !== "/voice/token") {
         response.setHeader("Content-Type", "text/html");
         const lines = block("how-to/call-button.md", "button.html")
@@ -82,7 +82,8 @@ export function bookCases(chrome) {
           jwt: token(grant),
         }),
       );
-    }).listen(8099);
+    };
+    const shop = await serveHttp(answer, 8099);
     const page = await (await chrome().newContext()).newPage();
     await page.goto("http://localhost:8099/");
     await page.evaluate(() => {
@@ -361,10 +362,11 @@ export function bookCases(chrome) {
     );
     // A page of another origin gets nothing by it.
     const other = await context.newPage();
-    const shop = createServer((_, response) => {
+    const answer = (_, response) => {
       response.setHeader("Content-Type", "text/html");
       response.end('<!doctype html><html lang="en"><title>shop</title>');
-    }).listen(8107);
+    };
+    const shop = await serveHttp(answer, 8107);
     await other.goto("http://localhost:8107/");
     const stolen = await other.evaluate(async () => {
       const options = { method: "POST", credentials: "include", mode: "no-cors" };

@@ -2,7 +2,6 @@
 // when it is over.
 import { join } from "node:path";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import {
@@ -16,6 +15,7 @@ import {
   equal,
   over,
   phone,
+  serveHttp,
   start,
   test,
   until,
@@ -311,6 +311,34 @@ export function consoleCases(chrome) {
     await stop(own);
   });
 
+  test("a view shows though somebody goes there at once, and though things happen faster than it loads", async () => {
+    const own = await demo(chrome(), 8116, {});
+    const { page } = own;
+    await page.addInitScript(() => {
+      document.addEventListener("DOMContentLoaded", () => {
+        const beside = document.getElementById("beside");
+        // It is shown as the console is rendered for the first time.
+        new MutationObserver(() => {
+          if (!beside.hidden && location.hash !== "#/calls") location.hash = "#/calls";
+        }).observe(beside, { attributes: true });
+      });
+    });
+    await page.reload();
+    await page.waitForSelector("#view-calls:visible");
+    await page.route("**/api/v1/registrations*", async (route) => {
+      await new Promise((later) => setTimeout(later, 600));
+      await route.continue();
+    });
+    await page.evaluate(() => {
+      setInterval(() => dispatchEvent(new HashChangeEvent("hashchange")), 100);
+      location.hash = "#/users";
+    });
+    await until("the users are listed", async () =>
+      /demo/.test(await page.textContent("#view-users")),
+    );
+    await stop(own);
+  });
+
   test("every view of the console is clean by axe in both themes and fits a telephone", async () => {
     const own = await demo(chrome(), 8097, { viewport: { width: 1280, height: 860 } });
     const { page } = own;
@@ -392,7 +420,7 @@ export function consoleCases(chrome) {
     await until("it serves", () => /serves the page/.test(node.output));
     let ttl = "10m";
     // The web application: its own page, and the one request its server makes of the gateway.
-    const shop = createServer((request, response) => {
+    const answer = (request, response) => {
       if (request.url !== "/voice/token") {
         response.setHeader("Content-Type", "text/html");
         // The two lines of the book.
@@ -417,7 +445,8 @@ export function consoleCases(chrome) {
       );
       response.setHeader("Content-Type", "application/json");
       response.end(made);
-    }).listen(8099);
+    };
+    const shop = await serveHttp(answer, 8099);
     const page = await (await chrome().newContext()).newPage();
     await page.goto("http://localhost:8099/");
     await page.evaluate(() => {

@@ -9,7 +9,7 @@ async function soundServer() {
   const folder = join(work, "pulse");
   mkdirSync(folder, { recursive: true });
   const socket = join(folder, "native");
-  start(
+  const server = start(
     "pulseaudio",
     [
       "-n",
@@ -23,6 +23,8 @@ async function soundServer() {
     ],
     { env: { ...process.env, HOME: folder, XDG_RUNTIME_DIR: folder } },
   );
+  // Firefox is started once, for all its cases.
+  server.stays = true;
   await until("the sound server is up", () => existsSync(socket));
   return `unix:${socket}`;
 }

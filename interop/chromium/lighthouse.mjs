@@ -1,11 +1,9 @@
 // Lighthouse's figures of every view and of the call button, as a telephone and as a desk has them:
 // none of the three may fall below 95. Performance is a time, and other work on the machine lowers
 // it: it is shown by every run and held to that where WEBTRUNK_SLOW says that the machine is free.
-import { once } from "node:events";
-import { createServer } from "node:http";
 import lighthouse, { desktopConfig } from "lighthouse";
 import { VIEWS, demo, stop } from "./console.mjs";
-import { block, browser, connected, over, test } from "./rig.mjs";
+import { block, browser, connected, over, test, serveHttp } from "./rig.mjs";
 
 const LEAST = 95;
 const TIMED = Boolean(process.env.WEBTRUNK_SLOW);
@@ -67,12 +65,11 @@ async function shop() {
   const page = `<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>Shop</title>
 <link rel="icon" href="data:,"></head><body><main><h1>Shop</h1>${lines}</main></body></html>`;
-  const server = createServer((_, response) => {
+  const answer = (_, response) => {
     response.setHeader("Content-Type", "text/html; charset=utf-8");
     response.end(page);
-  }).listen(SHOP, "127.0.0.1");
-  await once(server, "listening");
-  return server;
+  };
+  return serveHttp(answer, SHOP);
 }
 
 export function lighthouseCases() {

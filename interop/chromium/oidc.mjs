@@ -1,12 +1,10 @@
 // Single sign-on as a person has it: the button, the provider's own page on another site, and back
 // into the console with the role that the provider gave, or with the reason why not.
 import { createHash, createSign, generateKeyPairSync, randomBytes } from "node:crypto";
-import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { accessible } from "./console.mjs";
-import { PUBLIC, SHOTS, binary, equal, start, stop, test, until, work } from "./rig.mjs";
+import { PUBLIC, SHOTS, binary, equal, serveHttp, start, stop, test, until, work } from "./rig.mjs";
 
 const PORT = 8114;
 // Another site, and not only another origin: cookies of the same site alone do not come along.
@@ -77,7 +75,7 @@ async function provider() {
     response.end(JSON.stringify({ access_token: "a", token_type: "Bearer", id_token }));
   }
 
-  const server = createServer(async (request, response) => {
+  const answer = async (request, response) => {
     const { pathname, searchParams } = new URL(request.url, ISSUER);
     let body = "";
     for await (const chunk of request) body += chunk;
@@ -101,10 +99,8 @@ async function provider() {
       default:
         return response.writeHead(404).end("{}");
     }
-  });
-  server.listen(8115, "127.0.0.1");
-  await once(server, "listening");
-  return server;
+  };
+  return serveHttp(answer, 8115);
 }
 
 async function gateway() {

@@ -16,6 +16,7 @@ export const binary = process.env.WEBTRUNK_BIN || join(ROOT, "target", "debug", 
 /** The gateway's address for all peers: the second of the two that run.sh gives the namespace. */
 export const PUBLIC = "10.45.0.1";
 const children = new Set();
+const servers = new Set();
 execFileSync(join(ROOT, "interop/certificates.sh"), [work]);
 process.env.WEBTRUNK_CERTS = work;
 // Another gateway of this machine may have the usual place.
@@ -34,6 +35,17 @@ export function start(command, args, options = {}) {
     children.delete(child);
   });
   return child;
+}
+
+/** A web server of a case's own, as a shop has one; resolves once it listens. */
+export async function serveHttp(answer, port, host = "127.0.0.1") {
+  const server = createServer(answer);
+  servers.add(server);
+  server.on("close", () => servers.delete(server));
+  await new Promise((listening, failed) =>
+    server.once("error", failed).listen(port, host, listening),
+  );
+  return server;
 }
 
 /** Waits for a child to end, asked or forced to. */
@@ -228,7 +240,7 @@ export async function libraryPage(browser, library, port = 8097, host = "localho
   const problems = [];
   page.on("pageerror", (error) => problems.push(error.message));
   const sources = { "/page.js": bundle, "/jssip.js": readFileSync(join(work, "jssip.js")) };
-  const shop = createServer((request, response) => {
+  const answer = (request, response) => {
     const type = sources[request.url] ? "text/javascript" : "text/html";
     response.setHeader("content-type", `${type}; charset=utf-8`);
     response.end(
@@ -237,10 +249,8 @@ export async function libraryPage(browser, library, port = 8097, host = "localho
           library === "jssip" ? '<script src="/jssip.js"></script>' : ""
         }<script src="/page.js"></script>`,
     );
-  });
-  await new Promise((listening) =>
-    shop.listen(port, host.replace("localhost", "127.0.0.1"), listening),
-  );
+  };
+  const shop = await serveHttp(answer, port, host.replace("localhost", "127.0.0.1"));
   await page.goto(`http://${host}:${port}/`);
   return { page, shop, problems };
 }
@@ -344,13 +354,33 @@ export function equal(actual, expected, what) {
 const cases = [];
 export const test = (name, body) => cases.push({ name, body });
 
-export async function runAll(cleanUp) {
+/** Ends what a case began and, as it failed, did not end: the next may want the same ports. */
+async function endSince({ childrenThen, serversThen, contextsThen }, contexts) {
+  const since = (now, then) => [...now].filter((one) => !then.has(one));
+  for (const context of since(contexts(), contextsThen)) await context.close().catch(() => {});
+  for (const server of since(servers, serversThen)) {
+    server.closeAllConnections();
+    server.close();
+  }
+  for (const child of since(children, childrenThen)) if (!child.stays) await stop(child, "SIGTERM");
+}
+
+/**
+ * Runs every case, or those the command line names. With `contexts`, which lists the browser's,
+ * a failed case leaves nothing to the next.
+ */
+export async function runAll(cleanUp, contexts) {
   const only = process.argv.slice(2);
   let failed = 0,
     passed = 0;
   for (const { name, body } of cases) {
     if (only.length && !only.some((part) => name.includes(part))) continue;
     const began = Date.now();
+    const before = {
+      childrenThen: new Set(children),
+      serversThen: new Set(servers),
+      contextsThen: new Set(contexts?.()),
+    };
     try {
       await body();
       passed++;
@@ -358,6 +388,7 @@ export async function runAll(cleanUp) {
     } catch (error) {
       failed++;
       await cleanUp?.();
+      if (contexts) await endSince(before, contexts);
       console.log(
         `FAILED  ${name}\n        ${error.stack.split("\n").slice(0, 60).join("\n        ")}`,
       );

@@ -590,8 +590,9 @@ try {
   node = await webtrunk();
   chrome = await browser();
   alice = await phone(chrome);
-  failed = await runAll(() =>
-    alice?.evaluate(() => webtrunkPhone.session?.terminate()).catch(() => {}),
+  failed = await runAll(
+    () => alice?.evaluate(() => webtrunkPhone.session?.terminate()).catch(() => {}),
+    () => chrome.contexts(),
   );
   if (failed) console.log(`--- webtrunk's log\n${node.output.split("\n").slice(-60).join("\n")}`);
 } finally {

@@ -271,6 +271,9 @@ export function useToken(text: string | null) {
 
 const bearer = (): Record<string, string> => (token ? { Authorization: `Bearer ${token}` } : {});
 
+/** What a view waits for an answer at most; a file that is downloaded may take longer. */
+const LONGEST_MS = 30_000;
+
 export async function ask(path: string, method = "GET", body?: unknown, accept?: string) {
   const headers: Record<string, string> = {
     Accept: accept ?? "application/json",
@@ -281,6 +284,7 @@ export async function ask(path: string, method = "GET", body?: unknown, accept?:
     method,
     headers,
     body: body === undefined ? undefined : JSON.stringify(body),
+    signal: method === "GET" && !accept ? AbortSignal.timeout(LONGEST_MS) : undefined,
   });
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
   return response;

@@ -270,6 +270,7 @@ async function enter(settings: PageSettings) {
   $("view-phone").classList.add("wide");
   render(<Beside />, $("beside-call"));
   show();
+  listening?.abort();
   listening = new AbortController();
   const heard = (type: string) => {
     if (type !== "call.quality") tick();

@@ -28,6 +28,8 @@ export function usePlace() {
   const [at, set] = useState(place);
   useEffect(() => {
     const moved = () => set(place());
+    // An effect runs after a paint: somebody may have gone elsewhere since the first render.
+    moved();
     addEventListener("hashchange", moved);
     return () => removeEventListener("hashchange", moved);
   }, []);
@@ -45,14 +47,18 @@ export class Shared<T> {
     this.current = value;
     for (const watcher of this.watchers) watcher(value);
   }
+  /** Has a watcher hear of every value from now on; what is returned ends that. */
+  watch(watcher: (value: T) => void) {
+    this.watchers.add(watcher);
+    return () => {
+      this.watchers.delete(watcher);
+    };
+  }
   use(): T {
     const [value, set] = useState(this.current);
     useEffect(() => {
       set(this.current);
-      this.watchers.add(set);
-      return () => {
-        this.watchers.delete(set);
-      };
+      return this.watch(set);
     }, []);
     return value;
   }
@@ -104,19 +110,31 @@ export function tick() {
 
 /** What loads, again whenever something happened; the last answer stays until the next is there. */
 export function useLoaded<T>(load: () => Promise<T>, about: unknown[], live = true) {
-  const now = ticks.use();
   const [state, set] = useState<{ value?: T; error?: Error; key?: string }>({});
   const key = JSON.stringify(about);
   useEffect(() => {
     let over = false;
-    load().then(
-      (value) => !over && set({ value, key }),
-      (error) => !over && set((before) => ({ ...before, error, key })),
-    );
+    let loading = false;
+    let missed = false;
+    // One load at a time: where things happen faster than they load, each is still shown.
+    const again = async () => {
+      missed = loading;
+      if (loading || over) return;
+      loading = true;
+      await load().then(
+        (value) => !over && set({ value, key }),
+        (error) => !over && set((before) => ({ ...before, error, key })),
+      );
+      loading = false;
+      if (missed) again();
+    };
+    again();
+    const deaf = live ? ticks.watch(again) : undefined;
     return () => {
       over = true;
+      deaf?.();
     };
-  }, [key, live ? now : 0]);
+  }, [key, live]);
   // What was loaded about something else is not shown for this.
   return state.key === key ? state : {};
 }
