@@ -65,6 +65,8 @@ impl Young {
 struct Unit {
     load: WorkerLoad,
     young: Young,
+    /// Calls given to the worker since it last reported.
+    unreported: u32,
 }
 
 impl Unit {
@@ -84,9 +86,16 @@ impl Unit {
         ((self.active() + WEIGHT) / (old + WEIGHT)).min(1.0)
     }
 
+    /// Young calls that carry no media yet. Those that do are in the load already: counted twice, a
+    /// gateway that has just started would refuse half of the calls it has room for.
+    fn waiting(&self) -> f32 {
+        let silent = (self.load.sessions as f32 - self.active()).max(0.0);
+        (silent + self.unreported as f32).min(self.young.all as f32)
+    }
+
     /// The share its calls will take once all of them talk.
     fn expected(&self) -> f32 {
-        self.load.share + self.young.all as f32 * self.carries() * self.cost()
+        self.load.share + self.waiting() * self.carries() * self.cost()
     }
 
     fn left(&self) -> usize {
@@ -122,7 +131,7 @@ impl Units {
         let second = self.second(now);
         if let Some(unit) = self.all.get_mut(worker) {
             unit.young.at(second);
-            unit.load = load;
+            (unit.load, unit.unreported) = (load, 0);
         }
     }
 
@@ -137,6 +146,7 @@ impl Units {
         let worker = least.unwrap_or(0);
         self.next = (worker + 1) % count;
         self.all[worker].young.began(second);
+        self.all[worker].unreported += 1;
         worker
     }
 
@@ -208,6 +218,23 @@ mod tests {
         units.report(now + 21 * SECOND, 0, load(0.52, 130, 130));
         let talking = units.left();
         assert!((55..60).contains(&talking), "{talking}");
+    }
+
+    #[test]
+    fn calls_that_carry_media_are_not_counted_twice() {
+        let mut now = Instant::now();
+        let (mut units, mut taken) = (Units::new(1), 0);
+        for _ in 0..5 {
+            for _ in 0..100 {
+                assert!(units.left() > 0, "refused after {taken} calls of a thousandth each");
+                units.take(now);
+                taken += 1;
+            }
+            now += SECOND;
+            // Those of this second have talked for half of it.
+            let talking = taken - 50;
+            units.report(now, 0, load(talking as f32 * 0.001, talking, taken));
+        }
     }
 
     #[test]
