@@ -18,7 +18,7 @@ use crate::cluster::store::{
 use crate::config::{ClusterSettings, StoreSettings};
 use crate::gateway::Input;
 use crate::state::seal::Sealer;
-use crate::transport::Inbox;
+use crate::transport::{Inbox, tls};
 use anyhow::{Context, anyhow};
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
@@ -223,11 +223,16 @@ enum Dialler {
 
 impl Dialler {
     fn new(settings: &StoreSettings) -> anyhow::Result<Dialler> {
-        let ca = settings.ca.as_ref().map(|ca| {
-            std::fs::read(ca).with_context(|| format!("{} cannot be read", ca.display()))
-        });
-        let root_cert = ca.transpose()?;
-        let certificates = || TlsCertificates { client_tls: None, root_cert: root_cert.clone() };
+        let root_cert = match &settings.ca {
+            Some(ca) => {
+                std::fs::read(ca).with_context(|| format!("{} cannot be read", ca.display()))?
+            }
+            // Left to itself the client reads them anew for each connection, and fails by the first
+            // one that it cannot read.
+            None => tls::authorities_of_the_machine(),
+        };
+        let certificates =
+            || TlsCertificates { client_tls: None, root_cert: Some(root_cert.clone()) };
         let infos: Result<Vec<ConnectionInfo>, RedisError> =
             settings.urls.iter().map(|url| url.as_str().into_connection_info()).collect();
         let infos = infos.context("cluster.store")?;

@@ -29,6 +29,7 @@ PASSWORD = "store-secret"
 PLAIN = (6421, 6422)
 DATA, SENTINELS, USERS = (6401, 6402), (6411, 6412, 6413), 40
 WEB = {"a": 8201, "b": 8202}
+ODD = "-----BEGIN CERTIFICATE-----\nbm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
 
 
 def certificates(folder):
@@ -91,6 +92,10 @@ def gateway(folder, node):
     (home / "dialplans/phones.toml").write_text(
         '[[route]]\nname = "Echo"\nmatch = "9196"\ndo = [{ echo = true }]\n'
     )
+    # One is given the authority by a file of its own, on a machine that has none; the other has it
+    # from its machine, between others of which one cannot be read.
+    (folder / "odd.pem").write_text(ODD + (folder / "ca.pem").read_text())
+    ca, machine = {"a": (f'ca = "{folder}/ca.pem"\n', "none.pem"), "b": ("", "odd.pem")}[node]
     names = ", ".join(f'"rediss://127.0.0.1:{port}"' for port in SENTINELS)
     (home / "webtrunk.toml").write_text(
         f'[server]\ndomain = "wt.test"\npublic_ip = "127.0.0.1"\n'
@@ -98,11 +103,12 @@ def gateway(folder, node):
         f'public_url = "http://wt.test"\n[media]\nbrowser_port = 0\nworkers = 1\n'
         f'[api]\ncontrol = "c.sock"\n[events]\ncdr = {{ file = "cdr.jsonl" }}\n'
         f'[cluster]\nnode = "{node}"\nstore = [{names}]\nsentinel = "calls"\n'
-        f'password = "{PASSWORD}"\nca = "{folder}/ca.pem"\n'
+        f'password = "{PASSWORD}"\n{ca}'
         f'listen = "127.0.0.1:{WEB[node] + 1000}"\n'
         f'key = "a key of the whole cluster, for a test only"\n{users}'
     )
-    return [BINARY, "serve", "--log", "text", "-c", str(home / "webtrunk.toml")]
+    serve = [BINARY, "serve", "--log", "text", "-c", str(home / "webtrunk.toml")]
+    return ["env", f"SSL_CERT_FILE={folder / machine}", *serve]
 
 
 def nodes(folder, node):

@@ -6,6 +6,8 @@ use super::tickets::SharedTickets;
 use crate::config::{ClusterSettings, Config, TrunkTls, WebTls};
 use crate::private;
 use anyhow::{Context, anyhow};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -114,6 +116,18 @@ fn roots(ca: Option<&Path>) -> anyhow::Result<rustls::RootCertStore> {
         }
     }
     Ok(roots)
+}
+
+/// The machine's authorities as PEM, but for those that rustls cannot use.
+pub(crate) fn authorities_of_the_machine() -> Vec<u8> {
+    let usable =
+        |der: &CertificateDer<'static>| rustls::RootCertStore::empty().add(der.clone()).is_ok();
+    let all = rustls_native_certs::load_native_certs().certs;
+    let pem = |der: CertificateDer<'static>| {
+        let text = STANDARD.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
+    };
+    all.into_iter().filter(usable).map(pem).collect::<String>().into_bytes()
 }
 
 /// What secures connections to trunks; trunks with the same files share it, for the system's
