@@ -43,7 +43,7 @@ use tower::ServiceExt;
 
 /// Addresses that browsers with calls may come back from.
 const MAX_AWAITED: usize = 10_000;
-/// Who stands at the door must have asked, and is answered, within this.
+/// A connection over the limit must send its request, and gets its answer, within this.
 const STANDING_DEADLINE: Duration = Duration::from_secs(3);
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -258,7 +258,7 @@ async fn secured(stream: TcpStream, remote: SocketAddr, visitor: Arc<Visitor>) {
     }
 }
 
-/// The connection once it has said something, unless its first byte is that of a framed STUN check:
+/// The connection once it has sent something, unless its first byte is that of a framed STUN check:
 /// neither HTTP nor TLS begins with nought. Such a one is a browser's media, and a worker's.
 async fn spoken(stream: TcpStream, web: &WebPort) -> Option<TcpStream> {
     let deadline = if web.tls.is_some() { handshakes::DEADLINE } else { HEAD_DEADLINE };
@@ -543,7 +543,7 @@ fn misdirected<T>(request: &Request<T>, web: &WebPort) -> Option<Response<Full<B
 }
 
 /// The page that makes a request: exact scheme, host and port are compared. Where something in
-/// front of a port without TLS adds it and does not say so, the browser says https.
+/// front of a port without TLS adds it and does not announce it, the browser says https.
 fn page_of<T>(request: &Request<T>, web: &WebPort, client: Client) -> PageOrigin {
     let mut all = request.headers().get_all(header::ORIGIN).iter();
     let Some(origin) = all.next() else { return PageOrigin::Unnamed };

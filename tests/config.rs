@@ -21,7 +21,7 @@ fn problems(config: &str, plan: &str) -> Vec<ConfigProblem> {
     result.map_or_else(|p| p.0, |(_, warnings)| warnings.0)
 }
 
-/// A mistake: what is replaced by what, and the code, the line and part of the fix it is told by.
+/// A mistake: what is replaced by what, and the code, line and part of the fix in its report.
 type Mistake = (&'static str, &'static str, &'static str, usize, &'static str);
 
 /// Mistakes in `webtrunk.toml`.
@@ -677,13 +677,13 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
         check_mistake(&problems(GOOD, &PLAN.replacen(mistake.0, mistake.1, 1)), mistake);
     }
     let case = format!("{PLAN}[[case]]\ndial = \"912\"\nroute = \"A\"\n");
-    let told = ("", "case", "dialplan::case", 6, "read from the top");
-    check_mistake(&problems(GOOD, &case), &told);
+    let reported = ("", "case", "dialplan::case", 6, "read from the top");
+    check_mistake(&problems(GOOD, &case), &reported);
 }
 
-/// Two files of one pair, and those that are none.
+/// Two files that form a pair, and some that do not.
 #[test]
-fn certificates_that_do_not_fit_are_told_before_the_start() {
+fn mismatched_certificates_are_reported_before_the_start() {
     let folder = std::env::temp_dir().join(format!("webtrunk-pairs-{}", std::process::id()));
     fs::create_dir_all(&folder).expect("a folder");
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
@@ -749,7 +749,7 @@ fn certificates_that_do_not_fit_are_told_before_the_start() {
 }
 
 #[test]
-fn all_mistakes_are_told_at_once_and_secrets_are_not() {
+fn all_mistakes_are_reported_at_once_and_secrets_are_not() {
     let bad = GOOD
         .replace("\":5060\"", "\"five\"")
         .replace("context = \"phones\"", "context = \"none\"")
@@ -919,7 +919,8 @@ fn the_examples_in_the_documents_and_in_the_folders_are_sound() {
             Ok((_, warnings)) => warnings,
             Err(problems) => problems,
         };
-        // Its passwords are short, one Asterisk is several trunks, and a container's address is not here.
+        // Its passwords are short, one Asterisk is several trunks, and a container's address is not
+        // here.
         let meant = ["config::tls", "config::allow", "config::password", "config::address"];
         let other: Vec<_> = found.0.iter().filter(|p| !meant.contains(&p.code)).collect();
         assert!(other.is_empty(), "{found}");
@@ -927,7 +928,7 @@ fn the_examples_in_the_documents_and_in_the_folders_are_sound() {
 }
 
 #[test]
-fn a_dialplan_that_reaches_the_network_and_no_help_is_told() {
+fn a_dialplan_without_emergency_calls_is_reported() {
     let found = problems(GOOD, &PLAN.replace(", \"911\"", ""));
     let hit = found
         .iter()
@@ -958,7 +959,7 @@ fn with(server: &str, media: &str, trunk: &str) -> Result<webtrunk::config::Conf
 }
 
 #[test]
-fn the_settings_of_addresses_are_read_and_their_mistakes_told() {
+fn the_settings_of_addresses_are_read_and_their_mistakes_reported() {
     let ip = |text: &str| text.parse::<std::net::IpAddr>().expect("an address");
     let config = with(
         "stun = \"stun.example.com\"",
@@ -985,9 +986,9 @@ fn the_settings_of_addresses_are_read_and_their_mistakes_told() {
         ("", "", "nat = \"signalling\"", "proves who it is"),
         ("", "", "nat = \"always\"", "is not known"),
     ] {
-        let told = with(server, media, trunk).expect_err(said);
-        let flat = told.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(flat.contains(said) && flat.contains("help:"), "{said} is not in\n{told}");
+        let reported = with(server, media, trunk).expect_err(said);
+        let flat = reported.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(said) && flat.contains("help:"), "{said} is not in\n{reported}");
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct CallArgs {
     output: print::OutputFormat,
 }
 
-/// Who we are to the gateway.
+/// The phone's account at the gateway.
 #[derive(Clone)]
 struct Login {
     domain: String,

@@ -1,4 +1,4 @@
-//! The table of events: each row is all that is said of one.
+//! The table of events: each row is everything that is reported of one.
 
 use super::{CallerIdentity, Counted, Data, EventKind, Level, LostBy, UnregisterReason};
 use crate::cdr::{Cdr, HangupBy, Interruption, NodeChange, Party};
@@ -588,7 +588,7 @@ events! {
         class: None,
         api: {},
         counted: Counted::Nothing,
-        text(f): f.write_str(&Interruption::told(node.as_ref(), *gap)),
+        text(f): f.write_str(&Interruption::describe(node.as_ref(), *gap)),
     }
 
     /// A page that was reloaded, or another page of its account, has taken its call up again.

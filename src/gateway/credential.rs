@@ -17,7 +17,7 @@ use std::fmt;
 pub struct Credential {
     /// Seconds since 1970.
     pub expires: u64,
-    /// Who logs in by it.
+    /// The user that it logs in.
     pub user: String,
     /// The dialplan's; the configured one if `None`.
     pub context: Option<String>,

@@ -1,4 +1,4 @@
-//! Who a browser is: digest with a password written here, a credential with a time in it, a
+//! Authentication of browsers: digest with a configured password, a credential with a time in it, a
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
@@ -81,10 +81,10 @@ struct Bearer<'a> {
     settings: &'a JwtSettings,
 }
 
-/// Who a login proved its sender to be.
+/// The account that a login authenticated.
 struct Proved {
     user: String,
-    /// What it may do, if not only the configuration says so.
+    /// What it may do, if a grant beyond the configuration decides it.
     account: Option<Arc<User>>,
     /// Until when, seconds since 1970.
     until: Option<u64>,
@@ -282,7 +282,7 @@ impl Gateway {
         }
     }
 
-    /// Who a name is whose password was right.
+    /// The account of a name whose password was right.
     fn proved(&self, now: Instant, name: &str) -> Result<Proved, String> {
         if let Some(credential) = Credential::parse(name).filter(|c| self.secret_of(c).is_some()) {
             let grant = Grant { context: credential.context.clone(), ..Grant::default() };
@@ -371,7 +371,7 @@ impl Gateway {
         Screening::Handled
     }
 
-    /// Who logs in by a token that is sound.
+    /// The account of a valid token.
     fn token_login(
         &mut self,
         turn: &mut Turn<'_>,
@@ -385,7 +385,7 @@ impl Gateway {
         let repeats =
             claims.webtrunk == Grant::default() && self.config.users.contains_key(&claims.sub);
         let (secret, context) = (Secret::new(""), settings.context.as_deref());
-        let account = || claims.webtrunk.told(&claims.sub, secret, context, &self.config).map(Some);
+        let account = || claims.webtrunk.granted(&claims.sub, secret, context, &self.config).map(Some);
         let account = if repeats { None } else { account().map_err(NoLogin::Wrong)? };
         let until = claims.exp.saturating_add(CLOCK_SKEW);
         let mut proved =
@@ -496,9 +496,9 @@ impl Gateway {
         name: String,
         answer: Result<Option<Box<Answered>>, String>,
     ) {
-        let told = answer
+        let granted = answer
             .and_then(|answered| answered.map(|a| remembered(&name, &a, &self.config)).transpose());
-        match told {
+        match granted {
             Ok(Some((user, time))) => {
                 self.logins.remember(turn.now, name.clone(), Some(user), time)
             }
@@ -565,7 +565,7 @@ fn remembered(
     if answered.password.is_empty() {
         return Err(format!("{name} is given an empty password"));
     }
-    let user = answered.grant.told(name, Secret::new(answered.password.clone()), None, config)?;
+    let user = answered.grant.granted(name, Secret::new(answered.password.clone()), None, config)?;
     Ok((user, ttl.unwrap_or(REMEMBER).min(REMEMBER_AT_MOST)))
 }
 

@@ -388,7 +388,7 @@ impl Endpoint {
             Content::Audio(codec) => Some(codec),
             Content::Event(_) | Content::Noise => None,
         };
-        if self.continuity.as_mut().is_some_and(|c| c.goes_on(now, packet, codec)) {
+        if self.continuity.as_mut().is_some_and(|c| c.continues(now, packet, codec)) {
             return;
         }
         let first = self.continuity.replace(Continuity::new(now, packet, codec)).is_none();

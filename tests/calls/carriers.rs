@@ -19,7 +19,7 @@ fn says(lab: &Lab, what: &str) -> usize {
 }
 
 #[test]
-fn a_trunk_that_misses_three_probes_is_skipped_and_said_so_once_until_it_answers_twice() {
+fn a_trunk_that_misses_three_probes_is_skipped_and_reported_once_until_it_answers_twice() {
     let mut lab = Lab::changed(&[(REALM, "realm = \"carrier\"\nprobe = \"30s\"")], "");
     let answer = |lab: &mut Lab| {
         let probe = lab.take(T1, "OPTIONS");
@@ -362,7 +362,7 @@ fn dns_that_answers_late_never_or_with_nothing_fails_the_call_with_a_reason() {
 }
 
 #[test]
-fn a_caller_who_hangs_up_while_dns_is_asked_leaves_nothing() {
+fn a_caller_who_hangs_up_during_a_dns_query_leaves_nothing_behind() {
     let mut lab = Lab::changed(&[BY_NAME], "");
     lab.plays(
         "0.0s alice → INVITE +12065550123 sdp
@@ -393,7 +393,7 @@ fn a_connection_that_stands_but_answers_nothing_is_replaced() {
 }
 
 #[test]
-fn an_invite_too_long_for_a_datagram_goes_by_tcp_and_back_to_udp_where_tcp_is_refused() {
+fn an_invite_too_long_for_a_datagram_goes_over_tcp_or_over_udp_if_tcp_is_refused() {
     let long = "x".repeat(700);
     let mut lab = Lab::changed(
         &[(
@@ -429,7 +429,7 @@ fn an_invite_too_long_for_a_datagram_goes_by_tcp_and_back_to_udp_where_tcp_is_re
 }
 
 #[test]
-fn a_connection_a_trunk_offers_by_alias_carries_our_requests_too() {
+fn a_connection_with_an_alias_from_a_trunk_carries_our_requests_too() {
     let mut lab = Lab::with_phones();
     let remote = SocketAddr::from(([127, 0, 0, 12], 41_000));
     lab.handle(Input::FlowOpened { flow: Flow(30), kind: FlowKind::Tcp, remote });
@@ -586,7 +586,7 @@ fn a_trunks_from_rules_are_followed() {
 }
 
 #[test]
-fn what_a_trunk_says_of_the_caller_counts_where_it_is_trusted_and_goes_on_to_trusted_trunks_only() {
+fn a_trusted_trunks_caller_identity_counts_and_reaches_only_trusted_trunks() {
     let extra = "P-Asserted-Identity: \"Carl\" <sip:+4989111@x>\r\nDiversion: <sip:+4930555@x>;reason=user-busy\r\nHistory-Info: <sip:+4930555@x>;index=1\r\n";
     for trusted in [true, false] {
         let trust = format!("realm = \"carrier\"\ntrusted = {trusted}");
@@ -701,7 +701,7 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
     assert_eq!(
         invite.header(HeaderName::RecvInfo),
         Some("tides"),
-        "what the browser takes is told; its candidates are ours"
+        "the INFO packages the browser takes are announced; trickle ICE is ours"
     );
     lab.reply_with(T1, &invite, 200, TRUNK_SDP, "peer", "Recv-Info: weather\r\n");
     let ok = lab.take(ALICE, "200");
@@ -712,8 +712,8 @@ fn digits_go_by_info_where_the_trunk_wants_them_so_and_other_infos_by_agreement_
         matches!(c, WorkerCommand::Configure { settings, .. }
             if settings.digits == webtrunk::media::Digits::Signalled)
     };
-    let told = lab.media.iter().any(signalled);
-    assert!(told, "media tells digits instead of sending them");
+    let announced = lab.media.iter().any(signalled);
+    assert!(announced, "media reports digits instead of sending them");
     let session = lab
         .media
         .iter()

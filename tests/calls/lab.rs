@@ -121,7 +121,7 @@ match = "801"
 do = [{ goto = "phones" }]
 "#;
 
-/// Who speaks with the gateway.
+/// A peer of the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Peer {
     Browser(&'static str, u64),
@@ -478,9 +478,9 @@ impl Lab {
         self.kept.values().map(|bytes| postcard::from_bytes(bytes).expect("the value")).collect()
     }
 
-    /// What media knows of an end: as it was told.
+    /// What media knows of a leg: what it was last given.
     fn settled(&self, call: CallId, end: LegId) -> Option<Settled> {
-        let told = self.media.iter().rev().find_map(|command| match command {
+        let latest = self.media.iter().rev().find_map(|command| match command {
             WorkerCommand::Configure { session, end: at, settings }
                 if (*session, *at) == (call.0, end) =>
             {
@@ -488,14 +488,14 @@ impl Lab {
             }
             _ => None,
         })?;
-        let ice = match &told.remote {
+        let ice = match &latest.remote {
             Remote::Dtls { local_ice, .. } => Some(local_ice.clone()),
             Remote::Rtp { .. } => None,
         };
-        Some(Settled { negotiated: Some(told), ice, ssrc: 1, cname: "c".into() })
+        Some(Settled { negotiated: Some(latest), ice, ssrc: 1, cname: "c".into() })
     }
 
-    /// The process is killed, and started again after a while; its media goes on.
+    /// The process is killed, and started again after a while; its media continues.
     pub(crate) fn restart(&mut self, away: Duration) {
         for session in self.start_again(away, Ok(())) {
             self.handle(Input::Media { session, notice: Notice::Restored { age: away } });
@@ -503,7 +503,7 @@ impl Lab {
     }
 
     /// The process is killed, and started again after a while. Returns the sessions that media, if
-    /// there is any, goes on with.
+    /// there is any, continues with.
     pub(crate) fn start_again(&mut self, away: Duration, media: Result<(), String>) -> Vec<u64> {
         let (calls, died) = (self.on_disk(), self.now);
         self.now += away;
@@ -544,7 +544,7 @@ impl Lab {
         self.handle(Input::Tick);
     }
 
-    /// The process stands still. Timers come first when it runs again; what was said meanwhile is
+    /// The process is suspended. Timers come first when it resumes; what arrived in between is
     /// still to be read.
     pub(crate) fn stall(&mut self, by: Duration) {
         self.now += by;

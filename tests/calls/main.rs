@@ -1,4 +1,4 @@
-//! Call flows as ladders in virtual time. `→` is said to the gateway, `←` by it.
+//! Call flows as ladders in virtual time. `→` is sent to the gateway, `←` by it.
 
 mod addresses;
 mod basic;

@@ -124,7 +124,7 @@ const WRITTEN: &[(&str, &[(&str, &str)])] = &[
     ("no Content-Length in a datagram", &[("Content-Length:", "X-Length:")]),
     ("rport before the branch", &[(VIA, "Via: SIP/2.0/UDP 127.0.0.10:5060;rport;x=y;branch=")]),
     ("maddr and ttl", &[(VIA, "Via: SIP/2.0/UDP 127.0.0.10;maddr=224.2.0.1;ttl=16;branch=")]),
-    ("a name that is none", &[(VIA, "Via: SIP/2.0/UDP host_1.internal:5060;branch=")]),
+    ("an invalid name", &[(VIA, "Via: SIP/2.0/UDP host_1.internal:5060;branch=")]),
     ("another transport's name", &[(VIA, "Via: SIP/2.0/TLS 127.0.0.10:5060;branch=")]),
     ("blanks in Via", &[(VIA, "Via: SIP / 2.0 / UDP 127.0.0.10 : 5060 ; branch = ")]),
     ("a folded Via", &[(VIA, "Via: SIP/2.0/UDP\r\n 127.0.0.10:5060;branch=")]),
@@ -351,7 +351,7 @@ fn a_prack_that_is_refused_or_not_answered_ends_no_call() {
 }
 
 #[test]
-fn each_final_refusal_is_told_and_leaves_nothing() {
+fn each_final_refusal_is_passed_on_and_leaves_nothing_behind() {
     for status in [
         300, 302, 305, 380, 400, 402, 405, 406, 409, 410, 411, 413, 414, 415, 416, 417, 420, 421,
         423, 424, 428, 429, 430, 433, 436, 437, 438, 439, 440, 469, 470, 480, 481, 482, 483, 484,
@@ -428,7 +428,7 @@ fn a_challenge_is_understood_as_registrars_write_it() {
 }
 
 #[test]
-fn what_a_trunk_says_within_a_dialog_is_answered_and_ends_nothing() {
+fn in_dialog_requests_of_a_trunk_are_answered_and_end_nothing() {
     let mut lab = Lab::with_phones();
     let (_, invite) = lab.talk("+12065550123");
     for (cseq, (method, extra, kind, body, status)) in (10..).zip([
@@ -540,7 +540,7 @@ fn a_refer_to_is_read_with_and_without_brackets() {
 
 /// How a registrar names our binding, and for how long.
 #[test]
-fn a_registration_is_as_long_as_its_registrar_says() {
+fn a_registration_lasts_as_long_as_its_registrar_grants() {
     for (said, seconds) in [
         ("Expires: 60\r\n", 60),
         ("Expires: 60, 600\r\n", 600),

@@ -1,5 +1,5 @@
 //! A page that is reloaded, or crashes and is opened again: it takes its call up by an INVITE with
-//! Replaces of its own former dialog, and whoever is opposite is told nothing.
+//! Replaces of its own former dialog, and the other side gets no message.
 
 use crate::lab::*;
 use crate::recovery::{called, close, prove};
@@ -21,7 +21,7 @@ fn opens(lab: &mut Lab, page: Peer) {
     lab.log_in(page, password, &format!("page-{flow}"));
 }
 
-/// The browser leaves its page: it says so, and closes the WebSocket.
+/// The browser leaves its page: it announces that, and closes the WebSocket.
 fn leaves(lab: &mut Lab, page: Peer) {
     let Peer::Browser(_, flow) = page else { panic!("a page") };
     lab.handle(Input::PageLeft { flow: Flow(flow) });
@@ -59,7 +59,7 @@ fn trunk_hears_nothing(lab: &Lab) {
     assert!(at_trunk.is_empty(), "{at_trunk:?}\n{}", lab.picture());
 }
 
-/// The trunk hangs up: the page is told, and the one call has one record.
+/// The trunk hangs up: the page gets a BYE, and the one call has one record.
 fn trunk_hangs_up(lab: &mut Lab, seen: &Message, page: Peer) {
     let bye = lab.in_dialog(T1, seen, "BYE", 900, if seen.is_request() { "peer" } else { "" }, "");
     lab.says(T1, &bye);
@@ -82,7 +82,7 @@ fn begun(dialled: bool) -> (Lab, Message, Message) {
 }
 
 #[test]
-fn a_reloaded_page_takes_its_call_up_and_the_trunk_is_told_nothing() {
+fn a_reloaded_page_resumes_its_call_without_a_message_to_the_trunk() {
     let mut lab = Lab::with_phones();
     let (ok, trunk) = lab.talk("+12065550123");
     lab.clear();
@@ -129,7 +129,7 @@ fn media_of_the_leg_begins_anew_where_it_is_and_the_other_leg_is_left_alone() {
     leaves(&mut lab, ALICE);
     opens(&mut lab, page(7));
     takes_up(&mut lab, page(7), &ok);
-    let told: Vec<(&str, u16)> = lab
+    let statuses: Vec<(&str, u16)> = lab
         .media
         .iter()
         .map(|command| match command {
@@ -139,12 +139,12 @@ fn media_of_the_leg_begins_anew_where_it_is_and_the_other_leg_is_left_alone() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(told, [("away", 0), ("renew", 0), ("configure", 0)]);
+    assert_eq!(statuses, [("away", 0), ("renew", 0), ("configure", 0)]);
     trunk_hangs_up(&mut lab, &trunk, page(7));
 }
 
 #[test]
-fn a_page_that_never_learned_of_its_newer_dialog_is_found_by_the_older_one() {
+fn a_page_that_never_learned_of_its_newest_dialog_is_found_by_an_older_one() {
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
         leaves(&mut lab, ALICE);
@@ -186,7 +186,7 @@ fn what_may_still_be_named_has_an_end() {
 }
 
 #[test]
-fn a_page_that_is_still_there_is_told_and_its_own_goodbye_ends_nothing() {
+fn a_replaced_page_that_is_still_open_gets_a_bye_and_its_own_bye_ends_nothing() {
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
         opens(&mut lab, page(7));
@@ -206,7 +206,7 @@ fn a_page_that_is_still_there_is_told_and_its_own_goodbye_ends_nothing() {
 }
 
 #[test]
-fn a_page_that_says_goodbye_while_it_unloads_ends_its_call() {
+fn a_page_that_hangs_up_while_it_unloads_ends_its_call() {
     let (mut lab, ok, _) = begun(true);
     lab.plays("0.0s alice hangs up on t1");
     leaves(&mut lab, ALICE);
@@ -325,7 +325,7 @@ fn a_page_proves_who_it_is_before_it_learns_anything() {
 }
 
 #[test]
-fn a_call_on_hold_is_taken_up_by_either_side_of_it() {
+fn a_call_on_hold_can_be_resumed_by_either_side() {
     // The page had put the trunk on hold.
     let (mut lab, ok, trunk) = begun(true);
     let hold = OFFER.replace("a=sendrecv", "a=sendonly");
@@ -376,7 +376,7 @@ fn a_page_that_speaks_another_codec_is_answered_and_the_trunk_is_not_asked() {
 }
 
 #[test]
-fn what_cannot_be_agreed_leaves_the_call_as_it_was() {
+fn an_offer_that_cannot_be_answered_leaves_the_call_as_it_was() {
     let (mut lab, ok, trunk) = begun(true);
     opens(&mut lab, page(7));
     invite(&mut lab, page(7), &replaces(&ok), "v=0\r\n");
@@ -442,7 +442,7 @@ fn both_browsers_of_a_call_reload() {
 }
 
 #[test]
-fn what_waits_or_listens_to_an_announcement_is_taken_up_too() {
+fn a_call_that_is_waiting_or_hears_an_announcement_is_resumed_too() {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "300", OFFER);
     let ok = lab.take(ALICE, "200");
@@ -469,7 +469,7 @@ fn what_waits_or_listens_to_an_announcement_is_taken_up_too() {
 }
 
 #[test]
-fn a_call_nobody_has_answered_is_not_taken_up() {
+fn an_unanswered_call_is_not_resumed() {
     // Early dialogs are the initiator's to replace (RFC 3891 §3).
     let mut lab = Lab::with_phones();
     lab.plays(
@@ -518,7 +518,7 @@ fn a_page_closed_for_good_ends_its_call_after_the_grace_and_the_verdict_says_so(
 }
 
 #[test]
-fn what_was_asked_of_the_page_before_says_nothing_of_the_next() {
+fn a_request_to_the_previous_page_says_nothing_about_the_next() {
     // Its session was to be refreshed, and it was asked whether it lives, when it went.
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
@@ -536,7 +536,7 @@ fn what_was_asked_of_the_page_before_says_nothing_of_the_next() {
 }
 
 #[test]
-fn a_call_taken_up_outlives_the_process_and_is_taken_up_again() {
+fn a_resumed_call_outlives_the_process_and_is_resumed_again() {
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
         leaves(&mut lab, ALICE);
@@ -558,7 +558,7 @@ fn a_call_taken_up_outlives_the_process_and_is_taken_up_again() {
 }
 
 #[test]
-fn a_page_may_be_handed_over_by_after_it_took_its_call_up() {
+fn a_page_may_transfer_after_it_resumed_its_call() {
     let (mut lab, ok, _) = begun(true);
     leaves(&mut lab, ALICE);
     opens(&mut lab, page(7));
@@ -657,7 +657,7 @@ fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
 }
 
 #[test]
-fn a_page_that_registers_first_is_asked_for_its_call_and_may_take_it_up_all_the_same() {
+fn a_page_that_registers_first_may_still_resume_its_call() {
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
         leaves(&mut lab, ALICE);
@@ -674,7 +674,7 @@ fn a_page_that_registers_first_is_asked_for_its_call_and_may_take_it_up_all_the_
 }
 
 #[test]
-fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_then() {
+fn a_page_reloaded_while_it_rings_is_rung_again_at_its_new_contact() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s t1 calls +12065550111 at alice

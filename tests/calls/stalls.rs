@@ -1,5 +1,5 @@
-//! A process that stands still: whoever spoke meanwhile is heard before anybody is judged, and what
-//! is owed is sent once.
+//! A process that is suspended: what arrived in that time is read before any peer is judged, and
+//! what is owed is sent once.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn a_peer_that_refreshed_meanwhile_keeps_its_session_whenever_it_was() {
 }
 
 #[test]
-fn a_refresh_of_ours_that_was_missed_is_sent_at_once_and_once() {
+fn a_missed_refresh_of_ours_is_sent_at_once_and_only_once() {
     for stall in STALLS {
         for second in 0..REFRESH {
             let (mut lab, _, ok) = talk(BY_US);
@@ -170,7 +170,7 @@ fn an_ack_and_a_registration_that_came_meanwhile_count() {
 const CLOCK: u64 = 1_700_000_000;
 
 #[test]
-fn a_clock_that_is_set_by_an_hour_changes_nothing_but_the_hour() {
+fn a_clock_set_by_an_hour_changes_only_the_time_of_day() {
     const HOUR: u64 = 3_600;
     for (set, open) in [(CLOCK + HOUR, true), (CLOCK - HOUR, false), (0, false)] {
         let plan = "hours.late = { tz = \"UTC\", open = [\"daily 23:00-23:59\"] }\n\
@@ -185,7 +185,7 @@ fn a_clock_that_is_set_by_an_hour_changes_nothing_but_the_hour() {
         lab.gateway.set_clock(lab.now, set);
         lab.handle(Input::Tick);
         lab.advance(secs(20));
-        assert!(lab.inbox.is_empty(), "nobody is told: {}", lab.picture());
+        assert!(lab.inbox.is_empty(), "no message is sent: {}", lab.picture());
         lab.invite(BOB, "400", OFFER);
         lab.take(BOB, if open { "486" } else { "603" });
         let bye = lab.in_dialog(ALICE, &ok, "BYE", 9_000, "", "");

@@ -18,7 +18,7 @@ fn refer(lab: &mut Lab, peer: Peer, seen: &Message, cseq: u32, to: &str, extra: 
 }
 
 /// Takes the next NOTIFY, answers it, and returns what it says.
-fn told(lab: &mut Lab, peer: Peer) -> String {
+fn notified(lab: &mut Lab, peer: Peer) -> String {
     let notify = lab.take(peer, "NOTIFY");
     lab.reply(peer, &notify, 200, "");
     progress(&notify)
@@ -89,7 +89,7 @@ fn a_callee_hands_its_caller_over_and_one_that_stays_on_the_line_is_helped_off_i
          0.0s alice answers t1
          0.0s alice transfers to 201 at bob",
     );
-    told(&mut lab, ALICE);
+    notified(&mut lab, ALICE);
     lab.plays(
         "0.0s alice → 200 NOTIFY
          0.0s bob → 200 INVITE sdp recvonly
@@ -141,7 +141,7 @@ fn a_transfer_that_fails_leaves_the_old_call_as_it_was() {
 }
 
 #[test]
-fn a_referrer_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_call() {
+fn a_transferor_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_call() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays(
@@ -157,7 +157,7 @@ fn a_referrer_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_
 }
 
 #[test]
-fn who_waits_may_hang_up_while_the_new_party_rings() {
+fn a_transferee_may_hang_up_while_the_target_rings() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays(
@@ -327,7 +327,7 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     );
     let bye = lab.last(ALICE, "BYE");
     assert_eq!(bye.call_id(), ok2.call_id(), "the call that was replaced ends at once");
-    // Each session got an inner end, told where the other's is, and joined to who stays.
+    // Each session has an inner leg with the other's address, joined to the party that stays.
     let opened: Vec<u64> = lab
         .media
         .iter()
@@ -405,7 +405,7 @@ fn hands_over(lab: &mut Lab, ok: &Message, ringing: &Message) {
 }
 
 #[test]
-fn who_is_handed_over_to_one_that_rings_hears_it_ring_and_then_its_answer() {
+fn a_transferee_hears_the_target_ring_and_then_its_answer() {
     let mut lab = Lab::with_phones();
     let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
     lab.media.clear();
@@ -417,7 +417,7 @@ fn who_is_handed_over_to_one_that_rings_hears_it_ring_and_then_its_answer() {
          0.0s alice ← NOTIFY 180
          0.0s alice → 200 NOTIFY",
     );
-    // bob's phone rings on, and nobody else is told anything: t1 hears ringing by the inner ends.
+    // bob's phone keeps ringing, and nobody else gets a message: t1 hears it over the inner legs.
     let rings = lab.media.iter().filter(|c| matches!(c, WorkerCommand::Play { .. })).count();
     assert_eq!(rings, 1, "{:?}", lab.media);
     lab.plays(
@@ -446,7 +446,7 @@ fn who_is_handed_over_to_one_that_rings_hears_it_ring_and_then_its_answer() {
 }
 
 #[test]
-fn who_rings_in_vain_gives_the_referrer_its_call_back() {
+fn a_target_that_does_not_answer_gives_the_transferor_its_call_back() {
     for status in [486, 603] {
         let mut lab = Lab::with_phones();
         let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
@@ -465,7 +465,7 @@ fn who_rings_in_vain_gives_the_referrer_its_call_back() {
         assert_eq!(lab.gateway.gauges().calls, 1, "what rang is over");
         let last = bridges(&lab).last().copied().expect("a bridge");
         assert_eq!((last.1, last.2), (0, 1), "alice and the trunk again");
-        // Who was brought back is in an ordinary call, and may try again.
+        // The transferor that was brought back is in an ordinary call, and may try again.
         refer(&mut lab, ALICE, &ok, 91, "<sip:201@wt.test>", "");
         lab.plays(
             "0.0s alice transfers to 201 at bob
@@ -483,14 +483,14 @@ fn who_rings_in_vain_gives_the_referrer_its_call_back() {
 }
 
 #[test]
-fn who_rings_for_too_long_gives_the_referrer_its_call_back() {
+fn a_target_that_rings_for_too_long_gives_the_transferor_its_call_back() {
     let mut lab = Lab::with_phones();
     let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
     hands_over(&mut lab, &ok, &heard);
     lab.take(ALICE, "487");
-    told(&mut lab, ALICE);
+    notified(&mut lab, ALICE);
     lab.advance(std::time::Duration::from_secs(120));
-    assert!(told(&mut lab, ALICE).starts_with("SIP/2.0 480"), "nobody answered");
+    assert!(notified(&mut lab, ALICE).starts_with("SIP/2.0 480"), "nobody answered");
     lab.take(BOB, "CANCEL");
     assert_eq!(lab.gateway.gauges().calls, 1);
     lab.handle(webtrunk::gateway::Input::HangUpAll);
@@ -498,7 +498,7 @@ fn who_rings_for_too_long_gives_the_referrer_its_call_back() {
 }
 
 #[test]
-fn who_was_handed_over_may_hang_up_while_it_rings_and_so_may_the_referrer() {
+fn transferee_and_transferor_may_hang_up_while_the_target_rings() {
     let mut lab = Lab::with_phones();
     let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
     hands_over(&mut lab, &ok, &heard);
@@ -556,7 +556,7 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
         let text = lab.request(sender, "INVITE", "sip:anyone@wt.test", &extra, OFFER);
         lab.says(sender, &text);
         if ["403", "481", "486"].contains(&status) && lab.got(sender, "200") {
-            // Judged when its media stood: answered, told why, and hung up.
+            // Checked once its media is open: answered, given the reason, and hung up.
             lab.take(sender, "200");
             lab.take(sender, "BYE");
         } else {
@@ -591,7 +591,7 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
 }
 
 #[test]
-fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
+fn a_trunk_that_transfers_itself_gets_the_refer_and_its_progress_is_notified() {
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
     lab.talk("+12065550123");
@@ -620,7 +620,7 @@ fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
         let text = text.replace(";tag=peer;tag=peer", ";tag=peer");
         lab.says(T1, &text);
         lab.take(T1, "200 NOTIFY");
-        assert_eq!(told(&mut lab, ALICE), said);
+        assert_eq!(notified(&mut lab, ALICE), said);
     }
     lab.plays(
         "0.0s t1 → NOTIFY 180
@@ -661,7 +661,7 @@ fn an_attended_transfer_within_one_trunk_is_passed_with_replaces() {
         to.contains("+12065550124") && to.contains(&format!("to-tag%3Dpeer%3Bfrom-tag%3D{own}")),
         "{to}"
     );
-    assert_eq!(lab.gateway.gauges().calls, 2, "both calls go on");
+    assert_eq!(lab.gateway.gauges().calls, 2, "both calls continue");
     lab.handle(webtrunk::gateway::Input::HangUpAll);
     lab.plays(
         "0.0s alice ← BYE

@@ -88,7 +88,7 @@ const ROUTES: &str = "[[route]]\nname = \"Ring\"\nmatch = \"800\"\ndo = [{ ring 
     [[route]]\nname = \"Busy\"\nmatch = \"801\"\ndo = [{ hangup = 486 }]\n\
     [[route]]\nname = \"Out\"\nmatch = \"802\"\ndo = [{ dial = [\"trunk:peer\"] }]\n";
 
-/// A gateway that had calls of each kind: answered, refused, busy, and one that goes on.
+/// A gateway that had calls of each kind: answered, refused, busy, and an active one.
 fn busy_server() -> (Server, Shop, Trunk) {
     let shop = Shop::open();
     let hook = format!(
@@ -240,7 +240,7 @@ fn every_operation_answers_as_its_schema_says() {
 }
 
 #[test]
-fn every_operation_wants_a_token_and_says_so() {
+fn every_operation_requires_a_token_and_documents_it() {
     let server = Server::start("");
     let mut document = Document::of(&server);
     let open = ("post".to_owned(), "/session".to_owned());
@@ -254,7 +254,7 @@ fn every_operation_wants_a_token_and_says_so() {
 
 /// A schema that takes anything, or an answer nobody described, would pass the test above.
 #[test]
-fn an_answer_that_is_not_as_said_is_found() {
+fn an_answer_that_breaks_its_schema_is_found() {
     let server = Server::start("");
     let document = Document::of(&server);
     for (method, path) in document.operations() {

@@ -233,7 +233,7 @@ fn lists_are_of_one_node_or_of_all_and_name_who_does_not_answer() {
 }
 
 #[test]
-fn what_is_of_one_call_or_node_is_had_and_done_at_another() {
+fn requests_for_one_call_or_node_work_from_another_node() {
     let store = StoreStub::start();
     let (a, b) = joined(&store);
     let mut trunk = Trunk::new(&b);

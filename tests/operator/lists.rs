@@ -12,7 +12,7 @@ fn page(server: &Server, path: &str) -> (Vec<Value>, Option<String>) {
     (serde_json::from_str(body).expect("JSON"), link.map(|(query, _)| query.to_owned()))
 }
 
-/// Two calls that were answered, one that was refused, and one that goes on.
+/// Two calls that were answered, one that was refused, and an active one.
 fn with_calls() -> (Server, Trunk) {
     let server = Server::start_with_database();
     let mut trunk = Trunk::new(&server);

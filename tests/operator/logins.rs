@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::time::SystemTime;
 
 #[test]
-fn a_token_calls_by_a_key_set_that_is_read_over_http() {
+fn a_token_is_verified_with_a_key_set_read_over_http() {
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(
         &ECDSA_P256_SHA256_FIXED_SIGNING,
         &aws_lc_rs::rand::SystemRandom::new(),

@@ -33,7 +33,7 @@ fn calls(server: &Server) -> Vec<serde_json::Value> {
 }
 
 #[test]
-fn a_call_is_seen_while_it_goes_on_and_explained_when_it_is_over() {
+fn a_call_is_listed_while_active_and_explained_when_it_has_ended() {
     let server = Server::start("");
     let mut trunk = Trunk::new(&server);
     assert!(server.run(&["readyz"]).out.starts_with("ok\ncalls left: "));
@@ -110,8 +110,8 @@ fn a_refused_call_says_why_in_one_sentence_with_its_fix() {
         "{shown}"
     );
     assert!(calls(&server)[0]["verdict"].as_str().expect("a verdict").contains("no route"));
-    let told = server.run(&["explain", "wt-1104"]).out;
-    assert!(told.starts_with("WT-1104  no route"), "{told}");
+    let output = server.run(&["explain", "wt-1104"]).out;
+    assert!(output.starts_with("WT-1104  no route"), "{output}");
     assert!(server.run(&["explain"]).out.lines().count() > 50);
     assert_eq!(server.run(&["explain", "WT-0001"]).code, 1);
 }
@@ -173,12 +173,12 @@ fn a_reload_changes_what_it_can_says_what_it_cannot_and_a_bad_file_changes_nothi
     server.edit("webtrunk.toml", "[limits]", "[limits]\ncalls_per_user = 9");
     server.edit("webtrunk.toml", "workers = 1", "workers = 2");
     server.edit("dialplans/in.toml", "9196", "9190");
-    let told = server.run(&["reload"]).out;
+    let output = server.run(&["reload"]).out;
     assert!(
-        told.contains("dialplan in changed")
-            && told.contains("limits changed")
-            && told.contains("unchanged until a restart: media.workers"),
-        "{told}"
+        output.contains("dialplan in changed")
+            && output.contains("limits changed")
+            && output.contains("unchanged until a restart: media.workers"),
+        "{output}"
     );
     assert_eq!(Trunk::new(&server).invite("9196"), 404, "the new dialplan is in force");
     trunk.hang_up();
@@ -336,7 +336,7 @@ fn a_silent_far_end_and_a_full_disk_are_counted() {
         "webtrunk_post_dial_delay_seconds_count{trunk=\"peer\"} 1",
         "webtrunk_call_setup_seconds_count{trunk=\"peer\"} 1",
         "webtrunk_rtp_jitter_seconds_count{leg=\"a\"} 2",
-        // Of who sent nothing there is none.
+        // A leg that sent nothing has none.
         "webtrunk_rtp_jitter_seconds_count{leg=\"b\"} 0",
         "webtrunk_rtp_round_trip_seconds_count{leg=\"a\"} 1",
         "webtrunk_recorder_memory_bytes ",
@@ -419,8 +419,8 @@ fn a_test_call_that_hears_nothing_exits_5() {
         "json",
     ]);
     assert_eq!(said.code, 5, "{said:?}");
-    let told: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
-    assert!(told["sip_code"] == 200 && told["heard"] == false, "{told}");
+    let output: serde_json::Value = serde_json::from_str(&said.out).expect("JSON");
+    assert!(output["sip_code"] == 200 && output["heard"] == false, "{output}");
 }
 
 #[test]
@@ -467,10 +467,10 @@ fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
         "json",
     ]);
     assert_eq!(bad.code, 6, "{bad:?}");
-    let told: serde_json::Value = serde_json::from_str(&bad.out).expect("JSON");
+    let output: serde_json::Value = serde_json::from_str(&bad.out).expect("JSON");
     assert!(
-        told["mos_out_estimated"].as_f64().expect("a score") < 4.0 && told["sip_code"] == 200,
-        "{told}"
+        output["mos_out_estimated"].as_f64().expect("a score") < 4.0 && output["sip_code"] == 200,
+        "{output}"
     );
     let refused = server.run(&["call", "777"]);
     assert!(
@@ -499,7 +499,7 @@ fn a_test_call_talks_and_listens_and_its_exit_code_says_how_it_was() {
 /// Straight to a trunk, by no dialplan; over a network that is worse than it is; and with a voice
 /// whose echo is looked for.
 #[test]
-fn a_test_call_goes_straight_to_a_trunk_and_hears_its_own_speech_again() {
+fn a_test_call_goes_straight_to_a_trunk_and_hears_its_own_speech() {
     let far = Server::start_far();
     let server = Server::start(&format!(
         "[trunk.far]\nuri = \"sip:127.0.0.1:{}\"\ncodecs = [\"pcmu\"]\n",
@@ -518,13 +518,13 @@ fn a_test_call_goes_straight_to_a_trunk_and_hears_its_own_speech_again() {
         "-o",
         "json",
     ]);
-    let told: serde_json::Value =
+    let output: serde_json::Value =
         serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
-    assert_eq!((said.code, told["sip_code"].as_u64()), (0, Some(200)), "{told}");
+    assert_eq!((said.code, output["sip_code"].as_u64()), (0, Some(200)), "{output}");
     assert!(
-        told["echo_likeness"].as_f64().is_some_and(|l| l > 0.6)
-            && told["echo_ms"].as_f64().is_some_and(|ms| (1.0..600.0).contains(&ms)),
-        "{told}"
+        output["echo_likeness"].as_f64().is_some_and(|l| l > 0.6)
+            && output["echo_ms"].as_f64().is_some_and(|ms| (1.0..600.0).contains(&ms)),
+        "{output}"
     );
     let all = calls(&server);
     assert!(
@@ -548,13 +548,13 @@ fn a_test_call_goes_straight_to_a_trunk_and_hears_its_own_speech_again() {
 /// Two calls for a second: that it starts its own gateway and far end, calls, and tells their
 /// figures.
 #[test]
-fn a_bench_tells_what_calls_cost_and_where_the_knee_is() {
+fn a_bench_reports_what_calls_cost_and_where_the_knee_is() {
     let said =
         Server::offline(&["bench", "--calls", "2", "--for", "1s", "--codec", "pcmu", "-o", "json"]);
-    let told: serde_json::Value =
+    let output: serde_json::Value =
         serde_json::from_str(&said.out).unwrap_or_else(|e| panic!("{e}: {said:?}"));
-    assert_eq!((said.code, told["steps"][0]["calls"].as_u64()), (0, Some(2)), "{told}");
-    assert!(told["fine_calls"] == 2 || told["why"].is_string(), "{told}");
+    assert_eq!((said.code, output["steps"][0]["calls"].as_u64()), (0, Some(2)), "{output}");
+    assert!(output["fine_calls"] == 2 || output["why"].is_string(), "{output}");
     let server = Server::start("");
     let against = Server::offline(&[
         "bench",
@@ -570,9 +570,9 @@ fn a_bench_tells_what_calls_cost_and_where_the_knee_is() {
         "-o",
         "json",
     ]);
-    let told: serde_json::Value =
+    let output: serde_json::Value =
         serde_json::from_str(&against.out).unwrap_or_else(|e| panic!("{e}: {against:?}"));
-    assert_eq!(told["steps"][0]["answered"], 1, "{told}");
+    assert_eq!(output["steps"][0]["answered"], 1, "{output}");
 }
 
 #[test]
@@ -689,7 +689,7 @@ fn credentials_are_minted_for_users_and_visitors_with_turn_beside_them() {
 }
 
 #[test]
-fn a_web_application_is_told_of_events_and_asked_for_routes_with_a_signature() {
+fn a_web_application_gets_signed_events_and_route_requests() {
     let shop = server::Shop::open();
     let hook = format!(
         "url = \"http://{}/voice\", secret = \"0123456789abcdef0123\", allow_private = true",
@@ -860,7 +860,7 @@ fn what_needs_no_gateway_works_without_one() {
 
 /// `Type=notify`, and the unit, dashboard and alerts name only what there is.
 #[test]
-fn systemd_is_told_and_what_we_ship_for_operators_is_true() {
+fn systemd_is_notified_and_what_we_ship_for_operators_is_true() {
     let folder = server::folder("notify");
     let path = folder.join("notify.sock");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
@@ -868,11 +868,11 @@ fn systemd_is_told_and_what_we_ship_for_operators_is_true() {
     let server = Server::start_notifying(&path);
     let mut buf = [0; 64];
     let said = |buf: &mut [u8; 64]| loop {
-        let n = socket.recv(buf).expect("it is told");
-        let told = String::from_utf8_lossy(&buf[..n]).into_owned();
-        // Sockets that are to be kept are told of in between.
-        if !told.starts_with("FDSTORE") {
-            break told;
+        let n = socket.recv(buf).expect("a notification");
+        let output = String::from_utf8_lossy(&buf[..n]).into_owned();
+        // Notifications of sockets to keep come in between.
+        if !output.starts_with("FDSTORE") {
+            break output;
         }
     };
     assert_eq!(said(&mut buf), "READY=1");

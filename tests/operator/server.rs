@@ -55,7 +55,7 @@ pub(crate) struct Server {
     /// The one error that a test provokes.
     wanted_error: Option<&'static str>,
     child: Child,
-    /// Who took its place.
+    /// The process that replaced it.
     successor: Option<u32>,
     pub folder: PathBuf,
     pub web: u16,
@@ -424,7 +424,7 @@ impl Server {
         String::from_utf8(done.stdout).expect("UTF-8").replace('\r', "")
     }
 
-    /// Starts a command that goes on, and collects its lines.
+    /// Starts a command that keeps running, and collects its lines.
     pub(crate) fn follow(&self, args: &[&str]) -> Follower {
         let mut child = Command::new(BINARY)
             .args(args)
@@ -571,7 +571,7 @@ impl Server {
         self.http("GET", path, "")
     }
 
-    /// The head of an answer that goes on.
+    /// The head of a streaming response.
     pub(crate) fn head(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).expect("it listens");
         stream.write_all(Server::request("GET", path, "", "").as_bytes()).expect("sent");
@@ -650,7 +650,7 @@ impl Drop for Follower {
     }
 }
 
-/// A web application: it keeps what it is sent, and answers what it is told to.
+/// A web application: it stores what it is sent, and returns the answer it was given.
 pub(crate) struct Shop {
     pub at: SocketAddr,
     got: Arc<Mutex<Vec<String>>>,
@@ -836,10 +836,10 @@ impl Trunk {
     }
 
     /// Whether anything has come that is not a question outside all calls whether the trunk lives.
-    pub(crate) fn was_told_something(&self) -> bool {
+    pub(crate) fn got_a_message(&self) -> bool {
         let mut buf = [0; 65_536];
         self.socket.set_nonblocking(true).expect("set");
-        let told =
+        let reported =
             std::iter::from_fn(|| self.socket.recv(&mut buf).ok().map(|n| buf[..n].to_vec()))
                 .map(|message| String::from_utf8_lossy(&message).into_owned())
                 .any(|message| {
@@ -847,7 +847,7 @@ impl Trunk {
                     !message.starts_with("OPTIONS") || to.is_some_and(|to| to.contains(";tag="))
                 });
         self.socket.set_nonblocking(false).expect("set");
-        told
+        reported
     }
 
     pub(crate) fn call(&mut self, number: &str) {

@@ -240,7 +240,7 @@ fn lost_ack() -> Diagnosis {
     said(&world.lab)
 }
 
-fn gone_on_hold() -> Diagnosis {
+fn hung_up_on_hold() -> Diagnosis {
     let mut world = World::usual(Behaviour::default());
     let (ok, _) = world.talk();
     world.pass(secs(5));
@@ -487,7 +487,7 @@ const FAULTS: &[Fault] = &[
         run: || unusable_answer(|ok| ok.replacen("To:", "X-To:", 1)),
     },
     Fault {
-        name: "the trunk's 200 has a status that is none",
+        name: "the trunk's 200 has an invalid status",
         expected: Code::UNREADABLE,
         side: Blame::Callee,
         run: || unusable_answer(|ok| ok.replacen("200 OK", "2000 OK", 1)),
@@ -791,7 +791,7 @@ const FAULTS: &[Fault] = &[
         name: "the browser vanishes while it holds",
         expected: Code::BROWSER_GONE,
         side: Blame::Network,
-        run: gone_on_hold,
+        run: hung_up_on_hold,
     },
     Fault {
         name: "both sides stop sending",
@@ -860,11 +860,11 @@ fn two_muted_parties_are_not_hung_up_while_they_live() {
     assert_eq!(world.lab.gateway.gauges().calls, 1, "{}", world.lab.picture());
     world.hang_up(&ok);
     world.pump();
-    assert_eq!(said(&world.lab).code, Code::ONE_STOPPED, "and it is not told to be fine");
+    assert_eq!(said(&world.lab).code, Code::ONE_STOPPED, "and it is not reported as fine");
 }
 
-/// An opinion of a call is one of both directions, or none is given (a figure that is wrong is worse
-/// than none).
+/// An opinion of a call is one of both directions, or none is given (a figure that is wrong is
+/// worse than none).
 #[test]
 fn a_call_on_which_somebody_was_not_heard_has_no_score() {
     let quiet = Behaviour { trunk: Audio::Nothing, ..Behaviour::default() };
@@ -967,9 +967,9 @@ fn both_trunks_of_a_failover_have_lanes_of_their_own() {
     assert_eq!(lanes, ["browser alice", "t1", "t2"], "{}", drawn(&lab));
 }
 
-/// Who called is the caller again once a transfer has failed.
+/// The original caller is the caller again once a transfer has failed.
 #[test]
-fn a_bye_after_a_failed_transfer_is_that_of_who_sent_it() {
+fn a_bye_after_a_failed_transfer_is_attributed_to_its_sender() {
     for (who, by) in [(ALICE, HangupBy::Caller), (T1, HangupBy::Callee)] {
         let mut lab = Lab::with_phones();
         let (ok, invite) = lab.talk("+12065550123");

@@ -28,7 +28,7 @@ const EVENTS: [(u8, u32); 2] = [(110, 48_000), (126, 8_000)];
 /// An RTP packet that will leave, or has been lost on purpose.
 const MAX_DATAGRAM: usize = 1_500;
 
-/// What is said.
+/// The sound it sends.
 pub(super) enum Voice {
     Tone(f32),
     Speech,
@@ -252,7 +252,7 @@ impl PhoneMedia {
         .compose()
     }
 
-    /// Takes an answer, early media included; a newer one changes what is said, and nothing of how
+    /// Takes an answer, early media included; a newer one changes the sound, and nothing of how
     /// it gets there.
     ///
     /// # Errors
