@@ -1,5 +1,9 @@
 //! The worker over real sockets: ports taken and returned, exhaustion reported, quarantine kept.
 
+#[path = "media/agreed.rs"]
+mod agreed;
+
+use agreed::agreed;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -8,13 +12,12 @@ use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{DtlsIdentity, Handshake};
 use webtrunk::media::stun::{BindingRequest, binding_request};
-use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch, SessionSnapshot};
+use webtrunk::media::{EndpointSettings, LegId, SessionSnapshot};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
-use webtrunk::sdp::Direction;
 use webtrunk::sdp::crypto::{CryptoKeys, LONGEST, Sdes};
-use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
+use webtrunk::sdp::offer_answer::{Ice, Remote};
 use webtrunk::worker::ports::{PortRange, QUARANTINE};
 use webtrunk::worker::{
     MediaSnapshot, NotResumed, Notice, OpenKind, Streamed, Worker, WorkerCommand, WorkerSetup,
@@ -231,28 +234,7 @@ fn keys(of: u8) -> CryptoKeys {
 
 /// What was agreed with a peer of PCMU.
 fn plain(remote: Remote) -> EndpointSettings {
-    let negotiated = Negotiated {
-        codec: Codec::Pcmu,
-        send: 0,
-        receive: vec![(0, Codec::Pcmu)],
-        events: Default::default(),
-        noise: None,
-        direction: Direction::SendRecv,
-        remote,
-        max_average_bitrate: None,
-        voip_metrics: false,
-        audio_level: None,
-        ptime: 20,
-        ptime_asked: false,
-        max_ptime: None,
-    };
-    EndpointSettings {
-        negotiated,
-        complexity: 0,
-        digits: Digits::Events,
-        continuous: false,
-        watch: MediaWatch::default(),
-    }
+    agreed(Codec::Pcmu, remote, 0)
 }
 
 /// A trunk's end with keys, that hears itself.
@@ -364,7 +346,9 @@ fn a_session_continues_in_another_process_at_its_port_once_it_has_its_own_record
     let restored = worker.restore(7, MediaSnapshot { session, ..kept.clone() }, true);
     assert!(matches!(restored, Ok(None)), "{restored:?}");
     worker.wake();
-    assert!(matches!(next(&notices), (7, Notice::Restored { age }) if age < Duration::from_secs(5)));
+    assert!(
+        matches!(next(&notices), (7, Notice::Restored { age }) if age < Duration::from_secs(5))
+    );
     assert_eq!(ports.free(), 1, "at its own port");
     for _ in 0..5 {
         peer.send(at);

@@ -114,7 +114,10 @@ fn without_consent_nothing_is_sent_until_it_is_renewed() {
         call.pass(FRAME);
     }
     assert!(
-        matches!(reports(&call)[..], [SessionEvent::Faded { .. }, SessionEvent::ConsentLost { .. }]),
+        matches!(
+            reports(&call)[..],
+            [SessionEvent::Faded { .. }, SessionEvent::ConsentLost { .. }]
+        ),
         "{:?}",
         reports(&call)
     );
