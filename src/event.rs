@@ -4,6 +4,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod phrases;
+mod rows;
 mod table;
 
 use crate::cdr::{Cdr, Party};

@@ -156,12 +156,13 @@ impl TransferState {
 
     /// The transfer of a value, and whose leg is set aside.
     pub(super) fn resume(&mut self, from: Option<TransferSnapshot>, transferor: Branch) {
-        self.current = from.map(|TransferSnapshot { end, id, wanted, by_caller, last_notified }| Transfer {
-            subscription: ReferSubscription { end, id, wanted },
-            passed: false,
-            by_caller,
-            last_notified,
-        });
+        self.current =
+            from.map(|TransferSnapshot { end, id, wanted, by_caller, last_notified }| Transfer {
+                subscription: ReferSubscription { end, id, wanted },
+                passed: false,
+                by_caller,
+                last_notified,
+            });
         self.transferor = Some(transferor);
     }
 
@@ -189,7 +190,8 @@ impl TransferState {
     /// Returns who must be notified that the transfer has come to `status`.
     pub(super) fn progress(&mut self, status: u16) -> Option<ReferSubscription> {
         let transfer = self.current.as_mut()?;
-        if !transfer.subscription.wanted || std::mem::replace(&mut transfer.last_notified, status) == status
+        if !transfer.subscription.wanted
+            || std::mem::replace(&mut transfer.last_notified, status) == status
         {
             return None;
         }

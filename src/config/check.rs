@@ -26,7 +26,7 @@ use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
 use certificates::site;
 use ipnet::IpNet;
-use names::{KnownNames, Names, suggestion, first_names};
+use names::{KnownNames, Names, first_names, suggestion};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};

@@ -187,7 +187,8 @@ mod tests {
             });
             assert_eq!(at(ip), slow.map(|t| t.name.as_str()), "{ip}");
         }
-        let with_own_ip = |ip: &str| config.trunks.with_own_ip_at(ip.parse().expect("sound")).is_some();
+        let with_own_ip =
+            |ip: &str| config.trunks.with_own_ip_at(ip.parse().expect("sound")).is_some();
         assert!(with_own_ip("10.1.2.3") && !with_own_ip("10.2.2.3"));
     }
 

@@ -3,7 +3,7 @@
 //! until the answer is there.
 
 use super::admission::{Admitted, KnownCredentials, claimed_user};
-use super::credential::Credential;
+use super::credential::{Credential, credential_fits};
 use super::spent::{Spending, TokenLogin};
 use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
 use super::turn::Screening;
@@ -39,8 +39,6 @@ const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 10_000;
 /// Requests that wait for an answer; any more get 503 with Retry-After.
 const MAX_HELD: usize = 1_000;
-/// Credentials of test calls last at most this long.
-pub(crate) const DIRECT_LONGEST: Duration = Duration::from_secs(3_600);
 /// What a web application has for its answer.
 pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -385,7 +383,8 @@ impl Gateway {
         let repeats =
             claims.webtrunk == Grant::default() && self.config.users.contains_key(&claims.sub);
         let (secret, context) = (Secret::new(""), settings.context.as_deref());
-        let account = || claims.webtrunk.granted(&claims.sub, secret, context, &self.config).map(Some);
+        let account =
+            || claims.webtrunk.granted_user(&claims.sub, secret, context, &self.config).map(Some);
         let account = if repeats { None } else { account().map_err(NoLogin::Wrong)? };
         let until = claims.exp.saturating_add(CLOCK_SKEW);
         let mut proved =
@@ -565,47 +564,9 @@ fn remembered(
     if answered.password.is_empty() {
         return Err(format!("{name} is given an empty password"));
     }
-    let user = answered.grant.granted(name, Secret::new(answered.password.clone()), None, config)?;
+    let user =
+        answered.grant.granted_user(name, Secret::new(answered.password.clone()), None, config)?;
     Ok((user, ttl.unwrap_or(REMEMBER).min(REMEMBER_AT_MOST)))
-}
-
-/// Whether credentials with a time in them may be used now: not too late, not for longer than
-/// allowed, and for somebody there is.
-fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Refusal> {
-    let longest = match &config.credentials {
-        _ if credential.is_direct_to_trunk() => DIRECT_LONGEST,
-        Some(settings) => settings.longest,
-        None => {
-            return Err(Refusal::new(403, "no credentials with a time are taken here")
-                .code(Code::LOGIN_REFUSED));
-        }
-    };
-    let refused = |why: String| Err(Refusal::new(403, why).code(Code::CREDENTIALS_EXPIRED));
-    if unix >= credential.expires {
-        return refused(format!(
-            "the credentials of {} expired {} s ago",
-            credential.user,
-            unix - credential.expires
-        ));
-    }
-    let left = credential.expires - unix;
-    if left > longest.as_secs() + CLOCK_SKEW {
-        return refused(format!(
-            "the credentials of {} would last {left} s, and {} s are allowed: do the clocks \
-                differ?",
-            credential.user,
-            longest.as_secs()
-        ));
-    }
-    let known = match &credential.context {
-        Some(context) => config.plan.context(context).is_some(),
-        None => config.users.contains_key(&credential.user),
-    };
-    if known {
-        Ok(())
-    } else {
-        Err(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
-    }
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ fn where_no_worker_has_a_call_left_a_new_one_is_refused() {
     gateway.worker_load(now, 0, busy);
     assert_eq!((gateway.calls_left(), gateway.overloaded()), (0, Some(Overloaded::Media)));
     let out = invite(&mut gateway, now, 7);
-    let refused_503 = |o: &Output| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 503"));
+    let refused_503 =
+        |o: &Output| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 503"));
     assert!(out.iter().any(refused_503));
     assert_eq!(gateway.calls.live(), 2);
     gateway.worker_load(now, 0, WorkerLoad { share: 0.3, ..busy });

@@ -41,7 +41,12 @@ impl Continuity {
     }
 
     /// Takes the next packet. Returns false if its source has started again with it.
-    pub(super) fn continues(&mut self, now: Instant, packet: &Packet, codec: Option<Codec>) -> bool {
+    pub(super) fn continues(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        codec: Option<Codec>,
+    ) -> bool {
         let step = packet.sequence.wrapping_sub(self.newest) as i16;
         if packet.ssrc != self.ssrc || !(-LATE < step && step < AHEAD) {
             return false;

@@ -210,7 +210,10 @@ impl Succession {
         let late = predecessor.take()?;
         kept::let_go(&workers);
         let stood = boot::uptime().saturating_sub(since);
-        tracing::info!("{} calls are taken over; media was interrupted for {stood:.1?}", resumed.len());
+        tracing::info!(
+            "{} calls are taken over; media was interrupted for {stood:.1?}",
+            resumed.len()
+        );
         predecessor.wait_until_released();
         let state = open_state(config, &base.metrics);
         let (resumed, found) = (Some(resumed), Vec::new());

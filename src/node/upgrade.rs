@@ -340,8 +340,10 @@ impl Upgrader {
         let asks = HandOver { tell, taken: commit };
         self.api.inbox.give(Arrival::HandOver(asks)).await;
         let stopped = |_| "the gateway is stopping".to_owned();
-        let given: HandedOver =
-            answer.await.map_err(stopped)?.map_err(|e| format!("the calls cannot be given: {e}"))?;
+        let given: HandedOver = answer
+            .await
+            .map_err(stopped)?
+            .map_err(|e| format!("the calls cannot be given: {e}"))?;
         let count = given.calls.calls.len();
         let sending = link.try_clone().map_err(|e| e.to_string())?;
         // Closing what was sent takes as long as sending it: not before the successor may begin.

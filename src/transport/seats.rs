@@ -235,7 +235,8 @@ mod tests {
         let all: Vec<Seat> = (0..100).filter_map(|_| seats.take_or_stand(one, false)).collect();
         let standing = all.iter().filter(|s| s.stands == Some(Full::OfSource)).count();
         assert_eq!((all.len(), standing), (10 + MOST_STANDING_OF_SOURCE, MOST_STANDING_OF_SOURCE));
-        let counted_refusal = seats.refused.read().find(|(port, why, _)| (*port, *why) == ("web", "source"));
+        let counted_refusal =
+            seats.refused.read().find(|(port, why, _)| (*port, *why) == ("web", "source"));
         assert_eq!(counted_refusal, Some(("web", "source", 90)));
         seats.limit(5, 10);
         let other = seats.take_or_stand([192, 0, 2, 2].into(), false).expect("it may stand");

@@ -457,7 +457,8 @@ mod tests {
 
     #[test]
     fn a_source_and_everybody_hold_so_many_proved_connections_and_no_more() {
-        let outcome = |all, of_source, unproved| full(all, Some(&Share { all: of_source, unproved }));
+        let outcome =
+            |all, of_source, unproved| full(all, Some(&Share { all: of_source, unproved }));
         assert!(matches!(outcome(MOST_OF_SOURCE, MOST_OF_SOURCE, 0), Some(Full::OfSource)));
         assert!(outcome(MOST_OF_SOURCE, MOST_OF_SOURCE - 1, MOST_UNPROVED_OF_SOURCE - 1).is_none());
         assert!(matches!(outcome(40, 40, MOST_UNPROVED_OF_SOURCE), Some(Full::OfSource)));

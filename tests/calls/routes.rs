@@ -226,10 +226,9 @@ fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
         lab.invite(ALICE, "sales", OFFER);
         answers(&mut lab, answer);
         lab.take(ALICE, "503");
-        let reported = lab
-            .notes
-            .iter()
-            .any(|n| matches!(n, Event::WebhookFailed { why: reported, .. } if reported.contains(why)));
+        let reported = lab.notes.iter().any(
+            |n| matches!(n, Event::WebhookFailed { why: reported, .. } if reported.contains(why)),
+        );
         assert!(reported, "{why}: {:?}", lab.notes);
         lab.expect_idle();
     }

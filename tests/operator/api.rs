@@ -3,7 +3,9 @@
 use crate::console;
 use crate::phone::Phone;
 use crate::plain;
-use crate::server::{Server, Shop, Trunk};
+use crate::server::Server;
+use crate::shop::Shop;
+use crate::trunk::Trunk;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 

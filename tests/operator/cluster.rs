@@ -1,7 +1,8 @@
 //! Two gateways and a store that speaks as much of the Redis protocol as they need: lists of all
 //! nodes, and what `doctor` finds.
 
-use crate::server::{Server, Trunk};
+use crate::server::Server;
+use crate::trunk::Trunk;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -263,7 +263,8 @@ fn users_are_written_into_the_file_and_nothing_else_is_touched() {
 fn init_lets_an_admin_in_and_says_the_password_once() {
     let place = folder("init-admin");
     let said = Server::offline(&["init", "--dir", place.to_str().expect("UTF-8")]);
-    let password = said.out.split("log in as admin, password ").nth(1).expect("the password is printed");
+    let password =
+        said.out.split("log in as admin, password ").nth(1).expect("the password is printed");
     let password = password.split(' ').next().expect("a word");
     let file = std::fs::read_to_string(place.join("webtrunk.toml")).expect("written");
     let user = file.split("[api.user.admin]").nth(1).expect("a user");

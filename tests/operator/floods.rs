@@ -1,7 +1,8 @@
 //! What a stranger sends again and again costs a line in ten seconds, and little else.
 
 use super::phone::Phone;
-use super::server::{Server, Shop};
+use super::server::Server;
+use super::shop::Shop;
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -39,7 +40,11 @@ fn sixty_thousand_braked_logins_are_a_line_in_ten_seconds() {
     });
     let (logged, windows) = (lines(&server, &["WT-1003"]), 2 + began.elapsed().as_secs() / 10);
     assert!(logged.len() as u64 <= windows, "{} lines\n{}", logged.len(), logged.join("\n"));
-    assert!(logged[0].contains("locked out") && logged[0].contains("wait a minute"), "{}", logged[0]);
+    assert!(
+        logged[0].contains("locked out") && logged[0].contains("wait a minute"),
+        "{}",
+        logged[0]
+    );
     assert!(server.log().lines().count() < 40, "{}", server.log());
     // The web application gets an event per source, not per guess.
     let dead = server.metrics();
@@ -66,7 +71,11 @@ fn a_refused_origin_is_reported_once_with_its_fix() {
     }
     let logged = lines(&server, &["WT-1006"]);
     assert_eq!(logged.len(), 1, "{}", logged.join("\n"));
-    assert!(logged[0].contains("evil.test") && logged[0].contains("[web] origins"), "{}", logged[0]);
+    assert!(
+        logged[0].contains("evil.test") && logged[0].contains("[web] origins"),
+        "{}",
+        logged[0]
+    );
     assert!(!logged[0].contains('\u{202e}'), "it is read as it is");
     server.until(|| lines(&server, &["WT-1006", "199 more in 10 s: origins refused"]).len() == 1);
 }

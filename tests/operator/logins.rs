@@ -1,7 +1,8 @@
 //! Users who are not written in the configuration, against a served gateway: a key set by HTTP, and
 //! a web application that is asked.
 
-use crate::server::{Server, Shop};
+use crate::server::Server;
+use crate::shop::Shop;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};

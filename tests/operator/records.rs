@@ -1,7 +1,9 @@
 //! Events and records match their published schemas, and written records are found again.
 
 use crate::phone::Phone;
-use crate::server::{Server, Shop, Trunk};
+use crate::server::Server;
+use crate::shop::Shop;
+use crate::trunk::Trunk;
 use serde_json::Value;
 
 fn schema(name: &str) -> jsonschema::Validator {

@@ -1,7 +1,8 @@
 //! The process is killed in mid-call and started again: peers keep hearing each other, and are sent
 //! nothing.
 
-use crate::server::{Server, Trunk};
+use crate::server::Server;
+use crate::trunk::Trunk;
 use serde_json::Value;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -3,7 +3,8 @@
 
 use crate::phone::Phone;
 use crate::restart::{Voice, media_of, the_record_after};
-use crate::server::{Server, Trunk, accepted, reply};
+use crate::server::Server;
+use crate::trunk::{Trunk, accepted, reply};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -273,8 +274,9 @@ fn sockets_that_systemd_kept_are_read_by_the_next_process() {
     let path = folder.join("notify.sock");
     let notified = listen(&path);
     let mut server = Server::start_notifying(&path);
-    let said =
-        |start: &str| notified.lock().expect("sound").iter().any(|(text, _)| text.starts_with(start));
+    let said = |start: &str| {
+        notified.lock().expect("sound").iter().any(|(text, _)| text.starts_with(start))
+    };
     for name in ["web.listen", "sip.udp", "metrics.listen", "media-0"] {
         server.until(|| said(&format!("FDSTORE=1\nFDNAME={name}")));
     }

@@ -2,9 +2,10 @@
 //! may: both parties were heard throughout, which each of these checks on its own. Beside those
 //! that turn on media stands the same call where it did go wrong, so that "fine" is no habit.
 
+use crate::faults::Fault;
 use crate::lab::{ALICE, Lab, Peer, T1, TRUNK_SDP, ok_of_trunk};
+use crate::scenarios::{said, secs};
 use crate::world::{self, Behaviour, World};
-use crate::{Fault, said, secs};
 use webtrunk::cdr::{Blame, Diagnosis};
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;

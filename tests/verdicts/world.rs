@@ -204,7 +204,9 @@ impl World {
                 self.sessions.remove(&of);
             }
         }
-        notices.into_iter().for_each(|notice| self.lab.handle(Input::Media { session: of, notice }));
+        notices
+            .into_iter()
+            .for_each(|notice| self.lab.handle(Input::Media { session: of, notice }));
         self.deliver(of, out);
     }
 

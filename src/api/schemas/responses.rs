@@ -331,8 +331,7 @@ const CHECKED: Fields = &[
 ];
 const CONTEXT: Fields =
     &[("context", "string", "its name"), ("routes", "ROUTE*", "its routes, in order")];
-const ROUTE: Fields =
-    &[("route", "string", "its name"), ("steps", "strings", "its steps as text")];
+const ROUTE: Fields = &[("route", "string", "its name"), ("steps", "strings", "its steps as text")];
 const ROUTED: Fields = &[
     ("dialled", "string", "the number as dialled"),
     ("number", "string", "the number in +E.164, or as dialled"),

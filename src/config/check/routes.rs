@@ -1,7 +1,7 @@
 //! The dialplan files: routes, steps, cases.
 
 use super::Check;
-use super::names::{Names, suggestion, first_names};
+use super::names::{Names, first_names, suggestion};
 use super::rivals::Rivals;
 use crate::config::problem::{ConfigProblem, SourceFile};
 use crate::config::schema;

@@ -1,7 +1,7 @@
 //! The steps of a route.
 
 use super::Check;
-use super::names::{KnownNames, Names, suggestion, first_names};
+use super::names::{KnownNames, Names, first_names, suggestion};
 use crate::config::problem::ConfigProblem;
 use crate::config::schema::Spanned;
 use crate::config::{schema, wav};

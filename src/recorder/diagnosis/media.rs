@@ -42,7 +42,8 @@ pub(super) fn lossy(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
         let came = (all >= ENOUGH_TO_COUNT)
             .then(|| (s.lost as f64 / all as f64, format!("of the packets from {who} were lost")));
         let share_lost = s.reported_loss.filter(|_| u64::from(s.sent) >= ENOUGH_TO_COUNT);
-        let went = share_lost.map(|share| (share.into(), format!("of the packets to {who} were lost")));
+        let went =
+            share_lost.map(|share| (share.into(), format!("of the packets to {who} were lost")));
         came.into_iter().chain(went).collect()
     };
     let (share, what) = [of(&cdr.caller_media, &caller), of(&cdr.callee_media, &callee)]

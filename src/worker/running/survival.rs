@@ -97,7 +97,7 @@ impl Running {
         // A session's name is its call's: whoever has it ends.
         self.forget(id);
         match catch_unwind(AssertUnwindSafe(|| self.make(now, &restored))) {
-            Ok(Ok(session)) => self.resume(now, session, restored),
+            Ok(Ok(session)) => self.insert_restored(now, session, restored),
             Ok(Err(why)) => self.give_up(restored, why),
             Err(_) => self.give_up(restored, NotResumed::Panicked),
         }
@@ -122,7 +122,7 @@ impl Running {
         all.into_iter().for_each(|id| self.on_session(id, now, |s, _, _| s.vouch(until)));
     }
 
-    fn resume(&mut self, now: Instant, session: Session, restored: Restored) {
+    fn insert_restored(&mut self, now: Instant, session: Session, restored: Restored) {
         let Restored { id, snapshot, pairs, journalled } = restored;
         let mut live = LiveSession { journalled, ..LiveSession::new(session) };
         for (pair, ports) in pairs.into_iter().zip(&snapshot.trunks) {
