@@ -142,34 +142,26 @@ fn a_transfer_a_text_and_a_step_after_another_are_braked_too() {
     let config = "calls_per_hour = 1";
     let mut lab = lab(config);
     assert!(dial(&mut lab, ALICE, "+12065550123"));
-    // "Bob, then the trunk": bob is not there.
-    lab.invite(ALICE, "201", OFFER);
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 200, ANSWER);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let to = "Refer-To: <sip:+12065550123@wt.test>\r\n";
-    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90, to, "");
-    lab.says(ALICE, &refer);
-    lab.take(ALICE, "202");
-    let trying = lab.take(ALICE, "NOTIFY");
-    lab.reply(ALICE, &trying, 200, "");
-    let failed = lab.take(ALICE, "NOTIFY");
-    assert!(String::from_utf8_lossy(failed.body()).contains("403"), "the transfer is refused");
-    lab.reply(ALICE, &failed, 200, "");
-    assert!(!lab.got(T1, "INVITE") && !lab.got(T2, "INVITE"));
-    let to = "Refer-To: <sip:+19005550123@wt.test>\r\n";
-    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 91, to, "");
-    lab.says(ALICE, &refer);
-    lab.take(ALICE, "403");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 92, "", "");
-    lab.says(ALICE, &bye);
-    lab.inbox.clear();
-    lab.invite(ALICE, "200", OFFER);
-    let invite = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &invite, 480, "");
-    lab.take(ALICE, "403");
-    assert!(!lab.got(T2, "INVITE"), "the step after bob's is a call to a trunk");
+    lab.clear();
+    // After bob is busy the route goes to a trunk, which the brake refuses likewise.
+    lab.plays(
+        "1.0s alice calls 201 at bob
+         1.0s bob answers alice
+         1.0s alice → REFER +12065550123
+         1.0s alice ← 202 REFER
+         1.0s alice ← NOTIFY 100
+         1.0s alice → 200 NOTIFY
+         1.0s alice ← NOTIFY 403
+         1.0s alice → 200 NOTIFY
+         1.0s alice → REFER +19005550123
+         1.0s alice ← 403 REFER
+         1.0s alice hangs up on bob
+         1.0s alice calls 200 at bob
+         1.0s bob → 480 INVITE
+         1.0s bob ← ACK
+         1.0s alice ← 403 INVITE
+         1.0s alice → ACK",
+    );
 
     let changes = [
         ("[limits]", "[fraud]\ncalls_per_hour = 1\n[limits]"),

@@ -150,17 +150,20 @@ fn a_browser_that_came_back_meanwhile_finds_its_call() {
 #[test]
 fn an_ack_and_a_registration_that_came_meanwhile_count() {
     let mut lab = Lab::with_phones();
-    lab.advance(secs(450));
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "450.0s alice calls +12065550123 at t1
+         450.0s t1 → 200 INVITE sdp
+         450.0s t1 ← ACK
+         450.0s alice ← 200 INVITE sdp",
+    );
     lab.stall(secs(160));
     // The call that waits in the socket is read before her REGISTER.
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    lab.take(ALICE, "INVITE");
-    lab.ack(ALICE, &ok);
-    lab.advance(secs(1));
+    lab.plays(
+        "610.0s alice ← 200 INVITE sdp
+         610.0s t1 calls +12065550111 at alice
+         610.0s alice → ACK
+         611.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 2, "{}", lab.picture());
     lab.handle(Input::HangUpAll);
     lab.expect_idle();
