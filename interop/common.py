@@ -4,6 +4,7 @@ import contextlib
 import pathlib
 import socket
 import subprocess
+import sys
 import time
 
 
@@ -23,6 +24,27 @@ def is_open(port):
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+def until_serving(node, log):
+    """Waits until the gateway that writes this log has come up; prints the log if it does not."""
+    end = time.monotonic() + 15
+    while "serves the page" not in log.read_text():
+        if node.poll() is not None or time.monotonic() > end:
+            sys.exit(log.read_text())
+        time.sleep(0.1)
+
+
+def passes(suite, name, body):
+    """Runs a case and prints how it went; returns whether it passed."""
+    began = time.monotonic()
+    try:
+        body()
+    except Exception as error:  # noqa: BLE001 (whatever it is, it is the case's failure)
+        print(f"FAILED  {suite}: {name}: {type(error).__name__} {error}", flush=True)
+        return False
+    print(f"ok      {suite}: {name} ({time.monotonic() - began:.1f} s)", flush=True)
+    return True
 
 
 @contextlib.contextmanager

@@ -87,7 +87,7 @@ pub(crate) struct Problem {
     pub status: StatusCode,
     /// The error code, as in `errors.toml`.
     pub code: Code,
-    /// What is wrong, in words.
+    /// What is wrong, as text.
     pub detail: String,
     /// What mends it, if that is not the code's own advice.
     pub fix: Option<String>,

@@ -172,7 +172,7 @@ impl Brakes {
         source: Source,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        let told = |who: &str, key: &str, most: u32, wait: Duration| {
+        let refused = |who: &str, key: &str, most: u32, wait: Duration| {
             let why = format!("{who} has sent its texts of this minute: limits.{key} = {most}");
             let wait = wait.as_secs() as u32 + 1;
             Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait))
@@ -181,7 +181,7 @@ impl Brakes {
         if let Some(user) = user
             && let Err(wait) = self.texts.entry(now, user.to_owned()).take_within(now, MINUTE, most)
         {
-            return told(user, "texts_per_minute", most, wait);
+            return refused(user, "texts_per_minute", most, wait);
         }
         let most = limits.texts_per_minute_of_source;
         let who = match &source {
@@ -194,7 +194,7 @@ impl Brakes {
         };
         match self.texts_of_source.entry(now, source).take_within(now, MINUTE, most) {
             Ok(()) => Ok(()),
-            Err(wait) => told(&who, "texts_per_minute_of_source", most, wait),
+            Err(wait) => refused(&who, "texts_per_minute_of_source", most, wait),
         }
     }
 }

@@ -285,7 +285,7 @@ impl Call {
             SessionEvent::Connected { end, .. } => self.on_media_connected(end),
             SessionEvent::Faded { end, since } => self.on_faded(cx, end, since),
             SessionEvent::Regained { end } => self.on_regained(cx, end),
-            // Who left its page is waited for, and not there to consent.
+            // A browser that left its page is waited for, and cannot consent.
             SessionEvent::ConsentLost { end }
                 if self.leg_of(end).is_some_and(|leg| leg.page_left) => {}
             SessionEvent::ConsentLost { end } => self.on_consent_lost(cx, end),

@@ -44,7 +44,7 @@ impl fmt::Display for Blame {
     }
 }
 
-/// What is said of a call.
+/// The diagnosis of a call.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Diagnosis {
     /// What it is, with its likely cause and fix.
@@ -124,7 +124,7 @@ impl Party {
         }
     }
 
-    /// Returns the name of the trunk it is, or `None` if it is none.
+    /// Returns the name of the trunk it is, or `None` for any other party.
     pub(crate) fn trunk(&self) -> Option<&str> {
         match self {
             Party::Trunk(name) => Some(name),
@@ -216,7 +216,7 @@ impl EndReason {
 pub struct NodeChange {
     /// Whose calls they were.
     pub lost: String,
-    /// Who took them over.
+    /// The node that took them over.
     pub by: String,
 }
 
@@ -235,11 +235,11 @@ pub struct Interruption {
 impl Interruption {
     /// What happened, for people.
     pub fn sentence(&self) -> String {
-        Interruption::told(self.node.as_ref(), self.gap)
+        Interruption::describe(self.node.as_ref(), self.gap)
     }
 
     /// What happened, for people: which node was lost, and how long there was no media.
-    pub(crate) fn told(node: Option<&NodeChange>, gap: Duration) -> String {
+    pub(crate) fn describe(node: Option<&NodeChange>, gap: Duration) -> String {
         let gap = gap.as_secs_f32();
         match node {
             Some(NodeChange { lost, by }) => {
@@ -328,9 +328,9 @@ pub struct Cdr {
     pub offered: Vec<IpAddr>,
     /// Digits sent by INFO that the caller's, the callee's side refused.
     pub digits_refused: [u32; 2],
-    /// A `ring` step that found nobody registered, in words.
+    /// A `ring` step that found nobody registered, as text.
     pub nobody_there: Option<(Code, String)>,
-    /// The first message of a peer that could not be used, in words.
+    /// The first message of a peer that could not be used, as text.
     pub unreadable: Option<String>,
     /// Said once the call is over.
     pub verdict: Option<Diagnosis>,
@@ -338,7 +338,7 @@ pub struct Cdr {
     pub tags: BTreeMap<String, String>,
     /// Where the call was handed to, in order.
     pub transfers: Vec<String>,
-    /// Why the last of them failed, in words; it is not known any more after a restart.
+    /// Why the last of them failed, as text; it is not known after a restart.
     pub transfer_failed: Option<String>,
     /// Starts of the gateway that it outlived.
     pub interruptions: Vec<Interruption>,
@@ -447,7 +447,7 @@ impl Cdr {
             .or_else(|| self.tried.last()?.target.trunk())
     }
 
-    /// `success`, `client_error`, `server_error`: who is to blame, coarsely.
+    /// `success`, `client_error`, `server_error`: roughly which side is to blame.
     pub fn outcome(&self) -> &'static str {
         match self.status {
             200 => "success",

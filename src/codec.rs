@@ -120,7 +120,7 @@ enum Decoding {
 pub struct Decoder {
     codec: Codec,
     decoding: Decoding,
-    /// Opus conceals by itself.
+    /// Opus conceals losses itself.
     concealment: Option<Concealment>,
 }
 

@@ -62,7 +62,7 @@ pub struct AcmeSettings {
     pub email: Option<String>,
     /// DNS names, at least one.
     pub names: Vec<String>,
-    /// Who signs the directory's own certificate (PEM); the system's authorities if `None`.
+    /// The authority of the directory's own certificate (PEM); the system's authorities if `None`.
     pub ca: Option<PathBuf>,
     /// Where the authority looks for its proof by HTTP-01; by TLS-ALPN-01 if `None`.
     pub http: Option<SocketAddr>,
@@ -420,7 +420,7 @@ pub struct TurnServer {
     pub secret: Secret,
 }
 
-/// Several gateways as one: who this node is, and how the others are found.
+/// Several gateways as one: this node's name, and how to find the others.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ClusterSettings {
     /// Its own name.
@@ -448,7 +448,7 @@ pub struct StoreSettings {
     pub username: Option<String>,
     /// And with what.
     pub password: Option<Secret>,
-    /// Who signed its certificate; `None`: an authority of the system.
+    /// The authority of its certificate; `None`: those of the system.
     pub ca: Option<PathBuf>,
 }
 
@@ -462,7 +462,7 @@ impl Config {
     /// Whether `ip` is an address that the settings give to peers.
     pub(crate) fn tells(&self, ip: IpAddr) -> bool {
         let sides = self.public_ips.iter().chain(&self.media.public_ips);
-        sides.chain(&self.sip.public_ip).chain(&self.media.bind).any(|told| *told == ip)
+        sides.chain(&self.sip.public_ip).chain(&self.media.bind).any(|named| *named == ip)
             || self.trunks.public_ips().contains(&ip)
     }
 
@@ -486,7 +486,7 @@ pub struct Config {
     pub public_ips: Vec<IpAddr>,
     /// Nobody wrote them down: they are found, and found again.
     pub public_auto: bool,
-    /// Who tells us our public address: HOST:PORT of a STUN server.
+    /// The STUN server that finds our public address: HOST:PORT.
     pub stun: Option<String>,
     /// Page, API and SIP over WebSocket.
     pub web_listen: SocketAddr,
@@ -534,7 +534,7 @@ pub struct Config {
     pub otlp: Option<String>,
     /// Homer, or what else takes HEP3.
     pub hep: Option<SocketAddr>,
-    /// Who receives events.
+    /// The receiver of events.
     pub webhook: Option<Webhook>,
     /// What the flight recorder keeps.
     pub recorder: RecorderLimits,
@@ -546,7 +546,7 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// Where what outlives the process is kept; `None` in the demo.
     pub state_dir: Option<PathBuf>,
-    /// What the page logs in with by itself; only the demo sets it.
+    /// Credentials the page logs in with on its own; only the demo sets them.
     pub page_login: Option<(String, String)>,
     /// MD5 challenges are offered too: JsSIP knows nothing else.
     pub allow_md5: bool,

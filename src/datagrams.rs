@@ -38,7 +38,7 @@ pub(crate) struct Inbound {
     /// besides, to the one it wrote last.
     headers: MultiHeaders<SockaddrStorage>,
     arrived: [Option<(usize, SocketAddr)>; BATCH],
-    /// Which of our addresses each came to, if the socket says so.
+    /// Which of our addresses each came to, if the socket reports it.
     locals: [Option<IpAddr>; BATCH],
 }
 
@@ -84,7 +84,7 @@ impl Inbound {
         let mut count = 0;
         let slots = self.arrived.iter_mut().zip(&mut self.locals);
         for ((slot, local), result) in slots.zip(results) {
-            // A datagram cut short is none: half a packet is worth nothing.
+            // A truncated datagram is dropped: half a packet is worth nothing.
             let whole = !result.flags.contains(MsgFlags::MSG_TRUNC);
             *slot = result
                 .address
@@ -98,7 +98,7 @@ impl Inbound {
         Ok(count)
     }
 
-    /// Which of our addresses the datagram at `n` came to, if its socket says so.
+    /// Which of our addresses the datagram at `n` came to, if its socket reports it.
     pub(crate) fn local(&self, n: usize) -> Option<IpAddr> {
         self.locals.get(n).copied().flatten()
     }

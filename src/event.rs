@@ -4,6 +4,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod phrases;
+mod rows;
 mod table;
 
 use crate::cdr::{Cdr, Party};
@@ -22,7 +24,7 @@ pub enum UnregisterReason {
     Closed,
     /// It was not refreshed.
     Expired,
-    /// It said so.
+    /// It unregistered.
     Asked,
 }
 
@@ -124,7 +126,7 @@ kinds! {
         "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
          source is reported once in 10 s; `more` counts its refusals since the last event.",
     FraudBraked "fraud.braked"
-        "The brake on toll fraud holds a user; told once an hour for each user, however many of its \
+        "The brake on toll fraud holds a user; sent once an hour for each user, however many of its \
          calls are refused.",
     TrunkUp "trunk.up"
         "A trunk is up.",
@@ -203,7 +205,7 @@ impl Event {
     pub(crate) fn log(&self) {
         let call = OfCall(self);
         let code = Some(self.code()).filter(|c| c.is_fault());
-        // Who caused it cannot be asked, so the line itself says what helps.
+        // The sender cannot be asked, so the line itself has the fix.
         let fix =
             code.filter(|_| matches!(self, Event::LoginRefused { .. } | Event::FraudBraked { .. }));
         let fix = fix.and_then(|c| Some(c.entry()?.fix.as_str()));

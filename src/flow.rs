@@ -28,7 +28,7 @@ pub struct FlowState {
     pub remote: SocketAddr,
     /// The user this flow has proved to be (RFC 5626: the flow carries the identity from then on).
     pub user: Option<String>,
-    /// What that user may do, if not (only) the configuration says so.
+    /// What that user may do, if a grant beyond the configuration decides it.
     pub account: Option<Arc<User>>,
     /// When that ceases to hold, seconds since 1970; `None`: never.
     pub until: Option<u64>,

@@ -28,7 +28,7 @@ struct Spent {
     countries: Vec<Visited>,
     running: Vec<CallId>,
     /// When its brake was last reported.
-    told: Option<u64>,
+    reported_at: Option<u64>,
 }
 
 /// When a country was last called.
@@ -209,9 +209,9 @@ impl FraudBrake {
         let talked: u64 = spent.running.iter().filter_map(talked).sum();
         if let Some((rule, wait)) = spent.broken((minute, talked), abroad.as_deref(), open, limits)
         {
-            let news = spent.told.is_none_or(|told| told + HOUR <= minute);
+            let news = spent.reported_at.is_none_or(|reported_at| reported_at + HOUR <= minute);
             if news {
-                spent.told = Some(minute);
+                spent.reported_at = Some(minute);
             }
             let why = Refusal::new(403, format!("the brake on toll fraud holds {user}: {rule}"))
                 .code(Code::FRAUD)

@@ -66,7 +66,7 @@ impl FuzzTarget {
     /// The one of this name.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there are none.
     pub fn named(name: &str) -> FuzzTarget {
         *TARGETS.iter().find(|t| t.name == name).expect("a target of that name")
     }

@@ -50,12 +50,12 @@ pub enum LinkMessage {
     /// The successor has checked its configuration, and can serve.
     Ready,
     /// All calls, in the binary part; `ports`: of the pairs of media sockets that come with it. The
-    /// predecessor stands still, and continues if nobody takes them.
+    /// predecessor is stopped, and continues if nobody takes them.
     Calls { draining: bool, ports: Vec<u16> },
     /// The successor can read them all.
     Taken,
-    /// They are the successor's: the predecessor sends nothing more. The binary part is what came for
-    /// them meanwhile.
+    /// They are the successor's: the predecessor sends nothing more. The binary part is what came
+    /// for them meanwhile.
     Go,
     /// The predecessor has let go of its files.
     Released,
@@ -174,7 +174,7 @@ impl Link {
         u32::try_from(credentials.pid.as_raw_nonzero().get()).ok()
     }
 
-    /// Whether the other end is this process's own user, or root: who gets the keys of all calls, or
+    /// Whether the other end is this process's own user, or root: it gets the keys of all calls, or
     /// has another program run as this user, must be no less.
     pub fn is_trusted(&self) -> bool {
         let own = nix::unistd::geteuid().as_raw();

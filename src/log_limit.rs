@@ -1,5 +1,5 @@
-//! The limit on log lines that somebody outside can cause: of each class one in ten seconds, and how
-//! many more there were. A flood of requests must not become a flood of lines.
+//! The limit on log lines that somebody outside can cause: of each class one in ten seconds, and
+//! how many more there were. A flood of requests must not become a flood of lines.
 
 use crate::errors::Code;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub(crate) struct LineClass {
     pub(crate) what: &'static str,
     /// The error code of the line.
     pub(crate) code: Code,
-    /// The subject, if each is to be reported by itself: a user, a trunk.
+    /// The subject, if each is to be reported separately: a user, a trunk.
     pub(crate) of: Option<String>,
 }
 
@@ -107,7 +107,7 @@ impl LogLimit {
     }
 
     /// Makes room for a new class in a full table, by dropping what need not be kept; returns the
-    /// class without whom it is of if there is none.
+    /// class without its subject if there is none.
     fn class_with_room(
         &mut self,
         class: LineClass,
@@ -122,7 +122,7 @@ impl LogLimit {
 
     /// Returns what was held back and is due; each is a line of its class.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<HeldBack> {
-        let mut told = Vec::new();
+        let mut tally = Vec::new();
         self.windows.retain(|class, window| {
             if window.until > now {
                 return true;
@@ -130,11 +130,11 @@ impl LogLimit {
             let lines = std::mem::take(&mut window.held_back);
             window.until = now + EVERY;
             if lines > 0 {
-                told.push(HeldBack { class: class.clone(), lines });
+                tally.push(HeldBack { class: class.clone(), lines });
             }
             lines > 0
         });
-        told
+        tally
     }
 }
 
@@ -146,7 +146,8 @@ pub(crate) fn admit(class: LineClass) -> bool {
     LIMIT.lock().unwrap_or_else(PoisonError::into_inner).admit(Instant::now(), class)
 }
 
-/// Writes a line of this class, if one may be written now; nothing is formatted that is not written.
+/// Writes a line of this class, if one may be written now; nothing is formatted that is not
+/// written.
 pub(crate) fn tell(level: Level, class: LineClass, line: impl FnOnce() -> String) {
     let code = class.code;
     if admit(class) {
@@ -187,37 +188,37 @@ mod tests {
     /// Lines of a flood of `count` in `time`, and how many they account for.
     fn flood(count: u64, time: Duration, class: impl Fn(u64) -> LineClass) -> (u64, u64) {
         let (mut limit, began) = (LogLimit::default(), Instant::now());
-        let (mut lines, mut told) = (0, 0);
+        let (mut lines, mut tally) = (0, 0);
         for n in 0..count {
             let now = began + time.mul_f64(n as f64 / count as f64);
             for held in limit.due(now) {
-                (lines, told) = (lines + 1, told + held.lines);
+                (lines, tally) = (lines + 1, tally + held.lines);
             }
             if limit.admit(now, class(n)) {
-                (lines, told) = (lines + 1, told + 1);
+                (lines, tally) = (lines + 1, tally + 1);
             }
             assert!(limit.windows.len() <= MAX_CLASSES + 1);
         }
         for held in limit.due(began + time + EVERY) {
-            (lines, told) = (lines + 1, told + held.lines);
+            (lines, tally) = (lines + 1, tally + held.lines);
         }
         assert!(limit.due(began + time + 2 * EVERY).is_empty() && limit.windows.is_empty());
-        (lines, told)
+        (lines, tally)
     }
 
     #[test]
     fn a_flood_is_one_line_in_ten_seconds_and_every_one_is_counted() {
         assert_eq!(flood(60_000, Duration::from_secs(1), |_| class()), (2, 60_000));
-        let (lines, told) = flood(60_000, Duration::from_secs(60), |_| class());
-        assert!((6..=8).contains(&lines) && told == 60_000, "{lines} lines of {told}");
+        let (lines, tally) = flood(60_000, Duration::from_secs(60), |_| class());
+        assert!((6..=8).contains(&lines) && tally == 60_000, "{lines} lines of {tally}");
     }
 
     #[test]
     fn who_varies_a_name_gets_no_more_lines_than_there_are_classes() {
-        let (lines, told) = flood(60_000, Duration::from_secs(5), |n| {
+        let (lines, tally) = flood(60_000, Duration::from_secs(5), |n| {
             LineClass::of("registered", Code::FINE, &n.to_string())
         });
-        assert!(lines <= 1_002 && told == 60_000, "{lines} lines of {told}");
+        assert!(lines <= 1_002 && tally == 60_000, "{lines} lines of {tally}");
     }
 
     #[test]
@@ -227,8 +228,8 @@ mod tests {
         assert!(limit.admit(now, LineClass::new("logins refused", Code::LOCKED_OUT)));
         assert!(limit.admit(now, LineClass::of("registered", Code::FINE, "alice")));
         assert!(limit.admit(now, LineClass::of("registered", Code::FINE, "bob")));
-        let told = limit.due(now + EVERY);
-        assert_eq!(told, [HeldBack { class: class(), lines: 1 }]);
+        let tally = limit.due(now + EVERY);
+        assert_eq!(tally, [HeldBack { class: class(), lines: 1 }]);
         assert!(!limit.admit(now + EVERY, class()), "that was its line");
     }
 }

@@ -303,8 +303,8 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
 const SOFTWARE: u8 = 70;
 
 /// Ends the process at once: nothing in it can be relied on any more.
-fn stands_still(thread: &str) {
-    tracing::error!(code = %Code::STANDS_STILL, "{thread} stands still; the process ends");
+fn exit_on_hang(thread: &str) {
+    tracing::error!(code = %Code::STANDS_STILL, "{thread} hangs; the process exits");
     std::process::exit(SOFTWARE.into());
 }
 
@@ -329,7 +329,7 @@ async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Resul
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     let mut hup = signal(SignalKind::hangup())?;
-    let watchdog = node.watch(|| supervisor::tell("WATCHDOG=1"), stands_still)?;
+    let watchdog = node.watch(|| supervisor::tell("WATCHDOG=1"), exit_on_hang)?;
     loop {
         tokio::select! {
             end = node.core_ended() => {

@@ -5,6 +5,7 @@ mod budget;
 mod continuity;
 pub mod dtls;
 pub mod endpoint;
+mod endpoint_settings;
 mod feedback;
 pub(crate) mod ice;
 mod inbound_event;

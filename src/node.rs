@@ -128,7 +128,7 @@ impl Node {
     }
 
     /// Watches the core and the workers until the result is dropped: `alive` is called again and
-    /// again while they live, `still` once with the name of one that stands still.
+    /// again while they live, `still` once with the name of one that hangs.
     ///
     /// # Errors
     /// The system gives no thread.

@@ -105,7 +105,7 @@ pub struct CallTrace {
     pub call: CallId,
     /// By the node's clock.
     pub started: Instant,
-    /// As in the log: who called which number.
+    /// As in the log: the caller and the number called.
     pub from: String,
     /// Who was called.
     pub to: String,
@@ -349,7 +349,7 @@ impl Recorder {
         });
     }
 
-    /// The log says something of `call`.
+    /// A log line about `call`.
     pub(crate) fn record_event(&mut self, now: Instant, call: CallId, note: &Event) {
         self.record(now, call, |flight| {
             let start = flight.text.len();

@@ -317,7 +317,7 @@ impl Registrar {
         Some(token.to_owned())
     }
 
-    /// Whom the user part of a temporary GRUU names: user and instance.
+    /// The user and instance that a temporary GRUU's user part names.
     pub(crate) fn temp_gruu(&self, user_part: &str) -> Option<&(String, String)> {
         self.temp_gruu.get(user_part)
     }

@@ -188,7 +188,7 @@ impl Resolver {
         }
     }
 
-    /// Why a hop could not be reached, if its transport said so.
+    /// Why a hop could not be reached, if its transport reported it.
     pub(crate) fn why(&self, hop: Hop) -> Option<(Code, String)> {
         self.dead.get(&hop)?.why.clone()
     }

@@ -1,7 +1,7 @@
 //! The client of the cluster's store: commands in, answers out, by the Redis protocol.
 //!
 //! One task has the connection, and opens another when it fails. While there is none, each command
-//! is answered so at once; who asked decides what that means. Nobody waits here.
+//! fails at once; its caller decides what that means. Nothing waits here.
 
 mod calls;
 mod certificate;
@@ -45,11 +45,11 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// How long a stop waits for the lease to be given back.
 const LEAVING: Duration = Duration::from_millis(500);
 
-/// Renews the lease KEYS[1], unless another epoch than ARGV[1] or ARGV[7] has it, by the value ARGV[2] for
-/// ARGV[3] milliseconds, and notes the node ARGV[4] in KEYS[2]; lists all leases, whose keys begin
-/// with ARGV[5]. Its calls, KEYS[3], are kept for ARGV[6] more milliseconds; if they were claimed by
-/// another process, nothing is renewed. Then there are limits, each with its key, how many there are,
-/// and how many the node has: `cluster::store::grant` says what it is granted.
+/// Renews the lease KEYS[1], unless another epoch than ARGV[1] or ARGV[7] has it, by the value
+/// ARGV[2] for ARGV[3] milliseconds, and notes the node ARGV[4] in KEYS[2]; lists all leases, whose
+/// keys begin with ARGV[5]. Its calls, KEYS[3], are kept for ARGV[6] more milliseconds; if they
+/// were claimed by another process, nothing is renewed. Then there are limits, each with its key,
+/// how many there are, and how many the node has: `cluster::store::grant` says what it is granted.
 const BEAT: &str = r"
 local held = redis.call('GET', KEYS[1])
 local deposed = redis.call('TYPE', KEYS[3])['ok'] == 'string'

@@ -58,7 +58,7 @@ pub(crate) struct PastChange {
     pub at: Instant,
     /// `up`, `down`, `disabled` or `enabled`.
     pub state: &'static str,
-    /// Why, in words, if it went down.
+    /// Why, as text, if it went down.
     pub why: Option<String>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct TrunkState {
     answers: u32,
     /// Timeouts in a row on one connection.
     unresponsive_connection: u32,
-    /// Why the last probe or call failed, in words.
+    /// Why the last probe or call failed, as text.
     pub last_failure: Option<String>,
     /// The oldest first.
     past: VecDeque<PastChange>,
@@ -374,7 +374,7 @@ impl Trunks {
         self.states.get_mut(name).is_none_or(|t| t.pace.take(now, limit))
     }
 
-    /// What falls due at `now`; each is said once, the caller acts on it.
+    /// What falls due at `now`; each is returned once, the caller acts on it.
     pub(crate) fn due(&mut self, now: Instant) -> Vec<Due> {
         self.carry_out_revisions(now);
         self.watch_touched();

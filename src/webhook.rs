@@ -434,19 +434,19 @@ impl Teller {
         let first = self.tell(&id, &event).await;
         // A slow target must not keep the others' first tries waiting.
         drop(permit);
-        let told = self.insist(number, &id, &event, first).await;
-        note(&self.log, &id, 0, Some(&told));
+        let result = self.insist(number, &id, &event, first).await;
+        note(&self.log, &id, 0, Some(&result));
         self.outstanding.end(number).await;
     }
 
     /// One try. The event is made JSON for each: between them it is kept as it is, which is small.
     async fn tell(&self, id: &str, event: &WebhookEvent) -> Result<String, Failure> {
-        let told = self.hook.post(EVENT, id, &event.text(), EVENT_TIMEOUT).await;
-        note(&self.log, id, 1, told.is_ok().then_some(&told));
-        if told.is_err() {
+        let result = self.hook.post(EVENT, id, &event.text(), EVENT_TIMEOUT).await;
+        note(&self.log, id, 1, result.is_ok().then_some(&result));
+        if result.is_err() {
             self.hook.counts.failed.get_or_create(&EVENT).inc();
         }
-        told
+        result
     }
 
     /// The tries after the first, and the file after the last.
@@ -457,26 +457,26 @@ impl Teller {
         event: &WebhookEvent,
         first: Result<String, Failure>,
     ) -> Result<String, Failure> {
-        let mut told = first;
-        let place = if told.is_err() { self.waiting.try_acquire().ok() } else { None };
-        if told.is_err() && place.is_none() {
+        let mut result = first;
+        let place = if result.is_err() { self.waiting.try_acquire().ok() } else { None };
+        if result.is_err() && place.is_none() {
             self.dead.keep(event.clone(), "too many events wait to be sent again");
-            return told;
+            return result;
         }
-        if told.is_err() {
+        if result.is_err() {
             // It will take a while, and the process may not live that long.
             self.outstanding.keep(number).await;
         }
         for pause in PAUSES {
-            let Err(why) = &told else { break };
+            let Err(why) = &result else { break };
             let class = LineClass::new("events that could not be delivered", Code::FINE);
             log_limit::tell(Level::Info, class, || {
                 format!("webhook {id} is tried again in {} s: {}", pause.as_secs(), brief(&why.why))
             });
             tokio::time::sleep(pause).await;
-            told = self.tell(id, event).await;
+            result = self.tell(id, event).await;
         }
-        match &told {
+        match &result {
             Ok(_) => drop(self.hook.counts.delivered.inc()),
             Err(why) => {
                 let class = LineClass::new("events kept as dead letters", Code::WEBHOOK);
@@ -486,7 +486,7 @@ impl Teller {
                 self.dead.keep(event.clone(), &why.why);
             }
         }
-        told
+        result
     }
 }
 

@@ -63,7 +63,7 @@ enum WorkerMessage {
     Stop,
 }
 
-/// All sessions of a worker that stands still, and the sockets of their trunks' ends.
+/// All sessions of a stopped worker, and the sockets of their trunks' ends.
 #[derive(Debug, Default)]
 pub struct FrozenSessions {
     /// By the numbers of their calls.
@@ -252,7 +252,7 @@ impl Worker {
         })
     }
 
-    /// Whether its thread has ended by itself, which only a bug makes it do.
+    /// Whether its thread has ended on its own, which only a bug makes it do.
     pub(crate) fn is_dead(&self) -> bool {
         self.thread.as_ref().is_none_or(std::thread::JoinHandle::is_finished)
     }
@@ -318,8 +318,8 @@ impl Worker {
         }
     }
 
-    /// Has a session of another node received here: by this worker's browsers' port, and by ports of
-    /// its own for trunks.
+    /// Has a session of another node received here: by this worker's browsers' port, and by ports
+    /// of its own for trunks.
     ///
     /// # Errors
     /// No ports are free.

@@ -1,5 +1,9 @@
-//! The worker over real sockets: ports taken and given back, exhaustion told, quarantine kept.
+//! The worker over real sockets: ports taken and returned, exhaustion reported, quarantine kept.
 
+#[path = "media/agreed.rs"]
+mod agreed;
+
+use agreed::agreed;
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
@@ -8,13 +12,12 @@ use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{DtlsIdentity, Handshake};
 use webtrunk::media::stun::{BindingRequest, binding_request};
-use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch, SessionSnapshot};
+use webtrunk::media::{EndpointSettings, LegId, SessionSnapshot};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect, Unprotect};
-use webtrunk::sdp::Direction;
 use webtrunk::sdp::crypto::{CryptoKeys, LONGEST, Sdes};
-use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
+use webtrunk::sdp::offer_answer::{Ice, Remote};
 use webtrunk::worker::ports::{PortRange, QUARANTINE};
 use webtrunk::worker::{
     MediaSnapshot, NotResumed, Notice, OpenKind, Streamed, Worker, WorkerCommand, WorkerSetup,
@@ -23,7 +26,7 @@ use webtrunk::worker::{
 const ANY: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
-    let (tell, told) = channel();
+    let (tell, notices) = channel();
     let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let tell = std::sync::Mutex::new(tell);
     let browser = SocketAddr::new(ANY, 0);
@@ -31,7 +34,7 @@ fn start(ports: &Arc<PortRange>) -> (Worker, Receiver<(u64, Notice)>) {
     let worker = Worker::start(setup, move |session, notice| {
         let _ = tell.lock().expect("sound").send((session, notice));
     });
-    (worker.expect("it starts"), told)
+    (worker.expect("it starts"), notices)
 }
 
 fn open(session: u64) -> WorkerCommand {
@@ -45,16 +48,16 @@ fn open(session: u64) -> WorkerCommand {
     }
 }
 
-fn next(told: &Receiver<(u64, Notice)>) -> (u64, Notice) {
-    told.recv_timeout(Duration::from_secs(10)).expect("a notice")
+fn next(notices: &Receiver<(u64, Notice)>) -> (u64, Notice) {
+    notices.recv_timeout(Duration::from_secs(10)).expect("a notice")
 }
 
 #[test]
-fn every_port_comes_back_and_a_full_range_is_told() {
+fn every_port_is_returned_and_an_exhausted_range_is_reported() {
     let ports = Arc::new(PortRange::new(ANY, 24_000..=24_019, 7));
     let all = ports.free();
     assert_eq!(all, 10);
-    let (worker, told) = start(&ports);
+    let (worker, notices) = start(&ports);
     let mut taken = Vec::new();
     for session in 0..10 {
         match worker.command(open(session)).expect("it keeps up") {
@@ -73,7 +76,7 @@ fn every_port_comes_back_and_a_full_range_is_told() {
     for session in 0..10 {
         assert!(matches!(worker.command(WorkerCommand::Close { session }), Ok(None)));
         worker.wake_for_all();
-        assert!(matches!(next(&told), (_, Notice::Closed { .. })));
+        assert!(matches!(next(&notices), (_, Notice::Closed { .. })));
     }
     assert_eq!(ports.free(), all, "all ports are back");
     assert!(
@@ -184,7 +187,7 @@ fn a_check_is_answered_from_the_address_it_was_sent_to() {
     let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
     let at = SocketAddr::new(everywhere, 0);
     let setup = WorkerSetup::new("test", at, Streamed::No, ports.clone(), identity);
-    let (tell, told) = channel();
+    let (tell, notices) = channel();
     let tell = std::sync::Mutex::new(tell);
     let worker = Worker::start(setup, move |session, notice| {
         let _ = tell.lock().expect("sound").send((session, notice));
@@ -204,7 +207,7 @@ fn a_check_is_answered_from_the_address_it_was_sent_to() {
         browser.send_to(&check, to).expect("sent");
         assert_eq!(browser.recv_from(&mut buf).expect("an answer").1, to);
     }
-    // A trunk's end, told where from.
+    // A trunk's leg, with its expected source.
     let kind = OpenKind::Trunk { nat: false };
     let open = WorkerCommand::Open {
         session: 2,
@@ -221,7 +224,7 @@ fn a_check_is_answered_from_the_address_it_was_sent_to() {
     for session in [1, 2] {
         assert!(matches!(worker.command(WorkerCommand::Close { session }), Ok(None)));
         worker.wake_for_all();
-        while !matches!(next(&told), (_, Notice::Closed { .. })) {}
+        while !matches!(next(&notices), (_, Notice::Closed { .. })) {}
     }
 }
 
@@ -231,28 +234,7 @@ fn keys(of: u8) -> CryptoKeys {
 
 /// What was agreed with a peer of PCMU.
 fn plain(remote: Remote) -> EndpointSettings {
-    let negotiated = Negotiated {
-        codec: Codec::Pcmu,
-        send: 0,
-        receive: vec![(0, Codec::Pcmu)],
-        events: Default::default(),
-        noise: None,
-        direction: Direction::SendRecv,
-        remote,
-        max_average_bitrate: None,
-        voip_metrics: false,
-        audio_level: None,
-        ptime: 20,
-        ptime_asked: false,
-        max_ptime: None,
-    };
-    EndpointSettings {
-        negotiated,
-        complexity: 0,
-        digits: Digits::Events,
-        continuous: false,
-        watch: MediaWatch::default(),
-    }
+    agreed(Codec::Pcmu, remote, 0)
 }
 
 /// A trunk's end with keys, that hears itself.
@@ -275,13 +257,13 @@ fn echoes(worker: &Worker, peer: SocketAddr) -> u16 {
 }
 
 /// The newest snapshot, confirmed.
-fn snapshot(worker: &Worker, told: &Receiver<(u64, Notice)>) -> MediaSnapshot {
+fn snapshot(worker: &Worker, notices: &Receiver<(u64, Notice)>) -> MediaSnapshot {
     let mut newest = loop {
-        if let (7, Notice::Snapshot(snapshot)) = next(told) {
+        if let (7, Notice::Snapshot(snapshot)) = next(notices) {
             break snapshot;
         }
     };
-    while let Ok((_, notice)) = told.recv_timeout(Duration::from_millis(100)) {
+    while let Ok((_, notice)) = notices.recv_timeout(Duration::from_millis(100)) {
         if let Notice::Snapshot(snapshot) = notice {
             newest = snapshot;
         }
@@ -347,30 +329,32 @@ impl Peer {
 }
 
 #[test]
-fn a_session_goes_on_in_another_process_at_its_port_once_that_has_a_record_of_its_own() {
+fn a_session_continues_in_another_process_at_its_port_once_it_has_its_own_record() {
     let mut peer = Peer::new();
     let (range, address) = (24_200..=24_203, peer.socket.local_addr().expect("bound"));
     let ports = Arc::new(PortRange::new(ANY, range.clone(), 7));
-    let (worker, told) = start(&ports);
+    let (worker, notices) = start(&ports);
     let at = SocketAddr::new(ANY, echoes(&worker, address));
     let (ssrc, _) = peer.is_echoed(at);
-    let kept = snapshot(&worker, &told);
+    let kept = snapshot(&worker, &notices);
     let (_, last) = peer.is_echoed(at);
     drop((worker, ports));
     let bytes = kept.session.to_bytes();
     let session = SessionSnapshot::from_bytes(&bytes).expect("whole");
     let ports = Arc::new(PortRange::new(ANY, range, 8));
-    let (worker, told) = start(&ports);
+    let (worker, notices) = start(&ports);
     let restored = worker.restore(7, MediaSnapshot { session, ..kept.clone() }, true);
     assert!(matches!(restored, Ok(None)), "{restored:?}");
     worker.wake();
-    assert!(matches!(next(&told), (7, Notice::Restored { age }) if age < Duration::from_secs(5)));
+    assert!(
+        matches!(next(&notices), (7, Notice::Restored { age }) if age < Duration::from_secs(5))
+    );
     assert_eq!(ports.free(), 1, "at its own port");
     for _ in 0..5 {
         peer.send(at);
     }
     assert_eq!(peer.hears(), None, "the next process could still find the old record");
-    snapshot(&worker, &told);
+    snapshot(&worker, &notices);
     let (same, first) = peer.is_echoed(at);
     let jump = first.wrapping_sub(last);
     assert!(same == ssrc && 0 < jump && jump < 3_000, "{last}, and then {first}");
@@ -381,7 +365,7 @@ fn a_session_goes_on_in_another_process_at_its_port_once_that_has_a_record_of_it
     ));
     worker.command(WorkerCommand::Close { session: 7 }).expect("it keeps up");
     worker.wake_for_all();
-    while !matches!(next(&told), (7, Notice::Closed { .. })) {}
+    while !matches!(next(&notices), (7, Notice::Closed { .. })) {}
     assert_eq!(ports.free(), 2);
 }
 
@@ -457,7 +441,7 @@ impl Distant {
         };
         handshake.start(Instant::now(), &mut send);
         let keys = loop {
-            let (n, from) = socket.recv_from(&mut buf).expect("the handshake goes on");
+            let (n, from) = socket.recv_from(&mut buf).expect("the handshake continues");
             assert_eq!(from, at);
             let now = Instant::now();
             if let Some(keys) = handshake.receive(now, &buf[..n], &mut send).expect("sound") {
@@ -490,24 +474,24 @@ fn a_browser_is_answered_from_the_address_it_chose_by_the_next_process_too() {
         let ports = Arc::new(PortRange::new(everywhere, 24_440..=24_443, 7));
         let at = SocketAddr::new(everywhere, port);
         let setup = WorkerSetup::new("test", at, Streamed::No, ports, identity.clone());
-        let (tell, told) = channel();
+        let (tell, notices) = channel();
         let tell = std::sync::Mutex::new(tell);
         let worker = Worker::start(setup, move |session, notice| {
             let _ = tell.lock().expect("sound").send((session, notice));
         });
-        (worker.expect("it starts"), told)
+        (worker.expect("it starts"), notices)
     };
-    let (worker, told) = start(0);
+    let (worker, notices) = start(0);
     let mut browser = Distant::connect(&worker, &identity);
-    let kept = snapshot(&worker, &told);
+    let kept = snapshot(&worker, &notices);
     assert_eq!(browser.hears_from(), browser.at);
     let port = worker.browser_address.port();
     drop(worker);
-    let (worker, told) = start(port);
+    let (worker, notices) = start(port);
     assert!(matches!(worker.restore(7, kept, true), Ok(None)));
     worker.wake();
-    assert!(matches!(next(&told), (7, Notice::Restored { .. })));
-    snapshot(&worker, &told);
+    assert!(matches!(next(&notices), (7, Notice::Restored { .. })));
+    snapshot(&worker, &notices);
     assert_eq!(browser.hears_from(), browser.at);
 }
 
@@ -515,7 +499,7 @@ fn a_browser_is_answered_from_the_address_it_chose_by_the_next_process_too() {
 fn so_many_commands_wait_for_a_worker_and_no_more() {
     const QUEUE: usize = 4_096;
     let ports = Arc::new(PortRange::new(ANY, 24_900..=24_919, 7));
-    let (worker, told) = start(&ports);
+    let (worker, notices) = start(&ports);
     let free = ports.free();
     // It sleeps until it is woken, or something is due.
     let full = (0..100 * QUEUE as u64)
@@ -530,7 +514,7 @@ fn so_many_commands_wait_for_a_worker_and_no_more() {
     }
     assert!(worker.command(WorkerCommand::Close { session: 1 }).is_ok());
     worker.wake_for_all();
-    while !matches!(next(&told), (1, Notice::Closed { .. })) {}
+    while !matches!(next(&notices), (1, Notice::Closed { .. })) {}
 }
 
 #[test]

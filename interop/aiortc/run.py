@@ -24,9 +24,10 @@ PYTHON = ROOT / "target/aiortc/bin/python"
 if pathlib.Path(sys.prefix).resolve() != (ROOT / "target/aiortc").resolve():
     os.execv(PYTHON, [PYTHON, __file__, *sys.argv[1:]])
 
-sys.path[:0] = [str(HERE), str(HERE.parent / "sipp")]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "sipp")]
 import aioice.ice  # noqa: E402
 from aiortc import RTCCertificate  # noqa: E402
+from common import passes, until_serving  # noqa: E402
 from cryptography import x509  # noqa: E402
 from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: E402
 from cryptography.hazmat.primitives.hashes import SHA256  # noqa: E402
@@ -212,6 +213,10 @@ async def _(_work):
     await echo(said=plain)
 
 
+async def limited(case):
+    await asyncio.wait_for(case, 40)
+
+
 def main():
     work = pathlib.Path(tempfile.mkdtemp(prefix="wt-aiortc-"))
     (work / "webtrunk.toml").write_text(CONFIG)
@@ -227,22 +232,14 @@ def main():
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     failed = passed = 0
     try:
-        end = time.monotonic() + 15
-        while "serves the page" not in log.read_text():
-            if node.poll() is not None or time.monotonic() > end:
-                sys.exit(log.read_text())
-            time.sleep(0.1)
+        until_serving(node, log)
         for name, body in CASES:
             if wanted not in name:
                 continue
-            began = time.monotonic()
-            try:
-                asyncio.run(asyncio.wait_for(body(work), 40))
+            if passes("aiortc", name, lambda body=body: asyncio.run(limited(body(work)))):
                 passed += 1
-                print(f"ok      aiortc {name} ({time.monotonic() - began:.1f} s)", flush=True)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it is the case's failure)
+            else:
                 failed += 1
-                print(f"FAILED  aiortc {name}: {type(error).__name__} {error}", flush=True)
     finally:
         node.terminate()
         if failed:

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "interop"))
 sys.path.insert(0, str(ROOT / "interop/chaos"))
 from common import running, until  # noqa: E402
 from report import spread  # noqa: E402
-from rig import BINARY, PHONES, Told, build, machine  # noqa: E402
+from rig import BINARY, PHONES, ROUTES, Told, build, machine  # noqa: E402
 
 HERE, REDIS, FLOATING = "10.46.0.1", 6399, "10.46.0.100"
 OWN = {"a": "10.46.0.11", "b": "10.46.0.12", "c": "10.46.0.13"}
@@ -66,15 +66,6 @@ uri = "sip:{here}:5080"
 allow = ["{here}"]
 codecs = ["pcmu"]
 context = "in"
-"""
-ROUTES = """[[route]]
-name = "Far"
-match = "7XXXX"
-do = [{ dial = ["trunk:far"] }]
-[[route]]
-name = "Whoever owns the number"
-match = "+49307XXXX"
-do = [{ ring = ["did:{number}"], timeout = "20s" }]
 """
 
 

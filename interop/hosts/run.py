@@ -20,6 +20,9 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "interop"))
+from common import passes, until_serving  # noqa: E402
+
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 # run.sh gives the namespace the IPv4 ones.
 FIRST, PUBLIC, LOOPBACK = "10.44.0.1", "10.45.0.1", "127.0.0.1"
@@ -184,19 +187,12 @@ def main():
     )
     failed = passed = 0
     try:
-        end = time.monotonic() + 15
-        while "serves the page" not in log.read_text():
-            if node.poll() is not None or time.monotonic() > end:
-                sys.exit(log.read_text())
-            time.sleep(0.1)
+        until_serving(node, log)
         for name, body in cases(work):
-            try:
-                body()
+            if passes("two addresses", name, body):
                 passed += 1
-                print(f"ok      two addresses: {name}", flush=True)
-            except Exception as error:  # noqa: BLE001 (whatever it is, it is the case's failure)
+            else:
                 failed += 1
-                print(f"FAILED  two addresses: {name}: {type(error).__name__} {error}", flush=True)
     finally:
         node.terminate()
         if failed:

@@ -25,7 +25,7 @@ pub(crate) struct Visit {
     pub source: IpAddr,
     /// The browser's own connection is encrypted.
     pub secure: bool,
-    /// Which page makes it, if a browser says so.
+    /// The page that makes it, if a browser names it.
     pub page: PageOrigin,
 }
 
@@ -72,7 +72,7 @@ struct Held {
 /// Tokens, users and sessions of a node.
 pub(crate) struct Access {
     held: Mutex<Held>,
-    /// Told whenever somebody may have lost the right to continue reading.
+    /// Notified whenever a reader may have lost the right to continue.
     changed: watch::Sender<()>,
 }
 
@@ -143,7 +143,7 @@ impl Access {
             };
             tokio::select! {
                 () = end => {}
-                told = changed.changed() => if told.is_err() {
+                change = changed.changed() => if change.is_err() {
                     return;
                 },
             }
@@ -256,7 +256,7 @@ impl IntoResponse for AccessRefusal {
             }
             AccessRefusal::OtherPage => {
                 let detail =
-                    "a session is for the gateway's own page, and this request is none of it";
+                    "a session is for the gateway's own page; this request came from elsewhere";
                 return Problem::new(StatusCode::FORBIDDEN, detail)
                     .fix("programs and other pages use a token: `webtrunk api-token NAME`")
                     .into_response();

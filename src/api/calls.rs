@@ -179,7 +179,7 @@ async fn action(api: &ApiState, id: String, action: CallAction) -> ApiResult<Jso
         .ask(move |gateway, turn| {
             let call = gateway.recorder.find(&id)?.call;
             let done = gateway
-                .goes_on(call)
+                .is_active(call)
                 .then(|| gateway.act_on_call(turn.now, call, &action, turn.out))
                 .flatten();
             Some((call, done))
@@ -242,7 +242,7 @@ pub(crate) async fn resume(
 pub(crate) struct KickQuery {
     /// The status the caller is sent while the call is not answered.
     pub code: Option<u16>,
-    /// The reason, in words, for the record and the Reason header.
+    /// The reason, as text, for the record and the Reason header.
     pub reason: Option<String>,
 }
 
@@ -272,7 +272,7 @@ pub(crate) async fn hang_up(
     let ended = api
         .ask(move |gateway, turn| {
             let call = gateway.recorder.find(&id)?.call;
-            let lives = gateway.goes_on(call);
+            let lives = gateway.is_active(call);
             if lives {
                 gateway.handle(
                     turn.now,

@@ -33,7 +33,7 @@ const LOGINS_KEPT: usize = 2_000;
 const REFUSALS_KEPT: usize = 500;
 /// A reader this far behind misses some events, and learns how many.
 const BEHIND: usize = 4_096;
-/// A connection on which nothing is said is written to this often, so that it is not taken for dead.
+/// An idle connection gets a comment this often, so that it is not taken for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// One event.
@@ -99,7 +99,7 @@ impl LoggedEvent {
         }
     }
 
-    /// A login or a registration as the API lists it: what helps is said with it.
+    /// A login or a registration as the API lists it: with its fix.
     fn login(&self) -> Value {
         let body = self.body();
         let data = &body["data"];
@@ -359,8 +359,8 @@ mod tests {
         };
         (0..60_000).for_each(|n| guess(n % 3, 0));
         guess(0, 11);
-        let told = feed.from(Some(0)).0;
-        let more: Vec<_> = told.iter().map(|e| e.body()["data"]["more"].as_u64()).collect();
+        let replayed = feed.from(Some(0)).0;
+        let more: Vec<_> = replayed.iter().map(|e| e.body()["data"]["more"].as_u64()).collect();
         assert_eq!(more, [Some(0), Some(0), Some(0), Some(19_999)]);
         // A thousand sources are distinguished; any more count as one.
         (0..30_000).for_each(|n| guess(n, 30));

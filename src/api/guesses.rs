@@ -1,5 +1,5 @@
-//! The brakes on guessing tokens and passwords: who guesses pays, and the log has a line of it a
-//! minute.
+//! The brakes on guessing tokens and passwords: the source of guesses pays, and the log has a line
+//! about it a minute.
 
 use crate::address::network_of;
 use std::borrow::Borrow;
@@ -141,11 +141,11 @@ impl PasswordGuesses {
         if let Some(seconds) = self.by_source.braked(now, &source).or(of_name) {
             return Err(seconds);
         }
-        let told = self.by_source.wrong(source);
+        let report = self.by_source.wrong(source);
         if !known {
             self.by_name.wrong(name.to_owned());
         }
-        Ok(told)
+        Ok(report)
     }
 
     /// The guess that was counted last was right.

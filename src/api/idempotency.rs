@@ -16,7 +16,8 @@ impl Begun {
     const MOST: usize = 10_000;
     const KEPT: Duration = Duration::from_secs(86_400);
 
-    /// Returns the call that was begun with this key, or `None` if there is none of the last day.
+    /// Returns the call that was begun with this key, or `None` if there was none within the last
+    /// day.
     pub(crate) fn find(&mut self, now: Instant, key: &str) -> Option<String> {
         let old = |(at, _): &(Instant, String)| now.saturating_duration_since(*at) > Begun::KEPT;
         while self.order.front().is_some_and(old) {

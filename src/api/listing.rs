@@ -271,7 +271,8 @@ pub(crate) async fn calls(
     }
 }
 
-/// Where the first turn begins to look: `None` if nothing can be there, `Some(None)` for the newest.
+/// Where the first turn begins to look: `None` if nothing can be there, `Some(None)` for the
+/// newest.
 fn begin_of(listing: &Listing, clock: &WallClock) -> ApiResult<Option<Option<CallKey>>> {
     if let Some(cursor) = &listing.cursor {
         let key = key_of(cursor, clock).ok_or_else(|| bad_cursor(cursor))?;
@@ -292,7 +293,7 @@ pub(crate) fn listed(query: &str) -> bool {
 }
 
 pub(crate) fn bad_cursor(cursor: &str) -> Problem {
-    bad(format!("cursor={cursor} is none of this gateway's"), "follow the Link header of a page")
+    bad(format!("cursor={cursor} is not one of this gateway's"), "follow the Link header of a page")
 }
 
 /// A page as it is answered: a JSON array, and a Link to the next (RFC 8288).

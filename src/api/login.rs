@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn passwords_are_checked_a_few_at_once_and_the_rest_is_told_to_wait() {
+    async fn passwords_are_checked_a_few_at_once_and_the_rest_must_wait() {
         let passwords = Passwords::default();
         let taken: Vec<_> =
             (0..MAX_WAITING).map(|_| passwords.waiting.try_acquire().expect("free")).collect();

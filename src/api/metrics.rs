@@ -72,7 +72,7 @@ struct Build {
 
 /// All counters of a node.
 pub struct NodeMetrics {
-    /// Held by whoever reads: families are emptied and filled again, and half of one is none.
+    /// Held by the reader: families are emptied and filled again, and must not be read half full.
     pub(crate) scrape: tokio::sync::Mutex<()>,
     registry: Registry,
     calls_total: Family<Label, Counter>,

@@ -90,7 +90,7 @@ pub(crate) struct Provider {
     waiting: Mutex<HashMap<String, WaitingLogin>>,
 }
 
-/// Why nobody is logged in: for the page by its name, for the log in words.
+/// Why a login failed: a name for the page, a text for the log.
 #[derive(Debug, PartialEq, Eq)]
 enum Refused {
     /// Nothing is known of this login, or another browser began it.
@@ -101,7 +101,7 @@ enum Refused {
     Provider(String),
     /// The token is not one to believe.
     Token(String),
-    /// Who it is has no role here.
+    /// The user has no role here.
     NoRole(String),
 }
 
@@ -148,8 +148,8 @@ type OidcClient = oauth2::Client<
 >;
 
 async fn read(url: &str, settings: &OidcSettings) -> Result<String, String> {
-    let told = |e: crate::webhook::client::Failure| e.why;
-    let target = allowed(url, settings.allow_private).map_err(told)?;
+    let reason = |e: crate::webhook::client::Failure| e.why;
+    let target = allowed(url, settings.allow_private).map_err(reason)?;
     let client = client(settings.allow_private).map_err(|e| format!("{e:#}"))?;
     send(client.get(target).timeout(LIMIT).header("accept", "application/json"))
         .await
@@ -257,7 +257,7 @@ fn oauth(settings: &OidcSettings, metadata: &Metadata) -> Result<OidcClient, Str
         .set_redirect_uri(RedirectUrl::new(format!("{}{CALLBACK}", settings.page)).map_err(bad)?);
     let methods = &metadata.token_endpoint_auth_methods_supported;
     let takes = |method: &str| methods.iter().any(|m| m == method);
-    // Basic if nothing is said (OpenID Connect Discovery §3).
+    // Basic by default (OpenID Connect Discovery §3).
     let body = !takes("client_secret_basic") && takes("client_secret_post");
     let made = made.set_auth_type(if body { AuthType::RequestBody } else { AuthType::BasicAuth });
     Ok(match &settings.client_secret {
@@ -266,7 +266,8 @@ fn oauth(settings: &OidcSettings, metadata: &Metadata) -> Result<OidcClient, Str
     })
 }
 
-/// The cookie that binds a login to its browser; it comes along when the provider sends people back.
+/// The cookie that binds a login to its browser; it comes along when the provider sends people
+/// back.
 fn cookie(secure: bool, value: &str) -> String {
     let only = if secure { "; Secure" } else { "" };
     let age = if value.is_empty() { 0 } else { PATIENCE.as_secs() };
@@ -515,7 +516,7 @@ impl ExpectedClaims<'_> {
     }
 }
 
-/// Who somebody is, as the console and the log show it.
+/// The user's name, as the console and the log show it.
 fn name_of(claims: &Value) -> String {
     let said = ["preferred_username", "email", "name", "sub"].iter().find_map(|claim| {
         let said = claims[claim].as_str()?.trim();

@@ -1,4 +1,4 @@
-//! The API described by itself: OpenAPI 3.1, from one table of routes.
+//! The API's description: OpenAPI 3.1, from one table of routes.
 
 use super::access::cookie_name;
 use super::across::AskedFor;

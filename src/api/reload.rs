@@ -216,10 +216,10 @@ mod tests {
         );
         let many: BTreeMap<String, u32> = (0..1_000).map(|n| (format!("u{n:03}"), n)).collect();
         assert!(named(&many, &many).is_empty());
-        let told = named(&BTreeMap::new(), &many);
-        assert_eq!(told.len(), MOST_NAMED + 1);
+        let listed = named(&BTreeMap::new(), &many);
+        assert_eq!(listed.len(), MOST_NAMED + 1);
         assert_eq!(
-            (told[0].as_str(), told[MOST_NAMED].as_str()),
+            (listed[0].as_str(), listed[MOST_NAMED].as_str()),
             ("user u000 added", "980 more users changed")
         );
     }

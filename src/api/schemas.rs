@@ -135,7 +135,7 @@ const EVENTS: &[(&str, Fields)] = &[
             ("to", "string", "Request-URI"),
             ("sip_code", "integer", "the SIP status"),
             ("code", "string", "WT-nnnn"),
-            ("why", "string", "the reason in words"),
+            ("why", "string", "the reason as text"),
         ],
     ),
     ("call.ringing", &[("call", "string", "the id of the call")]),
@@ -168,7 +168,7 @@ const EVENTS: &[(&str, Fields)] = &[
         &[
             ("call", "string?", "the id of the call"),
             ("code", "string", "WT-nnnn"),
-            ("text", "string", "the reason in words"),
+            ("text", "string", "the reason as text"),
         ],
     ),
     (
@@ -181,7 +181,7 @@ const EVENTS: &[(&str, Fields)] = &[
     ),
     (
         "registration.removed",
-        &[("user", "string", "the user"), ("why", "string", "the reason in words")],
+        &[("user", "string", "the user"), ("why", "string", "the reason as text")],
     ),
     (
         "login.refused",
@@ -189,7 +189,7 @@ const EVENTS: &[(&str, Fields)] = &[
             ("user", "string", "the user name that was tried"),
             ("remote", "string", "the address it came from"),
             ("code", "string", "WT-nnnn"),
-            ("why", "string", "the reason in words"),
+            ("why", "string", "the reason as text"),
             ("more", "integer", "refusals of this source since the last event about it"),
         ],
     ),
@@ -209,7 +209,7 @@ const EVENTS: &[(&str, Fields)] = &[
         "trunk.down",
         &[
             ("trunk", "string", "the trunk"),
-            ("why", "string-", "the reason in words"),
+            ("why", "string-", "the reason as text"),
             ("code", "string-", "WT-nnnn"),
             ("by", "string-", "\"operator\" if disabled by hand"),
         ],
@@ -224,7 +224,7 @@ const EVENTS: &[(&str, Fields)] = &[
         ],
     ),
     ("node.down", &[("node", "string", "the node")]),
-    ("store.away", &[("why", "string", "the reason in words")]),
+    ("store.away", &[("why", "string", "the reason as text")]),
     ("store.back", &[("away_s", "integer", "for how long it was away, seconds")]),
     ("config.reloaded", &[("changes", "string", "what changed")]),
     (

@@ -56,7 +56,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes other users from now on. Who is gone, or has another password, is logged out, and so is
+    /// Replaces the users. One who is gone, or has a new password, is logged out, and so is
     /// everybody whom another provider knows.
     pub(crate) fn set(&mut self, api: &Api) {
         let users: BTreeMap<_, _> = api.users.iter().map(|u| (u.name.clone(), u.clone())).collect();

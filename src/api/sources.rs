@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_is_foretold_and_a_mistake_in_the_file_too() {
+    fn a_reload_is_previewed_and_so_is_a_mistake_in_the_file() {
         let folder = std::env::temp_dir().join(format!("webtrunk-sources-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder");
         let file = folder.join("webtrunk.toml");
@@ -136,13 +136,13 @@ mod tests {
         let now = || sources_of(&before, Some(&file), &Certificates::default());
         assert_eq!(now()["reload"]["changed"], json!([]), "nothing was written");
         of(&(first.replace(":5060", ":5062") + "[limits]\ncalls = 7\n"));
-        let told = now();
-        assert_eq!(told["reload"]["changed"], json!(["limits changed"]));
-        assert_eq!(told["reload"]["needs_restart"], json!(["sip.udp"]));
-        assert_eq!(told["lines"]["limits.calls"], 7);
-        let restart = told["restart_keys"].as_array().expect("a list");
+        let view = now();
+        assert_eq!(view["reload"]["changed"], json!(["limits changed"]));
+        assert_eq!(view["reload"]["needs_restart"], json!(["sip.udp"]));
+        assert_eq!(view["lines"]["limits.calls"], 7);
+        let restart = view["restart_keys"].as_array().expect("a list");
         assert!(restart.contains(&json!("sip.sha256")) && !restart.contains(&json!("limits")));
-        assert!(told["ports"].as_array().is_some_and(|all| all.iter().any(|p| p["for"] == "SIP")));
+        assert!(view["ports"].as_array().is_some_and(|all| all.iter().any(|p| p["for"] == "SIP")));
         of("[server]\ndomian = \"x\"\n");
         let problem = now()["reload"]["problem"].as_str().map(str::to_owned);
         assert!(problem.is_some_and(|text| text.contains("domian")));

@@ -5,7 +5,7 @@ use crate::sip::multipart::{READ, is_optional};
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 
-/// The refusal of a request with a part that its sender requires and that is none of `read`.
+/// The refusal of a request with a required part whose type is not in `read`.
 ///
 /// A response, or an ACK, cannot be refused: what of it is read counts, whatever else it holds.
 ///

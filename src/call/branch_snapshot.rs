@@ -63,7 +63,7 @@ impl Branch {
     }
 
     /// The branch of a value of `then`. The INVITE of one that rings is sent once more, as if its
-    /// answer had been lost: if the peer has answered meanwhile, it says so again.
+    /// answer had been lost: if the peer has answered in the meantime, it retransmits.
     pub(super) fn restore(
         cx: &mut CallContext<'_>,
         call: CallId,

@@ -53,7 +53,7 @@ pub struct CallSnapshot {
     pub(super) branches: Vec<BranchSnapshot>,
     /// A branch has answered.
     pub(super) answered: bool,
-    /// Who handed the call over, and how far that has come.
+    /// The transferor, and how far the transfer has got.
     pub(super) transferor: Option<BranchSnapshot>,
     /// The transfer that is under way.
     pub(super) transfer: Option<TransferSnapshot>,
@@ -148,7 +148,7 @@ pub(crate) struct Resumption<'a> {
 
 impl Call {
     /// What another process could do with it. Settled is what stands where it could stand for an
-    /// hour: nothing is routed or being joined, and a trunk that hands it over does so by itself.
+    /// hour: nothing is routed or being joined, and a trunk that transfers it does so on its own.
     fn standing(&self) -> Resumability {
         let waits = self.caller.ack_wait.as_ref();
         let answer_comes = waits.is_some_and(|wait| wait.expects_answer);
@@ -317,7 +317,7 @@ impl Call {
         self.finish(cx, EndReason::refused(HangupBy::Us, why));
     }
 
-    /// The process was started again in the middle of a transfer: who is rung is let go, and the
+    /// The process was started again in the middle of a transfer: the target is cancelled, and the
     /// call continues as it was before.
     pub(crate) fn take_transfer_back(&mut self, cx: &mut CallContext<'_>) {
         let why = Refusal::new(503, "the gateway was restarted").code(Code::RESTARTED);

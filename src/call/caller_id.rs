@@ -66,8 +66,8 @@ impl Caller {
         if let (Some(presented_number), Party::Trunk(_) | Party::Internal(_)) =
             (call.transfer.presented_number(), &call.caller.party)
         {
-            // Who was called first is now the caller: known by the number that reached it. So is who
-            // left what rings to another.
+            // The first callee is now the caller, known by the number that reached it. So is
+            // whoever left what rings to another.
             (caller.number, caller.display) = (presented_number.to_owned(), String::new());
         }
         let template = call.route.caller_id().map(str::to_owned).filter(|_| to.is_some());
@@ -212,7 +212,7 @@ impl Caller {
         let Some(trunk) = trunk else { return };
         let host = trunk.identity.from_domain.as_deref().unwrap_or(host);
         let address = |number: &str| format!("sip:{}@{host}", escape_user(number));
-        // RFC 3325 §7: who asked for privacy is named only within the trust domain.
+        // RFC 3325 §7: a caller that asked for privacy is named only within the trust domain.
         if trunk.identity.asserted
             && self.number != "anonymous"
             && (trunk.trusted || !self.anonymous)

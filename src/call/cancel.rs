@@ -1,5 +1,5 @@
-//! A CANCEL of ours (RFC 3261 §9.1), and the 200 that crosses it: who answers while it is being
-//! cancelled is acknowledged and hung up.
+//! A CANCEL of ours (RFC 3261 §9.1), and the 200 that crosses it: a peer that answers while it is
+//! being cancelled is acknowledged and hung up.
 
 use super::branch::{Branch, BranchState};
 use super::uac::BranchOutcome;

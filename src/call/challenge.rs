@@ -16,7 +16,7 @@ use crate::sip::transaction::ClientId;
 /// A request of ours that was challenged once, and continues under the same user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Challenged {
-    /// Who takes the response to the request that is sent again.
+    /// The transaction user of the request that is sent again.
     pub user: TransactionUser,
     /// The credentials it is sent with.
     pub answering: Answering,
@@ -138,7 +138,7 @@ impl Call {
 }
 
 impl Leg {
-    /// Sends a BYE; nobody waits for what is said to it, but a challenge of the trunk.
+    /// Sends a BYE; of the responses to it only a trunk's challenge matters.
     pub(super) fn say_goodbye(
         &self,
         cx: &mut CallContext<'_>,

@@ -38,7 +38,8 @@ pub(crate) fn offer(config: &Config, from: &Party, to: &Party, known: &[Codec]) 
 pub(crate) fn answer(config: &Config, leg: &Party, other: Option<(&Party, Codec)>) -> Vec<Codec> {
     let codecs = allowed(config, leg);
     match other {
-        // Where the other leg is Opus already, or the policy says so, nothing need be transcoded.
+        // Where the other leg is Opus already, or the policy forbids it, nothing need be
+        // transcoded.
         Some((party, codec)) if codec == Codec::Opus || prefers_passthrough(config, leg, party) => {
             first(codecs, &[codec])
         }

@@ -49,7 +49,7 @@ pub enum CallTimer {
     Glare(LegId),
     /// A reliable provisional response waits for its PRACK (RFC 3262 §3).
     Reliable,
-    /// Who handed the call over has not hung up.
+    /// The transferor has not hung up.
     Transferred,
     /// The store has not said where users are.
     Locate,
@@ -102,7 +102,7 @@ pub enum Question {
     Dns(crate::resolver::DnsQuery),
     /// The keys of tokens.
     Keys(JwtSettings),
-    /// Who a user is, of a web application.
+    /// A user's account, from a web application.
     Login { id: u64, name: String, hook: crate::dialplan::Webhook, body: String },
     /// A web application's route for a call, within this time.
     Route { call: CallId, hook: crate::dialplan::Webhook, body: String, limit: Duration },
@@ -110,7 +110,7 @@ pub enum Question {
     Locate { seeker: Seeker, ask: u32, users: Vec<String>, limit: Duration },
 }
 
-/// Who asks at which nodes users are.
+/// What needs to know the nodes of a user.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Seeker {
     /// A call that rings them.
@@ -134,7 +134,7 @@ pub enum InDialogRequest {
     Refer,
 }
 
-/// Who waits for the responses to a request of ours.
+/// The transaction user of a request of ours.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "who it is, by name or number")]
 pub enum TransactionUser {
@@ -185,7 +185,7 @@ pub(crate) enum Followup {
     ConnectOther { call: CallId, port: u16 },
 }
 
-/// Who waits for DNS.
+/// What waits for DNS.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "who waits, by name")]
 pub enum DnsWaiter {

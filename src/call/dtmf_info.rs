@@ -19,7 +19,7 @@ pub(super) const READ: [&str; 4] = [HOOK_FLASH, KEYS[0], KEYS[1], KEYS[2]];
 pub(super) const WRITTEN: &str = "application/dtmf-relay";
 /// The event of a hook flash (RFC 4733 §7.2), the last one read.
 const FLASH: u8 = 16;
-/// How long a digit is if nothing says so.
+/// The length of a digit that does not name one.
 const USUAL: u64 = 160;
 /// Shortest and longest digit, ms.
 const SHORTEST: u64 = 40;

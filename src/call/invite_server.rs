@@ -2,7 +2,7 @@
 //! (RFC 3261 §13.3, RFC 3262).
 //!
 //! What holds of it:
-//! - Nothing is said after the final response.
+//! - Nothing is sent after the final response.
 //! - One reliable response is open at a time. What comes after it waits for its PRACK, and so does
 //!   the 200 while one that carries SDP is open or waits (RFC 3262 §3).
 //! - An exchange of descriptions that is done is not repeated in the 200 (RFC 3261 §13.2.1).
@@ -48,7 +48,7 @@ pub(super) enum SdpRole {
     Settled,
 }
 
-/// What is kept of an INVITE: who called, and what a response to it echoes.
+/// What is kept of an INVITE: its caller, and what a response to it echoes.
 const KEPT: [HeaderName; 14] = [
     HeaderName::Via,
     HeaderName::From,
@@ -134,8 +134,8 @@ impl CallerInvite {
         CallerInvite { transaction: None, finished: true, ..CallerInvite::new(invite, ServerId(0)) }
     }
 
-    /// The server side as a value; what was only said provisionally is not kept. `unacknowledged`: a
-    /// final response that waits for its ACK.
+    /// The server side as a value; what was only said provisionally is not kept. `unacknowledged`:
+    /// a final response that waits for its ACK.
     pub(super) fn snapshot(&self, unacknowledged: Option<&Bytes>) -> InviteSnapshot {
         let mut text = MessageWriter::request(Method::Invite, self.invite.request_uri());
         let open = !self.finished || unacknowledged.is_some();
@@ -176,8 +176,8 @@ impl CallerInvite {
         })
     }
 
-    /// Goes on repeating the 2xx of a value to `caller` until its ACK comes: whoever sent the INVITE
-    /// may not have heard it.
+    /// Goes on repeating the 2xx of a value to `caller` until its ACK comes: whoever sent the
+    /// INVITE may not have heard it.
     pub(super) fn accept_again(
         &self,
         cx: &mut CallContext<'_>,

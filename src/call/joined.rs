@@ -1,8 +1,8 @@
 //! Two calls made one: each keeps one party, and their sessions are joined by plain RTP over
 //! loopback.
 //!
-//! Nobody need have answered the second: its caller leaves what rings to the party of the first, which
-//! hears it ring through the inner ends, and gets its own call back if it rings in vain.
+//! Nobody need have answered the second: its caller leaves what rings to the party of the first,
+//! which hears it ring through the inner ends, and gets its own call back if it rings in vain.
 //!
 //! ```text
 //!   here:  transferee === inner          there:  inner === rings (or its early media)
@@ -12,8 +12,8 @@
 //! No party is renegotiated: neither browsers nor old telephones notice. It works across media
 //! workers, for no packet is handed between threads; the price is one more hop on this machine.
 //!
-//! A node that takes the calls over takes each half by itself: the inner ends have other ports there,
-//! and tell each other once both are back.
+//! A node that takes the calls over takes each half separately: the inner ends have other ports
+//! there, and tell each other once both are back.
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::Followup;
@@ -32,8 +32,8 @@ use crate::worker::OpenKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// How long half of a joined call of a lost node waits for the other: a node's calls are read a few at
-/// a time.
+/// How long half of a joined call of a lost node waits for the other: a node's calls are read a few
+/// at a time.
 const HALF: Duration = Duration::from_secs(10);
 /// The reason sent to whoever hands a ringing call over.
 const HANDED_OVER: &str = "the call was handed over while it rang";
@@ -44,8 +44,8 @@ impl Call {
         self.joined.map(|joined| joined.other)
     }
 
-    /// Parts with the leg of `drop`, if any, and opens an inner end towards `other`.
-    /// `at_once`: the leg that is set aside is hung up now; otherwise it hears of the transfer first.
+    /// Parts with the leg of `drop`, if any, and opens an inner end towards `other`. `at_once`: the
+    /// leg that is set aside is hung up now; otherwise it hears of the transfer first.
     pub(crate) fn open_inner_leg(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -68,7 +68,8 @@ impl Call {
         self.state = CallPhase::Talking;
     }
 
-    /// Opens an inner end towards `other`: the number of its branch, if it becomes one, and its leg.
+    /// Opens an inner end towards `other`: the number of its branch, if it becomes one, and its
+    /// leg.
     fn inner_leg(&mut self, cx: &mut CallContext<'_>, other: CallId, codec: Codec) -> (u16, Leg) {
         let id = self.branches.next_id();
         let (end, loopback) = (LegId(id), SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
@@ -110,9 +111,9 @@ impl Call {
         self.media.forget_listener();
     }
 
-    /// Parts with the referrer, and leaves its other party with what rings in `other`, where `number`
-    /// is called. Once somebody answers there the referrer is done; until then it may get its party
-    /// back.
+    /// Parts with the referrer, and leaves its other party with what rings in `other`, where
+    /// `number` is called. Once somebody answers there the referrer is done; until then it may get
+    /// its party back.
     pub(crate) fn hand_to_ringing(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -182,7 +183,7 @@ impl Call {
         cx.arm(self.id, CallTimer::OtherHalf, HALF);
     }
 
-    /// The other half was taken over, too: it is told where our inner end is now.
+    /// The other half was taken over, too: it needs the new address of our inner leg.
     pub(crate) fn meet_other_half(&mut self, cx: &mut CallContext<'_>) {
         cx.disarm(self.id, CallTimer::OtherHalf);
         let Some(JoinedCall { other, end, .. }) = self.joined else { return };
@@ -194,7 +195,7 @@ impl Call {
 
     /// Nobody has taken the other half over, or it could not continue.
     pub(crate) fn other_half_missing(&mut self, cx: &mut CallContext<'_>) {
-        self.cut_off(cx, "the call it was joined with could not go on");
+        self.cut_off(cx, "the call it was joined with could not continue");
     }
 
     fn connect_halves(&mut self, cx: &mut CallContext<'_>) {
@@ -202,7 +203,7 @@ impl Call {
         if end != self.caller.end {
             return self.media.bridge(cx, self.caller.end, end);
         }
-        // What rings here goes on ringing, for who came by the inner end.
+        // The target here keeps ringing, for the party behind the inner leg.
         match self.callee_end().or(self.media.early_branch().map(LegId)) {
             Some(there) => self.media.bridge(cx, end, there),
             None if self.state != CallPhase::Routing || self.media.plays_prompt() => {}
@@ -250,8 +251,8 @@ impl Call {
         }
     }
 
-    /// The other half ended: whoever was there was our callee, or has taken our caller's place. What
-    /// only rang there has rung in vain, and who handed the call over gets it back.
+    /// The other half ended: whoever was there was our callee, or has taken our caller's place.
+    /// What only rang there has rung in vain, and who handed the call over gets it back.
     pub(crate) fn other_half_over(
         &mut self,
         cx: &mut CallContext<'_>,

@@ -350,7 +350,7 @@ impl Leg {
         MediaWatch {
             stopped: self.trunk(cx).map_or(media.watch.stopped, |t| t.stopped_after),
             again: media.watch.again,
-            // Told as soon as one of the two may matter; which one does is the call's to know.
+            // Reported as soon as either may matter; the call decides which one does.
             silent: [media.watch.silent, media.hold_timeout].into_iter().flatten().min(),
         }
     }

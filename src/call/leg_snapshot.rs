@@ -122,7 +122,7 @@ impl AccountSnapshot {
         }
     }
 
-    /// The account, which cannot log in by itself.
+    /// The account, which cannot log in on its own.
     fn restore(self, name: String) -> User {
         let read: Result<Vec<_>, _> = self.callees.iter().map(|c| Pattern::parse(c)).collect();
         // No pattern would be all numbers.

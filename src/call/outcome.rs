@@ -119,7 +119,7 @@ impl Call {
         }
     }
 
-    /// Who a branch reached, and the codec settled with it.
+    /// The party that a branch reached, and the negotiated codec.
     pub(super) fn settled_with(&self, id: u16) -> Option<(Party, Codec)> {
         let branch = self.branches.get(id)?;
         Some((branch.leg.party.clone(), branch.leg.negotiation.negotiated()?.codec))

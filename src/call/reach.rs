@@ -42,7 +42,7 @@ impl Reach {
         self.0.as_ref().is_some_and(|r| r.has(ip))
     }
 
-    /// The addresses offered to browsers, the configured or discovered ones first. Who names
+    /// The addresses offered to browsers, the configured or discovered ones first. Whoever names
     /// loopback alone means this machine alone.
     pub(crate) fn for_browsers(&self, config: &Config) -> Vec<IpAddr> {
         let mut all = config.browser_ips().to_vec();
@@ -76,7 +76,7 @@ struct Known<'a> {
     written: bool,
 }
 
-fn told(remote: IpAddr, known: Known<'_>) -> IpAddr {
+fn shown_address(remote: IpAddr, known: Known<'_>) -> IpAddr {
     if let Some(set) = known.set {
         return set;
     }
@@ -102,7 +102,7 @@ impl CallContext<'_> {
     /// The public address that is set for the trunk at `remote`.
     fn set_for(&self, remote: IpAddr) -> Option<IpAddr> {
         let named = self.services.trunks.public_ip_at(remote);
-        let listed = || self.config.trunks.told_at(remote)?.public_ip;
+        let listed = || self.config.trunks.with_own_ip_at(remote)?.public_ip;
         named.or_else(listed).or(self.config.sip.public_ip)
     }
 
@@ -116,16 +116,16 @@ impl CallContext<'_> {
             public: &self.config.public_ips,
             written: !self.config.public_auto,
         };
-        told(remote, known)
+        shown_address(remote, known)
     }
 
     /// Where the peer at `remote` sends its media: as signalling, unless media has an address of
     /// its own.
     pub(crate) fn media_ip(&self, hop: Hop, remote: IpAddr) -> IpAddr {
-        let told = self.local_ip(hop, remote);
+        let shown_address = self.local_ip(hop, remote);
         let chosen = self.services.identity.reach.0.as_ref().and_then(|r| r.towards(remote));
-        let own = [chosen, hop.local()].contains(&Some(told));
-        self.config.media.bind.filter(|bind| own && *bind != told).unwrap_or(told)
+        let own = [chosen, hop.local()].contains(&Some(shown_address));
+        self.config.media.bind.filter(|bind| own && *bind != shown_address).unwrap_or(shown_address)
     }
 
     /// `hop` with the address of ours that is set for this trunk, if it is one of this machine that
@@ -221,7 +221,7 @@ mod tests {
             let [set, reached, chosen] = [set, reached, chosen].map(|t| t.parse().ok());
             let public = [ip(public)];
             let known = Known { set, reached, chosen, public: &public, written };
-            assert_eq!(told(ip(remote), known), ip(expected), "{remote}: {known:?}");
+            assert_eq!(shown_address(ip(remote), known), ip(expected), "{remote}: {known:?}");
         }
     }
 

@@ -47,7 +47,7 @@ impl Call {
             let Some(port) = ports(end) else { continue };
             let Some(leg) = self.leg_mut(end) else { continue };
             if leg.is_internal() {
-                // Its other half is told.
+                // Its other half is notified.
                 leg.negotiation.local.address.set_port(port);
                 continue;
             }

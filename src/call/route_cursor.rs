@@ -105,7 +105,7 @@ pub(crate) struct RouteCursor {
     trunks_left: VecDeque<String>,
     /// The number to dial, as the step writes it.
     dial_to: Option<String>,
-    /// How long the current step may ring, if it says so itself.
+    /// How long the current step may ring, if it has its own limit.
     step_timeout: Option<Duration>,
     /// Groups of phones still to ring in this step.
     rounds: VecDeque<Vec<RingTarget>>,
@@ -174,7 +174,7 @@ impl RouteCursor {
         self.wanted = wanted;
     }
 
-    /// Calls `number` by no route: who takes the place of another call needs none.
+    /// Calls `number` without a route: a call that replaces another needs none.
     pub(crate) fn call_number(&mut self, number: String) {
         self.number = number;
     }
@@ -183,7 +183,7 @@ impl RouteCursor {
     pub(crate) fn begin(&mut self, route: Route, number: String) {
         self.outcomes = Outcomes::default();
         self.refusal = None;
-        self.go_on(route, number);
+        self.continue_with(route, number);
     }
 
     /// As [`begin`](Self::begin), for a call that was forwarded once more.
@@ -192,8 +192,8 @@ impl RouteCursor {
         self.begin(route, number);
     }
 
-    /// Goes on with `route`; what came of the steps so far still counts.
-    pub(super) fn go_on(&mut self, route: Route, number: String) {
+    /// Continues with `route`; the outcome of the steps so far still counts.
+    pub(super) fn continue_with(&mut self, route: Route, number: String) {
         self.replace_steps(route.steps.iter().cloned());
         self.number = number;
         self.route = Some(route);
@@ -379,7 +379,7 @@ impl RouteCursor {
         if let (Some(route), Some(caller_id)) = (&mut self.route, answer.caller_id) {
             route.caller_id = Some(caller_id);
         }
-        // The answer decides alone; the dialplan's own steps are for when there is none.
+        // The answer alone decides; the dialplan's own steps run only without one.
         self.replace_steps(answer.steps);
     }
 

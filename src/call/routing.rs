@@ -184,7 +184,7 @@ impl Call {
         }
         self.cdr.tags.extend(route.tags.clone());
         self.cdr.route = Some(route.name.clone());
-        self.route.go_on(route, number);
+        self.route.continue_with(route, number);
         self.next_step(cx);
     }
 
@@ -251,7 +251,7 @@ impl Call {
         users.filter(none).take(MAX_LOCATED).collect()
     }
 
-    /// The store answered question `ask`, or cannot; an answer nobody waits for is none.
+    /// The store answered question `ask`, or cannot; an unexpected answer is ignored.
     pub(crate) fn located(&mut self, cx: &mut CallContext<'_>, ask: u32, found: &LocatedUsers) {
         if Call::asked_where(ask) {
             return self.found_elsewhere(cx, found);

@@ -68,11 +68,11 @@ pub struct Services {
     pub wall: (Instant, u64),
     /// SIP's (RFC 3261 §17).
     pub transactions: Transactions,
-    /// Who waits for the response to each request of ours.
+    /// The transaction user of each request of ours.
     pub transaction_users: IdMap<ClientId, TransactionUser>,
     /// Of calls.
     pub timers: Timers<(CallId, CallTimer)>,
-    /// Who is where.
+    /// The registrar.
     pub registrar: Registrar,
     /// The other nodes, if there is a cluster.
     pub cluster: Option<Cluster>,

@@ -8,7 +8,7 @@ use crate::fraud::{DialledNumber, Expense};
 use crate::sip::status::Refusal;
 
 impl Call {
-    /// Judges where the dial step leads, and counts it for who pays: who transferred the call, or
+    /// Judges where the dial step leads, and charges it to the transferor of the call, or
     /// had it begun, else who dialled.
     ///
     /// # Errors

@@ -199,7 +199,7 @@ impl Call {
     }
 
     /// The browser that is back does not know the call: its page was reloaded, and may be about to
-    /// say so itself. Returns false if there is no page at this end, or it has left the call.
+    /// announce itself. Returns false if there is no page at this end, or it has left the call.
     pub(super) fn page_forgot(&mut self, cx: &mut CallContext<'_>, end: LegId) -> bool {
         let (call, now) = (self.id, cx.now);
         let talks = end == self.caller.end || self.opposite(end).is_some();

@@ -246,7 +246,7 @@ impl From<Other> for BranchSnapshot {
 impl From<&CallSnapshot> for Tombstone {
     fn from(call: &CallSnapshot) -> Tombstone {
         let cdr = &call.cdr;
-        // Who handed the call over hears of its end, too; the other half of joined calls ends by
+        // The transferor is notified of its end, too; the other half of joined calls ends by
         // itself.
         let others = call.branches.iter().chain(&call.transferor);
         let others = others.filter(|branch| branch.target != BranchTarget::Joined);

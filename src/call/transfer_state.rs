@@ -1,4 +1,4 @@
-//! A transfer of a call: who asked for it, which progress was reported, and whose leg is set aside
+//! A transfer of a call: its transferor, which progress was reported, and whose leg is set aside
 //! meanwhile.
 //!
 //! What holds of it:
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// How long who handed a call over may take to hang up.
 pub(super) const LEAVE: Duration = Duration::from_secs(5);
 
-/// Who is notified of a transfer's progress (RFC 3515 §2.4.4).
+/// The subscriber to a transfer's progress (RFC 3515 §2.4.4).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct ReferSubscription {
     /// The leg whose peer sent the REFER.
@@ -44,13 +44,13 @@ pub(super) struct Transfer {
     /// The caller hands over, and the other party stands in its place meanwhile.
     by_caller: bool,
     /// The status reported last; 0 for none.
-    told: u16,
+    last_notified: u16,
 }
 
 impl Transfer {
     /// One we execute.
     pub(super) fn new(subscription: ReferSubscription) -> Transfer {
-        Transfer { subscription, passed: false, by_caller: false, told: 0 }
+        Transfer { subscription, passed: false, by_caller: false, last_notified: 0 }
     }
 
     /// One that a trunk executes.
@@ -63,7 +63,7 @@ impl Transfer {
         Transfer { by_caller, ..self }
     }
 
-    /// Who hands over.
+    /// The transferor.
     pub(super) fn by(&self) -> LegId {
         self.subscription.end
     }
@@ -76,7 +76,7 @@ pub(crate) struct TransferSnapshot {
     id: Option<u32>,
     wanted: bool,
     by_caller: bool,
-    told: u16,
+    last_notified: u16,
 }
 
 /// A dialog as a Replaces header names it (RFC 3891 §6.1).
@@ -150,18 +150,19 @@ impl TransferState {
     pub(super) fn snapshot(&self) -> Option<TransferSnapshot> {
         let transfer = self.current.as_ref().filter(|transfer| !transfer.passed)?;
         let ReferSubscription { end, id, wanted } = transfer.subscription;
-        let (by_caller, told) = (transfer.by_caller, transfer.told);
-        Some(TransferSnapshot { end, id, wanted, by_caller, told })
+        let (by_caller, last_notified) = (transfer.by_caller, transfer.last_notified);
+        Some(TransferSnapshot { end, id, wanted, by_caller, last_notified })
     }
 
     /// The transfer of a value, and whose leg is set aside.
     pub(super) fn resume(&mut self, from: Option<TransferSnapshot>, transferor: Branch) {
-        self.current = from.map(|TransferSnapshot { end, id, wanted, by_caller, told }| Transfer {
-            subscription: ReferSubscription { end, id, wanted },
-            passed: false,
-            by_caller,
-            told,
-        });
+        self.current =
+            from.map(|TransferSnapshot { end, id, wanted, by_caller, last_notified }| Transfer {
+                subscription: ReferSubscription { end, id, wanted },
+                passed: false,
+                by_caller,
+                last_notified,
+            });
         self.transferor = Some(transferor);
     }
 
@@ -189,7 +190,8 @@ impl TransferState {
     /// Returns who must be notified that the transfer has come to `status`.
     pub(super) fn progress(&mut self, status: u16) -> Option<ReferSubscription> {
         let transfer = self.current.as_mut()?;
-        if !transfer.subscription.wanted || std::mem::replace(&mut transfer.told, status) == status
+        if !transfer.subscription.wanted
+            || std::mem::replace(&mut transfer.last_notified, status) == status
         {
             return None;
         }
@@ -262,12 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn a_status_is_told_once_and_nothing_after_the_end() {
+    fn a_status_is_notified_once_and_nothing_after_the_end() {
         let mut state = TransferState::default();
         assert_eq!(state.progress(100), None, "there is no transfer");
         state.begin(Transfer::new(subscription(true)));
-        let told = [100, 180, 180, 200].map(|status| state.progress(status).is_some());
-        assert_eq!(told, [true, true, false, true]);
+        let last_notified = [100, 180, 180, 200].map(|status| state.progress(status).is_some());
+        assert_eq!(last_notified, [true, true, false, true]);
         assert!(!state.end());
         assert_eq!((state.progress(200), state.is_under_way()), (None, false));
         state.begin(Transfer::new(subscription(false)));

@@ -265,8 +265,8 @@ impl Branch {
         cx.services.transaction_users.insert(client, user);
     }
 
-    /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's. What
-    /// cannot be used leaves what was settled before.
+    /// Takes the callee's SDP, an answer or a delayed offer, and joins its end to the caller's.
+    /// What cannot be used leaves what was settled before.
     fn settle(
         &mut self,
         cx: &mut CallContext<'_>,
@@ -501,7 +501,7 @@ impl Branch {
             _ => status,
         };
         let code = match code_of(status, trunk, proved) {
-            // It says so by itself, and has not rung.
+            // It reports its failure itself, and has not rung.
             Code::NO_ANSWER if !rang => Code::NOT_AVAILABLE,
             code => code,
         };

@@ -159,7 +159,7 @@ impl Call {
             self.state = CallPhase::Talking;
         }
         if self.uas.is_finished() {
-            // Who was rung first has answered long ago, and who was handed over talks already; now
+            // The first callee has answered long ago, and the transferee already talks; now
             // there is somebody to talk to.
             if self.cdr.answered.is_none() {
                 self.note_answered(cx);

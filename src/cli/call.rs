@@ -8,12 +8,13 @@ mod report;
 mod sdp;
 mod sip;
 mod speech;
+mod voice;
 
 use super::client::{ApiClient, Stream, encrypt};
 use super::{hex, print, random};
 use anyhow::{Context, anyhow};
 use hyper::Method as Http;
-use media::{Figures, Network, PhoneMedia, Voice};
+use media::{Figures, Network, PhoneMedia};
 use phone::{Phone, PhoneOutcome};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use voice::Voice;
 use webtrunk::config::wav;
 
 const EXIT_CALL_FAILED: u8 = 5;
@@ -84,7 +86,7 @@ pub(crate) struct CallArgs {
     output: print::OutputFormat,
 }
 
-/// Who we are to the gateway.
+/// The phone's account at the gateway.
 #[derive(Clone)]
 struct Login {
     domain: String,

@@ -48,7 +48,7 @@ impl ApiAddress {
     }
 }
 
-/// What is said where no gateway listens at `path`.
+/// The error if no gateway listens at `path`.
 pub(crate) fn not_there(path: &Path, e: &std::io::Error) -> NotReachable {
     NotReachable(format!(
         "no gateway answers on {}: {e}\n  fix: start one with `webtrunk serve`, name its socket \

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_country_is_that_of_the_number_unless_it_is_said() {
+    fn the_country_is_that_of_the_number_unless_it_is_set() {
         let of = |code, number| CountryPlans::of(code, number).map(|plans| plans.code);
         assert_eq!(of(None, None).expect("the default"), "US");
         assert_eq!(of(None, Some("+493023125000")).expect("known"), "DE");

@@ -84,7 +84,7 @@ pub(crate) fn test(
 /// The dialplan, the number and the rights of `caller`, `user:NAME` or `trunk:NAME`.
 ///
 /// # Errors
-/// There is none of that name, or it may not call.
+/// There is no user of that name, or it may not call.
 fn rights_of(config: &Config, caller: &str) -> anyhow::Result<(String, Option<String>, Permits)> {
     match caller.split_once(':') {
         Some(("user", name)) => {

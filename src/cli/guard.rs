@@ -13,8 +13,8 @@ use webtrunk::node::{GUARDED, Successor};
 /// Stays as the parent of `successor` until it ends, unless nobody waits for this process: systemd
 /// learns who has its place, and a process that was guarded itself has no one else.
 pub(crate) fn stay(successor: &Successor) -> ExitCode {
-    let told = webtrunk::supervisor::listens();
-    if !successor.child || told || std::env::var_os(GUARDED).is_some() {
+    let supervised = webtrunk::supervisor::listens();
+    if !successor.child || supervised || std::env::var_os(GUARDED).is_some() {
         return ExitCode::SUCCESS;
     }
     // The same process in a few megabytes.

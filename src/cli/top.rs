@@ -37,7 +37,7 @@ pub(crate) struct View {
     filter: String,
     typing: bool,
     ladder: Option<Ladder>,
-    told: String,
+    message: String,
 }
 
 /// A call that is looked at.
@@ -174,13 +174,13 @@ impl View {
         let chosen = (!self.calls.is_empty()).then(|| self.position());
         let mut state = TableState::default().with_selected(chosen);
         frame.render_stateful_widget(self.call_table(calls.width), calls, &mut state);
-        let help = match (self.typing, self.told.as_str()) {
+        let help = match (self.typing, self.message.as_str()) {
             (true, _) => format!("filter: {}█", self.filter),
             (false, "") => format!(
                 "↑↓ choose   Enter ladder   / filter{}   x hang up   q quit",
                 if self.filter.is_empty() { String::new() } else { format!(" ({})", self.filter) }
             ),
-            (false, told) => printable::line(told).into_owned(),
+            (false, message) => printable::line(message).into_owned(),
         };
         frame.render_widget(Line::raw(help).dim(), foot);
     }
@@ -285,7 +285,7 @@ async fn ladder(client: &ApiClient, call: String, full: bool) -> anyhow::Result<
 /// The terminal, or as `ApiClient::get`.
 pub(crate) async fn top(client: &ApiClient) -> anyhow::Result<ExitCode> {
     let mut view = View::default();
-    // Whether there is a gateway is said in words, not in a picture.
+    // Whether there is a gateway is shown as text, not as a picture.
     refresh(client, &mut view).await?;
     let mut terminal = ratatui::try_init()?;
     let done = watch(client, &mut view, &mut terminal).await;
@@ -312,7 +312,7 @@ async fn watch(
         if let Some(Event::Key(key)) =
             key.filter(|e| matches!(e, Event::Key(k) if k.kind == KeyEventKind::Press))
         {
-            view.told.clear();
+            view.message.clear();
             let before = view.filter.clone();
             let wish = view.key(key);
             if view.filter != before {
@@ -323,12 +323,12 @@ async fn watch(
                 TopAction::Nothing => {}
                 TopAction::Draw { call, full } => match ladder(client, call, full).await {
                     Ok(drawn) => view.ladder = Some(drawn),
-                    Err(e) => view.told = e.to_string(),
+                    Err(e) => view.message = e.to_string(),
                 },
                 TopAction::HangUp(call) => {
                     let ended =
                         client.call(hyper::Method::DELETE, &format!("/calls/{call}"), None).await;
-                    view.told =
+                    view.message =
                         ended.map_or_else(|e| e.to_string(), |_| format!("call {call} is ended"));
                 }
             }

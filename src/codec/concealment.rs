@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_frame_of_a_tone_goes_on_without_a_click() {
+    fn a_lost_frame_of_a_tone_is_concealed_without_a_click() {
         for (rate, hz) in
             [(8_000, 100.0), (8_000, 170.0), (8_000, 131.0), (16_000, 100.0), (16_000, 187.0)]
         {

@@ -1,7 +1,7 @@
 //! L16: samples as they are, in network byte order (RFC 3551 §4.5.11). At 8 kHz only, which needs
 //! no resampler.
 
-/// The samples of a payload; returns how many. A last odd byte is none.
+/// The samples of a payload; returns how many. A trailing odd byte is ignored.
 pub(crate) fn decode(payload: &[u8], pcm: &mut [i16]) -> usize {
     let (samples, _) = payload.as_chunks::<2>();
     pcm.iter_mut().zip(samples).map(|(out, bytes)| *out = i16::from_be_bytes(*bytes)).count()

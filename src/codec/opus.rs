@@ -94,8 +94,8 @@ const LONGEST_SILENCE: usize = 64;
 
 /// Digital silence, as of a telephone that is muted: once it has lasted, its packet is sent again
 /// instead of made again, for an encoder spends half as much on nothing as on speech. A packet
-/// stands alone (RFC 6716 §4.2.7.4: the first gain of each is coded by itself), so a decoder hears
-/// the same nothing.
+/// stands alone (RFC 6716 §4.2.7.4: the first gain of each is coded independently), so a decoder
+/// hears the same nothing.
 #[derive(Default)]
 struct Silence {
     frames: u32,

@@ -26,7 +26,7 @@ use crate::sip::transaction::TrunkNumber;
 use crate::sip::uri::UriTransport;
 use certificates::site;
 use ipnet::IpNet;
-use names::{KnownNames, Names, suggestion, told};
+use names::{KnownNames, Names, first_names, suggestion};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -477,7 +477,7 @@ impl Check {
         let help = format!(
             "{}contexts are the files in dialplans/: {}",
             suggestion(at.as_ref(), &names),
-            told(&names)
+            first_names(&names)
         );
         self.error(at, "config::context", message, help);
     }

@@ -47,7 +47,7 @@ impl Grant {
     ///
     /// # Errors
     /// As [`user`](Self::user).
-    pub(crate) fn told(
+    pub(crate) fn granted_user(
         &self,
         name: &str,
         password: Secret,

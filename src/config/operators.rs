@@ -1,4 +1,4 @@
-//! Who may look and steer, and how they prove who they are.
+//! Who may view and operate the gateway, and how they authenticate.
 
 use super::password::PasswordHash;
 use crate::sip::digest::Secret;
@@ -56,7 +56,7 @@ pub struct ApiUser {
 pub struct OidcSettings {
     /// Its URL, as its tokens name it.
     pub issuer: String,
-    /// Who we are there.
+    /// Our client id there.
     pub client_id: String,
     /// How we prove it; `None`: as a public client, by PKCE alone.
     pub client_secret: Option<Secret>,

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_hash_or_costs_too_much_is_told() {
+    fn a_password_hash_that_is_invalid_or_too_costly_is_reported() {
         let salt_and_hash = "$BwcHBwcHBwcHBwcHBwcHBw$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         for (text, why) in [
             ("secret", "no hash"),

@@ -23,7 +23,7 @@ pub struct ConfigProblem {
     pub message: String,
     /// Where it is, if it is in a file.
     pub source: Option<SourceFile>,
-    /// The bytes marked, and what is said beside them.
+    /// The marked bytes, and the label beside them.
     pub span: Option<(Range<usize>, String)>,
     /// Another place it has to do with.
     pub also: Option<(Range<usize>, String)>,

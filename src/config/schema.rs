@@ -1,6 +1,6 @@
 //! The files as written: serde shapes with spans, every key known, no meaning checked yet.
 //!
-//! What is said of a key here is what its user reads: `webtrunk schema` and the reference in the
+//! The comment on a key here is what its user reads: `webtrunk schema` and the reference in the
 //! book are made of it.
 
 mod cluster;
@@ -87,8 +87,8 @@ pub(crate) struct Web {
     /// The TCP address of the web port, such as ":443". Default: ":8088".
     pub listen: Option<Text>,
     /// "off" (the default), "local" (an authority of its own, made beside this file), { cert = "…",
-    /// key = "…" } with PEM files, which are read again when they change, or "acme" (the gateway gets
-    /// a certificate from Let's Encrypt and renews it), in full { acme = { email = "…" } }.
+    /// key = "…" } with PEM files, which are read again when they change, or "acme" (the gateway
+    /// gets a certificate from Let's Encrypt and renews it), in full { acme = { email = "…" } }.
     pub tls: Option<Spanned<Tls>>,
     /// Where browsers reach the page, if not at server.domain and the port of `listen`: behind a
     /// proxy such as "https://calls.example.com", or "https://example.com/phone" below a path.
@@ -139,15 +139,15 @@ pub(crate) struct Acme {
     pub email: Option<String>,
     /// The names in the certificate. Default: that of web.public_url, or else server.domain.
     pub names: Vec<String>,
-    /// The authority's directory. Default: that of Let's Encrypt; its staging environment for trials
-    /// is "https://acme-staging-v02.api.letsencrypt.org/directory".
+    /// The authority's directory. Default: that of Let's Encrypt; its staging environment for
+    /// trials is "https://acme-staging-v02.api.letsencrypt.org/directory".
     pub directory: Option<String>,
     /// A PEM file with the authority that signs the directory's own certificate, relative to this
     /// one. Default: the system's authorities.
     pub ca: Option<String>,
-    /// The TCP address that port 80 of the names leads to, such as ":80": the authority looks for its
-    /// proof there (HTTP-01), and browsers are sent to https. Default: the proof is looked for at
-    /// the web port (TLS-ALPN-01), which port 443 of the names must lead to.
+    /// The TCP address that port 80 of the names leads to, such as ":80": the authority looks for
+    /// its proof there (HTTP-01), and browsers are sent to https. Default: the proof is looked for
+    /// at the web port (TLS-ALPN-01), which port 443 of the names must lead to.
     pub http: Option<String>,
 }
 
@@ -180,8 +180,8 @@ pub(crate) struct Sip {
     pub session_timer: Option<Text>,
     /// How long a call waits for a browser that lost its connection. Default: "30s".
     pub flow_grace: Option<Text>,
-    /// How long it waits while the browser's media is alive, which proves that it is there, at least
-    /// as long as `flow_grace`. Default: "5m".
+    /// How long it waits while the browser's media is alive, which proves that it is there, at
+    /// least as long as `flow_grace`. Default: "5m".
     pub flow_grace_media: Option<Text>,
 }
 
@@ -210,8 +210,8 @@ pub(crate) struct Media {
     /// Complexity of the Opus encoder, 0 to 10. Default: 1; more is hardly audible and costs two to
     /// five times the CPU. Under load it is lowered automatically.
     pub complexity: Option<Spanned<u8>>,
-    /// How long a call may be without a sign of either side, RTCP and ICE checks included, before it
-    /// is ended: 5s to 1h, or "off". Default: "30s".
+    /// How long a call may be without a sign of either side, RTCP and ICE checks included, before
+    /// it is ended: 5s to 1h, or "off". Default: "30s".
     pub timeout: Option<Text>,
     /// The same for a call on hold: 30s to 1d, or "off". Default: "off".
     pub hold_timeout: Option<Text>,
@@ -251,17 +251,17 @@ pub(crate) struct Limits {
     /// The same, of one address, or of one /64 of IPv6: an office or a provider's NAT is one
     /// address. Default: 1000.
     pub connections_per_source: Option<Spanned<usize>>,
-    /// TLS handshakes of one address, or of one /64 of IPv6, that may wait for their answer at once;
-    /// more connections are closed. They are answered one at a time of an address, so this is how many
-    /// of an office's browsers may come back in the same moment. At most 2048, which is as many as may
-    /// wait of all addresses. Default: 256.
+    /// TLS handshakes of one address, or of one /64 of IPv6, that may wait for their answer at
+    /// once; more connections are closed. They are answered one at a time of an address, so this is
+    /// how many of an office's browsers may come back in the same moment. At most 2048, which is as
+    /// many as may wait of all addresses. Default: 256.
     pub handshakes_per_source: Option<Spanned<usize>>,
 }
 
 /// The brake on toll fraud: what the calls of one user to trunks may come to, whatever leads them
-/// there (dialling, transfers, redirections, the API, texts). Beyond it they are refused with 403 and
-/// WT-1113, and the event `fraud.braked` is sent. Emergency routes are exempt, and what a restart
-/// forgets is counted anew.
+/// there (dialling, transfers, redirections, the API, texts). Beyond it they are refused with 403
+/// and WT-1113, and the event `fraud.braked` is sent. Emergency routes are exempt, and what a
+/// restart forgets is counted anew.
 #[derive(Deserialize, JsonSchema, Default)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Fraud {
@@ -272,12 +272,13 @@ pub(crate) struct Fraud {
     pub minutes_per_hour: Option<Spanned<u32>>,
     /// Countries abroad per hour, 0 to 30. Default: 5.
     pub countries_per_hour: Option<Spanned<u32>>,
-    /// Countries that are not abroad, such as ["US", "CA"]. The `country` of the user's dialplan and
-    /// that of its `did` never are. Default: none but these.
+    /// Countries that are not abroad, such as ["US", "CA"]. The `country` of the user's dialplan
+    /// and that of its `did` never are. Default: none but these.
     pub home: Vec<Text>,
-    /// Business hours, such as { tz = "America/New_York", open = ["daily 06:00-22:00"] }. Outside them
-    /// a user reaches only those countries abroad that it has called within them in the last 30 days.
-    /// A number that a route's `match` spells out is never abroad. Default: no difference is made.
+    /// Business hours, such as { tz = "America/New_York", open = ["daily 06:00-22:00"] }. Outside
+    /// them a user reaches only those countries abroad that it has called within them in the last
+    /// 30 days. A number that a route's `match` spells out is never abroad. Default: no difference
+    /// is made.
     pub hours: Option<Spanned<Hours>>,
 }
 
@@ -327,7 +328,8 @@ pub(crate) struct ApiUser {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Oidc {
-    /// Its https URL; what it says of itself is read from /.well-known/openid-configuration below it.
+    /// Its https URL; what it says of itself is read from /.well-known/openid-configuration below
+    /// it.
     pub issuer: Text,
     /// The client it knows this gateway as.
     pub client_id: Text,
@@ -335,11 +337,11 @@ pub(crate) struct Oidc {
     pub client_secret: Option<Spanned<SecretText>>,
     /// What is asked for. Default: ["openid", "profile", "email"].
     pub scopes: Option<Vec<String>>,
-    /// The claim of the ID token that has a person's roles or groups; a dot leads into an object, as
-    /// in "realm_access.roles". Default: "groups".
+    /// The claim of the ID token that has a person's roles or groups; a dot leads into an object,
+    /// as in "realm_access.roles". Default: "groups".
     pub roles_claim: Option<String>,
-    /// Which of its values allow what: admin, write and read, as of a token. Whoever has none is not
-    /// let in.
+    /// Which of its values allow what: admin, write and read, as of a token. Whoever has none is
+    /// not let in.
     pub roles: Spanned<OidcRoles>,
     /// What the page calls the provider. Default: the issuer's host.
     pub label: Option<String>,

@@ -55,7 +55,7 @@ struct TrunkRows {
     by_name: BTreeMap<String, Trunk>,
     listed: Networks,
     /// Those with a public address of their own.
-    told: Networks,
+    with_own_ip: Networks,
     public_ips: HashSet<IpAddr>,
     /// Those that may register, by username.
     logins: HashMap<String, String>,
@@ -67,7 +67,7 @@ impl TrunkTable {
         for trunk in by_name.values() {
             table.listed.add(trunk);
             if let Some(ip) = trunk.public_ip {
-                table.told.add(trunk);
+                table.with_own_ip.add(trunk);
                 table.public_ips.insert(ip);
             }
             if let Some(username) = trunk.username.as_ref().filter(|_| trunk.accepts_registration) {
@@ -83,8 +83,8 @@ impl TrunkTable {
     }
 
     /// As [`at`](Self::at), among those with a public address of their own.
-    pub(crate) fn told_at(&self, ip: IpAddr) -> Option<&Trunk> {
-        self.0.by_name.get(self.0.told.find(ip)?)
+    pub(crate) fn with_own_ip_at(&self, ip: IpAddr) -> Option<&Trunk> {
+        self.0.by_name.get(self.0.with_own_ip.find(ip)?)
     }
 
     /// The trunk that registers with this username.
@@ -187,8 +187,9 @@ mod tests {
             });
             assert_eq!(at(ip), slow.map(|t| t.name.as_str()), "{ip}");
         }
-        let told = |ip: &str| config.trunks.told_at(ip.parse().expect("sound")).is_some();
-        assert!(told("10.1.2.3") && !told("10.2.2.3"));
+        let with_own_ip =
+            |ip: &str| config.trunks.with_own_ip_at(ip.parse().expect("sound")).is_some();
+        assert!(with_own_ip("10.1.2.3") && !with_own_ip("10.2.2.3"));
     }
 
     #[test]

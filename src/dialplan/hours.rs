@@ -33,7 +33,7 @@ impl Hours {
     /// `2026-12-25`.
     ///
     /// # Errors
-    /// The first text that is none, and why.
+    /// The first invalid text, and why.
     pub(crate) fn new(
         name: &str,
         zone: TimeZone,
@@ -165,7 +165,7 @@ mod tests {
             ("2026-11-21T19:00:00Z", true),  // Saturday 11:00
             ("2026-11-22T19:00:00Z", false), // Sunday
             ("2026-07-20T15:01:00Z", true),  // summer, 08:01
-            ("2026-12-25T18:00:00Z", false), // a Friday that is none
+            ("2026-12-25T18:00:00Z", false), // a Friday that is a holiday
         ] {
             assert_eq!(office.is_open(at(moment)), open, "{moment}");
         }
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_told() {
+    fn an_invalid_time_is_reported() {
         for wrong in [
             "Mon 8-18",
             "Funday 08:00-18:00",

@@ -1,7 +1,9 @@
-//! The table of events: each row is all that is said of one.
+//! The table of events: each row is everything that is reported of one.
 
+use super::phrases::{answerer, ended, listed};
+use super::rows::events;
 use super::{CallerIdentity, Counted, Data, EventKind, Level, LostBy, UnregisterReason};
-use crate::cdr::{Cdr, HangupBy, Interruption, NodeChange, Party};
+use crate::cdr::{Cdr, Interruption, NodeChange, Party};
 use crate::errors::Code;
 use crate::ids::CallId;
 use crate::log_limit::LineClass;
@@ -12,91 +14,6 @@ use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Makes the type and its questions from the rows. A row gives an event's fields, then
-///  - `call`: the call it is about,
-///  - `level` of its line, and `code` in the registry of errors, `FINE` if nothing is wrong,
-///  - `class`: what it is one of, if somebody outside can cause it again and again,
-///  - `api`: what the API calls it, and the data it sends; empty if it is for the log alone,
-///  - `counted`: what the metrics make of it,
-///  - `text`: its line.
-///
-/// A row without one of them does not compile.
-macro_rules! events {
-    ($(
-        $(#[$doc:meta])*
-        $name:ident { $( $(#[$field_doc:meta])* $field:ident: $type:ty ),* $(,)? } {
-            call: $call:expr, level: $level:ident, code: $code:expr,
-            class: $class:expr,
-            api: { $($kind:expr => $data:expr)? },
-            counted: $counted:expr,
-            text($f:ident): $text:expr $(,)?
-        }
-    )*) => {
-        /// Something worth a line.
-        #[derive(Debug)]
-        #[allow(missing_docs, reason = "in the table below")]
-        pub enum Event {
-            $( $(#[$doc])* $name { $( $(#[$field_doc])* $field: $type ),* }, )*
-        }
-
-        #[allow(unused_variables, reason = "most rows need some of their fields only")]
-        impl Event {
-            /// Returns the call it is about, if it is about one.
-            pub(crate) fn call(&self) -> Option<CallId> {
-                match self { $( Event::$name { $($field),* } => $call, )* }
-            }
-
-            /// Returns how loud its line is.
-            pub(crate) fn level(&self) -> Level {
-                match self { $( Event::$name { $($field),* } => Level::$level, )* }
-            }
-
-            /// Returns its code in the registry of errors, `FINE` if nothing is wrong.
-            pub fn code(&self) -> Code {
-                match self { $( Event::$name { $($field),* } => $code, )* }
-            }
-
-            /// Returns its class if somebody outside can cause it again and again: such a line is
-            /// written once in ten seconds. `None` if each one is logged.
-            pub(crate) fn class(&self) -> Option<LineClass> {
-                match self { $( Event::$name { $($field),* } => $class, )* }
-            }
-
-            /// Returns what the API calls it, or `None` if it is for the log alone.
-            pub(crate) fn kind(&self) -> Option<EventKind> {
-                match self {
-                    $( Event::$name { $($field),* } => [$($kind)?].into_iter().next(), )*
-                }
-            }
-
-            /// Returns what the API and webhooks send of it, or `None` if it is for the log alone.
-            pub(crate) fn data(&self) -> Option<Data<'_>> {
-                match self {
-                    $( Event::$name { $($field),* } => [$($data)?].into_iter().next(), )*
-                }
-            }
-
-            /// Returns what the metrics make of it.
-            pub(crate) fn counted(&self) -> Counted<'_> {
-                match self { $( Event::$name { $($field),* } => $counted, )* }
-            }
-        }
-
-        /// The text of its line.
-        impl Display for Event {
-            #[allow(unused_variables, reason = "most rows need some of their fields only")]
-            fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-                match self {
-                    $( Event::$name { $($field),* } => {
-                        let $f = formatter;
-                        $text
-                    } )*
-                }
-            }
-        }
-    };
-}
 
 events! {
     Registered { user: String, flows: usize, user_agent: String } {
@@ -588,7 +505,7 @@ events! {
         class: None,
         api: {},
         counted: Counted::Nothing,
-        text(f): f.write_str(&Interruption::told(node.as_ref(), *gap)),
+        text(f): f.write_str(&Interruption::describe(node.as_ref(), *gap)),
     }
 
     /// A page that was reloaded, or another page of its account, has taken its call up again.
@@ -653,37 +570,4 @@ events! {
             None => write!(f, "dropped: {why}"),
         },
     }
-}
-
-fn listed(ips: &[IpAddr]) -> String {
-    ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Who answered, as a record writes it.
-fn answerer(by: Option<&Party>) -> String {
-    by.map_or_else(|| "a built-in far end".to_owned(), Party::as_callee)
-}
-
-/// What a record says in one line.
-fn ended(cdr: &Cdr, f: &mut Formatter<'_>) -> fmt::Result {
-    let Some(talked) = cdr.talked() else {
-        return write!(f, "not answered ({}): {}", cdr.status, brief(&cdr.why));
-    };
-    let by = cdr.by.map_or("?", HangupBy::as_str);
-    write!(f, "ended by {by}  {:.1} s  {}{}", talked.as_secs_f32(), quality(cdr), brief(&cdr.why))?;
-    match cdr.fault().filter(|verdict| verdict.sentence != cdr.why) {
-        Some(verdict) => write!(f, "  {}", brief(&verdict.sentence)),
-        None => Ok(()),
-    }
-}
-
-/// The worst of both legs and directions: what the people on the call had to live with.
-fn quality(cdr: &Cdr) -> String {
-    let known = [&cdr.caller_media, &cdr.callee_media].into_iter().flatten();
-    let loss = known
-        .filter_map(|s| Some(s.packets_lost()? as f32 / (s.lost + s.received) as f32))
-        .max_by(f32::total_cmp);
-    let mos = cdr.score().map(|mos| format!("MOS {mos:.1} (estimated)  "));
-    let loss = loss.map(|loss| format!("loss {:.1} %  ", 100.0 * loss));
-    [mos, loss].into_iter().flatten().collect()
 }

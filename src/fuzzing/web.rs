@@ -85,7 +85,7 @@ pub(super) fn grant(bytes: &[u8]) {
         black_box(route);
     }
     if let Ok(grant) = serde_json::from_str::<Grant>(&text)
-        && let Ok(user) = grant.told("alice", Secret::new("secret"), Some("in"), &CONFIG)
+        && let Ok(user) = grant.granted_user("alice", Secret::new("secret"), Some("in"), &CONFIG)
     {
         assert_eq!(user.context, "in", "there is no other");
     }

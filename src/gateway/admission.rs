@@ -45,7 +45,7 @@ pub(crate) struct Admission {
     authenticator: Authenticator,
     started: Instant,
     minute: u64,
-    /// Wrong guesses of this minute by source: who guesses pays, not the name that was guessed at.
+    /// Wrong guesses of this minute by source: the guesser pays, not the name that was guessed.
     by_source: HashMap<IpAddr, u32>,
     /// Names that gave the right password, by source, with the wrong ones of this minute: others
     /// at a shared address cannot lock them out.

@@ -33,7 +33,7 @@ impl Gateway {
         let vouched = cluster.vouched(turn.now);
         self.vouch(turn, vouched);
         turn.out.extend(work.commands.into_iter().map(Output::Store));
-        turn.out.extend(work.events.into_iter().map(|event| Output::Event(told(event))));
+        turn.out.extend(work.events.into_iter().map(|event| Output::Event(event_of(event))));
         work.probes.iter().for_each(|probe| self.send_node_probe(turn, probe));
     }
 
@@ -72,7 +72,7 @@ impl Gateway {
         for trunk in shared.take(MAX_SHARES / 2) {
             let used = self.calls_of(&trunk.name) as u64;
             let calls = trunk.max_calls.map(|limit| (calls_of(&trunk.name), limit as u64, used));
-            // Who has it asks like all others: what it was granted is its own until its lease ends.
+            // Its holder asks like all others: a grant is its own until its lease ends.
             let one = trunk.register_once.then(|| (registration_of(&trunk.name), 1, 0));
             census.wishes.extend(
                 calls.into_iter().chain(one).map(|(name, limit, used)| ShareWish {
@@ -97,7 +97,7 @@ impl Gateway {
         let at = self.moment(turn.now);
         let Some(cluster) = &mut self.services.cluster else { return };
         let AnswerWork { events, taken, deposed, spent } = cluster.answered(at, answer);
-        turn.out.extend(events.into_iter().map(|event| Output::Event(told(event))));
+        turn.out.extend(events.into_iter().map(|event| Output::Event(event_of(event))));
         if let Some((_, names)) = deposed {
             self.deposed(turn, &names);
         }
@@ -132,7 +132,7 @@ impl Gateway {
     }
 }
 
-fn told(event: LeaseEvent) -> Event {
+fn event_of(event: LeaseEvent) -> Event {
     match event {
         LeaseEvent::NodeUp { node } => Event::NodeUp { node },
         LeaseEvent::NodeDown { node } => Event::NodeDown { node },

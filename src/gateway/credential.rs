@@ -5,24 +5,30 @@
 //! context the user need not be configured: a visitor, who may call what that dialplan allows and
 //! transfer nothing.
 
-use crate::config::Credentials;
+use super::token::CLOCK_SKEW;
+use crate::config::{Config, Credentials};
+use crate::errors::Code;
 use crate::sip::digest::Secret;
+use crate::sip::status::Refusal;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use std::fmt;
+use std::time::Duration;
 
 /// What such a name says.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credential {
     /// Seconds since 1970.
     pub expires: u64,
-    /// Who logs in by it.
+    /// The user that it logs in.
     pub user: String,
     /// The dialplan's; the configured one if `None`.
     pub context: Option<String>,
 }
 
+/// Credentials of test calls last at most this long.
+pub(crate) const DIRECT_LONGEST: Duration = Duration::from_secs(3_600);
 /// Longest user of a credential, bytes.
 const MAX_USER: usize = 64;
 
@@ -89,6 +95,49 @@ pub(crate) fn turn(secret: &Secret, expires: u64, user: &str) -> (String, String
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.reveal().as_bytes());
     let password = STANDARD.encode(hmac::sign(&key, name.as_bytes()));
     (name, password)
+}
+
+/// Whether credentials with a time in them may be used now: not too late, not for longer than
+/// allowed, and for somebody there is.
+pub(super) fn credential_fits(
+    config: &Config,
+    credential: &Credential,
+    unix: u64,
+) -> Result<(), Refusal> {
+    let longest = match &config.credentials {
+        _ if credential.is_direct_to_trunk() => DIRECT_LONGEST,
+        Some(settings) => settings.longest,
+        None => {
+            return Err(Refusal::new(403, "no credentials with a time are taken here")
+                .code(Code::LOGIN_REFUSED));
+        }
+    };
+    let refused = |why: String| Err(Refusal::new(403, why).code(Code::CREDENTIALS_EXPIRED));
+    if unix >= credential.expires {
+        return refused(format!(
+            "the credentials of {} expired {} s ago",
+            credential.user,
+            unix - credential.expires
+        ));
+    }
+    let left = credential.expires - unix;
+    if left > longest.as_secs() + CLOCK_SKEW {
+        return refused(format!(
+            "the credentials of {} would last {left} s, and {} s are allowed: do the clocks \
+                differ?",
+            credential.user,
+            longest.as_secs()
+        ));
+    }
+    let known = match &credential.context {
+        Some(context) => config.plan.context(context).is_some(),
+        None => config.users.contains_key(&credential.user),
+    };
+    if known {
+        Ok(())
+    } else {
+        Err(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
+    }
 }
 
 #[cfg(test)]

@@ -471,7 +471,7 @@ fn validate(message: &Message) -> Option<Refusal> {
         return Some(Refusal::new(501, format!("{} is not known here", message.method_token())));
     }
     if message.method() == Method::Bye {
-        // Who hangs up has gone: a refusal would leave the call to nobody.
+        // Whoever hangs up has gone: a refusal would leave a call with one end.
         return None;
     }
     let missing: Vec<&str> =

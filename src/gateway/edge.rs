@@ -3,9 +3,9 @@
 //!
 //! Nothing is kept of it: a signed token in the route says down which flow and to which node, and
 //! one in our Via where the response goes. Bodies pass as they are: the media is the other node's.
-//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that came
-//! back elsewhere) is passed to its owner, known by the mark of its tags and branches.
-//! What comes from a node never leaves to a node, so nothing goes in a circle.
+//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that
+//! came back elsewhere) is passed to its owner, known by the mark of its tags and branches. What
+//! comes from a node never leaves to a node, so nothing goes in a circle.
 
 use super::turn::RequestSource;
 use super::{Gateway, Turn};
@@ -83,7 +83,7 @@ pub(super) enum PassedFor {
 
 /// What such a message says of that; between nodes only.
 const PASSED_FOR: &str = "X-Webtrunk-Passed-For";
-/// What a message says that several nodes are asked; likewise. Who has its call answers, nobody else.
+/// The mark of a message that goes to several nodes. Only the owner of its call answers.
 const ASKED: &str = "X-Webtrunk-Asked";
 
 fn for_user(user: &str, route: &str) -> String {
@@ -344,8 +344,8 @@ impl Gateway {
         passed
     }
 
-    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here. Returns false if
-    /// it is of something else: with a tag of ours, nobody else was asked who could answer.
+    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here. Returns false
+    /// if it is of something else: with a tag of ours, nobody else was asked who could answer.
     fn take_cancel(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
         let Some(passed) = passed_for(message) else { return false };
         let target = own_hop_off(message)
@@ -437,7 +437,7 @@ impl Gateway {
         message: &Message,
         changes: HopChanges,
     ) -> Result<(), Refusal> {
-        // Who ends a call has gone, and a message that passes a node ends at one: it continues.
+        // Whoever ends a call has gone, and a message that passes a node ends at one: it continues.
         let floor = u32::from(message.ends_something());
         let left = message.max_forwards().max(floor).checked_sub(1).ok_or_else(|| {
             Refusal::new(483, "Max-Forwards is used up: a loop?").code(Code::LOOP)

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Questions that are open at once; what comes beyond them is answered as if the store were away.
 const MAX_OPEN: usize = 1_000;
 
-/// Who waits for an answer.
+/// What waits for an answer.
 enum Sought {
     Text(Box<SoughtText>),
     Watchers(String),
@@ -93,7 +93,7 @@ impl Gateway {
         turn.push(Output::Ask(Question::Locate { seeker, ask, users, limit }));
     }
 
-    /// The store answered question `ask`, or cannot; an answer nobody waits for is none.
+    /// The store answered question `ask`, or cannot; an unexpected answer is ignored.
     pub(super) fn found_outside(&mut self, turn: &mut Turn<'_>, ask: u32, found: &LocatedUsers) {
         let Some(waiting) = self.elsewhere.open.remove(&ask) else { return };
         self.elsewhere.timers.clear(&ask);

@@ -171,7 +171,7 @@ impl Gateway {
             .ok_or_else(|| Refusal::new(500, format!("context {context} does not exist")))?;
         self.routed.push((id, std::mem::take(&mut verdict.trace)));
         let number = verdict.number.clone();
-        // Who takes the place of a call that continues needs no route: it was let in already.
+        // An INVITE that replaces an active call needs no route: that call was admitted already.
         let route = match (&replaces, verdict.decide(&context)) {
             (_, Ok((route, _))) => Some(route),
             (Some(_), Err(_)) => None,
@@ -448,7 +448,7 @@ fn dialled_user(message: &Message) -> String {
         .map_or_else(|_| "?".to_owned(), |uri| uri.number().chars().take(80).collect())
 }
 
-/// Who calls, as the account or the trunk says.
+/// The caller, from the account or the trunk.
 fn identity_of(call: &Call, config: &Config) -> CallerIdentity {
     let (number, name) = Caller::recorded(call, config);
     CallerIdentity { number: kept(&number), name: kept(&name) }

@@ -44,8 +44,8 @@ impl Gateway {
         }
     }
 
-    /// A call of a lost node was taken over. If it is half of a joined call it meets the other half,
-    /// or waits for it.
+    /// A call of a lost node was taken over. If it is half of a joined call it meets the other
+    /// half, or waits for it.
     pub(super) fn reunite(&mut self, turn: &mut Turn<'_>, id: CallId) {
         let Some(other) = self.calls.get(id).and_then(Call::other_half) else { return };
         let there = self
@@ -173,7 +173,7 @@ enum JoinPlan {
     Join {
         codec: Codec,
     },
-    /// Nobody has answered the other call yet: who is handed over hears it ring.
+    /// Nobody has answered the other call yet: the transferee hears it ring.
     HandOver {
         codec: Codec,
         number: String,

@@ -1,9 +1,9 @@
-//! Who a browser is: digest with a password written here, a credential with a time in it, a
+//! Authentication of browsers: digest with a configured password, a credential with a time in it, a
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
 use super::admission::{Admitted, KnownCredentials, claimed_user};
-use super::credential::Credential;
+use super::credential::{Credential, credential_fits};
 use super::spent::{Spending, TokenLogin};
 use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
 use super::turn::Screening;
@@ -39,8 +39,6 @@ const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 10_000;
 /// Requests that wait for an answer; any more get 503 with Retry-After.
 const MAX_HELD: usize = 1_000;
-/// Credentials of test calls last at most this long.
-pub(crate) const DIRECT_LONGEST: Duration = Duration::from_secs(3_600);
 /// What a web application has for its answer.
 pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -81,10 +79,10 @@ struct Bearer<'a> {
     settings: &'a JwtSettings,
 }
 
-/// Who a login proved its sender to be.
+/// The account that a login authenticated.
 struct Proved {
     user: String,
-    /// What it may do, if not only the configuration says so.
+    /// What it may do, if a grant beyond the configuration decides it.
     account: Option<Arc<User>>,
     /// Until when, seconds since 1970.
     until: Option<u64>,
@@ -282,7 +280,7 @@ impl Gateway {
         }
     }
 
-    /// Who a name is whose password was right.
+    /// The account of a name whose password was right.
     fn proved(&self, now: Instant, name: &str) -> Result<Proved, String> {
         if let Some(credential) = Credential::parse(name).filter(|c| self.secret_of(c).is_some()) {
             let grant = Grant { context: credential.context.clone(), ..Grant::default() };
@@ -371,7 +369,7 @@ impl Gateway {
         Screening::Handled
     }
 
-    /// Who logs in by a token that is sound.
+    /// The account of a valid token.
     fn token_login(
         &mut self,
         turn: &mut Turn<'_>,
@@ -385,7 +383,8 @@ impl Gateway {
         let repeats =
             claims.webtrunk == Grant::default() && self.config.users.contains_key(&claims.sub);
         let (secret, context) = (Secret::new(""), settings.context.as_deref());
-        let account = || claims.webtrunk.told(&claims.sub, secret, context, &self.config).map(Some);
+        let account =
+            || claims.webtrunk.granted_user(&claims.sub, secret, context, &self.config).map(Some);
         let account = if repeats { None } else { account().map_err(NoLogin::Wrong)? };
         let until = claims.exp.saturating_add(CLOCK_SKEW);
         let mut proved =
@@ -496,9 +495,9 @@ impl Gateway {
         name: String,
         answer: Result<Option<Box<Answered>>, String>,
     ) {
-        let told = answer
+        let granted = answer
             .and_then(|answered| answered.map(|a| remembered(&name, &a, &self.config)).transpose());
-        match told {
+        match granted {
             Ok(Some((user, time))) => {
                 self.logins.remember(turn.now, name.clone(), Some(user), time)
             }
@@ -565,47 +564,9 @@ fn remembered(
     if answered.password.is_empty() {
         return Err(format!("{name} is given an empty password"));
     }
-    let user = answered.grant.told(name, Secret::new(answered.password.clone()), None, config)?;
+    let user =
+        answered.grant.granted_user(name, Secret::new(answered.password.clone()), None, config)?;
     Ok((user, ttl.unwrap_or(REMEMBER).min(REMEMBER_AT_MOST)))
-}
-
-/// Whether credentials with a time in them may be used now: not too late, not for longer than
-/// allowed, and for somebody there is.
-fn credential_fits(config: &Config, credential: &Credential, unix: u64) -> Result<(), Refusal> {
-    let longest = match &config.credentials {
-        _ if credential.is_direct_to_trunk() => DIRECT_LONGEST,
-        Some(settings) => settings.longest,
-        None => {
-            return Err(Refusal::new(403, "no credentials with a time are taken here")
-                .code(Code::LOGIN_REFUSED));
-        }
-    };
-    let refused = |why: String| Err(Refusal::new(403, why).code(Code::CREDENTIALS_EXPIRED));
-    if unix >= credential.expires {
-        return refused(format!(
-            "the credentials of {} expired {} s ago",
-            credential.user,
-            unix - credential.expires
-        ));
-    }
-    let left = credential.expires - unix;
-    if left > longest.as_secs() + CLOCK_SKEW {
-        return refused(format!(
-            "the credentials of {} would last {left} s, and {} s are allowed: do the clocks \
-                differ?",
-            credential.user,
-            longest.as_secs()
-        ));
-    }
-    let known = match &credential.context {
-        Some(context) => config.plan.context(context).is_some(),
-        None => config.users.contains_key(&credential.user),
-    };
-    if known {
-        Ok(())
-    } else {
-        Err(Refusal::new(403, "wrong user or password").code(Code::LOGIN_REFUSED))
-    }
 }
 
 #[cfg(test)]

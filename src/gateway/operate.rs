@@ -77,7 +77,7 @@ pub(crate) struct Replaced {
 }
 
 impl Gateway {
-    /// Does something to a live call; `None` if there is none.
+    /// Applies an action to a live call; `None` if there is none.
     ///
     /// # Errors
     /// Why it cannot be done now.
@@ -105,7 +105,7 @@ impl Gateway {
     pub(super) fn operate(&mut self, turn: &mut Turn<'_>, command: OperatorCommand) {
         match command {
             OperatorCommand::Kick { call, status, why } => {
-                if !self.goes_on(call) {
+                if !self.is_active(call) {
                     return;
                 }
                 turn.push(Output::Event(Event::Kicked { call }));
@@ -204,11 +204,11 @@ impl Gateway {
     }
 
     /// Whether something can still be done to a call: it lives, and has not been ended.
-    pub(crate) fn goes_on(&self, call: CallId) -> bool {
+    pub(crate) fn is_active(&self, call: CallId) -> bool {
         self.live_call(call).is_some_and(|call| call.state() != CallPhase::Over)
     }
 
-    /// Who is registered, and where.
+    /// The registrar.
     pub(crate) fn registrar(&self) -> &Registrar {
         &self.services.registrar
     }

@@ -402,7 +402,8 @@ impl Gateway {
         }
     }
 
-    /// A user's bindings changed: who watches it hears, and subscriptions over dead flows end.
+    /// A user's bindings changed: its subscribers are notified, and subscriptions over dead flows
+    /// end.
     pub(super) fn registration_changed(&mut self, turn: &mut Turn<'_>, user: &str) {
         self.services.cluster.iter_mut().for_each(|cluster| cluster.touch(user));
         let alive =
@@ -468,7 +469,7 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// Tells every other node of a user's waiting messages: who watches them may come there later.
+    /// Sends a user's waiting messages to every other node: subscribers may come there later.
     fn pass_summary_on(&mut self, turn: &mut Turn<'_>, uri: &str, summary: &str) {
         let Some(cluster) = &self.services.cluster else { return };
         let others: Vec<Hop> = cluster.others().map(Hop::Node).collect();

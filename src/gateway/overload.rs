@@ -207,7 +207,7 @@ impl Overload {
         let queue = &mut self.queues[queue as usize];
         let before = queue.late;
         queue.waited(now, waited, backlog);
-        // Who has fallen behind catches up: nothing is let in for what was saved before.
+        // A core that fell behind catches up first: earlier savings admit nothing now.
         if queue.late && !before {
             self.credit = self.credit.min(0.0);
         }
@@ -301,7 +301,8 @@ mod tests {
         refused: u32,
     }
 
-    /// The core under `offered` new calls a second, for so many seconds; the first ones do not count.
+    /// The core under `offered` new calls a second, for so many seconds; the first ones do not
+    /// count.
     fn run(overload: &mut Overload, start: Instant, offered: u32, seconds: u64) -> Result {
         let between = Duration::from_secs(1) / offered;
         let (mut now, end) = (start, start + Duration::from_secs(seconds));
@@ -406,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn where_refusing_alone_is_too_much_the_queue_says_so() {
+    fn a_queue_of_refusals_alone_counts_as_overload() {
         // A hundred thousand refusals in a second are all the time there is.
         let (mut overload, now) = fresh();
         let flood = run(&mut overload, now, 80_000, 10);

@@ -168,8 +168,8 @@ impl Gateway {
         })
     }
 
-    /// Who is at the other end of a leg, for a reader: a trunk we call is the one we mean, whoever
-    /// else is at its address.
+    /// The party at the other end of a leg, for a reader: a trunk we call is the one we mean,
+    /// whoever else is at its address.
     fn peer_name(&self, call: CallId, sip_call_id: &str, hop: Hop) -> String {
         if let Some(trunk) = self.trunk_called(call, sip_call_id) {
             return trunk;

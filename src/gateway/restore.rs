@@ -35,7 +35,7 @@ pub struct FoundCall<'a> {
 /// another.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LateRequest {
-    /// Who sent it.
+    /// Its sender.
     pub from: LateSender,
     /// The other end of its connection.
     pub remote: SocketAddr,
@@ -43,7 +43,7 @@ pub struct LateRequest {
     pub bytes: Vec<u8>,
 }
 
-/// Who sent a [`LateRequest`], as it was proved.
+/// The authenticated sender of a [`LateRequest`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum LateSender {
     /// This user, by a WebSocket.
@@ -85,8 +85,8 @@ impl Gateway {
         changed.into_iter().map(value).collect()
     }
 
-    /// Returns all calls as values. Those that have not changed since `before` was taken, moments ago,
-    /// are taken from there.
+    /// Returns all calls as values. Those that have not changed since `before` was taken, moments
+    /// ago, are taken from there.
     pub(crate) fn all_calls(&self, now: Instant, before: Vec<CallSnapshot>) -> Vec<CallSnapshot> {
         let timers = &self.services.timers;
         let mut before: HashMap<CallId, CallSnapshot> =
@@ -110,8 +110,8 @@ impl Gateway {
         self.upgrading = refuse;
     }
 
-    /// Whether this process had the call since a value that was taken `age` ago: there may be several
-    /// of those, of each process that had it once.
+    /// Whether this process had the call since a value that was taken `age` ago: there may be
+    /// several of those, of each process that had it once.
     pub fn has_newer(&self, now: Instant, id: CallId, age: Duration) -> bool {
         let since = self.calls.since(id);
         since.is_some_and(|since| now.checked_sub(age).is_none_or(|taken| taken <= since))
@@ -167,7 +167,7 @@ impl Gateway {
     }
 
     /// A node may get back a call that it did not yet know it had lost: the newer value counts. Its
-    /// worker ends the media it had by itself if it continues with newer.
+    /// worker ends the media it had on its own if it continues with newer.
     fn give_way(&mut self, turn: &mut Turn<'_>, found: &FoundCall<'_>) {
         let id = found.call.id();
         self.held.forget(|call| call == id);
@@ -188,8 +188,9 @@ impl Gateway {
         }
     }
 
-    /// All calls of an earlier process of this node were taken up: one that was joined with a call that
-    /// was not is ended. Those of a lost node come a few at a time, and [wait](Call::await_other_half).
+    /// All calls of an earlier process of this node were taken up: one that was joined with a call
+    /// that was not is ended. Those of a lost node come a few at a time, and
+    /// [wait](Call::await_other_half).
     pub fn all_restored(&mut self, now: Instant, calls: &[CallId], out: &mut Vec<Output>) {
         let turn = &mut Turn::new(now, out);
         let half = |id: &CallId| {
@@ -226,8 +227,8 @@ impl Gateway {
         within.then(|| LateRequest { from, remote, bytes: message.to_bytes().to_vec() })
     }
 
-    /// Takes a request that came to the process whose place was taken. `flow`: a number no connection
-    /// has. What answers it finds no connection; what it asks for is done.
+    /// Takes a request that came to the process whose place was taken. `flow`: a number no
+    /// connection has. What answers it finds no connection; what it asks for is done.
     pub fn hear_late(
         &mut self,
         now: Instant,

@@ -140,7 +140,7 @@ impl Gateway {
         self.awaited = Some((remote, until));
     }
 
-    /// Whom the last input made us wait for: where it was connected from, and until when.
+    /// The peer whose last input kept us busy: its address, and until when.
     pub(crate) fn take_awaited(&mut self) -> Option<(IpAddr, Instant)> {
         self.awaited.take()
     }

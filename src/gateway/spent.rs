@@ -274,20 +274,20 @@ mod tests {
             assert!(tokens.note(used(n as u128, 100)));
         }
         assert_eq!(tokens.tell(now, 0, 0).len(), 0, "it knows of them");
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         for _ in 0..3 {
             let commands = tokens.tell(now, 0, 1);
             assert_eq!((commands.len(), tokens.open()), (BATCH, BATCH));
             assert_eq!(tokens.tell(now, 0, 1).len(), 0, "so many are under way");
             for command in commands {
                 let StoreCommand::Spend { id, token, .. } = command else { panic!("{command:?}") };
-                told.push(token);
+                sent.push(token);
                 assert_eq!(tokens.answered(id, Some(true)), Some((token, None)));
-                assert_eq!(tokens.answered(id, Some(false)), None, "twice is none");
+                assert_eq!(tokens.answered(id, Some(false)), None, "not twice");
             }
         }
-        told.sort_unstable();
-        assert_eq!(told, (0..3 * BATCH as u128).collect::<Vec<_>>());
+        sent.sort_unstable();
+        assert_eq!(sent, (0..3 * BATCH as u128).collect::<Vec<_>>());
         assert_eq!((tokens.tell(now, 0, 1).len(), tokens.next_timeout()), (0, None));
     }
 }

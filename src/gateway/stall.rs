@@ -1,5 +1,5 @@
-//! A process that stood still: nobody is judged by what could not be heard meanwhile. And a wall
-//! clock that was set.
+//! A process that was suspended: no peer is judged by what could not arrive in that time. And a
+//! wall clock that was set.
 
 use super::Gateway;
 use std::time::{Duration, Instant};
@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 const READ: Duration = Duration::from_secs(1);
 
 impl Gateway {
-    /// The wall clock says `unix`, seconds since 1970, and was set. Credentials and opening hours go
-    /// by it; nothing that lasts for a time does.
+    /// The wall clock says `unix`, seconds since 1970, and was set. Credentials and opening hours
+    /// go by it; nothing that lasts for a time does.
     pub fn set_clock(&mut self, now: Instant, unix: u64) {
         self.services.wall = (now, unix);
     }
 
-    /// Nobody listened for `stall` until `now`, since the process or its host was stopped. What would
-    /// end something because a peer was not heard waits for that much longer, and until what has come
-    /// meanwhile is read. What is owed to peers (a refresh, a repeated message) is due as it was.
+    /// Nobody listened for `stall` until `now`, since the process or its host was stopped. What
+    /// would end something because a peer was not heard waits for that much longer, and until what
+    /// has come meanwhile is read. What is owed to peers (a refresh, a repeated message) is due as
+    /// it was.
     pub fn overslept(&mut self, now: Instant, stall: Duration) {
         let by = stall + READ;
         let (calls, timers) = (&mut self.calls, &mut self.services.timers);

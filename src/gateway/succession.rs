@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// What our branches begin with.
 const BRANCH: &str = "z9hG4bKwtp.";
-/// What a probe says: whom it looks for, and who asks. Between nodes only.
+/// The content of a probe: the node it looks for, and its sender. Between nodes only.
 const PROBE: &str = "X-Webtrunk-Probe";
 /// A BYE waits no longer than this for an answer that does not come: somebody hung up.
 const HOLD: Duration = Duration::from_secs(10);
@@ -126,9 +126,9 @@ impl Gateway {
         true
     }
 
-    /// Holds back what another node may be about to say, and lets go of what is ours to say. A record
-    /// waits in any case until the store has forgotten its call: who takes that writes another. While
-    /// the store is away, that is when what it had has expired.
+    /// Holds back what another node may be about to say, and lets go of what is ours to say. A
+    /// record waits in any case until the store has forgotten its call: a node that takes it over
+    /// would write another. While the store is away, that is when what it had has expired.
     pub(super) fn hold_back(&mut self, now: Instant, from: usize, out: &mut Vec<Output>) {
         let Some(cluster) = &self.services.cluster else { return };
         let unsure = cluster.is_unsure(now);

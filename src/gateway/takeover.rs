@@ -147,8 +147,8 @@ impl Gateway {
         if counts { Screening::Proceed } else { none() }
     }
 
-    /// Whether a flow proved to be the account of a leg. Tokens and credentials may give one name to
-    /// several people: the dialplan and the number must be the same too.
+    /// Whether a flow proved to be the account of a leg. Tokens and credentials may give one name
+    /// to several people: the dialplan and the number must be the same too.
     fn is_account_of(&self, now: Instant, id: CallId, end: LegId, flow: Flow) -> bool {
         let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
         let Some((leg, state)) = leg.zip(self.identity_of(now, flow)) else { return false };
@@ -213,7 +213,7 @@ impl Gateway {
     }
 
     /// A user's INVITE that takes the place of a leg of its own call is that call's, and no new
-    /// one. Returns false if it is none.
+    /// one. Returns false if it is not one.
     pub(super) fn replace_own_leg(
         &mut self,
         turn: &mut Turn<'_>,

@@ -39,12 +39,13 @@ fn where_no_worker_has_a_call_left_a_new_one_is_refused() {
     gateway.worker_load(now, 0, busy);
     assert_eq!((gateway.calls_left(), gateway.overloaded()), (0, Some(Overloaded::Media)));
     let out = invite(&mut gateway, now, 7);
-    let told = |o: &Output| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 503"));
-    assert!(out.iter().any(told));
+    let refused_503 =
+        |o: &Output| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 503"));
+    assert!(out.iter().any(refused_503));
     assert_eq!(gateway.calls.live(), 2);
     gateway.worker_load(now, 0, WorkerLoad { share: 0.3, ..busy });
     let out = invite(&mut gateway, now, 8);
-    assert!(!out.iter().any(told) && gateway.calls.live() == 3);
+    assert!(!out.iter().any(refused_503) && gateway.calls.live() == 3);
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn a_bug_in_one_call_ends_that_call_and_no_other() {
     gateway.with_call(&mut Turn::new(now, &mut out), ids[0], |_, _| panic!("a bug"));
     let refused =
         out.iter().any(|o| matches!(o, Output::Send(t) if t.bytes.starts_with(b"SIP/2.0 500")));
-    assert!(refused, "its caller is told");
+    assert!(refused, "its caller gets the refusal");
     let state = |gateway: &Gateway, id| gateway.calls.get(id).map(|call| call.state());
     assert_eq!(state(&gateway, ids[0]), Some(CallPhase::Over));
     assert_eq!(state(&gateway, ids[1]), Some(CallPhase::Opening));

@@ -119,7 +119,7 @@ pub(super) struct SoughtText {
     number: String,
 }
 
-/// Whom a text reaches.
+/// The recipients of a text.
 enum TextReach {
     Targets(Vec<TextTarget>),
     /// Nobody here, and where these are the store is to be asked.
@@ -140,7 +140,7 @@ fn nobody_for(targets: &[Target], found: Option<&LocatedUsers>) -> Refusal {
     }
 }
 
-/// Who a text is from: the name shown, the user part, and the number that trunks are shown.
+/// The sender of a text: the name shown, the user part, and the number that trunks are shown.
 struct From {
     display: String,
     name: String,

@@ -34,7 +34,7 @@ pub(crate) struct Claims {
     pub exp: u64,
     /// When it begins to hold, seconds since 1970.
     pub nbf: Option<u64>,
-    /// Who made it: a string, if it is there at all.
+    /// Its issuer: a string, if present.
     pub iss: Option<serde_json::Value>,
     /// Which of theirs it is: likewise a string.
     pub jti: Option<serde_json::Value>,

@@ -30,7 +30,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-/// Who sent a request.
+/// The source of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum RequestSource {
     User(String, Flow),

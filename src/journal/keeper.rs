@@ -1,5 +1,5 @@
 //! Keeps records until the place they go to has taken them: in memory, and in the spool if that is
-//! not enough or the place fails. Who hands a record over waits for nothing.
+//! not enough or the place fails. Whoever hands a record over waits for nothing.
 //!
 //! Records are numbered as they are handed over, and written in that order. In memory are the
 //! oldest and the newest; those between them, once there are too many, only in the spool.
@@ -250,22 +250,22 @@ impl Keeper {
         let shared =
             KeeperShared { progress, name, place, pending, wake, wake_spooler, spool, counts };
         let shared = Arc::new(shared);
-        let (told, writer) = channel();
+        let (finished, writer) = channel();
         let of_writer = shared.clone();
         std::thread::Builder::new().name(format!("cdr-{name}")).spawn(move || {
             write(&of_writer, sink);
             // Whoever waits for this may open the directory again.
             drop(of_writer);
-            let _ = told.send(());
+            let _ = finished.send(());
         })?;
         let mut spooler = None;
         if let Some(spool) = shared.spool.clone() {
-            let (told, over) = channel();
+            let (finished, over) = channel();
             let shared = shared.clone();
             std::thread::Builder::new().name(format!("spool-{name}")).spawn(move || {
                 keep(&shared, &spool);
                 drop((shared, spool));
-                let _ = told.send(());
+                let _ = finished.send(());
             })?;
             spooler = Some(over);
         }

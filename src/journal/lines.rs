@@ -116,7 +116,7 @@ impl RecordSink for LinesFile {
     fn reopen(&mut self) {
         let _ = self.sync();
         self.open = None;
-        // The new file is there at once: who rotates files may wait for it.
+        // The new file is there at once: a log rotator may wait for it.
         let _ = self.file();
     }
 }

@@ -1,7 +1,7 @@
 //! Records found again, page by page: in the database, or read from the end of the file.
 //!
-//! Records are in the order of their end in the file, and of their beginning in the database. A page
-//! looks at a bounded number of them; one that few fit is short, and leads on to the next.
+//! Records are in the order of their end in the file, and of their beginning in the database. A
+//! page looks at a bounded number of them; one that few fit is short, and leads on to the next.
 
 use super::sqlite;
 use crate::cdr::search::{CallFilter, Facts};
@@ -72,13 +72,13 @@ impl Page {
     }
 }
 
-/// The cursor is none of this place: it was made for another file.
+/// The cursor does not belong here: it was made for another file.
 #[derive(Debug)]
 pub(crate) struct BadCursor;
 
 impl std::fmt::Display for BadCursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the cursor is none of this record file")
+        f.write_str("the cursor does not belong to this record file")
     }
 }
 

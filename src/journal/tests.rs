@@ -78,8 +78,8 @@ fn a_full_disk_costs_no_record() {
             .env(CHILD, "1")
             .output()
             .expect("a shell");
-        let told = String::from_utf8_lossy(&child.stdout);
-        assert!(child.status.success() && told.contains("1 passed"), "{child:?}");
+        let printed = String::from_utf8_lossy(&child.stdout);
+        assert!(child.status.success() && printed.contains("1 passed"), "{child:?}");
         return;
     }
     let scratch = Scratch::new("full-journal");
@@ -159,7 +159,7 @@ fn half_a_line_of_a_host_that_died_spoils_no_other() {
     assert_eq!((lines.len(), lines[2].contains("\"c2\"")), (3, true), "{text}");
 }
 
-/// A process that was killed after it wrote, and before it told the spool.
+/// A process that was killed after it wrote, and before it updated the spool.
 #[test]
 fn what_was_written_is_not_doubled_by_the_next_process() {
     let scratch = Scratch::new("doubled");

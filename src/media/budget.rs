@@ -22,7 +22,7 @@ impl Default for PacketBudget {
 }
 
 impl PacketBudget {
-    /// Takes a packet's share; false if there is none, and the packet is one too many.
+    /// Takes a packet's share; false if nothing is left, and the packet is one too many.
     pub(super) fn take(&mut self, now: Instant) -> bool {
         if let Some(at) = self.at {
             let earned = now.saturating_duration_since(at).as_secs_f32() * RATE;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Sequence distance ahead beyond which a source has restarted, and behind.
 const AHEAD: i16 = 1_000;
 const LATE: i16 = 64;
-/// A gap of more packets than this is none if next to no time passed in it.
+/// A gap of more packets than this is not counted if next to no time passed in it.
 const GAP: i16 = 50;
 /// The shortest packet, from which that follows.
 const SHORTEST: u32 = 400;
@@ -41,7 +41,12 @@ impl Continuity {
     }
 
     /// Takes the next packet. Returns false if its source has started again with it.
-    pub(super) fn goes_on(&mut self, now: Instant, packet: &Packet, codec: Option<Codec>) -> bool {
+    pub(super) fn continues(
+        &mut self,
+        now: Instant,
+        packet: &Packet,
+        codec: Option<Codec>,
+    ) -> bool {
         let step = packet.sequence.wrapping_sub(self.newest) as i16;
         if packet.ssrc != self.ssrc || !(-LATE < step && step < AHEAD) {
             return false;
@@ -69,7 +74,7 @@ impl Continuity {
         let bit = 1u64 << step.unsigned_abs();
         self.repeats = if self.seen & bit == 0 || step == 0 { 0 } else { self.repeats + 1 };
         self.seen |= bit;
-        // Who is behind by its number is not ahead by its time.
+        // A packet that is behind by its number is not ahead by its time.
         self.repeats < REPEATS && passed.is_none_or(|passed| passed <= 0)
     }
 }

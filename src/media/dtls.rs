@@ -227,7 +227,7 @@ impl Handshake {
         }
     }
 
-    /// One that has given its keys to a process before this one: what it said is said, and the
+    /// One that has given its keys to a process before this one: what it sent is sent, and the
     /// peer's further datagrams, which nobody can read any more, change nothing.
     pub(super) fn finished(
         identity: Arc<DtlsIdentity>,
@@ -322,8 +322,8 @@ impl Handshake {
         }
         if self.done {
             // The peer repeats its last flight: ours was lost. The crate would drop a repeat with
-            // the same record numbers as a replay, and then never answer (RFC 6347 §4.2.4). Only the
-            // server's flight is the last one, and one answer is for the whole of the peer's
+            // the same record numbers as a replay, and then never answer (RFC 6347 §4.2.4). Only
+            // the server's flight is the last one, and one answer is for the whole of the peer's
             // flight: else two ends that are done would answer each other's datagrams for ever.
             let due = self.repeated.is_none_or(|at| now >= at + FIRST_RETRY);
             let repeats = matches!(datagram.first(), Some(20 | 22)) && !self.is_freed();

@@ -3,6 +3,7 @@
 use super::budget::PacketBudget;
 use super::continuity::Continuity;
 use super::dtls::DtlsIdentity;
+pub use super::endpoint_settings::{Digits, EndpointSettings, MediaWatch};
 use super::feedback::PeerFeedback;
 use super::inbound_event::InboundEvent;
 use super::loudness::Loudness;
@@ -20,7 +21,7 @@ use crate::codec::{Encoder, NARROW};
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::{ENOUGH, Impairment};
 use crate::rtp::report::{ReceiverStats, SequenceStats};
-use crate::sdp::offer_answer::{Content, Ice, Negotiated, Remote};
+use crate::sdp::offer_answer::{Content, Ice, Remote};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,63 +61,6 @@ pub enum EndpointKind {
         /// Its packets may come from another port than it said.
         nat: bool,
     },
-}
-
-/// How digits reach an end's peer, and come from it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub enum Digits {
-    /// telephone-events in RTP (RFC 4733).
-    Events,
-    /// By signalling: they are reported to the call.
-    Signalled,
-    /// As sound.
-    Tones,
-}
-
-/// What an exchange settled, with what media alone needs.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct EndpointSettings {
-    /// What was agreed.
-    pub negotiated: Negotiated,
-    /// libopus complexity for frames we encode towards this end.
-    pub complexity: u8,
-    /// How digits go to it.
-    pub digits: Digits,
-    /// Its peer needs packets without a pause: when its source has stopped, faint noise is sent.
-    pub continuous: bool,
-    /// When silence is reported.
-    pub watch: MediaWatch,
-}
-
-/// How long silence lasts before it is reported to the call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct MediaWatch {
-    /// Silence of an end that has sent; `None`: never. Senders that pause send RTCP meanwhile,
-    /// every 5 s on average (RFC 3550 §6.2), and a question too many costs one OPTIONS.
-    pub stopped: Option<Duration>,
-    /// While that lasts, the time until it is reported again: a peer that lived then may have died
-    /// since.
-    pub again: Duration,
-    /// Silence of all ends, and of an end that never sent; `None`: never.
-    pub silent: Option<Duration>,
-}
-
-impl Default for MediaWatch {
-    fn default() -> MediaWatch {
-        let (stopped, again) = (Duration::from_secs(5), Duration::from_secs(30));
-        MediaWatch { stopped: Some(stopped), again, silent: Some(again) }
-    }
-}
-
-impl EndpointSettings {
-    /// How a digit gets to the peer: as sound if it knows no events.
-    pub(crate) fn sends_digits(&self) -> Digits {
-        if self.digits == Digits::Events && self.negotiated.events.send.is_none() {
-            Digits::Tones
-        } else {
-            self.digits
-        }
-    }
 }
 
 /// What an end hears while its source is silent.
@@ -388,7 +332,7 @@ impl Endpoint {
             Content::Audio(codec) => Some(codec),
             Content::Event(_) | Content::Noise => None,
         };
-        if self.continuity.as_mut().is_some_and(|c| c.goes_on(now, packet, codec)) {
+        if self.continuity.as_mut().is_some_and(|c| c.continues(now, packet, codec)) {
             return;
         }
         let first = self.continuity.replace(Continuity::new(now, packet, codec)).is_none();

@@ -19,8 +19,8 @@ impl PeerFeedback {
         PeerFeedback { newest, counted: 0, gap_ends: Some(next) }
     }
 
-    /// Takes a report. One that reaches beyond a gap of ours is about the gap, and the network's share
-    /// in it is not known.
+    /// Takes a report. One that reaches beyond a gap of ours is about the gap, and the network's
+    /// share in it is not known.
     pub(super) fn take(&mut self, report: RemoteReport) {
         let before = self.newest.as_ref();
         let (fraction, lost) = before.map_or((0.0, 0), |r| (r.fraction_lost, r.total_lost));
@@ -51,7 +51,7 @@ mod tests {
         RemoteReport { fraction_lost, total_lost, jitter: 0, round_trip: None, highest }
     }
 
-    fn told(feedback: &PeerFeedback) -> (f32, u32) {
+    fn figures(feedback: &PeerFeedback) -> (f32, u32) {
         let newest = feedback.newest().expect("a report came");
         (newest.fraction_lost, newest.total_lost)
     }
@@ -62,11 +62,11 @@ mod tests {
         assert_eq!(feedback.newest(), None);
         for (highest, fraction, total) in [(100, 0.1, 10), (200, 0.0, 10), (300, 0.5, 60)] {
             feedback.take(report(highest, fraction, total));
-            assert_eq!(told(&feedback), (fraction, total));
+            assert_eq!(figures(&feedback), (fraction, total));
         }
         // A copy that came late is no less lost than before.
         feedback.take(report(400, 0.0, 59));
-        assert_eq!(told(&feedback), (0.0, 60));
+        assert_eq!(figures(&feedback), (0.0, 60));
     }
 
     #[test]
@@ -79,11 +79,11 @@ mod tests {
             // Sent before anything after the gap had come.
             let before = u32::from(first.wrapping_sub(1_100));
             feedback.take(report(before, 0.0, total - 1_100));
-            assert_eq!(told(&feedback), (0.02, 20));
+            assert_eq!(figures(&feedback), (0.02, 20));
             feedback.take(report(u32::from(first) + 65_536, 0.92, total));
-            assert_eq!(told(&feedback), (0.02, 20));
+            assert_eq!(figures(&feedback), (0.02, 20));
         }
         feedback.take(report(700 + 65_536, 0.25, 2_350));
-        assert_eq!(told(&feedback), (0.25, 70));
+        assert_eq!(figures(&feedback), (0.25, 70));
     }
 }

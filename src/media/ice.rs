@@ -10,12 +10,12 @@
 //! browser roams: a check proves its sender, but not its address, so a forged source would turn
 //! the media against a third host (RFC 8445 §19.5.1).
 //!
-//! A NAT that forgets a browser's mapping gives it another address, which the browser does not know:
-//! it checks again only with its next consent check, up to five seconds later, and hears nothing
-//! until then. Its media tells at once. So authentic, fresh media from an unknown address is asked
-//! back by one check of ours, a [`StrayProbe`]; the answer needs the browser's password, and comes from
-//! where it is now. A lite agent need not do that, and nothing forbids it (RFC 8445 §2.5 has it
-//! send no checks to find a path; this one is in use).
+//! A NAT that forgets a browser's mapping gives it another address, which the browser does not
+//! know: it checks again only with its next consent check, up to five seconds later, and hears
+//! nothing until then. Its media tells at once. So authentic, fresh media from an unknown address
+//! is asked back by one check of ours, a [`StrayProbe`]; the answer needs the browser's password,
+//! and comes from where it is now. A lite agent need not do that, and nothing forbids it (RFC 8445
+//! §2.5 has it send no checks to find a path; this one is in use).
 //!
 //! So is media from a validated address that is not nominated: Chromium speaks by a pair as soon as
 //! it is checked, and nominates it by the next check, up to 3 s later.
@@ -64,8 +64,8 @@ pub(crate) struct IceLiteAgent {
     /// Offered for a restart, and not answered yet.
     offered: Option<Ice>,
     remote: Option<Ice>,
-    /// Ours and the peer's before the last restart: where a network is back, a browser goes on by a
-    /// pair that it made under them.
+    /// Ours and the peer's before the last restart: on a network that is back, a browser continues
+    /// with a pair that it made under them.
     former: Option<(Ice, Ice)>,
     validated: Vec<(SocketAddr, Instant)>,
     selected: Option<SocketAddr>,
@@ -162,7 +162,7 @@ impl IceLiteAgent {
         self.offered.take_if(|offered| offered == local);
         if self.remote.as_ref() != Some(remote) {
             self.former = before.zip(self.remote.replace(remote.clone()));
-            // Who did not answer under the earlier ones is asked anew.
+            // A peer that did not answer under the earlier ones is checked again.
             self.probe = None;
         }
     }

@@ -95,7 +95,7 @@ impl InboundEvent {
         InboundEvent { ended: true, ..self }
     }
 
-    /// When it was released though nobody said so.
+    /// When it was released although no packet announced it.
     pub(super) fn lost_end(&self) -> Option<Instant> {
         (!self.ended).then(|| self.seen + LOST_END)
     }

@@ -12,8 +12,8 @@ use crate::codec::g711::Law;
 pub(super) const EVERY: u64 = 5;
 /// The power of the loudest square wave.
 const FULL: f64 = 32_768.0 * 32_768.0;
-/// Samples that a level which is only told stands for: 20 ms of 8 kHz.
-const TOLD: f64 = 160.0;
+/// Samples that a level read from a packet stands for: 20 ms at 8 kHz.
+const REPORTED_SAMPLES: f64 = 160.0;
 
 /// The level of a mean power, where the loudest square wave has 1; 0 to 127 below that, dB.
 pub(super) fn level_of(power: f64) -> u8 {
@@ -62,9 +62,9 @@ impl Loudness {
     }
 
     /// Takes what a sender says of its level, 0 to 127 below the loudest.
-    pub(super) fn told(&mut self, level: u8) {
-        self.power += TOLD * power_of(level);
-        self.samples += TOLD;
+    pub(super) fn reported(&mut self, level: u8) {
+        self.power += REPORTED_SAMPLES * power_of(level);
+        self.samples += REPORTED_SAMPLES;
     }
 
     fn add(&mut self, squares: u64, samples: usize) {
@@ -109,19 +109,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_127_and_what_is_told_counts_as_what_is_measured() {
+    fn silence_is_127_and_reported_levels_count_like_measured_ones() {
         let mut loudness = Loudness::default();
         loudness.pcm(&[0; 160]);
         assert_eq!(loudness.take(), Some(127));
-        loudness.told(30);
-        loudness.told(30);
+        loudness.reported(30);
+        loudness.reported(30);
         assert_eq!(loudness.take(), Some(30));
         // As long silent as not: half the power.
-        loudness.told(127);
+        loudness.reported(127);
         loudness.payload(Codec::Pcmu, &[0x80; 160]);
         assert_eq!(loudness.take(), Some(3));
         loudness.payload(Codec::L16, &[0x7f]);
-        assert_eq!(loudness.take(), None, "half a sample is none");
+        assert_eq!(loudness.take(), None, "half a sample does not count");
         loudness.pcm(&[i16::MIN; 4]);
         assert_eq!(loudness.take(), Some(0));
     }

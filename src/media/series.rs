@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 const MOST: usize = 120;
 /// Samples of an outline.
 const OUTLINE: usize = 8;
-/// Packets of a sample that say something of how it sounds: half a second of 20 ms.
+/// Fewest packets of a sample that allow a score: half a second of 20 ms.
 const FEW: u64 = 25;
 const STEP: Duration = Duration::from_secs(1);
 

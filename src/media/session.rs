@@ -47,10 +47,10 @@ pub enum SessionEvent {
     /// The first media packet came from this end's peer.
     Flowing { end: LegId },
     /// Nothing has ever come from this end, RTCP included, though the other one has sent for 5 s.
-    /// Told again after 5 s more, 10, 20, ….
+    /// Reported again after 5 s more, 10, 20, ….
     Silent { end: LegId },
     /// Nothing has come from this end for so long as is set, RTCP included, though it is not on
-    /// hold. Told again for as long as that lasts.
+    /// hold. Reported again for as long as that lasts.
     Stopped { end: LegId },
     /// An end that had stopped is heard again.
     Resumed { end: LegId },

@@ -4,7 +4,7 @@
 //! the trunk sees the same ports, SSRC and a stream that goes forward. What only lasts a moment is
 //! omitted: a jitter buffer, a digit on its way, an echo's delay line.
 //!
-//! A snapshot holds keys. Who stores one seals it.
+//! A snapshot holds keys. Whoever stores one seals it.
 
 use super::endpoint::{Dropped, EndpointSettings, LegId};
 use super::latching::LatchingSnapshot;

@@ -53,10 +53,10 @@ const TURN: usize = 64;
 /// each wake us.
 const TIMER_SLACK: Duration = Duration::from_millis(20);
 
-/// A shorter time in which the process did not run is what a busy host does.
-const TOLD: Duration = Duration::from_secs(2);
+/// Shorter pauses of the process are normal on a busy host.
+const REPORTED_STALL: Duration = Duration::from_secs(2);
 
-/// A wall clock that is off by so much was set; less is what keeps it right.
+/// A wall clock that is off by this much was set; less is normal adjustment.
 const CLOCK_SET: Duration = Duration::from_secs(1);
 
 /// Timers of media that fire this late on average: something takes the processor from calls.
@@ -136,7 +136,7 @@ pub(super) struct Core {
     /// Since when the UDP socket has never been empty.
     pub(super) standing: Option<Instant>,
     /// What was shed of overload, for the log.
-    pub(super) shed: Told,
+    pub(super) shed: ReportedRefusals,
     /// The web port.
     pub(super) web: Arc<WebPort>,
     /// Addresses from which a browser is expected back.
@@ -182,7 +182,7 @@ struct TakenFrom {
 
 /// The requests refused for overload at the last report, and when that was.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ReportedRefusals {
     at: Option<Instant>,
     of: [u64; NewWork::NAMES.len()],
 }
@@ -219,12 +219,13 @@ impl Core {
             };
             let woken = Instant::now();
             let stall = stood_still + watch.runs(woken);
-            // Once: who is always late has timers, too.
+            // Once: a core that is always late has timers, too.
             excused = stall >= STALL && !excused;
             if excused {
                 self.overslept(woken, stall);
                 if matches!(first, First::Timer) {
-                    // Arrivals are taken first from now on, and connections are read by other tasks.
+                    // Arrivals are taken first from now on, and connections are read by other
+                    // tasks.
                     watch.rests_until(woken + CATCH_UP);
                     tokio::time::sleep(CATCH_UP).await;
                     continue;
@@ -273,14 +274,14 @@ impl Core {
     /// Nobody was heard for `stall`, and nobody is judged by it.
     fn overslept(&mut self, now: Instant, stall: Duration) {
         self.gateway.overslept(now, stall);
-        if stall < TOLD {
+        if stall < REPORTED_STALL {
             return;
         }
         let seconds = stall.as_secs_f32();
         let class = LineClass::new("stalls of the process", Code::STALLED);
         log_limit::tell(Level::Warn, class, || {
             format!(
-                "the process stood still for {seconds:.1} s: calls continue if their peers let them"
+                "the process was suspended for {seconds:.1} s: calls continue if their peers allow it"
             )
         });
     }
@@ -429,12 +430,12 @@ impl Core {
             self.gateway.worker_load(now, n, load);
         }
         self.web.handshakes.judge(harmed);
-        let (shed, told) = (self.gateway.shed(), &mut self.shed);
-        if shed == told.of || told.at.is_some_and(|at| now < at + log_limit::EVERY) {
+        let (shed, reported) = (self.gateway.shed(), &mut self.shed);
+        if shed == reported.of || reported.at.is_some_and(|at| now < at + log_limit::EVERY) {
             return;
         }
-        let [calls, logins, texts] = std::array::from_fn(|n| shed[n] - told.of[n]);
-        (told.at, told.of) = (Some(now), shed);
+        let [calls, logins, texts] = std::array::from_fn(|n| shed[n] - reported.of[n]);
+        (reported.at, reported.of) = (Some(now), shed);
         let class = LineClass::new("requests refused for overload", Code::OVERLOADED);
         let why = self.gateway.overloaded().map_or("it is over now", Overloaded::as_str);
         log_limit::tell(Level::Warn, class, || {

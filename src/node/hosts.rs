@@ -88,8 +88,8 @@ pub(super) async fn watch(stun: Option<String>, inbox: Inbox) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let told = Input::PublicAddresses { found: vec![own_address()], why: "the default route" };
-        if !inbox.input(told).await {
+        let found = Input::PublicAddresses { found: vec![own_address()], why: "the default route" };
+        if !inbox.input(found).await {
             return;
         }
     }

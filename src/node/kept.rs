@@ -92,7 +92,7 @@ pub(super) struct KeptCalls {
     unconfirmed: Vec<CallId>,
     put: Instant,
     /// Batches that were on disk when workers last learned of them.
-    told: u64,
+    reported: u64,
     /// When one that was too far behind gets the command again.
     again: Option<Instant>,
     /// A call was answered, which is put at once.
@@ -123,7 +123,7 @@ impl KeptCalls {
     pub(super) fn new(on_disk: bool) -> KeptCalls {
         let (calls, unconfirmed) = (IdMap::default(), Vec::new());
         let put = Instant::now();
-        KeptCalls { calls, on_disk, unconfirmed, put, told: 0, again: None, answered: false }
+        KeptCalls { calls, on_disk, unconfirmed, put, reported: 0, again: None, answered: false }
     }
 
     /// A call was answered: what it is is put in this turn.
@@ -160,8 +160,8 @@ impl KeptCalls {
         let (batches, again) = (checkpoints.batches(), self.again.is_some_and(|at| now >= at));
         let stored = self.note_stored(gateway.take_confirmed(now));
         let nothing_left = checkpoints.is_nothing_left();
-        if again || stored || batches != self.told || nothing_left {
-            (self.told, self.again) = (batches, None);
+        if again || stored || batches != self.reported || nothing_left {
+            (self.reported, self.again) = (batches, None);
             self.confirm(now, workers, nothing_left);
         }
     }
@@ -234,8 +234,8 @@ impl KeptCalls {
                 return true;
             }
             let command = WorkerCommand::Confirm { session: id.0, number };
-            let told = workers.get(slots.worker).map(|worker| worker.command(command));
-            let behind = matches!(told, Some(Err(_)));
+            let reported = workers.get(slots.worker).map(|worker| worker.command(command));
+            let behind = matches!(reported, Some(Err(_)));
             if behind {
                 again.get_or_insert(now + AGAIN);
             }
@@ -379,8 +379,8 @@ impl KeptCalls {
         taken_up
     }
 
-    /// Goes on with the checkpoints of a process whose place was taken: of the calls it gave, and of
-    /// records that wait to be written.
+    /// Goes on with the checkpoints of a process whose place was taken: of the calls it gave, and
+    /// of records that wait to be written.
     pub(super) fn take_over(
         &mut self,
         checkpoints: &Checkpoints,
@@ -409,8 +409,8 @@ impl KeptCalls {
     }
 }
 
-/// Leaves calls of an earlier process to the nodes that took them over while there was none, without
-/// a word and without a record.
+/// Leaves calls of an earlier process to the nodes that took them over while there was none,
+/// without a word and without a record.
 pub(super) async fn leave_taken(config: &Config, state: &mut State) {
     let Some(settings) = config.cluster.as_ref().filter(|_| !state.found.is_empty()) else {
         return;
@@ -534,7 +534,7 @@ mod tests {
         let soon = Some(Duration::from_secs(4));
         assert!(is_taken(&live("aaaaaaaa"), &named, soon));
         assert!(is_taken(&live("aaaaaaaa.media"), &named, soon));
-        assert!(!is_taken(&live("bbbbbbbb"), &named, soon), "it was never told to the store");
+        assert!(!is_taken(&live("bbbbbbbb"), &named, soon), "it was never written to the store");
         assert!(!is_taken(&over, &named, soon), "its record is this node's to write");
         let all = TakenCallNames { names: Vec::new(), all: true };
         assert!(

@@ -59,7 +59,7 @@ fn prepare(before: &Config, mut fresh: Config) -> (Reloaded, Changes) {
     fresh.renumber(before);
     let changes = compare(before, &fresh);
     stay(before, &mut fresh);
-    let told = match (changes.changed.is_empty(), changes.restart.is_empty()) {
+    let summary = match (changes.changed.is_empty(), changes.restart.is_empty()) {
         (true, true) => "nothing changed".to_owned(),
         (_, true) => changes.changed.join(", "),
         (_, false) => format!(
@@ -71,7 +71,7 @@ fn prepare(before: &Config, mut fresh: Config) -> (Reloaded, Changes) {
     let tls = tls_trunks(&fresh)
         .map_err(|e| tracing::warn!("trunks' TLS settings stay as they were: {e:#}"))
         .ok();
-    let revised = Revised::new(Instant::now(), before, fresh, told);
+    let revised = Revised::new(Instant::now(), before, fresh, summary);
     (Reloaded { revised, tls }, changes)
 }
 

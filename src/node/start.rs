@@ -1,7 +1,7 @@
 //! A start, part after part, each made of what came before it.
 
 use super::bound::{Bound, control};
-use super::core::{ClusterLinks, Core, Told};
+use super::core::{ClusterLinks, Core, ReportedRefusals};
 use super::upgrade::{self, Upgrader};
 use super::workers::Starter;
 use super::{Control, Node, Predecessor, RECORDS, hosts, kept, random, reload, shown};
@@ -210,7 +210,10 @@ impl Succession {
         let late = predecessor.take()?;
         kept::let_go(&workers);
         let stood = boot::uptime().saturating_sub(since);
-        tracing::info!("{} calls are taken over; media stood still for {stood:.1?}", resumed.len());
+        tracing::info!(
+            "{} calls are taken over; media was interrupted for {stood:.1?}",
+            resumed.len()
+        );
         predecessor.wait_until_released();
         let state = open_state(config, &base.metrics);
         let (resumed, found) = (Some(resumed), Vec::new());
@@ -262,7 +265,7 @@ impl Shells {
         api.nodes = links.as_ref().map(|links| links.tls.clone());
         api.written = journal.as_ref().and_then(Journal::progress);
         api.metrics.reloaded(clock.since_epoch(Instant::now()));
-        let telling = told(&config, &api, state)?;
+        let telling = start_webhook(&config, &api, state)?;
         let origins = Arc::new(OnceLock::new());
         api.reload = file.clone().map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let web_port = web_port(&config, opened, &api, &gauges, workers)?;
@@ -335,7 +338,7 @@ fn core(
         tell_gauges: inner.tell_gauges,
         malformed: 0,
         standing: None,
-        shed: Told::default(),
+        shed: ReportedRefusals::default(),
         awaited: web.awaited.clone(),
         web,
         asked: None,
@@ -412,8 +415,8 @@ fn links(config: &Config, inbox: &Inbox) -> anyhow::Result<Option<ClusterLinks>>
     Ok(Some(ClusterLinks { store, tls: NodeTls::new(settings)? }))
 }
 
-/// Starts telling the events' web application.
-fn told(
+/// Starts delivering events to the web application.
+fn start_webhook(
     config: &Config,
     api: &ApiState,
     state: &State,
@@ -491,7 +494,7 @@ fn hep(config: &Config, udp: Option<SocketAddr>, clock: WallClock) -> anyhow::Re
 /// What each trunk that may be reached over TLS is verified by.
 ///
 /// # Errors
-/// Files that cannot be read, a name that is none.
+/// Files that cannot be read, an invalid name.
 pub(super) fn tls_trunks(config: &Config) -> anyhow::Result<HashMap<TrunkNumber, Secure>> {
     let (mut found, mut connectors) = (HashMap::new(), tls::TrunkConnectors::default());
     for trunk in config.trunks.values() {

@@ -77,7 +77,7 @@ async fn a_record_that_waited_is_written_once_and_what_is_unreadable_is_forgotte
 
 /// A process that comes too late: more may have been sent under a call's keys than was reserved.
 #[tokio::test]
-async fn media_that_is_older_than_its_lease_is_not_gone_on_with() {
+async fn media_older_than_its_lease_is_not_resumed() {
     for stale in [false, true] {
         let scratch = Scratch::new(if stale { "stale-media" } else { "fresh-media" });
         let folder = scratch.0.join("state");
@@ -209,8 +209,8 @@ async fn a_call_that_rang_when_another_version_kept_it_rings_nowhere_any_more() 
     node.stop().await;
     as_another_version_left_it(&folder);
     let node = Node::start(config(at)).await.expect("it starts again");
-    let told = until(&socket, "SIP/2.0 5").await;
-    assert!(told.contains("Call-ID: 1\r\n"), "{told}");
+    let refusal = until(&socket, "SIP/2.0 5").await;
+    assert!(refusal.contains("Call-ID: 1\r\n"), "{refusal}");
     let cancel = until(&far, "CANCEL ").await;
     for name in ["Via:", "From:", "Call-ID:"] {
         assert_eq!(named(&cancel, name), named(&there, name), "of the INVITE (RFC 3261 9.1)");
@@ -306,7 +306,7 @@ async fn kill_worker(node: &Node) {
 }
 
 #[tokio::test]
-async fn a_worker_that_dies_is_replaced_and_its_calls_go_on() {
+async fn a_worker_that_dies_is_replaced_and_its_calls_continue() {
     let node = echo().await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     let media = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");

@@ -77,7 +77,7 @@ impl Predecessor {
     }
 
     /// Says that all is ready, and reads the calls; their trunks' sockets go into `ports`. The
-    /// predecessor stands still from then on, and continues unless they are [taken](Self::take).
+    /// predecessor is stopped from then on, and continues unless they are [taken](Self::take).
     ///
     /// # Errors
     /// It refuses, or is gone, or its calls cannot be read.

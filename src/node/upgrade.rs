@@ -37,7 +37,7 @@ const READY: Duration = Duration::from_secs(60);
 const FREEZE: Duration = Duration::from_secs(1);
 /// For the successor to read all calls, while nobody hears anything.
 const TAKEN: Duration = Duration::from_secs(2);
-/// How long the core stands still for that at most.
+/// The longest time the core is stopped for that.
 const STILL: Duration = Duration::from_secs(3);
 /// For the successor to serve; the calls are its own by then.
 const SERVING: Duration = Duration::from_secs(30);
@@ -46,7 +46,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long calls that ring are waited for, unless somebody says.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// Who has the calls now.
+/// The process that has the calls now.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Successor {
     /// The process id.
@@ -105,7 +105,7 @@ async fn expect(link: &Link, wanted: &LinkMessage, patience: Duration) -> Result
         Ok(LinkFrame { message, .. }) if message == *wanted => Ok(()),
         Ok(LinkFrame { message: LinkMessage::Refused { why }, .. }) => Err(why),
         Ok(LinkFrame { message, .. }) => Err(format!("the new process says {message}")),
-        Err(why) => Err(format!("the new process is gone or stands still ({why})")),
+        Err(why) => Err(format!("the new process is gone or hangs ({why})")),
     }
 }
 
@@ -182,7 +182,7 @@ impl Upgrader {
         let expected = self.expect(None);
         if let Some((pid, came)) = expected {
             if link.peer() == Some(pid) {
-                // Who started it has the rest of it to do.
+                // Whoever started it does the rest.
                 return drop(came.send((link, hello)));
             }
             self.expect(Some((pid, came)));
@@ -206,7 +206,7 @@ impl Upgrader {
         )
     }
 
-    /// Who asked for an upgrade knows what came of it; if the calls are gone, this process may end.
+    /// Whoever asked for an upgrade knows its outcome; if the calls are gone, this process may end.
     fn over(&self, served: Result<(), String>) {
         self.progress.send_if_modified(|progress| {
             let released = *progress == UpgradeProgress::Released;
@@ -262,7 +262,7 @@ impl Upgrader {
             Err(why) => Err(format!("{} does not come up: {why}", binary.display())),
         };
         if given.is_err() {
-            // Most have ended by themselves, and said why in the log.
+            // Most have ended on their own, with the reason in the log.
             let _ = spawn_blocking(move || child.kill().and_then(|()| child.wait())).await;
         }
         given
@@ -334,14 +334,16 @@ impl Upgrader {
         {
             tokio::time::sleep(LOOK).await;
         }
-        let (tell, told) = oneshot::channel();
+        let (tell, answer) = oneshot::channel();
         let (taken, commit) = oneshot::channel();
         let began = Instant::now();
         let asks = HandOver { tell, taken: commit };
         self.api.inbox.give(Arrival::HandOver(asks)).await;
         let stopped = |_| "the gateway is stopping".to_owned();
-        let given: HandedOver =
-            told.await.map_err(stopped)?.map_err(|e| format!("the calls cannot be given: {e}"))?;
+        let given: HandedOver = answer
+            .await
+            .map_err(stopped)?
+            .map_err(|e| format!("the calls cannot be given: {e}"))?;
         let count = given.calls.calls.len();
         let sending = link.try_clone().map_err(|e| e.to_string())?;
         // Closing what was sent takes as long as sending it: not before the successor may begin.
@@ -471,8 +473,8 @@ impl Core {
         false
     }
 
-    /// Requests within calls that came by connections meanwhile. A connection is not repeated on, so
-    /// they would be lost.
+    /// Requests within calls that came by connections meanwhile. A connection is not repeated on,
+    /// so they would be lost.
     fn late_requests(&self, arrivals: &mut mpsc::Receiver<Queued>) -> Vec<LateRequest> {
         let mut late = Vec::new();
         for _ in 0..super::start::CORE_QUEUE {

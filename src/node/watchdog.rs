@@ -1,4 +1,4 @@
-//! Watches the core and the media workers from a thread of its own. A process that stands still
+//! Watches the core and the media workers from a thread of its own. A process that hangs
 //! while it looks alive is worse than one that ends: a supervisor starts the latter again.
 
 use crate::worker::pulse::Pulse;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A thread that has not begun a round for this long stands still.
+/// A thread that has not begun a round for this long hangs.
 const STILL: Duration = Duration::from_secs(5);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(500);
-/// If a look comes this late, it was the whole process that stood still (stopped, or its host
+/// If a look comes this late, the whole process was suspended (stopped, or its host
 /// was): then nobody in it is to blame.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -30,7 +30,7 @@ impl PulseWatch {
         PulseWatch { watched, looked: now, since: now }
     }
 
-    /// The name of a thread that stands still, if one does.
+    /// The name of a thread that hangs, if one does.
     fn look(&mut self, now: Instant) -> Option<&str> {
         if now.saturating_duration_since(self.looked) > LATE {
             self.since = now;

@@ -24,10 +24,11 @@ pub(super) fn media_ip(config: &Config) -> IpAddr {
         return ip;
     }
     let listeners = [config.udp, config.tcp, config.sip.tls, Some(config.web_listen)];
-    let told = config.public_ips.iter().chain(config.browser_ips()).chain(&config.sip.public_ip);
+    let configured =
+        config.public_ips.iter().chain(config.browser_ips()).chain(&config.sip.public_ip);
     let trunks = config.trunks.values().filter_map(|t| t.public_ip.as_ref());
     if listeners.into_iter().flatten().any(|a| a.is_ipv6())
-        || told.chain(trunks).any(IpAddr::is_ipv6)
+        || configured.chain(trunks).any(IpAddr::is_ipv6)
     {
         IpAddr::V6(Ipv6Addr::UNSPECIFIED)
     } else {

@@ -1,4 +1,4 @@
-//! A call as rows: who said what to whom and when, and what happened between.
+//! A call as rows: messages with their sender, receiver and time, and the events between.
 //!
 //! [`rows`] makes them, `draw` prints them as text, Mermaid or SVG.
 
@@ -193,7 +193,7 @@ fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<St
             "timer: our re-INVITE to the {} met its own and is tried again (RFC 3261 section 14.1)",
             name(end)
         ),
-        CallTimer::Transferred => "timer: who handed the call over has not hung up".to_owned(),
+        CallTimer::Transferred => "timer: the transferor has not hung up".to_owned(),
         // What they repeat is drawn as repeated.
         CallTimer::Ack(_) | CallTimer::Reliable => return None,
     })

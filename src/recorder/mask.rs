@@ -58,7 +58,8 @@ pub(crate) fn shown(text: &str) -> String {
 fn masked(name: HeaderName, value: &str) -> String {
     match name {
         HeaderName::Authorization | HeaderName::ProxyAuthorization => {
-            // Who and for what stays, the proof goes; Bearer tokens go whole.
+            // User name and realm stay, the response is removed; Bearer tokens are removed
+            // entirely.
             let scheme = value.split_ascii_whitespace().next().unwrap_or_default();
             if !scheme.eq_ignore_ascii_case("digest") {
                 return format!("{scheme} ***");

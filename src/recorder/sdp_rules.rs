@@ -11,7 +11,7 @@ pub struct LineRule {
     pub line: Option<String>,
     /// The line of the other side it stands for, if it is another.
     pub from: Option<String>,
-    /// The rule, in words.
+    /// The rule, as text.
     pub why: &'static str,
 }
 

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn bursts_and_gaps_are_told_apart_by_sixteen_packets() {
+    fn bursts_and_gaps_are_separated_by_sixteen_packets() {
         let clusters = |burst_density, gap_density, burst, gap| Clusters {
             burst_density,
             gap_density,

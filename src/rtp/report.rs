@@ -88,7 +88,8 @@ impl ReceiverStats {
         ReceiverStats { ssrc, ..ReceiverStats::default() }
     }
 
-    /// Statistics of a source that takes the place of `before`: that we did not listen is as true of it.
+    /// Statistics of a source that takes the place of `before`: that we did not listen is as true
+    /// of it.
     pub(crate) fn after(before: &ReceiverStats, ssrc: u32) -> ReceiverStats {
         ReceiverStats { deaf: before.deaf, ..ReceiverStats::new(ssrc) }
     }
@@ -99,8 +100,8 @@ impl ReceiverStats {
         self.paused = paused;
     }
 
-    /// Nobody listened for `stall`: what was buffered comes now, and what there was no room for is no
-    /// loss of the network's.
+    /// Nobody listened for `stall`: what was buffered comes now, and what there was no room for is
+    /// no loss of the network's.
     pub(crate) fn overslept(&mut self, stall: Duration) {
         let buffered = IN_A_SECOND * (stall.as_secs() + 3);
         // A short one after a long one: what the long one left may still be in the buffers.
@@ -461,17 +462,17 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_late_twice_or_never_is_told_apart() {
-        let told =
+    fn late_duplicate_and_lost_packets_are_distinguished() {
+        let figures =
             |lost, reordered, late, duplicate| SequenceStats { lost, reordered, late, duplicate };
-        assert_eq!(disorder_of(&[65_534, 65_535, 0, 1]), told(0, 0, 0, 0));
-        assert_eq!(disorder_of(&[65_534, 0, 65_535, 1]), told(0, 1, 0, 0), "across the wrap");
-        assert_eq!(disorder_of(&[1, 3, 4, 5, 6, 2]), told(0, 1, 1, 0), "overtaken by four");
-        assert_eq!(disorder_of(&[1, 2, 2, 3, 1]), told(0, 0, 0, 2));
-        assert_eq!(disorder_of(&[1, 2, 5]), told(2, 0, 0, 0));
+        assert_eq!(disorder_of(&[65_534, 65_535, 0, 1]), figures(0, 0, 0, 0));
+        assert_eq!(disorder_of(&[65_534, 0, 65_535, 1]), figures(0, 1, 0, 0), "across the wrap");
+        assert_eq!(disorder_of(&[1, 3, 4, 5, 6, 2]), figures(0, 1, 1, 0), "overtaken by four");
+        assert_eq!(disorder_of(&[1, 2, 2, 3, 1]), figures(0, 0, 0, 2));
+        assert_eq!(disorder_of(&[1, 2, 5]), figures(2, 0, 0, 0));
         assert_eq!(
             disorder_of(&[1, 100, 36]),
-            told(97, 1, 1, 0),
+            figures(97, 1, 1, 0),
             "older than the memory of 64: not known to be a double"
         );
     }

@@ -120,8 +120,8 @@ impl Reserve {
 
     /// How many indices last for a lease, by the rate at which the last were used.
     fn size(&self, now: Instant) -> u64 {
-        // Where the first is not confirmed for so long that there is a second, the stream has to outlast
-        // the leases of both.
+        // Where the first is not confirmed for so long that there is a second, the stream has to
+        // outlast the leases of both.
         if self.idle && self.made.is_none() {
             return FIRST_RESERVE;
         }
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_successor_that_can_keep_nothing_sends_once_what_it_found_is_too_old_and_goes_on() {
+    fn a_successor_that_cannot_write_sends_once_the_record_it_found_has_expired() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         // Found 3 s after it was taken.
@@ -226,7 +226,7 @@ mod tests {
         }
         let (first, began) = *sent.first().expect("it sends");
         assert_eq!(began, 23_000, "the lease of its own first record, which was taken at 3 s");
-        assert_eq!(sent.len() as u64, 23_000 - first, "and goes on without a break");
+        assert_eq!(sent.len() as u64, 23_000 - first, "and continues without a break");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! SRTP and SRTCP in place, over aws-lc-rs (RFC 3711, RFC 6188, RFC 7714): nothing is allocated per packet.
+//! SRTP and SRTCP in place, over aws-lc-rs (RFC 3711, RFC 6188, RFC 7714): nothing is allocated per
+//! packet.
 //!
 //! Rule: the tag is checked before any state changes, and per-SSRC state exists only for sources
 //! that have authenticated. Tested against rtc-srtp and the RFCs' vectors.
@@ -182,8 +183,8 @@ impl Protect {
         }
     }
 
-    /// Goes on where `reserved` says: no earlier index is used, and none at all before a record that
-    /// is newer than the one of this number, taken then, is confirmed.
+    /// Goes on where `reserved` says: no earlier index is used, and none at all before a record
+    /// that is newer than the one of this number, taken then, is confirmed.
     pub(crate) fn resume(
         master: MasterKey,
         reserved: Reserved,
@@ -310,8 +311,8 @@ impl Protect {
         }
     }
 
-    /// Protects a compound RTCP packet (RFC 3711 §3.4, RFC 7714 §9). Returns `None` if it is none,
-    /// or its index would be one too many for the key, or is a successor's.
+    /// Protects a compound RTCP packet (RFC 3711 §3.4, RFC 7714 §9). Returns `None` if it is not
+    /// one, or its index would be one too many for the key, or is a successor's.
     pub fn rtcp(&mut self, packet: &[u8]) -> Option<Vec<u8>> {
         let ssrc = rtcp_ssrc(packet)?;
         let next = self.rtcp_index + 1;

@@ -1,7 +1,7 @@
 //! Host names that stand where a description has addresses (RFC 8866 §5.7 allows them in `c=`):
 //! which they are, and the description with what DNS has for them.
 //!
-//! Not here: who asks DNS, and whether the address is one that may be sent to.
+//! Not here: the DNS query, and whether the address may be sent to.
 
 use std::net::IpAddr;
 

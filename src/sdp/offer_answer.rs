@@ -74,7 +74,7 @@ pub struct Negotiation {
     /// What is ours in it.
     pub local: Local,
     /// Samples a second of what the other leg's peer can hear; `None` if that is all a browser
-    /// sends. It need encode no more: our descriptions say so (RFC 7587 §6.1).
+    /// sends. It need encode no more: our descriptions ask for that (RFC 7587 §6.1).
     pub playback_rate: Option<u32>,
     state: SignalingState,
     version: u64,
@@ -141,7 +141,7 @@ impl Negotiation {
             proto: match self.local.srtp {
                 _ if browser => "UDP/TLS/RTP/SAVPF",
                 Policy::Required => "RTP/SAVP",
-                // Keys within AVP: who knows them may use them, any other peer sees plain RTP.
+                // Keys within AVP: a peer that knows them may use them, any other sees plain RTP.
                 Policy::Off | Policy::Optional => "RTP/AVP",
             },
             mid: browser.then_some("0"),
@@ -486,7 +486,7 @@ impl Negotiation {
 }
 
 fn ours_of(format: &Format, codec: Codec, playback_rate: Option<u32>) -> Format {
-    // Browsers take few bits for a low rate if nothing is said, too few for FEC: what we send is
+    // Browsers use few bits for a low rate by default, too few for FEC: what we send is
     // asked for.
     let playback = playback_rate
         .map(|rate| format!(";maxplaybackrate={rate};maxaveragebitrate={}", opus::bits(rate)));

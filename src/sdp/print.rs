@@ -21,7 +21,7 @@ pub(super) struct Audio<'a> {
     pub rtcp_mux: bool,
     /// It says `a=group:BUNDLE`.
     pub bundle: bool,
-    /// Milliseconds a packet lasts, if that is said.
+    /// The packet length in milliseconds, if given.
     pub ptime: Option<u32>,
     /// SDES keys.
     pub crypto: &'a [Crypto],

@@ -239,7 +239,7 @@ fn packet_times(own: SectionLines<'_>) -> (Option<u32>, Option<u32>) {
         whole.parse::<u32>().ok().filter(|ms| *ms > 0)
     };
     let (wanted, most) = (ms("ptime"), ms("maxptime"));
-    // Who takes less than we send by default has asked for that.
+    // A peer that takes less than we send by default has asked for that.
     let wanted = wanted.or(most.filter(|most| *most < 20));
     (wanted.map(|wanted| wanted.min(most.unwrap_or(wanted))), most)
 }

@@ -401,8 +401,8 @@ impl Challenge {
     }
 }
 
-/// Whether a value can stand within quotes as it came: its escapes are whole, and no quote or control
-/// character is outside one.
+/// Whether a value can stand within quotes as it came: its escapes are whole, and no quote or
+/// control character is outside one.
 fn echoes(value: &str) -> bool {
     let mut escaped = false;
     for c in value.chars() {
@@ -433,7 +433,7 @@ pub struct Answering {
     taken: Vec<Taken>,
     /// Challenges in a row without a success in between.
     tries: u32,
-    /// The only realms that are answered; any if there is none.
+    /// The only realms that are answered; any if empty.
     realms: Option<Vec<String>>,
 }
 
@@ -518,8 +518,8 @@ impl Answering {
     }
 }
 
-/// Returns whether a digest's `uri` is that of the request it came with; its parameters and the case
-/// of its host may differ.
+/// Returns whether a digest's `uri` is that of the request it came with; its parameters and the
+/// case of its host may differ.
 ///
 /// Quirk: telephones and test tools name the registrar by its address in a REGISTER. One that is
 /// replayed is refused by its nonce count, so nothing hangs on it.

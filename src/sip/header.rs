@@ -117,7 +117,7 @@ impl<'a> NameAddr<'a> {
     pub fn display_name(&self) -> Cow<'a, str> {
         let mut inner = super::uri::unquote(self.display);
         if inner.len() == self.display.len() {
-            // A quote that stands alone is none of the name.
+            // A lone quote is not part of the name.
             inner = inner.trim_matches('"').trim_ascii();
         }
         if !inner.contains('\\') {
@@ -180,7 +180,7 @@ impl<'a> Via<'a> {
             }
             _ => match (host_port(sent_by), sent_by.rsplit_once(':')) {
                 (Ok(found), _) => found,
-                // A port that is none: responses go where the request came from.
+                // An invalid port: responses go where the request came from.
                 (Err(_), Some((host, port))) if port.bytes().all(|b| b.is_ascii_digit()) => {
                     (host_port(host)?.0, None)
                 }

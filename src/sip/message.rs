@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 #[derive(Clone)]
 pub struct Message {
     read: Arc<Read>,
-    /// Where a datagram came from; its response says so (RFC 3261 §18.2.1, RFC 3581 §4).
+    /// Where a datagram came from; its response echoes that (RFC 3261 §18.2.1, RFC 3581 §4).
     source: Option<SocketAddr>,
 }
 
@@ -60,7 +60,7 @@ impl Message {
         let available = bytes.len() - index.body_start;
         let length = index.body_length(available, framing).unwrap_or_else(|e| {
             index.body_defect.get_or_insert(e);
-            // A body that is not whole is none.
+            // An incomplete body is dropped.
             if matches!(index.start, StartLine::Response { .. }) { 0 } else { available }
         });
         Ok(Message::framed(bytes, index, length))
@@ -311,7 +311,7 @@ impl Message {
         })
     }
 
-    /// The type of the first part that its sender requires to be read, and that is none of `read`.
+    /// The type of the first part that its sender requires to be read, and that is not in `read`.
     pub(crate) fn unread_part(&self, read: &[&str]) -> Option<&str> {
         let unread = |p: &&BodyPart| p.required && !read.contains(&p.kind.as_str());
         self.body_parts().iter().find(unread).map(|p| p.kind.as_str())
@@ -362,7 +362,7 @@ impl Message {
         if self.is_request() { self.check_request() } else { Ok(()) }
     }
 
-    /// Whether this ends a call, an attempt or a transaction. Who sent it has gone, and hears of no
+    /// Whether this ends a call, an attempt or a transaction. Its sender has gone, and gets no
     /// refusal, so nothing decides but what says which it ends.
     pub(crate) fn ends_something(&self) -> bool {
         self.is_request() && matches!(self.method(), Method::Bye | Method::Cancel | Method::Ack)

@@ -1,8 +1,8 @@
-//! The number in a URI's user part: what is dialled, without what is said about it.
+//! The number in a URI's user part: what is dialled, without its parameters.
 //!
-//! A `sip:` user that is a telephone number carries the parameters of a `tel:` URI (RFC 3966 §5.1.1,
-//! RFC 3261 §19.1.6): number portability (RFC 4694), trunk groups (RFC 4904), `cpc`, `isup-oli`,
-//! `ext`. They are parameters, never digits.
+//! A `sip:` user that is a telephone number carries the parameters of a `tel:` URI (RFC 3966
+//! §5.1.1, RFC 3261 §19.1.6): number portability (RFC 4694), trunk groups (RFC 4904), `cpc`,
+//! `isup-oli`, `ext`. They are parameters, never digits.
 
 use super::scan::cut;
 use super::uri::{Params, Uri, unescape};

@@ -2,8 +2,8 @@
 //! only beyond 32 lines.
 //!
 //! RFC 3261 §7 and §25; limits as in our security catalogue (P4). A line nobody needs never
-//! decides: if it cannot be read it is omitted, and [`Index::ignored`] says so (§8.2.2). The same
-//! pass frames streams (`sip::stream`), so framing and parsing cannot disagree about where a
+//! decides: if it cannot be read it is omitted, and [`Index::ignored`] records it (§8.2.2). The
+//! same pass frames streams (`sip::stream`), so framing and parsing cannot disagree about where a
 //! message ends. Not here: the meaning of header values (`sip::header`), mandatory headers
 //! (`Message::check`).
 
@@ -315,8 +315,8 @@ impl Index {
             return Err(self.body_defect.unwrap_or(unknown));
         }
         match (self.content_length, framing) {
-            // What follows the body is discarded (RFC 3261 §18.3): it is never read as a message.
-            // A WebSocket frame is a message-oriented transport's packet like a datagram (RFC 7118).
+            // What follows the body is discarded (RFC 3261 §18.3): it is never read as a message. A
+            // WebSocket frame is a message-oriented transport's packet like a datagram (RFC 7118).
             (Some(n), Framing::Datagram | Framing::WebSocket) if n <= available => Ok(n),
             (Some(n), Framing::Stream) => Ok(n),
             (Some(_), _) => {

@@ -29,7 +29,7 @@ pub fn remarks(message: &Message) -> Vec<String> {
             None => {}
         }
     }
-    // A request is refused for it; a response or an ACK has no answer that could say so.
+    // A request is refused for it; a response or an ACK has no answer that could report it.
     if (!message.is_request() || message.method() == Method::Ack)
         && let Some(kind) = message.unread_part(&READ)
     {
@@ -98,7 +98,7 @@ mod tests {
     use crate::sip::parse::Framing;
 
     #[test]
-    fn what_is_read_past_is_told_without_its_value() {
+    fn a_skipped_header_is_noted_without_its_value() {
         let text = "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
                     To: <sip:x>;tag=2\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\nsecret without colon\r\n\
                     Retry-After: soon\r\nContact: <nonsense>, <sip:a@b>\r\nDate: Thu, 26 Nov 2026 10:00:00 +0100\r\n\r\n";
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_is_left_out_the_first_is_remembered_and_told() {
+    fn of_what_is_left_out_the_first_is_remembered_and_reported() {
         let odd: String = (0..40).map(|n| format!("odd{n} without colon\r\n")).collect();
         let text = format!("OPTIONS sip:a@b SIP/2.0\r\n{odd}\r\n");
         let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("read");

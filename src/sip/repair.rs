@@ -31,7 +31,7 @@ pub(super) fn to_utf8(buf: &mut Vec<u8>, head: usize) -> (usize, bool) {
     (end, true)
 }
 
-/// The character of a byte beyond ASCII; the C1 controls are none.
+/// The character of a byte beyond ASCII; the C1 controls are excluded.
 fn latin1(b: u8) -> char {
     if b < 0xa0 { char::REPLACEMENT_CHARACTER } else { char::from(b) }
 }

@@ -1,4 +1,4 @@
-//! Session timers (RFC 4028): who refreshes, how often, and when silence ends the session.
+//! Session timers (RFC 4028): the refresher, how often, and when silence ends the session.
 //!
 //! Not here: sending the refresh, and clocks; deadlines are durations from the last refresh.
 
@@ -25,11 +25,11 @@ pub(crate) enum Refresher {
 pub(crate) struct SessionTimer {
     /// The interval, seconds.
     pub interval: u32,
-    /// Who refreshes.
+    /// The refresher.
     pub refresher: Refresher,
 }
 
-/// A Session-Expires value: seconds, and the refresher's role if it is said.
+/// A Session-Expires value: seconds, and the refresher's role if given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SessionExpires {
     /// The interval, seconds.
@@ -39,7 +39,7 @@ pub(crate) struct SessionExpires {
 }
 
 impl SessionExpires {
-    /// The value of a message (§4); a malformed one is none.
+    /// The value of a message (§4); a malformed one is ignored.
     pub(crate) fn of(message: &Message) -> Option<SessionExpires> {
         let text = message.header(HeaderName::SessionExpires)?;
         let params = Params::readable(text.split_once(';').map_or("", |(_, p)| p));

@@ -1,7 +1,8 @@
 //! The transaction layer: four machines (RFC 3261 §17, RFC 6026, RFC 4320) behind one table.
 //!
-//! Requests and responses go in, `TransactionEvent`s for the transaction user and bytes to send come out.
-//! Not here: dialogs, the 2xx's retransmission and its ACK (the user owns them, §13.3.1.4).
+//! Requests and responses go in, `TransactionEvent`s for the transaction user and bytes to send
+//! come out. Not here: dialogs, the 2xx's retransmission and its ACK (the user owns them,
+//! §13.3.1.4).
 
 pub(crate) mod client;
 pub(crate) mod invite_client;
@@ -390,7 +391,7 @@ impl Transactions {
         }
     }
 
-    /// Whoever is to answer this request is not here any more: nothing is said to it.
+    /// The transaction user of this request is gone: it gets no response.
     pub(crate) fn forget_server(&mut self, id: ServerId) {
         if self.entries.get(&id.0).is_some_and(|e| !e.machine.is_client()) {
             self.remove(id.0, &mut Vec::new());
@@ -434,8 +435,8 @@ impl Transactions {
         }
     }
 
-    /// Nobody could be heard for `by`: what waits for a peer waits that much longer. What is repeated
-    /// is repeated, once for all times that were missed.
+    /// Nobody could be heard for `by`: what waits for a peer waits that much longer. What is
+    /// repeated is repeated, once for all times that were missed.
     pub(crate) fn put_off(&mut self, by: Duration) {
         let repeats = |timer| matches!(timer, Timer::A | Timer::E | Timer::G);
         self.timers.put_off(by, |(_, timer)| !repeats(*timer));

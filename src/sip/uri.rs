@@ -138,7 +138,7 @@ impl<'a> Uri<'a> {
         }
     }
 
-    /// A text that stands where a URI should and is none: what can be read of it, for headers whose
+    /// An invalid URI: what can be read of it, for headers whose
     /// URI decides nothing. It is never routed to.
     pub(super) fn opaque(text: &'a str) -> Uri<'a> {
         let (_, rest) = cut(text, b':').unwrap_or(("", text));

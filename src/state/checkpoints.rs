@@ -258,9 +258,9 @@ impl Slot {
         let mut value = locked(&self.named.value);
         value.sequence += 1;
         (value.bytes, value.good_until) = (bytes, good_until);
-        let (number, told) = (value.sequence, std::mem::replace(&mut value.queued, true));
+        let (number, was_queued) = (value.sequence, std::mem::replace(&mut value.queued, true));
         drop(value);
-        if !told {
+        if !was_queued {
             let mut queue = locked(&self.shared.queue);
             if !queue.over {
                 queue.changed.push(self.named.clone());

@@ -43,7 +43,7 @@ impl Database {
     /// Opens a database; makes it if there is none.
     ///
     /// # Errors
-    /// It cannot be opened, is locked, or is none.
+    /// It cannot be opened, is locked, or is not a database.
     pub(crate) fn open(path: &Path, settings: &DatabaseSettings) -> rusqlite::Result<Database> {
         // SQLite would make it for everybody to read; the files beside it get its rights. What is
         // wrong with the place, SQLite itself says.

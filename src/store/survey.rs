@@ -25,7 +25,7 @@ pub struct Survey {
 pub struct SurveyedNode {
     /// By the key of its lease.
     pub name: String,
-    /// Who it is, or why its lease is not read.
+    /// The node, or why its lease is not read.
     pub lease: Result<Member, UnreadLease>,
     /// Why it cannot be reached, if it cannot.
     pub unreachable: Option<String>,

@@ -135,7 +135,7 @@ mod tests {
     use std::io::{Read, Write};
 
     #[test]
-    fn a_call_is_told_as_spans_to_a_collector() {
+    fn a_call_is_exported_as_spans_to_a_collector() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let at = listener.local_addr().expect("an address");
@@ -180,8 +180,8 @@ mod tests {
         let spans = Spans::start(&format!("http://{at}")).expect("an exporter");
         spans.tell(&cdr, &WallClock::now());
         drop(spans);
-        let told = collector.join().expect("it was told");
-        assert!(told.starts_with("POST /v1/traces "), "{told}");
+        let posted = collector.join().expect("a request");
+        assert!(posted.starts_with("POST /v1/traces "), "{posted}");
         for wanted in [
             "INVITE us-outbound",
             "try trunk:carrier",
@@ -191,7 +191,7 @@ mod tests {
             "sip.code",
             "service.name",
         ] {
-            assert!(told.contains(wanted), "{wanted} is not in {told}");
+            assert!(posted.contains(wanted), "{wanted} is not in {posted}");
         }
     }
 }

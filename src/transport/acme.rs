@@ -128,7 +128,8 @@ fn tls_proof(name: &str, proof: &KeyAuthorization) -> anyhow::Result<CertifiedKe
     self_signed(params)
 }
 
-/// Gets the web port's certificate and renews it until it is dropped, if the configuration says so.
+/// Gets the web port's certificate and renews it until it is dropped, if the configuration asks for
+/// it.
 pub(crate) async fn run(config: Arc<Config>, shown: Arc<ShownCertificate>) {
     let (WebTls::Acme(settings), Some(state)) = (&config.web_tls, &config.state_dir) else {
         return;
@@ -262,7 +263,7 @@ impl AcmeClient {
         Ok(format!("{}{chain}", key.serialize_pem()))
     }
 
-    /// Shows the authority its proof, and says so.
+    /// Publishes the proof for the authority, and announces it.
     async fn prove(&self, mut authorization: AuthorizationHandle<'_>) -> anyhow::Result<()> {
         if authorization.status == AuthorizationStatus::Valid {
             return Ok(());

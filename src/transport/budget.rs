@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The share of all processors at the start, at most, and at least: who comes back is served,
+/// The share of all processors at the start, at most, and at least: returning clients are served,
 /// however slowly.
 const FIRST: f32 = 0.5;
 const HIGHEST: f32 = 0.75;

@@ -58,8 +58,8 @@ struct HandshakeTurn<'a> {
 }
 
 impl Handshakes {
-    /// As many at once as there are processors. Of one source (an IPv4 address, an IPv6 /64) so many
-    /// may wait.
+    /// As many at once as there are processors. Of one source (an IPv4 address, an IPv6 /64) so
+    /// many may wait.
     pub(crate) fn new(
         port: RefusedPort,
         per_source: usize,
@@ -245,8 +245,8 @@ pub(crate) mod tests {
         assert!(room().await.is_ok());
     }
 
-    /// Has so many handshakes of one source begin while nothing is answered: how many are refused at
-    /// once, and how many wait until it is too late.
+    /// Has so many handshakes of one source begin while nothing is answered: how many are refused
+    /// at once, and how many wait until it is too late.
     pub(crate) async fn crowd(handshakes: &Handshakes, count: usize) -> (usize, usize) {
         let (acceptor, client) = parties();
         // Much is owed.
@@ -267,9 +267,9 @@ pub(crate) mod tests {
     async fn a_source_has_so_many_handshakes_waiting_and_no_more() {
         let handshakes = at_the_web_port();
         assert_eq!(crowd(&handshakes, OF_SOURCE + 10).await, (10, OF_SOURCE));
-        let told = handshakes.refused.read().find(|(_, why, _)| *why == "handshakes");
+        let refusal = handshakes.refused.read().find(|(_, why, _)| *why == "handshakes");
         let all = OF_SOURCE as u64 + 10;
-        assert_eq!(told, Some(("web", "handshakes", all)), "each is counted");
+        assert_eq!(refusal, Some(("web", "handshakes", all)), "each is counted");
         assert!(handshakes.sources.lock().expect("sound").is_empty());
     }
 

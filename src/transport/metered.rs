@@ -1,5 +1,5 @@
-//! What a WebSocket's peer may send before a message is whole. tungstenite bounds a message's bytes,
-//! not the number of its fragments, nor the time it takes, nor the pings between them.
+//! What a WebSocket's peer may send before a message is whole. tungstenite bounds a message's
+//! bytes, not the number of its fragments, nor the time it takes, nor the pings between them.
 
 use std::fmt;
 use std::io;
@@ -44,7 +44,7 @@ impl<S> Metered<S> {
         Metered { inner, bytes: 0, began: None }
     }
 
-    /// A message, or a control frame by itself, was taken whole.
+    /// A message, or a control frame on its own, was received completely.
     pub(super) fn message_ended(&mut self) {
         self.bytes = 0;
         self.began = None;

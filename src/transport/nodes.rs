@@ -93,7 +93,7 @@ impl NodeTls {
         let mut server = ServerConfig::builder_with_protocol_versions(versions)
             .with_client_cert_verifier(WebPkiClientVerifier::builder(roots.clone()).build()?)
             .with_single_cert(chain.clone(), key()?)?;
-        // Who names nothing, speaks SIP.
+        // A peer that names no protocol speaks SIP.
         server.alpn_protocols = vec![ASKING.to_vec()];
         let client = ClientConfig::builder_with_protocol_versions(versions)
             .with_root_certificates(roots)

@@ -78,7 +78,7 @@ impl Seats {
         Arc::new(Seats { most, per_source, port, refused, proved, held: Default::default() })
     }
 
-    /// Other bounds from now on; who is in stays.
+    /// Sets new bounds; existing connections stay.
     pub(crate) fn limit(&self, most: usize, per_source: usize) {
         self.most.store(most, Ordering::Relaxed);
         self.per_source.store(per_source, Ordering::Relaxed);
@@ -229,14 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_no_place_may_stand_and_hear_why() {
+    fn connections_over_the_limit_wait_and_get_a_reason() {
         let seats = seats(100, 10);
         let one = IpAddr::from([192, 0, 2, 1]);
         let all: Vec<Seat> = (0..100).filter_map(|_| seats.take_or_stand(one, false)).collect();
         let standing = all.iter().filter(|s| s.stands == Some(Full::OfSource)).count();
         assert_eq!((all.len(), standing), (10 + MOST_STANDING_OF_SOURCE, MOST_STANDING_OF_SOURCE));
-        let told = seats.refused.read().find(|(port, why, _)| (*port, *why) == ("web", "source"));
-        assert_eq!(told, Some(("web", "source", 90)));
+        let counted_refusal =
+            seats.refused.read().find(|(port, why, _)| (*port, *why) == ("web", "source"));
+        assert_eq!(counted_refusal, Some(("web", "source", 90)));
         seats.limit(5, 10);
         let other = seats.take_or_stand([192, 0, 2, 2].into(), false).expect("it may stand");
         assert_eq!(other.stands, Some(Full::Everywhere), "a bound holds once it is set");

@@ -1,9 +1,9 @@
-//! TLS tickets that every node of a cluster can read: who comes back to another node when its own is
-//! gone costs no signature there.
+//! TLS tickets that every node of a cluster can read: a client that reconnects to another node when
+//! its own is gone costs no signature there.
 //!
-//! The keys are derived of the cluster's key and the hour, so there is nothing to hand out: a ticket
-//! is made by the key of its period, and read in that one and the next, or by a clock that is behind,
-//! in the one before.
+//! The keys are derived of the cluster's key and the hour, so there is nothing to hand out: a
+//! ticket is made by the key of its period, and read in that one and the next, or by a clock that
+//! is behind, in the one before.
 
 use crate::cluster::keys::derive;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_comes_back_to_another_node_goes_on_with_its_session() {
+    fn a_browser_that_reconnects_to_another_node_continues_its_session() {
         use rustls::pki_types::{PrivateKeyDer, ServerName};
         use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig};
         use rustls::{Connection, ServerConnection};

@@ -47,7 +47,7 @@ pub(crate) fn acceptor(
 ) -> anyhow::Result<tokio_rustls::TlsAcceptor> {
     let mut config = certificate.config();
     config.alpn_protocols = vec![b"http/1.1".to_vec(), ACME_TLS.to_vec()];
-    // Who comes back costs no signature, however many there are.
+    // A returning client costs no signature, however many there are.
     config.ticketer = match cluster {
         Some(cluster) => Arc::new(SharedTickets::new(cluster.key.reveal())),
         None => rustls::crypto::aws_lc_rs::Ticketer::new().context("TLS tickets")?,
@@ -143,7 +143,7 @@ impl TrunkConnectors {
     /// 5922).
     ///
     /// # Errors
-    /// Files that cannot be read, a name that is none.
+    /// Files that cannot be read, an invalid name.
     pub(crate) fn secure(
         &mut self,
         settings: &TrunkTls,

@@ -230,7 +230,7 @@ async fn receive(incoming: Frame, flow: Flow, remote: SocketAddr, inbox: &Inbox)
             }
             return NextFrame::Farewell;
         }
-        // tungstenite answers pings by itself.
+        // tungstenite answers pings on its own.
         _ => return NextFrame::Nothing,
     };
     match bytes {

@@ -155,7 +155,7 @@ fn a_trunk_that_registered_is_found_by_where_it_came_from() {
     let bound =
         |expires| TrunkBinding { hop: Hop::Flow(Flow(7)), remote, contact: String::new(), expires };
     assert!(trunks.bind("t00042", bound(now + Duration::from_secs(60))));
-    assert!(!trunks.bind("t00042", bound(now + Duration::from_secs(90))), "it goes on");
+    assert!(!trunks.bind("t00042", bound(now + Duration::from_secs(90))), "it is still registered");
     assert_eq!(trunks.bound_from(remote), Some("t00042"));
     assert_eq!(trunks.bound_on(Flow(7)), ["t00042"]);
     while !trunks.due(now + Duration::from_secs(90)).is_empty() {}

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 static BOOK: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/src/docs");
 
-/// A page of the book as HTML; `path` is what follows `/docs`. Nothing where there is none.
+/// A page of the book as HTML; `path` is what follows `/docs`. `None` if there is none.
 pub(crate) fn page(path: &str) -> Option<String> {
     let name = match path.trim_matches('/') {
         "" => "README.md".to_owned(),

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of a PROXY header after the first sixteen: addresses, and what else the proxy tells.
 const MAX_HEADER: usize = 2_048;
-/// Proxies a request may have passed; who is beyond the last of them is not looked for.
+/// Proxies a request may have passed; clients beyond the last of them are not searched for.
 const MAX_HOPS: usize = 16;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -49,7 +49,7 @@ pub(crate) struct Edge {
     pub public: Option<Public>,
 }
 
-/// Who makes a request, and how.
+/// The client of a request, and its scheme.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Client {
     /// The client's address, as the trusted proxies give it.
@@ -79,7 +79,7 @@ impl Edge {
         contains(&self.trusted, ip)
     }
 
-    /// Who makes a request that came over the connection of `peer`.
+    /// The client of a request that came over the connection of `peer`.
     pub(crate) fn client<T>(&self, request: &Request<T>, peer: SocketAddr) -> Client {
         let is_proxied = self.trusts(peer.ip());
         if !is_proxied {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn whether_the_browser_speaks_tls_is_said_by_trusted_proxies_alone() {
+    fn only_trusted_proxies_can_say_that_the_browser_uses_tls() {
         let edge = edge(&["10.0.0.1/32"]);
         let by = |peer: &str, said: &str| client(&edge, peer, &[("x-forwarded-proto", said)]).1;
         assert_eq!(by("10.0.0.1", "https"), Some(true));

@@ -41,8 +41,8 @@ async fn a_browser_that_would_be_refused_its_login_is_not_let_in() {
         assert_eq!(answer.contains("retry-after: "), status == 503, "{answer}");
     }
     tell.send_modify(|gauges| gauges.overloaded = Some(Overloaded::Core));
-    let told = refused.read().find(|(_, why, _)| *why == "overload");
-    assert_eq!(told, Some(("web", "overload", 2)));
+    let on_drop = refused.read().find(|(_, why, _)| *why == "overload");
+    assert_eq!(on_drop, Some(("web", "overload", 2)));
     // Its calls wait for it.
     let soon = Instant::now() + Duration::from_secs(30);
     web.awaited.expect([127, 0, 0, 1].into(), soon);
@@ -73,11 +73,11 @@ async fn a_connection_that_says_nothing_costs_a_kilobyte() {
 }
 
 /// Says when it is dropped.
-struct Told(Option<tokio::sync::oneshot::Sender<()>>);
+struct OnDrop(Option<tokio::sync::oneshot::Sender<()>>);
 
-impl Drop for Told {
+impl Drop for OnDrop {
     fn drop(&mut self) {
-        let _ = self.0.take().map(|told| told.send(()));
+        let _ = self.0.take().map(|on_drop| on_drop.send(()));
     }
 }
 
@@ -114,18 +114,18 @@ async fn serving(api: Router) -> (SocketAddr, tokio::task::JoinHandle<()>) {
 
 #[tokio::test]
 async fn a_listener_that_never_reads_is_let_go() {
-    let (told, gone) = tokio::sync::oneshot::channel();
-    let told = Arc::new(Mutex::new(Some(Told(Some(told)))));
+    let (on_drop, gone) = tokio::sync::oneshot::channel();
+    let on_drop = Arc::new(Mutex::new(Some(OnDrop(Some(on_drop)))));
     let taken = Arc::new(AtomicUsize::new(0));
     let counted = taken.clone();
     let events = move || async move {
-        let told = told.lock().expect("sound").take();
-        let frames = futures_util::stream::unfold(told, move |told| {
+        let on_drop = on_drop.lock().expect("sound").take();
+        let frames = futures_util::stream::unfold(on_drop, move |on_drop| {
             let counted = counted.clone();
             async move {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 counted.fetch_add(65_536, Ordering::Relaxed);
-                Some((Ok::<_, Infallible>(Bytes::from_static(&[b':'; 65_536])), told))
+                Some((Ok::<_, Infallible>(Bytes::from_static(&[b':'; 65_536])), on_drop))
             }
         });
         Body::from_stream(frames)

@@ -16,7 +16,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 pub(crate) struct Failure {
     /// What it answered, if it did.
     pub status: Option<StatusCode>,
-    /// What went wrong, in words.
+    /// What went wrong, as text.
     pub why: String,
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn allowed(url: &str, allow_private: bool) -> Result<Url, Failure> {
 /// Sends it; the body of a success.
 ///
 /// # Errors
-/// Why there is none.
+/// Why there is no answer.
 pub(crate) async fn send(request: RequestBuilder) -> Result<String, Failure> {
     // The URL may hold a secret, and is known: only the cause is logged.
     let mut response = request.send().await.map_err(|e| Failure::new(cause(&e)))?;

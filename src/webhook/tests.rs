@@ -12,7 +12,7 @@ fn signatures_are_the_standards() {
 
 /// A target that does not listen, a stop at once, and a target that listens after the start.
 #[tokio::test]
-async fn what_a_stop_interrupts_is_told_after_the_next_start() {
+async fn deliveries_that_a_stop_interrupts_are_made_after_the_next_start() {
     use crate::state::{Directory, tests::Scratch};
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let scratch = Scratch::new("webhook");
@@ -38,7 +38,7 @@ async fn what_a_stop_interrupts_is_told_after_the_next_start() {
     assert!(!dead.exists(), "it is no dead letter yet");
     let listener = tokio::net::TcpListener::bind(at).await.expect("the port again");
     let (_outbox, telling) = begin();
-    let (mut stream, _) = listener.accept().await.expect("it is told");
+    let (mut stream, _) = listener.accept().await.expect("a delivery");
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut request = vec![0; 4_096];
     let n = stream.read(&mut request).await.expect("a request");
@@ -73,7 +73,7 @@ fn dead_letters(name: &str) -> PathBuf {
 
 /// An hour of tries in virtual time, then the file.
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_told_in_an_hour_is_kept() {
+async fn deliveries_that_fail_for_an_hour_are_kept() {
     let counts = Arc::new(Counts::default());
     let hook = Arc::new(Hook::new(&settings(), counts.clone()).expect("a client"));
     let file = dead_letters("dead");
@@ -85,11 +85,11 @@ async fn what_cannot_be_told_in_an_hour_is_kept() {
     let (one, other) = (WebhookEvent::Event(event(1)), WebhookEvent::Event(event(2)));
     let first = teller.tell("msg_1", &one).await;
     let refused = teller.hook.post(EVENT, "msg_2", "{}", EVENT_TIMEOUT).await;
-    let (told, other) = tokio::join!(
+    let (refused, other) = tokio::join!(
         teller.insist(1, "msg_1", &one, first),
         teller.insist(2, "msg_2", &other, refused)
     );
-    assert!(told.is_err() && other.is_err());
+    assert!(refused.is_err() && other.is_err());
     assert!(
         (Duration::from_secs(3_500)..Duration::from_secs(3_700)).contains(&began.elapsed()),
         "{:?}",

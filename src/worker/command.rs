@@ -92,7 +92,8 @@ pub enum WorkerCommand {
         end: LegId,
         ice: Ice,
     },
-    /// A browser's page is away for a while, or is back: who hears it hears faint noise meanwhile.
+    /// A browser's page is away for a while, or is back: its peer hears faint noise in the
+    /// meantime.
     Away {
         session: u64,
         end: LegId,

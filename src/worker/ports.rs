@@ -65,7 +65,7 @@ pub struct PortRange {
     changed: Option<PairChanged>,
 }
 
-/// Told of each pair that is bound, and of the port of each that is closed.
+/// Notified of each pair that is bound, and of the port of each that is closed.
 pub type PairChanged = Box<dyn Fn(u16, Option<&Pair>) + Send + Sync>;
 
 impl PortRange {

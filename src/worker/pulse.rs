@@ -57,7 +57,7 @@ impl Pulse {
         self.beat.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// When it last said so.
+    /// When it was last set.
     pub(crate) fn last(&self) -> Instant {
         self.origin + Duration::from_millis(self.beat.load(Ordering::Relaxed))
     }

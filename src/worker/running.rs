@@ -85,7 +85,7 @@ pub(super) struct Running {
     streams: StreamTable,
     /// Where browsers reached us at another address than we would answer from.
     sources: Sources,
-    /// Who is being answered, and from where.
+    /// The peer being answered, and from which address.
     answering: Option<(SocketAddr, LocalSource)>,
     /// That one was sent something: what came from there was authentic.
     answered: bool,
@@ -312,7 +312,7 @@ impl Running {
             }
             let now = Instant::now();
             stall += watch.runs(now);
-            // Once: who is always late has timers, too.
+            // Once: a worker that is always late has timers, too.
             catching_up = stall >= STALL && !catching_up;
             if catching_up {
                 woken = self.catch_up(now, stall, &mut watch);
@@ -342,8 +342,8 @@ impl Running {
         }
     }
 
-    /// The time of what was just read. The process may be stopped in the middle of a turn: what comes
-    /// after the gap is in the very next packets.
+    /// The time of what was just read. The process may be stopped in the middle of a turn: what
+    /// comes after the gap is in the very next packets.
     fn look(&mut self) -> Instant {
         let now = Instant::now();
         let before = std::mem::replace(&mut self.looked, now);
@@ -402,7 +402,8 @@ impl Running {
         wait.saturating_duration_since(now)
     }
 
-    /// Takes orders and nothing else, for so long as it shows that it lives. Returns true if the thread is to stop.
+    /// Takes orders and nothing else, for so long as it shows that it lives. Returns true if the
+    /// thread is to stop.
     fn stand_still(&mut self) -> bool {
         self.pulse.beat(Instant::now());
         let next = self.orders.as_ref().map(|(_, inbox)| inbox.recv_timeout(BEAT));

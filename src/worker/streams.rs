@@ -457,11 +457,12 @@ mod tests {
 
     #[test]
     fn a_source_and_everybody_hold_so_many_proved_connections_and_no_more() {
-        let told = |all, of_source, unproved| full(all, Some(&Share { all: of_source, unproved }));
-        assert!(matches!(told(MOST_OF_SOURCE, MOST_OF_SOURCE, 0), Some(Full::OfSource)));
-        assert!(told(MOST_OF_SOURCE, MOST_OF_SOURCE - 1, MOST_UNPROVED_OF_SOURCE - 1).is_none());
-        assert!(matches!(told(40, 40, MOST_UNPROVED_OF_SOURCE), Some(Full::OfSource)));
-        assert!(matches!(told(MOST, 1, 0), Some(Full::Everywhere)));
+        let outcome =
+            |all, of_source, unproved| full(all, Some(&Share { all: of_source, unproved }));
+        assert!(matches!(outcome(MOST_OF_SOURCE, MOST_OF_SOURCE, 0), Some(Full::OfSource)));
+        assert!(outcome(MOST_OF_SOURCE, MOST_OF_SOURCE - 1, MOST_UNPROVED_OF_SOURCE - 1).is_none());
+        assert!(matches!(outcome(40, 40, MOST_UNPROVED_OF_SOURCE), Some(Full::OfSource)));
+        assert!(matches!(outcome(MOST, 1, 0), Some(Full::Everywhere)));
         assert!(matches!(full(MOST, None), Some(Full::Everywhere)));
         assert!(full(MOST - 1, None).is_none());
     }
@@ -483,7 +484,7 @@ mod tests {
 
     /// A frame of which one half came to each process.
     #[test]
-    fn a_connection_goes_on_in_another_process_in_the_middle_of_a_frame() {
+    fn a_connection_continues_in_another_process_in_the_middle_of_a_frame() {
         let (mut streams, poll, listener, now) = world();
         let mut browser = connect(&mut streams, &poll, &listener, [127, 0, 0, 66], now);
         let _stranger = connect(&mut streams, &poll, &listener, [127, 0, 0, 67], now);

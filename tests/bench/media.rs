@@ -5,6 +5,10 @@
 // A global allocator that counts cannot be written without it.
 #![allow(unsafe_code)]
 
+#[path = "../media/agreed.rs"]
+mod agreed;
+
+use agreed::agreed;
 use prometheus_client::metrics::counter::Counter;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::SocketAddr;
@@ -14,12 +18,11 @@ use webtrunk::codec::opus::COMPLEXITY;
 use webtrunk::codec::{Codec, Encoder, NARROW};
 use webtrunk::media::endpoint::EndpointKind;
 use webtrunk::media::session::SessionEvent;
-use webtrunk::media::{Clocks, Digits, EndpointSettings, LegId, MediaWatch, Port, Session, Sink};
+use webtrunk::media::{Clocks, EndpointSettings, LegId, Port, Session, Sink};
 use webtrunk::rtp::packet::write_header;
 use webtrunk::rtp::srtp::{Profile, Protect};
-use webtrunk::sdp::Direction;
 use webtrunk::sdp::crypto::{CryptoKeys, LONGEST, Sdes};
-use webtrunk::sdp::offer_answer::{Negotiated, Remote};
+use webtrunk::sdp::offer_answer::Remote;
 use webtrunk::state::Directory;
 use webtrunk::state::checkpoints::Checkpoints;
 
@@ -60,30 +63,8 @@ fn addr(n: u8) -> SocketAddr {
 }
 
 fn settings(codec: Codec, n: u8) -> EndpointSettings {
-    let pt = codec.default_payload_type();
     let remote = Remote::Rtp { rtp: addr(n), rtcp: addr(n), sdes: None };
-    let negotiated = Negotiated {
-        codec,
-        send: pt,
-        receive: vec![(pt, codec)],
-        events: Default::default(),
-        noise: None,
-        direction: Direction::SendRecv,
-        remote,
-        max_average_bitrate: None,
-        voip_metrics: false,
-        audio_level: None,
-        ptime: 20,
-        ptime_asked: false,
-        max_ptime: None,
-    };
-    EndpointSettings {
-        negotiated,
-        complexity: COMPLEXITY,
-        digits: Digits::Events,
-        continuous: false,
-        watch: MediaWatch::default(),
-    }
+    agreed(codec, remote, COMPLEXITY)
 }
 
 /// Seconds of one thread's CPU time are close to wall time here: nothing blocks.

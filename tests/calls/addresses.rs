@@ -1,4 +1,4 @@
-//! No address that somebody names from outside is sent to unless its policy says so: each address
+//! No address named from outside is sent to unless its policy allows it: each address
 //! of the table in each place that can name one.
 
 use crate::lab::*;
@@ -24,7 +24,7 @@ fn is_unspecified(text: &str) -> bool {
     text.parse::<IpAddr>().expect("an address").is_unspecified()
 }
 
-/// Where media was told to go.
+/// The remote addresses given to media.
 fn targets(lab: &Lab) -> Vec<SocketAddr> {
     let mut found = Vec::new();
     for command in &lab.media {
@@ -38,7 +38,7 @@ fn targets(lab: &Lab) -> Vec<SocketAddr> {
     found
 }
 
-/// Nothing was sent, asked or told to media but to the peers of the lab.
+/// Nothing was sent, resolved or given to media except for the lab's peers.
 fn expect_only_peers(lab: &Lab, seen: &[Hop], what: &str) {
     for hop in lab.inbox.iter().map(|(hop, _)| hop).chain(seen) {
         let known = match *hop {

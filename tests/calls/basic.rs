@@ -226,7 +226,7 @@ fn nobody_registered_goes_to_the_next_step() {
 }
 
 #[test]
-fn an_unanswered_ring_is_cancelled_and_the_route_goes_on() {
+fn an_unanswered_ring_is_cancelled_and_the_route_continues() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s alice calls 200 at bob
@@ -259,7 +259,7 @@ fn two_browsers_talk_and_a_bye_while_ringing_ends_the_call() {
 }
 
 #[test]
-fn a_lost_websocket_does_not_end_the_call_and_the_same_browser_takes_it_up_again() {
+fn a_lost_websocket_does_not_end_the_call_and_the_same_browser_resumes_it() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(1) });
@@ -421,7 +421,7 @@ fn a_caller_answered_first_hears_goodbye_when_the_trunk_refuses() {
 }
 
 #[test]
-fn a_prompt_whose_media_never_comes_up_ends_by_itself() {
+fn a_prompt_whose_media_never_comes_up_ends_on_its_own() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s alice → INVITE 9198 sdp

@@ -8,7 +8,7 @@ use webtrunk::sip::parse::HeaderName;
 use webtrunk::sip::transaction::Hop;
 
 #[test]
-fn of_whom_a_call_was_diverted_by_ten_are_passed_on() {
+fn ten_diversions_are_passed_on() {
     let route = "[[route]]\nname = \"On\"\nmatch = \"+1206\"\ndo = [{ dial = [\"trunk:t2\"] }]\n";
     for name in [HeaderName::Diversion, HeaderName::HistoryInfo] {
         let mut lab = Lab::changed(
@@ -107,7 +107,7 @@ fn a_location_of_more_than_four_kilobytes_is_not_carried() {
             .iter()
             .find(|(_, m)| m.method_token() == "INVITE")
             .map(|(_, m)| m.clone())
-            .expect("the call goes on");
+            .expect("the call continues");
         assert_eq!(invite.body_of("application/pidf+xml").is_some(), carried, "{length}");
         lab.gateway_hangs_up();
     }

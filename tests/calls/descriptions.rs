@@ -34,13 +34,13 @@ fn lab(name: &str) -> Lab {
     Lab::changed(&[("max_calls = 3\n", &changed)], "")
 }
 
-/// What media was told of trunk ends, in order.
+/// What media was given for trunk legs, in order.
 fn settled(lab: &Lab) -> Vec<Negotiated> {
-    let told = lab.media.iter().filter_map(|c| match c {
+    let updates = lab.media.iter().filter_map(|c| match c {
         WorkerCommand::Configure { settings, .. } => Some(settings.negotiated.clone()),
         _ => None,
     });
-    told.filter(|n| matches!(n.remote, Remote::Rtp { .. })).collect()
+    updates.filter(|n| matches!(n.remote, Remote::Rtp { .. })).collect()
 }
 
 fn ports(lab: &Lab) -> Vec<u16> {

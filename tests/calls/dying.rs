@@ -18,14 +18,14 @@ fn tell(lab: &mut Lab, trunk: bool, stopped: bool) {
     lab.handle(Input::Media { session, notice: Notice::Media(event) });
 }
 
-fn alice_is_told(lab: &mut Lab) -> Message {
+fn alice_gets_bye(lab: &mut Lab) -> Message {
     let bye = lab.take(ALICE, "BYE");
     lab.reply(ALICE, &bye, 200, "");
     bye
 }
 
 /// The end of the trunk's side, which may live or not.
-fn trunk_is_told(lab: &mut Lab) {
+fn trunk_gets_bye(lab: &mut Lab) {
     while lab.got(T1, "OPTIONS") {
         lab.take(T1, "OPTIONS");
     }
@@ -56,8 +56,8 @@ fn a_trunk_that_answers_nothing_is_gone_eight_seconds_after_it_was_asked() {
          8.5s t1 ← BYE
          9.0s",
     );
-    alice_is_told(&mut lab);
-    trunk_is_told(&mut lab);
+    alice_gets_bye(&mut lab);
+    trunk_gets_bye(&mut lab);
     lab.plays(
         "9.0s alice → 200 BYE
          9.0s t1 → 200 BYE
@@ -90,7 +90,7 @@ fn a_trunk_that_forgot_the_dialog_is_gone_at_once_and_any_other_answer_is_life()
             lab.reply(T1, &options, status, "");
             if gone {
                 assert_eq!(round, 0, "{status}");
-                alice_is_told(&mut lab);
+                alice_gets_bye(&mut lab);
                 break;
             }
             lab.advance(secs(30));
@@ -100,7 +100,7 @@ fn a_trunk_that_forgot_the_dialog_is_gone_at_once_and_any_other_answer_is_life()
             let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
             lab.says(ALICE, &bye);
         }
-        trunk_is_told(&mut lab);
+        trunk_gets_bye(&mut lab);
     }
 }
 
@@ -116,7 +116,7 @@ fn a_trunk_that_sends_again_lives_whatever_becomes_of_the_question() {
     assert!(!lab.got(ALICE, "BYE"));
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
     lab.says(ALICE, &bye);
-    trunk_is_told(&mut lab);
+    trunk_gets_bye(&mut lab);
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_browser_whose_media_stops_is_asked_nothing() {
     lab.talk("+12065550123");
     tell(&mut lab, false, true);
     lab.plays("0.0s alice hangs up on t1");
-    trunk_is_told(&mut lab);
+    trunk_gets_bye(&mut lab);
     lab.plays("0.0s t1 → 200 BYE");
 }
 
@@ -153,7 +153,7 @@ fn the_calls_of_a_trunk_that_is_marked_down_are_asked_and_flowing_media_is_the_b
         if silent {
             tell(&mut lab, true, true);
             lab.advance(secs(9));
-            alice_is_told(&mut lab);
+            alice_gets_bye(&mut lab);
         } else {
             let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
             lab.says(ALICE, &bye);
@@ -180,8 +180,8 @@ fn how_long_an_answer_is_waited_for_and_silence_borne_are_settings() {
     lab.advance(secs(2));
     assert!(!lab.got(ALICE, "BYE"));
     lab.advance(secs(2));
-    alice_is_told(&mut lab);
-    trunk_is_told(&mut lab);
+    alice_gets_bye(&mut lab);
+    trunk_gets_bye(&mut lab);
 
     let off = "[media]\ntimeout = \"off\"\n[limits]";
     let mut lab = Lab::changed(&[("[limits]", off)], "");
@@ -216,7 +216,7 @@ fn a_call_on_hold_ends_after_the_time_for_it_and_no_sooner() {
 }
 
 #[test]
-fn media_is_told_of_the_times_that_are_set() {
+fn media_gets_the_configured_timeouts() {
     let set = |text: &str, trunk: &str| {
         let media = format!("[media]\n{text}\n[limits]");
         let trunk = format!("realm = \"carrier\"\n{trunk}");
@@ -245,7 +245,7 @@ fn media_is_told_of_the_times_that_are_set() {
     assert_eq!((trunk.stopped, trunk.silent), (Some(secs(7)), None));
 }
 
-/// Who says nothing because it rings, is on hold, or was answered a moment ago is no fault.
+/// Silence while ringing, on hold, or just after the answer is no fault.
 #[test]
 fn one_way_audio_is_warned_of_once_and_only_where_somebody_should_be_heard() {
     let warned = |lab: &Lab| {

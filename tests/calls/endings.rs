@@ -1,4 +1,4 @@
-//! Who hangs up, gives up or acknowledges has gone, and hears of no refusal: whatever else stands
+//! A peer that sends BYE, CANCEL or ACK has gone, and gets no refusal: whatever else stands
 //! in a BYE, CANCEL or ACK, it does what it is for.
 
 use crate::lab::*;
@@ -51,7 +51,7 @@ const CHANGES: &[(&str, Change)] = &[
     ("a URI without host", |text| to_uri("sip:@", text)),
     ("a URI in brackets", |text| to_uri("<sip:x@127.0.0.1>", text)),
     ("a URI with a broken escape", |text| to_uri("sip:x%zz@127.0.0.1", text)),
-    ("a contact that is none", |text| with("Contact: <<>>", text)),
+    ("an invalid contact", |text| with("Contact: <<>>", text)),
     ("a session of no length", |text| with("Session-Expires: 1;refresher=uac", text)),
 ];
 

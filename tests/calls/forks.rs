@@ -20,7 +20,7 @@ fn target_of_last_configure(lab: &Lab, end: u16) -> String {
 }
 
 #[test]
-fn early_media_of_several_forks_is_one_stable_answer_and_the_fork_that_answers_is_heard() {
+fn early_media_of_several_forks_is_one_stable_answer_and_the_answering_fork_is_heard() {
     let mut lab = Lab::with_phones();
     lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
@@ -103,7 +103,7 @@ fn a_redirection_is_followed_through_the_callers_own_dialplan_with_a_diversion()
          0.0s bob ← INVITE sdp    // the next trunk is not tried: the callee said where",
     );
     let ringing = lab.last(BOB, "INVITE");
-    assert!(ringing.header(HeaderName::Diversion).is_none(), "a browser is not told");
+    assert!(ringing.header(HeaderName::Diversion).is_none(), "a browser does not see it");
     assert!(
         lab.inbox.iter().all(|(hop, _)| hop.address().is_none_or(|a| a.ip().is_loopback())),
         "never to a host a callee names"

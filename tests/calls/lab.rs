@@ -1,6 +1,8 @@
 //! The laboratory: a gateway in virtual time, scripted peers, and the ladder of all that was said.
 
 use crate::script::{Extra, is_called};
+pub(crate) use crate::setup::{ANSWER, OFFER, TRUNK_SDP, ok_of_trunk};
+use crate::setup::{CONFIG, INCOMING, PHONES};
 use crate::{plain, readable};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -24,104 +26,7 @@ use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::worker::{Notice, OpenKind, WorkerCommand};
 
-pub(crate) const OFFER: &str = include_str!("../corpus/chromium/loop_audio_full.sdp");
-pub(crate) const ANSWER: &str = include_str!("../corpus/chromium/answer-opus.sdp");
-pub(crate) const TRUNK_SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.10\r\ns=-\r\nc=IN IP4 127.0.0.10\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\n\
-                             a=rtpmap:0 PCMU/8000\r\na=rtpmap:101 telephone-event/8000\r\n";
-
-/// What the trunk answers `invite` with, as text that a test may change.
-pub(crate) fn ok_of_trunk(invite: &Message) -> String {
-    let header = |name| invite.header(name).unwrap_or_default();
-    format!(
-        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {};tag=peer\r\nCall-ID: {}\r\nCSeq: {}\r\nContact: <sip:far@127.0.0.10>\r\n\
-         Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{TRUNK_SDP}",
-        header(HeaderName::Via),
-        header(HeaderName::From),
-        header(HeaderName::To),
-        header(HeaderName::CallId),
-        header(HeaderName::CSeq),
-        TRUNK_SDP.len()
-    )
-}
-
-const CONFIG: &str = r#"
-[server]
-domain = "wt.test"
-public_ip = "192.0.2.1"
-[sip]
-udp = "127.0.0.1:5060"
-tcp = "127.0.0.1:5060"
-[limits]
-calls = 50
-calls_per_user = 4
-[user.alice]
-password = "secret-a"
-did = "+12065550111"
-context = "phones"
-[user.bob]
-password = "secret-b"
-did = "+12065550112"
-context = "phones"
-[trunk.t1]
-uri = "sip:127.0.0.10"
-username = "acme"
-password = "trunk-secret"
-realm = "carrier"
-context = "incoming"
-max_calls = 3
-[trunk.t2]
-uri = "sip:127.0.0.11"
-[trunk.t3]
-uri = "sip:127.0.0.12;transport=tcp"
-"#;
-
-const PHONES: &str = r#"
-[[route]]
-name = "One"
-match = "+1X."
-do = [{ dial = ["trunk:t1"], timeout = "20s" }]
-[[route]]
-name = "Two"
-match = "+2X."
-do = [{ dial = ["trunk:t1", "trunk:t2"] }]
-[[route]]
-name = "Tcp"
-match = "+3X."
-do = [{ dial = ["trunk:t3"] }]
-[[route]]
-name = "Bob, then the trunk"
-match = "200"
-do = [{ ring = ["user:bob"], timeout = "10s" }, { dial = ["trunk:t2"], to = "+4999" }]
-[[route]]
-name = "Bob"
-match = "201"
-do = [{ ring = ["user:bob"], timeout = "10s" }]
-[[route]]
-name = "Echo"
-match = "9196"
-do = [{ echo = true }]
-[[route]]
-name = "Answered first"
-match = "300"
-do = [{ answer = true }, { dial = ["trunk:t1"], to = "+1777" }, { hangup = 480 }]
-[[route]]
-name = "Announcement"
-match = "9198"
-do = [{ play = "builtin:chime" }, { hangup = 603 }]
-"#;
-
-const INCOMING: &str = r#"
-[[route]]
-name = "Owner"
-match = "+1206555011X"
-do = [{ ring = ["did:{number}"], timeout = "15s" }]
-[[route]]
-name = "And back"
-match = "801"
-do = [{ goto = "phones" }]
-"#;
-
-/// Who speaks with the gateway.
+/// A peer of the gateway.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Peer {
     Browser(&'static str, u64),
@@ -146,8 +51,11 @@ impl Peer {
 }
 
 pub(crate) const T1: Peer = Peer::Trunk("t1", 10);
+
 pub(crate) const T2: Peer = Peer::Trunk("t2", 11);
+
 pub(crate) const ALICE: Peer = Peer::Browser("alice", 1);
+
 pub(crate) const BOB: Peer = Peer::Browser("bob", 2);
 
 pub(crate) struct Lab {
@@ -478,9 +386,9 @@ impl Lab {
         self.kept.values().map(|bytes| postcard::from_bytes(bytes).expect("the value")).collect()
     }
 
-    /// What media knows of an end: as it was told.
+    /// What media knows of a leg: what it was last given.
     fn settled(&self, call: CallId, end: LegId) -> Option<Settled> {
-        let told = self.media.iter().rev().find_map(|command| match command {
+        let latest = self.media.iter().rev().find_map(|command| match command {
             WorkerCommand::Configure { session, end: at, settings }
                 if (*session, *at) == (call.0, end) =>
             {
@@ -488,14 +396,14 @@ impl Lab {
             }
             _ => None,
         })?;
-        let ice = match &told.remote {
+        let ice = match &latest.remote {
             Remote::Dtls { local_ice, .. } => Some(local_ice.clone()),
             Remote::Rtp { .. } => None,
         };
-        Some(Settled { negotiated: Some(told), ice, ssrc: 1, cname: "c".into() })
+        Some(Settled { negotiated: Some(latest), ice, ssrc: 1, cname: "c".into() })
     }
 
-    /// The process is killed, and started again after a while; its media goes on.
+    /// The process is killed, and started again after a while; its media continues.
     pub(crate) fn restart(&mut self, away: Duration) {
         for session in self.start_again(away, Ok(())) {
             self.handle(Input::Media { session, notice: Notice::Restored { age: away } });
@@ -503,7 +411,7 @@ impl Lab {
     }
 
     /// The process is killed, and started again after a while. Returns the sessions that media, if
-    /// there is any, goes on with.
+    /// there is any, continues with.
     pub(crate) fn start_again(&mut self, away: Duration, media: Result<(), String>) -> Vec<u64> {
         let (calls, died) = (self.on_disk(), self.now);
         self.now += away;
@@ -544,7 +452,7 @@ impl Lab {
         self.handle(Input::Tick);
     }
 
-    /// The process stands still. Timers come first when it runs again; what was said meanwhile is
+    /// The process is suspended. Timers come first when it resumes; what arrived in between is
     /// still to be read.
     pub(crate) fn stall(&mut self, by: Duration) {
         self.now += by;

@@ -66,7 +66,7 @@ fn an_emergency_route_keeps_a_cap_per_user() {
         begun += usize::from(lab.got(BOB, "603"));
         lab.inbox.clear();
     }
-    assert_eq!(begun, 9, "ten in a minute, with the one that goes on");
+    assert_eq!(begun, 9, "ten in a minute, with the active one");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Random lives: both sides do anything at any time, and still nothing is left and nothing is said
+//! Random lives: both sides do anything at any time, and still nothing is left and nothing is sent
 //! wrongly.
 
 use crate::lab::*;
@@ -314,7 +314,7 @@ impl Life {
         self.lab.handle(Input::Media { session, notice: Notice::Media(event) });
     }
 
-    /// The API: a call nobody dialled, or something done to one that goes on.
+    /// The API: a call nobody dialled, or an action on an active one.
     fn operate(&mut self) {
         if self.chance.below(2) == 0 {
             let from = self.chance.pick(&["alice", "bob", "+12065550100"]);
@@ -347,7 +347,7 @@ impl Life {
     }
 
     /// The gateway is killed and started again. What it was asked just before is not answered:
-    /// who asked asks again, which nobody does here.
+    /// the sender retries, which no peer does here.
     fn restart(&mut self) {
         self.collect();
         self.asked.clear();

@@ -167,7 +167,7 @@ fn a_token_lets_its_user_in_and_do_what_it_grants_and_nothing_else() {
 }
 
 #[test]
-fn who_is_configured_needs_no_grant_and_a_route_may_require_a_claim() {
+fn a_configured_user_needs_no_grant_and_a_route_may_require_a_claim() {
     let mut lab = with_tokens();
     let alice = Peer::Browser("alice", 8);
     connect(&mut lab, alice);
@@ -453,12 +453,12 @@ fn whom_it_does_not_know_is_refused_and_when_it_is_silent_all_are_told_so() {
         name: "fourth".into(),
         answer: answered(json!({ "password": "guess", "grant": { "context": "phones" } })),
     });
-    assert!(!lab.got(Peer::Browser("fourth", 10), "200"), "who has left is told nothing");
+    assert!(!lab.got(Peer::Browser("fourth", 10), "200"), "a browser that has left gets nothing");
 }
 
 /// A token's call is its subject's, with the dialplan and number the token gives.
 #[test]
-fn a_call_is_taken_up_by_a_token_of_the_same_account_and_by_no_other() {
+fn a_call_is_resumed_with_a_token_of_the_same_account_and_no_other() {
     let grant = |context: &str, did: &str, jti: &str| {
         ours(&json!({ "webtrunk": { "context": context, "did": did }, "jti": jti }))
     };

@@ -1,4 +1,4 @@
-//! Call flows as ladders in virtual time. `→` is said to the gateway, `←` by it.
+//! Call flows as ladders in virtual time. `→` is sent to the gateway, `←` by it.
 
 mod addresses;
 mod basic;
@@ -10,6 +10,7 @@ mod dying;
 mod endings;
 mod forks;
 mod fraud;
+mod info_digits;
 mod lab;
 mod limits;
 mod lives;
@@ -18,6 +19,7 @@ mod moving;
 mod multipart;
 mod named_hosts;
 mod odd;
+mod odd_answers;
 mod oddities;
 mod originate;
 mod outside;
@@ -34,12 +36,18 @@ mod reliable;
 mod reload;
 mod renegotiation;
 mod restart;
+mod resuming;
+mod ringing_transfers;
 mod routes;
 mod script;
 mod sessions;
+mod setup;
 mod stalls;
 mod texts;
 mod transfers;
+mod trunk_identity;
+mod trunk_lookup;
+mod trunk_registration;
 mod trunks;
 mod visitors;
 mod wire;

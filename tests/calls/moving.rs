@@ -16,7 +16,7 @@ use webtrunk::worker::{Notice, WorkerCommand};
 const BACK: Peer = Peer::Browser("alice", 7);
 const SECOND: Duration = Duration::from_secs(1);
 
-fn told(lab: &mut Lab, event: SessionEvent) {
+fn media_reports(lab: &mut Lab, event: SessionEvent) {
     let (session, _) = lab.ends[0];
     lab.handle(Input::Media { session, notice: Notice::Media(event) });
 }
@@ -34,19 +34,19 @@ fn talking() -> (Lab, Message, Message) {
 fn talking_in(mut lab: Lab) -> (Lab, Message, Message) {
     let (ok, invite) = lab.talk("+12065550123");
     let connected = SessionEvent::Connected { end: end(&lab), address: ALICE.remote() };
-    told(&mut lab, connected);
+    media_reports(&mut lab, connected);
     lab.inbox.clear();
     (lab, ok, invite)
 }
 
 fn faded(lab: &mut Lab) {
     let event = SessionEvent::Faded { end: end(lab), since: SECOND };
-    told(lab, event);
+    media_reports(lab, event);
 }
 
 fn regained(lab: &mut Lab) {
     let event = SessionEvent::Regained { end: end(lab) };
-    told(lab, event);
+    media_reports(lab, event);
 }
 
 fn value(message: &Message, key: &str) -> String {
@@ -66,7 +66,7 @@ fn restarted(n: u32) -> String {
         .replace(&line("a=ice-pwd:"), &format!("a=ice-pwd:a-new-password-of-the-browser-{n}"))
 }
 
-/// Our credentials and the browser's, as media was told last; nothing if it was not since.
+/// Our credentials and the browser's, as last given to media; `None` if not since.
 fn agreed(lab: &mut Lab) -> Option<(Ice, Ice)> {
     let end = end(lab);
     let found = lab.media.iter().rev().find_map(|command| match command {
@@ -117,7 +117,7 @@ fn a_browser_that_is_silent_for_five_seconds_is_asked_for_an_ice_restart() {
          4.1s",
     );
     let asked = lab.last(ALICE, "INVITE");
-    let [ice] = &offered(&lab)[..] else { panic!("media is told once what may come") };
+    let [ice] = &offered(&lab)[..] else { panic!("media gets the new credentials once") };
     assert_eq!(
         (&ice.ufrag, &ice.pwd),
         (&value(&asked, "a=ice-ufrag:"), &value(&asked, "a=ice-pwd:"))
@@ -128,7 +128,7 @@ fn a_browser_that_is_silent_for_five_seconds_is_asked_for_an_ice_restart() {
     }
     assert_eq!(value(&asked, "a=setup:"), "actpass");
     answers(&mut lab, ALICE, &asked, &restarted(1));
-    let (local, theirs) = agreed(&mut lab).expect("media is told");
+    let (local, theirs) = agreed(&mut lab).expect("media gets both");
     assert_eq!((local.ufrag, theirs.ufrag), (ice.ufrag.clone(), "NEW1".to_owned()));
     regained(&mut lab);
     lab.advance(60 * SECOND);
@@ -140,8 +140,8 @@ fn a_browser_that_is_silent_for_five_seconds_is_asked_for_an_ice_restart() {
     lab.plays("64.1s t1 hangs up on alice");
 }
 
-/// A browser that was cut off answers when it is back, and takes no other INVITE before its answer is
-/// acknowledged.
+/// A browser that was cut off answers when it is back, and takes no other INVITE before its answer
+/// is acknowledged.
 #[test]
 fn an_answer_to_a_restart_that_comes_a_minute_late_is_acknowledged_all_the_same() {
     let (mut lab, _, invite) = talking();
@@ -226,7 +226,7 @@ fn a_browser_that_has_moved_is_asked_as_soon_as_it_is_back() {
 }
 
 #[test]
-fn a_dead_flow_is_left_at_once_for_the_one_its_browser_came_by() {
+fn a_dead_flow_is_replaced_at_once_by_the_one_its_browser_reconnected_over() {
     let (mut lab, _, invite) = talking();
     faded(&mut lab);
     lab.advance(SECOND);
@@ -249,7 +249,7 @@ fn a_dead_flow_is_left_at_once_for_the_one_its_browser_came_by() {
 }
 
 #[test]
-fn a_restart_that_was_on_its_way_when_the_flow_died_is_asked_again_by_the_next() {
+fn a_restart_in_flight_when_the_flow_died_is_sent_again_over_the_next() {
     let (mut lab, _, invite) = talking();
     faded(&mut lab);
     lab.advance(5 * SECOND);
@@ -317,7 +317,7 @@ fn value_of(sdp: &str, key: &str) -> String {
 }
 
 #[test]
-fn a_restart_waits_for_what_is_being_settled_and_glare_is_waited_out() {
+fn a_restart_waits_for_a_pending_offer_and_for_glare() {
     let (mut lab, ok, invite) = talking();
     // Her own re-INVITE is not acknowledged yet.
     let offer = OFFER.replacen(" 2 IN IP4", " 9 IN IP4", 1);
@@ -379,7 +379,7 @@ fn a_browser_is_asked_three_times_per_loss_and_given_up_with_its_consent() {
     seen.dedup();
     assert_eq!((asked, seen.len()), (3, 3), "new credentials each time it answered");
     let lost = SessionEvent::ConsentLost { end: end(&lab) };
-    told(&mut lab, lost);
+    media_reports(&mut lab, lost);
     lab.take(T1, "BYE");
     lab.take(ALICE, "BYE");
     lab.advance(SECOND);
@@ -421,7 +421,7 @@ fn a_browser_that_comes_back_in_the_last_moment_has_time_to_restart() {
     );
     let asked = lab.last(BACK, "INVITE");
     let lost = SessionEvent::ConsentLost { end: end(&lab) };
-    told(&mut lab, lost);
+    media_reports(&mut lab, lost);
     lab.advance(2 * SECOND);
     answers(&mut lab, BACK, &asked, &restarted(1));
     lab.advance(2 * SECOND);
@@ -449,11 +449,11 @@ fn the_grace_is_longer_while_media_is_alive() {
             assert!(!lab.got(T1, "BYE"), "media gone after {gone:?} s: ended after {second} s");
             if gone == Some(second) {
                 let event = SessionEvent::Faded { end: end(&lab), since: Duration::ZERO };
-                told(&mut lab, event);
+                media_reports(&mut lab, event);
             }
             if gone.is_some_and(|gone| second == gone + 30) {
                 let lost = SessionEvent::ConsentLost { end: end(&lab) };
-                told(&mut lab, lost);
+                media_reports(&mut lab, lost);
             }
             lab.advance(SECOND);
         }
@@ -480,9 +480,9 @@ fn media_that_comes_back_makes_the_grace_long_again() {
     ends(&mut lab, &invite, BACK);
 }
 
-/// After a restart of the gateway the same counts: the media that goes on is the proof.
+/// After a restart of the gateway the same holds: media that continues is the proof.
 #[test]
-fn a_leg_of_before_a_restart_waits_by_the_same_rule() {
+fn a_leg_from_before_a_restart_waits_by_the_same_rule() {
     for (alive, seconds) in [(true, 300), (false, 30)] {
         let (mut lab, _, _) = talking();
         lab.restart(Duration::from_millis(400));
@@ -533,7 +533,7 @@ fn the_leg_of_a_browser_that_was_called_moves_the_same_way() {
 
 /// A connection that is dead without a reset is noticed within 10 s while a call goes by it.
 #[test]
-fn connections_that_calls_go_by_are_watched_closely_and_no_others() {
+fn only_connections_that_carry_calls_are_watched_closely() {
     let (Peer::Browser(_, alice), Peer::Browser(_, back)) = (ALICE, BACK) else { return };
     let (mut lab, _, invite) = talking();
     assert_eq!(lab.in_call, [Flow(alice)]);
@@ -547,7 +547,8 @@ fn connections_that_calls_go_by_are_watched_closely_and_no_others() {
     assert!(lab.in_call.is_empty(), "{:?}", lab.in_call);
 }
 
-/// Consent that is renewed in the last moment counts, and one that is lost again later is a new loss.
+/// Consent that is renewed in the last moment counts, and one that is lost again later is a new
+/// loss.
 #[test]
 fn consent_that_is_renewed_starts_afresh() {
     let (mut lab, _, invite) = talking();
@@ -558,7 +559,7 @@ fn consent_that_is_renewed_starts_afresh() {
     let probe = lab.take(BACK, "OPTIONS");
     lab.reply(BACK, &probe, 200, "");
     // Its media comes, without checks.
-    told(&mut lab, lost.clone());
+    media_reports(&mut lab, lost.clone());
     lab.advance(5 * SECOND);
     assert_eq!(lab.gateway.gauges().calls, 1);
     regained(&mut lab);
@@ -574,7 +575,7 @@ fn consent_that_is_renewed_starts_afresh() {
     close(&mut lab, ALICE);
     lab.advance(SECOND);
     lab.log_in(BACK, "secret-a", "uuid-a");
-    told(&mut lab, lost);
+    media_reports(&mut lab, lost);
     lab.advance(11 * SECOND);
     lab.take(T1, "BYE");
     lab.advance(40 * SECOND);

@@ -147,8 +147,8 @@ fn in_parts(text: &str) -> String {
 const PLACE: &str = "<presence>47.6 -122.3</presence>";
 
 #[test]
-fn a_location_goes_to_trunks_that_are_told_and_no_other_part_crosses() {
-    for (setting, told) in [("location = true", true), ("location = false", false)] {
+fn a_location_goes_only_to_trunks_that_want_it_and_no_other_part_crosses() {
+    for (setting, sent) in [("location = true", true), ("location = false", false)] {
         let mut lab = Lab::changed(&[(REALM, &format!("{REALM}\n{setting}"))], "");
         let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", "", OFFER);
         lab.says(ALICE, &in_parts(&text));
@@ -159,13 +159,13 @@ fn a_location_goes_to_trunks_that_are_told_and_no_other_part_crosses() {
         let again = again.expect("the challenge is answered").1.clone();
         for invite in [invite, again] {
             assert!(invite.body_of("application/sdp").is_some_and(|b| b.starts_with(b"v=0")));
-            let place = told.then_some(PLACE.as_bytes());
+            let place = sent.then_some(PLACE.as_bytes());
             assert_eq!(invite.body_of("application/pidf+xml"), place);
             assert!(invite.body_of("application/isup").is_none());
             assert!(invite.body_of("application/rs-metadata+xml").is_none());
             let text = String::from_utf8_lossy(&invite.to_bytes()).into_owned();
-            assert_eq!(text.contains("Geolocation: <cid:location@wt.test>"), told, "{text}");
-            assert_eq!(text.contains("Content-ID: <location@wt.test>"), told, "{text}");
+            assert_eq!(text.contains("Geolocation: <cid:location@wt.test>"), sent, "{text}");
+            assert_eq!(text.contains("Content-ID: <location@wt.test>"), sent, "{text}");
             assert!(!text.contains("here@a"), "nothing of theirs is copied: {text}");
         }
         lab.gateway_hangs_up();

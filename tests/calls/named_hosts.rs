@@ -53,7 +53,7 @@ fn answered_and_ended(lab: &mut Lab) {
 }
 
 #[test]
-fn an_offer_that_names_a_host_goes_on_with_its_address() {
+fn an_offer_that_names_a_host_proceeds_with_its_address() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", &named());
     lab.take(T1, "100");
@@ -72,7 +72,7 @@ fn an_offer_that_names_a_host_goes_on_with_its_address() {
 }
 
 #[test]
-fn an_answer_that_names_a_host_goes_on_with_its_address() {
+fn an_answer_that_names_a_host_proceeds_with_its_address() {
     for status in [183, 200] {
         let mut lab = Lab::with_phones();
         lab.plays("0.0s alice calls +12065550123 at t1");
@@ -113,7 +113,7 @@ fn refused(lab: &mut Lab) -> String {
 }
 
 #[test]
-fn a_host_that_dns_does_not_know_is_told_by_name() {
+fn a_host_that_dns_does_not_know_is_reported_by_name() {
     for answer in [Some(found(&[])), Some(Err("SERVFAIL".to_owned())), None] {
         let mut lab = Lab::with_phones();
         lab.invite(T1, "+12065550111", &named());
@@ -157,7 +157,7 @@ fn an_address_of_dns_is_held_to_the_policy_of_one_that_was_written() {
 }
 
 #[test]
-fn who_gives_up_while_dns_is_asked_leaves_nothing() {
+fn a_caller_who_gives_up_during_a_dns_query_leaves_nothing_behind() {
     let mut lab = Lab::with_phones();
     lab.invite(T1, "+12065550111", &named());
     lab.plays(
@@ -220,9 +220,9 @@ fn so_many_messages_of_a_trunk_wait_for_names_and_no_more() {
     assert_eq!(lab.asked.len(), 1, "one question for all");
     // None of them costs more than two seconds.
     lab.advance(Duration::from_secs(2));
-    let told = lab.inbox.iter().filter(|(hop, m)| *hop == T1.hop() && m.status() >= 400);
-    let told: HashSet<&str> = told.map(|(_, m)| m.call_id()).collect();
-    assert_eq!(told.len(), 33, "{}", lab.picture());
+    let refusals = lab.inbox.iter().filter(|(hop, m)| *hop == T1.hop() && m.status() >= 400);
+    let refusals: HashSet<&str> = refusals.map(|(_, m)| m.call_id()).collect();
+    assert_eq!(refusals.len(), 33, "{}", lab.picture());
     while let Some(query) = lab.asked.pop() {
         lab.handle(Input::Dns { query, answer: found(&[]) });
     }

@@ -341,7 +341,7 @@ fn a_broken_escape_is_read_as_it_is_written() {
     for broken in ["5%", "5%2", "5%zz", "%+1", "5%%41", "%F0%28"] {
         let mut lab = Lab::changed(&[("realm = \"carrier\"", SETTINGS)], "");
         lab.clear();
-        // Who calls, from where, and all that is told beside it.
+        // The caller, its address, and everything else that is reported.
         let extra = format!(
             "P-Asserted-Identity: <sip:{broken}@b>\r\nDiversion: <sip:{broken}@b>;reason={broken}\r\n\
              Referred-By: <sip:{broken}@b>\r\nCall-Info: <sip:{broken}@b>\r\n"

@@ -1,4 +1,4 @@
-//! Calls nobody dialled, and what an operator does to calls that go on.
+//! Calls nobody dialled, and an operator's actions on active calls.
 
 use crate::lab::*;
 use std::collections::BTreeMap;
@@ -107,7 +107,7 @@ fn the_first_party_is_rung_then_the_second_is_called_as_the_first_would() {
 }
 
 #[test]
-fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
+fn a_party_that_hangs_up_or_does_not_answer_ends_the_call_for_both() {
     let mut lab = Lab::with_phones();
     plan(&mut lab, &wish("alice", "+12065550123")).expect("it may begin");
     lab.plays(
@@ -141,7 +141,7 @@ fn who_hangs_up_or_does_not_answer_ends_it_for_both() {
          0.0s alice → 200 BYE",
     );
     let bye = lab.last(ALICE, "BYE");
-    assert!(Lab::header(&bye, HeaderName::Reason).contains("486"), "the first is told why");
+    assert!(Lab::header(&bye, HeaderName::Reason).contains("486"), "the first gets the reason");
     assert!(lab.ended()[0].answered.is_none() && lab.ended()[0].status == 486);
     lab.expect_idle();
 

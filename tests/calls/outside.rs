@@ -13,7 +13,7 @@ pub(crate) fn text(lab: &mut Lab, from: Peer, uri: &str, extra: &str, body: &str
 }
 
 #[test]
-fn a_text_reaches_every_phone_of_a_user_and_the_first_success_is_told() {
+fn a_text_reaches_every_phone_of_a_user_and_the_first_success_is_returned() {
     let mut lab = Lab::with_phones();
     let second = Peer::Browser("bob", 5);
     lab.log_in(second, "secret-b", "uuid-b2");
@@ -247,7 +247,7 @@ fn a_subscription_that_cannot_be_served_says_why() {
 }
 
 #[test]
-fn waiting_messages_told_by_the_pbx_reach_who_watches_them() {
+fn waiting_messages_from_the_pbx_reach_their_subscribers() {
     let mut lab = Lab::with_phones();
     subscribe(&mut lab, ALICE, "sip:alice@wt.test", "message-summary", 600);
     lab.plays(
@@ -397,7 +397,7 @@ fn a_path_is_kept_echoed_and_used_as_the_route() {
 }
 
 #[test]
-fn a_registration_that_runs_out_is_told_to_who_watches_it() {
+fn subscribers_learn_of_a_registration_that_expires() {
     let mut lab = Lab::with_phones();
     subscribe(&mut lab, ALICE, "sip:alice@wt.test", "reg", 3_600);
     lab.take(ALICE, "200");

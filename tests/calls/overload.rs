@@ -1,4 +1,4 @@
-//! When too little is left, new work is refused at once, and what goes on goes on.
+//! When too little capacity is left, new work is refused at once, and active calls continue.
 
 use crate::lab::*;
 use crate::recovery::{close, open};

@@ -36,9 +36,9 @@ fn is_refused(lab: &mut Lab, text: &str, method: &str) {
 }
 
 #[test]
-fn a_required_part_that_nobody_reads_is_415_in_each_request_and_the_call_goes_on() {
-    let told = [("realm = \"carrier\"", "realm = \"carrier\"\nmessages = true")];
-    let mut lab = Lab::changed(&told, "");
+fn a_required_part_that_is_not_supported_is_415_in_each_request_and_the_call_continues() {
+    let with_messages = [("realm = \"carrier\"", "realm = \"carrier\"\nmessages = true")];
+    let mut lab = Lab::changed(&with_messages, "");
     let uri = "sip:+12065550111@127.0.0.1";
     let text = lab.request(T1, "INVITE", uri, "", TRUNK_SDP);
     is_refused(&mut lab, &text, "INVITE");
@@ -105,7 +105,7 @@ fn a_bye_ends_the_call_whatever_its_body_requires() {
 }
 
 #[test]
-fn a_required_part_of_a_response_or_an_ack_ends_nothing_and_is_told_in_the_ladder() {
+fn a_required_part_of_a_response_or_an_ack_is_noted_in_the_ladder_and_ends_nothing() {
     let mut lab = Lab::with_phones();
     let response = |lab: &mut Lab, request: &Message, status: u16, extra: &str| {
         let header = |name| request.header(name).unwrap_or_default();

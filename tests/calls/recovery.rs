@@ -1,4 +1,4 @@
-//! A browser that lost its WebSocket and is back by another: who comes back is the account.
+//! A browser that lost its WebSocket and returns over another: the account identifies it.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub(crate) fn called(lab: &mut Lab) -> (Message, Message) {
 }
 
 #[test]
-fn any_request_of_the_same_account_takes_the_call_up_again_without_register() {
+fn any_request_of_the_same_account_resumes_the_call_without_register() {
     for (method, extra, body, status) in [
         ("INVITE", "Contact: <sip:alice@y.invalid;transport=ws>\r\n", OFFER, 200),
         ("UPDATE", "Contact: <sip:alice@y.invalid;transport=ws>\r\n", "", 200),
@@ -98,7 +98,7 @@ fn any_request_of_the_same_account_takes_the_call_up_again_without_register() {
 }
 
 #[test]
-fn a_bye_by_a_new_flow_ends_the_call_at_once_on_both_sides() {
+fn a_bye_over_a_new_flow_ends_the_call_at_once_on_both_sides() {
     for dialled in [true, false] {
         let mut lab = Lab::with_phones();
         let (seen, _) = if dialled { lab.talk("+12065550123") } else { called(&mut lab) };
@@ -114,29 +114,40 @@ fn a_bye_by_a_new_flow_ends_the_call_at_once_on_both_sides() {
 
 #[test]
 fn nobody_else_takes_a_call_up_and_learns_of_it_only_by_proof() {
+    let third = Peer::Browser("alice", 8);
     let mut lab = Lab::with_phones();
-    let (ok, trunk) = lab.talk("+12065550123");
+    let (ok, _) = lab.talk("+12065550123");
     close(&mut lab, ALICE);
     // Bob has proved to be Bob.
     let before = lab.gateway.gauges();
     let bye = lab.in_dialog(BOB, &ok, "BYE", 700, "peer", "");
     lab.says(BOB, &bye);
-    lab.take(BOB, "481");
+    lab.plays(
+        "0.0s bob → BYE
+         0.0s bob ← 481 BYE",
+    );
     open(&mut lab, BACK);
     let bye = lab.in_dialog(BACK, &ok, "BYE", 701, "peer", "");
     assert_eq!(prove(&mut lab, BACK, &bye, ("bob", "secret-b")).status(), 403);
     let ack = lab.in_dialog(BACK, &ok, "ACK", 702, "", "");
     lab.says(BACK, &ack);
     assert_eq!(lab.gateway.gauges().transactions, before.transactions);
-    assert!(!lab.got(T1, "BYE"));
-    lab.log_in(Peer::Browser("alice", 8), "secret-a", "uuid-a");
-    let probe = lab.take(Peer::Browser("alice", 8), "OPTIONS");
-    lab.reply(Peer::Browser("alice", 8), &probe, 200, "");
-    bye_from_trunk(&mut lab, &trunk, Peer::Browser("alice", 8));
+    lab.log_in(third, "secret-a", "uuid-a");
+    lab.plays(
+        "0.0s flow-7 → BYE
+         0.0s flow-7 ← 401 BYE
+         0.0s flow-7 → BYE
+         0.0s flow-7 ← 403 BYE
+         0.0s flow-7 → ACK
+         0.0s alice-8 ← OPTIONS
+         0.0s alice-8 → 200 OPTIONS
+         0.0s t1 hangs up on alice-8",
+    );
+    lab.expect_idle();
 }
 
 #[test]
-fn a_client_without_instance_that_registers_again_by_the_same_contact_is_back() {
+fn a_client_without_instance_that_registers_the_same_contact_again_is_back() {
     let contact = "Contact: <sip:x7@alice.invalid;transport=ws>;expires=600\r\n";
     for (again, found) in [(contact.to_owned(), true), (contact.replace("x7", "x8"), false)] {
         let mut lab = Lab::with_phones();
@@ -166,7 +177,7 @@ fn a_client_without_instance_that_registers_again_by_the_same_contact_is_back() 
 }
 
 #[test]
-fn a_200_repeated_while_the_browser_is_away_is_acknowledged_by_its_new_flow() {
+fn a_200_retransmitted_while_the_browser_is_away_is_acknowledged_over_its_new_flow() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s alice calls +12065550123 at t1
@@ -210,7 +221,7 @@ fn two_tabs_of_one_instance_leave_each_other_and_their_calls_alone() {
 }
 
 #[test]
-fn a_browser_that_rings_and_is_back_in_time_rings_on_by_its_new_flow() {
+fn a_ringing_browser_that_is_back_in_time_keeps_ringing_over_its_new_flow() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s t1 calls +12065550111 at alice
@@ -232,7 +243,7 @@ fn a_browser_that_rings_and_is_back_in_time_rings_on_by_its_new_flow() {
 }
 
 #[test]
-fn a_browser_that_rang_and_comes_back_too_late_is_told_to_stop() {
+fn a_browser_that_rang_and_comes_back_too_late_gets_its_cancel() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s t1 calls +12065550111 at alice

@@ -38,7 +38,7 @@ fn open(lab: &mut Lab, flow: u64) -> Peer {
 }
 
 #[test]
-fn a_registration_is_challenged_granted_with_jitter_and_told_its_flow_timer() {
+fn a_registration_is_challenged_granted_with_jitter_and_given_its_flow_timer() {
     let mut lab = Lab::new();
     let peer = open(&mut lab, 1);
     let ok = register(&mut lab, peer, &contact("a", 1, 600));
@@ -113,7 +113,7 @@ fn a_replayed_authorization_is_refused_as_stale_and_changes_nothing() {
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_user_are_told_apart_by_nobody_and_guessing_is_braked() {
+fn a_wrong_password_looks_like_an_unknown_user_and_guessing_is_slowed_down() {
     let mut lab = Lab::new();
     let peer = open(&mut lab, 1);
     let mut answers = Vec::new();
@@ -256,7 +256,7 @@ fn guess(lab: &mut Lab, peer: Peer, user: &str) -> Message {
 }
 
 #[test]
-fn guesses_cost_who_guesses_and_never_a_proved_flow_or_a_name_that_logged_in_there() {
+fn guesses_cost_their_source_and_never_an_authenticated_flow_or_a_name_known_there() {
     let mut lab = Lab::new();
     let (hers, other) = (open(&mut lab, 1), open(&mut lab, 2));
     assert_eq!(register(&mut lab, hers, &contact("a", 1, 600)).status(), 200);
@@ -264,7 +264,7 @@ fn guesses_cost_who_guesses_and_never_a_proved_flow_or_a_name_that_logged_in_the
         guess(&mut lab, other, if n < 6 { "alice" } else { "bob" });
     }
     let locked = guess(&mut lab, other, "bob");
-    assert!(Lab::header(&locked, HeaderName::Reason).contains("locked out"), "told as such");
+    assert!(Lab::header(&locked, HeaderName::Reason).contains("locked out"), "reported as such");
     let seconds: u32 = Lab::header(&locked, HeaderName::RetryAfter).parse().unwrap();
     assert!((1..=60).contains(&seconds));
     assert!(lab.notes.iter().any(|n| n.code() == webtrunk::errors::Code::LOCKED_OUT));

@@ -72,7 +72,7 @@ fn a_trunks_reliable_183_is_acknowledged_in_order_and_the_browser_hears_early_me
     let bye = lab.last(T1, "BYE");
     assert!(
         bye.cseq().unwrap().number > second.cseq().unwrap().number,
-        "the dialog's sequence goes on"
+        "the dialog's sequence continues"
     );
     lab.expect_idle();
 }

@@ -1,8 +1,9 @@
 //! A page that is reloaded, or crashes and is opened again: it takes its call up by an INVITE with
-//! Replaces of its own former dialog, and whoever is opposite is told nothing.
+//! Replaces of its own former dialog, and the other side gets no message.
 
 use crate::lab::*;
-use crate::recovery::{called, close, prove};
+use crate::recovery::{called, close};
+use crate::resuming::trunk_hangs_up_only;
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
@@ -11,18 +12,18 @@ use webtrunk::sip::{HeaderName, Message};
 use webtrunk::worker::WorkerCommand;
 
 /// A page of alice's, by the WebSocket it has; no page knows another's instance.
-fn page(flow: u64) -> Peer {
+pub(crate) fn page(flow: u64) -> Peer {
     Peer::Browser("alice", flow)
 }
 
-fn opens(lab: &mut Lab, page: Peer) {
+pub(crate) fn opens(lab: &mut Lab, page: Peer) {
     let Peer::Browser(name, flow) = page else { panic!("a page") };
     let password = if name == "bob" { "secret-b" } else { "secret-a" };
     lab.log_in(page, password, &format!("page-{flow}"));
 }
 
-/// The browser leaves its page: it says so, and closes the WebSocket.
-fn leaves(lab: &mut Lab, page: Peer) {
+/// The browser leaves its page: it announces that, and closes the WebSocket.
+pub(crate) fn leaves(lab: &mut Lab, page: Peer) {
     let Peer::Browser(_, flow) = page else { panic!("a page") };
     lab.handle(Input::PageLeft { flow: Flow(flow) });
     close(lab, page);
@@ -39,13 +40,13 @@ pub(crate) fn replaces(seen: &Message) -> String {
 }
 
 /// INVITE of a page with this Replaces.
-fn invite(lab: &mut Lab, page: Peer, header: &str, sdp: &str) {
+pub(crate) fn invite(lab: &mut Lab, page: Peer, header: &str, sdp: &str) {
     let text = lab.request(page, "INVITE", "sip:resume@wt.test", header, sdp);
     lab.says(page, &text);
 }
 
 /// The page takes the call up: its 200, acknowledged.
-fn takes_up(lab: &mut Lab, page: Peer, seen: &Message) -> Message {
+pub(crate) fn takes_up(lab: &mut Lab, page: Peer, seen: &Message) -> Message {
     let header = replaces(seen);
     invite(lab, page, &header, OFFER);
     let ok = lab.take(page, "200 INVITE");
@@ -53,14 +54,21 @@ fn takes_up(lab: &mut Lab, page: Peer, seen: &Message) -> Message {
     ok
 }
 
-fn trunk_hears_nothing(lab: &Lab) {
+/// The page is reloaded, and its successor takes the call up: its 200, acknowledged.
+fn reloads(lab: &mut Lab, page: Peer, next: Peer, seen: &Message) -> Message {
+    leaves(lab, page);
+    opens(lab, next);
+    takes_up(lab, next, seen)
+}
+
+pub(crate) fn trunk_hears_nothing(lab: &Lab) {
     let at_trunk = lab.inbox.iter().filter(|(hop, m)| *hop == T1.hop() && m.is_request());
     let at_trunk: Vec<_> = at_trunk.collect();
     assert!(at_trunk.is_empty(), "{at_trunk:?}\n{}", lab.picture());
 }
 
-/// The trunk hangs up: the page is told, and the one call has one record.
-fn trunk_hangs_up(lab: &mut Lab, seen: &Message, page: Peer) {
+/// The trunk hangs up: the page gets a BYE, and the one call has one record.
+pub(crate) fn trunk_hangs_up(lab: &mut Lab, seen: &Message, page: Peer) {
     let bye = lab.in_dialog(T1, seen, "BYE", 900, if seen.is_request() { "peer" } else { "" }, "");
     lab.says(T1, &bye);
     lab.take(T1, "200 BYE");
@@ -73,7 +81,7 @@ fn trunk_hangs_up(lab: &mut Lab, seen: &Message, page: Peer) {
 }
 
 /// A call of alice's page 1 to the trunk, or of the trunk to it; what each of them saw of it.
-fn begun(dialled: bool) -> (Lab, Message, Message) {
+pub(crate) fn begun(dialled: bool) -> (Lab, Message, Message) {
     let mut lab = Lab::with_phones();
     let (seen, trunk) = if dialled { lab.talk("+12065550123") } else { called(&mut lab) };
     lab.inbox.clear();
@@ -82,7 +90,7 @@ fn begun(dialled: bool) -> (Lab, Message, Message) {
 }
 
 #[test]
-fn a_reloaded_page_takes_its_call_up_and_the_trunk_is_told_nothing() {
+fn a_reloaded_page_resumes_its_call_without_a_message_to_the_trunk() {
     let mut lab = Lab::with_phones();
     let (ok, trunk) = lab.talk("+12065550123");
     lab.clear();
@@ -126,10 +134,8 @@ fn reload_after_reload_takes_the_call_up_each_time() {
 #[test]
 fn media_of_the_leg_begins_anew_where_it_is_and_the_other_leg_is_left_alone() {
     let (mut lab, ok, trunk) = begun(true);
-    leaves(&mut lab, ALICE);
-    opens(&mut lab, page(7));
-    takes_up(&mut lab, page(7), &ok);
-    let told: Vec<(&str, u16)> = lab
+    reloads(&mut lab, ALICE, page(7), &ok);
+    let statuses: Vec<(&str, u16)> = lab
         .media
         .iter()
         .map(|command| match command {
@@ -139,12 +145,12 @@ fn media_of_the_leg_begins_anew_where_it_is_and_the_other_leg_is_left_alone() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(told, [("away", 0), ("renew", 0), ("configure", 0)]);
+    assert_eq!(statuses, [("away", 0), ("renew", 0), ("configure", 0)]);
     trunk_hangs_up(&mut lab, &trunk, page(7));
 }
 
 #[test]
-fn a_page_that_never_learned_of_its_newer_dialog_is_found_by_the_older_one() {
+fn a_page_that_never_learned_of_its_newest_dialog_is_found_by_an_older_one() {
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
         leaves(&mut lab, ALICE);
@@ -186,7 +192,7 @@ fn what_may_still_be_named_has_an_end() {
 }
 
 #[test]
-fn a_page_that_is_still_there_is_told_and_its_own_goodbye_ends_nothing() {
+fn a_replaced_page_that_is_still_open_gets_a_bye_and_its_own_bye_ends_nothing() {
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
         opens(&mut lab, page(7));
@@ -206,7 +212,7 @@ fn a_page_that_is_still_there_is_told_and_its_own_goodbye_ends_nothing() {
 }
 
 #[test]
-fn a_page_that_says_goodbye_while_it_unloads_ends_its_call() {
+fn a_page_that_hangs_up_while_it_unloads_ends_its_call() {
     let (mut lab, ok, _) = begun(true);
     lab.plays("0.0s alice hangs up on t1");
     leaves(&mut lab, ALICE);
@@ -235,97 +241,7 @@ fn the_call_ends_under_a_page_that_takes_it_up() {
 }
 
 #[test]
-fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
-    let (mut lab, ok, trunk) = begun(true);
-    let header = replaces(&ok);
-    let wrong = |n: usize| {
-        let mut parts: Vec<String> = header.trim_end().split(';').map(str::to_owned).collect();
-        parts[n].push('x');
-        format!("{}\r\n", parts.join(";"))
-    };
-    invite(&mut lab, BOB, &header, OFFER);
-    lab.plays(
-        "0.0s bob → INVITE resume sdp
-         0.0s bob ← 403 INVITE",
-    );
-    let from_trunk = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", &header, TRUNK_SDP);
-    lab.says(T1, &from_trunk);
-    lab.plays(
-        "0.0s t1 → INVITE +12065550111 sdp
-         0.0s t1 ← 403 INVITE",
-    );
-    opens(&mut lab, page(7));
-    for (header, status) in [
-        (wrong(0), "481"),
-        (wrong(1), "481"),
-        (wrong(2), "481"),
-        (format!("{header}{header}"), "400"),
-        ("Replaces: unreadable\r\n".to_owned(), "400"),
-        (header.replace("\r\n", ";early-only\r\n"), "486"),
-    ] {
-        invite(&mut lab, page(7), &header, OFFER);
-        lab.take(page(7), status);
-    }
-    assert!(!lab.got(ALICE, "BYE") && lab.media.is_empty(), "{:?}", lab.media);
-    lab.plays(
-        "0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 400 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 400 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 486 INVITE
-         0.5s t1 ← 403 INVITE
-         1.5s t1 ← 403 INVITE
-         3.5s t1 ← 403 INVITE
-         7.5s t1 ← 403 INVITE
-         11.5s t1 ← 403 INVITE
-         15.5s t1 ← 403 INVITE
-         19.5s t1 ← 403 INVITE
-         23.5s t1 ← 403 INVITE
-         27.5s t1 ← 403 INVITE
-         31.5s t1 ← 403 INVITE
-         60.0s",
-    );
-    trunk_hears_nothing(&lab);
-    trunk_hangs_up_only(&mut lab, &trunk, ALICE);
-    lab.plays("60.0s t1 hangs up on alice");
-}
-
-/// As [`trunk_hangs_up`], where others were refused meanwhile.
-fn trunk_hangs_up_only(lab: &mut Lab, seen: &Message, page: Peer) {
-    let bye = lab.in_dialog(T1, seen, "BYE", 900, "peer", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(page, "BYE");
-    lab.reply(page, &bye, 200, "");
-    lab.expect_idle();
-}
-
-#[test]
-fn a_page_proves_who_it_is_before_it_learns_anything() {
-    let (mut lab, ok, trunk) = begun(true);
-    leaves(&mut lab, ALICE);
-    crate::recovery::open(&mut lab, page(7));
-    let text = lab.request(page(7), "INVITE", "sip:resume@wt.test", &replaces(&ok), OFFER);
-    // Bob's password, then none of them registers: the INVITE itself is proved.
-    let as_bob = text.replace("sip:alice@wt.test", "sip:bob@wt.test");
-    let answer = prove(&mut lab, page(7), &as_bob, ("bob", "secret-b"));
-    assert_eq!(answer.status(), 403, "{}", lab.picture());
-    crate::recovery::open(&mut lab, page(8));
-    let text = lab.request(page(8), "INVITE", "sip:resume@wt.test", &replaces(&ok), OFFER);
-    let answer = prove(&mut lab, page(8), &text, ("alice", "secret-a"));
-    assert_eq!(answer.status(), 200);
-    lab.ack(page(8), &answer);
-    trunk_hangs_up_only(&mut lab, &trunk, page(8));
-}
-
-#[test]
-fn a_call_on_hold_is_taken_up_by_either_side_of_it() {
+fn a_call_on_hold_can_be_resumed_by_either_side() {
     // The page had put the trunk on hold.
     let (mut lab, ok, trunk) = begun(true);
     let hold = OFFER.replace("a=sendrecv", "a=sendonly");
@@ -376,7 +292,7 @@ fn a_page_that_speaks_another_codec_is_answered_and_the_trunk_is_not_asked() {
 }
 
 #[test]
-fn what_cannot_be_agreed_leaves_the_call_as_it_was() {
+fn an_offer_that_cannot_be_answered_leaves_the_call_as_it_was() {
     let (mut lab, ok, trunk) = begun(true);
     opens(&mut lab, page(7));
     invite(&mut lab, page(7), &replaces(&ok), "v=0\r\n");
@@ -442,7 +358,7 @@ fn both_browsers_of_a_call_reload() {
 }
 
 #[test]
-fn what_waits_or_listens_to_an_announcement_is_taken_up_too() {
+fn a_call_that_is_waiting_or_hears_an_announcement_is_resumed_too() {
     let mut lab = Lab::with_phones();
     lab.invite(ALICE, "300", OFFER);
     let ok = lab.take(ALICE, "200");
@@ -466,28 +382,6 @@ fn what_waits_or_listens_to_an_announcement_is_taken_up_too() {
     lab.says(page(7), &bye);
     assert_eq!(lab.ended().len(), 1);
     lab.expect_idle();
-}
-
-#[test]
-fn a_call_nobody_has_answered_is_not_taken_up() {
-    // Early dialogs are the initiator's to replace (RFC 3891 §3).
-    let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s alice calls +12065550123 at t1
-         0.0s t1 rings alice",
-    );
-    let trunk = lab.last(T1, "INVITE");
-    let ringing = lab.last(ALICE, "180 INVITE");
-    opens(&mut lab, page(7));
-    invite(&mut lab, page(7), &replaces(&ringing), OFFER);
-    lab.take(page(7), "481");
-    lab.plays(
-        "0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s t1 answers alice",
-    );
-    trunk_hangs_up_only(&mut lab, &trunk, ALICE);
-    lab.plays("0.0s t1 hangs up on alice");
 }
 
 #[test]
@@ -518,7 +412,7 @@ fn a_page_closed_for_good_ends_its_call_after_the_grace_and_the_verdict_says_so(
 }
 
 #[test]
-fn what_was_asked_of_the_page_before_says_nothing_of_the_next() {
+fn a_request_to_the_previous_page_says_nothing_about_the_next() {
     // Its session was to be refreshed, and it was asked whether it lives, when it went.
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
@@ -536,12 +430,10 @@ fn what_was_asked_of_the_page_before_says_nothing_of_the_next() {
 }
 
 #[test]
-fn a_call_taken_up_outlives_the_process_and_is_taken_up_again() {
+fn a_resumed_call_outlives_the_process_and_is_resumed_again() {
     for dialled in [true, false] {
         let (mut lab, seen, trunk) = begun(dialled);
-        leaves(&mut lab, ALICE);
-        opens(&mut lab, page(7));
-        let newer = takes_up(&mut lab, page(7), &seen);
+        let newer = reloads(&mut lab, ALICE, page(7), &seen);
         lab.advance(Duration::from_secs(1));
         let before = lab.on_disk();
         lab.start_again(Duration::ZERO, Ok(()));
@@ -558,11 +450,9 @@ fn a_call_taken_up_outlives_the_process_and_is_taken_up_again() {
 }
 
 #[test]
-fn a_page_may_be_handed_over_by_after_it_took_its_call_up() {
+fn a_page_may_transfer_after_it_resumed_its_call() {
     let (mut lab, ok, _) = begun(true);
-    leaves(&mut lab, ALICE);
-    opens(&mut lab, page(7));
-    let ok = takes_up(&mut lab, page(7), &ok);
+    let ok = reloads(&mut lab, ALICE, page(7), &ok);
     let refer =
         lab.in_dialog_with(page(7), &ok, "REFER", 90, "Refer-To: <sip:201@wt.test>\r\n", "");
     lab.says(page(7), &refer);
@@ -594,118 +484,5 @@ fn a_page_may_be_handed_over_by_after_it_took_its_call_up() {
          10.0s t1 ← BYE
          10.0s bob ← BYE",
     );
-    lab.expect_idle();
-}
-
-#[test]
-fn a_page_that_reloads_without_end_is_slowed_down() {
-    let (mut lab, ok, trunk) = begun(true);
-    opens(&mut lab, page(7));
-    let mut refused = 0;
-    let mut seen = ok;
-    for _ in 0..50 {
-        invite(&mut lab, page(7), &replaces(&seen), OFFER);
-        if lab.got(page(7), "503") {
-            lab.take(page(7), "503");
-            refused += 1;
-        } else {
-            seen = lab.take(page(7), "200 INVITE");
-            lab.ack(page(7), &seen);
-        }
-    }
-    assert!(refused > 0, "a user begins so many calls a second, and takes as many up");
-    trunk_hears_nothing(&lab);
-    lab.inbox.clear();
-    trunk_hangs_up_only(&mut lab, &trunk, page(7));
-}
-
-#[test]
-fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
-    // A web application names two visitors alike, and lets them call by different dialplans.
-    let mut lab = crate::visitors::lab();
-    let visitor = |flow| Peer::Browser("visitor-8c1", flow);
-    for (flow, plan) in [(7, "phones"), (8, "incoming"), (9, "phones")] {
-        let (name, password) = crate::visitors::for_a_while("visitor-8c1", plan);
-        assert_eq!(crate::visitors::log_in(&mut lab, visitor(flow), &name, &password), 200);
-    }
-    lab.invite(visitor(7), "+12065550123", OFFER);
-    lab.plays(
-        "0.0s flow-7 calls +12065550123 at t1
-         0.0s t1 → 200 INVITE sdp
-         0.0s t1 ← ACK
-         0.0s flow-7 ← 200 INVITE sdp",
-    );
-    let trunk = lab.last(T1, "INVITE");
-    let ok = lab.take(visitor(7), "200 INVITE");
-    lab.ack(visitor(7), &ok);
-    lab.inbox.clear();
-    leaves(&mut lab, visitor(7));
-    invite(&mut lab, visitor(8), &replaces(&ok), OFFER);
-    lab.take(visitor(8), "403");
-    takes_up(&mut lab, visitor(9), &ok);
-    trunk_hears_nothing(&lab);
-    trunk_hangs_up_only(&mut lab, &trunk, visitor(9));
-    lab.plays(
-        "0.0s flow-7 → ACK
-         0.0s flow-8 → INVITE resume sdp
-         0.0s flow-8 ← 403 INVITE
-         0.0s flow-9 → INVITE resume sdp
-         0.0s flow-9 ← 200 INVITE sdp
-         0.0s flow-9 → ACK
-         0.0s t1 hangs up on flow-9",
-    );
-}
-
-#[test]
-fn a_page_that_registers_first_is_asked_for_its_call_and_may_take_it_up_all_the_same() {
-    for dialled in [true, false] {
-        let (mut lab, seen, trunk) = begun(dialled);
-        leaves(&mut lab, ALICE);
-        // Its instance is the one it had, so the gateway looks whether it knows the call.
-        lab.log_in(page(7), "secret-a", "uuid-a");
-        let probe = lab.take(page(7), "OPTIONS");
-        lab.reply(page(7), &probe, 481, "");
-        lab.advance(Duration::from_secs(4));
-        takes_up(&mut lab, page(7), &seen);
-        lab.advance(Duration::from_secs(60));
-        trunk_hears_nothing(&lab);
-        trunk_hangs_up(&mut lab, &trunk, page(7));
-    }
-}
-
-#[test]
-fn a_page_that_is_reloaded_while_it_rings_is_rung_anew_by_the_contact_it_has_then() {
-    let mut lab = Lab::with_phones();
-    lab.plays(
-        "0.0s t1 calls +12065550111 at alice
-         0.0s alice rings t1",
-    );
-    let ringing = lab.last(ALICE, "INVITE");
-    leaves(&mut lab, ALICE);
-    lab.plays("1.0s");
-    let contact = "Contact: <sip:x7@y.invalid;transport=ws>;reg-id=1;\
-                   +sip.instance=\"<urn:uuid-a>\";expires=600\r\nSupported: outbound, path\r\n";
-    lab.log_in_with(page(7), "secret-a", contact);
-    let again = lab.take(page(7), "INVITE");
-    assert!(again.request_uri().contains("x7@y.invalid"), "{}", again.request_uri());
-    assert_eq!(again.call_id(), ringing.call_id());
-    lab.reply_as(page(7), &again, 180, "", "page");
-    // What the page before said late says nothing.
-    lab.plays(
-        "1.0s alice-7 ← INVITE sdp
-         1.0s alice-7 rings t1
-         1.0s alice → 480 INVITE",
-    );
-    lab.reply_as(page(7), &again, 200, ANSWER, "page");
-    lab.take(page(7), "ACK");
-    lab.plays(
-        "1.0s alice-7 answers t1
-         61.0s",
-    );
-    assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
-    lab.plays("61.0s t1 hangs up on alice-7");
-    let bye = lab.take(page(7), "BYE");
-    lab.reply(page(7), &bye, 200, "");
-    lab.plays("61.0s alice-7 → 200 BYE");
     lab.expect_idle();
 }

@@ -62,7 +62,7 @@ const NARROW: &str = ";maxplaybackrate=8000;maxaveragebitrate=32000";
 const WIDE: &str = ";maxplaybackrate=16000;maxaveragebitrate=48000";
 
 #[test]
-fn a_browser_is_asked_for_what_the_other_side_hears() {
+fn a_browser_is_asked_for_the_bandwidth_of_the_other_side() {
     let mut lab = Lab::changed(
         &[("context = \"incoming\"", "context = \"incoming\"\ncodecs = [\"pcmu\", \"g722\"]")],
         "",
@@ -70,7 +70,7 @@ fn a_browser_is_asked_for_what_the_other_side_hears() {
     let wide = TRUNK_SDP.replace("RTP/AVP 0 101", "RTP/AVP 9 101").replace("o=- 1 1", "o=- 1 2");
     let (ok, invite) = lab.talk("+12065550123");
     assert_eq!(asked(&ok).as_deref(), Some(NARROW));
-    // The trunk goes on in G.722: nobody else is asked anything, and what she next asks herself is
+    // The trunk stays on G.722: nobody else gets an offer, and her own next offer is
     // answered by it.
     let text = lab.in_dialog(T1, &invite, "INVITE", 2, "peer", &wide);
     lab.says(T1, &text);
@@ -171,7 +171,7 @@ fn a_session_refresh_is_answered_without_touching_media() {
 }
 
 #[test]
-fn a_reinvite_we_cannot_use_is_488_and_the_call_goes_on_as_it_was() {
+fn a_reinvite_we_cannot_use_is_488_and_the_call_stays_as_it_was() {
     let mut lab = Lab::with_phones();
     let (_, invite) = lab.talk("+12065550123");
     let g729 = TRUNK_SDP

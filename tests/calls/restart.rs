@@ -1,5 +1,5 @@
-//! A gateway that is killed and started again: a call that was answered goes on and nobody is told,
-//! any other is ended for everybody in it.
+//! A gateway that is killed and started again: an answered call continues and no peer gets a
+//! message, any other is ended for everybody in it.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -32,7 +32,7 @@ fn a_call_is_the_same_after_a_restart() {
 }
 
 #[test]
-fn an_answered_call_goes_on_after_a_restart_and_the_trunk_is_told_nothing() {
+fn an_answered_call_continues_after_a_restart_without_a_message_to_the_trunk() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays("10.0s");
@@ -66,7 +66,7 @@ fn a_browser_that_does_not_come_back_loses_its_call_after_the_grace_time() {
     lab.talk("+12065550123");
     lab.inbox.clear();
     lab.restart(AWAY);
-    // Its media goes on, so it is waited for as long as `sip.flow_grace_media` says.
+    // Its media continues, so the call waits for it for `sip.flow_grace_media`.
     lab.plays("290.4s");
     assert!(lab.ended().is_empty());
     lab.plays(
@@ -82,7 +82,7 @@ fn a_browser_that_does_not_come_back_loses_its_call_after_the_grace_time() {
 }
 
 #[test]
-fn a_browser_may_speak_in_its_dialog_by_a_new_flow_after_a_restart() {
+fn a_browser_may_send_in_its_dialog_over_a_new_flow_after_a_restart() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.inbox.clear();
@@ -172,7 +172,7 @@ fn a_call_that_rang_a_browser_is_refused_to_its_trunk_after_a_restart() {
 }
 
 #[test]
-fn a_call_whose_media_cannot_go_on_is_hung_up_on_both_sides() {
+fn a_call_whose_media_cannot_continue_is_hung_up_on_both_sides() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s t1 → INVITE 9196 sdp
@@ -199,7 +199,7 @@ fn knows_its_call(lab: &mut Lab, peer: Peer) {
 }
 
 #[test]
-fn a_200_whose_ack_had_not_come_is_said_again_and_its_ack_is_taken() {
+fn a_200_that_was_never_acknowledged_is_retransmitted_and_its_ack_is_accepted() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
     let ringing = lab.take(ALICE, "INVITE");
@@ -299,7 +299,7 @@ fn joined(lab: &mut Lab) -> (Message, Message) {
 }
 
 #[test]
-fn two_calls_that_were_joined_go_on_and_end_together() {
+fn two_joined_calls_continue_and_end_together() {
     let mut lab = Lab::with_phones();
     let (_invite1, _) = joined(&mut lab);
     assert!(lab.on_disk().iter().all(|call| call.is_settled()));
@@ -330,7 +330,7 @@ fn two_calls_that_were_joined_go_on_and_end_together() {
 }
 
 #[test]
-fn half_of_two_joined_calls_does_not_go_on_alone() {
+fn half_of_two_joined_calls_does_not_continue_alone() {
     let mut lab = Lab::with_phones();
     let (_, invite2) = joined(&mut lab);
     lab.flush();
@@ -361,7 +361,7 @@ fn half_of_two_joined_calls_does_not_go_on_alone() {
 }
 
 #[test]
-fn a_call_that_was_being_handed_over_is_what_it_was_before() {
+fn a_call_that_was_being_transferred_is_restored() {
     let mut lab = Lab::with_phones();
     let (ok, _) = lab.talk("+12065550123");
     let refer_to = "Refer-To: <sip:+12065550177@wt.test>\r\n";
@@ -376,7 +376,7 @@ fn a_call_that_was_being_handed_over_is_what_it_was_before() {
     let rings = lab.last(T1, "INVITE");
     lab.inbox.clear();
     lab.media.clear();
-    // What media knows was told before.
+    // Media already has this.
     lab.restart(AWAY);
     lab.plays(
         "0.4s t1 ← INVITE sdp
@@ -402,7 +402,7 @@ fn a_call_that_was_being_handed_over_is_what_it_was_before() {
 }
 
 #[test]
-fn a_call_handed_over_to_one_that_rings_is_what_it_was_before_and_what_rang_ends() {
+fn a_restart_during_a_transfer_while_ringing_restores_the_call_and_ends_the_ringing() {
     let mut lab = Lab::with_phones();
     let (ok, _) = lab.talk("+12065550123");
     lab.invite(ALICE, "+12065550177", OFFER);
@@ -435,7 +435,7 @@ fn a_call_handed_over_to_one_that_rings_is_what_it_was_before_and_what_rang_ends
 }
 
 #[test]
-fn who_has_handed_a_call_over_and_stays_is_helped_off_after_a_restart() {
+fn a_transferor_that_stays_is_released_after_a_restart() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
     assert!(!invite.is_empty());

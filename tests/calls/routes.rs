@@ -44,7 +44,7 @@ fn lab() -> Lab {
 }
 
 #[test]
-fn a_number_in_another_country_is_refused_in_words() {
+fn a_number_in_another_country_is_refused_with_an_explanation() {
     // Another route may still take it.
     let mut open = lab();
     open.invite(ALICE, "+18765550123", OFFER);
@@ -104,7 +104,7 @@ fn a_dear_number_reaches_a_trunk_only_where_a_route_allows_it() {
 }
 
 #[test]
-fn hours_decide_by_the_clock() {
+fn hours_follow_the_clock() {
     let mut lab = lab();
     lab.plays(
         "0.0s alice → INVITE 700 sdp
@@ -146,7 +146,7 @@ fn a_route_brakes_what_one_user_spends_in_an_hour() {
 }
 
 #[test]
-fn goto_goes_on_in_another_dialplan_and_never_in_a_circle() {
+fn goto_continues_in_another_dialplan_and_never_in_a_circle() {
     let mut lab = lab();
     lab.invite(ALICE, "+12065550112", OFFER);
     assert!(lab.got(BOB, "INVITE"), "the owner of the number rings");
@@ -226,17 +226,16 @@ fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
         lab.invite(ALICE, "sales", OFFER);
         answers(&mut lab, answer);
         lab.take(ALICE, "503");
-        let told = lab
-            .notes
-            .iter()
-            .any(|n| matches!(n, Event::WebhookFailed { why: told, .. } if told.contains(why)));
-        assert!(told, "{why}: {:?}", lab.notes);
+        let reported = lab.notes.iter().any(
+            |n| matches!(n, Event::WebhookFailed { why: reported, .. } if reported.contains(why)),
+        );
+        assert!(reported, "{why}: {:?}", lab.notes);
         lab.expect_idle();
     }
 }
 
 #[test]
-fn who_hangs_up_while_it_is_asked_is_gone_when_the_answer_comes() {
+fn a_caller_who_hangs_up_during_a_webhook_is_gone_when_it_answers() {
     let mut lab = Lab::changed(&[], ASKED);
     lab.plays(
         "0.0s alice → INVITE sales sdp

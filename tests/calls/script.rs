@@ -1,4 +1,4 @@
-//! A call told as its ladder: a script that is performed, and is all that may be seen.
+//! A call written as its ladder: a script that is performed, and nothing else may happen.
 //!
 //! `→` is performed by the peer, `←` is what must come; a time alone lets time pass; `//` begins a
 //! remark. A request without a number is sent in the newest dialog of the peer that is still up,
@@ -26,9 +26,9 @@ struct Line<'a> {
     said: Option<(&'a str, bool, &'a str)>,
 }
 
-/// The lines that a sentence about two peers stands for, or `None` if `text` is none: "alice calls
-/// 201 at bob", "bob rings alice", "bob answers alice", "bob refuses alice with 486", "alice gives
-/// up on bob", "alice hangs up on bob", "alice transfers to 201 at bob".
+/// Returns the lines that a sentence about two peers stands for, or `None` if it is not one: "alice
+/// calls 201 at bob", "bob rings alice", "bob answers alice", "bob refuses alice with 486", "alice
+/// gives up on bob", "alice hangs up on bob", "alice transfers to 201 at bob".
 fn sentence(text: &str) -> Option<Vec<String>> {
     let (at, words) = text.split_once("s ")?;
     let words: Vec<&str> = words.split(' ').collect();

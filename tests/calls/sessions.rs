@@ -371,23 +371,26 @@ fn a_refresh_refused_otherwise_is_tried_again_until_the_session_ends() {
 #[test]
 fn an_update_with_an_offer_renegotiates_its_leg_and_one_with_a_bad_offer_changes_nothing() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(&mut lab, "");
-    let held = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2") + "a=sendonly\r\n";
-    let update = lab.in_dialog(T1, &invite, "UPDATE", 2, "far", &held);
-    lab.says(T1, &update);
-    let answer = String::from_utf8_lossy(lab.take(T1, "200 UPDATE").body()).into_owned();
-    assert!(answer.contains("a=recvonly"), "{answer}");
-    let bad = held
-        .replace("o=- 1 2", "o=- 1 3")
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice
+         0.0s t1 → UPDATE sdp sendonly
+         0.0s t1 ← 200 UPDATE sdp recvonly",
+    );
+    let bad = TRUNK_SDP
+        .replace("o=- 1 1", "o=- 1 99")
         .replace("RTP/AVP 0 101", "RTP/AVP 18")
         .replace("PCMU", "G729")
         .replace("rtpmap:0", "rtpmap:18");
-    let update = lab.in_dialog(T1, &invite, "UPDATE", 3, "far", &bad);
+    let invite = lab.last(T1, "INVITE");
+    let update = lab.in_dialog(T1, &invite, "UPDATE", 3_000, "peer", &bad);
     lab.says(T1, &update);
-    lab.take(T1, "488");
-    assert!(!lab.got(ALICE, "UPDATE") && !lab.got(ALICE, "INVITE"), "it stays on its leg");
-    assert_eq!(lab.gateway.gauges().calls, 1);
-    hang_up(&mut lab, &ok);
+    lab.plays(
+        "0.0s t1 → UPDATE sdp
+         0.0s t1 ← 488 UPDATE
+         0.0s alice hangs up on t1",
+    );
+    lab.expect_idle();
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A process that stands still: whoever spoke meanwhile is heard before anybody is judged, and what
-//! is owed is sent once.
+//! A process that is suspended: what arrived in that time is read before any peer is judged, and
+//! what is owed is sent once.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -72,7 +72,7 @@ fn a_peer_that_refreshed_meanwhile_keeps_its_session_whenever_it_was() {
 }
 
 #[test]
-fn a_refresh_of_ours_that_was_missed_is_sent_at_once_and_once() {
+fn a_missed_refresh_of_ours_is_sent_at_once_and_only_once() {
     for stall in STALLS {
         for second in 0..REFRESH {
             let (mut lab, _, ok) = talk(BY_US);
@@ -150,17 +150,20 @@ fn a_browser_that_came_back_meanwhile_finds_its_call() {
 #[test]
 fn an_ack_and_a_registration_that_came_meanwhile_count() {
     let mut lab = Lab::with_phones();
-    lab.advance(secs(450));
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok = lab.take(ALICE, "200");
+    lab.plays(
+        "450.0s alice calls +12065550123 at t1
+         450.0s t1 → 200 INVITE sdp
+         450.0s t1 ← ACK
+         450.0s alice ← 200 INVITE sdp",
+    );
     lab.stall(secs(160));
     // The call that waits in the socket is read before her REGISTER.
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    lab.take(ALICE, "INVITE");
-    lab.ack(ALICE, &ok);
-    lab.advance(secs(1));
+    lab.plays(
+        "610.0s alice ← 200 INVITE sdp
+         610.0s t1 calls +12065550111 at alice
+         610.0s alice → ACK
+         611.0s",
+    );
     assert_eq!(lab.gateway.gauges().calls, 2, "{}", lab.picture());
     lab.handle(Input::HangUpAll);
     lab.expect_idle();
@@ -170,7 +173,7 @@ fn an_ack_and_a_registration_that_came_meanwhile_count() {
 const CLOCK: u64 = 1_700_000_000;
 
 #[test]
-fn a_clock_that_is_set_by_an_hour_changes_nothing_but_the_hour() {
+fn a_clock_set_by_an_hour_changes_only_the_time_of_day() {
     const HOUR: u64 = 3_600;
     for (set, open) in [(CLOCK + HOUR, true), (CLOCK - HOUR, false), (0, false)] {
         let plan = "hours.late = { tz = \"UTC\", open = [\"daily 23:00-23:59\"] }\n\
@@ -185,7 +188,7 @@ fn a_clock_that_is_set_by_an_hour_changes_nothing_but_the_hour() {
         lab.gateway.set_clock(lab.now, set);
         lab.handle(Input::Tick);
         lab.advance(secs(20));
-        assert!(lab.inbox.is_empty(), "nobody is told: {}", lab.picture());
+        assert!(lab.inbox.is_empty(), "no message is sent: {}", lab.picture());
         lab.invite(BOB, "400", OFFER);
         lab.take(BOB, if open { "486" } else { "603" });
         let bye = lab.in_dialog(ALICE, &ok, "BYE", 9_000, "", "");

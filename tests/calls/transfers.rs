@@ -11,21 +11,21 @@ fn progress(message: &Message) -> String {
     String::from_utf8_lossy(message.body()).trim().to_owned()
 }
 
-fn refer(lab: &mut Lab, peer: Peer, seen: &Message, cseq: u32, to: &str, extra: &str) {
+pub(crate) fn refer(lab: &mut Lab, peer: Peer, seen: &Message, cseq: u32, to: &str, extra: &str) {
     let text =
         lab.in_dialog_with(peer, seen, "REFER", cseq, &format!("Refer-To: {to}\r\n{extra}"), "");
     lab.says(peer, &text);
 }
 
 /// Takes the next NOTIFY, answers it, and returns what it says.
-fn told(lab: &mut Lab, peer: Peer) -> String {
+pub(crate) fn notified(lab: &mut Lab, peer: Peer) -> String {
     let notify = lab.take(peer, "NOTIFY");
     lab.reply(peer, &notify, 200, "");
     progress(&notify)
 }
 
 /// The pairs joined by media, the last command last.
-fn bridges(lab: &Lab) -> Vec<(u64, u16, u16)> {
+pub(crate) fn bridges(lab: &Lab) -> Vec<(u64, u16, u16)> {
     lab.media
         .iter()
         .filter_map(|c| {
@@ -89,7 +89,7 @@ fn a_callee_hands_its_caller_over_and_one_that_stays_on_the_line_is_helped_off_i
          0.0s alice answers t1
          0.0s alice transfers to 201 at bob",
     );
-    told(&mut lab, ALICE);
+    notified(&mut lab, ALICE);
     lab.plays(
         "0.0s alice → 200 NOTIFY
          0.0s bob → 200 INVITE sdp recvonly
@@ -141,7 +141,7 @@ fn a_transfer_that_fails_leaves_the_old_call_as_it_was() {
 }
 
 #[test]
-fn a_referrer_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_call() {
+fn a_transferor_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_call() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays(
@@ -157,7 +157,7 @@ fn a_referrer_that_leaves_at_once_is_not_waited_for_and_a_failure_then_ends_the_
 }
 
 #[test]
-fn who_waits_may_hang_up_while_the_new_party_rings() {
+fn a_transferee_may_hang_up_while_the_target_rings() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     lab.plays(
@@ -303,7 +303,7 @@ fn two_calls(lab: &mut Lab) -> ((Message, Message), (Message, Message)) {
     (one, (ok, ringing))
 }
 
-fn replaces(ok: &Message) -> String {
+pub(crate) fn replaces(ok: &Message) -> String {
     let ours = ok.to().expect("a To").tag().expect("its tag").to_owned();
     let theirs = ok.from().expect("a From").tag().expect("its tag").to_owned();
     format!("{}%3Bto-tag%3D{ours}%3Bfrom-tag%3D{theirs}", ok.call_id())
@@ -327,7 +327,7 @@ fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     );
     let bye = lab.last(ALICE, "BYE");
     assert_eq!(bye.call_id(), ok2.call_id(), "the call that was replaced ends at once");
-    // Each session got an inner end, told where the other's is, and joined to who stays.
+    // Each session has an inner leg with the other's address, joined to the party that stays.
     let opened: Vec<u64> = lab
         .media
         .iter()
@@ -381,163 +381,6 @@ fn an_attended_transfer_of_anothers_call_is_403_rung_or_answered() {
     lab.expect_idle();
 }
 
-/// alice talks with t1, and bob rings for her; her 200 and 180, and the INVITEs of t1 and bob.
-fn one_call_and_one_that_rings(lab: &mut Lab) -> [Message; 4] {
-    let (ok, first) = lab.talk("+12065550123");
-    lab.invite(ALICE, "201", OFFER);
-    let ringing = lab.take(BOB, "INVITE");
-    lab.reply(BOB, &ringing, 180, "");
-    let heard = lab.take(ALICE, "180");
-    lab.plays(
-        "0.0s alice → INVITE 201 sdp
-         0.0s alice ← 100 INVITE
-         0.0s bob ← INVITE sdp
-         0.0s bob → 180 INVITE
-         0.0s alice ← 180 INVITE",
-    );
-    [ok, heard, first, ringing]
-}
-
-/// alice hands t1 over to who rings for her.
-fn hands_over(lab: &mut Lab, ok: &Message, ringing: &Message) {
-    let to = format!("<sip:201@wt.test?Replaces={}>", replaces(ringing));
-    refer(lab, ALICE, ok, 90, &to, "");
-}
-
-#[test]
-fn who_is_handed_over_to_one_that_rings_hears_it_ring_and_then_its_answer() {
-    let mut lab = Lab::with_phones();
-    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
-    lab.media.clear();
-    hands_over(&mut lab, &ok, &heard);
-    lab.plays(
-        "0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← 487 INVITE
-         0.0s alice ← NOTIFY 180
-         0.0s alice → 200 NOTIFY",
-    );
-    // bob's phone rings on, and nobody else is told anything: t1 hears ringing by the inner ends.
-    let rings = lab.media.iter().filter(|c| matches!(c, WorkerCommand::Play { .. })).count();
-    assert_eq!(rings, 1, "{:?}", lab.media);
-    lab.plays(
-        "4.0s bob → 200 INVITE sdp recvonly
-         4.0s bob ← ACK
-         4.0s alice ← NOTIFY 200
-         4.0s alice → 200 NOTIFY
-         4.0s alice → BYE
-         4.0s alice ← 200 BYE
-         30.0s    // the two talk on
-         30.0s bob → BYE
-         30.0s bob ← 200 BYE
-         30.0s t1 ← BYE
-         30.0s t1 → 200 BYE",
-    );
-    let joined = bridges(&lab);
-    let sessions: std::collections::BTreeSet<u64> = joined.iter().map(|b| b.0).collect();
-    assert_eq!(sessions.len(), 2, "each session joins its party and its inner end: {joined:?}");
-    let mut ended = lab.ended();
-    // Both began at once; the one that was talking is the one handed over.
-    ended.sort_by_key(|cdr| cdr.transfers.is_empty());
-    assert_eq!(ended[0].transfers, ["201"]);
-    let answered = ended[1].answered.map(|at| at.duration_since(ended[1].start).as_secs());
-    assert_eq!(answered, Some(4), "its time begins with the answer");
-    lab.expect_idle();
-}
-
-#[test]
-fn who_rings_in_vain_gives_the_referrer_its_call_back() {
-    for status in [486, 603] {
-        let mut lab = Lab::with_phones();
-        let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
-        hands_over(&mut lab, &ok, &heard);
-        lab.plays(&format!(
-            "0.0s alice → REFER 201
-             0.0s alice ← 202 REFER
-             0.0s alice ← 487 INVITE
-             0.0s alice ← NOTIFY 180
-             0.0s alice → 200 NOTIFY
-             0.0s bob → {status} INVITE
-             0.0s bob ← ACK
-             0.0s alice ← NOTIFY {status}
-             0.0s alice → 200 NOTIFY"
-        ));
-        assert_eq!(lab.gateway.gauges().calls, 1, "what rang is over");
-        let last = bridges(&lab).last().copied().expect("a bridge");
-        assert_eq!((last.1, last.2), (0, 1), "alice and the trunk again");
-        // Who was brought back is in an ordinary call, and may try again.
-        refer(&mut lab, ALICE, &ok, 91, "<sip:201@wt.test>", "");
-        lab.plays(
-            "0.0s alice transfers to 201 at bob
-             0.0s alice → 200 NOTIFY
-             0.0s bob → 486 INVITE
-             0.0s bob ← ACK
-             0.0s alice ← NOTIFY 486
-             0.0s alice → 200 NOTIFY
-             0.0s t1 hangs up on alice",
-        );
-        let failed = lab.ended().into_iter().filter(|cdr| cdr.transfer_failed.is_some());
-        assert_eq!(failed.count(), 1);
-        lab.expect_idle();
-    }
-}
-
-#[test]
-fn who_rings_for_too_long_gives_the_referrer_its_call_back() {
-    let mut lab = Lab::with_phones();
-    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
-    hands_over(&mut lab, &ok, &heard);
-    lab.take(ALICE, "487");
-    told(&mut lab, ALICE);
-    lab.advance(std::time::Duration::from_secs(120));
-    assert!(told(&mut lab, ALICE).starts_with("SIP/2.0 480"), "nobody answered");
-    lab.take(BOB, "CANCEL");
-    assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.handle(webtrunk::gateway::Input::HangUpAll);
-    lab.expect_idle();
-}
-
-#[test]
-fn who_was_handed_over_may_hang_up_while_it_rings_and_so_may_the_referrer() {
-    let mut lab = Lab::with_phones();
-    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
-    hands_over(&mut lab, &ok, &heard);
-    lab.plays(
-        "0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← 487 INVITE
-         0.0s alice ← NOTIFY 180
-         0.0s alice → 200 NOTIFY
-         2.0s alice → BYE            // the referrer does not wait for the end
-         2.0s alice ← 200 BYE
-         4.0s t1 → BYE
-         4.0s t1 ← 200 BYE
-         4.0s bob ← CANCEL",
-    );
-    lab.expect_idle();
-}
-
-#[test]
-fn one_that_rings_in_vain_ends_the_call_whose_referrer_has_left() {
-    let mut lab = Lab::with_phones();
-    let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
-    hands_over(&mut lab, &ok, &heard);
-    lab.plays(
-        "0.0s alice → REFER 201
-         0.0s alice ← 202 REFER
-         0.0s alice ← 487 INVITE
-         0.0s alice ← NOTIFY 180
-         0.0s alice → 200 NOTIFY
-         2.0s alice → BYE
-         2.0s alice ← 200 BYE
-         4.0s bob → 486 INVITE
-         4.0s bob ← ACK
-         4.0s t1 ← BYE
-         4.0s t1 → 200 BYE",
-    );
-    lab.expect_idle();
-}
-
 #[test]
 fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
     let mut lab = Lab::with_phones();
@@ -556,7 +399,7 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
         let text = lab.request(sender, "INVITE", "sip:anyone@wt.test", &extra, OFFER);
         lab.says(sender, &text);
         if ["403", "481", "486"].contains(&status) && lab.got(sender, "200") {
-            // Judged when its media stood: answered, told why, and hung up.
+            // Checked once its media is open: answered, given the reason, and hung up.
             lab.take(sender, "200");
             lab.take(sender, "BYE");
         } else {
@@ -591,7 +434,7 @@ fn an_invite_with_replaces_takes_the_place_of_its_senders_own_call() {
 }
 
 #[test]
-fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
+fn a_trunk_that_transfers_itself_gets_the_refer_and_its_progress_is_notified() {
     let mut lab =
         Lab::changed(&[("realm = \"carrier\"", "realm = \"carrier\"\nrefer = \"pass\"")], "");
     lab.talk("+12065550123");
@@ -620,7 +463,7 @@ fn a_trunk_that_transfers_itself_is_asked_to_and_its_progress_is_told() {
         let text = text.replace(";tag=peer;tag=peer", ";tag=peer");
         lab.says(T1, &text);
         lab.take(T1, "200 NOTIFY");
-        assert_eq!(told(&mut lab, ALICE), said);
+        assert_eq!(notified(&mut lab, ALICE), said);
     }
     lab.plays(
         "0.0s t1 → NOTIFY 180
@@ -661,7 +504,7 @@ fn an_attended_transfer_within_one_trunk_is_passed_with_replaces() {
         to.contains("+12065550124") && to.contains(&format!("to-tag%3Dpeer%3Bfrom-tag%3D{own}")),
         "{to}"
     );
-    assert_eq!(lab.gateway.gauges().calls, 2, "both calls go on");
+    assert_eq!(lab.gateway.gauges().calls, 2, "both calls continue");
     lab.handle(webtrunk::gateway::Input::HangUpAll);
     lab.plays(
         "0.0s alice ← BYE

@@ -67,7 +67,7 @@ fn all_trunks_silent_gives_the_caller_480() {
 
 /// What of a call is held against whom (RFC 6076): the try's own word, and whether it rang.
 #[test]
-fn a_try_is_told_by_what_its_trunk_said_and_not_by_what_we_made_of_its_silence() {
+fn an_attempt_is_judged_by_its_trunks_response_and_not_by_our_timeout() {
     type Script = fn(&mut Lab, &webtrunk::sip::Message);
     let cases: [(Script, u16, bool, bool); 6] = [
         (|lab, _| lab.advance(Duration::from_secs(21)), 408, false, false),
@@ -387,7 +387,7 @@ fn a_trunk_that_closes_its_tcp_connection_in_mid_call_is_called_back_for_the_bye
     receive(&mut lab, ack);
     lab.handle(Input::FlowClosed { flow: Flow(9) });
     lab.advance(Duration::from_secs(60));
-    assert_eq!(lab.gateway.gauges().calls, 1, "the call goes on");
+    assert_eq!(lab.gateway.gauges().calls, 1, "the call continues");
     let bye = lab.in_dialog(ALICE, &ringing, "BYE", 5, "peer", "");
     lab.says(ALICE, &bye);
     let bye = lab.inbox.iter().find(|(_, m)| m.method_token() == "BYE").expect("a BYE");

@@ -84,7 +84,7 @@ fn a_visitor_calls_what_its_dialplan_allows_and_nothing_else() {
 }
 
 #[test]
-fn a_user_of_the_configuration_may_come_by_them_too_and_only_as_itself() {
+fn a_configured_user_may_log_in_with_them_too_and_only_as_itself() {
     let mut lab = lab();
     let (name, password) = credential(NOW + 600, "alice", None);
     assert_eq!(log_in(&mut lab, Peer::Browser("alice", 8), &name, &password), 200);
@@ -104,7 +104,7 @@ fn a_user_of_the_configuration_may_come_by_them_too_and_only_as_itself() {
 }
 
 #[test]
-fn what_is_too_old_too_long_or_tampered_with_is_refused_and_told_apart() {
+fn old_long_and_tampered_snapshots_are_refused_for_different_reasons() {
     let mut lab = lab();
     let why = |lab: &Lab| match lab.notes.last() {
         Some(Event::LoginRefused { code, why, .. }) => (code.0, why.clone()),
@@ -156,7 +156,7 @@ fn lost(lab: &mut Lab, (name, password): &(String, String)) -> webtrunk::sip::Me
 }
 
 #[test]
-fn a_visitor_takes_its_call_up_by_its_credential_or_a_newer_one() {
+fn a_visitor_resumes_its_call_with_its_credential_or_a_newer_one() {
     for expires in [NOW + 600, NOW + 900] {
         let mut lab = lab();
         let ok = lost(&mut lab, &credential(NOW + 600, "visitor-8c1", Some("phones")));

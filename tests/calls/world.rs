@@ -130,7 +130,7 @@ fn an_answer_that_cannot_be_used_is_seen_and_ends_the_call_on_both_sides() {
 }
 
 #[test]
-fn a_refusal_without_what_it_must_echo_is_a_refusal() {
+fn a_refusal_that_echoes_too_little_is_still_a_refusal() {
     let mut lab = Lab::with_phones();
     lab.plays("0.0s alice calls +12065550123 at t1");
     let invite = lab.last(T1, "INVITE");
@@ -178,9 +178,9 @@ fn the_small_cases_ring_a_phone_and_are_answered() {
     }
 }
 
-/// What is said of a body and is not needed to read it decides nothing in a request either.
+/// Body headers that are not needed to read it do not matter in a request either.
 #[test]
-fn a_call_with_what_nobody_needs_to_know_of_its_body_is_a_call() {
+fn a_call_with_unneeded_body_headers_is_accepted() {
     for (from, to) in [
         ("Content-Type: application/sdp\r\n", ""),
         ("Content-Type: application/sdp", "Content-Type: APPLICATION/SDP;;charset=x"),
@@ -282,7 +282,7 @@ fn parameters_of_a_number_are_no_part_of_it_wherever_one_is_read() {
     lab.expect_idle();
 }
 
-/// Who a call was first for.
+/// The original target of a call.
 #[test]
 fn parameters_of_a_number_are_no_part_of_it_in_a_diversion() {
     let route =
@@ -326,7 +326,7 @@ fn a_session_of_a_second_costs_no_more_than_one_of_ninety() {
             }
         }
         assert!(refreshes <= 2, "{seconds}: {refreshes} in 90 s");
-        assert_eq!(lab.gateway.gauges().calls, 1, "the call goes on");
+        assert_eq!(lab.gateway.gauges().calls, 1, "the call continues");
         lab.gateway_hangs_up();
         lab.expect_idle();
     }
@@ -471,12 +471,12 @@ fn heard(number: &str, status: u16) -> Lab {
 }
 
 #[test]
-fn busy_is_busy_and_no_is_no_after_a_hangup_for_those_who_do_not_answer() {
-    for (status, told) in
+fn busy_and_declined_outrank_a_hangup_step_for_unanswered_calls() {
+    for (status, expected) in
         [(486, "486"), (600, "600"), (603, "603"), (0, "480"), (480, "480"), (500, "480")]
     {
         let mut lab = heard("71", status);
-        lab.take(ALICE, told);
+        lab.take(ALICE, expected);
         let skipped = lab.said("StepSkipped");
         assert_eq!(skipped, matches!(status, 486 | 600 | 603), "{status}");
         lab.expect_idle();
@@ -492,9 +492,9 @@ fn busy_is_busy_and_no_is_no_after_a_hangup_for_those_who_do_not_answer() {
 
 #[test]
 fn a_step_after_ring_runs_for_its_reason() {
-    for (status, told) in [(0, "410"), (603, "410"), (480, "410"), (500, "500")] {
+    for (status, expected) in [(0, "410"), (603, "410"), (480, "410"), (500, "500")] {
         let mut lab = heard("72", status);
-        lab.take(ALICE, told);
+        lab.take(ALICE, expected);
         lab.expect_idle();
     }
     let mut lab = heard("72", 486);
@@ -516,7 +516,7 @@ fn a_fallback_that_is_no_hangup_runs_whatever_came_before() {
 }
 
 #[test]
-fn what_a_trunk_refuses_is_for_the_steps_that_name_it() {
+fn a_trunks_refusal_runs_the_steps_that_name_it() {
     for (status, number) in [(486, "74"), (603, "75"), (404, "75")] {
         let mut lab = Lab::changed(&[], FALLBACK);
         lab.plays(&format!(
@@ -538,7 +538,7 @@ fn what_a_trunk_refuses_is_for_the_steps_that_name_it() {
 }
 
 #[test]
-fn digits_by_info_are_read_in_every_dress() {
+fn digits_by_info_are_read_in_every_format() {
     let mut lab = Lab::with_phones();
     let (ok, _) = lab.talk("+12065550123");
     for (cseq, (kind, body, event)) in (100..).zip([

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
 
-/// A page as commands: what `serve` and `demo` start goes on in the background, as in a terminal of
-/// its own.
+/// A page as commands: what `serve` and `demo` start keeps running in the background, as in a
+/// terminal of its own.
 const PROLOGUE: &str = r#"set -eu
 webtrunk() {
   case "$1" in
@@ -57,7 +57,7 @@ fn blocks(markdown: &str) -> Vec<Block> {
                 open = Some(Block { words: words.to_string(), text: String::new() })
             }
             Event::Start(Tag::CodeBlock(CodeBlockKind::Indented)) => {
-                panic!("an indented block is run by nobody: fence it")
+                panic!("an indented block is never run: fence it")
             }
             Event::Text(text) => open.iter_mut().for_each(|b| b.text.push_str(&text)),
             Event::End(TagEnd::CodeBlock) => found.extend(open.take()),
@@ -206,7 +206,7 @@ fn every_file_the_documents_name_exists() {
     assert!(named > 50, "{named} files are named");
 }
 
-/// Every text file below `folder` that people or programs are told commands by.
+/// Every text file below `folder` that names commands for people or programs.
 fn texts(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();

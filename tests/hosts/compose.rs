@@ -70,7 +70,7 @@ fn what_the_compose_file_mounts_and_publishes_fits() {
         assert_eq!(address_of(name), trunk);
         assert!(config.contains(&format!("uri = \"sip:{trunk}:")), "{name}");
     }
-    // The loopback address of browsers' media is a host's own: trunks must never be told it.
+    // The loopback address of browsers' media is a host's own: a trunk must never get it.
     assert_eq!(line(&config, "public_ip"), "public_ip = \"127.0.0.1\"");
     let media = config.find("[media]").expect("a table");
     assert!(config.find("public_ip").is_some_and(|at| at > media), "it is of [media] alone");
@@ -114,9 +114,10 @@ fn publish(port: u16) {
 
 type Shared<T> = Arc<Mutex<Vec<T>>>;
 
-/// Answers calls as Asterisk does, and says back what it hears; what it was told, and from where.
+/// Answers calls as Asterisk does, and echoes what it hears; returns the offers it got, and where
+/// media came from.
 fn asterisk() -> (Shared<String>, Shared<SocketAddr>) {
-    let (told, heard) = (Shared::default(), Shared::default());
+    let (offered, heard) = (Shared::default(), Shared::default());
     let media = UdpSocket::bind((ASTERISK, 0)).expect("a port");
     let port = media.local_addr().expect("bound").port();
     let sources = heard.clone();
@@ -128,7 +129,7 @@ fn asterisk() -> (Shared<String>, Shared<SocketAddr>) {
         }
     });
     let sip = UdpSocket::bind((ASTERISK, 5060)).expect("a port");
-    let offers = told.clone();
+    let offers = offered.clone();
     spawn(move || {
         let mut buf = [0; 4_000];
         while let Ok((n, from)) = sip.recv_from(&mut buf) {
@@ -158,7 +159,7 @@ fn asterisk() -> (Shared<String>, Shared<SocketAddr>) {
             let _ = sip.send_to(answer.as_bytes(), from);
         }
     });
-    (told, heard)
+    (offered, heard)
 }
 
 #[test]
@@ -177,7 +178,7 @@ fn a_call_through_a_published_port_is_heard_both_ways() {
             fs::copy(docker.join(file), world.folder().join(file)).expect("copied");
         }
         fs::remove_file(world.folder().join("dialplans/default.toml")).expect("removed");
-        let (told, heard) = asterisk();
+        let (offered, heard) = asterisk();
         let _gateway = world.serve_at(&format!("{GATEWAY}:8088"));
         publish(8088);
         let done = Command::new(env!("CARGO_BIN_EXE_webtrunk"))
@@ -188,8 +189,8 @@ fn a_call_through_a_published_port_is_heard_both_ways() {
         let said = [done.stdout, done.stderr].concat();
         let said = String::from_utf8_lossy(&said);
         assert!(done.status.success() && said.contains("MOS"), "{}\n{said}", done.status);
-        let told = told.lock().expect("nobody panics");
-        assert_eq!(line(&told[0], "c="), format!("c=IN IP4 {GATEWAY}"), "{}", told[0]);
+        let offered = offered.lock().expect("nobody panics");
+        assert_eq!(line(&offered[0], "c="), format!("c=IN IP4 {GATEWAY}"), "{}", offered[0]);
         let heard = heard.lock().expect("nobody panics");
         let gateway: IpAddr = GATEWAY.parse().expect("an address");
         assert!(heard.len() > 100 && heard.iter().all(|from| from.ip() == gateway), "{heard:?}");

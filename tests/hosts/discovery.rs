@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 
-/// A STUN server that sees whatever it is told to (RFC 8489 section 14.2); it lives as long as the
-/// test's process.
+/// A STUN server that returns the address it is given (RFC 8489 section 14.2); it lives as long as
+/// the test's process.
 fn stun_server(at: &str, seen: Arc<Mutex<Ipv4Addr>>) {
     let socket = UdpSocket::bind(at).expect("a port");
     std::thread::spawn(move || {
@@ -67,7 +67,7 @@ impl Caller {
 fn changed(events: &mut Gateway, address: &str) {
     let begun = Instant::now();
     loop {
-        let said = events.next_line().expect("events go on");
+        let said = events.next_line().expect("more events");
         if said.contains("addresses.changed") && said.contains(address) {
             return;
         }
@@ -76,8 +76,8 @@ fn changed(events: &mut Gateway, address: &str) {
 }
 
 #[test]
-fn a_public_address_that_changes_serves_new_calls_and_is_told() {
-    in_namespace("discovery::a_public_address_that_changes_serves_new_calls_and_is_told", || {
+fn a_changed_public_address_serves_new_calls_and_is_reported() {
+    in_namespace("discovery::a_changed_public_address_serves_new_calls_and_is_reported", || {
         let [first, second] = [[203, 0, 113, 7], [203, 0, 113, 8]].map(Ipv4Addr::from);
         let world = World::new(
             "public_ip = \"auto\"\nstun = \"10.9.1.2:3478\"\n[trunk.far]\n\
@@ -95,7 +95,7 @@ fn a_public_address_that_changes_serves_new_calls_and_is_told() {
                 break (caller, contact);
             }
             caller.hang_up();
-            assert!(begun.elapsed() < Duration::from_secs(20), "it is told {media}");
+            assert!(begun.elapsed() < Duration::from_secs(20), "it learns {media}");
             // Slower than limits.new_calls_per_second.
             std::thread::sleep(Duration::from_millis(100));
         };

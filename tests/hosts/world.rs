@@ -211,7 +211,7 @@ impl Gateway {
             if let Some(status) = self.0.try_wait().expect("a child") {
                 break status;
             }
-            assert!(begun.elapsed() < Duration::from_secs(30), "it goes on");
+            assert!(begun.elapsed() < Duration::from_secs(30), "it does not take that long");
             std::thread::sleep(Duration::from_millis(20));
         };
         assert!(status.success(), "{status}");

@@ -1,5 +1,5 @@
-//! What a reader is told: of each public field what it is, with unit and range, and of each public
-//! function that may fail when it does.
+//! What a reader needs: each public field says what it is, with unit and range, and each public
+//! function that may fail says when.
 
 use super::sources;
 

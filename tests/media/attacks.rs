@@ -255,7 +255,7 @@ fn a_peer_behind_nat_is_heard_from_its_signallings_address_and_no_other() {
     line.session.on_answered(line.now, SIDES[0]);
     (50..60).for_each(|n| from(&mut line, outside, n));
     assert!(sent_to(&mut line).ends_with(&[outside]));
-    // Who is at the announced address wins.
+    // The announced address wins.
     let (mut line, _) = begin();
     from(&mut line, inner, 0);
     (1..50).for_each(|n| from(&mut line, outside, n));
@@ -318,7 +318,7 @@ fn an_announced_address_that_never_sends_gets_five_packets_of_a_side_behind_nat(
 }
 
 #[test]
-fn who_is_first_at_the_same_address_does_not_keep_it_from_the_announced_one() {
+fn the_announced_port_wins_over_whoever_sent_first_from_its_address() {
     let mut side = Behind::new();
     let (announced, thief) = (side.announced, addr(40, 6_777));
     let stolen: Vec<SocketAddr> = (0..20).flat_map(|n| side.round(Some(thief), n)).collect();

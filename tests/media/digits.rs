@@ -271,7 +271,7 @@ fn a_peer_without_events_hears_digits_as_tones() {
 }
 
 #[test]
-fn sound_stops_while_a_digit_goes_out_and_goes_on_without_a_jump_back() {
+fn sound_stops_while_a_digit_is_sent_and_resumes_without_a_jump_back() {
     let mut line = Line::new([Way::Event8.end(), Way::Event8.end()]);
     let (mut out, mut n) = (Vec::new(), 0);
     let mut speak = |line: &mut Line, frames: u32| {

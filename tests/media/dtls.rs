@@ -253,7 +253,7 @@ fn an_alert_in_clear_does_not_end_a_handshake() {
     }
     let later = now + Duration::from_millis(60);
     let mut hello = Vec::new();
-    client.fire(later, &mut |d| hello.push(d.to_vec())).expect("it goes on");
+    client.fire(later, &mut |d| hello.push(d.to_vec())).expect("it continues");
     assert_eq!(hello.len(), 1, "the flight is repeated");
 }
 
@@ -343,7 +343,7 @@ fn keys_of_an_association_that_was_replaced_open_nothing_after_a_while() {
     assert_eq!(call.session.ends()[0].statistics().dropped.bad_tag, 1);
 }
 
-/// The new association is judged by the new description, and one that was not asked for is none.
+/// The new association is judged by the new description, and an unsolicited one does not count.
 #[test]
 fn another_certificate_without_a_description_of_it_gets_no_keys() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);

@@ -1,5 +1,9 @@
 //! Sessions to test with: one of a browser and a trunk, one of two trunks, and what goes between.
 
+#[path = "agreed.rs"]
+mod agreed;
+
+pub(crate) use agreed::agreed;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -13,7 +17,6 @@ use webtrunk::media::stun::binding_request;
 use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch, Port, Session, Sink};
 use webtrunk::rtp::Packet;
 use webtrunk::rtp::packet::write_header;
-use webtrunk::sdp::Direction;
 use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote, TelephoneEvents};
 
 pub(crate) const BROWSER: LegId = LegId(0);
@@ -56,35 +59,15 @@ pub(crate) fn ice(name: &str) -> Ice {
     Ice { ufrag: name.into(), pwd: format!("{name}-password-of-22-chars") }
 }
 
-pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
-    let opus = codec == Codec::Opus;
-    let events = TelephoneEvents::both_ways(if opus { 110 } else { 101 }, codec.clock());
-    let pt = codec.default_payload_type();
-    Negotiated {
-        codec,
-        send: pt,
-        receive: vec![(pt, codec)],
-        events,
-        noise: None,
-        direction: Direction::SendRecv,
-        remote,
-        max_average_bitrate: None,
-        voip_metrics: false,
-        audio_level: None,
-        ptime: 20,
-        ptime_asked: false,
-        max_ptime: None,
-    }
+pub(crate) fn settings(codec: Codec, remote: Remote) -> EndpointSettings {
+    let event = if codec == Codec::Opus { 110 } else { 101 };
+    let mut settings = agreed(codec, remote, COMPLEXITY);
+    settings.negotiated.events = TelephoneEvents::both_ways(event, codec.clock());
+    settings
 }
 
-pub(crate) fn settings(codec: Codec, remote: Remote) -> EndpointSettings {
-    EndpointSettings {
-        negotiated: negotiated(codec, remote),
-        complexity: COMPLEXITY,
-        digits: Digits::Events,
-        continuous: false,
-        watch: MediaWatch::default(),
-    }
+pub(crate) fn negotiated(codec: Codec, remote: Remote) -> Negotiated {
+    settings(codec, remote).negotiated
 }
 
 /// Time passes; everything due is done when it is due.

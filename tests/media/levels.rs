@@ -87,7 +87,7 @@ fn both_sides_are_as_loud_as_their_tone_relayed_and_transcoded() {
 }
 
 #[test]
-fn what_is_not_decoded_is_not_measured_and_neither_is_who_is_held() {
+fn audio_that_is_not_decoded_or_comes_from_a_held_leg_is_not_measured() {
     let mut line = Line::new([(Codec::Opus, Digits::Events); 2]);
     let mut voice = Voice::new(Codec::Opus);
     for _ in 0..FIVE {
@@ -111,7 +111,7 @@ fn what_is_not_decoded_is_not_measured_and_neither_is_who_is_held() {
 }
 
 #[test]
-fn comfort_noise_is_as_loud_as_it_says() {
+fn comfort_noise_has_the_level_in_its_packet() {
     let mut line = Line::changed([(Codec::Pcmu, Digits::Events); 2], |_, settings| {
         settings.negotiated.noise = Some(13)
     });
@@ -159,7 +159,7 @@ fn relayed(audio_level: Option<u8>) -> Call {
 }
 
 #[test]
-fn a_browser_whose_opus_is_relayed_is_as_loud_as_it_says_and_the_trunk_is_told_nothing() {
+fn a_browser_with_relayed_opus_reports_its_own_level_and_the_trunk_gets_no_extension() {
     let mut call = relayed(Some(3));
     (0..FIVE).for_each(|n| call.browser_says(30, n));
     (FIVE..2 * FIVE).for_each(|n| call.browser_says(127, n));

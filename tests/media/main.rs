@@ -162,11 +162,11 @@ fn rules_2_and_3_junk_forgeries_and_replays_end_nothing_and_move_nothing() {
     }
     assert!(call.log.sent.is_empty() && call.log.events.is_empty(), "{:?}", call.log.events);
     call.browser_sends(0, 320, &[0x66; 160]);
-    assert_eq!(call.trunk_gets().len(), 1, "the call goes on");
+    assert_eq!(call.trunk_gets().len(), 1, "the call continues");
 }
 
 #[test]
-fn rule_5_a_trunk_is_where_signalling_said_and_nowhere_else() {
+fn rule_5_a_trunks_media_address_comes_from_signalling_and_nowhere_else() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     for n in 0..100 {
         call.trunk_sends(addr(66, 4_000), n, &[1; 160]);

@@ -1,5 +1,5 @@
 //! A browser that moves to another network: it is missed, restarts ICE with credentials of which
-//! the old ones go on, and is heard under the same keys from where it proved to be.
+//! the old ones continue, and is heard under the same keys from its validated address.
 
 use crate::lab::*;
 use std::net::SocketAddr;
@@ -40,7 +40,7 @@ fn goes_to(call: &mut Call, sequence: u16) -> Option<SocketAddr> {
     media.map(|(_, to, _)| *to)
 }
 
-fn told(call: &Call) -> Vec<&SessionEvent> {
+fn reports(call: &Call) -> Vec<&SessionEvent> {
     let of = |e: &&SessionEvent| {
         matches!(
             e,
@@ -58,13 +58,13 @@ fn restarted() -> Remote {
 }
 
 #[test]
-fn a_browser_that_moves_restarts_and_goes_on_under_its_keys() {
+fn a_browser_that_moves_restarts_ice_and_continues_under_its_keys() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
     let home = call.browser;
     talks(&mut call, 0, 50);
-    assert!(goes_to(&mut call, 1) == Some(home) && told(&call).is_empty());
+    assert!(goes_to(&mut call, 1) == Some(home) && reports(&call).is_empty());
     call.pass(Duration::from_secs(2));
-    assert!(matches!(told(&call)[..], [SessionEvent::Faded { end: BROWSER, .. }]));
+    assert!(matches!(reports(&call)[..], [SessionEvent::Faded { end: BROWSER, .. }]));
     call.session.offer_ice(BROWSER, ice("fresh"));
     let away = addr(30, 6_000);
     // Its answer is still on its way: its name for itself is not known yet, its password is right.
@@ -78,7 +78,7 @@ fn a_browser_that_moves_restarts_and_goes_on_under_its_keys() {
     call.browser = away;
     talks(&mut call, 200, 5);
     assert_eq!(goes_to(&mut call, 11), Some(away));
-    assert!(matches!(told(&call)[..], [.., SessionEvent::Regained { end: BROWSER }]));
+    assert!(matches!(reports(&call)[..], [.., SessionEvent::Regained { end: BROWSER }]));
     let again = |e: &SessionEvent| {
         matches!(e, SessionEvent::Secured { .. } | SessionEvent::DtlsFailed { .. })
     };
@@ -114,30 +114,33 @@ fn without_consent_nothing_is_sent_until_it_is_renewed() {
         call.pass(FRAME);
     }
     assert!(
-        matches!(told(&call)[..], [SessionEvent::Faded { .. }, SessionEvent::ConsentLost { .. }]),
+        matches!(
+            reports(&call)[..],
+            [SessionEvent::Faded { .. }, SessionEvent::ConsentLost { .. }]
+        ),
         "{:?}",
-        told(&call)
+        reports(&call)
     );
     assert_eq!(goes_to(&mut call, 1_600), None);
     call.pass(Duration::from_secs(60));
-    assert_eq!(told(&call).len(), 2, "that is told once");
+    assert_eq!(reports(&call).len(), 2, "that is reported once");
     // Somebody who knows the password checks from elsewhere: that is no consent to send there.
     assert!(checks(&mut call, addr(31, 7_000), &ice("ours"), "theirs"));
     assert_eq!(goes_to(&mut call, 1_605), None);
     // Nor does media that comes without checks.
     talks(&mut call, 300, 3);
-    assert_eq!(told(&call).len(), 2, "without consent nobody is there");
+    assert_eq!(reports(&call).len(), 2, "without consent nobody is there");
     assert!(checks(&mut call, home, &ice("ours"), "theirs"));
-    assert!(matches!(told(&call)[..], [.., SessionEvent::Regained { end: BROWSER }]));
+    assert!(matches!(reports(&call)[..], [.., SessionEvent::Regained { end: BROWSER }]));
     assert_eq!(goes_to(&mut call, 1_610), Some(home));
     call.pass(Duration::from_secs(31));
     assert!(
-        matches!(told(&call)[..], [.., SessionEvent::ConsentLost { .. }]),
+        matches!(reports(&call)[..], [.., SessionEvent::ConsentLost { .. }]),
         "and runs out again"
     );
 }
 
-/// Who sends nothing, on hold or without a microphone, is missed by its checks.
+/// A browser that sends nothing, on hold or without a microphone, is missed by its checks.
 #[test]
 fn a_browser_that_only_checks_is_missed_after_longer() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
@@ -148,8 +151,8 @@ fn a_browser_that_only_checks_is_missed_after_longer() {
         call.pass(Duration::from_secs(6));
         checks(&mut call, home, &ice("ours"), "theirs");
     }
-    let faded = |call: &Call| told(call).len();
-    assert!(faded(&call) <= 2, "once as the media stopped: {:?}", told(&call));
+    let faded = |call: &Call| reports(call).len();
+    assert!(faded(&call) <= 2, "once as the media stopped: {:?}", reports(&call));
     let before = faded(&call);
     call.pass(Duration::from_millis(6_900));
     assert_eq!(faded(&call), before);
@@ -170,12 +173,12 @@ fn answers(call: &mut Call, from: SocketAddr, check: &[u8], password: &str) {
 }
 
 #[test]
-fn a_browser_whose_nat_forgot_it_is_asked_where_its_media_comes_from_and_followed_at_once() {
+fn media_from_a_new_nat_mapping_is_checked_by_stun_and_followed_at_once() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
     let (home, away) = (call.browser, addr(20, 9_000));
     talks(&mut call, 0, 50);
     assert_eq!(goes_to(&mut call, 1), Some(home));
-    // Nothing tells the browser: it goes on, and what it hears goes where it was.
+    // The browser does not notice: it keeps sending, and our media goes to its old address.
     call.browser = away;
     talks(&mut call, 60, 1);
     let check = asked(&call, away).expect("it is asked");
@@ -189,7 +192,7 @@ fn a_browser_whose_nat_forgot_it_is_asked_where_its_media_comes_from_and_followe
     let heard = call.trunk_gets().len();
     talks(&mut call, 70, 5);
     assert!(call.trunk_gets().len() > heard, "and it is heard from there");
-    assert!(told(&call).is_empty(), "nobody was missed");
+    assert!(reports(&call).is_empty(), "nobody was missed");
     // And again, each time anew.
     for (n, at) in [(1, addr(20, 9_001)), (2, addr(20, 9_002))] {
         call.browser = at;
@@ -201,8 +204,8 @@ fn a_browser_whose_nat_forgot_it_is_asked_where_its_media_comes_from_and_followe
     }
 }
 
-/// Chromium speaks by a pair as soon as its check was answered, and nominates it by the next one: after
-/// a restart that took 3 s more, in which it heard nothing.
+/// Chromium speaks by a pair as soon as its check was answered, and nominates it by the next one:
+/// after a restart that took 3 s more, in which it heard nothing.
 #[test]
 fn a_browser_that_speaks_before_it_nominates_hears_at_once() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
@@ -218,11 +221,11 @@ fn a_browser_that_speaks_before_it_nominates_hears_at_once() {
     assert_eq!(goes_to(&mut call, 20), Some(away));
     talks(&mut call, 70, 20);
     assert_eq!(asked(&call, away), None, "once");
-    assert!(told(&call).is_empty(), "nobody was missed");
+    assert!(reports(&call).is_empty(), "nobody was missed");
 }
 
-/// A browser that comes back to a network goes on by the pair it had there, which is of before the
-/// restart that it made elsewhere: who asks it under the new names alone gets no answer.
+/// A browser that returns to a network continues with the pair it had there, which is of before the
+/// restart that it made elsewhere: a check with the new credentials alone gets no answer.
 #[test]
 fn a_browser_that_is_back_at_an_earlier_network_is_asked_under_either_names() {
     let mut call = Call::connected(Codec::Opus, Codec::Pcmu);
@@ -279,7 +282,7 @@ fn nothing_else_asks_a_stranger_and_no_other_answer_moves_anything() {
     answers(&mut call, addr(66, 7), &check, &ice("theirs").pwd);
     answers(&mut call, stranger, &binding_request([9; 12], "x:y", "z", false), &ice("theirs").pwd);
     assert_eq!(goes_to(&mut call, 1), Some(home));
-    // Who does not answer is asked ten times in all, and gets no more than it sent.
+    // An address that does not answer gets ten checks in all, and no more bytes than it sent.
     call.log.sent.clear();
     let mut sent = 0;
     for n in 0..200 {

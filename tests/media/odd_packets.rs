@@ -1,4 +1,5 @@
-//! RTP as it is sent: padded, with extensions and contributors, wrapping, beside what is none of it.
+//! RTP as it is sent: padded, with extensions and contributors, wrapping, among packets that are
+//! not RTP.
 
 use crate::lab::*;
 use std::time::Duration;
@@ -57,7 +58,7 @@ fn receive(line: &mut Line, port: Port, from: u16, mut datagram: Vec<u8>) {
 }
 
 #[test]
-fn what_stands_round_a_payload_does_not_reach_the_other_side_and_changes_nothing() {
+fn rtp_padding_and_extensions_do_not_reach_the_other_side() {
     for to in [Codec::Pcmu, Codec::Pcma] {
         for (what, (sequence, timestamp), written) in ODD {
             let mut line = Line::new([(Codec::Pcmu, Digits::Events), (to, Digits::Events)]);
@@ -86,9 +87,9 @@ fn what_stands_round_a_payload_does_not_reach_the_other_side_and_changes_nothing
     }
 }
 
-/// What comes to a port of media and is no media, or is cut short, is dropped by itself.
+/// Packets at a media port that are not media, or are truncated, are dropped one by one.
 #[test]
-fn what_is_no_rtp_harms_none_beside_it() {
+fn junk_does_no_harm_to_the_rtp_beside_it() {
     let junk: [&[u8]; 9] = [
         &[],
         &[0x80],

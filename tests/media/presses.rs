@@ -15,7 +15,7 @@ type Sent = (u64, bool, u32, u8, bool, u16);
 /// The ways digits leave: events, INFO, sound.
 const WAYS: [Digits; 3] = [Digits::Events, Digits::Signalled, Digits::Tones];
 
-/// The keys the other side sees, hears or is told of.
+/// The keys that reach the other side as events, tones or INFO.
 fn heard(line: &mut Line, way: Digits) -> Vec<u8> {
     let mut detector = Detector::new(NARROW);
     let (mut keys, mut last) = (Vec::new(), None);
@@ -112,9 +112,9 @@ fn a_second_press_of_a_key_with_the_timestamp_of_the_first_is_a_second_press() {
     let mut packets = press(3, 800, 5);
     packets.push((60, true, 800, 3, false, 160));
     packets.extend(press(3, 800, 5).into_iter().skip(1));
-    in_order("told by the marker", &packets, &[3, 3]);
+    in_order("distinguished by the marker", &packets, &[3, 3]);
     packets[7].1 = false;
-    in_order("told by the count", &packets, &[3, 3]);
+    in_order("distinguished by the count", &packets, &[3, 3]);
     let mut keys = press(1, 800, 5);
     keys.extend(press(2, 800, 5));
     in_order("one timestamp for every key", &keys, &[1, 2]);
@@ -168,7 +168,7 @@ fn a_packet_that_comes_late_presses_nothing() {
 }
 
 #[test]
-fn a_source_that_starts_again_in_a_press_goes_on_pressing() {
+fn a_source_that_restarts_during_a_press_continues_the_press() {
     for (sequence, timestamp) in [(40_000u16, 800u32), (3, 900_000), (40_000, 900_000)] {
         let mut packets: Vec<(u16, Sent)> =
             press(8, 800, 10).into_iter().enumerate().map(|(n, p)| (n as u16, p)).collect();
@@ -223,12 +223,12 @@ fn every_accepted_format_of_events_is_heard_in_its_own_clock() {
             line.send(0, payload_type, n == 1, 4_000, &report.to_bytes(), false);
             line.pass(Duration::from_millis(20));
         }
-        let told: Vec<SessionEvent> = std::mem::take(&mut line.log.events)
+        let reported: Vec<SessionEvent> = std::mem::take(&mut line.log.events)
             .into_iter()
             .filter(|e| matches!(e, SessionEvent::Digit { .. }))
             .collect();
         let length = Duration::from_millis(160);
-        assert_eq!(told, [SessionEvent::Digit { end: SIDES[1], event: 6, length }], "{clock}");
+        assert_eq!(reported, [SessionEvent::Digit { end: SIDES[1], event: 6, length }], "{clock}");
     }
 }
 

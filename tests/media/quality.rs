@@ -1,5 +1,5 @@
-//! Estimates of how a call sounds: per end and direction, and told to peers that want them (RFC
-//! 3611).
+//! Estimates of how a call sounds: per end and direction, and reported to peers that ask for them
+//! (RFC 3611).
 
 use crate::lab::*;
 use rtc_rtcp::extended_report::{ExtendedReport, VoIPMetricsReportBlock};
@@ -45,8 +45,8 @@ fn a_peer_that_wants_voip_metrics_gets_them_and_no_other_does() {
     });
     // A tenth is lost, two in a row at a time.
     speak(&mut line, 1_000, |n| n % 20 == 5 || n % 20 == 6);
-    let told = metrics(&mut line, 0);
-    let last = told.last().expect("metrics");
+    let metrics_sent = metrics(&mut line, 0);
+    let last = metrics_sent.last().expect("metrics");
     assert_eq!(last.ssrc, 500);
     assert!((24..=27).contains(&last.loss_rate), "{last:?}");
     assert_eq!(
@@ -143,7 +143,7 @@ impl Line {
 }
 
 #[test]
-fn who_is_held_by_either_side_counts_no_packet_as_lost_afterwards() {
+fn a_hold_by_either_side_counts_no_packet_as_lost_afterwards() {
     for codecs in [[Codec::Pcmu; 2], [Codec::Pcmu, Codec::Pcma], [Codec::Opus, Codec::Opus]] {
         // Nothing goes to side 1 while it is held; or nothing is taken of side 0.
         for (side, direction) in
@@ -198,7 +198,7 @@ fn a_browser_held_for_a_quarter_of_an_hour_is_heard_and_hears_again() {
 }
 
 #[test]
-fn digits_that_go_another_way_leave_no_gap_in_what_is_relayed_or_echoed() {
+fn digits_sent_another_way_leave_no_gap_in_relayed_or_echoed_audio() {
     let event =
         |n: u16| [5, if n > 7 { 0x8a } else { 10 }, ((n * 160) >> 8) as u8, (n * 160) as u8];
     for echoed in [None, Some(Duration::ZERO), Some(Duration::from_millis(200))] {
@@ -229,7 +229,7 @@ fn what_a_peer_numbers_while_it_is_held_is_not_lost_and_its_clock_may_stand_stil
     let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
     line.second(0, 0);
     line.direct(0, Direction::SendOnly);
-    // One that was on its way, then nothing; numbers go on meanwhile.
+    // One that was on its way, then nothing; numbers continue in between.
     line.send(0, 0, false, 50 * 160, &[0x55; 160], false);
     (0..400).for_each(|n| line.send(0, 0, false, n, &[], true));
     line.pass(Duration::from_secs(8));
@@ -237,7 +237,7 @@ fn what_a_peer_numbers_while_it_is_held_is_not_lost_and_its_clock_may_stand_stil
     line.second(0, 51);
     let held = line.session.ends()[0].statistics();
     assert_eq!((held.lost, held.received), (0, 101));
-    assert_eq!(held.jitter, Some(Duration::ZERO), "its timestamps stood still for 8 s");
+    assert_eq!(held.jitter, Some(Duration::ZERO), "its timestamps stopped for 8 s");
     assert!(held.mos.0.is_some_and(|m| m > 4.35), "{:?}", held.mos);
     // What is missing while it may send is lost, as ever.
     (0..10).for_each(|n| line.send(0, 0, false, n, &[], true));
@@ -257,7 +257,7 @@ fn a_source_that_starts_again_keeps_the_losses_it_had() {
 }
 
 #[test]
-fn what_was_hardly_heard_has_no_score_and_more_came_than_was_sent_is_no_loss() {
+fn a_very_short_call_has_no_score_and_surplus_packets_are_no_loss() {
     let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
     let figures = |line: &Line, side: usize| line.session.ends()[side].statistics();
     assert_eq!(figures(&line, 0).jitter, None);

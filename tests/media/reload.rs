@@ -1,4 +1,4 @@
-//! A page that is reloaded: who hears it hears that the call goes on, then the page that comes next;
+//! A page that is reloaded: its peer hears that the call continues, then the next page;
 //! what was of the one before is worth nothing any more.
 
 use crate::lab::*;
@@ -22,7 +22,7 @@ fn speaks(call: &mut Call, (first, packets): (u32, u32), payload_type: u8, paylo
 }
 
 /// Every packet follows the one before in number, and is of the same stream and later in time.
-fn assert_goes_on(got: &[Got]) {
+fn assert_continuous(got: &[Got]) {
     for pair in got.windows(2) {
         let (a, b) = (pair[0].0, pair[1].0);
         assert_eq!((b.ssrc, b.sequence), (a.ssrc, a.sequence.wrapping_add(1)));
@@ -52,7 +52,7 @@ fn reloads(call: &mut Call, codec: Codec, name: &str, port: u16) {
 }
 
 #[test]
-fn who_hears_a_page_that_is_away_hears_faint_noise_until_the_next_one_speaks() {
+fn the_peer_of_a_reloading_page_hears_faint_noise_until_the_next_page_sends() {
     for codec in [Codec::Pcmu, Codec::Opus] {
         let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
         speaks(&mut call, (0, 50), 0, &[0x30; 160]);
@@ -77,14 +77,14 @@ fn who_hears_a_page_that_is_away_hears_faint_noise_until_the_next_one_speaks() {
         let spoken = call.trunk_gets();
         assert!(spoken.len() >= 46, "{codec}: {} frames of the next page", spoken.len());
         got.extend(spoken.into_iter().map(|(_, p, d)| (p, d)));
-        assert_goes_on(&got);
+        assert_continuous(&got);
         call.pass(Duration::from_secs(1));
         assert!(call.trunk_gets().is_empty(), "{codec}: it is not away any more");
     }
 }
 
 #[test]
-fn a_page_whose_sound_goes_on_without_its_websocket_is_heard_as_ever() {
+fn a_page_with_media_but_no_websocket_is_heard_as_before() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     speaks(&mut call, (0, 50), 0, &[0x30; 160]);
     call.session.set_away(BROWSER, true);
@@ -138,5 +138,5 @@ fn a_hundred_reloads_are_one_stream_at_the_trunk_under_keys_of_their_own() {
         assert_eq!(heard.len(), 1, "reload {n}: the page hears the trunk");
     }
     assert!(got.len() > 1_500);
-    assert_goes_on(&got);
+    assert_continuous(&got);
 }

@@ -29,11 +29,11 @@ fn is_one_stream(what: &str, got: &[Got], clock: u32) {
     }
 }
 
-/// What a source does, and where it goes on from where it was.
+/// What a source does, and where it continues.
 type Jump = (&'static str, fn(At) -> At);
 
 #[test]
-fn a_source_that_starts_again_in_any_way_is_heard_at_once_and_goes_out_as_one_stream() {
+fn a_source_that_restarts_in_any_way_is_heard_at_once_and_leaves_as_one_stream() {
     let begin: At = (1_000, 50_000, 7);
     // From packet 40 on: another sequence number, timestamp or SSRC.
     let jumps: [Jump; 11] = [

@@ -64,7 +64,7 @@ fn receive(line: &mut Line, mut datagram: Vec<u8>) {
 }
 
 #[test]
-fn both_ways_are_protected_in_every_suite_and_what_is_not_is_dropped() {
+fn both_directions_are_protected_in_every_suite_and_plain_packets_are_dropped() {
     for profile in PROFILES {
         let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
         let keyed = settings(&line, profile, 1, 2);
@@ -98,7 +98,7 @@ fn both_ways_are_protected_in_every_suite_and_what_is_not_is_dropped() {
 }
 
 #[test]
-fn a_new_key_of_the_peers_counts_from_then_on_and_ours_goes_on() {
+fn a_new_key_of_the_peers_counts_from_then_on_and_ours_continues() {
     let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
     let (profile, first) = (PROFILES[2], settings(&line, PROFILES[2], 1, 2));
     line.session.configure(line.now, SIDES[0], first, &mut line.log);

@@ -56,9 +56,9 @@ fn a_trunks_comfort_noise_is_heard_as_noise_of_its_level() {
 }
 
 #[test]
-fn a_browsers_discontinuous_transmission_is_noise_to_a_trunk_or_said_to_it() {
-    for told in [false, true] {
-        let mut line = line([Codec::Opus, Codec::Pcmu], [false, told], false);
+fn a_browsers_dtx_becomes_noise_or_comfort_noise_at_a_trunk() {
+    for offered in [false, true] {
+        let mut line = line([Codec::Opus, Codec::Pcmu], [false, offered], false);
         let mut encoder = Encoder::new(Codec::Opus, NARROW, 0);
         let mut payload = [0; 400];
         let mut got = Vec::new();
@@ -75,7 +75,7 @@ fn a_browsers_discontinuous_transmission_is_noise_to_a_trunk_or_said_to_it() {
             got.extend(line.got(1));
         }
         let noise = got.iter().filter(|(p, _)| p.payload_type == 13).count();
-        if told {
+        if offered {
             assert_eq!(noise, 5, "one description for each of the browser's");
             assert_eq!(got.len(), 5, "and nothing else");
         } else {
@@ -97,7 +97,7 @@ fn noise_is_passed_on_where_both_know_it() {
 }
 
 #[test]
-fn noise_ends_with_what_it_stood_for() {
+fn noise_ends_with_the_silence_it_replaced() {
     for stop in 0..4 {
         let mut line = line([Codec::Pcmu, Codec::Pcmu], [true, false], false);
         line.send(0, 0, false, 0, &[0x30; 160], false);

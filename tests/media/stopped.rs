@@ -8,8 +8,8 @@ use webtrunk::sdp::Direction;
 
 const FRAME: Duration = Duration::from_millis(20);
 
-/// What was told of stopping and starting again, in order: true for a stop.
-fn told(call: &Call) -> Vec<bool> {
+/// Reports of media that stopped and resumed, in order: true for a stop.
+fn stop_reports(call: &Call) -> Vec<bool> {
     let of = |e: &SessionEvent| match e {
         SessionEvent::Stopped { end: TRUNK } => Some(true),
         SessionEvent::Resumed { end: TRUNK } => Some(false),
@@ -26,23 +26,23 @@ fn spoken(call: &mut Call, first: u16, packets: u16) {
 }
 
 #[test]
-fn a_stop_is_told_once_in_thirty_seconds_until_the_end_is_heard_again() {
+fn a_stop_is_reported_every_thirty_seconds_until_the_leg_is_heard_again() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     call.pass(Duration::from_secs(20));
-    assert!(told(&call).is_empty(), "it never sent: that is another report");
+    assert!(stop_reports(&call).is_empty(), "it never sent: that is another report");
     spoken(&mut call, 0, 50);
     call.pass(Duration::from_millis(4_800));
-    assert!(told(&call).is_empty());
+    assert!(stop_reports(&call).is_empty());
     call.pass(Duration::from_millis(400));
-    assert_eq!(told(&call), [true]);
+    assert_eq!(stop_reports(&call), [true]);
     call.pass(Duration::from_secs(29));
-    assert_eq!(told(&call), [true]);
+    assert_eq!(stop_reports(&call), [true]);
     call.pass(Duration::from_secs(2));
-    assert_eq!(told(&call), [true, true]);
+    assert_eq!(stop_reports(&call), [true, true]);
     spoken(&mut call, 50, 50);
-    assert_eq!(told(&call), [true, true, false]);
+    assert_eq!(stop_reports(&call), [true, true, false]);
     call.pass(Duration::from_secs(6));
-    assert_eq!(told(&call), [true, true, false, true]);
+    assert_eq!(stop_reports(&call), [true, true, false, true]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_time_in_which_nobody_listened_is_nobodys_silence() {
     assert!(!call.log.events.iter().any(judged), "{:?}", call.log.events);
     // From now on it is.
     call.pass(Duration::from_millis(400));
-    assert_eq!(told(&call), [true]);
+    assert_eq!(stop_reports(&call), [true]);
 }
 
 #[test]
@@ -79,20 +79,20 @@ fn rtcp_alone_is_a_sign_of_life_of_both_and_a_hold_is_no_stop() {
         let from = addr(10, 4_001);
         call.session.receive(call.now, Port::Rtcp(TRUNK), TRUNK, from, &mut report, &mut call.log);
     }
-    assert!(told(&call).is_empty());
+    assert!(stop_reports(&call).is_empty());
     let gone = |e: &SessionEvent| matches!(e, SessionEvent::NoMedia { .. });
     assert!(!call.log.events.iter().any(gone), "two muted parties are not gone");
     let mut held = settings(Codec::Pcmu, trunk_remote());
     held.negotiated.direction = Direction::SendOnly;
     call.session.configure(call.now, TRUNK, held.clone(), &mut call.log);
     call.pass(Duration::from_secs(20));
-    assert!(told(&call).is_empty());
+    assert!(stop_reports(&call).is_empty());
     held.negotiated.direction = Direction::SendRecv;
     call.session.configure(call.now, TRUNK, held, &mut call.log);
     call.pass(Duration::from_secs(4));
-    assert!(told(&call).is_empty(), "it is given its time to begin");
+    assert!(stop_reports(&call).is_empty(), "it is given its time to begin");
     call.pass(Duration::from_secs(2));
-    assert_eq!(told(&call), [true]);
+    assert_eq!(stop_reports(&call), [true]);
 }
 
 /// Changes what is watched of both ends.
@@ -118,11 +118,11 @@ fn how_long_silence_may_last_is_a_setting() {
     watch(&mut call, MediaWatch { stopped: Some(secs(2)), again: secs(7), silent: Some(secs(11)) });
     spoken(&mut call, 0, 50);
     call.pass(Duration::from_millis(1_900));
-    assert!(told(&call).is_empty());
+    assert!(stop_reports(&call).is_empty());
     call.pass(Duration::from_millis(200));
-    assert_eq!(told(&call), [true]);
+    assert_eq!(stop_reports(&call), [true]);
     call.pass(secs(7));
-    assert_eq!(told(&call), [true, true]);
+    assert_eq!(stop_reports(&call), [true, true]);
     assert!(silences(&call).is_empty());
     call.pass(secs(20));
     assert_eq!(silences(&call), [11, 22]);
@@ -131,7 +131,7 @@ fn how_long_silence_may_last_is_a_setting() {
     watch(&mut call, MediaWatch { stopped: None, again: secs(7), silent: None });
     spoken(&mut call, 0, 50);
     call.pass(secs(3_600));
-    assert!(told(&call).is_empty() && silences(&call).is_empty());
+    assert!(stop_reports(&call).is_empty() && silences(&call).is_empty());
 }
 
 /// Two who are silent and alive are not gone; and the one who never said anything is asked.
@@ -142,14 +142,14 @@ fn ice_checks_are_signs_of_life_and_a_trunk_that_never_sent_is_asked_in_time() {
         call.pass(Duration::from_secs(2));
         call.check(call.browser, false);
     }
-    assert!(told(&call).is_empty());
+    assert!(stop_reports(&call).is_empty());
     for _ in 0..30 {
         call.pass(Duration::from_secs(2));
         call.check(call.browser, false);
     }
     assert!(silences(&call).is_empty(), "the browser consents: {:?}", silences(&call));
-    assert_eq!(told(&call), [true, true]);
-    // A check nobody can have signed is none.
+    assert_eq!(stop_reports(&call), [true, true]);
+    // An unsigned check does not count.
     call.pass(Duration::from_secs(25));
     let mut forged = webtrunk::media::stun::binding_request([3; 12], "ours:theirs", "wrong", false);
     let (now, from) = (call.now, call.browser);
@@ -171,7 +171,7 @@ fn talks(call: &mut Call, seconds: u32) {
 }
 
 #[test]
-fn one_way_audio_is_told_of_who_gave_no_sign_and_ever_more_seldom() {
+fn one_way_audio_is_reported_of_a_silent_party_at_growing_intervals() {
     let mut call = Call::connected(Codec::Pcmu, Codec::Pcmu);
     talks(&mut call, 4);
     assert_eq!(unheard(&call), 0);

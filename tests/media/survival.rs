@@ -1,4 +1,4 @@
-//! A session outlives its process: killed at any moment, and gone on with from what was written.
+//! A session outlives its process: killed at any moment, and resumed from what was written.
 
 use crate::lab::*;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -227,7 +227,7 @@ impl World {
         }
     }
 
-    /// The process is killed; its peers go on, and after `down` another one is there.
+    /// The process is killed; its peers continue, and after `down` another one is there.
     fn kill(&mut self, down: Duration) -> Result<(), NotRestored> {
         self.write();
         self.writing.clear();
@@ -254,7 +254,7 @@ impl World {
 }
 
 #[test]
-fn twenty_kills_and_a_rollover_repeat_no_index_and_both_sides_hear_on() {
+fn twenty_kills_and_a_rollover_repeat_no_index_and_both_sides_still_hear() {
     let mut chance = Chance::new(31);
     // The streams begin just below the middle, so that they roll over within the test.
     let mut world = World::new(0x7ff0);
@@ -268,7 +268,7 @@ fn twenty_kills_and_a_rollover_repeat_no_index_and_both_sides_hear_on() {
         world.run(Duration::from_secs(1), &mut chance);
         let heard = world.hear();
         assert!(heard.iter().all(|h| *h > 38), "kill {n}: {heard:?} of 50 in the first second");
-        assert_eq!(world.events, vec![], "kill {n}: its call is told nothing");
+        assert_eq!(world.events, vec![], "kill {n}: its call gets no event");
         world.run(Duration::from_secs(15), &mut chance);
     }
     let cycles = world.highest.values().max().expect("some") >> 16;
@@ -291,7 +291,7 @@ fn killed_again_and_again_it_takes_no_browser_for_gone() {
         world.run(Duration::from_millis(1_000 + chance.below(700)), &mut chance);
         let heard = world.hear();
         assert!(heard.iter().all(|h| *h > 38), "kill {n}: {heard:?} in a second");
-        assert_eq!(world.events, vec![], "kill {n}: its call is told nothing");
+        assert_eq!(world.events, vec![], "kill {n}: its call gets no event");
     }
 }
 
@@ -341,7 +341,7 @@ fn a_disk_that_is_full_costs_no_packet_and_a_record_that_may_be_overrun_is_refus
 }
 
 #[test]
-fn a_stream_that_outruns_its_reserve_waits_until_nobody_goes_on_from_the_record() {
+fn a_stream_that_outruns_its_reserve_waits_until_no_successor_can_use_the_record() {
     for seconds in [11, 13, 16, 19, 30] {
         let mut chance = Chance::new(seconds);
         let mut world = World::new(3);
@@ -364,7 +364,7 @@ fn a_stream_that_outruns_its_reserve_waits_until_nobody_goes_on_from_the_record(
     }
 }
 
-/// Another machine goes on from the record while this one lives on, cut off from everybody.
+/// Another machine continues from the record while this one lives on, cut off from everybody.
 #[test]
 fn a_session_of_which_it_is_not_known_who_has_it_stops_where_its_successor_began() {
     for cut in [1, 4, 9] {
@@ -377,7 +377,7 @@ fn a_session_of_which_it_is_not_known_who_has_it_stops_where_its_successor_began
         world.hear();
         let taken = Clocks { uptime: world.clocks().uptime + Duration::from_secs(5), boot: 7 };
         world.run(Duration::from_secs(10), &mut chance);
-        assert!(world.hear().iter().all(|h| *h > 440), "it goes on within its reserve");
+        assert!(world.hear().iter().all(|h| *h > 440), "it continues within its reserve");
         world.run(Duration::from_secs(60), &mut chance);
         let written = world.written.take().expect("it was written");
         let snapshot = SessionSnapshot::from_bytes(&written).expect("as it was written");
@@ -393,7 +393,7 @@ fn a_session_of_which_it_is_not_known_who_has_it_stops_where_its_successor_began
 }
 
 #[test]
-fn a_session_that_nobody_else_had_goes_on_once_that_is_known() {
+fn a_session_that_no_other_node_had_continues_once_that_is_known() {
     let mut chance = Chance::new(5);
     let mut world = World::new(3);
     world.run(Duration::from_secs(12), &mut chance);
@@ -514,7 +514,7 @@ fn packets_of_the_time_between_record_and_restart_cannot_be_replayed_behind_a_ne
 }
 
 #[test]
-fn dtls_after_the_restart_is_answered_by_nothing_and_ends_nothing() {
+fn dtls_after_the_restart_gets_no_answer_and_ends_nothing() {
     let mut world = World::new(2);
     let mut chance = Chance::new(2);
     world.run(Duration::from_secs(2), &mut chance);

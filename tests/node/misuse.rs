@@ -1,4 +1,4 @@
-//! Connections that take and do not give: each ends by itself, and says why where it can.
+//! Connections that take and do not give: each is closed on its own, with a reason if possible.
 
 use crate::{far_end, phone, phone_with};
 use std::net::SocketAddr;
@@ -188,7 +188,7 @@ async fn hears(web: SocketAddr, ask: &str) -> String {
 }
 
 #[tokio::test]
-async fn at_the_bound_of_connections_a_browser_is_told_and_a_probe_is_answered() {
+async fn at_the_connection_limit_a_browser_gets_503_and_a_probe_is_answered() {
     let far = far_end().await;
     let node = phone_with(far.udp.expect("UDP"), "connections = 1\n").await;
     let web = node.web;
@@ -211,7 +211,7 @@ async fn at_the_bound_of_connections_a_browser_is_told_and_a_probe_is_answered()
     for probe in ["/livez", "/readyz"] {
         assert!(hears(web, &ask(probe)).await.starts_with("HTTP/1.1 200"), "{probe}");
     }
-    // Who says nothing does not stand there for long.
+    // A silent client does not wait there for long.
     let mut silent = TcpStream::connect(web).await.expect("it listens");
     let mut byte = [0];
     let ended = timeout(Duration::from_secs(5), silent.read(&mut byte)).await;
@@ -221,7 +221,8 @@ async fn at_the_bound_of_connections_a_browser_is_told_and_a_probe_is_answered()
     far.stop().await;
 }
 
-/// Datagrams without a pause, as a flood is: the tasks of connections have their turns between them.
+/// Datagrams without a pause, as a flood is: the tasks of connections have their turns between
+/// them.
 #[tokio::test]
 async fn a_flood_of_datagrams_leaves_connections_their_turns() {
     let far = far_end().await;

@@ -136,7 +136,7 @@ async fn guesses_at_the_apis_tokens_are_braked() {
     }
     // A minute may have begun anew meanwhile.
     assert!((1..=20).contains(&refused), "{refused}");
-    // Who has no token is told so, and counts for nothing.
+    // A request without a token gets that answer, and does not count as a guess.
     let answer = ask(web, &guess(0).replace("Authorization", "X-Nothing")).await;
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     node.stop().await;

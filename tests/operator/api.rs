@@ -3,7 +3,9 @@
 use crate::console;
 use crate::phone::Phone;
 use crate::plain;
-use crate::server::{Server, Shop, Trunk};
+use crate::server::Server;
+use crate::shop::Shop;
+use crate::trunk::Trunk;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -88,7 +90,7 @@ const ROUTES: &str = "[[route]]\nname = \"Ring\"\nmatch = \"800\"\ndo = [{ ring 
     [[route]]\nname = \"Busy\"\nmatch = \"801\"\ndo = [{ hangup = 486 }]\n\
     [[route]]\nname = \"Out\"\nmatch = \"802\"\ndo = [{ dial = [\"trunk:peer\"] }]\n";
 
-/// A gateway that had calls of each kind: answered, refused, busy, and one that goes on.
+/// A gateway that had calls of each kind: answered, refused, busy, and an active one.
 fn busy_server() -> (Server, Shop, Trunk) {
     let shop = Shop::open();
     let hook = format!(
@@ -240,7 +242,7 @@ fn every_operation_answers_as_its_schema_says() {
 }
 
 #[test]
-fn every_operation_wants_a_token_and_says_so() {
+fn every_operation_requires_a_token_and_documents_it() {
     let server = Server::start("");
     let mut document = Document::of(&server);
     let open = ("post".to_owned(), "/session".to_owned());
@@ -254,7 +256,7 @@ fn every_operation_wants_a_token_and_says_so() {
 
 /// A schema that takes anything, or an answer nobody described, would pass the test above.
 #[test]
-fn an_answer_that_is_not_as_said_is_found() {
+fn an_answer_that_breaks_its_schema_is_found() {
     let server = Server::start("");
     let document = Document::of(&server);
     for (method, path) in document.operations() {

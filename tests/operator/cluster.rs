@@ -1,7 +1,8 @@
 //! Two gateways and a store that speaks as much of the Redis protocol as they need: lists of all
 //! nodes, and what `doctor` finds.
 
-use crate::server::{Server, Trunk};
+use crate::server::Server;
+use crate::trunk::Trunk;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -233,7 +234,7 @@ fn lists_are_of_one_node_or_of_all_and_name_who_does_not_answer() {
 }
 
 #[test]
-fn what_is_of_one_call_or_node_is_had_and_done_at_another() {
+fn requests_for_one_call_or_node_work_from_another_node() {
     let store = StoreStub::start();
     let (a, b) = joined(&store);
     let mut trunk = Trunk::new(&b);

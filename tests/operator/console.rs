@@ -151,7 +151,7 @@ fn each_role_may_what_its_scope_says_and_a_change_of_it_counts_at_once() {
 }
 
 #[test]
-fn another_password_or_removal_ends_sessions_and_what_is_read_in_them() {
+fn a_new_password_or_removal_ends_sessions_and_their_event_streams() {
     let server = Server::start("");
     let (anna, bert) = (add(&server, "anna", "read"), add(&server, "bert", "read"));
     let pages = [("anna", &anna), ("bert", &bert)]
@@ -194,7 +194,7 @@ fn a_stream_ends_with_its_token() {
 }
 
 #[test]
-fn who_guesses_passwords_waits_and_the_log_has_two_lines_of_it() {
+fn password_guessing_is_delayed_and_logged_twice() {
     let server = Server::start("");
     let password = add(&server, "anna", "admin");
     let page = Page::enter(&server, "anna", &password).expect("logged in");
@@ -263,7 +263,8 @@ fn users_are_written_into_the_file_and_nothing_else_is_touched() {
 fn init_lets_an_admin_in_and_says_the_password_once() {
     let place = folder("init-admin");
     let said = Server::offline(&["init", "--dir", place.to_str().expect("UTF-8")]);
-    let password = said.out.split("log in as admin, password ").nth(1).expect("it is said");
+    let password =
+        said.out.split("log in as admin, password ").nth(1).expect("the password is printed");
     let password = password.split(' ').next().expect("a word");
     let file = std::fs::read_to_string(place.join("webtrunk.toml")).expect("written");
     let user = file.split("[api.user.admin]").nth(1).expect("a user");

@@ -1,7 +1,8 @@
 //! What a stranger sends again and again costs a line in ten seconds, and little else.
 
 use super::phone::Phone;
-use super::server::{Server, Shop};
+use super::server::Server;
+use super::shop::Shop;
 use std::net::TcpStream;
 use std::time::Instant;
 
@@ -33,15 +34,19 @@ fn sixty_thousand_braked_logins_are_a_line_in_ten_seconds() {
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 32 << 20, "{} MiB more", grown >> 20);
     server.until(|| {
-        let told = lines(&server, &["WT-1003"]);
-        told.len() as u64 + told.iter().map(|l| held_back(l).saturating_sub(1)).sum::<u64>() + 1
+        let logged = lines(&server, &["WT-1003"]);
+        logged.len() as u64 + logged.iter().map(|l| held_back(l).saturating_sub(1)).sum::<u64>() + 1
             > LOGINS
     });
-    let (told, windows) = (lines(&server, &["WT-1003"]), 2 + began.elapsed().as_secs() / 10);
-    assert!(told.len() as u64 <= windows, "{} lines\n{}", told.len(), told.join("\n"));
-    assert!(told[0].contains("locked out") && told[0].contains("wait a minute"), "{}", told[0]);
+    let (logged, windows) = (lines(&server, &["WT-1003"]), 2 + began.elapsed().as_secs() / 10);
+    assert!(logged.len() as u64 <= windows, "{} lines\n{}", logged.len(), logged.join("\n"));
+    assert!(
+        logged[0].contains("locked out") && logged[0].contains("wait a minute"),
+        "{}",
+        logged[0]
+    );
     assert!(server.log().lines().count() < 40, "{}", server.log());
-    // The web application is told of the source, not of each of its guesses.
+    // The web application gets an event per source, not per guess.
     let dead = server.metrics();
     let dead = dead.lines().find(|l| l.starts_with("webtrunk_webhook_dead_total ")).expect("it");
     assert_eq!(dead, "webtrunk_webhook_dead_total 0");
@@ -54,7 +59,7 @@ fn sixty_thousand_braked_logins_are_a_line_in_ten_seconds() {
 }
 
 #[test]
-fn an_origin_that_is_refused_is_told_once_with_what_to_do() {
+fn a_refused_origin_is_reported_once_with_its_fix() {
     let server = Server::start("");
     for _ in 0..200 {
         let headers = "Upgrade: websocket\r\nConnection: close, Upgrade\r\n\
@@ -64,9 +69,13 @@ fn an_origin_that_is_refused_is_told_once_with_what_to_do() {
         let answer = Server::get_with(stream, "/sip", headers);
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     }
-    let told = lines(&server, &["WT-1006"]);
-    assert_eq!(told.len(), 1, "{}", told.join("\n"));
-    assert!(told[0].contains("evil.test") && told[0].contains("[web] origins"), "{}", told[0]);
-    assert!(!told[0].contains('\u{202e}'), "it is read as it is");
+    let logged = lines(&server, &["WT-1006"]);
+    assert_eq!(logged.len(), 1, "{}", logged.join("\n"));
+    assert!(
+        logged[0].contains("evil.test") && logged[0].contains("[web] origins"),
+        "{}",
+        logged[0]
+    );
+    assert!(!logged[0].contains('\u{202e}'), "it is read as it is");
     server.until(|| lines(&server, &["WT-1006", "199 more in 10 s: origins refused"]).len() == 1);
 }

@@ -2,7 +2,9 @@
 //! looks, not by a spreadsheet, not by the log.
 
 use super::phone::Phone;
-use super::server::{Server, Trunk};
+use super::server::Server;
+use super::terminal::in_terminal;
+use super::trunk::Trunk;
 use webtrunk::printable::is_unsafe;
 
 /// A title set, the screen emptied, a C1 control, a right-to-left override, nothing in width.
@@ -75,7 +77,7 @@ fn what_a_peer_writes_moves_no_terminal() {
     expect_safe("log", &server.log());
     expect_safe("events", &follower.lines().join("\n"));
     let (screens, _) =
-        server.in_terminal("top", &[("Calls", '\r'), ("INVITE", 'q'), ("Calls", 'q')]);
+        in_terminal(&server, "top", &[("Calls", '\r'), ("INVITE", 'q'), ("Calls", 'q')]);
     screens.iter().for_each(|screen| expect_safe("top", screen));
 }
 

@@ -1,6 +1,8 @@
 //! Calls found again, in every list: by number, by name, by when and by what became of them.
 
-use crate::server::{Server, Trunk};
+use crate::server::Server;
+use crate::terminal::in_narrow_terminal;
+use crate::trunk::Trunk;
 use serde_json::Value;
 
 /// The items of a page, and the query of the next.
@@ -12,7 +14,7 @@ fn page(server: &Server, path: &str) -> (Vec<Value>, Option<String>) {
     (serde_json::from_str(body).expect("JSON"), link.map(|(query, _)| query.to_owned()))
 }
 
-/// Two calls that were answered, one that was refused, and one that goes on.
+/// Two calls that were answered, one that was refused, and an active one.
 fn with_calls() -> (Server, Trunk) {
     let server = Server::start_with_database();
     let mut trunk = Trunk::new(&server);
@@ -116,13 +118,13 @@ fn a_list_is_whole_page_by_page_or_says_what_it_leaves_out() {
 fn a_list_of_calls_fits_eighty_columns() {
     let (server, mut trunk) = with_calls();
     for command in ["calls --all", "cdr tail", "trunks"] {
-        let shown = server.in_narrow_terminal(command);
+        let shown = in_narrow_terminal(&server, command);
         assert!(!shown.is_empty());
         for line in shown.lines() {
             assert!(line.chars().count() <= 80, "{command}: {line:?}");
         }
     }
-    let shown = server.in_narrow_terminal("calls --all");
+    let shown = in_narrow_terminal(&server, "calls --all");
     assert!(
         shown.contains("START UTC") && shown.contains("+4930 Ada") && shown.contains("WT-1104"),
         "{shown}"

@@ -1,7 +1,8 @@
 //! Users who are not written in the configuration, against a served gateway: a key set by HTTP, and
 //! a web application that is asked.
 
-use crate::server::{Server, Shop};
+use crate::server::Server;
+use crate::shop::Shop;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use std::time::SystemTime;
 
 #[test]
-fn a_token_calls_by_a_key_set_that_is_read_over_http() {
+fn a_token_is_verified_with_a_key_set_read_over_http() {
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(
         &ECDSA_P256_SHA256_FIXED_SIGNING,
         &aws_lc_rs::rand::SystemRandom::new(),

@@ -242,7 +242,7 @@ fn status(server: &Server, cookie: &str, method: &str, path: &str) -> u16 {
 }
 
 #[test]
-fn somebody_logs_in_at_a_provider_and_their_groups_say_what_they_may() {
+fn somebody_logs_in_at_a_provider_and_their_groups_grant_their_scopes() {
     let provider = Provider::open();
     let server = Server::start_public(&provider.settings());
     let page = server.web_with("GET", "/settings.json", "", "");
@@ -305,7 +305,7 @@ fn a_token_that_is_not_for_this_login_lets_nobody_in() {
         claims.as_object_mut().expect("claims").retain(|_, value| !value.is_null());
         let (came, session) = login.end(&server, &provider, claims);
         assert_eq!((came.as_str(), session), ("token", None), "{name}\n{}", server.log());
-        // Who was let in at last is not kept waiting for what was wrong before.
+        // A login that succeeds at last is not delayed by earlier failures.
         let fine = Login::begin(&server);
         let claims = fine.claims(&provider, &["staff"]);
         assert_eq!(fine.end(&server, &provider, claims).0, "done");
@@ -399,7 +399,7 @@ fn keys_that_are_rotated_are_read_again_and_not_for_every_stranger() {
 }
 
 #[test]
-fn a_provider_that_is_another_or_away_is_told_by_the_page_and_by_doctor() {
+fn a_wrong_or_unreachable_provider_is_reported_by_the_page_and_by_doctor() {
     let provider = Provider::open();
     provider.inside(|p| p.metadata = json!({ "issuer": "https://other.example" }));
     let server = Server::start_public(&provider.settings());

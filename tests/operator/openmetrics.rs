@@ -1,6 +1,7 @@
 //! /metrics read strictly, as OpenMetrics 1.0 and the older text format of Prometheus say.
 
-use crate::server::{Server, Trunk};
+use crate::server::Server;
+use crate::trunk::Trunk;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A family of metrics.
@@ -213,7 +214,7 @@ fn metrics_are_openmetrics_to_the_letter_in_both_formats() {
         "[trunk.z-gone]\nuri = \"sip:127.0.0.1:1;transport=tls\"\n",
         "url = \"https://192.0.2.1/x\", secret = \"0123456789abcdef\"",
         routes,
-        &crate::server::Shop::open(),
+        &crate::shop::Shop::open(),
     );
     let mut trunk = Trunk::new(&server);
     trunk.call("9196");

@@ -1,4 +1,4 @@
-//! A phone over WebSocket: it registers, and says what it is told to the INVITE that comes.
+//! A phone over WebSocket: it registers, and gives the INVITE that comes the answer it was given.
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;

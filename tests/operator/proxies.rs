@@ -1,4 +1,4 @@
-//! Proxies in front: whose connection and request it is, is said by those the configuration names.
+//! Proxies in front: only configured proxies may name the client of a connection or request.
 
 use crate::server::Server;
 use std::io::{Read, Write};
@@ -32,7 +32,7 @@ fn a_trusted_proxy_names_who_guesses_and_nobody_else_can() {
     }
     assert!(guess_by(&server, "198.51.100.77").contains("429"), "a stranger's header");
     assert!(server.log().contains("source=127.0.0.1"), "{}", server.log());
-    // Who is believed can be changed while it runs.
+    // The trusted proxies can be changed while it runs.
     server.edit("webtrunk.toml", "[sip]", "trusted_proxies = [\"127.0.0.1\"]\n[sip]");
     let said = server.run(&["reload"]);
     assert!(said.code == 0, "{said:?}");

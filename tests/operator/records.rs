@@ -1,7 +1,9 @@
-//! What is told and written has the shape that is published, and what was written is found again.
+//! Events and records match their published schemas, and written records are found again.
 
 use crate::phone::Phone;
-use crate::server::{Server, Shop, Trunk};
+use crate::server::Server;
+use crate::shop::Shop;
+use crate::trunk::Trunk;
 use serde_json::Value;
 
 fn schema(name: &str) -> jsonschema::Validator {
@@ -24,7 +26,7 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn what_is_told_asked_and_written_fits_the_published_schemas() {
+fn events_requests_and_records_match_the_published_schemas() {
     let shop = Shop::open();
     let hook = format!(
         "url = \"http://{}/voice\", secret = \"0123456789abcdef0123\", allow_private = true",
@@ -59,7 +61,7 @@ fn what_is_told_asked_and_written_fits_the_published_schemas() {
     server.run(&["drain", "--cancel"]);
     server.run(&["reload"]);
     server.until(|| events.lines().iter().any(|l| l.contains("config.reloaded")));
-    let told = lines(&events.lines().join("\n"));
+    let streamed = lines(&events.lines().join("\n"));
     for kind in [
         "call.started",
         "call.refused",
@@ -72,9 +74,9 @@ fn what_is_told_asked_and_written_fits_the_published_schemas() {
         "drain.finished",
         "config.reloaded",
     ] {
-        assert!(told.iter().any(|e| e["type"] == kind), "{kind} was not told");
+        assert!(streamed.iter().any(|e| e["type"] == kind), "{kind} was not sent");
     }
-    all_fit(&schema("event"), &told);
+    all_fit(&schema("event"), &streamed);
     all_fit(
         &schema("cdr"),
         &lines(&std::fs::read_to_string(server.folder.join("cdr.jsonl")).expect("records")),
@@ -92,13 +94,13 @@ fn what_is_told_asked_and_written_fits_the_published_schemas() {
     );
     assert!(
         !schema("route-answer").is_valid(&serde_json::json!({ "do": [{ "eko": true }] })),
-        "a schema that takes anything is none"
+        "a schema that accepts anything proves nothing"
     );
 }
 
 /// What the test above does not bring about: a phone that rings and leaves, a trunk that fails.
 #[test]
-fn every_kind_of_event_is_told_by_a_served_gateway() {
+fn every_kind_of_event_is_sent_by_a_served_gateway() {
     let route = "[[route]]\nname = \"Ring\"\nmatch = \"800\"\ndo = [{ ring = [\"user:alice\"], timeout = \"5s\" }]\n\
                  [[route]]\nname = \"Lost\"\nmatch = \"801\"\ndo = [{ dial = [\"trunk:z-gone\"], timeout = \"2s\" }]\n";
     let server = Server::start_with(
@@ -139,7 +141,7 @@ fn every_kind_of_event_is_told_by_a_served_gateway() {
 }
 
 #[test]
-fn what_people_write_fits_too_and_a_slip_does_not() {
+fn configurations_match_their_schema_and_a_typo_does_not() {
     let toml = |text: &str| {
         serde_json::to_value(toml::from_str::<toml::Table>(text).expect("TOML")).expect("JSON")
     };

@@ -1,7 +1,8 @@
-//! The process is killed in mid-call and started again: peers hear each other on, and are told
+//! The process is killed in mid-call and started again: peers keep hearing each other, and are sent
 //! nothing.
 
-use crate::server::{Server, Trunk};
+use crate::server::Server;
+use crate::trunk::Trunk;
 use serde_json::Value;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -143,7 +144,7 @@ pub(crate) fn the_record_after(server: &Server, restarts: usize) -> Value {
 }
 
 #[test]
-fn a_trunks_call_goes_on_after_the_process_was_killed() {
+fn a_trunks_call_continues_after_the_process_was_killed() {
     let mut server = Server::start("");
     let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
     let ok = trunk.call_with_media("9196", voice.port());
@@ -152,14 +153,14 @@ fn a_trunks_call_goes_on_after_the_process_was_killed() {
     server.kill();
     server.start_again();
     voice.hears(&server, 100);
-    assert!(!trunk.was_told_something(), "{}", server.log());
+    assert!(!trunk.got_a_message(), "{}", server.log());
     assert!(server.log().contains("gateway restarted"), "{}", server.log());
     trunk.hang_up();
     the_record(&server);
 }
 
 #[test]
-fn a_browsers_call_goes_on_after_the_process_was_killed() {
+fn a_browsers_call_continues_after_the_process_was_killed() {
     let route = "[[route]]\nname = \"Out\"\nmatch = \"700\"\ndo = [{ dial = [\"trunk:peer\"] }]\n";
     let mut server = Server::start_with_routes(route);
     let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
@@ -178,7 +179,7 @@ fn a_browsers_call_goes_on_after_the_process_was_killed() {
     assert!((500..=2_048).contains(&kept), "{kept} bytes");
     server.start_again();
     voice.hears(&server, 150);
-    assert!(!trunk.was_told_something(), "{}", server.log());
+    assert!(!trunk.got_a_message(), "{}", server.log());
     trunk.expect("BYE");
     let said = phone.join().expect("it ran");
     assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
@@ -198,7 +199,7 @@ fn a_process_that_was_stopped_blames_nobody_for_the_silence() {
     std::thread::sleep(Duration::from_secs(3));
     server.signal("CONT");
     voice.hears(&server, 100);
-    assert!(!trunk.was_told_something(), "{}", server.log());
+    assert!(!trunk.got_a_message(), "{}", server.log());
     trunk.hang_up();
     server.until(|| server.folder.join("cdr.jsonl").exists());
 }

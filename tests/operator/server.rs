@@ -1,19 +1,20 @@
-//! A served gateway as a process, and a trunk that speaks SIP over UDP to it.
+//! A served gateway as a process.
 
+use crate::follower::Follower;
+use crate::shop::Shop;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::num::NonZero;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
 
 /// What a command said.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
-fn serve(config: &Path, log: std::fs::File, env: &[(&str, &std::ffi::OsStr)]) -> Child {
+pub(crate) fn serve(config: &Path, log: std::fs::File, env: &[(&str, &std::ffi::OsStr)]) -> Child {
     Command::new(BINARY)
         .args(["serve", "--log", "text", "-c"])
         .arg(config)
@@ -55,7 +56,7 @@ pub(crate) struct Server {
     /// The one error that a test provokes.
     wanted_error: Option<&'static str>,
     child: Child,
-    /// Who took its place.
+    /// The process that replaced it.
     successor: Option<u32>,
     pub folder: PathBuf,
     pub web: u16,
@@ -63,7 +64,7 @@ pub(crate) struct Server {
     metrics: u16,
     /// The trunk's address, known to the configuration.
     pub trunk: SocketAddr,
-    socket: Arc<UdpSocket>,
+    pub(crate) socket: Arc<UdpSocket>,
 }
 
 impl Server {
@@ -368,81 +369,9 @@ impl Server {
         Said { code, out: text(done.stdout), err: text(done.stderr) }
     }
 
-    /// Runs a command in a terminal of its own and presses keys, each once the screen shows this;
-    /// the screens before each key, and whether the terminal was left as it was.
-    pub(crate) fn in_terminal(&self, command: &str, keys: &[(&str, char)]) -> (Vec<String>, bool) {
-        let line = format!(
-            "stty rows 30 cols 120; exec {BINARY} {command} --control '{}'",
-            self.socket().display()
-        );
-        let mut child = Command::new("script")
-            .args(["-qec", &line, "/dev/null"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("script runs");
-        let (mut out, mut input) =
-            (child.stdout.take().expect("piped"), child.stdin.take().expect("piped"));
-        let terminal = Arc::new(Mutex::new(vt100::Parser::new(
-            const { NonZero::new(30u16).expect("rows") },
-            const { NonZero::new(120u16).expect("columns") },
-            0,
-        )));
-        let shown = terminal.clone();
-        let reader = std::thread::spawn(move || {
-            let mut buf = [0; 8_192];
-            while let Some(n) = out.read(&mut buf).ok().filter(|n| *n > 0) {
-                shown.lock().expect("sound").process(&buf[..n]);
-            }
-        });
-        let screen = || terminal.lock().expect("sound").screen().contents();
-        let mut screens = Vec::new();
-        for (wanted, key) in keys {
-            self.until(|| screen().contains(wanted));
-            screens.push(screen());
-            write!(input, "{key}").and_then(|()| input.flush()).expect("typed");
-        }
-        let _ = child.wait();
-        drop(input);
-        reader.join().expect("read");
-        let left = !terminal.lock().expect("sound").screen().alternate_screen();
-        (screens, left)
-    }
-
-    /// What a command prints in a terminal of eighty columns.
-    pub(crate) fn in_narrow_terminal(&self, command: &str) -> String {
-        let socket = self.socket();
-        let line = format!(
-            "stty rows 24 cols 80; exec {BINARY} {command} --control '{}'",
-            socket.display()
-        );
-        let done = Command::new("script")
-            .args(["-qec", &line, "/dev/null"])
-            .stdin(Stdio::null())
-            .output()
-            .expect("script runs");
-        String::from_utf8(done.stdout).expect("UTF-8").replace('\r', "")
-    }
-
-    /// Starts a command that goes on, and collects its lines.
+    /// Starts a command that keeps running, and collects its lines.
     pub(crate) fn follow(&self, args: &[&str]) -> Follower {
-        let mut child = Command::new(BINARY)
-            .args(args)
-            .arg("--control")
-            .arg(self.socket())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it runs");
-        let out = child.stdout.take().expect("piped");
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let kept = lines.clone();
-        std::thread::spawn(move || {
-            BufReader::new(out)
-                .lines()
-                .map_while(Result::ok)
-                .for_each(|l| kept.lock().expect("sound").push(l))
-        });
-        Follower { child, lines }
+        Follower::start(args, &self.socket())
     }
 
     pub(crate) fn edit(&self, file: &str, from: &str, to: &str) {
@@ -571,7 +500,7 @@ impl Server {
         self.http("GET", path, "")
     }
 
-    /// The head of an answer that goes on.
+    /// The head of a streaming response.
     pub(crate) fn head(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(self.socket()).expect("it listens");
         stream.write_all(Server::request("GET", path, "", "").as_bytes()).expect("sent");
@@ -630,295 +559,4 @@ impl Drop for Server {
             assert!(!log.lines().filter(wanted).any(|line| line.contains("ERROR")), "{log}");
         }
     }
-}
-
-pub(crate) struct Follower {
-    child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-impl Follower {
-    pub(crate) fn lines(&self) -> Vec<String> {
-        self.lines.lock().expect("sound").clone()
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A web application: it keeps what it is sent, and answers what it is told to.
-pub(crate) struct Shop {
-    pub at: SocketAddr,
-    got: Arc<Mutex<Vec<String>>>,
-    answer: Arc<Mutex<String>>,
-}
-
-impl Shop {
-    pub(crate) fn open() -> Shop {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let at = listener.local_addr().expect("an address");
-        let (got, answer) =
-            (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new("{}".to_owned())));
-        let (kept, said) = (got.clone(), answer.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (kept, said) = (kept.clone(), said.clone());
-                std::thread::spawn(move || Shop::serve(stream, &kept, &said));
-            }
-        });
-        Shop { at, got, answer }
-    }
-
-    fn serve(mut stream: TcpStream, kept: &Mutex<Vec<String>>, said: &Mutex<String>) {
-        let (mut bytes, mut buf) = (Vec::new(), [0; 8_192]);
-        loop {
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let length = text
-                .lines()
-                .find_map(|l| l.strip_prefix("content-length: "))
-                .and_then(|n| n.trim().parse::<usize>().ok());
-            let length = length.or(text.starts_with("GET ").then_some(0));
-            if let (Some((_, body)), Some(length)) = (text.split_once("\r\n\r\n"), length)
-                && body.len() >= length
-            {
-                kept.lock().expect("sound").push(text.clone());
-                let answer = said.lock().expect("sound").clone();
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}",
-                    answer.len()
-                );
-                bytes.clear();
-                continue;
-            }
-            match stream.read(&mut buf) {
-                Ok(n) if n > 0 => bytes.extend_from_slice(&buf[..n]),
-                _ => return,
-            }
-        }
-    }
-
-    pub(crate) fn got(&self) -> Vec<String> {
-        self.got.lock().expect("sound").clone()
-    }
-
-    pub(crate) fn answer_with(&self, text: &str) {
-        *self.answer.lock().expect("sound") = text.to_owned();
-    }
-}
-
-/// What it says of its media; nobody listens there.
-const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
-
-/// The trunk `peer`: one dialog at a time.
-pub(crate) struct Trunk {
-    socket: Arc<UdpSocket>,
-    sip: SocketAddr,
-    pub own: SocketAddr,
-    call: String,
-    to: String,
-    from: String,
-}
-
-impl Trunk {
-    pub(crate) fn new(server: &Server) -> Trunk {
-        server.socket.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
-        let sip = SocketAddr::from(([127, 0, 0, 1], server.sip));
-        Trunk {
-            socket: server.socket.clone(),
-            sip,
-            own: server.trunk,
-            call: String::new(),
-            to: String::new(),
-            from: String::new(),
-        }
-    }
-
-    /// Sends an INVITE and waits for nothing.
-    pub(crate) fn ring(&mut self, number: &str) {
-        self.call = "op-ring".to_owned();
-        self.to.clear();
-        self.from = format!("<sip:+4930@{}>", self.own);
-        self.send(&self.request("INVITE", number, 1, SDP));
-    }
-
-    pub(crate) fn send(&self, text: &str) {
-        self.socket.send_to(text.as_bytes(), self.sip).expect("sent");
-    }
-
-    /// The next message that begins so, or a request of this method; ours to ignore are skipped.
-    pub(crate) fn expect(&self, start: &str) -> String {
-        let mut buf = [0; 65_536];
-        loop {
-            let n =
-                self.socket.recv(&mut buf).unwrap_or_else(|e| panic!("{start} never came: {e}"));
-            let text = String::from_utf8_lossy(&buf[..n]).into_owned();
-            if text.starts_with("BYE") {
-                self.send(&reply(&text));
-            }
-            if text.starts_with(start) {
-                return text;
-            }
-        }
-    }
-
-    fn request(&self, method: &str, number: &str, cseq: u32, body: &str) -> String {
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let branch = format!("z9hG4bK{}{method}{cseq}", self.call);
-        format!(
-            "{method} sip:{number}@{0} SIP/2.0\r\nVia: SIP/2.0/UDP {1};branch={branch}\r\nMax-Forwards: 70\r\nFrom: {5};tag=f\r\nTo: <sip:{number}@{0}>{2}\r\n\
-             Call-ID: {3}\r\nCSeq: {cseq} {method}\r\nContact: <sip:peer@{1}>\r\n{kind}Content-Length: {4}\r\n\r\n{body}",
-            self.sip,
-            self.own,
-            self.to,
-            self.call,
-            body.len(),
-            self.from
-        )
-    }
-
-    /// Sends an INVITE; its final status.
-    pub(crate) fn invite(&mut self, number: &str) -> u16 {
-        let from = format!("\"Ada Lovelace\" <sip:+4930@{}>", self.own);
-        self.invite_as(number, &from)
-    }
-
-    /// Sends an INVITE from somebody; its final status.
-    pub(crate) fn invite_as(&mut self, number: &str, from: &str) -> u16 {
-        self.from = from.to_owned();
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        self.call = format!("op-{}", NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
-        self.to.clear();
-        self.send(&self.request("INVITE", number, 1, SDP));
-        loop {
-            let response = self.expect("SIP/2.0 ");
-            let status: u16 =
-                response.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");
-            if status >= 200
-                && response.contains(&format!("Call-ID: {}\r\n", self.call))
-                && response.contains(" INVITE")
-            {
-                self.to = response
-                    .lines()
-                    .find_map(|l| l.strip_prefix("To: ")?.split_once(";tag="))
-                    .map(|(_, tag)| format!(";tag={tag}"))
-                    .unwrap_or_default();
-                let ack = self.request("ACK", number, 1, "");
-                // For a refusal the ACK belongs to the INVITE's own transaction.
-                self.send(&if status < 300 { ack } else { ack.replacen("ACK1", "INVITE1", 1) });
-                return status;
-            }
-        }
-    }
-
-    /// Makes a call with media at this port; the 200.
-    pub(crate) fn call_with_media(&mut self, number: &str, port: u16) -> String {
-        self.call = "op-media".to_owned();
-        self.from = format!("<sip:+4930@{}>", self.own);
-        self.send(&self.request("INVITE", number, 1, &sdp(port)));
-        let ok = self.expect("SIP/2.0 200");
-        let to = ok.lines().find_map(|l| l.strip_prefix("To: ")?.split_once(";tag="));
-        self.to = to.map(|(_, tag)| format!(";tag={tag}")).expect("a tag");
-        self.send(&self.request("ACK", number, 1, ""));
-        ok
-    }
-
-    /// Answers the next call, with media at this port; its INVITE.
-    pub(crate) fn answer_with_media(&mut self, port: u16) -> String {
-        let invite = self.expect("INVITE");
-        self.send(&accepted(&invite, self.own, &sdp(port)));
-        self.expect("ACK");
-        invite
-    }
-
-    /// Whether anything has come that is not a question outside all calls whether the trunk lives.
-    pub(crate) fn was_told_something(&self) -> bool {
-        let mut buf = [0; 65_536];
-        self.socket.set_nonblocking(true).expect("set");
-        let told =
-            std::iter::from_fn(|| self.socket.recv(&mut buf).ok().map(|n| buf[..n].to_vec()))
-                .map(|message| String::from_utf8_lossy(&message).into_owned())
-                .any(|message| {
-                    let to = message.lines().find(|l| l.starts_with("To:"));
-                    !message.starts_with("OPTIONS") || to.is_some_and(|to| to.contains(";tag="))
-                });
-        self.socket.set_nonblocking(false).expect("set");
-        told
-    }
-
-    pub(crate) fn call(&mut self, number: &str) {
-        assert_eq!(self.invite(number), 200);
-    }
-
-    /// Sends an INFO with this body.
-    pub(crate) fn inform(&mut self, kind: &str, body: &str) {
-        let info = self.request("INFO", "x", 2, body).replace("application/sdp", kind);
-        self.send(&info);
-        self.expect("SIP/2.0 200");
-    }
-
-    pub(crate) fn hang_up(&mut self) {
-        self.send(&self.request("BYE", "x", 3, ""));
-        self.expect("SIP/2.0 200");
-    }
-
-    /// Takes the next call from a thread of its own, says nothing in it, and lets the other side
-    /// end it.
-    pub(crate) fn take_silently(self) -> std::thread::JoinHandle<()> {
-        std::thread::spawn(move || {
-            let invite = self.expect("INVITE");
-            self.send(&accepted(&invite, self.own, SDP));
-            self.expect("BYE");
-        })
-    }
-
-    /// Answers the next OPTIONS from a thread of its own.
-    pub(crate) fn answer_options(&self) -> std::thread::JoinHandle<()> {
-        let socket = self.socket.clone();
-        std::thread::spawn(move || {
-            let mut buf = [0; 65_536];
-            loop {
-                let Ok((n, from)) = socket.recv_from(&mut buf) else { return };
-                let text = String::from_utf8_lossy(&buf[..n]).into_owned();
-                if text.starts_with("OPTIONS") {
-                    socket.send_to(reply(&text).as_bytes(), from).expect("sent");
-                    return;
-                }
-            }
-        })
-    }
-}
-
-/// A description with media at this port.
-fn sdp(port: u16) -> String {
-    format!(
-        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-         m=audio {port} RTP/AVP 0\r\n"
-    )
-}
-
-/// 200 to an INVITE, with this description.
-pub(crate) fn accepted(invite: &str, own: SocketAddr, sdp: &str) -> String {
-    let to = invite.lines().find(|l| l.starts_with("To:")).expect("a To");
-    let head = reply(invite).replace(to, &format!("{to};tag=silent"));
-    let body = format!(
-        "Contact: <sip:peer@{own}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
-        sdp.len()
-    );
-    head.replace("Content-Length: 0\r\n\r\n", &body)
-}
-
-/// 200 to a request.
-pub(crate) fn reply(request: &str) -> String {
-    let kept = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
-    let lines: String = request
-        .lines()
-        .filter(|l| kept.iter().any(|k| l.starts_with(k)))
-        .map(|l| format!("{l}\r\n"))
-        .collect();
-    format!("SIP/2.0 200 OK\r\n{lines}Content-Length: 0\r\n\r\n")
 }

@@ -1,9 +1,10 @@
-//! A new process takes the place of the running one in mid-call: media goes on, peers are told
-//! nothing; and where it does not come up, the old one goes on as if nothing was.
+//! A new process replaces the running one during a call: media continues, peers are sent
+//! nothing; and where it does not come up, the old one continues as if nothing had happened.
 
 use crate::phone::Phone;
 use crate::restart::{Voice, media_of, the_record_after};
-use crate::server::{Server, Trunk, accepted, reply};
+use crate::server::Server;
+use crate::trunk::{Trunk, accepted, reply};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
@@ -27,7 +28,7 @@ fn lives(pid: u32) -> bool {
 }
 
 #[test]
-fn a_trunks_call_goes_on_in_a_new_process_again_and_again() {
+fn a_trunks_call_continues_in_a_new_process_again_and_again() {
     let mut server = Server::start("");
     let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
     let ok = trunk.call_with_media("9196", voice.port());
@@ -43,7 +44,7 @@ fn a_trunks_call_goes_on_in_a_new_process_again_and_again() {
     }
     let (jumps, gap) = voice.breaks();
     assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
-    assert!(!trunk.was_told_something(), "{}", server.log());
+    assert!(!trunk.got_a_message(), "{}", server.log());
     trunk.hang_up();
     the_record_after(&server, 2);
     // Without systemd the first process stays as the others' parent; it ends as the last one does.
@@ -53,7 +54,7 @@ fn a_trunks_call_goes_on_in_a_new_process_again_and_again() {
 }
 
 #[test]
-fn a_browsers_call_goes_on_in_a_new_process() {
+fn a_browsers_call_continues_in_a_new_process() {
     let mut server = Server::start_with_routes(OUT);
     let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
     let socket = server.socket();
@@ -71,7 +72,7 @@ fn a_browsers_call_goes_on_in_a_new_process() {
     voice.hears(&server, 100);
     let (jumps, gap) = voice.breaks();
     assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
-    assert!(!trunk.was_told_something(), "{}", server.log());
+    assert!(!trunk.got_a_message(), "{}", server.log());
     trunk.expect("BYE");
     let said = phone.join().expect("it ran");
     assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
@@ -80,7 +81,7 @@ fn a_browsers_call_goes_on_in_a_new_process() {
 
 /// 1012 is "service restart" (RFC 6455's registry): a page comes back at once.
 #[test]
-fn a_page_is_told_that_the_service_restarts_and_is_served_by_the_new_process() {
+fn a_page_gets_a_service_restart_and_is_served_by_the_new_process() {
     let mut server = Server::start("");
     let mut phone = Phone::register(server.web, "wt.test", "alice", "secret-a");
     let said = server.upgrade(&[]);
@@ -118,7 +119,7 @@ fn written(server: &Server) -> u16 {
 }
 
 #[test]
-fn where_no_new_process_comes_up_the_old_one_goes_on() {
+fn the_old_process_continues_if_no_new_one_comes_up() {
     let mut server = Server::start("");
     let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
     let ok = trunk.call_with_media("9196", voice.port());
@@ -154,7 +155,7 @@ fn where_no_new_process_comes_up_the_old_one_goes_on() {
     voice.hears(&server, 50);
     let (jumps, gap) = voice.breaks();
     assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
-    assert!(!trunk.was_told_something(), "{}", server.log());
+    assert!(!trunk.got_a_message(), "{}", server.log());
     // And a good one comes up after all of that.
     assert_eq!(server.upgrade(&[]).code, 0, "{}", server.log());
     voice.hears(&server, 50);
@@ -209,19 +210,19 @@ fn a_call_that_rings_for_too_long_is_ended_on_both_sides() {
 }
 
 #[test]
-fn systemd_is_told_whose_place_it_is_and_a_drain_goes_on() {
+fn systemd_learns_the_new_main_process_and_a_drain_continues() {
     let folder = crate::server::folder("upgrade-notify");
     let path = folder.join("notify.sock");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(SOON)).expect("set");
-    let told = || {
+    let notified = || {
         let mut buf = [0; 256];
-        let n = socket.recv(&mut buf).expect("it is told");
+        let n = socket.recv(&mut buf).expect("a notification");
         String::from_utf8_lossy(&buf[..n]).into_owned()
     };
     let until = |wanted: &str| {
         let all: Vec<String> =
-            std::iter::repeat_with(told).take_while(|said| said != wanted).collect();
+            std::iter::repeat_with(notified).take_while(|said| said != wanted).collect();
         let other = |said: &String| said == "WATCHDOG=1" || said.starts_with("FDSTORE=1\n");
         assert!(all.iter().all(other), "{all:?} before {wanted}");
     };
@@ -239,13 +240,13 @@ fn systemd_is_told_whose_place_it_is_and_a_drain_goes_on() {
 }
 
 /// What systemd hears of a process, with what came along.
-type Told = Arc<Mutex<Vec<(String, Vec<OwnedFd>)>>>;
+type Notified = Arc<Mutex<Vec<(String, Vec<OwnedFd>)>>>;
 
 /// Listens as systemd does.
-fn listen(path: &Path) -> Told {
+fn listen(path: &Path) -> Notified {
     let socket = UnixDatagram::bind(path).expect("a socket");
-    let told = Told::default();
-    let all = told.clone();
+    let notified = Notified::default();
+    let all = notified.clone();
     std::thread::spawn(move || {
         loop {
             let mut buf = [0; 256];
@@ -264,17 +265,18 @@ fn listen(path: &Path) -> Told {
             all.lock().expect("sound").push((text, sockets));
         }
     });
-    told
+    notified
 }
 
 #[test]
 fn sockets_that_systemd_kept_are_read_by_the_next_process() {
     let folder = crate::server::folder("fd-store");
     let path = folder.join("notify.sock");
-    let told = listen(&path);
+    let notified = listen(&path);
     let mut server = Server::start_notifying(&path);
-    let said =
-        |start: &str| told.lock().expect("sound").iter().any(|(text, _)| text.starts_with(start));
+    let said = |start: &str| {
+        notified.lock().expect("sound").iter().any(|(text, _)| text.starts_with(start))
+    };
     for name in ["web.listen", "sip.udp", "metrics.listen", "media-0"] {
         server.until(|| said(&format!("FDSTORE=1\nFDNAME={name}")));
     }
@@ -285,7 +287,7 @@ fn sockets_that_systemd_kept_are_read_by_the_next_process() {
     server.kill();
     // It comes while nobody is there: the port is open all the same.
     trunk.ring("9196");
-    let kept = std::mem::take(&mut *told.lock().expect("sound"));
+    let kept = std::mem::take(&mut *notified.lock().expect("sound"));
     let named = |name: &str| {
         let kept = kept.iter().find(|(text, _)| text.ends_with(&format!("FDNAME={name}")));
         let (_, sockets) = kept.expect("it was kept");

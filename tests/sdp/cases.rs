@@ -39,7 +39,7 @@ const CASES: [&str; 8] = [
 ];
 
 #[test]
-fn each_is_taken_as_an_offer_again_in_mid_call_and_as_an_answer() {
+fn each_is_accepted_as_a_second_offer_during_a_call_and_as_an_answer() {
     for name in CASES {
         let (body, mut offered) = (case(name), leg(name));
         let (text, first) = answer(&mut offered, &body);
@@ -80,7 +80,7 @@ fn each_means_what_it_says() {
 }
 
 #[test]
-fn what_changes_under_an_unchanged_version_has_changed() {
+fn a_change_under_an_unchanged_version_counts() {
     let hold = String::from_utf8(case("hold-same-version")).expect("text");
     let talk = hold.replace("a=sendonly", "a=sendrecv");
     let mut leg = leg("hold-same-version");

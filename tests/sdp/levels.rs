@@ -32,7 +32,7 @@ fn browser() -> Negotiation {
 }
 
 #[test]
-fn a_browser_is_answered_by_the_number_it_offers_and_nothing_else_of_its_extensions() {
+fn a_browsers_audio_level_extension_keeps_its_id_and_its_others_are_dropped() {
     let offer = format!(
         "{BROWSER}a=extmap:2/recvonly urn:ietf:params:rtp-hdrext:csrc-audio-level\r\n\
          a=extmap:5 {URI} vad=on\r\na=extmap:3 urn:ietf:params:rtp-hdrext:sdes:mid\r\n"

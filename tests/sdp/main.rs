@@ -153,7 +153,7 @@ fn our_offers_are_as_recorded_and_real_answers_to_them_are_understood() {
 }
 
 #[test]
-fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
+fn a_browser_need_not_send_more_than_the_other_side_can_hear() {
     let offer = fs::read(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/chromium/offer-default.sdp"),
     )
@@ -189,7 +189,7 @@ fn a_browser_need_not_send_what_the_other_side_cannot_hear() {
         );
         let mut trunk = Negotiation::new(local(LegKind::Trunk));
         trunk.playback_rate = rate;
-        assert!(!trunk.offer(&Codec::ALL).contains("playback"), "a trunk is told nothing");
+        assert!(!trunk.offer(&Codec::ALL).contains("playback"), "a trunk gets no such line");
     }
 }
 
@@ -425,7 +425,7 @@ fn an_answers_direction_is_legal_for_every_offer_and_every_wish() {
 }
 
 #[test]
-fn what_trunks_get_wrong_is_mended_and_what_is_hostile_is_refused() {
+fn common_trunk_mistakes_are_tolerated_and_hostile_input_is_refused() {
     let plain = "v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
     for (from, to) in [
         ("s=-\r\n", ""),

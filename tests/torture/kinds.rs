@@ -1,7 +1,7 @@
 //! The kinds of oddity that real peers write, for `world` here and for `tests/node/wire`, where the
 //! same go over sockets.
 
-/// Bytes at the place of `@@` in a base message, and whether somebody who looks is told of them.
+/// Bytes in the place of `@@` in a base message, and whether the ladder remarks on them.
 pub(crate) struct Kind(pub &'static str, pub &'static [u8], pub bool);
 
 /// Lines nobody needs, each of them in its own words.
@@ -101,7 +101,7 @@ pub(crate) const WRITTEN: &[(&str, &str, &str)] = &[
     ("a control character in a display name", "From: <", "From: \"a\u{1b}[31mb\" <"),
     ("blanks in a To URI", "<sip:x@b>", "< sip:+1 206 555 0100@b >"),
     ("a To URI of a foreign scheme", "<sip:x@b>", "<urn:service:sos>"),
-    ("a To URI that is none", "<sip:x@b>", "<x>"),
+    ("an invalid To URI", "<sip:x@b>", "<x>"),
     ("text after a bracket", "<sip:x@b>", "<sip:x@b> x"),
     ("a port out of range in From", "<sip:a@b>", "<sip:a@b:99999>"),
     ("received twice", ";branch", ";received=1.2.3.4;received=x;branch"),
@@ -139,7 +139,7 @@ pub(crate) fn with(base: &str, bytes: &[u8]) -> Vec<u8> {
     [head.as_bytes(), bytes, tail.as_bytes()].concat()
 }
 
-/// Lines that are long, or many: a name, the lines, and whether somebody who looks is told.
+/// Lines that are long, or many: a name, the lines, and whether the ladder remarks on them.
 pub(crate) fn long() -> [(&'static str, String, bool); 3] {
     [
         ("a line of 20 kB", ["X-Long: ", &"x".repeat(20_000), "\r\n"].concat(), true),

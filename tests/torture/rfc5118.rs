@@ -89,7 +89,7 @@ fn delimiters() -> Vec<Case> {
     ]
 }
 
-/// The rest of section 4: addresses that are none, and both families in one message.
+/// The rest of section 4: invalid addresses, and both families in one message.
 fn several_families() -> Vec<Case> {
     vec![
         Case(

@@ -34,11 +34,11 @@ fn read(name: &str, bytes: &[u8]) -> Vec<Message> {
             streamed += 1;
         }
     }
-    assert_eq!(streamed, 2, "{name}: the stream goes on");
+    assert_eq!(streamed, 2, "{name}: the stream continues");
     all
 }
 
-fn holds(name: &str, bytes: &[u8], told: Option<bool>) {
+fn holds(name: &str, bytes: &[u8], remarked: Option<bool>) {
     for message in read(name, bytes) {
         message.check().unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(message.body(), b"v=0\r\n", "{name}");
@@ -47,8 +47,8 @@ fn holds(name: &str, bytes: &[u8], told: Option<bool>) {
         assert_eq!(message.from().and_then(|f| f.tag()), Some("1"), "{name}");
         let contact = message.contact().map(|c| c.uri.text);
         assert_eq!(contact, Some("sip:a@127.0.0.10"), "{name}");
-        if let Some(told) = told {
-            assert_eq!(!remarks(&message).is_empty(), told, "{name}: {:?}", remarks(&message));
+        if let Some(remarked) = remarked {
+            assert_eq!(!remarks(&message).is_empty(), remarked, "{name}: {:?}", remarks(&message));
         }
     }
 }
@@ -57,17 +57,17 @@ fn holds(name: &str, bytes: &[u8], told: Option<bool>) {
 fn a_header_that_is_not_needed_never_decides() {
     for base in [REQUEST, RESPONSE] {
         holds("nothing odd", &with(base, b""), Some(false));
-        for Kind(name, line, told) in UNNEEDED {
-            holds(name, &with(base, line), Some(*told));
+        for Kind(name, line, remarked) in UNNEEDED {
+            holds(name, &with(base, line), Some(*remarked));
         }
-        for (name, lines, told) in long() {
-            holds(name, &with(base, lines.as_bytes()), Some(told));
+        for (name, lines, remarked) in long() {
+            holds(name, &with(base, lines.as_bytes()), Some(remarked));
         }
     }
 }
 
 #[test]
-fn what_is_needed_is_read_as_real_peers_write_it() {
+fn required_headers_are_read_as_real_peers_write_them() {
     for base in [REQUEST, RESPONSE] {
         for (name, from, to) in WRITTEN {
             let text = base.replace("@@", "");
@@ -104,7 +104,7 @@ fn what_is_needed_is_read_as_real_peers_write_it() {
 }
 
 #[test]
-fn what_is_needed_and_broken_is_refused_and_the_stream_goes_on() {
+fn a_broken_required_header_is_refused_and_the_stream_continues() {
     let needed: &[(&str, &str, &str)] = &[
         ("no Via", "Via:", "X-Via:"),
         ("a Via without host", "UDP 127.0.0.10", "UDP"),

@@ -1,10 +1,11 @@
-//! What used to be a fault and is a call that works now. The verdict says that it was fine, and may:
-//! both parties were heard throughout, which each of these looks at by itself. Beside those that
-//! turn on media stands the same call where it did go wrong, so that "fine" is no habit.
+//! What used to be a fault and is a call that works now. The verdict says that it was fine, and
+//! may: both parties were heard throughout, which each of these checks on its own. Beside those
+//! that turn on media stands the same call where it did go wrong, so that "fine" is no habit.
 
+use crate::faults::Fault;
 use crate::lab::{ALICE, Lab, Peer, T1, TRUNK_SDP, ok_of_trunk};
+use crate::scenarios::{said, secs};
 use crate::world::{self, Behaviour, World};
-use crate::{Fault, said, secs};
 use webtrunk::cdr::{Blame, Diagnosis};
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
@@ -49,7 +50,7 @@ fn invited(world: &mut World) -> Message {
     world.lab.take(T1, "INVITE")
 }
 
-/// Alice's 200, acknowledged; both talk for ten seconds, do `more`, and go on for another ten.
+/// Alice's 200, acknowledged; both talk for ten seconds, do `more`, and talk for another ten.
 fn talk(mut world: World, more: impl Fn(&mut World, &Message)) -> Diagnosis {
     world.pump();
     let ok = world.lab.take(ALICE, "200 INVITE");

@@ -144,7 +144,7 @@ impl World {
 
     fn command(&mut self, command: WorkerCommand) {
         let (now, mut out) = (self.lab.now, Out::default());
-        let mut told = Vec::new();
+        let mut notices = Vec::new();
         let Some(of) = session_of(&command) else { return };
         let session = self
             .sessions
@@ -162,7 +162,7 @@ impl World {
                     }
                 };
                 session.open(end, kind, ssrc, &cname, seed);
-                told.push(Notice::Opened {
+                notices.push(Notice::Opened {
                     end,
                     address: SocketAddr::from(([0, 0, 0, 0], 21_000 + 2 * end.0)),
                     tcp: false,
@@ -193,18 +193,20 @@ impl World {
             | WorkerCommand::Confirm { .. }
             | WorkerCommand::Forgotten { .. }
             | WorkerCommand::Vouch { .. } => {}
-            WorkerCommand::CloseEnd { end, .. } => told.extend(
+            WorkerCommand::CloseEnd { end, .. } => notices.extend(
                 session
                     .close_end(end)
                     .map(|statistics| Notice::EndClosed { end, statistics: Box::new(statistics) }),
             ),
             WorkerCommand::Close { .. } => {
                 let statistics = session.ends().iter().map(|e| (e.id, e.statistics())).collect();
-                told.push(Notice::Closed { statistics });
+                notices.push(Notice::Closed { statistics });
                 self.sessions.remove(&of);
             }
         }
-        told.into_iter().for_each(|notice| self.lab.handle(Input::Media { session: of, notice }));
+        notices
+            .into_iter()
+            .for_each(|notice| self.lab.handle(Input::Media { session: of, notice }));
         self.deliver(of, out);
     }
 
@@ -276,7 +278,7 @@ impl World {
         self.ours = Some((value("a=ice-ufrag:"), value("a=ice-pwd:")));
     }
 
-    /// Time passes; who is to send, sends.
+    /// Time passes; the legs that should send do so.
     pub(crate) fn pass(&mut self, time: Duration) {
         let end = self.lab.now + time;
         while self.lab.now < end {

@@ -52,7 +52,7 @@ impl Fates {
                 fate.note_delay(delay.min(u64::from(u32::MAX)) as u32);
             }
             if !answered {
-                // Who hung up before the answer has not been failed.
+                // A caller that hung up before the answer is no failure of the trunk.
                 if tried.status != Some(487) || tried.refused {
                     fate.last_failure = Some((tried.status.unwrap_or(0), now));
                 }
@@ -99,7 +99,7 @@ mod tests {
     use crate::sip::parse::Framing;
     use std::time::Duration;
 
-    fn told(tries: &[(u16, Option<u64>, bool)], mos: Option<f32>) -> Value {
+    fn figures(tries: &[(u16, Option<u64>, bool)], mos: Option<f32>) -> Value {
         let invite = "INVITE sip:1@b SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\nFrom: <sip:a@b>;tag=1\r\n\
                       To: <sip:1@b>\r\nCall-ID: 1\r\nCSeq: 1 INVITE\r\n\r\n";
         let invite = Message::parse(invite.into(), Framing::Datagram).expect("read");
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_trunk_that_never_answers_has_a_ratio_of_nought_and_no_delay() {
         // Silence, silence until the ring time, and a caller who gave up in it.
-        let trunk = told(&[(408, None, false), (0, None, false), (487, None, false)], None);
+        let trunk = figures(&[(408, None, false), (0, None, false), (487, None, false)], None);
         assert_eq!((&trunk["asr"], &trunk["ner"]), (&json!(0.0), &json!(0.0)));
         assert_eq!((&trunk["pdd_ms_p50"], &trunk["mos_estimated"]), (&json!(null), &json!(null)));
         assert_eq!(trunk["last_call_failure"]["sip_code"], 0, "who hung up failed nobody");
@@ -140,18 +140,18 @@ mod tests {
             (487, Some(10), false),
             (0, Some(10), false),
         ] {
-            assert_eq!(told(&[people], None)["ner"], 1.0, "{people:?}");
+            assert_eq!(figures(&[people], None)["ner"], 1.0, "{people:?}");
         }
         for network in [(503, None, true), (500, Some(10), true), (488, Some(10), false)] {
-            assert_eq!(told(&[network], None)["ner"], 0.0, "{network:?}");
+            assert_eq!(figures(&[network], None)["ner"], 0.0, "{network:?}");
         }
     }
 
     #[test]
     fn the_delay_is_the_trunks_own_and_the_score_that_of_what_it_said() {
-        let trunk = told(&[(200, Some(700), false), (200, None, false)], None);
+        let trunk = figures(&[(200, Some(700), false), (200, None, false)], None);
         assert_eq!((&trunk["pdd_ms_p50"], &trunk["pdd_ms_p95"]), (&json!(5_000), &json!(5_000)));
         assert_eq!(trunk["mos_estimated"], json!(null), "nobody was heard");
-        assert_eq!(told(&[(200, None, false)], Some(3.9))["mos_estimated"], 3.9);
+        assert_eq!(figures(&[(200, None, false)], Some(3.9))["mos_estimated"], 3.9);
     }
 }

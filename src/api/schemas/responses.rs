@@ -113,7 +113,7 @@ const ROW: Fields = &[
     ("sent", "boolean-", "message: whether the gateway sent it"),
     ("summary", "string-", "message: its first line, shortened"),
     ("repeated", "boolean-", "message: whether it is the one before once more"),
-    ("text", "string-", "message: all of it, secrets masked; event: what is said"),
+    ("text", "string-", "message: all of it, secrets masked; event: its text"),
     ("rules", "RULE*-", "message: why its SDP is as it is"),
     ("route", "string-", "route: its name"),
     ("pattern", "string-", "route: what it matches"),
@@ -212,7 +212,7 @@ const TRUNK: Fields = &[
     ("uri", "string?", "where its calls go"),
     ("context", "string?", "the dialplan of its calls"),
     ("usable", "boolean", "whether calls go to it now"),
-    ("why_not", "string?", "the reason in words"),
+    ("why_not", "string?", "the reason as text"),
     ("code", "string?", "WT-nnnn"),
     ("last_failure", "string?", "why a probe or a registration failed last"),
     ("probes_missed", "integer", "probes without an answer, in a row"),
@@ -230,14 +230,14 @@ const TRUNK: Fields = &[
 const TRUNK_CHANGE: Fields = &[
     ("at", "string", "when"),
     ("state", "string", "up, down, disabled or enabled"),
-    ("why", "string?", "why, in words"),
+    ("why", "string?", "the reason as text"),
 ];
 const TRUNK_FAILURE: Fields = &[
     ("sip_code", "integer", "the final SIP status; 0: given up"),
     ("ago_s", "integer", "how long ago, seconds"),
 ];
 const TRUNK_REGISTRATION: Fields =
-    &[("registrar", "string", "its address"), ("state", "string", "what became of it, in words")];
+    &[("registrar", "string", "its address"), ("state", "string", "its state as text")];
 const PROBED: Fields = &[("answered", "boolean", "whether OPTIONS was answered within 4 s")];
 const NODE: Fields = &[
     ("node", "string", "its name"),
@@ -331,15 +331,14 @@ const CHECKED: Fields = &[
 ];
 const CONTEXT: Fields =
     &[("context", "string", "its name"), ("routes", "ROUTE*", "its routes, in order")];
-const ROUTE: Fields =
-    &[("route", "string", "its name"), ("steps", "strings", "its steps in words")];
+const ROUTE: Fields = &[("route", "string", "its name"), ("steps", "strings", "its steps as text")];
 const ROUTED: Fields = &[
     ("dialled", "string", "the number as dialled"),
     ("number", "string", "the number in +E.164, or as dialled"),
     ("context", "string", "the dialplan"),
     ("considered", "CONSIDERED*", "the routes that were looked at"),
     ("route", "string?", "the one that takes the call"),
-    ("steps", "strings?", "its steps in words"),
+    ("steps", "strings?", "its steps as text"),
 ];
 const CONSIDERED: Fields = &[
     ("route", "string", "its name"),

@@ -30,7 +30,7 @@ fn refusal(status: u16) -> Refusal {
 
 #[test]
 fn the_best_refusal_is_kept_and_translated_at_the_end() {
-    for (seen, told) in [
+    for (seen, sent) in [
         (&[503, 486, 404][..], 486),
         (&[486, 603], 603),
         (&[480, 404], 404),
@@ -42,7 +42,7 @@ fn the_best_refusal_is_kept_and_translated_at_the_end() {
         let mut cursor = cursor(Vec::new());
         seen.iter().for_each(|s| cursor.on_refused(Outcome::of_status(*s), refusal(*s)));
         let NextStep::End(why) = cursor.next_step() else { panic!("an end") };
-        assert_eq!(why.status, told, "{seen:?}");
+        assert_eq!(why.status, sent, "{seen:?}");
     }
 }
 
@@ -128,7 +128,7 @@ fn circles_end() {
     let most = (0..20).take_while(|_| cursor.count_goto().is_ok()).count();
     assert_eq!(most, usize::from(MAX_GOTOS));
     let mut route = Route::of_steps("redirects", Vec::new());
-    assert!(!cursor.may_redirect(), "only a route that says so follows");
+    assert!(!cursor.may_redirect(), "only a route that allows it follows");
     route.redirect = true;
     cursor.begin(route, "100".into());
     let by = || Diversion { number: "1".into(), reason: "unknown" };

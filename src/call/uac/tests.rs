@@ -78,7 +78,7 @@ fn an_answer_without_a_description_is_a_failure_of_an_answered_branch() {
 
 #[test]
 fn a_refusal_is_what_it_says_or_what_its_cause_says() {
-    for (status, reason, told, code) in [
+    for (status, reason, passed_on, code) in [
         (486, "", 486, Code::BUSY),
         (500, "Reason: Q.850;cause=17\r\n", 486, Code::BUSY),
         (480, "", 480, Code::NOT_AVAILABLE),
@@ -87,7 +87,7 @@ fn a_refusal_is_what_it_says_or_what_its_cause_says() {
     ] {
         let outcome = BranchBench::new().takes(status, reason, true);
         let BranchOutcome::Failed(why) = outcome else { panic!("{status}: {outcome:?}") };
-        assert_eq!((why.status, why.code), (told, code), "{status}");
+        assert_eq!((why.status, why.code), (passed_on, code), "{status}");
     }
 }
 

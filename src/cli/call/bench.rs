@@ -8,10 +8,11 @@
 mod overload;
 
 use super::phone::{Phone, PhoneOutcome};
+use super::voice::Voice;
 use super::{CallArgs, Login, media};
 use crate::cli::{hex, print, random};
 use anyhow::{Context, anyhow};
-use media::{Figures, Network, PhoneMedia, Voice};
+use media::{Figures, Network, PhoneMedia};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};

@@ -3,6 +3,7 @@
 
 use super::sdp::{Offered, SdpAnswer, SdpFormat};
 use super::speech;
+use super::voice::Voice;
 use crate::cli::{hex, random};
 use anyhow::{Context, anyhow};
 use std::cmp::Reverse;
@@ -23,40 +24,10 @@ use webtrunk::rtp::report::{ReceiverStats, RemoteReport, SenderStats, compose, r
 
 pub(super) const FRAME: Duration = Duration::from_millis(20);
 /// Samples of a frame at 8 kHz, the rate all sound here has.
-const SAMPLES: usize = 160;
+pub(super) const SAMPLES: usize = 160;
 const EVENTS: [(u8, u32); 2] = [(110, 48_000), (126, 8_000)];
 /// An RTP packet that will leave, or has been lost on purpose.
 const MAX_DATAGRAM: usize = 1_500;
-
-/// What is said.
-pub(super) enum Voice {
-    Tone(f32),
-    Speech,
-    File { pcm: Arc<[i16]>, at: usize },
-}
-
-impl Voice {
-    fn fill(&mut self, from: usize, pcm: &mut [i16; SAMPLES]) {
-        match self {
-            Voice::Tone(hz) => {
-                for (n, s) in pcm.iter_mut().enumerate() {
-                    *s = (8_000.0
-                        * (std::f32::consts::TAU * *hz * (from + n) as f32 / 8_000.0).sin())
-                        as i16;
-                }
-            }
-            Voice::Speech => {
-                pcm.iter_mut().enumerate().for_each(|(n, s)| *s = speech::sample(from + n))
-            }
-            Voice::File { pcm: file, at } => {
-                pcm.fill(0);
-                let part = &file[(*at).min(file.len())..(*at + SAMPLES).min(file.len())];
-                pcm[..part.len()].copy_from_slice(part);
-                *at += SAMPLES;
-            }
-        }
-    }
-}
 
 /// What the answer settled.
 struct MediaPeer {
@@ -252,7 +223,7 @@ impl PhoneMedia {
         .compose()
     }
 
-    /// Takes an answer, early media included; a newer one changes what is said, and nothing of how
+    /// Takes an answer, early media included; a newer one changes the sound, and nothing of how
     /// it gets there.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use webtrunk::codec::Codec;
 pub(super) struct PhoneOutcome {
     /// The final status of the INVITE; 0 if none came.
     pub(super) status: u16,
-    /// Why it ended, in words.
+    /// Why it ended, as text.
     pub(super) why: String,
     /// Time from the INVITE until it rang.
     pub(super) rang: Option<Duration>,
@@ -212,14 +212,14 @@ impl<'a> Phone<'a> {
                     continue;
                 }
             }
-            if self.go_on(since, &mut outcome).await? {
+            if self.tick(since, &mut outcome).await? {
                 return Ok(outcome);
             }
         }
     }
 
     /// What is due, 50 times a second; true: the call is over.
-    async fn go_on(
+    async fn tick(
         &mut self,
         since: Option<Instant>,
         outcome: &mut PhoneOutcome,
@@ -304,7 +304,7 @@ impl<'a> Phone<'a> {
             100 => {}
             status @ 101..=199 => {
                 if outcome.rang.replace(after).is_none() {
-                    self.told_after("✓ ringing ", status, after, "");
+                    self.print_after("✓ ringing ", status, after, "");
                 }
             }
             200..=299 => self.answered(message, outcome, after).await?,
@@ -312,14 +312,14 @@ impl<'a> Phone<'a> {
             status => {
                 self.acknowledge_refusal(message).await?;
                 (outcome.status, outcome.why) = (status, message.reason());
-                self.told_after("✗ refused ", status, after, &format!(": {}", outcome.why));
+                self.print_after("✗ refused ", status, after, &format!(": {}", outcome.why));
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn told_after(&self, what: &str, status: u16, after: Duration, more: &str) {
+    fn print_after(&self, what: &str, status: u16, after: Duration, more: &str) {
         self.say(&format!("  {what:<15} {status} after {:.2} s{more}", after.as_secs_f32()));
     }
 
@@ -335,7 +335,7 @@ impl<'a> Phone<'a> {
         self.send(ack).await?;
         if outcome.answered.replace(after).is_none() {
             outcome.status = ok.status();
-            self.told_after("✓ answered", outcome.status, after, "");
+            self.print_after("✓ answered", outcome.status, after, "");
         }
         Ok(())
     }

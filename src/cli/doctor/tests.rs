@@ -65,7 +65,7 @@ fn what_the_kernel_allows_is_compared_with_what_is_needed() {
     assert!(is_good(&outgoing_ports("32768\t60999\n", (20_000, 29_999))));
 }
 
-/// What Debian sets by itself harms busy gateways only: `doctor` is content there.
+/// Debian's defaults harm only busy gateways: `doctor` is content there.
 #[test]
 fn the_settings_of_a_fresh_system_are_no_fault() {
     let found = [
@@ -105,7 +105,7 @@ fn each_kind_of_address_has_a_sentence_and_a_fix_of_its_own() {
 }
 
 #[test]
-fn what_dns_says_of_a_trunk_is_told_by_kind() {
+fn dns_answers_for_a_trunk_are_reported_by_kind() {
     let hop = webtrunk::sip::transaction::Hop::Udp("192.0.2.7:5080".parse().expect("one"));
     let found = servers("t", "srv.example", &TrunkServers::Found(vec![hop]));
     assert!(is_good(&found) && found.what.ends_with("srv.example is 192.0.2.7:5080"));
@@ -140,7 +140,7 @@ fn a_certificate_is_valid_and_for_us() {
 }
 
 #[test]
-fn a_port_of_browsers_media_that_is_taken_is_told() {
+fn a_media_port_already_in_use_is_reported() {
     let taken = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port();
     let config = config("[media]\nbind = \"127.0.0.1\"\n");

@@ -1,4 +1,4 @@
-//! `[cluster]`: who this node is, where the others reach it, and the store they find each other by.
+//! `[cluster]`: this node's name, where the others reach it, and the store they share.
 
 use super::Check;
 use crate::config::schema::{self, Spanned};

@@ -44,7 +44,11 @@ impl Check {
     }
 
     /// A single address that peers are given.
-    pub(super) fn told(&mut self, text: Option<&Spanned<String>>, key: &str) -> Option<IpAddr> {
+    pub(super) fn public_address(
+        &mut self,
+        text: Option<&Spanned<String>>,
+        key: &str,
+    ) -> Option<IpAddr> {
         let ip = self.address(text, key)?;
         Some(text.map_or(ip, |at| self.usable(at, key, ip)))
     }

@@ -46,7 +46,10 @@ impl Check {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Media {
             bind: self.bound(m.bind.as_ref(), "media.bind"),
-            public_ips: self.told(m.public_ip.as_ref(), "media.public_ip").into_iter().collect(),
+            public_ips: self
+                .public_address(m.public_ip.as_ref(), "media.public_ip")
+                .into_iter()
+                .collect(),
             ports,
             browser_port: m.browser_port.map_or(8_088, Spanned::into_inner),
             ice_tcp: m.ice_tcp.unwrap_or(true),

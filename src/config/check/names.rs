@@ -4,7 +4,7 @@ use crate::config::{TrunkTable, Users, schema};
 use std::collections::BTreeSet;
 
 /// Most names of one kind that are listed.
-const TOLD: usize = 20;
+const LISTED: usize = 20;
 /// Most names that are searched for what was meant: each mistake costs a comparison with all.
 const COMPARED: usize = 2_000;
 
@@ -66,9 +66,9 @@ pub(super) fn suggestion(name: &str, known: &[&str]) -> String {
 }
 
 /// Names with commas; of many the first.
-pub(super) fn told(names: &[&str]) -> String {
-    let first = names.iter().take(TOLD).copied().collect::<Vec<_>>().join(", ");
-    if names.len() > TOLD { format!("{first}, …") } else { first }
+pub(super) fn first_names(names: &[&str]) -> String {
+    let first = names.iter().take(LISTED).copied().collect::<Vec<_>>().join(", ");
+    if names.len() > LISTED { format!("{first}, …") } else { first }
 }
 
 #[cfg(test)]
@@ -76,14 +76,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mistake_among_many_names_is_compared_with_some_and_told_few() {
+    fn a_mistake_among_many_names_is_compared_with_some_and_lists_few() {
         let all: BTreeSet<String> = (0..100_000).map(|n| format!("u{n:06}")).collect();
         let known = KnownNames::Read(all);
         assert!(known.contains("u099999") && !known.contains("u1"));
         let first = known.first();
         assert_eq!(first.len(), COMPARED);
         assert_eq!(suggestion("u00000", &first), "did you mean \"u000000\"? ");
-        assert_eq!(told(&first).split(", ").count(), TOLD + 1);
-        assert_eq!(told(&["a", "b"]), "a, b");
+        assert_eq!(first_names(&first).split(", ").count(), LISTED + 1);
+        assert_eq!(first_names(&["a", "b"]), "a, b");
     }
 }

@@ -1,7 +1,7 @@
 //! The dialplan files: routes, steps, cases.
 
 use super::Check;
-use super::names::{Names, suggestion, told};
+use super::names::{Names, first_names, suggestion};
 use super::rivals::Rivals;
 use crate::config::problem::{ConfigProblem, SourceFile};
 use crate::config::schema;
@@ -235,7 +235,7 @@ impl Check {
                 |message: String| ConfigProblem::at(source, at.span(), "dialplan::goto", message);
             let problem = if plan.context(to).is_none() && from != to {
                 let names: Vec<&str> = plan.written().map(|c| c.name.as_str()).collect();
-                let known = told(&names);
+                let known = first_names(&names);
                 let help = format!(
                     "{}contexts are the files in dialplans/: {known}",
                     suggestion(to, &names)

@@ -1,7 +1,7 @@
 //! The steps of a route.
 
 use super::Check;
-use super::names::{KnownNames, Names, suggestion, told};
+use super::names::{KnownNames, Names, first_names, suggestion};
 use crate::config::problem::ConfigProblem;
 use crate::config::schema::Spanned;
 use crate::config::{schema, wav};
@@ -259,7 +259,7 @@ impl Check {
         let all = if names.is_empty() {
             format!("there is no [{kind}.…] yet")
         } else {
-            format!("known: {}", told(&names))
+            format!("known: {}", first_names(&names))
         };
         self.problems.push(
             problem

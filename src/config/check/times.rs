@@ -33,7 +33,7 @@ pub(super) const ANSWER: Range = range(1, 32, Some(8));
 const STOPPED_AFTER: Range = range(1, 300, Some(5));
 
 impl Check {
-    /// A time within `range`; the default if it is none.
+    /// A time within `range`; the default if it is missing or invalid.
     pub(super) fn time(
         &mut self,
         text: Option<&Spanned<String>>,

@@ -49,7 +49,7 @@ impl Check {
         }
         let flow_grace = self.duration(s.flow_grace.as_ref()).unwrap_or(Duration::from_secs(30));
         SipSettings {
-            public_ip: self.told(s.public_ip.as_ref(), "sip.public_ip"),
+            public_ip: self.public_address(s.public_ip.as_ref(), "sip.public_ip"),
             tls,
             certificate,
             client_ca: s.client_ca.as_ref().map(|at| self.folder.join(at.as_ref())),
@@ -100,7 +100,7 @@ impl Check {
         table[0].1
     }
 
-    /// Where a trunk is; `Some(None)` if it says so itself by registering.
+    /// A trunk's address; `Some(None)` if it announces it by registering.
     fn place_of(
         &mut self,
         here: &Spanned<()>,
@@ -192,7 +192,7 @@ impl Check {
             context: t.context.map(Spanned::into_inner),
             nat,
             nat_signalling,
-            public_ip: self.told(t.public_ip.as_ref(), "public_ip"),
+            public_ip: self.public_address(t.public_ip.as_ref(), "public_ip"),
         })
     }
 

@@ -151,8 +151,8 @@ pub(crate) struct Trunk {
     /// REFERs from the trunk: "refuse" (the default), "execute" (carried out here) or "pass" (and
     /// REFERs from browsers are passed to it).
     pub refer: Option<Text>,
-    /// Tell the trunk where a caller is, if the caller's INVITE says so (PIDF-LO, RFC 6442): for
-    /// emergency calls. It is personal data. Default: false.
+    /// Pass a caller's location to the trunk, if the caller's INVITE has it (PIDF-LO, RFC 6442):
+    /// for emergency calls. It is personal data. Default: false.
     #[serde(default)]
     pub location: bool,
     /// Exchange texts (MESSAGE) with the trunk. Default: false.

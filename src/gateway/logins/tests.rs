@@ -36,8 +36,8 @@ fn so_many_requests_wait_for_an_answer_and_no_more() {
     for n in 0..=MAX_HELD {
         let remote = SocketAddr::from(([127, 0, 0, 1], 4_000));
         let held = HeldRequest { flow: Flow(n as u64), remote, message: message.clone() };
-        let told = gateway.hold(Awaited::User(format!("u{}", n % 7)), None, held, &mut out);
-        assert_eq!(matches!(told, Screening::Handled), n < MAX_HELD, "{n}");
+        let screening = gateway.hold(Awaited::User(format!("u{}", n % 7)), None, held, &mut out);
+        assert_eq!(matches!(screening, Screening::Handled), n < MAX_HELD, "{n}");
     }
     assert_eq!(gateway.logins.remembered(), MAX_HELD);
 }

@@ -16,7 +16,7 @@ fn until(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// A place that fails as long as it is told to.
+/// A destination that fails for as long as the test wants.
 #[derive(Clone, Default)]
 struct Place {
     fails: Arc<AtomicBool>,
@@ -78,7 +78,7 @@ fn what_a_place_refuses_is_written_later_in_order_and_once() {
     until("nothing waits", || counts.waiting.get() == 0);
     until("the spool is empty", || spool.waiting("test").expect("read").0 == 0);
     keeper.take(record(most));
-    until("it goes on", || place.has(0..most + 1));
+    until("it continues", || place.has(0..most + 1));
 }
 
 #[test]

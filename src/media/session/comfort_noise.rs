@@ -88,7 +88,7 @@ impl Session {
         }
     }
 
-    /// An end's source is away for a while, or is back: who hears it hears that the call continues.
+    /// A leg's source is away for a while, or is back: its peer hears that the call continues.
     pub fn set_away(&mut self, id: LegId, away: bool) {
         let hears = |end: &&mut Endpoint| matches!(end.join, AudioSource::Bridge(of) if of == id);
         self.ends.iter_mut().filter(hears).for_each(|end| end.source_away = away);

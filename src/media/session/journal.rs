@@ -175,8 +175,8 @@ impl Session {
     }
 
     /// Goes on from a snapshot. It sends under its keys once a snapshot of its own is
-    /// [confirmed](Self::confirm): until then the next process could find the old one again. One that
-    /// was [handed over](Self::hand_over) sends at once, within what is reserved already.
+    /// [confirmed](Self::confirm): until then the next process could find the old one again. One
+    /// that was [handed over](Self::hand_over) sends at once, within what is reserved already.
     ///
     /// # Errors
     /// See [`NotRestored`]: nothing may be sent under its keys.
@@ -214,7 +214,7 @@ impl Session {
     }
 }
 
-/// What each end keeps to, and what is said of one that does not.
+/// The bounds of each leg, and the error if one breaks them.
 type Invariant<'a> = (&'static str, &'a dyn Fn(&MediaLegSnapshot) -> bool);
 
 /// Whether what a snapshot says can be.

@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Milliseconds of sound in a packet, if that shows: G.711 has eight bytes of them (other lengths
-/// than multiples of ten are somebody's last words), Opus says so in its first byte (RFC 6716
+/// than multiples of ten end an utterance), Opus has it in its first byte (RFC 6716
 /// §3.1).
 fn packet_ms(codec: Codec, payload: &[u8]) -> Option<u32> {
     match codec {
@@ -70,11 +70,11 @@ impl Endpoint {
     /// decoded.
     fn listen(&mut self, content: Content, packet: &Packet, datagram: &[u8]) {
         let Some(negotiated) = self.settings.as_ref().map(|s| &s.negotiated) else { return };
-        let (receives, told) = (negotiated.direction.receives(), negotiated.audio_level);
+        let (receives, level_id) = (negotiated.direction.receives(), negotiated.audio_level);
         let payload = packet.payload(datagram);
         let Content::Audio(codec) = content else {
             if content == Content::Noise && receives {
-                payload.first().into_iter().for_each(|level| self.loudness.told(level & 0x7f));
+                payload.first().into_iter().for_each(|level| self.loudness.reported(level & 0x7f));
             }
             return;
         };
@@ -88,9 +88,9 @@ impl Endpoint {
         if loudness::shows(codec) {
             self.loudness.payload(codec, payload);
         } else if !(decoded && matches!(self.join, AudioSource::Bridge(_)))
-            && let Some(level) = told.and_then(|number| packet.audio_level(datagram, number))
+            && let Some(level) = level_id.and_then(|number| packet.audio_level(datagram, number))
         {
-            self.loudness.told(level);
+            self.loudness.reported(level);
         }
     }
 }

@@ -44,7 +44,8 @@ impl Session {
         }
     }
 
-    /// What is received next has waited for `stall`, as far as there was room: the rest is not lost.
+    /// What is received next has waited for `stall`, as far as there was room: the rest is not
+    /// lost.
     pub(crate) fn unheard(&mut self, stall: Duration) {
         let ends = self.ends.iter_mut().filter_map(|end| end.reception.as_mut());
         ends.for_each(|reception| reception.overslept(stall));
@@ -59,8 +60,8 @@ impl Session {
         }
     }
 
-    /// When an end is to be reported as stopped; `None` for one that is on hold, or not watched. One
-    /// that never sent is given as long as a whole call may be silent.
+    /// When an end is to be reported as stopped; `None` for one that is on hold, or not watched.
+    /// One that never sent is given as long as a whole call may be silent.
     pub(super) fn stopped_due(end: &Endpoint) -> Option<Instant> {
         let settings = end.settings.as_ref()?;
         let (watch, last) = (settings.watch, end.last_sign?);
@@ -69,7 +70,7 @@ impl Session {
             return None;
         }
         match end.stopped {
-            Some(told) => Some(told + watch.again),
+            Some(before) => Some(before + watch.again),
             None if end.flowing => Some(last + stopped),
             None => Some(last + watch.silent?.max(stopped)),
         }

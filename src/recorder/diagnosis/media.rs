@@ -1,4 +1,4 @@
-//! What the figures of both ends say of a call that was answered: who was not heard, and why.
+//! What the figures of both legs show of an answered call: who was not heard, and why.
 //!
 //! A call is never fine if somebody heard nothing, however short it was. Less is known of a very
 //! short call: packets had no time to arrive, so how far they came is reported and nobody is blamed
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const TOO_SHORT: Duration = Duration::from_secs(3);
 /// Packets before silence is called a muted microphone, or a missing echo a fault of ours.
 const ENOUGH: u64 = 100;
-/// Packets before a share of them says something, and the share that people hear missing.
+/// Fewest packets for a share of them to mean anything, and the share that people notice.
 const ENOUGH_TO_COUNT: u64 = 250;
 const HEARD_MISSING: f64 = 0.03;
 /// Packets of a peer that are worth something to the other, however short the call.
@@ -41,8 +41,9 @@ pub(super) fn lossy(cdr: &Cdr, talked: Duration) -> Option<Diagnosis> {
         let all = s.received + s.lost;
         let came = (all >= ENOUGH_TO_COUNT)
             .then(|| (s.lost as f64 / all as f64, format!("of the packets from {who} were lost")));
-        let told = s.reported_loss.filter(|_| u64::from(s.sent) >= ENOUGH_TO_COUNT);
-        let went = told.map(|share| (share.into(), format!("of the packets to {who} were lost")));
+        let share_lost = s.reported_loss.filter(|_| u64::from(s.sent) >= ENOUGH_TO_COUNT);
+        let went =
+            share_lost.map(|share| (share.into(), format!("of the packets to {who} were lost")));
         came.into_iter().chain(went).collect()
     };
     let (share, what) = [of(&cdr.caller_media, &caller), of(&cdr.callee_media, &callee)]

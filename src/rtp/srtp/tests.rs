@@ -164,7 +164,7 @@ fn replays_junk_and_forgeries_change_nothing() {
 }
 
 #[test]
-fn a_context_that_goes_on_is_understood_across_a_rollover_and_repeats_nothing() {
+fn a_restored_context_decrypts_across_a_rollover_and_repeats_no_index() {
     for profile in PROFILES {
         let (key, salt) = (vec![7u8; profile.key_len()], vec![9u8; profile.salt_len()]);
         let (mut theirs, now) = (oracle(profile, &key, &salt), Instant::now());

@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_that_goes_on_takes_what_is_late_after_the_first() {
+    fn a_restored_window_accepts_late_packets_after_the_first() {
         let mut window = ReplayWindow::used_up_to(500);
         window.record(700);
         window.record(703);

@@ -44,8 +44,8 @@ fn in_child(test: &str, limits: &str) -> bool {
         .env(CHILD, "1")
         .output()
         .expect("a shell");
-    let told = String::from_utf8_lossy(&child.stdout);
-    assert!(child.status.success() && told.contains("1 passed"), "{child:?}");
+    let printed = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && printed.contains("1 passed"), "{child:?}");
     false
 }
 
@@ -59,7 +59,7 @@ async fn who_waits_for_a_value_to_be_written_is_woken() {
         assert_eq!(slot.put(*b"value", LONG), n);
         while slot.written() < n {
             let woken = tokio::time::timeout(Duration::from_secs(20), written.notified());
-            woken.await.expect("it is told");
+            woken.await.expect("a notification");
         }
         assert!(checkpoints.batches() > before);
     }

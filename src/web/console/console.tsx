@@ -1,4 +1,4 @@
-// The gateway's side of the page: what goes on, what happened, and why. The phone is phone.js's.
+// The gateway's side of the page: current state, history, and reasons. The phone is in phone.js.
 
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
@@ -180,7 +180,7 @@ function Beside() {
 let token: string | null = null;
 /** Who is logged in by a session, which only its cookie knows. */
 let user: string | null = null;
-/** What the user may do, as soon as the gateway has said so. */
+/** What the user may do, as soon as the gateway has answered. */
 let role: Scope | null = null;
 let listening: AbortController | null = null;
 const USER = "webtrunk-console-user";
@@ -281,7 +281,7 @@ async function enter(settings: PageSettings) {
 /** What `index.html` says before a script runs, by the names it has there. */
 const TEXTS = { ...t.entry, book: t.book, beside: t.beside.title };
 
-/** What came of a login at the provider, as the gateway says in the address; it is said once. */
+/** The outcome of a login at the provider, from the address; it is shown once. */
 async function returned() {
   const query = new URLSearchParams(location.search);
   const came = query.get("login");

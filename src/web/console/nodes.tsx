@@ -6,7 +6,7 @@ import { Chip, Deed, Head, sure, Table, Wait } from "./parts";
 import { link, tell, tick, useLoaded } from "./store";
 import { t } from "./texts";
 
-/** What nodes do is told to whoever asks; no event says it. */
+/** The state of nodes is polled; there is no event for it. */
 const LOOK_MS = 2000;
 
 /** Chooses whose entries a list shows; nothing to choose where the gateway is alone. */

@@ -8,7 +8,7 @@ import { Card, Chip, Coded, clock, Deed, Head, Search, sure, Table, Wait, When }
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
 
-/** A user may be at several nodes: each of them is told. */
+/** A user may be at several nodes: each of them gets the request. */
 async function disconnect(user: string, nodes: (string | undefined)[]) {
   if (!(await sure(t.users.sure(user), t.users.detail, t.users.disconnect))) return;
   const path = `/registrations/${encodeURIComponent(user)}`;

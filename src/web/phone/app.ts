@@ -149,7 +149,7 @@ export class App extends Emitter<{ change: App }> {
         if (store) this.#remember(phone, store);
         been = true;
       }
-      // Who has been in comes in again by itself; anybody else tries with other words.
+      // A user who was logged in returns on its own; anybody else tries other credentials.
       const wrong = line.state === "wrong-password" || line.state === "refused";
       if (wrong || (line.state === "locked-out" && !been && store)) this.#forget(lineText(line));
     });
@@ -157,7 +157,7 @@ export class App extends Emitter<{ change: App }> {
     phone.on("call", (call) => this.#follow(call));
     void phone.setMicrophone(this.choice.microphone);
     void this.#playOnChosen().catch(() => {});
-    // What goes wrong is told by `line`.
+    // Failures are reported by `line`.
     phone.start().catch(() => {});
     this.changed();
   }

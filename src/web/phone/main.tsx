@@ -1,4 +1,4 @@
-// The phone of the page.
+// The page's phone.
 import { render } from "preact";
 import { App } from "./app.js";
 import { listenToKeys } from "./keys.js";

@@ -71,7 +71,7 @@ impl Running {
         Ok(frozen)
     }
 
-    /// Reads what came while nothing was read: the poll has said so, and does not say it again.
+    /// Reads what arrived while nothing was read: the poll has reported it, and will not again.
     pub(super) fn read_all(&mut self, inbound: &mut Inbound) {
         let lines: Vec<usize> = self.tokens.iter().map(|(token, _)| token).collect();
         lines.into_iter().for_each(|line| self.read_line(line, inbound));
@@ -97,7 +97,7 @@ impl Running {
         // A session's name is its call's: whoever has it ends.
         self.forget(id);
         match catch_unwind(AssertUnwindSafe(|| self.make(now, &restored))) {
-            Ok(Ok(session)) => self.go_on(now, session, restored),
+            Ok(Ok(session)) => self.insert_restored(now, session, restored),
             Ok(Err(why)) => self.give_up(restored, why),
             Err(_) => self.give_up(restored, NotResumed::Panicked),
         }
@@ -122,7 +122,7 @@ impl Running {
         all.into_iter().for_each(|id| self.on_session(id, now, |s, _, _| s.vouch(until)));
     }
 
-    fn go_on(&mut self, now: Instant, session: Session, restored: Restored) {
+    fn insert_restored(&mut self, now: Instant, session: Session, restored: Restored) {
         let Restored { id, snapshot, pairs, journalled } = restored;
         let mut live = LiveSession { journalled, ..LiveSession::new(session) };
         for (pair, ports) in pairs.into_iter().zip(&snapshot.trunks) {

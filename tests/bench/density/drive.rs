@@ -104,7 +104,7 @@ impl Outcome {
     }
 
     /// The same of each second alone, the middle one of them: without those in which the machine
-    /// stood still.
+    /// was suspended.
     pub(crate) fn delay_of_a_second(&self, share: f64) -> Duration {
         let mut seconds: Vec<Duration> =
             self.delays.iter().filter(|s| !s.is_empty()).map(|s| below(s, share)).collect();
@@ -148,7 +148,7 @@ impl Stream {
     }
 }
 
-/// Who drives: what is sent and when, what is made of what comes out.
+/// The driver: what is sent and when, and how the output is counted.
 pub(crate) trait Driver {
     /// It is time for the next packets of call `n`.
     fn send(&mut self, n: usize, call: &mut Wired);

@@ -17,7 +17,7 @@ pub(crate) struct Speech {
 }
 
 impl Speech {
-    /// Reads 8 kHz 16-bit mono. `loss` is what the browser was told of by reports, percent.
+    /// Reads 8 kHz 16-bit mono. `loss` is the loss that reports give the browser, percent.
     pub(crate) fn read(path: &str, loss: u8) -> Speech {
         let mut reader = hound::WavReader::open(path).unwrap_or_else(|e| panic!("{path}: {e}"));
         assert_eq!(

@@ -48,7 +48,7 @@ impl StoreMap {
                 }
                 StoreAnswer::Written { id, answer: Ok(()) }
             }
-            // Who has which call is no part of what registrations cost.
+            // Call ownership is not part of the cost of registrations.
             other => other.refused("there is no such thing here"),
         }
     }

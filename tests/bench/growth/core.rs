@@ -2,6 +2,7 @@
 
 use super::cluster::StoreMap;
 use super::{Figure, middle, timed};
+use crate::trunk;
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -108,13 +109,7 @@ impl World {
     /// What a trunk says.
     fn trunk_says(&mut self, method: &str, tag: &str, cseq: u32, body: &str) {
         let (n, remote) = (self.n, SocketAddr::from(([127, 0, 0, 10], 5060)));
-        let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
-        let text = format!(
-            "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}{method}\r\nMax-Forwards: 70\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>{tag}\r\n\
-             Call-ID: {n}@bench\r\nCSeq: {cseq} {method}\r\nContact: <sip:a@127.0.0.10>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
+        let message = trunk::request(n, method, tag, cseq, body);
         self.handle(Input::Received { hop: Hop::Udp(remote), remote, message });
     }
 

@@ -4,6 +4,8 @@
 mod cluster;
 mod core;
 mod node;
+#[path = "../trunk.rs"]
+mod trunk;
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -168,7 +168,7 @@ pub(super) fn trunks(n: usize) -> Vec<Figure> {
 
 /// CPU of this process so far.
 fn cpu() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it is told");
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("usage is readable");
     let time =
         |t: nix::sys::time::TimeVal| Duration::new(t.tv_sec() as u64, t.tv_usec() as u32 * 1_000);
     time(usage.user_time()) + time(usage.system_time())

@@ -1,18 +1,21 @@
 //! A media worker of ours in a process of its own: commanded by lines on its standard input, as a
 //! call commands it.
 
+#[path = "../../../media/agreed.rs"]
+mod agreed;
+
 use super::{Own, Peer, WORKER, Wired, at};
 use crate::drive::{self, Load};
+use agreed::agreed;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use webtrunk::codec::Codec;
 use webtrunk::media::dtls::{DtlsIdentity, DtlsKeys, Handshake};
 use webtrunk::media::stun::binding_request;
-use webtrunk::media::{Digits, EndpointSettings, LegId, MediaWatch};
-use webtrunk::sdp::Direction;
+use webtrunk::media::{EndpointSettings, LegId};
 use webtrunk::sdp::description::Fingerprint;
-use webtrunk::sdp::offer_answer::{Ice, Negotiated, Remote};
+use webtrunk::sdp::offer_answer::{Ice, Remote};
 use webtrunk::worker::ports::PortRange;
 use webtrunk::worker::{Notice, OpenKind, Streamed, Worker, WorkerCommand, WorkerSetup};
 
@@ -33,32 +36,10 @@ fn fingerprint(text: &str) -> Fingerprint {
 }
 
 fn settings(codec: Codec, remote: Remote) -> Box<EndpointSettings> {
-    let pt = codec.default_payload_type();
-    let negotiated = Negotiated {
-        codec,
-        send: pt,
-        receive: vec![(pt, codec)],
-        events: Default::default(),
-        noise: None,
-        direction: Direction::SendRecv,
-        remote,
-        max_average_bitrate: None,
-        voip_metrics: false,
-        audio_level: None,
-        ptime: 20,
-        ptime_asked: false,
-        max_ptime: None,
-    };
     // media.complexity as it is where nobody sets it.
     let complexity = std::env::var("WEBTRUNK_COMPLEXITY")
         .map_or(webtrunk::codec::opus::COMPLEXITY, |c| c.parse().expect("a number"));
-    Box::new(EndpointSettings {
-        negotiated,
-        complexity,
-        digits: Digits::Events,
-        continuous: false,
-        watch: MediaWatch::default(),
-    })
+    Box::new(agreed(codec, remote, complexity))
 }
 
 /// The child: `transcoded session trunk-port fingerprint` in, `browser-port trunk-port fingerprint`

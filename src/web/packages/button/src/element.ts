@@ -22,7 +22,7 @@ export interface CallButtonEvents {
   failed: CustomEvent<{ seconds?: number; reason: string; code: number | null }>;
 }
 
-/** What the tab keeps of a button's call while it goes on. */
+/** What the tab stores of a button's call while it is active. */
 interface KeptButton {
   account: string;
   given: Credentials;
@@ -118,12 +118,12 @@ export class CallButton extends Base {
     return library;
   }
 
-  /** Whether a call, or the attempt at one, goes on. */
+  /** Whether there is a call, or an attempt at one. */
   get busy(): boolean {
     return this.#busy;
   }
 
-  /** Calls; a second call while one goes on does nothing. */
+  /** Calls; does nothing during a call. */
   async call(): Promise<void> {
     if (this.#busy) return;
     this.#busy = true;
@@ -236,7 +236,7 @@ export class CallButton extends Base {
     if (this.#busy) phone.call(this.getAttribute("to") ?? "");
   }
 
-  /** Where the tab keeps the call of this button, which is told from others by its place. */
+  /** Where the tab keeps this button's call; its position distinguishes it from other buttons. */
   get #key(): string {
     const place = [...document.querySelectorAll("call-button")].indexOf(this);
     return `webtrunk-button ${place} ${this.getAttribute("to") ?? ""}`;
@@ -296,7 +296,7 @@ export class CallButton extends Base {
       if (talking) this.#ticking = setInterval(tick, 500);
     });
     call.on("ended", (end: CallEnd) => {
-      // What is not taken up at once is tried again, and told when that ends.
+      // A call that is not resumed at once is retried, and reported when that ends.
       if (call.resumed && end.failed) return;
       const { seconds, code } = end;
       const reason = end.microphone || !end.reason ? end.text : end.reason;
@@ -304,7 +304,7 @@ export class CallButton extends Base {
     });
   }
 
-  /** Ends what goes on; `said` is the reason for people, where there is another for programs. */
+  /** Ends the call; `said` is the reason for people, if there is another for programs. */
   #over(
     type: "ended" | "failed",
     detail: { reason: string; [key: string]: unknown },

@@ -33,7 +33,7 @@ export interface CallEnd {
   seconds: number;
   /** It was not taken up, and is tried again. */
   again: boolean;
-  /** It was handed over while it rang, and goes on without us. */
+  /** It was transferred while it rang, and continues without us. */
   handedOver: boolean;
 }
 
@@ -62,7 +62,7 @@ interface Dialogs {
 const named = ({ _request }: Dialogs, _to_tag: string, _from_tag: string) =>
   ({ _request, _to_tag, _from_tag }) as unknown as RTCSession;
 
-/** One call. Made by `Phone.call()`, or told by the phone's event `call`. */
+/** One call. Made by `Phone.call()`, or delivered by the phone's event `call`. */
 export class Call extends Emitter<CallEvents> {
   /** JsSIP's session underneath, for what is not here. */
   readonly session: RTCSession;
@@ -191,7 +191,7 @@ export class Call extends Emitter<CallEvents> {
     const dialog = await other.#dialog();
     if (!dialog) return { done: false, text: other.end?.text ?? "" };
     const name = other.name || other.number;
-    // What rings goes on without us: its end, now, is none to be told of.
+    // The ringing call continues without us: its end here is not reported.
     other.#left = other.state !== "connected";
     const outcome = await this.#refer(other.number, name, dialog);
     if (!outcome.done) other.#left = false;
@@ -281,7 +281,7 @@ export class Call extends Emitter<CallEvents> {
     session.on("failed", (event) => queueMicrotask(() => this.#over(event, true)));
   }
 
-  /** For a way that does not come back by itself, the gateway asks for an ICE restart. */
+  /** If the path does not recover on its own, the gateway asks for an ICE restart. */
   #onWay({ connectionState }: RTCPeerConnection): void {
     const broken = connectionState === "disconnected" || connectionState === "failed";
     if (broken === this.interrupted || this.state === "ended") return;

@@ -5,7 +5,7 @@ export type Line =
   | { state: "stopped" }
   | { state: "connecting" }
   | { state: "ready" }
-  /** The gateway does not answer; the phone tries again by itself. */
+  /** The gateway does not answer; the phone retries on its own. */
   | { state: "unreachable" }
   /** This machine has no network; the phone tries again when it has. */
   | { state: "no-network" }

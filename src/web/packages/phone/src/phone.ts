@@ -28,7 +28,7 @@ export interface PhoneOptions {
   register?: boolean;
   /** Whether calls are taken up again after a reload of the page. Default: true. */
   resume?: boolean;
-  /** Calls at once; a further one that comes in is told busy. Default: 2. */
+  /** Calls at once; a further incoming one gets busy. Default: 2. */
   lines?: number;
   /** Where the call is played; without it an element of the phone's own. */
   audio?: HTMLAudioElement;
@@ -73,7 +73,7 @@ export interface CallOptions {
   mediaStream?: MediaStream;
 }
 
-/** How calls are made unless told otherwise: one bundle, and sound freed of echo and noise. */
+/** Default call options: one bundle, and sound without echo and noise. */
 export const callOptions = (iceServers: RTCIceServer[] = []): CallOptions => ({
   mediaConstraints: {
     audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
@@ -110,7 +110,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this.audio.autoplay = true;
     this.callOptions = options.callOptions ?? callOptions(options.iceServers);
     this.#socket = new WatchedSocket(options.server);
-    // Who is not called rings nowhere.
+    // A user who is not called rings nowhere.
     const rung = options.resume !== false && options.register !== false;
     const instance = rung ? instanceId(options.uri) : undefined;
     this.ua = new UA({
@@ -139,7 +139,7 @@ export class Phone extends Emitter<PhoneEvents> {
     return this.line.state === "ready";
   }
 
-  /** Connects; fulfilled when calls can be made, rejected with the reason in words. */
+  /** Connects; fulfilled when calls can be made, rejected with the reason as text. */
   start(): Promise<void> {
     return new Promise((done, failed) => {
       const stop = this.on("line", (line) => {
@@ -165,7 +165,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this.#set({ state: "stopped" });
   }
 
-  /** Calls a number in any form, or a user; a call that goes on is put on hold. */
+  /** Calls a number in any form, or a user; an active call is put on hold. */
   call(target: string): Call {
     const number = dialled(target);
     if (!number) throw new Error(texts().noNumber);
@@ -175,7 +175,7 @@ export class Phone extends Emitter<PhoneEvents> {
     return this.calls[this.calls.length - 1];
   }
 
-  /** Answers a call that came in; one that goes on is put on hold. */
+  /** Answers an incoming call; an active one is put on hold. */
   answer(call: Call): void {
     if (call.state !== "incoming") return;
     this.activate(call);
@@ -190,7 +190,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this.#changed();
   }
 
-  /** Speaks by this microphone, in calls that go on too; the empty string is the system's own. */
+  /** Uses this microphone, also in active calls; the empty string is the system's default. */
   async setMicrophone(id: string): Promise<void> {
     const { audio } = this.callOptions.mediaConstraints;
     if (id) audio.deviceId = { exact: id };
@@ -267,11 +267,11 @@ export class Phone extends Emitter<PhoneEvents> {
     if (this.#started) this.#set({ state: "no-network" });
   };
 
-  /** The network is another one: what was open on the old one is dead, whether told so or not. */
+  /** The network has changed: connections on the old one are dead, closed or not. */
   #reconnect(): void {
     if (!this.#started) return;
     const { ua } = this;
-    // JsSIP connects again by itself, at the latest after ten seconds. Where its socket has survived,
+    // JsSIP reconnects on its own, at the latest after ten seconds. Where its socket has survived,
     // this tells whether it leads anywhere; new addresses the gateway asks for when it misses media.
     if (!ua.isConnected()) return;
     this.#socket.check();

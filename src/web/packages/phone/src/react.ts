@@ -25,7 +25,7 @@ export function usePhone(options: PhoneOptions | null): UsePhone {
     const own = new Phone(options);
     const stop = own.on("change", render);
     setPhone(own);
-    // What goes wrong is told by `line`.
+    // Failures are reported by `line`.
     own.start().catch(() => {});
     return () => {
       stop();
@@ -43,7 +43,7 @@ export function usePhone(options: PhoneOptions | null): UsePhone {
 
 const secretOf = ({ password, ha1, jwt }: PhoneOptions) => password ?? ha1 ?? jwt;
 
-/** Renders the component every second while `call` goes on; returns its seconds. */
+/** Renders the component every second during `call`; returns its seconds. */
 export function useSeconds(call: Call | null): number {
   const [, render] = useReducer((n: number) => n + 1, 0);
   useEffect(() => {

@@ -42,7 +42,7 @@ export interface ResumeOptions<Session = unknown> {
    * `inviter.invite({ requestDelegate })`, and returns the Inviter.
    */
   invite?(uri: string, request: ResumeRequest, call: KeptCall): Session;
-  /** Told of a call that could not be taken up, with a status and a reason. */
+  /** Called for a call that could not be resumed, with a status and a reason. */
   lost?(call: KeptCall, status: number | null, reason: string): void;
   /** How long it is tried, in milliseconds. Default: 30,000, as long as the gateway waits. */
   patience?: number;
@@ -423,7 +423,7 @@ function outcomeOfSipJs(session: SipJsSession, status: () => number | null): Pro
   return new Promise((done) => {
     const on = (state: string) => {
       if (state === "Established") done({ done: true, status: 200, reason: "" });
-      // What comes of the rejection is told after the state.
+      // The outcome of the rejection is reported after the state.
       if (state === "Terminated")
         setTimeout(() => done({ done: false, status: status(), reason: `status ${status()}` }));
     };

@@ -11,7 +11,7 @@ interface Cadence {
 const RING: Cadence = { tones: [880, 1174.7], pattern: [0.4, 0.2, 0.4, 2], gain: 0.35 };
 /** What a caller hears while the other side rings and the network plays nothing. */
 const RINGBACK: Cadence = { tones: [440, 480], pattern: [2, 4], gain: 0.08 };
-/** A second call, told while another one goes on: quiet, and not over the voice. */
+/** A second call during another one: quiet, and not over the voice. */
 const WAITING: Cadence = { tones: [440, 440], pattern: [0.25, 6], gain: 0.08 };
 
 export type Tone = "ring" | "ringback" | "waiting";

@@ -7,7 +7,7 @@ const DOUBT = 2000;
 
 /**
  * JsSIP's socket, which notices within 8 s of a call that it is dead: a network that is gone tells
- * nobody, and the system goes on trying for minutes. JsSIP then connects again by itself.
+ * nobody, and the system keeps trying for minutes. JsSIP then reconnects on its own.
  */
 export class WatchedSocket extends WebSocketInterface {
   #timer: ReturnType<typeof setInterval> | undefined;

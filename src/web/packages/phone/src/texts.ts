@@ -87,7 +87,7 @@ export type Texts = typeof english;
 
 let spoken: Texts = english;
 
-/** What is said in the language chosen. */
+/** The texts of the chosen language. */
 export const texts = (): Texts => spoken;
 
 /** Speaks this language from now on; the default is English. `@webtrunk/phone/de` has German. */

@@ -1,0 +1,107 @@
+//! Trunks found by DNS: failover, late answers, and none.
+
+use crate::lab::*;
+use std::time::Duration;
+use webtrunk::gateway::Input;
+use webtrunk::resolver::{DnsAnswer, DnsQuery, Records, Srv};
+use webtrunk::sip::HeaderName;
+
+fn zone(query: &DnsQuery) -> DnsAnswer {
+    let srv =
+        |priority, port, target: &str| Srv { priority, weight: 1, port, target: target.into() };
+    Ok(match query {
+        DnsQuery::Naptr(_) => (Records::Naptr(Vec::new()), 60),
+        DnsQuery::Srv(name) if name == "_sip._udp.carrier.example" => (
+            Records::Srv(vec![
+                srv(1, 5060, "a.carrier.example"),
+                srv(2, 5060, "b.carrier.example"),
+                srv(3, 5060, "c.carrier.example"),
+            ]),
+            60,
+        ),
+        DnsQuery::Srv(_) => (Records::Srv(Vec::new()), 60),
+        DnsQuery::Address(name) => {
+            let last = match name.as_str() {
+                "a.carrier.example" => 10,
+                "b.carrier.example" => 11,
+                _ => 12,
+            };
+            (Records::Address(vec![[127, 0, 0, last].into()]), 60)
+        }
+    })
+}
+
+const BY_NAME: (&str, &str) =
+    ("uri = \"sip:127.0.0.10\"", "uri = \"sip:carrier.example\"\nallow = [\"127.0.0.0/28\"]");
+
+const T3: Peer = Peer::Trunk("t3", 12);
+
+#[test]
+fn a_dead_server_is_passed_over_within_one_transactions_time_and_remembered_as_dead() {
+    let mut lab = Lab::changed(&[BY_NAME], "");
+    lab.zone = Some(zone);
+    lab.invite(ALICE, "+12065550123", OFFER);
+    lab.take(T1, "INVITE");
+    lab.advance(Duration::from_millis(6_100));
+    let second = lab.take(T2, "INVITE");
+    lab.reply_with(T2, &second, 503, "", "x", "");
+    let third = lab.take(T3, "INVITE");
+    lab.reply(T3, &third, 180, "");
+    lab.reply(T3, &third, 200, TRUNK_SDP);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
+    lab.says(ALICE, &bye);
+    lab.take(T3, "BYE");
+    // The next call begins with the one that answered.
+    lab.invite(ALICE, "+12065550124", OFFER);
+    let next = lab.take(T3, "INVITE");
+    lab.reply(T3, &next, 486, "");
+    assert!(!lab.got(T1, "INVITE") || !lab.got(T2, "INVITE"));
+    lab.advance(Duration::from_secs(40));
+    lab.invite(ALICE, "+12065550125", OFFER);
+    let probed = lab.take(T1, "INVITE");
+    lab.reply(T1, &probed, 486, "");
+    lab.expect_idle();
+}
+
+#[test]
+fn dns_that_answers_late_never_or_with_nothing_fails_the_call_with_a_reason() {
+    let mut lab = Lab::changed(&[BY_NAME], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    assert_eq!(lab.asked, [DnsQuery::Naptr("carrier.example".into())]);
+    lab.invite(ALICE, "+12065550124", OFFER);
+    assert_eq!(lab.asked.len(), 1, "one question for both calls");
+    while let Some(query) = lab.asked.pop() {
+        let answer = match &query {
+            DnsQuery::Address(name) => Err(format!("{name} cannot be resolved: SERVFAIL")),
+            _ => Err("timeout".to_owned()),
+        };
+        lab.handle(Input::Dns { query, answer });
+    }
+    for _ in 0..2 {
+        assert!(Lab::header(&lab.take(ALICE, "500"), HeaderName::Reason).contains("SERVFAIL"));
+    }
+    lab.handle(Input::Dns {
+        query: DnsQuery::Naptr("nobody.asked".into()),
+        answer: Ok((Records::Naptr(Vec::new()), 1)),
+    });
+    lab.expect_idle();
+}
+
+#[test]
+fn a_caller_who_hangs_up_during_a_dns_query_leaves_nothing_behind() {
+    let mut lab = Lab::changed(&[BY_NAME], "");
+    lab.plays(
+        "0.0s alice → INVITE +12065550123 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice → CANCEL
+         0.0s alice ← 200 CANCEL
+         0.0s alice ← 487 INVITE",
+    );
+    lab.handle(Input::Dns {
+        query: DnsQuery::Naptr("carrier.example".into()),
+        answer: Err("late".into()),
+    });
+    lab.expect_idle();
+}
