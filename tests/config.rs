@@ -191,6 +191,13 @@ const IN_THE_FILE: &[Mistake] = &[
     ("[sip]", "[web]\norigins = [\"*\"]\n[sip]", "config::origin", 4, "write scheme"),
     ("[sip]", "[web]\norigins = [\"https://*.b\"]\n[sip]", "config::origin", 4, "write scheme"),
     ("[sip]", "[web]\norigins = [\"https://A.b\"]\n[sip]", "config::origin", 4, "write scheme"),
+    ("[sip]", "[web]\norigins = [\"https://a.b:443\"]\n[sip]", "config::origin", 4, "port only"),
+    ("[sip]", "[web]\norigins = [\"http://a.b:80\"]\n[sip]", "config::origin", 4, "port only"),
+    ("[sip]", "[web]\norigins = [\"https://[::1]:443\"]\n[sip]", "config::origin", 4, "port only"),
+    ("[sip]", "[web]\norigins = [\"https://a.b:\"]\n[sip]", "config::origin", 4, "port only"),
+    ("[sip]", "[web]\norigins = [\"https://a.b:99999\"]\n[sip]", "config::origin", 4, "port only"),
+    ("[sip]", "[web]\norigins = [\"https://a.b:x\"]\n[sip]", "config::origin", 4, "port only"),
+    ("[sip]", "[web]\norigins = [\"https://müller.b\"]\n[sip]", "config::origin", 4, "port only"),
     ("[sip]", "[web]\nlisten = \"8088\"\n[sip]", "config::address", 4, "\":5060\""),
     ("[sip]", "[web]\ntls = \"on\"\n[sip]", "config::tls", 4, "\"local\""),
     ("\":5060\"", "\":5060\"\ntcp = \":8088\"", "config::port", 5, "another port"),
@@ -250,6 +257,17 @@ const IN_THE_FILE: &[Mistake] = &[
     ("\"long enough\"", "\"short\"", "config::password", 6, "openssl rand"),
     ("\"long enough\"", "\"12345678\"", "config::password", 6, "openssl rand"),
     ("\"long enough\"", "\"Password\"", "config::password", 6, "openssl rand"),
+    ("\"long enough\"", "\"P@ssw0rd2026!\"", "config::password", 6, "openssl rand"),
+    ("\"long enough\"", "\"alice2026\"", "config::password", 6, "openssl rand"),
+    ("\"long enough\"", "\"11111111\"", "config::password", 6, "openssl rand"),
+    ("\"long enough\"", "\"1q2w3e4r5t\"", "config::password", 6, "openssl rand"),
+    (
+        "\"long enough\"",
+        "\"2065550123\"\ndid = \"+12065550123\"",
+        "config::password",
+        6,
+        "openssl rand",
+    ),
     ("\"long enough\"", "{ file = \"nowhere\" }", "config::secret", 6, "before the start"),
     ("\"long enough\"", "{ env = 5 }", "config::syntax", 6, "webtrunk schema config"),
     (
@@ -261,6 +279,14 @@ const IN_THE_FILE: &[Mistake] = &[
         "openssl rand",
     ),
     ("\"sip:192.0.2.1\"", "\"sip:192.0.2.1\"\nstopped_after = \"6m\"", "config::range", 10, "5m"),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:192.0.2.1\"\nallow = [\"0.0.0.0/1\", \"128.0.0.0/1\"]",
+        "config::allow",
+        10,
+        "name the trunk's addresses",
+    ),
+    ("\"long enough\"", "\"          \"", "config::secret", 6, "guards your telephone bill"),
     (
         "\"sip:192.0.2.1\"",
         "\"sip:192.0.2.1\"\nallow = [\"192.0.2.1/33\"]",
@@ -304,6 +330,13 @@ const IN_THE_FILE: &[Mistake] = &[
         "config::allow",
         13,
         "of its own",
+    ),
+    (
+        "\"sip:192.0.2.1\"",
+        "\"sip:sip.carrier.example\"\ncontext = \"phones\"",
+        "config::allow",
+        10,
+        "its calls come from",
     ),
     (
         "\"sip:192.0.2.1\"",
@@ -742,6 +775,33 @@ fn certificates_that_do_not_fit_are_told_before_the_start() {
             assert!(hit.is_none_or(|h| h.line() == Some(line) && !h.help.is_empty()), "{hit:?}");
         }
     }
+    // Browsers go where the page is; what signs is over when it is over.
+    let at = |name: &str| folder.join(name).display().to_string();
+    write("chain", &format!("{cert}{old}"));
+    write("both", &format!("{old}{cert}"));
+    for (text, said) in [
+        (
+            format!(
+                "[web]\npublic_url = \"https://y.example/phone\"\ntls = {}\n[sip]",
+                pair("foreign", "foreign_key")
+            ),
+            None,
+        ),
+        (
+            format!(
+                "[web]\npublic_url = \"https://y.example\"\ntls = {}\n[sip]",
+                pair("cert", "key")
+            ),
+            Some("does not name y.example"),
+        ),
+        (format!("[web]\ntls = {}\n[sip]", pair("chain", "key")), Some("between")),
+        (format!("[sip]\nclient_ca = \"{}\"", at("old")), Some("has expired")),
+        (format!("[sip]\nclient_ca = \"{}\"", at("both")), None),
+    ] {
+        let found = problems(&GOOD.replacen("[sip]", &text, 1), PLAN);
+        let hit = found.iter().any(|p| said.is_some_and(|s| p.message.contains(s)));
+        assert_eq!((hit, found.is_empty()), (said.is_some(), said.is_none()), "{text}: {found:#?}");
+    }
     let wild = GOOD.replacen("\"x\"", "\"a.z.example\"", 1);
     let text = format!("[web]\ntls = {}\n[sip]", pair("foreign", "foreign_key"));
     assert!(problems(&wild.replacen("[sip]", &text, 1), PLAN).is_empty(), "a star is a label");
@@ -1040,4 +1100,72 @@ fn the_settings_of_a_cluster_are_read_and_their_mistakes_told() {
     // What it shows holds no secret.
     let shown = format!("{:?}", parse_embedded(&good, &[("phones", PLAN)]).expect("sound").0);
     assert!(!shown.contains("0123456789abcdef"), "the key is not shown");
+}
+
+/// Files as people and their tools leave them: the text counts, and what is no text is told.
+#[test]
+fn a_file_is_read_as_it_was_saved_or_says_how_to_save_it() {
+    let folder = std::env::temp_dir().join(format!("webtrunk-saved-{}", std::process::id()));
+    let plans = folder.join("dialplans");
+    fs::create_dir_all(&plans).expect("a folder");
+    let (file, plan) = (folder.join("webtrunk.toml"), plans.join("phones.toml"));
+    let utf16 = |text: &str| -> Vec<u8> {
+        std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    };
+    let windows = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n")).into_bytes();
+    let latin1 = |text: &str| [b"# caf\xe9\n", text.as_bytes()].concat();
+    // What editors and other systems put beside it.
+    for other in
+        [".phones.toml.swp", "._phones.toml", ".#phones.toml", "phones.toml~", "phones.bak"]
+    {
+        fs::write(plans.join(other), b"\x00\x05\x16\x07 no dialplan").expect("written");
+    }
+    for (main, plan_text, said) in [
+        (windows(GOOD), windows(PLAN), None),
+        (GOOD.as_bytes().to_vec(), [PLAN.as_bytes(), b"# \xe2\x98\x8e"].concat(), None),
+        (
+            latin1(GOOD),
+            PLAN.as_bytes().to_vec(),
+            Some("line 1 has a byte that is not UTF-8 (0xE9)"),
+        ),
+        (utf16(GOOD), PLAN.as_bytes().to_vec(), Some("is UTF-16: save it as UTF-8")),
+        (GOOD.as_bytes().to_vec(), utf16(PLAN), Some("is UTF-16: save it as UTF-8")),
+        (
+            GOOD.as_bytes().to_vec(),
+            [PLAN.as_bytes(), b"\n# \xfc\n"].concat(),
+            Some("line 7 has a byte that is not UTF-8 (0xFC)"),
+        ),
+        (Vec::new(), PLAN.as_bytes().to_vec(), Some("server.domain is missing")),
+        (b"[general]\nbindport=5060\n".to_vec(), PLAN.as_bytes().to_vec(), Some("general")),
+        (b"<?xml version=\"1.0\"?>\n".to_vec(), PLAN.as_bytes().to_vec(), Some("config::")),
+        (b"server:\n  domain: x\n".to_vec(), PLAN.as_bytes().to_vec(), Some("config::")),
+        (b"{\"server\":{}}".to_vec(), PLAN.as_bytes().to_vec(), Some("config::")),
+    ] {
+        fs::write(&file, &main).expect("written");
+        fs::write(&plan, &plan_text).expect("written");
+        let told = match load(&file) {
+            Ok((_, warnings)) => warnings.0,
+            Err(problems) => problems.0,
+        };
+        let errors: Vec<_> = told.iter().filter(|p| !p.warning).collect();
+        let hit =
+            |said: &str| errors.iter().any(|p| p.message.contains(said) || p.code.contains(said));
+        assert_eq!(errors.is_empty(), said.is_none(), "{said:?}: {told:#?}");
+        assert!(said.is_none_or(hit), "{said:?}: {told:#?}");
+    }
+    let missing = load(&folder.join("none.toml")).expect_err("there is none");
+    assert!(missing.0[0].help.contains("webtrunk init"));
+    assert!(load(&folder).expect_err("a folder").0[0].message.contains("cannot be read"));
+    // A secret of its own file, saved in the same ways.
+    fs::write(&plan, PLAN).expect("written");
+    fs::write(folder.join("secret"), b"\xef\xbb\xbfa long secret\r\n").expect("written");
+    let with = GOOD.replace("\"long enough\"", "{ file = \"secret\" }");
+    fs::write(&file, with).expect("written");
+    let (config, _) = load(&file).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(config.users["alice"].password.reveal(), "a long secret");
+    // A weak one is weak wherever it stands.
+    fs::write(folder.join("secret"), "12345678\n").expect("written");
+    let (_, warnings) = load(&file).unwrap_or_else(|p| panic!("{p}"));
+    assert!(warnings.0.iter().any(|p| p.code == "config::password"), "{warnings}");
+    fs::remove_dir_all(&folder).expect("removed");
 }
