@@ -220,9 +220,8 @@ impl Provider {
         if let Some(known) = asked.known.as_ref().filter(fresh) {
             return Ok((known.metadata.clone(), known.keys.clone()));
         }
-        let lately = |f: &&(Arc<OidcSettings>, String, Instant)| {
-            f.0 == *settings && f.2.elapsed() < AWAY
-        };
+        let lately =
+            |f: &&(Arc<OidcSettings>, String, Instant)| f.0 == *settings && f.2.elapsed() < AWAY;
         if let Some((_, why, _)) = asked.failed.as_ref().filter(lately) {
             return Err(why.clone());
         }

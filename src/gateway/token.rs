@@ -68,7 +68,8 @@ impl Claims {
     }
 }
 
-/// Whole seconds of a NumericDate, which may have a fraction (RFC 7519 §2): `Date.now() / 1000` has.
+/// Whole seconds of a NumericDate, which may have a fraction (RFC 7519 §2), as that of
+/// `Date.now() / 1000` does.
 fn seconds(date: &serde_json::Value) -> Option<u64> {
     let fraction = || date.as_f64().filter(|date| (0.0..1e12).contains(date));
     date.as_u64().or_else(|| fraction().map(|date| date as u64))

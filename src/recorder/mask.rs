@@ -175,7 +175,8 @@ impl EncodedPart {
         let lower = line.trim().to_ascii_lowercase();
         if line.starts_with("--") {
             *self = EncodedPart::default();
-        } else if let (false, Some(how)) = (self.begun, lower.strip_prefix("content-transfer-encoding"))
+        } else if let (false, Some(how)) =
+            (self.begun, lower.strip_prefix("content-transfer-encoding"))
         {
             self.named = how.contains("base64") || how.contains("quoted-printable");
         } else if self.named && lower.is_empty() {
@@ -220,13 +221,19 @@ mod tests {
             ("application/sdp", "v=0\r\na=ICE-PWD:hidden-9\r\n"),
             ("application/sdp", "v=0\r\na= ice-pwd : hidden-9\r\n"),
             ("", "v=0\r\na=Crypto:1 AES_CM_128_HMAC_SHA1_80 INLINE:hidden-9\r\n"),
-            ("application/sdp;x=y", "v=0\r\na=crypto:1  X\tinline:hidden-9;inline:hidden-9|1:4\r\n"),
+            (
+                "application/sdp;x=y",
+                "v=0\r\na=crypto:1  X\tinline:hidden-9;inline:hidden-9|1:4\r\n",
+            ),
             ("application/sdp", "v=0\r\na=key-mgmt:mikey hidden-9\r\n"),
             ("application/sdp", "v=0\r\nk=clear:hidden-9\r\n"),
             ("application/vnd.nortelnetworks.digits", "p=Digit-Collection\r\nd=9\r\n"),
             ("application/dtmf-relay", "SIGNAL : 9\r\nDuration=160\r\n"),
             ("application/dtmf", "9"),
-            ("multipart/mixed;boundary=b", "--b\r\nContent-Type: application/dtmf\r\n\r\n9\r\n--b--\r\n"),
+            (
+                "multipart/mixed;boundary=b",
+                "--b\r\nContent-Type: application/dtmf\r\n\r\n9\r\n--b--\r\n",
+            ),
             (
                 "multipart/mixed;boundary=b",
                 "--b\r\nContent-Transfer-Encoding : Base64\r\nc: application/sdp\r\n\r\n\
@@ -242,14 +249,20 @@ mod tests {
             assert!(!body.contains("plain") || shown.contains("plain"), "{shown}");
         }
         let plain = "v=0\r\nk=prompt\r\na=rtpmap:0 PCMU/8000\r\n";
-        assert_eq!(readable_body("application/sdp", plain.as_bytes()), plain.replace('\r', "").trim());
+        assert_eq!(
+            readable_body("application/sdp", plain.as_bytes()),
+            plain.replace('\r', "").trim()
+        );
     }
 
     #[test]
     fn a_password_within_a_uri_is_not_shown() {
         for (text, shown) in [
             ("<sip:alice:hidden@x>;tag=a:b", "<sip:alice:***@x>;tag=a:b"),
-            ("\"a: b\" <SIPS:a:hidden@[::1]:5061>, <sip:b:@y>", "\"a: b\" <SIPS:a:***@[::1]:5061>, <sip:b:***@y>"),
+            (
+                "\"a: b\" <SIPS:a:hidden@[::1]:5061>, <sip:b:@y>",
+                "\"a: b\" <SIPS:a:***@[::1]:5061>, <sip:b:***@y>",
+            ),
             ("<sip:alice@x:5060>", "<sip:alice@x:5060>"),
             ("sip:x:5060;a=b@c", "sip:x:5060;a=b@c"),
             ("a:b@c", "a:b@c"),

@@ -110,8 +110,8 @@ fn read(content_type: &str, body: &[u8], depth: usize, counts: bool, out: &mut V
     }
 }
 
-/// The boundary of a body whose type names none: its first line, if that can only be one. Some leave
-/// the name out, and others have learnt to do without.
+/// The boundary of a body whose type names none: its first line, if that can only be one. Some
+/// leave the name out, and others have learnt to do without.
 fn first_boundary(body: &[u8]) -> &[u8] {
     let mut lines = body.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
     let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
@@ -284,7 +284,9 @@ mod tests {
         let unknown = "--o\r\nContent-Transfer-Encoding: x-uue\r\n\r\na\r\n--o--";
         assert_eq!(kinds(content_type, unknown), []);
         // A type that names no boundary, as some write it.
-        for bare in ["multipart/mixed", "multipart/mixed;boundary=", "multipart/mixed;boundary=\"\""] {
+        for bare in
+            ["multipart/mixed", "multipart/mixed;boundary=", "multipart/mixed;boundary=\"\""]
+        {
             let found = [part("application/sdp", false, "v=0\r\n")];
             assert_eq!(kinds(bare, &format!("\r\n{body}")), found, "{bare}");
             for other in ["", "v=0\r\n", "--", "--\r\n\r\nv=0\r\n"] {

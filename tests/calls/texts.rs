@@ -195,9 +195,21 @@ fn a_text_crosses_with_its_type_and_its_encoding() {
     for (kind, shown, encoding) in [
         (usual, "text/plain", None),
         ("", "text/plain", None),
-        ("Content-Type: application/im-iscomposing+xml\r\n", "application/im-iscomposing+xml", None),
-        ("c: text/html;charset=\"UTF-8\"\r\ne: gzip\r\n", "text/html;charset=\"UTF-8\"", Some("gzip")),
-        ("Content-Type: text/plain\r\nContent-Encoding: gzip, Identity, br\r\n", "text/plain", Some("gzip, br")),
+        (
+            "Content-Type: application/im-iscomposing+xml\r\n",
+            "application/im-iscomposing+xml",
+            None,
+        ),
+        (
+            "c: text/html;charset=\"UTF-8\"\r\ne: gzip\r\n",
+            "text/html;charset=\"UTF-8\"",
+            Some("gzip"),
+        ),
+        (
+            "Content-Type: text/plain\r\nContent-Encoding: gzip, Identity, br\r\n",
+            "text/plain",
+            Some("gzip, br"),
+        ),
         ("Content-Type: text/plain\r\nContent-Encoding: ;x\r\n", "text/plain", None),
     ] {
         let within = |text: String| text.replacen("Content-Type: application/sdp\r\n", kind, 1);
