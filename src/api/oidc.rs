@@ -89,7 +89,7 @@ struct WaitingLogin {
 
 /// What was found out of a provider last.
 #[derive(Default)]
-struct Asked {
+struct LastLook {
     known: Option<KnownProvider>,
     /// Why nothing was, and when.
     failed: Option<(Arc<OidcSettings>, String, Instant)>,
@@ -98,7 +98,7 @@ struct Asked {
 /// The provider as it is known, and who logs in there.
 #[derive(Default)]
 pub(crate) struct Provider {
-    asked: tokio::sync::Mutex<Asked>,
+    asked: tokio::sync::Mutex<LastLook>,
     waiting: Mutex<HashMap<String, WaitingLogin>>,
 }
 
