@@ -49,10 +49,23 @@ struct Cli {
     #[command(flatten)]
     reach: ApiAddress,
     /// Log lines: "text", "json", or "auto" (text on a terminal)
-    #[arg(long, global = true, default_value = "auto", env = "WEBTRUNK_LOG")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "auto",
+        env = "WEBTRUNK_LOG",
+        value_parser = ["text", "json", "auto"],
+        hide_possible_values = true
+    )]
     log: String,
     /// What to log, such as "info" or "info,webtrunk=debug"
-    #[arg(long, global = true, default_value = "info", env = "WEBTRUNK_LOG_LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "info",
+        env = "WEBTRUNK_LOG_LEVEL",
+        value_parser = log::level
+    )]
     log_level: String,
 }
 

@@ -255,13 +255,11 @@ impl Registrar {
             .and_then(|q| q.parse::<f32>().ok())
             .map_or(1000, |q| (q.clamp(0.0, 1.0) * 1000.0) as u16);
         let cseq = request.cseq().map_or(0, |c| c.number);
-        let path: Vec<String> =
-            request.values(HeaderName::Path).take(MAX_PATH + 1).map(str::to_owned).collect();
-        if path.len() > MAX_PATH || path.iter().any(|p| NameAddr::parse(p).is_err()) {
-            return Err(Refusal::new(
-                400,
-                format!("Path cannot be read, or has more than {MAX_PATH} values"),
-            ));
+        // Nothing is sent by what cannot be read, as with Record-Route.
+        let path = request.values(HeaderName::Path).filter(|p| NameAddr::parse(p).is_ok());
+        let path: Vec<String> = path.take(MAX_PATH + 1).map(str::to_owned).collect();
+        if path.len() > MAX_PATH {
+            return Err(Refusal::new(400, format!("Path has more than {MAX_PATH} values")));
         }
         let agent = request.header(HeaderName::UserAgent).unwrap_or_default();
         let binding = Binding {

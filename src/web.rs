@@ -400,10 +400,14 @@ fn respond(
     visitor: &Arc<Visitor>,
 ) -> Response<Full<Bytes>> {
     let web = &visitor.web;
-    if request.method() != Method::GET {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+    // What the answer to HEAD would hold is left out by the connection.
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
     }
-    let upgrades = request.headers().get(header::UPGRADE).is_some();
+    let upgrades =
+        request.method() == Method::GET && request.headers().get(header::UPGRADE).is_some();
     match request.uri().path() {
         // Clients that know no path ask at the root: baresip does.
         "/" if upgrades => upgrade(request, client, visitor),
@@ -433,7 +437,7 @@ fn respond(
             let state = gauges.overloaded.map_or("ok", |_| "overloaded");
             text(StatusCode::OK, format!("{state}\ncalls left: {}\n", gauges.calls_left))
         }
-        "/sip" => upgrade(request, client, visitor),
+        "/sip" if request.method() == Method::GET => upgrade(request, client, visitor),
         path => match asset(path) {
             Some((kind, body)) => {
                 let mut response = file(StatusCode::OK, kind, Bytes::new());

@@ -230,8 +230,14 @@ fn cookies(headers: &HeaderMap, secure: bool) -> impl Iterator<Item = Key> {
         .take(4)
 }
 
+/// The path below `/api/v1`, as the routes have it.
+fn path_of(request: &Request) -> &str {
+    let path = request.uri().path();
+    path.strip_prefix("/api/v1").unwrap_or(path)
+}
+
 fn is_session(request: &Request) -> bool {
-    request.uri().path().ends_with("/session")
+    path_of(request) == "/session"
 }
 
 /// Why a request is not let in.
@@ -282,16 +288,20 @@ pub(crate) fn wait(problem: Problem, seconds: u64) -> Response {
     response
 }
 
-/// The scope a request needs; `None`: any.
+/// The scope a request needs; `None`: any. Names that people chose stand in paths, so nothing is
+/// looked for within them.
 fn needed(request: &Request) -> Option<Scope> {
-    let path = request.uri().path();
-    let steers = ["/drain", "/reload", "/trunks/", "/registrations/", "/config"];
+    let path = path_of(request);
+    let is_below = |root: &str| {
+        path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let steers = ["/drain", "/reload", "/trunks", "/registrations", "/config"];
     Some(match *request.method() {
         _ if is_session(request) => return None,
-        Method::GET if path.contains("/config") => Scope::Admin,
+        Method::GET | Method::HEAD if is_below("/config") => Scope::Admin,
         Method::GET | Method::HEAD => Scope::Read,
-        _ if path.ends_with("/dialplan/test") => Scope::Read,
-        _ if steers.iter().any(|s| path.contains(s)) => Scope::Admin,
+        _ if path == "/dialplan/test" => Scope::Read,
+        _ if steers.iter().any(|root| is_below(root)) => Scope::Admin,
         _ => Scope::Write,
     })
 }
@@ -335,4 +345,65 @@ pub(crate) async fn guard(
         .headers_mut()
         .insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+
+    /// What is asked of a request, by its method and path.
+    fn asked(method: &str, path: &str) -> Option<Scope> {
+        let request = Request::builder().method(method).uri(path).body(Body::empty());
+        needed(&request.expect("a request"))
+    }
+
+    #[test]
+    fn a_scope_is_asked_by_the_route_and_not_by_the_names_in_it() {
+        for (method, path, scope) in [
+            ("GET", "/session", None),
+            ("POST", "/session", None),
+            ("DELETE", "/session", None),
+            ("DELETE", "/registrations/session", Some(Scope::Admin)),
+            ("POST", "/trunks/x/session", Some(Scope::Admin)),
+            ("POST", "/calls/session", Some(Scope::Write)),
+            ("DELETE", "/calls/session", Some(Scope::Write)),
+            ("GET", "/calls/session", Some(Scope::Read)),
+            ("POST", "/x/dialplan/test", Some(Scope::Write)),
+            ("POST", "/dialplan/test", Some(Scope::Read)),
+            ("GET", "/config", Some(Scope::Admin)),
+            ("HEAD", "/config", Some(Scope::Admin)),
+            ("GET", "/config/sources", Some(Scope::Admin)),
+            ("POST", "/config/check", Some(Scope::Admin)),
+            ("GET", "/schemas/config", Some(Scope::Read)),
+            ("GET", "/trunks/config", Some(Scope::Read)),
+            ("POST", "/drain", Some(Scope::Admin)),
+            ("DELETE", "/drain", Some(Scope::Admin)),
+            ("POST", "/reload", Some(Scope::Admin)),
+            ("POST", "/trunks/x/disable", Some(Scope::Admin)),
+            ("DELETE", "/registrations/alice", Some(Scope::Admin)),
+            ("POST", "/calls", Some(Scope::Write)),
+            ("POST", "/calls/drain/hold", Some(Scope::Write)),
+            ("POST", "/credentials", Some(Scope::Write)),
+            ("POST", "/webhooks/session/resend", Some(Scope::Write)),
+        ] {
+            assert_eq!(asked(method, path), scope, "{method} {path}");
+            assert_eq!(asked(method, &format!("/api/v1{path}")), scope, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn only_who_logs_in_is_a_stranger_that_may_ask() {
+        let access = Access::new(&config::Api::default());
+        for (method, path, may) in [
+            ("POST", "/session", true),
+            ("GET", "/session", false),
+            ("POST", "/registrations/session", false),
+            ("POST", "/calls/session", false),
+        ] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty());
+            let standing = access.identify(None, &request.expect("a request"));
+            assert_eq!(matches!(standing, Ok(Standing::Stranger)), may, "{method} {path}");
+        }
+    }
 }

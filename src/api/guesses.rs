@@ -14,6 +14,8 @@ const MAX_TOKENS: u32 = 20;
 const MAX_PASSWORDS: u32 = 10;
 /// Wrong passwords that all sources together may give for one name in a minute.
 const MAX_OF_NAME: u32 = 60;
+/// Lines of the log in a minute: one in ten seconds, as of everything.
+const LINES: u32 = 6;
 const MINUTE: Duration = Duration::from_secs(60);
 /// Sources remembered; when full, those that guessed least make room.
 const MAX_SOURCES: usize = 10_000;
@@ -25,11 +27,13 @@ struct Brake<K> {
     most: u32,
     began: Option<Instant>,
     wrong: HashMap<K, u32>,
+    /// Lines of the log that these were worth.
+    lines: u32,
 }
 
 impl<K: Hash + Eq> Brake<K> {
     fn new(most: u32) -> Brake<K> {
-        Brake { most, began: None, wrong: HashMap::new() }
+        Brake { most, began: None, wrong: HashMap::new(), lines: 0 }
     }
 
     /// The seconds that are left of the minute, if there were too many.
@@ -39,7 +43,7 @@ impl<K: Hash + Eq> Brake<K> {
     {
         let began = *self.began.get_or_insert(now);
         if now.saturating_duration_since(began) >= MINUTE {
-            (self.began, self.wrong) = (Some(now), HashMap::new());
+            (self.began, self.wrong, self.lines) = (Some(now), HashMap::new(), 0);
             return None;
         }
         let left = MINUTE.saturating_sub(now.saturating_duration_since(began)).as_secs() + 1;
@@ -47,7 +51,7 @@ impl<K: Hash + Eq> Brake<K> {
     }
 
     /// Counts a wrong guess; returns whether it is worth a line of the log: the first of a minute,
-    /// and the last before the brake.
+    /// and the last before the brake, as long as there are few of them.
     fn wrong(&mut self, of: K) -> bool {
         if self.wrong.len() >= MAX_SOURCES && !self.wrong.contains_key(&of) {
             let least = self.wrong.values().copied().min().unwrap_or(0);
@@ -56,7 +60,9 @@ impl<K: Hash + Eq> Brake<K> {
         let few = self.wrong.len() < 6;
         let wrong = self.wrong.entry(of).or_default();
         *wrong = wrong.saturating_add(1);
-        *wrong == self.most || (*wrong == 1 && few)
+        let tells = (*wrong == self.most || (*wrong == 1 && few)) && self.lines < LINES;
+        self.lines += u32::from(tells);
+        tells
     }
 
     /// Takes one back that was counted before it was known to be right.
@@ -168,6 +174,24 @@ impl PasswordGuesses {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn guesses_of_many_sources_are_a_few_lines_of_the_log() {
+        let (now, mut guesses) = (Instant::now(), Guesses::default());
+        let source = |n: u32| IpAddr::from([0x2001, 0xdb8, n as u16, 0, 0, 0, 0, 1]);
+        let lines = |guesses: &mut Guesses, now: Instant| {
+            let mut lines = 0;
+            for n in 0..500 {
+                for _ in 0..=MAX_TOKENS {
+                    guesses.braked(now, source(n));
+                    lines += u32::from(guesses.wrong(source(n)));
+                }
+            }
+            lines
+        };
+        assert_eq!(lines(&mut guesses, now), LINES);
+        assert_eq!(lines(&mut guesses, now + Duration::from_secs(61)), LINES, "a minute later");
+    }
 
     #[test]
     fn who_guesses_pays_and_nobody_else_does() {

@@ -23,23 +23,30 @@ use tokio::sync::Semaphore;
 /// Passwords checked at once, each in 19 MiB; besides those, one of somebody who has logged in from
 /// the same address before, so that guesses of strangers do not keep people out.
 const MAX_AT_ONCE: usize = 2;
-/// Strangers' passwords that may wait for it.
+/// Passwords of either kind that may wait for it.
 const MAX_WAITING: usize = 16;
 
 /// Checks passwords, on threads of their own, never more than a few at once.
 pub(crate) struct Passwords {
-    strangers: Semaphore,
-    known: Semaphore,
+    strangers: Lane,
+    known: Lane,
+}
+
+/// Those who wait together: nobody in one takes a place in the other.
+struct Lane {
+    checked: Semaphore,
     waiting: Semaphore,
+}
+
+impl Lane {
+    fn of(at_once: usize) -> Lane {
+        Lane { checked: Semaphore::new(at_once), waiting: Semaphore::new(MAX_WAITING) }
+    }
 }
 
 impl Default for Passwords {
     fn default() -> Passwords {
-        Passwords {
-            strangers: Semaphore::new(MAX_AT_ONCE),
-            known: Semaphore::new(1),
-            waiting: Semaphore::new(MAX_WAITING),
-        }
+        Passwords { strangers: Lane::of(MAX_AT_ONCE), known: Lane::of(1) }
     }
 }
 
@@ -55,9 +62,9 @@ impl Passwords {
         password: Secret,
         is_known: bool,
     ) -> Option<bool> {
-        let _waits = self.waiting.try_acquire().ok()?;
         let lane = if is_known { &self.known } else { &self.strangers };
-        let _turn = lane.acquire().await.ok()?;
+        let _waits = lane.waiting.try_acquire().ok()?;
+        let _turn = lane.checked.acquire().await.ok()?;
         let check = tokio::task::spawn_blocking(move || {
             let exists = hash.is_some();
             let fits = hash.as_ref().or(NOBODY.as_ref()).map(|h| h.fits(password.reveal()));
@@ -223,16 +230,19 @@ mod tests {
     #[tokio::test]
     async fn passwords_are_checked_a_few_at_once_and_the_rest_must_wait() {
         let passwords = Passwords::default();
-        let taken: Vec<_> =
-            (0..MAX_WAITING).map(|_| passwords.waiting.try_acquire().expect("free")).collect();
-        assert!(passwords.fits(None, Secret::new("x"), false).await.is_none());
-        drop(taken);
         let hash = PasswordHash::make("right", [1; 16]).ok();
+        let waiting = &passwords.strangers.waiting;
+        let taken: Vec<_> =
+            (0..MAX_WAITING).map(|_| waiting.try_acquire().expect("free")).collect();
+        assert!(passwords.fits(None, Secret::new("x"), false).await.is_none());
+        let known = passwords.fits(hash.clone(), Secret::new("right"), true).await;
+        assert_eq!(known, Some(true), "who was here before waits for no stranger");
+        drop(taken);
         assert_eq!(passwords.fits(hash.clone(), Secret::new("right"), false).await, Some(true));
         assert_eq!(passwords.fits(hash.clone(), Secret::new("wrong"), false).await, Some(false));
         assert_eq!(passwords.fits(None, Secret::new("nobody's"), false).await, Some(false));
         // Strangers who fill their lane keep nobody out who was here before.
-        let busy = passwords.strangers.acquire_many(MAX_AT_ONCE as u32).await;
+        let busy = passwords.strangers.checked.acquire_many(MAX_AT_ONCE as u32).await;
         assert_eq!(passwords.fits(hash, Secret::new("right"), true).await, Some(true));
         drop(busy);
     }

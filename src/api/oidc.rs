@@ -10,7 +10,9 @@ use super::sessions::Key;
 use super::{ApiState, Problem};
 use crate::address::network_of;
 use crate::config::{OidcSettings, Scope};
+use crate::errors::Code;
 use crate::gateway::token::{TokenError, TokenKeys};
+use crate::log_limit::{self, Level, LineClass};
 use crate::sip::digest::Secret;
 use crate::webhook::client::{allowed, client, send};
 use axum::extract::{Extension, Query, State};
@@ -43,6 +45,8 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// one that is unknown.
 const FRESH: Duration = Duration::from_secs(600);
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
+/// A provider that was not to be had is not asked again so soon: anybody can begin a login.
+const AWAY: Duration = Duration::from_secs(3);
 /// Longest name that is shown.
 const LONGEST_NAME: usize = 64;
 /// Where the provider sends people back to, below `web.public_url`.
@@ -83,10 +87,18 @@ struct WaitingLogin {
     of: Arc<OidcSettings>,
 }
 
+/// What was found out of a provider last.
+#[derive(Default)]
+struct LastLook {
+    known: Option<KnownProvider>,
+    /// Why nothing was, and when.
+    failed: Option<(Arc<OidcSettings>, String, Instant)>,
+}
+
 /// The provider as it is known, and who logs in there.
 #[derive(Default)]
 pub(crate) struct Provider {
-    known: tokio::sync::Mutex<Option<KnownProvider>>,
+    asked: tokio::sync::Mutex<LastLook>,
     waiting: Mutex<HashMap<String, WaitingLogin>>,
 }
 
@@ -183,13 +195,18 @@ async fn keys(metadata: &Metadata, settings: &OidcSettings) -> Result<Arc<TokenK
     TokenKeys::parse(&text).map(Arc::new).map_err(|why| format!("{}: {why}", metadata.jwks_uri))
 }
 
+async fn look(settings: &OidcSettings) -> Result<(Arc<Metadata>, Arc<TokenKeys>), String> {
+    let metadata = Arc::new(discover(settings).await?);
+    let keys = keys(&metadata, settings).await?;
+    Ok((metadata, keys))
+}
+
 /// Looks at a provider as a login would: what it says of itself, and its keys.
 ///
 /// # Errors
 /// Why nobody can log in.
 pub async fn probe(settings: &OidcSettings) -> Result<(), String> {
-    let metadata = discover(settings).await?;
-    keys(&metadata, settings).await.map(drop)
+    look(settings).await.map(drop)
 }
 
 impl Provider {
@@ -198,24 +215,36 @@ impl Provider {
         &self,
         settings: &Arc<OidcSettings>,
     ) -> Result<(Arc<Metadata>, Arc<TokenKeys>), String> {
-        let mut known = self.known.lock().await;
-        if let Some(known) = known.as_ref().filter(|k| k.of == *settings && k.at.elapsed() < FRESH)
-        {
+        let mut asked = self.asked.lock().await;
+        let fresh = |k: &&KnownProvider| k.of == *settings && k.at.elapsed() < FRESH;
+        if let Some(known) = asked.known.as_ref().filter(fresh) {
             return Ok((known.metadata.clone(), known.keys.clone()));
         }
-        let metadata = Arc::new(discover(settings).await?);
-        let keys = keys(&metadata, settings).await?;
-        let found = (metadata.clone(), keys.clone());
-        let (of, at) = (settings.clone(), Instant::now());
-        *known = Some(KnownProvider { of, metadata, keys, at, again: None });
-        Ok(found)
+        let lately =
+            |f: &&(Arc<OidcSettings>, String, Instant)| f.0 == *settings && f.2.elapsed() < AWAY;
+        if let Some((_, why, _)) = asked.failed.as_ref().filter(lately) {
+            return Err(why.clone());
+        }
+        match look(settings).await {
+            Ok((metadata, keys)) => {
+                let (of, at) = (settings.clone(), Instant::now());
+                let (metadata_of, keys_of) = (metadata.clone(), keys.clone());
+                asked.known = Some(KnownProvider { of, metadata, keys, at, again: None });
+                asked.failed = None;
+                Ok((metadata_of, keys_of))
+            }
+            Err(why) => {
+                asked.failed = Some((settings.clone(), why.clone(), Instant::now()));
+                Err(why)
+            }
+        }
     }
 
     /// The keys, read anew for one that was unknown, unless that was done a moment ago.
     async fn newer_keys(&self) -> Result<Option<Arc<TokenKeys>>, String> {
-        let mut known = self.known.lock().await;
+        let mut asked = self.asked.lock().await;
         let lately = |k: &KnownProvider| k.again.is_some_and(|again| again.elapsed() < KEYS_AGAIN);
-        let Some(known) = known.as_mut().filter(|k| !lately(k)) else { return Ok(None) };
+        let Some(known) = asked.known.as_mut().filter(|k| !lately(k)) else { return Ok(None) };
         known.again = Some(Instant::now());
         known.keys = keys(&known.metadata, &known.of).await?;
         Ok(Some(known.keys.clone()))
@@ -317,7 +346,10 @@ pub(crate) async fn begin(
     let client = match client {
         Ok(client) => client,
         Err(why) => {
-            tracing::warn!("nobody can log in at {}: {why}", settings.issuer);
+            let class = LineClass::new("logins that the provider was not there for", Code::FINE);
+            log_limit::tell(Level::Warn, class, || {
+                format!("nobody can log in at {}: {why}", settings.issuer)
+            });
             return Ok(back(&settings, "provider", &[]));
         }
     };

@@ -98,19 +98,54 @@ fn mark(problem: &crate::config::ConfigProblem) -> Value {
     })
 }
 
-/// A dialplan may hold the secret of a webhook.
+/// A dialplan may hold the secrets of webhooks, several in a line, in any quotes of TOML, and in
+/// several lines. What stands behind the key is masked also where it is no sound text.
 fn masked(text: &str) -> String {
-    let mask = |line: &str| match line
-        .split_once("secret")
-        .and_then(|(head, rest)| Some((head, rest.split_once('"')?)))
-    {
-        Some((head, (between, rest))) if between.trim() == "=" => {
-            let after = rest.split_once('"').map_or("", |(_, after)| after);
-            format!("{head}secret{between}\"***\"{after}")
+    const KEY: &str = "secret";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(KEY) {
+        let (before, found) = rest.split_at(at + KEY.len());
+        out.push_str(before);
+        let value = found.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=');
+        let Some(value) = value.map(|v| v.trim_start_matches([' ', '\t'])) else {
+            rest = found;
+            continue;
+        };
+        out.push_str(&found[..found.len() - value.len()]);
+        let quotes = ["\"\"\"", "'''", "\"", "'"];
+        rest = match quotes.into_iter().find(|quote| value.starts_with(quote)) {
+            Some(quote) => after_string(&value[quote.len()..], quote),
+            // The name of a file or of a variable.
+            None if value.starts_with('{') => {
+                rest = value;
+                continue;
+            }
+            None => &value[value.find([',', '}', '\n']).unwrap_or(value.len())..],
+        };
+        out.push_str("\"***\"");
+    }
+    out.push_str(rest);
+    out
+}
+
+/// What follows the end of a string of TOML.
+fn after_string<'a>(text: &'a str, quote: &str) -> &'a str {
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        if rest.starts_with(quote) {
+            return &rest[quote.len()..];
         }
-        _ => line.to_owned(),
-    };
-    text.lines().map(mask).collect::<Vec<_>>().join("\n")
+        // A string of one line that does not end ends with it.
+        if quote.len() == 1 && rest.starts_with('\n') {
+            return rest;
+        }
+        let escapes = quote.starts_with('"') && rest.starts_with('\\');
+        let mut characters = rest.chars();
+        at += characters.next().map_or(0, char::len_utf8);
+        at += characters.next().filter(|_| escapes).map_or(0, char::len_utf8);
+    }
+    ""
 }
 
 async fn inspected(
@@ -425,5 +460,35 @@ pub(crate) async fn cdr(
             ..Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{why:#}"))
         }),
         Err(e) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_of_a_dialplan_is_shown_however_it_is_written() {
+        for (text, shown) in [
+            ("secret = \"hidden\"", "secret = \"***\""),
+            ("secret='hidden' }", "secret=\"***\" }"),
+            ("secret = \"hid\\\"hidden\", x = 1", "secret = \"***\", x = 1"),
+            ("secret = \"\"\"hidden\nhidden\"\"\"\nx = 1", "secret = \"***\"\nx = 1"),
+            ("secret = '''hidden'hidden'''\nx", "secret = \"***\"\nx"),
+            ("\"secret\" = \"hidden\"", "\"secret\" = \"***\""),
+            (
+                "do = [{ secret = \"hidden\" }, { secret = 'hidden' }]",
+                "do = [{ secret = \"***\" }, { secret = \"***\" }]",
+            ),
+            ("secret\t=\t\"hidden", "secret\t=\t\"***\""),
+            ("secret = hidden }\nx", "secret = \"***\"}\nx"),
+            ("secret =", "secret =\"***\""),
+            ("secret = { env = \"HOOK\" }", "secret = { env = \"HOOK\" }"),
+            ("name = \"the secret route\"", "name = \"the secret route\""),
+            ("a secret", "a secret"),
+            ("", ""),
+        ] {
+            assert_eq!(masked(text), shown);
+        }
     }
 }

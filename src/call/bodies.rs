@@ -25,9 +25,7 @@ pub(super) fn description(message: &Message) -> Result<Option<&[u8]>, Refusal> {
     if message.body().is_empty() {
         return Ok(None);
     }
-    let encoding = message.header(HeaderName::ContentEncoding);
-    let plain = |e: &&str| e.is_empty() || e.eq_ignore_ascii_case("identity");
-    if let Some(encoding) = encoding.filter(|e| !plain(e)) {
+    if let Some(encoding) = message.encodings().next() {
         return Err(Refusal::new(415, format!("a body encoded as {encoding} is not read")));
     }
     check_parts(message, &READ)?;

@@ -16,7 +16,7 @@ use crate::resolver::{Destination, Located};
 use crate::sip::build::MessageWriter;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
-use crate::sip::status::{ACCEPT, Method, Refusal};
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, Transmit};
 use crate::sip::uri::UriTransport;
 use crate::worker::WorkerCommand;
@@ -341,7 +341,7 @@ impl CallContext<'_> {
         let tag = if tagged { String::new() } else { self.token() };
         let mut response = MessageWriter::refusal(request, why, &tag, &self.config.domain);
         match why.status {
-            415 => response.put(HeaderName::Accept, ACCEPT),
+            415 => response.put_readable(),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             _ => {}
         }

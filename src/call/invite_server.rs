@@ -17,7 +17,7 @@ use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::session_timer::{MIN_SE, TooBrief, grant};
-use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal};
+use crate::sip::status::{ALLOW, Method, Refusal};
 use crate::sip::transaction::{Hop, ServerId, T1, T1X64, TransactionEvent};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -414,7 +414,7 @@ impl CallerInvite {
         let mut response =
             MessageWriter::refusal(&self.invite, why, &caller.local_tag, &cx.config.domain);
         match why.status {
-            415 => response.put(HeaderName::Accept, ACCEPT),
+            415 => response.put_readable(),
             422 => response.put(HeaderName::MinSe, MIN_SE),
             _ => {}
         }

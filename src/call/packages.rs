@@ -60,7 +60,6 @@ impl Call {
         let to = self.opposite(end).and_then(|to| self.leg_mut(to));
         let known: Vec<String> =
             to.as_ref().map(|leg| passed(&leg.peer.info_packages)).unwrap_or_default();
-        let kind = message.content_type().unwrap_or_default();
         let Some(leg) = to.filter(|_| known.iter().any(|p| p.eq_ignore_ascii_case(package))) else {
             let mut response = MessageWriter::refusal(
                 message,
@@ -74,7 +73,7 @@ impl Call {
         cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         if let Some((mut info, branch, _)) = leg.begin(cx, Method::Info) {
             info.put(HeaderName::InfoPackage, package);
-            let bytes = info.end_with(&kind, message.body());
+            let bytes = info.end_carrying(message, "application/octet-stream");
             leg.ask(
                 cx,
                 call,

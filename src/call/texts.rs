@@ -7,7 +7,7 @@ use crate::brakes::Source;
 use crate::cdr::Party;
 use crate::media::LegId;
 use crate::sip::build::MessageWriter;
-use crate::sip::message::Message;
+use crate::sip::message::{Message, TEXT};
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::ServerId;
 use std::net::{IpAddr, Ipv4Addr};
@@ -42,7 +42,6 @@ impl Call {
         message: &Message,
     ) {
         let call = self.id;
-        let kind = message.content_type().unwrap_or_default();
         if let Err(why) = self.text_allowed(cx, end, message) {
             return cx.refuse(server, message, &why);
         }
@@ -55,7 +54,7 @@ impl Call {
         };
         cx.respond(server, 202, MessageWriter::response(message, 202, None).end());
         if let Some((text, branch, _)) = leg.begin(cx, Method::Message) {
-            let bytes = text.end_with(&kind, message.body());
+            let bytes = text.end_carrying(message, TEXT);
             leg.ask(
                 cx,
                 call,

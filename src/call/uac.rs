@@ -449,7 +449,7 @@ impl Branch {
         };
         let mut targets: Vec<(u32, String)> = message
             .values(HeaderName::Contact)
-            .filter_map(|v| NameAddr::parse(v).ok())
+            .filter_map(|v| NameAddr::parse_lenient(v).ok())
             .map(|c| (q(&c), c.uri.number()))
             .filter(|(_, number)| !number.is_empty())
             .take(MAX_TARGETS)

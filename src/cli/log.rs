@@ -25,6 +25,33 @@ fn is_ours(line: &Metadata<'_>) -> bool {
     *line.level() <= most
 }
 
+/// Levels as they are written, by name or number.
+const LEVELS: [&str; 12] =
+    ["off", "error", "warn", "info", "debug", "trace", "0", "1", "2", "3", "4", "5"];
+
+/// What to log, as it is written. A word that is no level would be taken for the name of a module,
+/// of which there is none: nothing would be logged at all.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn level(text: &str) -> Result<String, String> {
+    let is_level = |word: &str| LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word));
+    for part in text.split(',').map(str::trim) {
+        let sound = match part.split_once('=') {
+            Some((module, word)) => !module.is_empty() && is_level(word),
+            None => is_level(part) || part == "webtrunk" || part.starts_with("webtrunk::"),
+        };
+        // A filter on fields has a syntax of its own.
+        if !sound && !part.contains(['[', '{']) {
+            return Err(format!(
+                "{part:?} is no level: use off, error, warn, info, debug or trace, also for one \
+                 module as in \"info,webtrunk=debug\""
+            ));
+        }
+    }
+    EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
+}
+
 /// Begins to log to standard error.
 pub(crate) fn start(format: &str, level: &str) {
     let wanted = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
@@ -155,5 +182,25 @@ mod tests {
         });
         assert!(!said.contains("secret") && !said.contains("mistake"), "{said}");
         assert!(said.contains("kept") && said.contains("ours"), "{said}");
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused_and_does_not_turn_the_log_off() {
+        for sound in [
+            "info",
+            "WARN",
+            "off",
+            "2",
+            "info,webtrunk=debug",
+            "webtrunk::call=trace, error",
+            "webtrunk",
+        ] {
+            assert!(level(sound).is_ok(), "{sound}");
+        }
+        for wrong in
+            ["", "warning", "verbose", "info,", "6", "webtrunk=loud", "=info", "info;debug"]
+        {
+            assert!(level(wrong).is_err(), "{wrong}");
+        }
     }
 }

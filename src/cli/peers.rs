@@ -5,6 +5,7 @@ use super::print;
 use anyhow::Context;
 use base64::Engine as _;
 use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use webtrunk::private;
@@ -173,6 +174,12 @@ fn kind(peer: KnownPeer) -> PeerKind {
     }
 }
 
+/// Whether a host is an address, with a port or without.
+fn is_address(host: &str) -> bool {
+    let alone = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    alone.is_ok() || host.parse::<SocketAddr>().is_ok()
+}
+
 /// HOST in a template; a port of its own takes the place of the template's.
 fn with_host(template: &str, host: &str) -> String {
     let port = host
@@ -227,7 +234,12 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         super::users::hash_of(&admin)?,
         args.number.as_deref().unwrap_or(plans.number())
     );
-    let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, with_host(kind.trunk, host).trim_end());
+    let trunk = with_host(kind.trunk, host);
+    let _ = writeln!(config, "[trunk.{}]\n{}", kind.name, trunk.trim_end());
+    if !trunk.contains("\nallow") && !is_address(host) {
+        let told = "the addresses its calls come from: a name says none";
+        let _ = writeln!(config, "# allow = [\"192.0.2.10\"]      # {told}");
+    }
     let mut files = vec![
         ("webtrunk.toml".to_owned(), config),
         ("dialplans/outbound.toml".to_owned(), plans.outbound(kind.name)),

@@ -8,9 +8,11 @@ mod hosts;
 mod media;
 mod names;
 mod operators;
+mod passwords;
 mod rivals;
 mod routes;
 mod steps;
+mod text;
 mod times;
 mod trunks;
 mod values;
@@ -43,12 +45,9 @@ const WEB_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED)
 /// Everything that is wrong, at once. No port has been touched.
 pub fn load(path: &Path) -> Result<(Config, Problems), Problems> {
     let mut check = Check::new(path.parent().unwrap_or(Path::new(".")).to_owned());
-    let text = std::fs::read_to_string(path).map_err(|e| {
+    let text = text::text_of(path).map_err(|why| {
         let help = "write one with `webtrunk init`, or name another file with -c FILE";
-        Problems(vec![
-            ConfigProblem::plain("config::read", format!("{} cannot be read: {e}", path.display()))
-                .help(help),
-        ])
+        Problems(vec![ConfigProblem::plain("config::read", why).help(help)])
     })?;
     check.file(&path.display().to_string(), &text)
 }
@@ -394,7 +393,7 @@ impl Check {
 
     fn secret(&mut self, at: &Spanned<schema::SecretText>) -> Secret {
         let text = self.text_of(at);
-        if text.is_empty() && !self.problems.last().is_some_and(|p| p.is_at(&at.span())) {
+        if text.trim().is_empty() && !self.problems.last().is_some_and(|p| p.is_at(&at.span())) {
             let help = "make one: `openssl rand -base64 24`; it guards your telephone bill";
             self.error(at, "config::secret", "this secret is empty", help);
         }
@@ -410,7 +409,8 @@ impl Check {
             }
             schema::SecretText::File { file } => {
                 let read = std::fs::read_to_string(self.folder.join(file));
-                read.map(|t| t.trim_end().to_owned())
+                // Some editors begin a file with a mark of its encoding.
+                read.map(|t| t.trim_end().trim_start_matches('\u{feff}').to_owned())
                     .map_err(|e| format!("{file} cannot be read: {e}"))
             }
         };
@@ -448,6 +448,7 @@ impl Check {
             );
         }
         let password = self.secret(&user.password);
+        self.password_of(&name, &user, password.reveal());
         User {
             name,
             password,
@@ -496,7 +497,11 @@ impl Check {
                         why_not,
                     );
                 }
-                Ok(net) => nets.push(net),
+                Ok(net) if net.prefix_len() < if net.addr().is_ipv4() { 8 } else { 16 } => {
+                    let message = format!("{text:?} allows a large part of all addresses");
+                    self.error(at, "config::allow", message, why_not);
+                }
+                Ok(net) => nets.push(as_ipv4(net)),
                 Err(_) => self.error(
                     at,
                     "config::allow",
@@ -507,6 +512,14 @@ impl Check {
         }
         nets
     }
+}
+
+/// A network of IPv4 that is written as one of IPv6: addresses are compared as what they are.
+fn as_ipv4(net: IpNet) -> IpNet {
+    let IpNet::V6(wide) = net else { return net };
+    let mapped = wide.addr().to_ipv4_mapped().zip(wide.prefix_len().checked_sub(96));
+    let narrow = mapped.and_then(|(ip, length)| IpNet::new(ip.into(), length).ok());
+    narrow.unwrap_or(net)
 }
 
 /// serde's words in ours: what is unknown, what was meant, what there is.

@@ -170,7 +170,8 @@ mod tests {
         let config = config(
             "[trunk.b]\nuri = \"sip:x.example\"\nallow = [\"10.1.2.0/24\", \"2001:db8::/32\"]\n\
              [trunk.a]\nuri = \"sip:x.example\"\nallow = [\"10.1.0.0/16\"]\npublic_ip = \"192.0.2.9\"\n\
-             [trunk.c]\nuri = \"sip:x.example\"\nallow = [\"10.1.2.3\", \"10.9.9.9/8\"]\n",
+             [trunk.c]\nuri = \"sip:x.example\"\nallow = [\"10.1.2.3\", \"10.9.9.9/8\"]\n\
+             [trunk.d]\nuri = \"sip:x.example\"\nallow = [\"::ffff:198.51.100.9\", \"::ffff:203.0.113.0/120\"]\n",
         );
         let at = |ip: &str| config.trunks.at(ip.parse().expect("sound")).map(|t| t.name.as_str());
         for (ip, trunk) in [
@@ -180,6 +181,8 @@ mod tests {
             ("2001:db8::7", Some("b")),
             ("2001:db9::7", None),
             ("192.0.2.1", None),
+            ("198.51.100.9", Some("d")),
+            ("203.0.113.77", Some("d")),
         ] {
             assert_eq!(at(ip), trunk, "{ip}");
             let slow = config.trunks.values().find(|t| {

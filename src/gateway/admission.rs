@@ -17,6 +17,8 @@ const GUESSES_PER_SOURCE: u32 = 20;
 const GUESSES_AT_KNOWN: u32 = 5;
 /// Sources remembered; when full, those that guessed least make room.
 const MAX_REMEMBERED: usize = 10_000;
+/// Characters of a name nobody has proved that are shown.
+const SHOWN: usize = 64;
 
 /// The outcome for a request from a browser.
 #[derive(Debug)]
@@ -111,6 +113,16 @@ impl Admission {
         Some(Refusal::new(403, why).code(Code::LOCKED_OUT).retry_after(left as u32))
     }
 
+    /// Who a request says it is of, by the credentials that are judged: a stranger's text.
+    pub(crate) fn claimed<'m>(&self, request: &'m Message) -> &'m str {
+        self.authenticator.named(request).unwrap_or("?")
+    }
+
+    /// As [`claimed`](Self::claimed), cut for those who are told of it.
+    pub(crate) fn claimed_briefly(&self, request: &Message) -> String {
+        self.claimed(request).chars().take(SHOWN).collect()
+    }
+
     /// Somebody at `source` guessed wrong.
     pub(crate) fn wrong(&mut self, source: IpAddr, user: &str) {
         let source = network_of(source);
@@ -143,7 +155,7 @@ impl Admission {
         request: &Message,
         known: impl Fn(&str) -> KnownCredentials,
     ) -> Admitted {
-        let user = claimed_user(request);
+        let user = self.claimed(request).to_owned();
         // A request without a password guesses none: it gets a challenge.
         let gives = request.header(crate::sip::HeaderName::Authorization).is_some() && !proved;
         if let Some(braked) = gives.then(|| self.braked(now, source, &user)).flatten() {
@@ -159,9 +171,10 @@ impl Admission {
             }
         };
         match self.authenticator.verify(seconds, request, secret_of) {
-            Ok(_) => {
-                self.right(source, &user);
-                Admitted::User(user)
+            // Nobody else: who proves one name may write others beside it.
+            Ok(proved) => {
+                self.right(source, proved);
+                Admitted::User(proved.to_owned())
             }
             Err(DigestError::Missing) => Admitted::Challenge { stale: false },
             Err(DigestError::Stale) => Admitted::Challenge { stale: true },
@@ -179,15 +192,6 @@ impl Admission {
             }
         }
     }
-}
-
-/// The user a request's credentials claim; cut, because it is a stranger's text.
-pub(crate) fn claimed_user(request: &Message) -> String {
-    let credentials = request.header(crate::sip::HeaderName::Authorization);
-    let user = credentials
-        .and_then(crate::sip::header::DigestParams::parse)
-        .and_then(|d| d.get("username"));
-    user.unwrap_or("?").chars().take(64).collect()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::sip::cause::reasons;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::salvage::salvage;
-use crate::sip::status::{ACCEPT, Method, Refusal, SUPPORTED, TRICKLE};
+use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 
@@ -288,7 +288,7 @@ impl Gateway {
             423 => response.put(HeaderName::MinExpires, MIN_EXPIRES),
             422 => response.put(HeaderName::MinSe, crate::sip::session_timer::MIN_SE),
             489 => response.put(HeaderName::Allowed, super::out_of_dialog::ALLOW_EVENTS),
-            415 => response.put(HeaderName::Accept, ACCEPT),
+            415 => response.put_readable(),
             _ => {}
         }
         self.respond(turn, id, why.status, response);

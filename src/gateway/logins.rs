@@ -2,7 +2,7 @@
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
-use super::admission::{Admitted, KnownCredentials, claimed_user};
+use super::admission::{Admitted, KnownCredentials};
 use super::credential::{Credential, credential_fits};
 use super::spent::{Spending, TokenLogin};
 use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
@@ -228,8 +228,8 @@ impl Gateway {
         let proved = state.is_some_and(|f| {
             f.user.as_deref() == Some(claimed) && f.until.is_none_or(|until| unix < until)
         });
-        let named = claimed_user(message);
-        let own = named == claimed || Credential::parse(&named).is_some_and(|c| c.user == claimed);
+        let named = self.admission.claimed(message);
+        let own = named == claimed || Credential::parse(named).is_some_and(|c| c.user == claimed);
         let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c)))
         {
             Some((secret, credential)) => match credential_fits(&config, &credential, unix) {
@@ -257,15 +257,15 @@ impl Gateway {
                 HeldRequest { flow, remote, message: message.clone() },
             ),
             Admitted::Refused(why) => {
-                let name = claimed_user(message);
+                let name = self.admission.claimed(message);
                 // Their time is no secret, and the only thing a page can do something about.
-                let why = match Credential::parse(&name).map(|c| credential_fits(&config, &c, unix))
+                let why = match Credential::parse(name).map(|c| credential_fits(&config, &c, unix))
                 {
                     Some(Err(validate)) if why.code == Code::LOGIN_REFUSED => validate,
                     _ => why,
                 };
                 turn.push(Output::Event(Event::LoginRefused {
-                    user: name,
+                    user: self.admission.claimed_briefly(message),
                     remote,
                     code: why.code,
                     why: why.why.clone(),
@@ -324,8 +324,8 @@ impl Gateway {
         bearer: Bearer<'_>,
     ) -> Screening {
         let Bearer { claimed, token, settings } = bearer;
-        let named = claimed_user(message);
-        if let Some(braked) = self.admission.braked(turn.now, remote.ip(), &named) {
+        let named = self.admission.claimed(message);
+        if let Some(braked) = self.admission.braked(turn.now, remote.ip(), named) {
             turn.push(Output::Event(Event::LoginRefused {
                 user: claimed.chars().take(64).collect(),
                 remote,

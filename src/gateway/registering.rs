@@ -166,7 +166,7 @@ impl Gateway {
             ),
             Admitted::Refused(why) => {
                 turn.push(Output::Event(Event::LoginRefused {
-                    user: super::admission::claimed_user(message),
+                    user: self.admission.claimed_briefly(message),
                     remote,
                     code: why.code,
                     why: why.why.clone(),

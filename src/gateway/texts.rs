@@ -13,7 +13,7 @@ use crate::fraud::DialledNumber;
 use crate::hex::token;
 use crate::registrar::{Way, phones};
 use crate::sip::build::{MessageWriter, name_addr};
-use crate::sip::message::Message;
+use crate::sip::message::{Message, TEXT};
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal, reason_phrase};
 use crate::sip::transaction::{Hop, ServerId};
@@ -234,7 +234,6 @@ impl Gateway {
         from: &From,
         target: TextTarget,
     ) {
-        let kind = message.content_type().unwrap_or_else(|| "text/plain".into());
         let mut cx = self.context(turn);
         let (branch, via) = cx.via(target.hop);
         let mut text = MessageWriter::request(Method::Message, &target.uri);
@@ -248,7 +247,7 @@ impl Gateway {
         text.put(HeaderName::To, format_args!("<{}>", target.to));
         text.put(HeaderName::CallId, cx.token());
         text.put(HeaderName::CSeq, "1 MESSAGE");
-        let bytes = text.end_with(&kind, message.body());
+        let bytes = text.end_carrying(message, TEXT);
         let client = cx.request(Method::Message, &branch, target.hop, bytes);
         let user = TransactionUser::Relay { number, trunk: target.trunk };
         cx.services.transaction_users.insert(client, user);

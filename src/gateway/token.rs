@@ -31,8 +31,10 @@ pub(crate) struct Claims {
     /// The user.
     pub sub: String,
     /// When it expires, seconds since 1970.
+    #[serde(deserialize_with = "numeric_date")]
     pub exp: u64,
     /// When it begins to hold, seconds since 1970.
+    #[serde(default, deserialize_with = "some_numeric_date")]
     pub nbf: Option<u64>,
     /// Its issuer: a string, if present.
     pub iss: Option<serde_json::Value>,
@@ -63,6 +65,28 @@ impl Claims {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         let (first, _) = hash.as_ref().split_at(16);
         Ok(TokenId::from_be_bytes(first.try_into().unwrap_or_default()))
+    }
+}
+
+/// Whole seconds of a NumericDate, which may have a fraction (RFC 7519 §2), as that of
+/// `Date.now() / 1000` does.
+fn seconds(date: &serde_json::Value) -> Option<u64> {
+    let fraction = || date.as_f64().filter(|date| (0.0..1e12).contains(date));
+    date.as_u64().or_else(|| fraction().map(|date| date as u64))
+}
+
+fn numeric_date<'de, D: serde::Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
+    let date = serde_json::Value::deserialize(from)?;
+    seconds(&date).ok_or_else(|| serde::de::Error::custom("exp is no time"))
+}
+
+fn some_numeric_date<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
+    match serde_json::Value::deserialize(from)? {
+        serde_json::Value::Null => Ok(None),
+        date => match seconds(&date) {
+            None => Err(serde::de::Error::custom("nbf is no time")),
+            known => Ok(known),
+        },
     }
 }
 
@@ -120,10 +144,10 @@ impl TokenKeys {
         unix: u64,
     ) -> Result<serde_json::Value, TokenError> {
         let claims: serde_json::Value = self.read(token, audience, issuer)?;
-        let Some(exp) = claims["exp"].as_u64() else {
+        let Some(exp) = seconds(&claims["exp"]) else {
             return Err(TokenError::Wrong("its exp is no time".to_owned()));
         };
-        timely(exp, claims["nbf"].as_u64(), unix).map(|()| claims)
+        timely(exp, seconds(&claims["nbf"]), unix).map(|()| claims)
     }
 
     fn read<T: serde::de::DeserializeOwned + Clone>(

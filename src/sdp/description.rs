@@ -7,10 +7,12 @@ use crate::errors::Code;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
-/// Longest description, bytes.
+/// Longest description without what is no sound, bytes.
 pub(crate) const MAX_SDP: usize = 32 * 1024;
-/// Most lines.
+/// Most lines of such.
 pub(crate) const MAX_LINES: usize = 512;
+/// Most lines in all: a meeting page's videos have a hundred each.
+pub(crate) const MAX_ALL_LINES: usize = 8_192;
 /// Most media descriptions: a meeting page has one for each who may speak.
 pub(crate) const MAX_MEDIA: usize = 64;
 /// Most payload formats of a media description; the rest are ignored.

@@ -213,7 +213,7 @@ impl Negotiation {
     /// # Errors
     /// No audio, no codec of ours, or a transport that differs from what we offered.
     pub fn receive_answer(&mut self, body: &[u8]) -> Result<&Negotiated, SdpError> {
-        let answer = Description::parse(body)?;
+        let answer = self.named_as_offered(Description::parse(body)?);
         // RFC 4568 §5.1.3: the answer repeats the tag of what it chose.
         let beside = |theirs: &Crypto| {
             let offered = self.local.srtp_keys.offer().into_iter();
@@ -254,6 +254,20 @@ impl Negotiation {
         self.last_answer = None;
         self.settle_restart(&mut negotiated);
         Ok(self.settle(negotiated))
+    }
+
+    /// An answer whose formats mean what they meant in our offer, where it does not say: some
+    /// repeat the numbers alone.
+    fn named_as_offered(&self, mut answer: Description) -> Description {
+        let formats = answer.media.iter_mut().flat_map(|m| &mut m.formats);
+        for format in formats.filter(|f| f.name.is_empty()) {
+            let same = |o: &&Format| o.payload_type == format.payload_type;
+            if let Some(offered) = self.offered.iter().find(same) {
+                format.name.clone_from(&offered.name);
+                (format.clock, format.channels) = (offered.clock, offered.channels);
+            }
+        }
+        answer
     }
 
     /// A peer that answers with the credentials it had did not restart: ours stay too.

@@ -7,10 +7,11 @@
 
 use super::crypto::{self, Crypto};
 use super::description::{
-    AUDIO_LEVEL, Description, Direction, Fingerprint, Format, MAX_CANDIDATES, MAX_FORMATS,
-    MAX_LINES, MAX_MEDIA, MAX_SDP, MediaDescription, SdpError, Setup,
+    AUDIO_LEVEL, Description, Direction, Fingerprint, Format, MAX_ALL_LINES, MAX_CANDIDATES,
+    MAX_FORMATS, MAX_LINES, MAX_MEDIA, MAX_SDP, MediaDescription, SdpError, Setup,
 };
 use super::transport;
+use crate::sip::parse::MAX_MESSAGE;
 use std::net::{IpAddr, SocketAddr};
 
 fn refused(why: impl Into<String>) -> SdpError {
@@ -48,7 +49,8 @@ impl<'a> SectionLines<'a> {
     fn address(self) -> Option<IpAddr> {
         self.of(b'c').find_map(|c| {
             let address = c.split_ascii_whitespace().nth(2)?;
-            address.split('/').next()?.parse().ok()
+            // Some put brackets round IPv6, as in a URI.
+            address.split('/').next()?.trim_matches(['[', ']']).parse().ok()
         })
     }
 
@@ -67,8 +69,8 @@ impl<'a> SectionLines<'a> {
 /// # Errors
 /// Over the limits, no description, or holding a NUL or a lone CR.
 pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
-    if body.len() > MAX_SDP {
-        return Err(refused("the SDP is longer than 32 KiB"));
+    if body.len() > MAX_MESSAGE {
+        return Err(refused("the SDP is longer than 64 KiB"));
     }
     // Text nobody needs may be of any character set (`a=charset`).
     let text = String::from_utf8_lossy(body);
@@ -80,6 +82,7 @@ pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
     if sections.len() > MAX_MEDIA {
         return Err(refused("the SDP has more than 64 media descriptions"));
     }
+    within_bounds(session, &sections)?;
     let (session_id, version) = origin(session.of(b'o').next().unwrap_or_default());
     let group = session.all("group").find_map(|g| g.strip_prefix("BUNDLE")).unwrap_or_default();
     let mut description = Description {
@@ -92,14 +95,34 @@ pub(super) fn read(body: &[u8]) -> Result<Description, SdpError> {
     Ok(description)
 }
 
+/// What is used is short: the session's lines and those of sound. A page's videos have a hundred
+/// lines each, of which hardly any is looked at.
+fn within_bounds(session: SectionLines<'_>, sections: &[&[RawLine<'_>]]) -> Result<(), SdpError> {
+    let is_sound = |s: &&&[RawLine<'_>]| {
+        s.first().is_some_and(|(_, m)| m.get(..5).is_some_and(|k| k.eq_ignore_ascii_case("audio")))
+    };
+    let sound = sections.iter().filter(is_sound).flat_map(|s| s.iter());
+    let (mut count, mut bytes) = (0, 0);
+    for (_, value) in session.0.iter().chain(sound) {
+        (count, bytes) = (count + 1, bytes + value.len() + 4);
+    }
+    if bytes > MAX_SDP {
+        return Err(refused("the SDP is longer than 32 KiB, videos aside"));
+    }
+    if count > MAX_LINES {
+        return Err(refused("the SDP has more than 512 lines, videos aside"));
+    }
+    Ok(())
+}
+
 fn lines(text: &str) -> Result<Vec<RawLine<'_>>, SdpError> {
     let lines: Vec<&str> = text
         .split('\n')
         .map(|l| l.strip_suffix('\r').unwrap_or(l))
         .filter(|l| !l.trim().is_empty())
         .collect();
-    if lines.len() > MAX_LINES {
-        return Err(refused("the SDP has more than 512 lines"));
+    if lines.len() > MAX_ALL_LINES {
+        return Err(refused("the SDP has more than 8192 lines"));
     }
     if lines.iter().any(|l| memchr::memchr2(b'\0', b'\r', l.as_bytes()).is_some()) {
         return Err(refused("the SDP holds a NUL or a lone CR"));
@@ -224,12 +247,9 @@ fn share_transport(description: &mut Description) {
 }
 
 fn setup(value: &str) -> Option<Setup> {
-    match value {
-        "active" => Some(Setup::Active),
-        "passive" => Some(Setup::Passive),
-        "actpass" => Some(Setup::Actpass),
-        _ => None,
-    }
+    let known =
+        [("active", Setup::Active), ("passive", Setup::Passive), ("actpass", Setup::Actpass)];
+    known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(value)).map(|(_, setup)| setup)
 }
 
 /// Milliseconds a packet is to last, no more than `maxptime`; and that.
@@ -261,9 +281,14 @@ fn format(payload_type: u8, own: SectionLines<'_>) -> Format {
             (number.parse() == Ok(payload_type)).then(|| rest.trim())
         })
     };
-    let map = value_of("rtpmap").and_then(rtpmap);
+    let written = value_of("rtpmap");
+    // No RFC has it so, but every device that names 101 and says no more means digits.
+    let known = match payload_type {
+        101 if written.is_none() => "telephone-event/8000",
+        _ => static_rtpmap(payload_type),
+    };
     let (name, clock, channels) =
-        map.or_else(|| rtpmap(static_rtpmap(payload_type))).unwrap_or_default();
+        written.and_then(rtpmap).or_else(|| rtpmap(known)).unwrap_or_default();
     let fmtp = value_of("fmtp").unwrap_or_default().to_owned();
     Format { payload_type, name, clock, channels, fmtp }
 }
@@ -273,7 +298,9 @@ fn rtpmap(map: &str) -> Option<(String, u32, u8)> {
     let mut parts = map.split('/').map(str::trim);
     let name = parts.next().filter(|n| !n.is_empty())?.to_owned();
     let clock = parts.next()?.parse().ok()?;
-    let channels = parts.next().map_or(Some(1), |c| c.parse().ok()).unwrap_or(0);
+    // A slash with nothing behind it says nothing.
+    let channels = parts.next().filter(|c| !c.is_empty());
+    let channels = channels.map_or(Some(1), |c| c.parse().ok()).unwrap_or(0);
     Some((name, clock, channels))
 }
 
@@ -292,7 +319,7 @@ fn static_rtpmap(payload_type: u8) -> &'static str {
 }
 
 fn fingerprint(value: &str) -> Option<Fingerprint> {
-    let (hash, hex) = value.split_once(' ')?;
+    let (hash, hex) = value.split_once(char::is_whitespace)?;
     if !hash.eq_ignore_ascii_case("sha-256") {
         return None;
     }

@@ -6,9 +6,12 @@
 use super::cause::{cause_of, name_of};
 use super::message::Message;
 use super::parse::HeaderName;
-use super::status::{Method, Reason, Refusal, reason_phrase};
+use super::status::{ACCEPT, Method, Reason, Refusal, reason_phrase};
 use bytes::Bytes;
 use std::fmt::{self, Display, Write as _};
+
+/// Encodings of a body that are passed on.
+const PASSED_ENCODINGS: usize = 4;
 
 /// A message under construction.
 #[derive(Debug)]
@@ -188,6 +191,12 @@ impl MessageWriter {
         self.line(": ", value);
     }
 
+    /// What a body may be where a description is read (RFC 3261 §21.4.13).
+    pub(crate) fn put_readable(&mut self) {
+        self.put(HeaderName::Accept, ACCEPT);
+        self.put(HeaderName::AcceptEncoding, "identity");
+    }
+
     /// Ends the message, without a body.
     pub fn end(self) -> Bytes {
         self.end_with("", &[])
@@ -199,6 +208,17 @@ impl MessageWriter {
             Some(sdp) => self.end_with("application/sdp", sdp.as_bytes()),
             None => self.end(),
         }
+    }
+
+    /// Ends the message with the body of another and what says how it is read; `usual` is its type
+    /// if nothing does.
+    pub(crate) fn end_carrying(mut self, message: &Message, usual: &str) -> Bytes {
+        let encodings: Vec<&str> = message.encodings().take(PASSED_ENCODINGS).collect();
+        if !encodings.is_empty() && !message.body().is_empty() {
+            self.put(HeaderName::ContentEncoding, encodings.join(", "));
+        }
+        let kind = message.content_type();
+        self.end_with(kind.as_deref().unwrap_or(usual), message.body())
     }
 
     /// Ends the message with `body` of type `kind`.

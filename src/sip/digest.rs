@@ -215,6 +215,18 @@ impl Authenticator {
         format!("Digest realm={realm},nonce=\"{nonce}\"{algorithm},qop=\"auth\"{stale}")
     }
 
+    /// The credentials of a request that are judged: the first for our realm. Others may stand
+    /// before them, and say nothing here.
+    fn credentials<'m>(&self, request: &'m Message) -> Option<DigestParams<'m>> {
+        let mut all = request.all(HeaderName::Authorization).filter_map(DigestParams::parse);
+        all.find(|d| d.get("realm") == Some(self.realm.as_str()))
+    }
+
+    /// The name in the credentials that are judged.
+    pub(crate) fn named<'m>(&self, request: &'m Message) -> Option<&'m str> {
+        self.credentials(request)?.get("username")
+    }
+
     /// Checks a request's Authorization for our realm; `secret_of` finds a user's password.
     /// An unknown user costs the same work as a known one.
     ///
@@ -226,10 +238,7 @@ impl Authenticator {
         request: &'m Message,
         secret_of: impl Fn(&str) -> Option<Secret>,
     ) -> Result<&'m str, DigestError> {
-        let ours = |d: &DigestParams<'_>| d.get("realm") == Some(self.realm.as_str());
-        let credentials =
-            request.all(HeaderName::Authorization).filter_map(DigestParams::parse).find(ours);
-        let d = credentials.ok_or(DigestError::Missing)?;
+        let d = self.credentials(request).ok_or(DigestError::Missing)?;
         let algorithm =
             Algorithm::from_token(d.get("algorithm")).filter(|a| self.algorithms.contains(a));
         let algorithm = algorithm.ok_or(DigestError::Missing)?;

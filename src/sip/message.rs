@@ -4,7 +4,7 @@ use super::header::{CSeq, NameAddr, Via, comma_list, delta_seconds};
 use super::multipart::{BodyPart, parts};
 use super::parse::{Field, Framing, HeaderName, Ignored, Index, ParseError, StartLine, head_end};
 use super::parts::{AddressAt, CSeqAt, Part, Parts, ViaAt, at};
-use super::scan::cut;
+use super::scan::{TOKEN, cut};
 use super::status::Method;
 use super::uri::Uri;
 use std::borrow::Cow;
@@ -30,6 +30,8 @@ struct Read {
     body_parts: OnceLock<Vec<BodyPart>>,
 }
 
+/// What a text is whose type nobody said.
+pub(crate) const TEXT: &str = "text/plain";
 /// Longest Content-Type passed on, characters: a boundary alone has up to 70.
 const MAX_CONTENT_TYPE: usize = 256;
 /// Most Via values of a request.
@@ -277,6 +279,12 @@ impl Message {
                 .take(MAX_CONTENT_TYPE)
                 .collect(),
         )
+    }
+
+    /// What the body is encoded by; what is no name of an encoding says nothing.
+    pub(crate) fn encodings(&self) -> impl Iterator<Item = &str> {
+        let all = self.values(HeaderName::ContentEncoding);
+        all.filter(|e| !e.eq_ignore_ascii_case("identity") && TOKEN.holds(e.as_bytes()))
     }
 
     /// The body if its type is `wanted`, parameters aside, or the part of it that is

@@ -5,8 +5,9 @@
 //! bounded in depth and parts.
 
 use super::uri::Params;
+use aws_lc_rs::digest;
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 
 /// Most parts of one message; what follows is omitted.
 const MAX_PARTS: usize = 8;
@@ -50,14 +51,11 @@ fn handling(disposition: &str) -> Option<&str> {
 pub(crate) fn mixed<'a>(
     parts: impl Iterator<Item = (&'a str, &'a str, &'a [u8])> + Clone,
 ) -> (String, Vec<u8>) {
-    let holds = |boundary: &str| {
-        parts.clone().any(|(.., bytes)| memchr::memmem::find(bytes, boundary.as_bytes()).is_some())
-    };
-    // A text of so many bytes cannot hold all of the boundaries that are tried.
-    let boundary = (0u32..)
-        .map(|n| format!("webtrunk-{n}"))
-        .find(|boundary| !holds(boundary))
-        .unwrap_or_default();
+    // Nobody writes a text that holds a digest of itself and of a description with our numbers in
+    // it, so nothing has to be searched. It is short: bodies go by datagrams.
+    let mut content = digest::Context::new(&digest::SHA256);
+    parts.clone().for_each(|(.., bytes)| content.update(bytes));
+    let boundary = URL_SAFE_NO_PAD.encode(&content.finish().as_ref()[..7]);
     let mut body = Vec::new();
     for (kind, lines, bytes) in parts {
         let head = format!("--{boundary}\r\nContent-Type: {kind}\r\n{lines}\r\n\r\n");
@@ -79,12 +77,15 @@ pub(crate) fn parts(content_type: &str, body: &[u8]) -> Vec<BodyPart> {
 fn read(content_type: &str, body: &[u8], depth: usize, counts: bool, out: &mut Vec<BodyPart>) {
     let kind = media_type(content_type);
     let params = content_type.split_once(';').map(|(_, p)| Params::readable(p));
-    let boundary = params.and_then(|p| p.get("boundary")).unwrap_or_default();
-    let sound = !boundary.is_empty() && boundary.len() <= MAX_BOUNDARY;
-    if depth == 0 || !kind.starts_with("multipart/") || !sound {
+    let named = params.and_then(|p| p.get("boundary")).unwrap_or_default().as_bytes();
+    if depth == 0 || !kind.starts_with("multipart/") {
         return;
     }
-    let mut sections = split(body, boundary.as_bytes());
+    let boundary = if named.is_empty() { first_boundary(body) } else { named };
+    if boundary.is_empty() || boundary.len() > MAX_BOUNDARY {
+        return;
+    }
+    let mut sections = split(body, boundary);
     let alternative = kind == "multipart/alternative";
     if alternative {
         // RFC 2046 §5.1.4: the last one that is understood is the best.
@@ -107,6 +108,14 @@ fn read(content_type: &str, body: &[u8], depth: usize, counts: bool, out: &mut V
             out.push(BodyPart { kind: media_type(&part.content_type), required, bytes });
         }
     }
+}
+
+/// The boundary of a body whose type names none: its first line, if that can only be one. Some
+/// leave the name out, and others have learnt to do without.
+fn first_boundary(body: &[u8]) -> &[u8] {
+    let mut lines = body.split(|b| *b == b'\n').map(<[u8]>::trim_ascii);
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    first.strip_prefix(b"--").unwrap_or_default()
 }
 
 /// What stands between the boundaries; preamble and epilogue are omitted.
@@ -191,8 +200,32 @@ fn decode(encoding: &str, body: &[u8]) -> Option<Vec<u8>> {
             let text: Vec<u8> = body.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
             STANDARD.decode(text).ok()
         }
+        "quoted-printable" => Some(unquoted(body)),
         _ => None,
     }
+}
+
+/// A quoted-printable body as it was (RFC 2045 §6.7); an `=` that quotes nothing stays.
+fn unquoted(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some((&first, after)) = rest.split_first() {
+        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+        let byte = digit(0).zip(digit(1)).map(|(high, low)| (high * 16 + low) as u8);
+        rest = match (after, byte) {
+            // A line that is broken for the way only.
+            ([b'\r', b'\n', more @ ..] | [b'\n', more @ ..], _) if first == b'=' => more,
+            ([_, _, more @ ..], Some(byte)) if first == b'=' => {
+                out.push(byte);
+                more
+            }
+            _ => {
+                out.push(first);
+                after
+            }
+        };
+    }
+    out
 }
 
 #[cfg(test)]
@@ -222,7 +255,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_whatever_the_parts_hold() {
-        let evil = "x\r\n--webtrunk-0--\r\nwebtrunk-1";
+        let evil = "x\r\n--webtrunk-0--\r\nwebtrunk-1\r\n--webtrunk-\r\n";
         let parts =
             [("application/sdp", "X: y", "v=0\r\n"), ("application/pidf+xml", "X: y", evil)];
         let (kind, body) = mixed(parts.iter().map(|(k, l, b)| (*k, *l, b.as_bytes())));
@@ -250,8 +283,20 @@ mod tests {
         assert_eq!(kinds(content_type, &body), [part("application/sdp", false, "v=0\r\n")]);
         let unknown = "--o\r\nContent-Transfer-Encoding: x-uue\r\n\r\na\r\n--o--";
         assert_eq!(kinds(content_type, unknown), []);
-        assert_eq!(kinds("multipart/mixed", &body), []);
-        assert_eq!(kinds("multipart/mixed;boundary=", &body), []);
+        // A type that names no boundary, as some write it.
+        for bare in
+            ["multipart/mixed", "multipart/mixed;boundary=", "multipart/mixed;boundary=\"\""]
+        {
+            let found = [part("application/sdp", false, "v=0\r\n")];
+            assert_eq!(kinds(bare, &format!("\r\n{body}")), found, "{bare}");
+            for other in ["", "v=0\r\n", "--", "--\r\n\r\nv=0\r\n"] {
+                assert_eq!(kinds(bare, other), [], "{bare} {other:?}");
+            }
+        }
+        let quoted = "--o\r\nContent-Type: application/sdp\r\nContent-Transfer-Encoding: Quoted-Printable\r\n\r\n\
+                      v=3D0\r\ns=3Dan =C3=b6 and a =\r\nline=\r\n--o--";
+        let read = [part("application/sdp", false, "v=0\r\ns=an \u{f6} and a line=")];
+        assert_eq!(kinds(content_type, quoted), read);
     }
 
     #[test]

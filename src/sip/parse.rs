@@ -94,6 +94,7 @@ header_names! {
     Supported = "Supported" / b'k', Unsupported = "Unsupported", Allow = "Allow", UserAgent = "User-Agent",
     Server = "Server", Reason = "Reason", RetryAfter = "Retry-After", Warning = "Warning",
     MinExpires = "Min-Expires", Accept = "Accept", Subject = "Subject" / b's', Date = "Date",
+    AcceptEncoding = "Accept-Encoding",
     Timestamp = "Timestamp", Path = "Path", SessionExpires = "Session-Expires" / b'x', MinSe = "Min-SE",
     ReferTo = "Refer-To" / b'r', ReferredBy = "Referred-By" / b'b', Replaces = "Replaces",
     Event = "Event" / b'o', Allowed = "Allow-Events" / b'u', FlowTimer = "Flow-Timer",

@@ -154,9 +154,8 @@ impl<'a> Uri<'a> {
         strict: bool,
     ) -> Result<Uri<'a>, ParseError> {
         let err = |what| ParseError::new(what, 0);
-        // `@` may not stand raw after the user part except in headers, so the first one ends it.
-        let (user, hostpart) = match cut(rest, b'@') {
-            Some((user, host)) => (Some(user), host),
+        let (user, hostpart) = match user_end(rest, strict) {
+            Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
             None => (None, rest),
         };
         let user = user.map(|u| cut(u, b':').map_or(u, |(name, _)| name));
@@ -205,6 +204,17 @@ impl<'a> Uri<'a> {
             && self.host.eq_ignore_ascii_case(other.host)
             && self.port == other.port
     }
+}
+
+/// Where the `@` stands that ends the user part. It may not stand raw after that except in headers,
+/// so the first one does; but names that are e-mail addresses are written raw too, and of an `@`
+/// before the host's end the last one is meant.
+fn user_end(rest: &str, strict: bool) -> Option<usize> {
+    let first = memchr::memchr(b'@', rest.as_bytes())?;
+    let host = &rest[first + 1..];
+    let end = memchr::memchr2(b';', b'?', host.as_bytes()).unwrap_or(host.len());
+    let last = memchr::memrchr(b'@', &host.as_bytes()[..end]).filter(|_| !strict);
+    Some(last.map_or(first, |at| first + 1 + at))
 }
 
 /// An address as a URI's host: IPv6 in brackets (RFC 3261 §25.1).

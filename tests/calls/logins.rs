@@ -166,6 +166,28 @@ fn a_token_lets_its_user_in_and_do_what_it_grants_and_nothing_else() {
     assert_eq!(cdr.tags.get("cart").map(String::as_str), Some("A-1042"));
 }
 
+/// A time may have a fraction (RFC 7519 §2): `Date.now() / 1000 + 600`.
+#[test]
+fn the_times_of_a_token_may_have_fractions() {
+    let (soon, late) = (NOW as f64 + 600.25, NOW as f64 - 100.5);
+    for (changes, taken) in [
+        (json!({ "exp": soon }), true),
+        (json!({ "exp": soon, "nbf": NOW as f64 - 0.75, "iat": NOW as f64 - 0.5 }), true),
+        (json!({ "exp": late }), false),
+        (json!({ "exp": soon, "nbf": soon }), false),
+        (json!({ "exp": -1.5 }), false),
+        (json!({ "exp": 1e300 }), false),
+        (json!({ "exp": "1700000600" }), false),
+        (json!({ "nbf": "soon" }), false),
+        (json!({ "nbf": null }), true),
+    ] {
+        let mut lab = with_tokens();
+        connect(&mut lab, VISITOR);
+        register(&mut lab, VISITOR, &ours(&changes));
+        assert_eq!(lab.got(VISITOR, "200"), taken, "{changes}\n{}", lab.picture());
+    }
+}
+
 #[test]
 fn a_configured_user_needs_no_grant_and_a_route_may_require_a_claim() {
     let mut lab = with_tokens();

@@ -10,6 +10,7 @@ mod dying;
 mod endings;
 mod forks;
 mod fraud;
+mod impostors;
 mod info_digits;
 mod lab;
 mod limits;

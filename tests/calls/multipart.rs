@@ -226,3 +226,34 @@ fn multipart_is_read_in_the_prack_the_ack_and_the_info() {
         lab.expect_idle();
     }
 }
+
+/// A body whose type names no boundary, and one that is written for mail: read as it is meant.
+#[test]
+fn a_body_of_parts_is_read_though_its_type_says_less_than_it_should() {
+    let plain = multipart(&[("application/isup", "", "x"), ("application/sdp", "", TRUNK_SDP)]);
+    let plain = plain.strip_prefix("preamble\r\n").expect("it begins so").to_owned();
+    let encoding = "Content-Transfer-Encoding: quoted-printable\r\n";
+    let quoted = TRUNK_SDP.replace('=', "=3D").replace("a=3Drtpmap:101", "a=3Drtp=\r\nmap:101");
+    let quoted = multipart(&[("application/sdp", encoding, &quoted)]);
+    for (kind, body) in [
+        ("multipart/mixed", plain.as_str()),
+        ("Multipart/Mixed ;", &plain),
+        ("multipart/mixed;boundary=", &plain),
+        ("multipart/mixed;boundary=\"b\"", &quoted),
+        ("multipart/related;type=\"application/sdp\";boundary=b", &quoted),
+    ] {
+        let mut lab = Lab::with_phones();
+        let text = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", body);
+        lab.says(T1, &text.replacen("application/sdp", kind, 1));
+        assert!(lab.got(ALICE, "INVITE"), "{kind}\n{}", lab.picture());
+        let invite = lab.take(ALICE, "INVITE");
+        lab.reply(ALICE, &invite, 200, ANSWER);
+        let ok = lab.take(T1, "200");
+        assert!(ok.body_of("application/sdp").is_some_and(|b| !b.is_empty()), "{kind}");
+        let digits = String::from_utf8_lossy(ok.body()).contains("telephone-event/8000");
+        assert!(digits, "{kind}: {}", String::from_utf8_lossy(ok.body()));
+        lab.ack(T1, &ok);
+        lab.gateway_hangs_up();
+        lab.expect_idle();
+    }
+}

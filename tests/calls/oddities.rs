@@ -76,6 +76,7 @@ fn a_request_is_understood_as_its_sender_writes_it() {
         "From: tel:+4930123456",
         "From: <tel:+4930123456;phone-context=x>",
         "From: <sip:carrier>",
+        "From: <sip:anna@example.com@carrier>",
         "From: <sip:anonymous@anonymous.invalid>",
         "From: \"Anonymous\" <sip:Restricted@carrier;user=phone>",
         "From: <sips:+49@[2001:db8::1]:5061>",
@@ -96,6 +97,7 @@ fn a_request_is_understood_as_its_sender_writes_it() {
         "Contact: <sip:trunk@sbc_1.example:5060;x=y>",
         "Contact: <sip:trunk@[fe80::1%eth0]>",
         "Contact: <tel:+4930123456>",
+        "Contact: <sip:anna@example.com@127.0.0.10;x=a@b?y=a@b>",
         "m: *, <sip:trunk@127.0.0.10>",
     ] {
         comes_in(other, &[(contact, other)], &[]);

@@ -44,7 +44,9 @@ fn each_unfit_invite_gets_its_own_status() {
         match status {
             "420" => assert_eq!(response.header(HeaderName::Unsupported), Some("magic, wand")),
             "415" => {
-                assert_eq!(response.header(HeaderName::Accept), Some(webtrunk::sip::status::ACCEPT))
+                let accepted = Some(webtrunk::sip::status::ACCEPT);
+                assert_eq!(response.header(HeaderName::Accept), accepted);
+                assert_eq!(response.header(HeaderName::AcceptEncoding), Some("identity"));
             }
             _ => {}
         }

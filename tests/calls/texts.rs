@@ -187,3 +187,51 @@ fn no_other_method_reaches_whom_a_call_would_not() {
     }
     lab.expect_idle();
 }
+
+/// A body that is passed on says how it is to be read, as it came.
+#[test]
+fn a_text_crosses_with_its_type_and_its_encoding() {
+    let usual = "Content-Type: text/plain\r\n";
+    for (kind, shown, encoding) in [
+        (usual, "text/plain", None),
+        ("", "text/plain", None),
+        (
+            "Content-Type: application/im-iscomposing+xml\r\n",
+            "application/im-iscomposing+xml",
+            None,
+        ),
+        (
+            "c: text/html;charset=\"UTF-8\"\r\ne: gzip\r\n",
+            "text/html;charset=\"UTF-8\"",
+            Some("gzip"),
+        ),
+        (
+            "Content-Type: text/plain\r\nContent-Encoding: gzip, Identity, br\r\n",
+            "text/plain",
+            Some("gzip, br"),
+        ),
+        ("Content-Type: text/plain\r\nContent-Encoding: ;x\r\n", "text/plain", None),
+    ] {
+        let within = |text: String| text.replacen("Content-Type: application/sdp\r\n", kind, 1);
+        let is_so = |copy: &webtrunk::sip::Message, place: &str| {
+            assert_eq!(copy.header(HeaderName::ContentType), Some(shown), "{place} {kind}");
+            assert_eq!(copy.header(HeaderName::ContentEncoding), encoding, "{place} {kind}");
+            assert_eq!(copy.body(), b"x", "{place} {kind}");
+        };
+        let mut lab = lab();
+        let text = lab.request(ALICE, "MESSAGE", "sip:201@wt.test", "", "x");
+        lab.says(ALICE, &within(text));
+        let copy = lab.take(BOB, "MESSAGE");
+        is_so(&copy, "outside");
+        lab.reply(BOB, &copy, 200, "");
+        lab.invite(ALICE, "201", OFFER);
+        let invite = lab.take(BOB, "INVITE");
+        lab.reply_with(BOB, &invite, 200, ANSWER, "peer", "Allow: INVITE, MESSAGE\r\n");
+        let ok = lab.take(ALICE, "200 INVITE");
+        lab.ack(ALICE, &ok);
+        let text = lab.in_dialog(ALICE, &ok, "MESSAGE", 90, "", "x");
+        lab.says(ALICE, &within(text));
+        let copy = lab.take(BOB, "MESSAGE");
+        is_so(&copy, "within");
+    }
+}

@@ -119,6 +119,33 @@ fn mismatched_certificates_are_reported_before_the_start() {
             assert!(hit.is_none_or(|h| h.line() == Some(line) && !h.help.is_empty()), "{hit:?}");
         }
     }
+    // Browsers go where the page is; what signs is over when it is over.
+    let at = |name: &str| folder.join(name).display().to_string();
+    write("chain", &format!("{cert}{old}"));
+    write("both", &format!("{old}{cert}"));
+    for (text, said) in [
+        (
+            format!(
+                "[web]\npublic_url = \"https://y.example/phone\"\ntls = {}\n[sip]",
+                pair("foreign", "foreign_key")
+            ),
+            None,
+        ),
+        (
+            format!(
+                "[web]\npublic_url = \"https://y.example\"\ntls = {}\n[sip]",
+                pair("cert", "key")
+            ),
+            Some("does not name y.example"),
+        ),
+        (format!("[web]\ntls = {}\n[sip]", pair("chain", "key")), Some("between")),
+        (format!("[sip]\nclient_ca = \"{}\"", at("old")), Some("has expired")),
+        (format!("[sip]\nclient_ca = \"{}\"", at("both")), None),
+    ] {
+        let found = problems(&GOOD.replacen("[sip]", &text, 1), PLAN);
+        let hit = found.iter().any(|p| said.is_some_and(|s| p.message.contains(s)));
+        assert_eq!((hit, found.is_empty()), (said.is_some(), said.is_none()), "{text}: {found:#?}");
+    }
     let wild = GOOD.replacen("\"x\"", "\"a.z.example\"", 1);
     let text = format!("[web]\ntls = {}\n[sip]", pair("foreign", "foreign_key"));
     assert!(problems(&wild.replacen("[sip]", &text, 1), PLAN).is_empty(), "a star is a label");

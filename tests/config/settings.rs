@@ -175,3 +175,71 @@ fn the_settings_of_a_cluster_are_read_and_their_mistakes_told() {
     let shown = format!("{:?}", parse_embedded(&good, &[("phones", PLAN)]).expect("sound").0);
     assert!(!shown.contains("0123456789abcdef"), "the key is not shown");
 }
+
+/// Files as people and their tools leave them: the text counts, and what is no text is told.
+#[test]
+fn a_file_is_read_as_it_was_saved_or_says_how_to_save_it() {
+    let folder = std::env::temp_dir().join(format!("webtrunk-saved-{}", std::process::id()));
+    let plans = folder.join("dialplans");
+    fs::create_dir_all(&plans).expect("a folder");
+    let (file, plan) = (folder.join("webtrunk.toml"), plans.join("phones.toml"));
+    let utf16 = |text: &str| -> Vec<u8> {
+        std::iter::once(0xfeff).chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect()
+    };
+    let windows = |text: &str| format!("\u{feff}{}", text.replace('\n', "\r\n")).into_bytes();
+    let latin1 = |text: &str| [b"# caf\xe9\n", text.as_bytes()].concat();
+    // What editors and other systems put beside it.
+    for other in
+        [".phones.toml.swp", "._phones.toml", ".#phones.toml", "phones.toml~", "phones.bak"]
+    {
+        fs::write(plans.join(other), b"\x00\x05\x16\x07 no dialplan").expect("written");
+    }
+    for (main, plan_text, said) in [
+        (windows(GOOD), windows(PLAN), None),
+        (GOOD.as_bytes().to_vec(), [PLAN.as_bytes(), b"# \xe2\x98\x8e"].concat(), None),
+        (
+            latin1(GOOD),
+            PLAN.as_bytes().to_vec(),
+            Some("line 1 has a byte that is not UTF-8 (0xE9)"),
+        ),
+        (utf16(GOOD), PLAN.as_bytes().to_vec(), Some("is UTF-16: save it as UTF-8")),
+        (GOOD.as_bytes().to_vec(), utf16(PLAN), Some("is UTF-16: save it as UTF-8")),
+        (
+            GOOD.as_bytes().to_vec(),
+            [PLAN.as_bytes(), b"\n# \xfc\n"].concat(),
+            Some("line 7 has a byte that is not UTF-8 (0xFC)"),
+        ),
+        (Vec::new(), PLAN.as_bytes().to_vec(), Some("server.domain is missing")),
+        (b"[general]\nbindport=5060\n".to_vec(), PLAN.as_bytes().to_vec(), Some("general")),
+        (b"<?xml version=\"1.0\"?>\n".to_vec(), PLAN.as_bytes().to_vec(), Some("config::")),
+        (b"server:\n  domain: x\n".to_vec(), PLAN.as_bytes().to_vec(), Some("config::")),
+        (b"{\"server\":{}}".to_vec(), PLAN.as_bytes().to_vec(), Some("config::")),
+    ] {
+        fs::write(&file, &main).expect("written");
+        fs::write(&plan, &plan_text).expect("written");
+        let told = match load(&file) {
+            Ok((_, warnings)) => warnings.0,
+            Err(problems) => problems.0,
+        };
+        let errors: Vec<_> = told.iter().filter(|p| !p.warning).collect();
+        let hit =
+            |said: &str| errors.iter().any(|p| p.message.contains(said) || p.code.contains(said));
+        assert_eq!(errors.is_empty(), said.is_none(), "{said:?}: {told:#?}");
+        assert!(said.is_none_or(hit), "{said:?}: {told:#?}");
+    }
+    let missing = load(&folder.join("none.toml")).expect_err("there is none");
+    assert!(missing.0[0].help.contains("webtrunk init"));
+    assert!(load(&folder).expect_err("a folder").0[0].message.contains("cannot be read"));
+    // A secret of its own file, saved in the same ways.
+    fs::write(&plan, PLAN).expect("written");
+    fs::write(folder.join("secret"), b"\xef\xbb\xbfa long secret\r\n").expect("written");
+    let with = GOOD.replace("\"long enough\"", "{ file = \"secret\" }");
+    fs::write(&file, with).expect("written");
+    let (config, _) = load(&file).unwrap_or_else(|p| panic!("{p}"));
+    assert_eq!(config.users["alice"].password.reveal(), "a long secret");
+    // A weak one is weak wherever it stands.
+    fs::write(folder.join("secret"), "12345678\n").expect("written");
+    let (_, warnings) = load(&file).unwrap_or_else(|p| panic!("{p}"));
+    assert!(warnings.0.iter().any(|p| p.code == "config::password"), "{warnings}");
+    fs::remove_dir_all(&folder).expect("removed");
+}

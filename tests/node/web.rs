@@ -181,7 +181,26 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
         assert_eq!(by_cors, open, "{path}: modules of other origins are loaded by CORS");
     }
     assert!(ask(node.web, &get("/settings.json")).await.contains("\"login\":null"));
-    assert!(ask(node.web, &get("/../etc/passwd")).await.starts_with("HTTP/1.1 404"));
+    for path in [
+        "/../etc/passwd",
+        "/docs/../../etc/passwd",
+        "/docs/%2e%2e/%2e%2e/etc/passwd",
+        "/docs//etc/passwd",
+        "/%2fetc%2fpasswd",
+        "/docs/..%5c..%5cetc",
+        "/docs/\u{e9}",
+    ] {
+        let answer = ask(node.web, &get(path)).await;
+        assert!(answer.starts_with("HTTP/1.1 40"), "{path}: {answer}");
+    }
+    // A monitor asks for the head alone.
+    for (path, status) in [("/", "200"), ("/livez", "200"), ("/no", "404"), ("/sip", "404")] {
+        let answer = ask(node.web, &get(path).replace("GET", "HEAD")).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "{path}: no body: {answer}");
+    }
+    let refused = ask(node.web, &get("/").replace("GET", "PUT")).await.to_ascii_lowercase();
+    assert!(refused.starts_with("http/1.1 405") && refused.contains("allow: get, head"));
     node.stop().await;
     far.stop().await;
 }

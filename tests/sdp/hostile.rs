@@ -194,3 +194,30 @@ fn a_meeting_page_with_many_sections_is_answered() {
     assert!(text.contains("m=audio 20000 RTP/AVP 0\r\n"));
     put(offer.as_bytes());
 }
+
+/// A page with a dozen videos, each as long as Chromium writes it.
+#[test]
+fn a_page_with_a_dozen_videos_is_heard() {
+    let chromium = std::str::from_utf8(include_bytes!("../corpus/chromium/loop_audio_full.sdp"));
+    let mut offer = chromium.expect("text").to_owned();
+    for n in 1..=12 {
+        offer.push_str("m=video 9 UDP/TLS/RTP/SAVPF");
+        (35..60).for_each(|pt| offer.push_str(&format!(" {pt}")));
+        offer.push_str(&format!(
+            "\r\nc=IN IP4 0.0.0.0\r\na=mid:v{n}\r\na=recvonly\r\na=rtcp-mux\r\n"
+        ));
+        for pt in 35..60 {
+            offer.push_str(&format!("a=rtpmap:{pt} VP9/90000\r\n"));
+            for feedback in ["goog-remb", "transport-cc", "nack pli"] {
+                offer.push_str(&format!("a=rtcp-fb:{pt} {feedback}\r\n"));
+            }
+        }
+    }
+    assert!(offer.lines().count() > 1_200 && offer.len() < 65_000, "{}", offer.len());
+    let mut leg = Negotiation::new(local(LegKind::Browser));
+    leg.receive_offer(offer.as_bytes()).unwrap_or_else(|why| panic!("{why}"));
+    let (text, _) = leg.answer(&Codec::ALL, Direction::SendRecv).expect("an answer");
+    strict::check(&text);
+    assert_eq!(text.matches("m=video 0 ").count(), 12);
+    put(offer.as_bytes());
+}

@@ -84,6 +84,13 @@ fn a_description_has_at_most_its_bytes_and_lines() {
     let bytes = |n: usize| described("0", &format!("a=x:{}\r\n", "y".repeat(n))).is_ok();
     assert!(bytes(32 * 1024 - 2 * head));
     assert!(!bytes(32 * 1024));
+    // What is no sound counts for little: a meeting page has much of it.
+    let other = |n: usize, line: &str| {
+        described("0", &format!("m=video 9 RTP/AVP 96\r\n{}", line.repeat(n))).is_ok()
+    };
+    assert!(other(8_192 - 7, "a=x\r\n") && !other(8_192 - 6, "a=x\r\n"));
+    assert!(other(1, &format!("a=x:{}\r\n", "y".repeat(60_000))));
+    assert!(!other(1, &format!("a=x:{}\r\n", "y".repeat(65_536))));
 }
 
 #[test]

@@ -74,3 +74,31 @@ fn the_cookie_of_a_login_comes_back_from_the_provider_and_no_script_sees_it() {
     assert_eq!(browser_of(&headers, false), Some(Key::of("x")));
     assert_eq!(browser_of(&headers, true), None, "set without TLS");
 }
+
+/// Nobody has to log in to begin a login, so a crowd of them asks a provider that is away once.
+#[tokio::test]
+async fn a_provider_that_is_away_is_asked_once_in_a_while_whoever_wants_to_log_in() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = asked.clone();
+    let away = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            drop(stream);
+        }
+    });
+    let own = OidcSettings { issuer: format!("http://{at}"), allow_private: true, ..settings() };
+    let (own, provider) = (Arc::new(own), Provider::default());
+    for _ in 0..200 {
+        provider.known(&own).await.expect_err("it is away");
+    }
+    // One try may be of two connections; a second may fall into a slow run.
+    let asked = asked.load(std::sync::atomic::Ordering::Relaxed);
+    assert!((1..=8).contains(&asked), "{asked}");
+    // Another one, of a changed configuration, is asked at once.
+    let other = OidcSettings { issuer: "http://127.0.0.1:1".into(), ..(*own).clone() };
+    let why = provider.known(&Arc::new(other)).await.expect_err("nobody is there");
+    assert!(why.contains("127.0.0.1:1"), "{why}");
+    away.abort();
+}

@@ -11,9 +11,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// A password of fewer characters is guessed.
-const SHORT_PASSWORD: usize = 8;
-
 /// What is lost without a state directory.
 pub const WITHOUT_STATE: &str = "a restart ends active calls, and call records that could not be \
                                  written yet are lost with the process";
@@ -50,6 +47,16 @@ pub(super) fn is_domain(text: &str) -> bool {
         || (!text.is_empty() && text.len() <= 253 && text.chars().all(is_name))
 }
 
+/// The port after a host, if there is one.
+///
+/// # Errors
+/// What stands there is none.
+fn port_of(host: &str) -> Result<Option<u16>, ()> {
+    let after = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    let Some((_, port)) = after.split_once(':') else { return Ok(None) };
+    port.parse().ok().filter(|port| *port > 0).map(Some).ok_or(())
+}
+
 /// Where a listener is: without an address before the port, at all of IPv4.
 pub(super) fn listener_address(text: &str) -> Option<SocketAddr> {
     let full = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text.to_owned() };
@@ -79,9 +86,6 @@ impl Check {
         self.listeners(f);
         self.numbers_of_users(f);
         self.allow_lists(f);
-        for (name, user) in &f.user {
-            self.password_of(name, &user.get_ref().password);
-        }
         if let Some(cdr) = &f.events.cdr {
             for file in [&cdr.get_ref().file, &cdr.get_ref().sqlite].into_iter().flatten() {
                 self.writable(cdr, "events.cdr", &self.folder.join(file));
@@ -142,7 +146,14 @@ impl Check {
             Some(host) if host.contains(['/', '?', '#']) => "has a slash or a path after the host",
             Some(host) if host.contains(['*', '@', ' ']) => "has a character no origin has",
             Some(host) if host.chars().any(|c| c.is_ascii_uppercase()) => "has capital letters",
-            Some(_) => return,
+            Some(host) if !host.is_ascii() => "has letters that are written as xn--… there",
+            Some(host) => match port_of(host) {
+                Ok(None) => return,
+                Ok(Some(443)) if text.starts_with("https:") => "names the port that https has",
+                Ok(Some(80)) if text.starts_with("http:") => "names the port that http has",
+                Ok(Some(_)) => return,
+                Err(()) => "has a port that is none",
+            },
         };
         let message = format!("the origin {text:?} {why}: no browser sends it so");
         let help = "write scheme, host and port only, such as \"https://shop.example.com\"";
@@ -365,23 +376,6 @@ impl Check {
                 _ => widest = Some((net, name.to_owned(), at)),
             }
         }
-    }
-
-    fn password_of(&mut self, user: &str, at: &Spanned<schema::SecretText>) {
-        let schema::SecretText::Text(text) = at.as_ref() else { return };
-        let lower = text.to_ascii_lowercase();
-        let user = user.to_ascii_lowercase();
-        let known = ["password", "12345678", "123456789", "1234567890", "changeme", "qwertyui"];
-        let why = match text.chars().count() {
-            0 => return,
-            n if n < SHORT_PASSWORD => format!("has {n} characters"),
-            _ if lower == user => "is the user's name".to_owned(),
-            _ if known.contains(&lower.as_str()) => "is the first that is guessed".to_owned(),
-            _ => return,
-        };
-        let message = format!("the password of user {user} is weak: it {why}");
-        let help = "make one: `openssl rand -base64 18`; it guards your telephone bill";
-        self.warn(at.span(), "config::password", message, help);
     }
 
     /// A file is there and may be written, or its folder is there.

@@ -8,7 +8,7 @@ use crate::config::{AcmeSettings, WebTls};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -120,7 +120,9 @@ impl Check {
         if let Some(at) = &f.web.tls
             && let schema::Tls::Files { cert, key } = at.as_ref()
         {
-            self.pair(at, cert, key, domain.as_deref());
+            // Browsers go where the page is.
+            let site = domain.as_ref().map(|domain| site(f.web.public_url.as_ref(), domain));
+            self.pair(at, cert, key, site.as_deref());
         }
         if let Some(at) = &f.sip.certificate {
             self.pair(at, &at.as_ref().cert, &at.as_ref().key, domain.as_deref());
@@ -145,11 +147,15 @@ impl Check {
     }
 
     pub(super) fn authority<T>(&mut self, at: &Spanned<T>, name: &str) {
-        if let Some(pem) = self.pem(name)
-            && chain_of(&pem).is_empty()
-        {
+        let Some(pem) = self.pem(name) else { return };
+        let authorities = chain_of(&pem);
+        let over: Vec<String> = authorities.iter().filter_map(expired).collect();
+        if authorities.is_empty() {
             let message = format!("{name} holds no certificate");
             self.error(at, "config::tls", message, "name a PEM file with BEGIN CERTIFICATE in it");
+        } else if let (Some(since), true) = (over.first(), over.len() == authorities.len()) {
+            let message = format!("the authority in {name} has expired: {since}");
+            self.error(at, "config::tls", message, "get its new certificate: it proves nobody");
         }
     }
 
@@ -192,6 +198,12 @@ impl Check {
             return self.error(at, "config::tls", message, help);
         }
         self.leaf(at, cert, &chain[0], domain);
+        if let Some(since) = chain[1..].iter().find_map(expired) {
+            let message =
+                format!("a certificate between {cert} and its authority has expired: {since}");
+            let help = "renew the whole chain: many clients refuse it with this one";
+            self.warn(at.span(), "config::tls", message, help);
+        }
     }
 
     /// Valid now, and named for the domain.
@@ -214,8 +226,11 @@ impl Check {
         }
         let names = names_of(&leaf);
         let Some(domain) = domain.filter(|d| !names.iter().any(|n| is_named(n, d))) else { return };
-        let message =
-            format!("the certificate {file} does not name {domain}, but {}", names.join(", "));
+        let named = match names.as_slice() {
+            [] => "nobody: it has no subject alternative name".to_owned(),
+            names => names.join(", "),
+        };
+        let message = format!("the certificate {file} does not name {domain}, but {named}");
         let help = "get one for server.domain, unless browsers reach this gateway by another name";
         let span = at.span();
         self.problems.push(
@@ -224,6 +239,14 @@ impl Check {
                 .warning(),
         );
     }
+}
+
+/// Until when a certificate was valid, if it is not any more.
+fn expired(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, read) = X509Certificate::from_der(certificate).ok()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let end = read.validity().not_after;
+    (end.timestamp() < now).then(|| end.to_string())
 }
 
 fn chain_of(pem: &[u8]) -> Vec<CertificateDer<'static>> {
@@ -245,6 +268,9 @@ fn names_of(leaf: &X509Certificate<'_>) -> Vec<String> {
         GeneralName::DNSName(name) => Some((*name).to_owned()),
         GeneralName::URI(uri) => uri.strip_prefix("sip:").map(str::to_owned),
         GeneralName::IPAddress([a, b, c, d]) => Some(format!("{a}.{b}.{c}.{d}")),
+        GeneralName::IPAddress(ip) => {
+            <[u8; 16]>::try_from(*ip).ok().map(|ip| format!("[{}]", Ipv6Addr::from(ip)))
+        }
         _ => None,
     });
     names.collect()

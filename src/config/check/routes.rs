@@ -3,6 +3,7 @@
 use super::Check;
 use super::names::{Names, first_names, suggestion};
 use super::rivals::Rivals;
+use super::text::text_of;
 use crate::config::problem::{ConfigProblem, SourceFile};
 use crate::config::schema;
 use crate::config::schema::Spanned;
@@ -53,11 +54,12 @@ fn takers(rivals: &[(usize, &Route)], route: &Route, pattern: &Pattern) -> Vec<u
     }
 }
 
-/// The dialplans of a folder, by name.
+/// The dialplans of a folder, by name. What begins with a dot is an editor's, or a file system's.
 pub(super) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    files.retain(|f| f.extension().is_some_and(|e| e == "toml"));
+    let is_hidden = |f: &Path| f.file_name().is_some_and(|n| n.as_encoded_bytes()[0] == b'.');
+    files.retain(|f| f.extension().is_some_and(|e| e == "toml") && !is_hidden(f));
     files.sort();
     files
 }
@@ -88,14 +90,14 @@ impl Check {
         for path in files(&self.folder.join("dialplans")) {
             let name =
                 path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            match std::fs::read_to_string(&path) {
+            match text_of(&path) {
                 Ok(text) => {
                     plan.extend(self.dialplan(&name, &path.display().to_string(), &text, names))
                 }
-                Err(e) => self.problems.push(ConfigProblem::plain(
-                    "dialplan::read",
-                    format!("{} cannot be read: {e}", path.display()),
-                )),
+                Err(why) => self.problems.push(
+                    ConfigProblem::plain("dialplan::read", why)
+                        .help("every file of dialplans/ that ends in .toml is one of a dialplan"),
+                ),
             }
         }
         plan

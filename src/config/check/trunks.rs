@@ -142,6 +142,17 @@ impl Check {
         if let Some(at) = t.context.as_ref().filter(|c| plan.context(c.as_ref()).is_none()) {
             self.no_context(at, plan);
         }
+        if let Some(at) = t.context.as_ref().filter(|_| allow.is_empty() && t.allow.is_empty())
+            && !t.accepts_registration
+        {
+            let message = format!(
+                "nothing says where calls of trunk {name} come from: its uri is a name, and allow \
+                 is empty, so they are dropped like a stranger's"
+            );
+            let help = "add allow = [\"192.0.2.12/32\"], the addresses its calls come from; or \
+                        remove context if it only takes calls";
+            self.warn(at.span(), "config::allow", message, help);
+        }
         let password = t.password.as_ref().map(|p| self.secret(p));
         self.trunk_login(&here, &name, &t);
         let proved = t.accepts_registration
