@@ -67,19 +67,20 @@ use call_media::CallMedia;
 use context::Followup;
 pub use context::{CallContext, CallTimer, Output, Question};
 pub(crate) use leg::Leg;
+use leg_snapshot::way_back;
 
 use crate::errors::Code;
 use crate::event::Event;
-use crate::flow::Transport;
+use crate::flow::{FlowKind, Transport};
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::Hop;
 use crate::worker::Notice;
 use invite_server::CallerInvite;
 use joined_call::JoinedCall;
 use route_cursor::RouteCursor;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Instant;
 use third_party::ThirdPartyCall;
 use transfer_state::{Replaces, TransferState};
@@ -412,16 +413,12 @@ impl Call {
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,
-        remote: std::net::SocketAddr,
-        secure: bool,
+        (ip, kind): (IpAddr, FlowKind),
     ) {
         let Some(leg) = self.leg_mut(end) else { return };
         let Party::Trunk(name) = &leg.party else { return };
         let Some(trunk) = cx.config.trunks.get(name) else { return };
-        let port =
-            trunk.uri.as_ref().and_then(|u| u.port).unwrap_or(if secure { 5061 } else { 5060 });
-        let to = std::net::SocketAddr::new(remote.ip(), port);
-        leg.hop = if secure { Hop::Tls(to, trunk.number) } else { Hop::Tcp(to) };
+        leg.hop = way_back(trunk, ip, kind);
         if let Some(dialog) = &mut leg.dialog {
             dialog.hop = leg.hop;
         }

@@ -17,7 +17,7 @@ use cli::{
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use webtrunk::config::{self, Config, Problems};
 use webtrunk::errors::Code;
 use webtrunk::gateway::Gauges;
@@ -252,10 +252,18 @@ fn start(
     reach: &ApiAddress,
 ) -> anyhow::Result<ExitCode> {
     let sockets = supervisor::kept();
+    let runtime = runtime()?;
+    // From the first moment: until somebody receives it, it ends the process, and no supervisor
+    // takes that for a failure.
+    let hangup = {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     let predecessor = take_over.map(Predecessor::meet).transpose()?;
     match load_counting(&config) {
         Ok((checked, _)) => {
-            runtime()?.block_on(serve(checked, config, (predecessor, sockets), reach))
+            let before = (predecessor, sockets);
+            runtime.block_on(serve(checked, config, before, (reach, hangup)))
         }
         Err(problems) => {
             predecessor.iter().for_each(|p| p.refuse(&problems.to_string()));
@@ -268,7 +276,7 @@ async fn serve(
     config: Config,
     file: PathBuf,
     before: (Option<Predecessor>, Sockets),
-    reach: &ApiAddress,
+    (reach, hangup): (&ApiAddress, Signal),
 ) -> anyhow::Result<ExitCode> {
     let drain_timeout = config.drain_timeout;
     let control = Control::Wanted(reach.control.clone());
@@ -286,7 +294,7 @@ async fn serve(
     );
     supervisor::tell("READY=1");
     node.keep_sockets();
-    until_stopped(node, drain_timeout).await
+    until_stopped(node, drain_timeout, hangup).await
 }
 
 async fn demo(options: Options) -> anyhow::Result<ExitCode> {
@@ -307,7 +315,8 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
          Ctrl+C stops it.\n",
         env!("CARGO_PKG_VERSION")
     ));
-    let code = until_stopped(demo.phone, Duration::from_secs(2)).await;
+    let code =
+        until_stopped(demo.phone, Duration::from_secs(2), signal(SignalKind::hangup())?).await;
     demo.far_end.stop().await;
     code
 }
@@ -338,10 +347,13 @@ async fn handed_over(node: Node) -> anyhow::Result<ExitCode> {
 }
 
 /// Serves until a signal, then drains: calls finish, until a second signal or the deadline.
-async fn until_stopped(mut node: Node, drain_timeout: Duration) -> anyhow::Result<ExitCode> {
+async fn until_stopped(
+    mut node: Node,
+    drain_timeout: Duration,
+    mut hup: Signal,
+) -> anyhow::Result<ExitCode> {
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
-    let mut hup = signal(SignalKind::hangup())?;
     let watchdog = node.watch(|| supervisor::tell("WATCHDOG=1"), exit_on_hang)?;
     loop {
         tokio::select! {

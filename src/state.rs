@@ -19,11 +19,12 @@ use checkpoints::{CheckpointEntry, Checkpoints};
 use prometheus_client::metrics::counter::Counter;
 use rand_core::{OsRng, TryRngCore};
 use spool::Spool;
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// The ports that browsers' media comes to, if the system chose them, by line.
@@ -52,9 +53,95 @@ fn lock_soon(file: &File) -> Result<(), TryLockError> {
 /// A state directory that this process has for itself until it is dropped.
 #[derive(Debug)]
 pub struct Directory {
-    path: PathBuf,
+    home: Home,
     key: [u8; 32],
-    _lock: File,
+}
+
+/// The place of a directory, and what it is made again with if somebody takes it away.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    path: PathBuf,
+    /// `None` once it is another process's.
+    lock: Arc<Mutex<Option<File>>>,
+    /// The small files in it, by name.
+    files: Arc<Mutex<BTreeMap<&'static str, Vec<u8>>>>,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Sound after every statement, so a panic elsewhere does not spoil it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Opens the file whose lock says whose the directory is.
+fn open_lock(folder: &Path) -> anyhow::Result<File> {
+    // Where nothing can be written, what is there can still be read.
+    let lock = private()
+        .open(folder.join(LOCK))
+        .or_else(|why| File::open(folder.join(LOCK)).map_err(|_| why));
+    let lock = lock.with_context(|| format!("{} cannot be written", folder.display()))?;
+    match lock_soon(&lock) {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            anyhow::bail!("another process uses {}", folder.display())
+        }
+        Err(TryLockError::Error(e)) => {
+            Err(e).with_context(|| format!("{} cannot be locked", folder.display()))
+        }
+    }
+}
+
+fn make(folder: &Path) -> anyhow::Result<()> {
+    if !folder.exists() {
+        DirBuilder::new()
+            .mode(0o700)
+            .create(folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    Ok(())
+}
+
+impl Home {
+    /// Whether another process has made a directory there since.
+    pub(crate) fn is_anothers(&self) -> bool {
+        let own = locked(&self.lock).as_ref().and_then(|lock| lock.metadata().ok());
+        let there = self.path.join(LOCK).metadata().ok();
+        own.zip(there).is_some_and(|(own, there)| !is_same(&own, &there))
+    }
+
+    /// Makes the directory again, with all that is small in it, where it was taken away.
+    ///
+    /// # Errors
+    /// It cannot be made, or is another process's by now.
+    pub(crate) fn put_back(&self) -> anyhow::Result<()> {
+        let mut lock = locked(&self.lock);
+        let own = lock.as_ref().context("it is not this process's any more")?.metadata()?;
+        make(&self.path)?;
+        let there = self.path.join(LOCK).metadata();
+        if !there.is_ok_and(|there| is_same(&own, &there)) {
+            *lock = Some(open_lock(&self.path)?);
+        }
+        for (name, bytes) in &*locked(&self.files) {
+            let path = self.path.join(name);
+            // Another key or certificate is of calls that are not there.
+            if !std::fs::read(&path).is_ok_and(|found| found == *bytes) {
+                replace(&path, bytes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Unless a disk that hangs has it: then the end of the process lets go of it.
+        if let Ok(mut lock) = self.home.lock.try_lock() {
+            *lock = None;
+        }
+    }
 }
 
 impl Directory {
@@ -63,33 +150,30 @@ impl Directory {
     /// # Errors
     /// It cannot be written and has no key yet, or another process uses it.
     pub fn open(path: &Path) -> anyhow::Result<Directory> {
-        if !path.exists() {
-            DirBuilder::new()
-                .mode(0o700)
-                .create(path)
-                .with_context(|| format!("{} cannot be made", path.display()))?;
-        }
-        // Where nothing can be written, what is there can still be read.
-        let lock = private()
-            .open(path.join(LOCK))
-            .or_else(|why| File::open(path.join(LOCK)).map_err(|_| why));
-        let lock = lock.with_context(|| format!("{} cannot be written", path.display()))?;
-        match lock_soon(&lock) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                anyhow::bail!("another process uses {}", path.display())
-            }
-            Err(TryLockError::Error(e)) => {
-                return Err(e).with_context(|| format!("{} cannot be locked", path.display()));
-            }
-        }
+        make(path)?;
+        let lock = Arc::new(Mutex::new(Some(open_lock(path)?)));
         let key = key(path).with_context(|| format!("no key can be kept in {}", path.display()))?;
-        Ok(Directory { path: path.to_owned(), key, _lock: lock })
+        let files = Arc::new(Mutex::new(BTreeMap::from([(KEY, key.to_vec())])));
+        Ok(Directory { home: Home { path: path.to_owned(), lock, files }, key })
     }
 
     /// The place of `file` within it.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
+        self.home.path.join(name)
+    }
+
+    /// Keeps a small file of this name in it.
+    ///
+    /// # Errors
+    /// As for any file.
+    fn keep(&self, name: &'static str, bytes: &[u8]) -> std::io::Result<()> {
+        self.note(name, bytes);
+        replace(&self.file(name), bytes)
+    }
+
+    /// Notes what a small file of this name holds.
+    fn note(&self, name: &'static str, bytes: &[u8]) {
+        locked(&self.home.files).insert(name, bytes.to_vec());
     }
 }
 
@@ -137,7 +221,7 @@ impl State {
             return;
         };
         let text: String = ports.iter().map(|port| format!("{port}\n")).collect();
-        if let Err(e) = replace(&directory.file(PORTS), text.as_bytes()) {
+        if let Err(e) = directory.keep(PORTS, text.as_bytes()) {
             tracing::warn!(
                 code = %Code::STATE,
                 "media.browser_port = 0 is another port after a restart: {e}"

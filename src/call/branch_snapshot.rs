@@ -3,9 +3,8 @@
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::context::TransactionUser;
 use super::leg::Leg;
-use super::leg_snapshot::{LegSnapshot, SettledOf};
+use super::leg_snapshot::{LegSnapshot, SettledOf, SnapshotTaken};
 use super::{CallContext, CallId};
-use crate::config::Config;
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::status::Method;
@@ -38,8 +37,8 @@ pub(crate) struct BranchSnapshot {
 }
 
 impl Branch {
-    /// The branch as a value at `now`, or `None` while, or once, its peer knows nothing of it.
-    pub(super) fn snapshot(&self, config: &Config, now: Instant) -> Option<BranchSnapshot> {
+    /// The branch as a value, or `None` while, or once, its peer knows nothing of it.
+    pub(super) fn snapshot(&self, taken: SnapshotTaken<'_>) -> Option<BranchSnapshot> {
         let (answered, early) = match self.state {
             BranchState::Opening | BranchState::Resolving | BranchState::Over => return None,
             BranchState::Calling => (false, false),
@@ -47,13 +46,13 @@ impl Branch {
             BranchState::Early => (false, true),
             BranchState::Answered => (true, false),
         };
-        let ago = |at: Instant| now.saturating_duration_since(at);
+        let ago = |at: Instant| taken.now.saturating_duration_since(at);
         Some(BranchSnapshot {
             id: self.id,
             target: self.target.clone(),
             answered,
             early,
-            leg: self.leg.snapshot(config, now),
+            leg: self.leg.snapshot(taken),
             call_id: self.call_id.clone(),
             cseq: self.cseq,
             invite: if answered { Vec::new() } else { self.invite.to_vec() },

@@ -11,6 +11,7 @@ use super::joined_call::JoinedCall;
 use super::leg::Leg;
 use super::leg_snapshot::LegSnapshot;
 pub use super::leg_snapshot::SettledOf;
+pub(crate) use super::leg_snapshot::SnapshotTaken;
 use super::relocation::PortsOf;
 use super::route_cursor::{RouteCursor, RouteCursorSnapshot};
 use super::transfer_state::{LEAVE, TransferSnapshot, TransferState};
@@ -18,11 +19,11 @@ use super::{
     Branch, Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy, Inherited,
 };
 use crate::cdr::{Cdr, CdrSnapshot, Interruption, NodeChange, Party};
-use crate::config::Config;
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::LegId;
 use crate::sip::status::{Reason, Refusal};
+use crate::sip::transaction::Hop;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -171,11 +172,10 @@ impl Call {
         self.state != CallPhase::Over && self.standing() != Resumability::Settled
     }
 
-    /// The call as a value at `now`; `None` once it is over. `timer`: how long until one fires.
+    /// The call as a value; `None` once it is over. `timer`: how long until one fires.
     pub(crate) fn snapshot(
         &self,
-        config: &Config,
-        now: Instant,
+        taken: SnapshotTaken<'_>,
         timer: impl Fn(CallTimer) -> Option<Duration>,
     ) -> Option<CallSnapshot> {
         if self.state == CallPhase::Over {
@@ -193,11 +193,11 @@ impl Call {
             id: self.id,
             worker: self.media.worker() as u16,
             standing: self.standing(),
-            caller: self.caller.snapshot(config, now),
+            caller: self.caller.snapshot(taken),
             uas: self.uas.snapshot(unacknowledged.map(|wait| &wait.bytes)),
-            branches: branches.filter_map(|b| b.snapshot(config, now)).collect(),
+            branches: branches.filter_map(|b| b.snapshot(taken)).collect(),
             answered: self.branches.answered().is_some(),
-            transferor: self.transfer.transferor().and_then(|b| b.snapshot(config, now)),
+            transferor: self.transfer.transferor().and_then(|b| b.snapshot(taken)),
             transfer: self.transfer.snapshot(),
             joined: self.joined,
             last_branch: self.branches.last_id(),
@@ -208,7 +208,7 @@ impl Call {
             held_by_operator: self.media.is_held_by_operator(),
             left: timer(CallTimer::MaxDuration),
             sessions: self.legs().filter_map(session).collect(),
-            cdr: self.cdr.snapshot(now),
+            cdr: self.cdr.snapshot(taken.now),
         })
     }
 
@@ -305,6 +305,13 @@ impl Call {
             _ => None,
         };
         self.legs().filter_map(user).collect()
+    }
+
+    /// Whether it has a leg that no way leads to any more: its trunk is not configured now, and
+    /// nothing is said over TLS to whom nothing vouches for.
+    pub(crate) fn has_lost_trunk(&self) -> bool {
+        let lost = |leg: &Leg| matches!(leg.party, Party::Trunk(_)) && leg.hop == Hop::Suspended;
+        self.legs().any(lost)
     }
 
     /// Ends a call that cannot continue in this process.

@@ -5,6 +5,7 @@
 //! - Nothing is sent after the final response.
 //! - One reliable response is open at a time. What comes after it waits for its PRACK, and so does
 //!   the 200 while one that carries SDP is open or waits (RFC 3262 §3).
+//! - A refusal that its caller could not hear, as its flow was lost, waits until it is back.
 //! - An exchange of descriptions that is done is not repeated in the 200 (RFC 3261 §13.2.1).
 
 use super::leg::{AckWait, Leg};
@@ -109,6 +110,8 @@ pub(crate) struct CallerInvite {
     offered: bool,
     /// The exchange of descriptions is done.
     settled: bool,
+    /// It was refused while its caller was away, who is not told yet.
+    untold: bool,
 }
 
 impl CallerInvite {
@@ -126,6 +129,7 @@ impl CallerInvite {
             deferred: None,
             offered: false,
             settled: false,
+            untold: false,
         }
     }
 
@@ -420,6 +424,20 @@ impl CallerInvite {
         }
         response.put(HeaderName::Supported, caller.supported());
         self.respond(cx, why.status, response.end());
+        if caller.flow_lost && self.transaction.is_some() {
+            self.untold = true;
+            cx.arm(call, CallTimer::FlowGrace(caller.end), T1X64);
+        }
+    }
+
+    /// Whether a caller that is away has still to be told of the refusal.
+    pub(super) fn is_untold(&self) -> bool {
+        self.untold
+    }
+
+    /// The caller did not come back for the refusal.
+    pub(super) fn give_up_telling(&mut self) {
+        self.untold = false;
     }
 
     /// Whether the INVITE's session timer can be granted; asked before anything is spent on it.
@@ -440,8 +458,9 @@ impl CallerInvite {
     }
 
     /// The caller is reached by `hop` now: the last response is repeated there.
-    pub(super) fn move_to(&self, cx: &mut CallContext<'_>, hop: Hop) {
-        if let Some(waiting) = self.transaction.filter(|_| !self.finished) {
+    pub(super) fn move_to(&mut self, cx: &mut CallContext<'_>, hop: Hop) {
+        let untold = std::mem::take(&mut self.untold);
+        if let Some(waiting) = self.transaction.filter(|_| !self.finished || untold) {
             cx.services.transactions.move_server(waiting, hop);
             cx.answer_again(waiting);
         }

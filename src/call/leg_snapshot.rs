@@ -5,19 +5,21 @@
 use super::CallContext;
 use super::leg::Leg;
 use crate::cdr::Party;
-use crate::config::{Config, User};
+use crate::config::{Config, Trunk, User};
 use crate::dialplan::Permits;
 use crate::dialplan::pattern::Pattern;
+use crate::flow::{FlowKind, FlowState};
+use crate::ids::IdMap;
 use crate::media::LegId;
 use crate::sdp::offer_answer::{LegKind, Negotiation, NegotiationSnapshot, Settled};
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::{Dialog, DialogId, DialogSnapshot, HopSnapshot};
 use crate::sip::digest::Secret;
 use crate::sip::session_timer::SessionTimer;
-use crate::sip::transaction::Hop;
+use crate::sip::transaction::{Flow, Hop};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +28,25 @@ const UNKNOWN: u32 = 100;
 
 /// What media knows of the negotiation of an end.
 pub type SettledOf<'a> = &'a dyn Fn(LegId) -> Option<Settled>;
+
+/// The moment a call is written down at, and what its legs go by then.
+#[derive(Clone, Copy)]
+pub(crate) struct SnapshotTaken<'a> {
+    /// When.
+    pub(crate) now: Instant,
+    /// The settings.
+    pub(crate) config: &'a Config,
+    /// The connections.
+    pub(crate) flows: &'a IdMap<Flow, FlowState>,
+}
+
+/// Where a trunk is connected to whose own connection is gone.
+pub(crate) fn way_back(trunk: &Trunk, ip: IpAddr, kind: FlowKind) -> Hop {
+    let secure = kind == FlowKind::Tls;
+    let port = trunk.uri.as_ref().and_then(|uri| uri.port);
+    let to = SocketAddr::new(ip, port.unwrap_or(if secure { 5061 } else { 5060 }));
+    if secure { Hop::Tls(to, trunk.number) } else { Hop::Tcp(to) }
+}
 
 /// A leg in its dialog, with nothing open: neither a request of ours, nor a 2xx without its ACK.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -146,18 +167,34 @@ impl AccountSnapshot {
 }
 
 impl Leg {
-    /// The leg as a value at `now`.
-    pub(crate) fn snapshot(&self, config: &Config, now: Instant) -> LegSnapshot {
+    /// Where its requests go once its connection is gone. A browser comes back by itself; a trunk
+    /// that connected to us need not.
+    fn lasting_hop(&self, taken: SnapshotTaken<'_>) -> Hop {
+        let (Hop::Flow(flow), Party::Trunk(name)) = (self.hop, &self.party) else {
+            return self.hop;
+        };
+        let known = taken.config.trunks.get(name).zip(taken.flows.get(&flow));
+        known.map_or(self.hop, |(trunk, flow)| way_back(trunk, flow.remote.ip(), flow.kind))
+    }
+
+    /// The leg as a value.
+    pub(crate) fn snapshot(&self, taken: SnapshotTaken<'_>) -> LegSnapshot {
+        let SnapshotTaken { now, config, .. } = taken;
+        let hop = HopSnapshot::of(self.lasting_hop(taken));
+        let dialog = self.dialog.as_ref().map(|dialog| match dialog.snapshot() {
+            lost if lost.hop == HopSnapshot::Lost => DialogSnapshot { hop, ..lost },
+            other => other,
+        });
         let own = |user: &&Arc<User>| !config.users.contains_key(&user.name);
         let account = self.account.as_ref().filter(own);
         LegSnapshot {
             party: self.party.clone(),
             account: account.map(|user| Box::new(AccountSnapshot::of(user))),
             end: self.end,
-            hop: HopSnapshot::of(self.hop),
+            hop,
             signalling: self.signalling,
             local_tag: self.local_tag.clone(),
-            dialog: self.dialog.as_ref().map(Dialog::snapshot),
+            dialog,
             former: self.former.clone(),
             negotiation: self.negotiation.snapshot(),
             peer: self.peer.clone(),
@@ -246,12 +283,10 @@ mod tests {
         leg.session = Some(SessionTimer { interval: 1_800, refresher: Refresher::Us });
         leg.session_ends = Some(bench.now + Duration::from_secs(900));
         leg.proved_realms = vec!["realm".into()];
-        let now = bench.now;
-        let snapshot = leg.snapshot(bench.cx().config, now);
+        let snapshot = leg.snapshot(bench.taken());
         bench.wait(Duration::from_secs(10_000));
         let again = restored(&mut bench, &snapshot);
-        let now = bench.now;
-        assert_eq!(again.snapshot(bench.cx().config, now), snapshot);
+        assert_eq!(again.snapshot(bench.taken()), snapshot);
         assert_eq!((again.hop, again.flow_lost), (hop(), false));
         assert_eq!(again.session_ends, Some(bench.now + Duration::from_secs(900)));
     }
@@ -261,8 +296,7 @@ mod tests {
         let mut bench = CallBench::new();
         let mut leg = bench.leg();
         leg.hop = Hop::Flow(Flow(9));
-        let now = bench.now;
-        let snapshot = leg.snapshot(bench.cx().config, now);
+        let snapshot = leg.snapshot(bench.taken());
         let again = restored(&mut bench, &snapshot);
         assert_eq!((again.hop, again.flow_lost), (Hop::Suspended, true));
     }
@@ -285,8 +319,7 @@ mod tests {
         };
         leg.party = Party::User { name: "visitor".into(), instance: None };
         leg.account = Some(Arc::new(account.clone().restore("visitor".into())));
-        let now = bench.now;
-        let snapshot = leg.snapshot(bench.cx().config, now);
+        let snapshot = leg.snapshot(bench.taken());
         let again = restored(&mut bench, &snapshot).account.expect("an account");
         assert_eq!((&*again.name, AccountSnapshot::of(&again)), ("visitor", account));
     }

@@ -16,6 +16,7 @@ impl Call {
     /// Whether nothing of it needs to be remembered any longer.
     pub(crate) fn is_done(&self) -> bool {
         self.state == CallPhase::Over
+            && !self.uas.is_untold()
             && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
     }
 

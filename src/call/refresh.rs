@@ -116,7 +116,8 @@ impl Call {
     pub(crate) fn probe(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let call = self.id;
         let answered = end != self.caller.end || self.uas.is_finished();
-        let Some(leg) = self.leg_mut(end).filter(|_| answered) else { return };
+        let asks = answered && self.state != CallPhase::Over;
+        let Some(leg) = self.leg_mut(end).filter(|_| asks) else { return };
         if let Some((request, branch, _)) = leg.begin(cx, Method::Options) {
             let asked = leg.ask(
                 cx,

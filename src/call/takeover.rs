@@ -149,6 +149,10 @@ impl Call {
 
     /// Nobody came back in time, or nobody answered by the flow that was replaced.
     pub(super) fn flow_grace_over(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        if self.state == CallPhase::Over {
+            // Who called is not back to hear that it was refused.
+            return self.uas.give_up_telling();
+        }
         let Some(leg) = self.leg_of(end) else { return };
         match leg.successor.filter(|f| !leg.flow_lost && cx.services.flows.contains_key(f)) {
             Some(flow) => {
@@ -221,12 +225,12 @@ impl Call {
     }
 
     fn take_up_by(&mut self, cx: &mut CallContext<'_>, end: LegId, hop: Hop, route: Option<&str>) {
-        let call = self.id;
+        let (call, over) = (self.id, self.state == CallPhase::Over);
         cx.disarm(call, CallTimer::FlowGrace(end));
         let signalling = cx.remote_ip(hop);
         let Some(leg) = self.leg_mut(end) else { return };
         (leg.flow_lost, leg.page_left, leg.successor, leg.probe) = (false, false, None, None);
-        let talks = leg.dialog.is_some();
+        let talks = leg.dialog.is_some() && !over;
         if matches!(leg.hop, Hop::Node(_)) && leg.hop != hop {
             // By way of the node it was at.
             leg.dialog.iter_mut().for_each(|d| d.route_set.clear());
@@ -241,7 +245,7 @@ impl Call {
             // Asked once more: an answer that was lost with the flow comes again.
             cx.ask_again(open.client, hop);
         }
-        if let (Some(timer), true) = (leg.session, leg.dialog.is_some()) {
+        if let (Some(timer), true) = (leg.session, talks) {
             // Its session begins anew: a refresh that was due meanwhile could not be sent.
             leg.run_session(cx, call, Some(timer));
             if timer.refresher == Refresher::Us {
@@ -261,7 +265,9 @@ impl Call {
             self.uas.move_to(cx, hop);
         }
         self.ring_again(cx, end, hop);
-        self.on_new_flow(cx, end);
+        if !over {
+            self.on_new_flow(cx, end);
+        }
     }
 
     /// A browser that rang is back as another page, with a Contact of its own, which knows nothing

@@ -4,6 +4,7 @@
 
 use super::branch::{Branch, BranchState, BranchTarget};
 use super::leg::Leg;
+use super::leg_snapshot::SnapshotTaken;
 use super::services::{NodeIdentity, Services};
 use super::{CALLER_LEG, CallContext, CallId, Output};
 use crate::cdr::Party;
@@ -46,6 +47,11 @@ impl CallBench {
     /// The context of a turn at the present time.
     pub(super) fn cx(&mut self) -> CallContext<'_> {
         CallContext::new(self.now, &self.config, &mut self.services, &mut self.out)
+    }
+
+    /// What a leg is written down with now.
+    pub(super) fn taken(&self) -> SnapshotTaken<'_> {
+        SnapshotTaken { now: self.now, config: &self.config, flows: &self.services.flows }
     }
 
     /// Lets time pass.

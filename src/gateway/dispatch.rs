@@ -107,7 +107,16 @@ impl Gateway {
         if let Err(e) = message.check() {
             return Screening::Refuse(Refusal::new(e.status, e.to_string()));
         }
-        if message.method() == Method::Ack || self.services.transactions.knows(message) {
+        if message.method() == Method::Ack {
+            return Screening::Proceed;
+        }
+        let begins = message.to().is_none_or(|to| to.tag().is_none());
+        if let (Hop::Flow(flow), true, Some(server)) =
+            (hop, begins, self.services.transactions.suspended(message))
+        {
+            return self.screen_repeated(turn, (flow, remote), server, message);
+        }
+        if self.services.transactions.knows(message) {
             return Screening::Proceed;
         }
         if message.method() == Method::Cancel {

@@ -47,9 +47,8 @@ impl Gateway {
         }
         let who = state.as_ref().and_then(|s| Some((s.user.clone()?, s.remote.ip())));
         let page_left = state.as_ref().is_some_and(|s| s.page_left);
-        let trunk = state
-            .filter(|s| s.kind != FlowKind::WebSocket)
-            .map(|s| (s.remote, s.kind == FlowKind::Tls));
+        let trunk =
+            state.filter(|s| s.kind != FlowKind::WebSocket).map(|s| (s.remote.ip(), s.kind));
         if trunk.is_some() {
             self.services.aliases.retain(|_, f| *f != flow);
             self.trunk_flow_closed(flow, turn.out);
@@ -67,7 +66,7 @@ impl Gateway {
         self.dispatch(turn, events);
         for (id, end) in legs {
             self.with_call(turn, id, |call, cx| match trunk {
-                Some((remote, secure)) => call.reconnect_trunk(cx, end, remote, secure),
+                Some(back) => call.reconnect_trunk(cx, end, back),
                 None => call.flow_lost(cx, end, page_left),
             });
         }

@@ -1,7 +1,7 @@
 //! Calls that outlive the process: their values, for whoever keeps them, and calls from values.
 
 use super::{Gateway, Input, Turn};
-use crate::call::call_snapshot::{CallSnapshot, Resumption, SettledOf};
+use crate::call::call_snapshot::{CallSnapshot, Resumption, SettledOf, SnapshotTaken};
 use crate::call::relocation::PortsOf;
 use crate::call::{Call, CallId, CallPhase, Output};
 use crate::cdr::{NodeChange, Party};
@@ -76,26 +76,31 @@ impl Gateway {
     /// Returns the calls that changed since the last time, as values; `None` for one that is over.
     pub fn changed_calls(&mut self, now: Instant) -> Vec<(CallId, Option<CallSnapshot>)> {
         let changed = self.calls.take_changed();
-        let timers = &self.services.timers;
+        let (timers, taken) = (&self.services.timers, self.taken(now));
         let value = |id: CallId| {
             let left = |timer| timers.left(&(id, timer), now);
-            let call = self.calls.get(id).and_then(|call| call.snapshot(&self.config, now, left));
+            let call = self.calls.get(id).and_then(|call| call.snapshot(taken, left));
             (id, call)
         };
         changed.into_iter().map(value).collect()
     }
 
+    fn taken(&self, now: Instant) -> SnapshotTaken<'_> {
+        SnapshotTaken { now, config: &self.config, flows: &self.services.flows }
+    }
+
     /// Returns all calls as values. Those that have not changed since `before` was taken, moments
     /// ago, are taken from there.
     pub(crate) fn all_calls(&self, now: Instant, before: Vec<CallSnapshot>) -> Vec<CallSnapshot> {
-        let timers = &self.services.timers;
+        let (timers, taken) = (&self.services.timers, self.taken(now));
         let mut before: HashMap<CallId, CallSnapshot> =
             before.into_iter().map(|call| (call.id(), call)).collect();
         let value = |call: &Call| {
             let id = call.id();
-            before.remove(&id).filter(|_| self.calls.is_known_unchanged(id)).or_else(|| {
-                call.snapshot(&self.config, now, |timer| timers.left(&(id, timer), now))
-            })
+            before
+                .remove(&id)
+                .filter(|_| self.calls.is_known_unchanged(id))
+                .or_else(|| call.snapshot(taken, |timer| timers.left(&(id, timer), now)))
         };
         self.calls.iter().filter_map(value).collect()
     }
@@ -145,6 +150,9 @@ impl Gateway {
         self.calls.touch(id).into_iter().for_each(|live| live.since = now);
         self.find_browsers(turn, id);
         self.with_call(turn, id, |call, cx| match &found.media {
+            Ok(_) if call.has_lost_trunk() => {
+                call.cut_off(cx, "its trunk is not configured any more");
+            }
             Ok(_) if transferring => call.take_transfer_back(cx),
             Ok(_) if settled => {}
             Ok(_) => call.cut_off(cx, "it was not yet answered, or was being handed over"),

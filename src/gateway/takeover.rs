@@ -8,17 +8,18 @@ use super::dispatch::same_source;
 use super::edge::{PassedFor, passed_for};
 use super::turn::{Incoming, RequestSource, Screening};
 use super::{Gateway, Turn};
-use crate::call::CallId;
 use crate::call::replacement::Replacement;
 use crate::call::transfer_state::Replaces;
+use crate::call::{CALLER_LEG, CallId};
 use crate::cdr::Party;
+use crate::errors::Code;
 use crate::flow::{FlowKind, FlowState};
 use crate::media::LegId;
 use crate::registrar::Binding;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
-use crate::sip::transaction::{Flow, Hop};
+use crate::sip::transaction::{Flow, Hop, ServerId};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -89,7 +90,7 @@ impl Gateway {
 
     /// Whether the caller of `call` is who another node says a message is of.
     pub(super) fn is_caller(&self, hop: Hop, call: CallId, passed: &PassedFor) -> bool {
-        let owner = self.owner_at(hop, call, crate::call::CALLER_LEG, passed);
+        let owner = self.owner_at(hop, call, CALLER_LEG, passed);
         matches!(owner, Owner::Here(..) | Owner::Elsewhere(..))
     }
 
@@ -121,6 +122,31 @@ impl Gateway {
             _ if self.is_subscription(hop, message) => Screening::Proceed,
             _ => Screening::Refuse(no_such_call()),
         }
+    }
+
+    /// Judges an INVITE that came before by a flow that was lost. Who sends it again by another has
+    /// not heard the answer: that goes there from now on, if the flow is its account's.
+    pub(super) fn screen_repeated(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (flow, remote): (Flow, SocketAddr),
+        server: ServerId,
+        message: &Message,
+    ) -> Screening {
+        match self.admit(turn, flow, remote, message) {
+            Screening::Proceed => {}
+            judged => return judged,
+        }
+        let Some(call) = self.calls.of_transaction(server) else {
+            // Its call is over, and was told to nobody: who still asks for one gets one.
+            self.services.transactions.forget_server(server);
+            return Screening::Proceed;
+        };
+        if self.take_up(turn, call, CALLER_LEG, flow) {
+            return Screening::Handled;
+        }
+        let why = "this INVITE came before, from somebody else";
+        Screening::Refuse(Refusal::new(482, why).code(Code::LOOP))
     }
 
     /// A CANCEL counts by the way its INVITE came, or by another flow of its account; it cannot be

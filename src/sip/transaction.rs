@@ -340,6 +340,13 @@ impl Transactions {
         self.keys.contains_key(&key_of(message))
     }
 
+    /// The transaction that a request repeats, if its flow was lost: nobody would hear the answer.
+    pub(crate) fn suspended(&self, message: &Message) -> Option<ServerId> {
+        let id = self.keys.get(&key_of(message)).copied()?;
+        let entry = self.entries.get(&id).filter(|entry| entry.hop == Hop::Suspended);
+        entry.map(|_| ServerId(id))
+    }
+
     /// Returns the INVITE a CANCEL means, by the branch they share (RFC 3261 §9.2).
     pub(crate) fn cancelled_by(&self, cancel: &Message) -> Option<ServerId> {
         self.keys.get(server_key(cancel, "INVITE").as_str()).copied().map(ServerId)

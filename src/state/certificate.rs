@@ -2,7 +2,7 @@
 //! fingerprint.
 
 use super::seal::Sealer;
-use super::{Directory, move_aside, replace};
+use super::{Directory, move_aside};
 use crate::errors::Code;
 use crate::media::dtls::{self, DtlsIdentity};
 use anyhow::Context;
@@ -65,6 +65,7 @@ fn read(directory: &Directory) -> anyhow::Result<(DtlsIdentity, SystemTime)> {
     let plain = Sealer::new(directory.key)?
         .open(FILE, &sealed)
         .context("it is not intact, or sealed under another key")?;
+    directory.note(FILE, &sealed);
     let (made, pem) = plain.split_first_chunk::<8>().context("it is too short")?;
     let made = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::from_be_bytes(*made));
     Ok((DtlsIdentity::from_pem(std::str::from_utf8(pem)?)?, made))
@@ -74,7 +75,7 @@ fn keep(directory: &Directory, pem: &str, now: SystemTime) -> anyhow::Result<()>
     let made = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let plain = [&made.to_be_bytes(), pem.as_bytes()].concat();
     let sealed = Sealer::new(directory.key)?.seal(FILE, &plain).context("it cannot be sealed")?;
-    Ok(replace(&directory.file(FILE), &sealed)?)
+    Ok(directory.keep(FILE, &sealed)?)
 }
 
 #[cfg(test)]

@@ -403,6 +403,17 @@ impl Lab {
         Some(Settled { negotiated: Some(latest), ice, ssrc: 1, cname: "c".into() })
     }
 
+    /// What the next process is configured by: as the first was, with these texts replaced.
+    pub(crate) fn configure_next(&mut self, changes: &[(&str, &str)]) {
+        let changed = |text: &str| {
+            changes.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+        };
+        let (config, phones) = (changed(CONFIG), changed(PHONES));
+        let (config, _) = parse_embedded(&config, &[("phones", &phones), ("incoming", INCOMING)])
+            .unwrap_or_else(|p| panic!("{p}"));
+        self.config = Arc::new(config);
+    }
+
     /// The process is killed, and started again after a while; its media continues.
     pub(crate) fn restart(&mut self, away: Duration) {
         for session in self.start_again(away, Ok(())) {

@@ -313,6 +313,78 @@ fn a_caller_who_is_away_while_it_rings_hears_the_answer_when_it_is_back() {
     }
 }
 
+/// Some clients wait on for as long as nobody says anything.
+#[test]
+fn a_caller_who_is_away_hears_that_it_was_refused_when_it_is_back() {
+    for rings in [false, true] {
+        let mut lab = Lab::with_phones();
+        lab.invite(ALICE, "+12065550123", OFFER);
+        let invited = lab.take(ALICE, "100").call_id().to_owned();
+        let invite = lab.take(T1, "INVITE");
+        if rings {
+            lab.reply(T1, &invite, 180, "");
+        }
+        close(&mut lab, ALICE);
+        lab.advance(Duration::from_secs(3));
+        lab.reply(T1, &invite, 486, "");
+        lab.take(T1, "ACK");
+        assert_eq!(lab.ended().len(), 1, "its record waits for nobody");
+        lab.inbox.clear();
+        lab.advance(Duration::from_secs(20));
+        lab.log_in(BACK, "secret-a", "uuid-a");
+        let refused = lab.take(BACK, "486");
+        assert!(!lab.got(BACK, "OPTIONS"), "there is no dialog\n{}", lab.picture());
+        assert_eq!((refused.call_id(), lab.ended().len()), (invited.as_str(), 1));
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_caller_who_never_comes_back_for_its_refusal_leaves_nothing() {
+    let mut lab = Lab::with_phones();
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
+    close(&mut lab, ALICE);
+    lab.reply(T1, &invite, 486, "");
+    lab.take(T1, "ACK");
+    lab.advance(Duration::from_secs(33));
+    lab.inbox.clear();
+    lab.log_in(BACK, "secret-a", "uuid-a");
+    assert!(!lab.got(BACK, "486"), "{}", lab.picture());
+    lab.expect_idle();
+}
+
+#[test]
+fn an_invite_that_comes_again_by_another_flow_is_answered_there_and_to_its_account_only() {
+    let mut lab = Lab::with_phones();
+    let invited = lab.invite(ALICE, "+12065550123", OFFER);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 rings alice",
+    );
+    let invite = lab.last(T1, "INVITE");
+    close(&mut lab, ALICE);
+    lab.inbox.clear();
+    // Nobody else learns anything by it.
+    let before = lab.gateway.gauges().transactions;
+    lab.says(BOB, &invited);
+    assert!(!lab.got(BOB, "180"), "{}", lab.picture());
+    let stranger = Peer::Browser("alice", 9);
+    open(&mut lab, stranger);
+    lab.says(stranger, &invited);
+    lab.take(stranger, "401");
+    assert_eq!(lab.gateway.gauges().transactions, before);
+    lab.inbox.clear();
+    lab.log_in(BACK, "secret-a", "uuid-z");
+    lab.says(BACK, &invited);
+    lab.take(BACK, "180");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    let ok = lab.take(BACK, "200 INVITE");
+    lab.ack(BACK, &ok);
+    lab.advance(Duration::from_secs(40));
+    bye_from_trunk(&mut lab, &invite, BACK);
+}
+
 #[test]
 fn a_caller_who_stays_away_ends_the_ringing_after_the_grace_time() {
     let mut lab = Lab::changed(&[("[sip]\n", "[sip]\nflow_grace = \"5s\"\n")], "");

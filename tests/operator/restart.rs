@@ -203,3 +203,14 @@ fn a_process_that_was_stopped_blames_nobody_for_the_silence() {
     trunk.hang_up();
     server.until(|| server.folder.join("cdr.jsonl").exists());
 }
+
+/// A supervisor takes an end by SIGHUP for its operator's wish, and starts nothing again.
+#[test]
+fn a_reload_that_is_asked_for_while_it_starts_does_not_end_it() {
+    let mut server = Server::start("");
+    server.kill();
+    server.edit("webtrunk.toml", "context = \"in\"", "context = \"in\"\ndisplay_name = \"A\"");
+    server.start_again_signalled("HUP");
+    // And it is done once it is up.
+    server.until(|| server.log().contains("reloaded"));
+}

@@ -149,6 +149,28 @@ impl Server {
         self.until(ready);
     }
 
+    /// Starts it again with a configuration that it has to wait for, and sends it this signal
+    /// meanwhile.
+    pub(crate) fn start_again_signalled(&mut self, signal: &str) {
+        let config = self.config();
+        let text = std::fs::read(&config).expect("a configuration");
+        std::fs::remove_file(&config).expect("removed");
+        let made = Command::new("mkfifo").arg(&config).status().expect("it runs");
+        assert!(made.success());
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder.join("log"));
+        self.child = serve(&config, log.expect("a log"), &[]);
+        // Opens once the other end reads.
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(&config).expect("a pipe");
+        self.signal(signal);
+        std::fs::remove_file(&config)
+            .and_then(|()| std::fs::write(&config, &text))
+            .expect("written");
+        pipe.write_all(&text).expect("it reads");
+        drop(pipe);
+        let ready = || UnixStream::connect(self.socket()).is_ok();
+        self.until(ready);
+    }
+
     /// Starts it again as systemd does: with these two sockets, by these names.
     pub(crate) fn start_again_with(&mut self, [one, other]: [(&str, OwnedFd); 2], notify: &Path) {
         let log = std::fs::OpenOptions::new().append(true).open(self.folder.join("log"));

@@ -19,8 +19,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use trunk::Trunk;
@@ -60,6 +60,14 @@ const OPUS: u32 = 5;
 /// Between two looks, and two calls that end.
 const LOOK: Duration = Duration::from_millis(25);
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the Call-IDs, tags and branches of this run have, so that a gateway that remembers those of
+/// an earlier one takes nothing of ours for a repetition.
+fn run() -> u64 {
+    static RUN: OnceLock<u64> = OnceLock::new();
+    let since = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    *RUN.get_or_init(|| since().as_micros() as u64)
+}
 
 /// Milliseconds.
 fn ms(time: Duration) -> f64 {

@@ -186,12 +186,12 @@ impl Phone {
 
     fn register(&mut self, proved: bool) -> String {
         self.cseq += 1;
-        let (n, cseq, aor) = (self.number, self.cseq, self.aor());
+        let (n, cseq, aor, run) = (self.number, self.cseq, self.aor(), crate::run());
         let uri = format!("sip:{}", self.place.domain);
         let proof = if proved { self.credentials("REGISTER", &uri) } else { String::new() };
         format!(
-            "REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS c{n}.invalid;branch=z9hG4bKr{n}x{cseq}\r\n\
-             Max-Forwards: 70\r\nFrom: <{aor}>;tag=r{n}\r\nTo: <{aor}>\r\nCall-ID: r{n}@chaos\r\n\
+            "REGISTER {uri} SIP/2.0\r\nVia: SIP/2.0/WS c{n}.invalid;branch=z9hG4bKr{n}x{cseq}x{run}\r\n\
+             Max-Forwards: 70\r\nFrom: <{aor}>;tag=r{n}\r\nTo: <{aor}>\r\nCall-ID: r{n}x{run}@chaos\r\n\
              CSeq: {cseq} REGISTER\r\nContact: {};expires=600\r\nSupported: path, outbound\r\n\
              {proof}Content-Length: 0\r\n\r\n",
             contact(self.number)
@@ -199,12 +199,12 @@ impl Phone {
     }
 
     fn invite(&mut self, proved: bool) -> anyhow::Result<String> {
-        let (n, aor) = (self.number, self.aor());
+        let (n, aor, run) = (self.number, self.aor(), crate::run());
         let uri = format!("sip:7{n:04}@{}", self.place.domain);
         let proof = if proved { self.credentials("INVITE", &uri) } else { String::new() };
         let dialog = self.dialog.get_or_insert_with(|| Dialog {
-            call_id: format!("i{n}@chaos"),
-            local: format!("<{aor}>;tag=i{n}"),
+            call_id: format!("i{n}x{run}@chaos"),
+            local: format!("<{aor}>;tag=i{n}x{run}"),
             remote: format!("<{uri}>"),
             target: uri.clone(),
             cseq: 0,
@@ -214,7 +214,7 @@ impl Phone {
         let body = self.media.borrow().describe("actpass")?;
         let contact = contact(n);
         Ok(format!(
-            "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/WS c{n}.invalid;branch=z9hG4bKi{n}x{cseq}\r\n\
+            "INVITE {uri} SIP/2.0\r\nVia: SIP/2.0/WS c{n}.invalid;branch=z9hG4bKi{n}x{cseq}x{run}\r\n\
              Max-Forwards: 70\r\nFrom: {local}\r\nTo: <{uri}>\r\nCall-ID: {call_id}\r\n\
              CSeq: {cseq} INVITE\r\nContact: {contact}\r\nSession-Expires: 90\r\n\
              Supported: timer, outbound\r\nAllow: INVITE, ACK, CANCEL, BYE, UPDATE, OPTIONS\r\n\
@@ -226,11 +226,12 @@ impl Phone {
     /// A request within the dialog without a body.
     fn within(&self, method: &str, cseq: u32, proof: &str) -> anyhow::Result<String> {
         let dialog = self.dialog.as_ref().context("no call")?;
-        let (n, target, call_id) = (self.number, &dialog.target, &dialog.call_id);
+        let (n, run) = (self.number, crate::run());
+        let (target, call_id) = (&dialog.target, &dialog.call_id);
         let (local, remote) = (&dialog.local, &dialog.remote);
         Ok(format!(
             "{method} {target} SIP/2.0\r\n\
-             Via: SIP/2.0/WS c{n}.invalid;branch=z9hG4bK{method}{n}x{cseq}\r\n\
+             Via: SIP/2.0/WS c{n}.invalid;branch=z9hG4bK{method}{n}x{cseq}x{run}\r\n\
              Max-Forwards: 70\r\nFrom: {local}\r\nTo: {remote}\r\nCall-ID: {call_id}\r\n\
              CSeq: {cseq} {method}\r\n{proof}Content-Length: 0\r\n\r\n"
         ))

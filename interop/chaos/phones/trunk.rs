@@ -55,18 +55,18 @@ impl Trunk {
         let at = trunk.borrow().at;
         let media = arrival::bind(SocketAddr::new(at.ip(), 0)).await?;
         let mut this = trunk.borrow_mut();
-        let (at, gateway) = (this.at, this.gateway);
+        let (at, gateway, run) = (this.at, this.gateway, crate::run());
         let body = texts::pcmu(media.local_addr()?);
         let invite = format!(
             "INVITE sip:{number}@{gateway} SIP/2.0\r\n\
-             Via: SIP/2.0/UDP {at};branch=z9hG4bKi{number}\r\nMax-Forwards: 70\r\n\
+             Via: SIP/2.0/UDP {at};branch=z9hG4bKi{number}x{run}\r\nMax-Forwards: 70\r\n\
              From: <sip:+4930999@{at}>;tag=t{number}\r\nTo: <sip:{number}@{gateway}>\r\n\
-             Call-ID: {number}@trunk\r\nCSeq: 1 INVITE\r\nContact: <sip:trunk@{at}>\r\n\
+             Call-ID: {number}@{run}.trunk\r\nCSeq: 1 INVITE\r\nContact: <sip:trunk@{at}>\r\n\
              Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         let _ = this.socket.try_send_to(invite.as_bytes(), gateway);
-        let call_id = format!("{number}@trunk");
+        let call_id = format!("{number}@{run}.trunk");
         let call = Call::new(&call_id, (media.local_addr()?, gateway), Some(invite));
         this.calls.insert(number.to_owned(), call.clone());
         drop(this);
@@ -126,13 +126,14 @@ impl Trunk {
         if texts::method(text) != "INVITE" || status < 200 {
             return;
         }
-        let (at, number) = (self.at, call.call_id.split('@').next().unwrap_or_default());
+        let (at, run) = (self.at, crate::run());
+        let number = call.call_id.split('@').next().unwrap_or_default();
         let to = texts::header(text, "To").unwrap_or_default();
         let contact = texts::header(text, "Contact").unwrap_or_default();
         let target = contact.split(['<', '>']).nth(1).unwrap_or("sip:gateway");
         let branch = if status < 300 { "a" } else { "i" };
         let ack = format!(
-            "ACK {target} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{branch}{number}\r\n\
+            "ACK {target} SIP/2.0\r\nVia: SIP/2.0/UDP {at};branch=z9hG4bK{branch}{number}x{run}\r\n\
              Max-Forwards: 70\r\nFrom: <sip:+4930999@{at}>;tag=t{number}\r\nTo: {to}\r\n\
              Call-ID: {}\r\nCSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n",
             call.call_id

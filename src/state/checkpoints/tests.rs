@@ -205,7 +205,9 @@ fn a_full_disk_costs_checkpoints_until_there_is_room() {
         return;
     }
     let scratch = Scratch::new("full");
-    let (checkpoints, _, failed) = open(&scratch.0);
+    let (directory, failed) =
+        (Directory::open(&scratch.0).expect("a directory"), Counter::default());
+    let (checkpoints, _) = Checkpoints::open(&directory, 1, failed.clone());
     let slots: Vec<Slot> = (0..300).map(|n| checkpoints.slot(&format!("{n}"))).collect();
     let first = slots[0].put(*b"small", LONG);
     until("it fits", || slots[0].written() == first);
@@ -220,10 +222,96 @@ fn a_full_disk_costs_checkpoints_until_there_is_room() {
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE, hard, hard)
         .expect("no limit");
     until("all are written again", || slots.iter().all(|s| s.written() > 0));
-    drop(checkpoints);
+    drop((checkpoints, directory));
     let entries = open(&scratch.0).1;
     assert_eq!(entries.len(), 300);
     assert!(entries.iter().all(|e| e.record == Record::Fresh(noise(3, 2_000))));
+}
+
+#[test]
+fn a_directory_that_is_taken_away_under_the_process_is_made_again() {
+    type Theft = (&'static str, fn(&Path));
+    let thefts: [Theft; 4] = [
+        ("removed", |f| std::fs::remove_dir_all(f).expect("removed")),
+        ("moved", |f| std::fs::rename(f, f.with_extension("moved")).expect("moved")),
+        ("emptied", |f| {
+            std::fs::remove_dir_all(f).expect("removed");
+            std::fs::create_dir(f).expect("made");
+        }),
+        ("without its database", |f| std::fs::remove_file(f.join(FILE)).expect("removed")),
+    ];
+    for (name, theft) in thefts {
+        let scratch = Scratch::new(&format!("theft-{}", name.replace(' ', "-")));
+        let folder = scratch.0.join("state");
+        let directory = Directory::open(&folder).expect("a directory");
+        let (checkpoints, _) = Checkpoints::open(&directory, 1, Counter::default());
+        let (quiet, busy) = (checkpoints.slot("quiet"), checkpoints.slot("busy"));
+        let (one, two) = (quiet.put(*b"a", LONG), busy.put(*b"b", LONG));
+        until("both are written", || quiet.written() == one && busy.written() == two);
+        let batches = checkpoints.batches();
+        theft(&folder);
+        // Without anything that changes, too.
+        until("it is noticed", || checkpoints.batches() > batches);
+        until("all is there", || quiet.written() == one && folder.join(FILE).exists());
+        let three = busy.put(*b"c", LONG);
+        until("it is written", || busy.written() == three);
+        let why = Directory::open(&folder).expect_err("it is in use").to_string();
+        assert!(why.contains("another process uses"), "{name}: {why}");
+        drop((checkpoints, directory));
+        let mut entries = open(&folder).1;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        assert_eq!(entries, [fresh("busy", b"c"), fresh("quiet", b"a")], "{name}");
+    }
+}
+
+#[test]
+fn a_directory_that_another_process_has_made_anew_is_left_to_it() {
+    let scratch = Scratch::new("left");
+    let folder = scratch.0.join("state");
+    let directory = Directory::open(&folder).expect("a directory");
+    let failed = Counter::default();
+    let (checkpoints, _) = Checkpoints::open(&directory, 1, failed.clone());
+    let slot = checkpoints.slot("ours");
+    let number = slot.put(*b"a", LONG);
+    until("it is written", || slot.written() == number);
+    std::fs::rename(&folder, scratch.0.join("moved")).expect("moved");
+    let (theirs, _, _) = match Directory::open(&folder) {
+        Ok(directory) => {
+            let (checkpoints, found) = Checkpoints::open(&directory, 1, Counter::default());
+            (checkpoints, found, directory)
+        }
+        // It was noticed, and made again, before.
+        Err(_) => return,
+    };
+    until("it is noticed", || failed.get() > 0);
+    assert_eq!(slot.written(), 0);
+    drop(theirs);
+}
+
+/// A call that ended while its checkpoint could not be removed would have another record.
+#[test]
+fn what_was_removed_while_nothing_could_be_written_is_gone_once_it_can() {
+    let scratch = Scratch::new("stale");
+    let (checkpoints, _, _) = open(&scratch.0);
+    checkpoints.slot("over").put(*b"a", LONG);
+    checkpoints.slot("live").put(*b"b", LONG);
+    drop(checkpoints);
+    let before = std::fs::read(scratch.0.join(FILE)).expect("a database");
+    let directory = Directory::open(&scratch.0).expect("a directory");
+    let (checkpoints, found) = Checkpoints::open(&directory, 1, Counter::default());
+    assert_eq!(found.len(), 2);
+    checkpoints.slot("live").put(*b"c", LONG);
+    checkpoints.slot("over").remove();
+    until("it is removed", || locked(&checkpoints.shared.slots).len() == 1);
+    // As it is on a disk to which nothing could be written meanwhile.
+    let batches = checkpoints.batches();
+    let copy = scratch.0.join("copy");
+    std::fs::write(&copy, before)
+        .and_then(|()| std::fs::rename(copy, scratch.0.join(FILE)))
+        .expect("replaced");
+    until("it is noticed", || checkpoints.batches() > batches);
+    drop((checkpoints, directory));
+    assert_eq!(open(&scratch.0).1, [fresh("live", b"c")]);
 }
 
 #[test]

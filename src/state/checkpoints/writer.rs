@@ -3,7 +3,7 @@
 use super::super::database::{self, Database};
 use super::super::pack::{Packer, unpack};
 use super::super::seal::Sealer;
-use super::super::{Directory, move_aside};
+use super::super::{Directory, Home, move_aside};
 use super::{
     ALIVE, BATCH, BEAT, BOOT, CheckpointEntry, CheckpointShared, FILE, FIRST_PAUSE, HEADER,
     MAX_PAUSE, NamedSlot, Queue, Record, SETTINGS, boot_millis, locked,
@@ -42,6 +42,7 @@ impl Change {
 
 /// The thread that writes.
 pub(super) struct CheckpointWriter {
+    home: Home,
     path: PathBuf,
     alive: PathBuf,
     beat: Option<File>,
@@ -68,6 +69,7 @@ impl CheckpointWriter {
         shared: Arc<CheckpointShared>,
     ) -> CheckpointWriter {
         CheckpointWriter {
+            home: directory.home.clone(),
             path: directory.file(FILE),
             alive: directory.file(ALIVE),
             beat: None,
@@ -185,6 +187,10 @@ impl CheckpointWriter {
         let mut last = Instant::now();
         loop {
             let (changed, over) = self.wait();
+            if self.database.as_ref().is_some_and(|database| !database.is_in_place()) {
+                // Somebody took it away: what is written into it is found by nobody.
+                (self.database, self.beat, self.retry) = (None, None, Instant::now());
+            }
             self.note_life();
             let failing = self.database.is_none();
             if failing && Instant::now() >= self.retry {
@@ -269,12 +275,19 @@ impl CheckpointWriter {
     }
 
     fn commit(&mut self, changes: &[Change]) -> anyhow::Result<()> {
-        if self.database.is_none() {
+        let anew = self.database.is_none();
+        if anew {
+            self.home.put_back()?;
             self.database = Some(Database::open_or_begin(&self.path, &SETTINGS)?.0);
         }
         let Some(database) = &mut self.database else { return Ok(()) };
         let transaction = database.connection.transaction()?;
         {
+            if anew {
+                // All that is alive is among the changes; the rest ended while it could not be
+                // removed.
+                transaction.execute("DELETE FROM checkpoint", ())?;
+            }
             let mut put =
                 transaction.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2)")?;
             let mut delete =
@@ -303,7 +316,8 @@ impl CheckpointWriter {
     fn fail(&mut self, why: &str) {
         self.failed.inc();
         self.database = None;
-        let removed = remove(&self.path);
+        // What another process has there is not ours to remove, and nothing of ours.
+        let removed = self.home.is_anothers() || remove(&self.path);
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(
                 code = %Code::STATE,
