@@ -302,13 +302,15 @@ for found in CASES.values():
     if any(word in found["name"] for word in ("again-", "cancel", "transfer")):
         for args in ("args", "callee_args"):
             found[args] = [*found[args], *AS_IT_COMES]
-    # An ACK is at its call before the request after it.
+    # An ACK is at its call before the request after it; whatever the other side sends is awaited.
     steps = found["caller"]
     found["caller"] = [
         part
         for n, step in enumerate(steps)
         for part in (
-            [step, pause(400)] if "\nACK [next_url]" in step and n + 1 < len(steps) else [step]
+            [step, pause(400)]
+            if "\nACK [next_url]" in step and n + 1 < len(steps) and "<send" in steps[n + 1]
+            else [step]
         )
     ]
 
