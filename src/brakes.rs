@@ -20,6 +20,8 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const MAX_REMEMBERED: usize = 20_000;
 /// Requests of a user in a second that are passed on to the node that has its call.
 const MOST_PASSED_ON: u32 = 50;
+/// The same of a trunk: of all its calls, most messages come to a node that has them not.
+const MOST_PASSED_ON_OF_TRUNK: u32 = 2_000;
 /// Calls in a minute that one user or trunk makes by routes that are exempt from limits.
 const MOST_EMERGENCY: u32 = 10;
 
@@ -98,19 +100,22 @@ impl Default for Brakes {
 }
 
 impl Brakes {
-    /// Counts one more request of `user` that another node has to serve.
+    /// Counts one more request of a user, or of a trunk, that another node has to serve.
     ///
     /// # Errors
     /// 503: those of this second were passed on.
-    pub(crate) fn passed_on(&mut self, now: Instant, user: &str) -> Result<(), Refusal> {
-        let window = self.passed_on.entry(now, user.to_owned());
-        window.take_within(now, SECOND, MOST_PASSED_ON).map_err(|_| {
-            Refusal::new(
-                503,
-                format!("{user} has sent its {MOST_PASSED_ON} requests of this second"),
-            )
-            .code(Code::LIMIT)
-            .retry_after(2)
+    pub(crate) fn passed_on(
+        &mut self,
+        now: Instant,
+        who: &str,
+        is_trunk: bool,
+    ) -> Result<(), Refusal> {
+        let most = if is_trunk { MOST_PASSED_ON_OF_TRUNK } else { MOST_PASSED_ON };
+        let window = self.passed_on.entry(now, who.to_owned());
+        window.take_within(now, SECOND, most).map_err(|_| {
+            Refusal::new(503, format!("{who} has sent its {most} requests of this second"))
+                .code(Code::LIMIT)
+                .retry_after(2)
         })
     }
 
@@ -204,12 +209,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_passes_no_more_on_than_the_bound() {
+    fn a_user_or_trunk_passes_no_more_on_than_the_bound() {
         let (now, mut brakes) = (Instant::now(), Brakes::default());
-        let passed = (0..100).filter(|_| brakes.passed_on(now, "ada").is_ok()).count();
-        assert_eq!(passed, MOST_PASSED_ON as usize);
-        assert!(brakes.passed_on(now, "bob").is_ok());
-        assert!(brakes.passed_on(now + SECOND, "ada").is_ok());
+        let mut passed = |who: &str, is_trunk| {
+            (0..3_000).filter(|_| brakes.passed_on(now, who, is_trunk).is_ok()).count()
+        };
+        assert_eq!(passed("ada", false), MOST_PASSED_ON as usize);
+        assert_eq!(passed("trunk:far", true), MOST_PASSED_ON_OF_TRUNK as usize);
+        assert!(brakes.passed_on(now, "bob", false).is_ok());
+        assert!(brakes.passed_on(now + SECOND, "ada", false).is_ok());
     }
 
     #[test]

@@ -197,6 +197,22 @@ impl Cluster {
         self.lease.bearers(text)
     }
 
+    /// Whether a node is gone and nobody has gone on with its calls yet, as far as is known.
+    pub(crate) fn has_lost(&self, now: Instant) -> bool {
+        !self.left.is_empty() || self.succession.has_lost(now)
+    }
+
+    /// Whether a tag may be of a call of a lost node that nobody has gone on with yet.
+    pub(crate) fn may_be_of_lost(&self, now: Instant, tag: &str) -> bool {
+        self.has_lost(now) && lease::is_marked(tag) && !tag.ends_with(&self.mark)
+    }
+
+    /// The store's clock, milliseconds since 1970, as one node may compare it with what another
+    /// says; 0 if it was never heard of.
+    pub(crate) fn store_millis(&self, now: Instant) -> u64 {
+        self.lease.store_millis(now).map_or(0, |(earliest, latest)| earliest.midpoint(latest))
+    }
+
     /// The process of the node at this address; 0 if it is not there.
     pub(crate) fn epoch_at(&self, at: SocketAddr) -> u64 {
         self.lease.others().find(|m| m.advertise == at).map_or(0, |m| m.epoch)

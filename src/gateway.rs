@@ -4,6 +4,9 @@
 //! own.
 
 pub(crate) mod admission;
+mod asked;
+mod bearer;
+mod begun;
 mod call_table;
 mod challenges;
 mod cluster;
@@ -161,6 +164,8 @@ pub struct Gateway {
     outside: OutOfDialog,
     texts: texts::Texts,
     elsewhere: elsewhere::Elsewhere,
+    asked: asked::AskedNodes,
+    begun: begun::BegunRequests,
     named_hosts: named_hosts::NamedHosts,
     logins: logins::Logins,
     spent: spent::SpentTokens,
@@ -215,6 +220,8 @@ impl Gateway {
             outside: OutOfDialog::default(),
             texts: texts::Texts::default(),
             elsewhere: elsewhere::Elsewhere::default(),
+            asked: asked::AskedNodes::default(),
+            begun: begun::BegunRequests::default(),
             named_hosts: named_hosts::NamedHosts::default(),
             logins: logins::Logins::new(now, &config),
             spent: spent::SpentTokens::default(),
@@ -312,6 +319,7 @@ impl Gateway {
         self.spent_due(turn);
         self.outside_due(turn);
         self.elsewhere_due(turn);
+        self.asked_due(turn);
         self.named_hosts_due(turn);
         for user in self.services.registrar.due(turn.now) {
             self.registration_changed(turn, &user);
@@ -338,6 +346,7 @@ impl Gateway {
                 self.services.trunks.next_timeout(),
                 self.outside.next_timeout(),
                 self.elsewhere.next_timeout(),
+                self.asked.next_timeout(),
                 self.named_hosts.next_timeout(),
                 self.logins.next_timeout(),
                 self.spent.next_timeout(),
@@ -450,6 +459,7 @@ impl Gateway {
                 + self.services.own_call_ids.len()
                 + self.texts.len()
                 + self.elsewhere.len()
+                + self.asked.len()
                 + self.spent.open()
                 + self.named_hosts.len()
                 + self.services.brakes.fraud.running(),

@@ -186,7 +186,8 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "unproved",
             ],
             &["logins", "out_of_dialog", "record", "registering", "shed", "succession", "texts"],
-            &["edge", "elsewhere", "named_hosts"],
+            // What one node asks another, and tells it.
+            &["asked", "bearer", "begun", "edge", "elsewhere", "named_hosts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
             &["growth", "invite", "originate", "restore", "takeover"],
         ],

@@ -61,14 +61,12 @@ control = "control.sock"
 ALONE = {
     "p-asserted-identity-is-ours": "it names the gateway's address",
     "an-offer-that-names-our-own-media-is-488": "likewise",
-    # Nothing in a CANCEL says whose it is: each node is asked, and who has its INVITE answers.
-    "cancel-for-no-invite-is-481": "nobody has its INVITE",
 }
 
 
-def again(step):
-    """The message before, once more: the same branch."""
-    return step.replace("branch=[branch]", "branch=[branch-1]")
+def again(step, back=1):
+    """The message so many steps before, once more: the same branch."""
+    return step.replace("branch=[branch]", f"branch=[branch-{back}]")
 
 
 def twice(step):
@@ -211,10 +209,44 @@ case(
     [*takes_call(), *takes_bye()],
     calls=4,
 )
+# The 100 may have been lost, or come too late.
+case(
+    "again-an-invite-is-one-call",
+    [
+        invite(retrans=None),
+        pause(200),
+        again(invite(retrans=None), 2),
+        pause(200),
+        again(invite(retrans=None), 4),
+        *answered(),
+        pause(500),
+        *hang_up(2),
+    ],
+    [ringing(), reply(180), pause(700), answer(), request("ACK"), *takes_bye()],
+    calls=4,
+)
+case(
+    "again-an-invite-that-is-refused",
+    [
+        invite(retrans=None),
+        pause(200),
+        again(invite(retrans=None), 2),
+        response(100, optional=True),
+        response(180, optional=True),
+        response(486, rrs=False),
+        ack_refusal(),
+        # Without its ACK the refusal would come again.
+        pause(1500),
+    ],
+    [ringing(), reply(180), pause(600), reply(486), request("ACK")],
+    calls=4,
+)
 # How often each call's side gets what, and refusals that nobody may get.
 ONCE = {
     "again-the-ack-of-a-refusal": ("caller", "SIP/2.0 488"),
     "again-a-digit-by-info-is-one": ("callee", "INFO "),
+    "again-an-invite-is-one-call": ("callee", "INVITE "),
+    "again-an-invite-that-is-refused": ("callee", "INVITE "),
 }
 REFUSED = r"received \[\d+\] bytes :\s+SIP/2.0 (?:481|491|5\d\d)"
 AGAIN = [name for name in CASES if name.startswith("again-")]
@@ -270,13 +302,15 @@ for found in CASES.values():
     if any(word in found["name"] for word in ("again-", "cancel", "transfer")):
         for args in ("args", "callee_args"):
             found[args] = [*found[args], *AS_IT_COMES]
-    # An ACK is at its call before the request after it.
+    # An ACK is at its call before the request after it; whatever the other side sends is awaited.
     steps = found["caller"]
     found["caller"] = [
         part
         for n, step in enumerate(steps)
         for part in (
-            [step, pause(400)] if "\nACK [next_url]" in step and n + 1 < len(steps) else [step]
+            [step, pause(400)]
+            if "\nACK [next_url]" in step and n + 1 < len(steps) and "<send" in steps[n + 1]
+            else [step]
         )
     ]
 
@@ -442,7 +476,7 @@ def main():
         for node in OWN:
             log = (work / node / "log").read_text()
             failed += [f"node {node}: {line}" for line in log.splitlines() if "ERROR" in line]
-    # A CANCEL without a tag is asked of two nodes.
+    # A CANCEL without a tag is asked of two nodes, and two are told of an INVITE.
     if not 0 < counts["tls"] <= 2 * counts["udp"]:
         failed.append(f"of {counts['udp']} requests, {counts['tls']} were passed between nodes")
     for line in failed:

@@ -337,7 +337,8 @@ case(
         ack(),
         *hang_up(3),
     ],
-    [ringing(), reply(183, body=sdp()), answer(), request("ACK"), *takes_bye()],
+    # Before the PRACK, and not so soon that it overtakes the 183 by another way.
+    [ringing(), reply(183, body=sdp()), pause(100), answer(), request("ACK"), *takes_bye()],
 )
 case(
     "reliable-on-both-legs",

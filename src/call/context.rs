@@ -338,7 +338,7 @@ impl CallContext<'_> {
     pub(crate) fn refuse_with(&mut self, server: ServerId, request: &Message, why: &Refusal) {
         // RFC 3261 §8.2.6.2: a request without a To tag gets one.
         let tagged = request.to().is_some_and(|to| to.tag().is_some());
-        let tag = if tagged { String::new() } else { self.token() };
+        let tag = if tagged { String::new() } else { self.marked_token() };
         let mut response = MessageWriter::refusal(request, why, &tag, &self.config.domain);
         match why.status {
             415 => response.put_readable(),

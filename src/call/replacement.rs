@@ -183,7 +183,7 @@ impl Call {
         let local = leg.local_anew(cx, by.hop);
         let (negotiation, negotiated, sdp) = leg.describe_anew(cx, by.invite, &codecs, local)?;
         let first = (cx.random_u64() as u32 >> 8).max(1);
-        let dialog = Dialog::uas(by.invite, &cx.token(), by.hop, first)
+        let dialog = Dialog::uas(by.invite, &cx.marked_token(), by.hop, first)
             .ok_or_else(|| Refusal::new(400, "an INVITE needs a Contact"))?;
         Ok(Renewed { negotiation, negotiated, sdp, granted, dialog })
     }

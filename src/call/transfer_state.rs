@@ -10,6 +10,9 @@ use super::CallId;
 use super::branch::Branch;
 use crate::config::User;
 use crate::media::LegId;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::Refusal;
 use crate::sip::uri::Params;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -93,6 +96,18 @@ pub(crate) struct Replaces {
 }
 
 impl Replaces {
+    /// The dialog that an INVITE is to replace, if it names one.
+    ///
+    /// # Errors
+    /// 400: it cannot be read.
+    pub(crate) fn of(invite: &Message) -> Result<Option<Replaces>, Refusal> {
+        // An empty one names nothing, and asks for nothing.
+        let mut values = invite.all(HeaderName::Replaces).filter(|v| !v.is_empty());
+        let Some(value) = values.next() else { return Ok(None) };
+        let replaces = Replaces::parse(value).filter(|_| values.next().is_none());
+        replaces.map(Some).ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))
+    }
+
     /// Reads a header value, or the unescaped one of a URI.
     pub(crate) fn parse(text: &str) -> Option<Replaces> {
         let (call_id, params) = text.split_once(';')?;

@@ -720,6 +720,12 @@ pub(super) fn mark_of(node: &str) -> String {
     format!("{MARK}{:08x}", short(Some(node)) >> 32)
 }
 
+/// Whether a tag or branch ends with what those of a node do.
+pub(super) fn is_marked(text: &str) -> bool {
+    let mark = text.rfind(MARK).and_then(|at| text.get(at + MARK.len()..));
+    mark.is_some_and(|mark| mark.len() == 8 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
 /// What the record of a node is signed as.
 fn name_of(node: &str) -> String {
     format!("node {node}")

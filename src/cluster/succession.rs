@@ -27,6 +27,8 @@ const TURN: Duration = Duration::from_millis(400);
 const FLOATS: Duration = Duration::from_secs(5);
 /// How long the store has for an answer.
 const ANSWER: Duration = Duration::from_secs(1);
+/// Until a node that took calls has said so by its lease, and the others have read that.
+const TOLD: Duration = Duration::from_millis(2_500);
 /// Calls that are read at once, and how long the core has for others after them.
 const BATCH: usize = 16;
 const PACE: Duration = Duration::from_millis(4);
@@ -140,11 +142,14 @@ pub(super) struct LostNodes {
     /// Whose calls this process took, the newest last.
     taken: Vec<Process>,
     quiet_until: Instant,
+    /// By when the lease of the node says so that took the calls of the last one.
+    told_until: Option<Instant>,
 }
 
 impl LostNodes {
     pub(super) fn new(now: Instant) -> LostNodes {
-        LostNodes { lost: BTreeMap::new(), taken: Vec::new(), quiet_until: now }
+        let (lost, taken) = (BTreeMap::new(), Vec::new());
+        LostNodes { lost, taken, quiet_until: now, told_until: None }
     }
 
     /// The lease of a process is gone.
@@ -173,6 +178,11 @@ impl LostNodes {
     /// The store cannot be asked now.
     pub(super) fn postpone(&mut self, now: Instant) {
         self.quiet_until = self.quiet_until.max(now + AGAIN);
+    }
+
+    /// Whether nobody has gone on with the calls of some node yet, or it is not known yet who has.
+    pub(super) fn has_lost(&self, now: Instant) -> bool {
+        !self.lost.is_empty() || self.told_until.is_some_and(|until| now < until)
     }
 
     /// Whose calls this process took.
@@ -249,7 +259,10 @@ impl LostNodes {
                 let over = self.taken.len().saturating_sub(MAX_TAKEN);
                 self.taken.drain(..over);
             }
-            Ok(Claim::Taken { .. }) => drop(self.lost.remove(&process)),
+            Ok(Claim::Taken { .. }) => {
+                self.lost.remove(&process);
+                self.told_until = Some(now + TOLD);
+            }
             Ok(Claim::Lives) | Err(_) => lost.stage = Stage::Waits(now + AGAIN),
         }
     }

@@ -220,8 +220,13 @@ impl CallTable {
 
     /// Whether this INVITE began a call that continues: it came by another path before.
     pub(super) fn is_handling(&self, invite: &Message) -> bool {
-        let known = self.by_invite.get(&invite_key(invite));
-        known.and_then(|id| self.get(*id)).is_some_and(|call| call.state() != CallPhase::Over)
+        self.begun_by(&invite_key(invite)).is_some()
+    }
+
+    /// Returns the call that continues of an [`invite_key`].
+    pub(super) fn begun_by(&self, key: &str) -> Option<&Call> {
+        let call = self.by_invite.get(key).and_then(|id| self.get(*id));
+        call.filter(|call| call.state() != CallPhase::Over)
     }
 
     /// Returns the calls that count among a trunk's.
@@ -425,7 +430,7 @@ where
 }
 
 /// What makes an INVITE the same request by another path: Call-ID, From tag, CSeq.
-fn invite_key(message: &Message) -> String {
+pub(super) fn invite_key(message: &Message) -> String {
     let from = message.from();
     let tag = from.as_ref().and_then(NameAddr::tag).unwrap_or_default();
     [message.call_id(), " ", tag, " ", &message.cseq().map_or(0, |c| c.number).to_string()].concat()

@@ -1,6 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::challenges::opened;
+use super::edge::is_passed_replacement;
 use super::out_of_dialog::is_of_foreign_scheme;
 use super::turn::{RequestSource, Screening};
 use super::{FlowKind, Gateway, Turn};
@@ -36,7 +37,10 @@ impl Gateway {
         {
             return;
         }
-        if self.node_probe(turn, hop, &message) || self.pass_through(turn, hop, &message) {
+        if self.node_probe(turn, hop, &message)
+            || self.take_begun(turn, hop, &message)
+            || self.pass_through(turn, hop, &message)
+        {
             return;
         }
         if !message.is_request() {
@@ -63,6 +67,12 @@ impl Gateway {
                 }
             }
         }
+        self.tell_begun(turn, hop, &message);
+        self.give_transaction(turn, hop, message);
+    }
+
+    /// Gives a message to the transaction it is of, or begins one.
+    pub(super) fn give_transaction(&mut self, turn: &mut Turn<'_>, hop: Hop, message: Message) {
         let (mut sends, mut events) = (Vec::new(), Vec::new());
         self.services.transactions.receive(turn.now, hop, message, &mut sends, &mut events);
         turn.out.extend(sends.into_iter().map(Output::Send));
@@ -125,7 +135,7 @@ impl Gateway {
         if message.to().is_some_and(|t| t.tag().is_some()) {
             return self.screen_in_dialog(turn, hop, remote, message);
         }
-        if node && message.method() == Method::Notify {
+        if node && (message.method() == Method::Notify || is_passed_replacement(message)) {
             return Screening::Proceed;
         }
         if node {
@@ -286,7 +296,8 @@ impl Gateway {
         message: &Message,
         why: &Refusal,
     ) {
-        let tag = token::<16>(&mut self.services.random);
+        // The ACK may come to another node, which knows by the tag whose it is.
+        let tag = self.context(turn).marked_token();
         let mut response = MessageWriter::refusal(message, why, &tag, &self.config.domain);
         match why.status {
             420 => {
@@ -349,6 +360,9 @@ impl Gateway {
         if matches!(hop, Hop::Node(_)) && message.method() == Method::Notify {
             return self.on_unsolicited_notify(turn, id, true, &message);
         }
+        if matches!(hop, Hop::Node(_)) && message.method() == Method::Invite {
+            return self.replacement_of_node(turn, id, hop, message);
+        }
         let Some(sender) = self.sender(hop) else {
             return self.refuse(turn, id, &message, &Refusal::new(403, "unknown sender"));
         };
@@ -359,6 +373,7 @@ impl Gateway {
             (Method::Register, RequestSource::User(user, flow)) => {
                 self.register(turn, id, &message, &user, flow)
             }
+            (Method::Invite, _) if self.pass_replacement(turn, id, hop, &message) => {}
             (Method::Invite, sender) => self.invite(turn, id, hop, message, sender),
             (_, sender) => self.outside(turn, id, message, sender),
         }

@@ -3,17 +3,18 @@
 //!
 //! Nothing is kept of it: a signed token in the route says down which flow and to which node, and
 //! one in our Via where the response goes. Bodies pass as they are: the media is the other node's.
-//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that
-//! came back elsewhere) is passed to its owner, known by the mark of its tags and branches. What
-//! comes from a node never leaves to a node, so nothing goes in a circle.
+//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that came
+//! back elsewhere) is passed to its owner likewise (`bearer`).
+//! What comes from a node never leaves to a node, so nothing goes in a circle.
 
-use super::turn::RequestSource;
+use super::asked::AskedKey;
 use super::{Gateway, Turn};
 use crate::call::Output;
+use crate::call::transfer_state::Replaces;
 use crate::cluster::token::{EdgeToken, short};
 use crate::errors::Code;
 use crate::sip::build::MessageWriter;
-use crate::sip::header::NameAddr;
+use crate::sip::header::{NameAddr, Via};
 use crate::sip::message::Message;
 use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::status::{Method, Refusal};
@@ -38,8 +39,8 @@ struct ViaToken {
 }
 
 /// The hop that is not a node's.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-enum ForeignHop {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub(super) enum ForeignHop {
     Flow(u64),
     Udp(SocketAddr),
     UdpFrom(SocketAddr, IpAddr),
@@ -48,7 +49,7 @@ enum ForeignHop {
 }
 
 impl ForeignHop {
-    fn of(hop: Hop) -> Option<ForeignHop> {
+    pub(super) fn of(hop: Hop) -> Option<ForeignHop> {
         Some(match hop {
             Hop::Flow(flow) => ForeignHop::Flow(flow.0),
             Hop::Udp(to) => ForeignHop::Udp(to),
@@ -83,10 +84,25 @@ pub(super) enum PassedFor {
 
 /// What such a message says of that; between nodes only.
 const PASSED_FOR: &str = "X-Webtrunk-Passed-For";
-/// The mark of a message that goes to several nodes. Only the owner of its call answers.
-const ASKED: &str = "X-Webtrunk-Asked";
+/// What a message says that several nodes are asked; likewise. Who has its call answers, nobody else.
+pub(super) const ASKED: &str = "X-Webtrunk-Asked";
+/// What a message says whose sender is to be told by who has not what it is of.
+pub(super) const TELL: &str = "X-Webtrunk-Tell";
+/// What a node says then: `no`, or `yes` if it answers whoever sent the message by another way.
+pub(super) const HAS: &str = "X-Webtrunk-Has";
 
-fn for_user(user: &str, route: &str) -> String {
+pub(super) fn says(message: &Message, what: &str) -> bool {
+    message.headers().any(|(_, raw, _)| raw.eq_ignore_ascii_case(what))
+}
+
+/// Whether it is an INVITE with Replaces that a node passed on.
+pub(super) fn is_passed_replacement(message: &Message) -> bool {
+    message.method() == Method::Invite
+        && passed_for(message).is_some()
+        && !matches!(Replaces::of(message), Ok(None))
+}
+
+pub(super) fn for_user(user: &str, route: &str) -> String {
     format!("user:{} {route}", escape_user(user))
 }
 
@@ -113,13 +129,17 @@ struct HopChanges {
     passed_for: Option<String>,
     /// Several nodes are asked.
     several: bool,
+    /// Who has not what it is of is to say so.
+    tell: bool,
 }
 
-/// What is passed on to a node: whence it came, and whether other nodes are asked too.
+/// What is passed on to a node: whence it came, whether other nodes are asked too so that nobody
+/// else answers, and whether those are to say so.
 #[derive(Clone, Copy)]
-struct Passing {
-    hop: Hop,
-    several: bool,
+pub(super) struct Passing {
+    pub(super) hop: Hop,
+    pub(super) several: bool,
+    pub(super) tell: bool,
 }
 
 impl HopChanges {
@@ -144,15 +164,20 @@ impl Gateway {
         }
         let Some(token) = self.route_token(message) else {
             if self.is_for_another(hop, message) {
-                self.dropped += 1;
+                self.has_not(turn, hop, message);
                 return true;
             }
-            return match message.method() {
-                Method::Cancel if matches!(hop, Hop::Node(_)) => {
-                    self.take_cancel(turn, hop, message)
+            let asked_whether = says(message, TELL) && !says(message, ASKED);
+            return match (message.method(), hop) {
+                (Method::Cancel, Hop::Node(_)) => self.take_cancel(turn, hop, message),
+                (Method::Ack, Hop::Node(_)) => self.take_ack(turn, hop, message),
+                (Method::Invite | Method::Message, Hop::Node(_)) if asked_whether => {
+                    self.take_again(turn, hop, message)
                 }
-                Method::Ack if matches!(hop, Hop::Node(_)) => self.take_ack(turn, hop, message),
-                Method::Cancel => self.pass_cancel(turn, hop, message),
+                (Method::Cancel, _) => self.pass_cancel(turn, hop, message),
+                (Method::Invite | Method::Message, _) if self.pass_again(turn, hop, message) => {
+                    true
+                }
                 _ => self.pass_to_bearer(turn, hop, message),
             };
         };
@@ -187,16 +212,6 @@ impl Gateway {
             cluster.took(token.owner_epoch)
                 && (self.services.dialogs.contains_key(tag) || asks_nobody())
         })
-    }
-
-    /// Whether several nodes were asked, and this one has no such call.
-    fn is_for_another(&self, hop: Hop, message: &Message) -> bool {
-        let asked = || message.headers().any(|(_, raw, _)| raw.eq_ignore_ascii_case(ASKED));
-        let tag = message.to().and_then(|to| to.tag()).unwrap_or_default();
-        matches!(hop, Hop::Node(_))
-            && asked()
-            && !self.services.dialogs.contains_key(tag)
-            && !self.services.transactions.knows(message)
     }
 
     /// The flow a token names, or the one its phone has registered by since.
@@ -280,117 +295,16 @@ impl Gateway {
         if message.to().is_none_or(|to| to.tag().is_none()) || peers.is_empty() {
             return Err(no_call());
         }
-        self.services.brakes.passed_on(turn.now, &user)?;
-        for peer in &peers {
-            let route = self.route_of(turn, &user, flow, *peer).ok_or_else(no_call)?;
-            let from = Passing { hop: Hop::Flow(flow), several: peers.len() > 1 };
-            self.send_to_node(turn, from, *peer, message, for_user(&user, &route))?;
-        }
-        Ok(())
-    }
-
-    /// A request within a dialog of another node, of somebody known here: to that node.
-    fn pass_to_bearer(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
-        if matches!(hop, Hop::Node(_)) {
-            return false;
-        }
-        let tag = message.to().and_then(|to| to.tag()).unwrap_or_default();
-        let peers = self.services.cluster.as_ref().map_or(&[][..], |c| c.bearers(tag)).to_vec();
-        if peers.is_empty() || self.services.dialogs.contains_key(tag) {
-            return false;
-        }
-        let sender = |peer: &SocketAddr| Some((*peer, self.known_sender(turn, hop, *peer)?));
-        let all: Option<Vec<(SocketAddr, String)>> = peers.iter().map(sender).collect();
-        let Some(all) = all else { return false };
-        let from = Passing { hop, several: all.len() > 1 };
-        let mut refused = None;
-        for (peer, passed_for) in all {
-            refused = refused.or(self.send_to_bearer(turn, from, peer, message, passed_for).err());
-        }
-        if let Some(why) = refused.filter(|_| message.method() != Method::Ack) {
-            self.respond_stateless(hop, message, &why, turn.out);
-        }
-        true
-    }
-
-    /// Who sent what continues to `peer`, if that is known here.
-    fn known_sender(&self, turn: &Turn<'_>, hop: Hop, peer: SocketAddr) -> Option<String> {
-        match self.sender(hop)? {
-            RequestSource::Trunk(name) => Some(format!("trunk:{name}")),
-            RequestSource::User(user, flow) => {
-                self.identity_of(turn.now, flow)?;
-                Some(for_user(&user, &self.route_of(turn, &user, flow, peer)?))
-            }
-        }
-    }
-
-    /// A CANCEL of an INVITE that is not here: nothing in it says which node has that, so each is
-    /// asked, once, and the one that has it answers.
-    fn pass_cancel(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
-        if self.services.transactions.cancelled_by(message).is_some() {
-            return false;
-        }
-        if message.to().is_some_and(|to| to.tag().is_some()) {
-            return self.pass_to_bearer(turn, hop, message);
-        }
-        let others: Vec<SocketAddr> =
-            self.services.cluster.iter().flat_map(|c| c.others()).collect();
-        let mut passed = false;
-        for peer in others {
-            let Some(passed_for) = self.known_sender(turn, hop, peer) else { return false };
-            let from = Passing { hop, several: false };
-            passed |= self.send_to_bearer(turn, from, peer, message, passed_for).is_ok();
-        }
-        passed
-    }
-
-    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here. Returns false
-    /// if it is of something else: with a tag of ours, nobody else was asked who could answer.
-    fn take_cancel(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
-        let Some(passed) = passed_for(message) else { return false };
-        let target = own_hop_off(message)
-            .and_then(|cancel| self.services.transactions.cancelled_by(&cancel));
-        let call = target.and_then(|target| self.calls.of_transaction(target));
-        let Some(call) = call.filter(|call| self.is_caller(hop, *call, &passed)) else {
-            let asked_alone = message.to().is_some_and(|to| to.tag().is_some());
-            self.dropped += u64::from(!asked_alone);
-            return !asked_alone;
+        let named = |peer: SocketAddr| {
+            let route = self.route_of(turn, &user, flow, peer).ok_or_else(no_call)?;
+            Ok((peer, for_user(&user, &route)))
         };
-        let tag = self.calls.get(call).map(|call| call.caller().local_tag.clone());
-        let ok = MessageWriter::response(message, 200, tag.as_deref()).end();
-        turn.push(Output::Send(Transmit { hop, bytes: ok }));
-        self.cancel_call(turn, call, message);
-        true
-    }
-
-    /// An ACK of a refusal that another node passed on. Returns false if it is of something else.
-    fn take_ack(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
-        let ack = passed_for(message).and_then(|_| own_hop_off(message));
-        let Some(ack) = ack.filter(|ack| self.services.transactions.knows(ack)) else {
-            return false;
-        };
-        let (mut sends, mut events) = (Vec::new(), Vec::new());
-        self.services.transactions.receive(turn.now, hop, ack, &mut sends, &mut events);
-        turn.out.extend(sends.into_iter().map(Output::Send));
-        self.dispatch(turn, events);
-        true
-    }
-
-    fn send_to_bearer(
-        &mut self,
-        turn: &mut Turn<'_>,
-        from: Passing,
-        peer: SocketAddr,
-        message: &Message,
-        passed_for: String,
-    ) -> Result<(), Refusal> {
-        message.check().map_err(|e| Refusal::new(e.status, e.to_string()))?;
-        self.services.brakes.passed_on(turn.now, &passed_for)?;
-        self.send_to_node(turn, from, peer, message, passed_for)
+        let peers: Vec<_> = peers.into_iter().map(named).collect::<Result<_, Refusal>>()?;
+        self.ask_bearers(turn, Hop::Flow(flow), message, peers)
     }
 
     /// Passes a request on to the node at `peer`.
-    fn send_to_node(
+    pub(super) fn send_to_node(
         &mut self,
         turn: &mut Turn<'_>,
         from: Passing,
@@ -402,13 +316,18 @@ impl Gateway {
         let advertise = self.services.cluster.as_ref().map(|c| c.advertise()).ok_or_else(none)?;
         let branch = self.branch(from.hop, peer, false, message)?;
         let via = format!("SIP/2.0/TLS {advertise};branch={branch}");
-        let (passed_for, several) = (Some(passed_for), from.several);
-        let changes = HopChanges { passed_for, several, ..HopChanges::of(via) };
+        // Who begins a dialog here is reached by this node in it.
+        let begins =
+            message.method() == Method::Invite && message.to().is_some_and(|to| to.tag().is_none());
+        let route = passed_for.strip_prefix("user:").and_then(|user| Some(user.split_once(' ')?.1));
+        let record_route = route.filter(|_| begins).map(str::to_owned);
+        let (passed_for, several, tell) = (Some(passed_for), from.several, from.tell);
+        let changes = HopChanges { passed_for, several, tell, record_route, ..HopChanges::of(via) };
         self.send_on(turn, Hop::Node(peer), message, changes)
     }
 
     /// The route by which `peer` reaches a flow here.
-    fn route_of(
+    pub(super) fn route_of(
         &self,
         turn: &Turn<'_>,
         user: &str,
@@ -455,7 +374,17 @@ impl Gateway {
         let Some(text) = branch.strip_prefix(PASSED_ON) else {
             return self.pass_response_to_bearer(turn, hop, message, &branch);
         };
-        let to = self.read_branch(text).and_then(|token| match hop {
+        let token = self.read_branch(text);
+        if let (Some(token), Hop::Node(peer)) = (&token, hop)
+            && !token.to_node
+            && peer == token.peer
+        {
+            let key = AskedKey::new(token.origin, token.of, message.method());
+            if self.node_told(turn, key, peer, header_of(message, HAS)) {
+                return true;
+            }
+        }
+        let to = token.and_then(|token| match hop {
             Hop::Node(peer) if !token.to_node && peer == token.peer => {
                 let flow = matches!(token.origin, ForeignHop::Flow(_));
                 let own = self.services.cluster.as_ref()?.is_own_epoch(token.epoch);
@@ -473,24 +402,6 @@ impl Gateway {
             }
             None => self.dropped += 1,
         }
-        true
-    }
-
-    /// A trunk's response to a request of another node: as it is, to that node.
-    fn pass_response_to_bearer(
-        &mut self,
-        turn: &mut Turn<'_>,
-        hop: Hop,
-        message: &Message,
-        branch: &str,
-    ) -> bool {
-        let peers = self.services.cluster.as_ref().map_or(&[][..], |c| c.bearers(branch));
-        if peers.is_empty() || !matches!(self.sender(hop), Some(RequestSource::Trunk(_))) {
-            return false;
-        }
-        let bytes: bytes::Bytes = message.to_bytes().into();
-        let to = |peer: &SocketAddr| Transmit { hop: Hop::Node(*peer), bytes: bytes.clone() };
-        turn.out.extend(peers.iter().map(to).map(Output::Send));
         true
     }
 
@@ -519,6 +430,26 @@ impl Gateway {
         Ok(format!("{PASSED_ON}{text}.{}", cluster.sign(&text)))
     }
 
+    /// How a trunk is reached whose message another node passed on.
+    pub(super) fn trunk_behind(&self, message: &Message, name: &str) -> Option<Hop> {
+        let trunk = self.config.trunks.get(name)?;
+        let token = self.read_branch(message.via()?.branch()?.strip_prefix(PASSED_ON)?)?;
+        if !matches!(token.origin, ForeignHop::Flow(_)) {
+            return Some(match token.origin.hop() {
+                // Its place here, and by whatever address we have.
+                Hop::Tls(to, _) => Hop::Tls(to, trunk.number),
+                hop => hop.plain(),
+            });
+        }
+        // It has a connection there: here it needs another.
+        let via = Via::parse(message.values(HeaderName::Via).nth(1)?).ok()?;
+        let secure = via.transport.eq_ignore_ascii_case("TLS");
+        let ip: IpAddr = via.params.get("received").unwrap_or(&via.host).parse().ok()?;
+        let port = trunk.uri.as_ref().and_then(|uri| uri.port);
+        let to = SocketAddr::new(ip, port.unwrap_or(if secure { 5061 } else { 5060 }));
+        Some(if secure { Hop::Tls(to, trunk.number) } else { Hop::Tcp(to) })
+    }
+
     fn read_branch(&self, text: &str) -> Option<ViaToken> {
         let (text, mac) = text.split_once('.')?;
         let own = self.services.cluster.as_ref()?.sign(text);
@@ -527,8 +458,20 @@ impl Gateway {
     }
 }
 
+impl Passing {
+    /// Nodes are asked whether they have what a request is of; who has answers it.
+    pub(super) fn whether(hop: Hop, tell: bool) -> Passing {
+        Passing { hop, several: false, tell }
+    }
+}
+
+pub(super) fn header_of<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(name));
+    lines.next().map(|(_, _, value)| value)
+}
+
 /// A request as it was before the node that passed it on put its Via in front.
-fn own_hop_off(message: &Message) -> Option<Message> {
+pub(super) fn own_hop_off(message: &Message) -> Option<Message> {
     let bytes = passed_on(message, &HopChanges::default());
     Message::parse(bytes.to_vec(), Framing::WebSocket).ok()
 }
@@ -557,7 +500,11 @@ fn passed_on(message: &Message, changes: &HopChanges) -> bytes::Bytes {
     if changes.several {
         writer.put_named(HeaderName::Other, ASKED, "several");
     }
-    let ours = |raw: &str| [PASSED_FOR, ASKED].iter().any(|own| raw.eq_ignore_ascii_case(own));
+    if changes.tell {
+        writer.put_named(HeaderName::Other, TELL, "yes");
+    }
+    const BETWEEN_NODES: [&str; 4] = [PASSED_FOR, ASKED, TELL, HAS];
+    let ours = |raw: &str| BETWEEN_NODES.iter().any(|own| raw.eq_ignore_ascii_case(own));
     let others = message.headers().filter(|(name, raw, _)| !OWN.contains(name) && !ours(raw));
     others.for_each(|(name, raw, value)| writer.put_named(name, raw, value));
     writer.end_copy(message.body())

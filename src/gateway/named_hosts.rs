@@ -187,6 +187,12 @@ impl Gateway {
         true
     }
 
+    /// The trunk whose request waits, if it is this one.
+    pub(super) fn trunk_of_named(&self, target: ServerId) -> Option<&str> {
+        let of = |held: &&AwaitingName| matches!(&held.event, TransactionEvent::Request { id, .. } if *id == target);
+        self.named_hosts.held.iter().find(of).map(|held| held.source.trunk.as_str())
+    }
+
     /// The trunk a message came from; only a trunk's names are looked up.
     fn trunk_that_sent(&self, event: &TransactionEvent) -> Option<MessageSource> {
         let client = match event {

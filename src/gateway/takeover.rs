@@ -8,6 +8,7 @@ use super::dispatch::same_source;
 use super::edge::{PassedFor, passed_for};
 use super::turn::{Incoming, RequestSource, Screening};
 use super::{Gateway, Turn};
+use crate::call::leg::Leg;
 use crate::call::replacement::Replacement;
 use crate::call::transfer_state::Replaces;
 use crate::call::{CALLER_LEG, CallId};
@@ -17,7 +18,6 @@ use crate::flow::{FlowKind, FlowState};
 use crate::media::LegId;
 use crate::registrar::Binding;
 use crate::sip::message::Message;
-use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use std::net::SocketAddr;
@@ -211,12 +211,20 @@ impl Gateway {
         message: &Message,
         sender: &RequestSource,
     ) -> Result<Option<(CallId, LegId, Replaces)>, Refusal> {
-        // An empty one names nothing, and asks for nothing.
-        let mut values = message.all(HeaderName::Replaces).filter(|v| !v.is_empty());
-        let Some(value) = values.next() else { return Ok(None) };
-        let replaces = Replaces::parse(value)
-            .filter(|_| values.next().is_none())
-            .ok_or_else(|| Refusal::new(400, "Replaces cannot be read"))?;
+        self.replaced_by(message, |id, leg| match (sender, &leg.party) {
+            (RequestSource::User(_, flow), _) => self.is_account_of(now, id, leg.end, *flow),
+            (RequestSource::Trunk(name), Party::Trunk(owner)) => name == owner,
+            (RequestSource::Trunk(_), _) => false,
+        })
+    }
+
+    /// Likewise, of a sender for whom `is_own` says whether a leg is its own.
+    fn replaced_by(
+        &self,
+        message: &Message,
+        is_own: impl FnOnce(CallId, &Leg) -> bool,
+    ) -> Result<Option<(CallId, LegId, Replaces)>, Refusal> {
+        let Some(replaces) = Replaces::of(message)? else { return Ok(None) };
         let gone = || Refusal::new(481, "Replaces names no active call");
         let found = [&replaces.to_tag, &replaces.from_tag]
             .into_iter()
@@ -226,12 +234,7 @@ impl Gateway {
         if !leg.is_named_by(&replaces) {
             return Err(gone());
         }
-        let own = match (sender, &leg.party) {
-            (RequestSource::User(_, flow), _) => self.is_account_of(now, id, end, *flow),
-            (RequestSource::Trunk(name), Party::Trunk(owner)) => name == owner,
-            (RequestSource::Trunk(_), _) => false,
-        };
-        if !own {
+        if !is_own(id, leg) {
             let why = "a call may be replaced by who is in it, and by nobody else";
             return Err(Refusal::new(403, why));
         }
@@ -247,34 +250,80 @@ impl Gateway {
         sender: &RequestSource,
         party: &Party,
     ) -> bool {
-        let Incoming { id: server, hop, message: invite } = *incoming;
-        let replaced = self.replaced(turn.now, invite, sender);
-        let (RequestSource::User(user, _), Ok(Some((call, end, replaces)))) = (sender, replaced)
-        else {
+        let replaced = self.replaced(turn.now, incoming.message, sender);
+        let (RequestSource::User(..), Ok(Some(replaced))) = (sender, replaced) else {
             return false;
         };
-        if invite.max_forwards() == 0 {
+        if incoming.message.max_forwards() == 0 {
             return false;
         }
-        let pace = self.user_pace(sender);
-        if let Err(why) = self.services.brakes.call(turn.now, user, pace) {
-            self.refuse(turn, server, invite, &why);
-            return true;
+        let pace = self.account_of(sender).and_then(|user| user.calls_per_second);
+        self.take_place(turn, incoming, party, pace, &replaced);
+        true
+    }
+
+    /// An INVITE takes the place of a leg of its sender's.
+    fn take_place(
+        &mut self,
+        turn: &mut Turn<'_>,
+        incoming: &Incoming<'_>,
+        party: &Party,
+        pace: Option<u32>,
+        replaced: &(CallId, LegId, Replaces),
+    ) {
+        let Incoming { id: server, hop, message: invite } = *incoming;
+        let (call, end, replaces) = (replaced.0, replaced.1, &replaced.2);
+        let pace = pace.unwrap_or(self.config.limits.new_calls_per_second_per_user);
+        if let Party::User { name, .. } = party
+            && let Err(why) = self.services.brakes.call(turn.now, name, pace)
+        {
+            return self.refuse(turn, server, invite, &why);
         }
         let before = self.calls.get(call).and_then(|call| call.dialog_of(end));
         if let Some(before) = before.map(|dialog| dialog.id.call_id.clone()) {
             self.recorder.succeed(call, &before, invite.call_id());
         }
         let party = party.clone();
-        let by = Replacement { server, hop, invite, replaces: &replaces, party };
+        let by = Replacement { server, hop, invite, replaces, party };
         self.with_call(turn, call, |call, cx| call.replace(cx, end, by));
-        true
     }
 
-    /// New calls a second that a user may begin.
-    fn user_pace(&self, sender: &RequestSource) -> u32 {
-        let own = self.account_of(sender).and_then(|user| user.calls_per_second);
-        own.unwrap_or(self.config.limits.new_calls_per_second_per_user)
+    /// An INVITE with Replaces that another node passed on, since the dialog it names is here: a
+    /// trunk's begins a call, a user's takes the place of a leg.
+    pub(super) fn replacement_of_node(
+        &mut self,
+        turn: &mut Turn<'_>,
+        id: ServerId,
+        hop: Hop,
+        message: Message,
+    ) {
+        let gone = || Refusal::new(481, "Replaces names no active call");
+        let refused = match passed_for(&message) {
+            Some(PassedFor::Trunk(name)) => match self.trunk_behind(&message, &name) {
+                // Its dialog goes the way its messages come, and only this INVITE by the node.
+                Some(by) => {
+                    return self.invite(turn, id, by, message, RequestSource::Trunk(name));
+                }
+                None => gone(),
+            },
+            Some(passed) => match self.replaced_by(&message, |call, leg| {
+                let owner = self.owner_at(hop, call, leg.end, &passed);
+                matches!(owner, Owner::Here(..) | Owner::Elsewhere(..))
+            }) {
+                Ok(Some(replaced)) if message.max_forwards() > 0 => {
+                    let PassedFor::User { user: name, .. } = passed else { return };
+                    let pace = self.config.users.get(&name).and_then(|u| u.calls_per_second);
+                    let party = Party::User { name, instance: None };
+                    let incoming = Incoming { id, hop, message: &message };
+                    return self.take_place(turn, &incoming, &party, pace, &replaced);
+                }
+                Ok(Some(_)) => Refusal::new(483, "Max-Forwards is used up: a loop?"),
+                Ok(None) => gone(),
+                Err(why) => why,
+            },
+            None => Refusal::new(403, "nodes begin nothing at one another"),
+        };
+        self.refuse(turn, id, &message, &refused);
     }
 
     /// Returns the dialog a message belongs to, if it came the way that dialog's messages come, or

@@ -347,6 +347,14 @@ impl Transactions {
         entry.map(|_| ServerId(id))
     }
 
+    /// What tells the transaction of a request from others, in short.
+    pub(crate) fn short_key(message: &Message) -> u64 {
+        let key = key_of(message);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
+        let (first, _) = digest.as_ref().split_at(8);
+        u64::from_be_bytes(first.try_into().unwrap_or_default())
+    }
+
     /// Returns the INVITE a CANCEL means, by the branch they share (RFC 3261 §9.2).
     pub(crate) fn cancelled_by(&self, cancel: &Message) -> Option<ServerId> {
         self.keys.get(server_key(cancel, "INVITE").as_str()).copied().map(ServerId)

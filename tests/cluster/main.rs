@@ -12,6 +12,7 @@ mod store;
 mod takeover;
 mod tokens;
 mod world;
+mod wrong_node;
 
 use std::time::Duration;
 use webtrunk::errors::Code;

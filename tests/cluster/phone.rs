@@ -171,6 +171,39 @@ impl Phone {
         self.calls.values().any(|c| c.answered && !c.over)
     }
 
+    /// How many calls ring it, or rang it and were answered, and are not over.
+    pub(crate) fn incoming(&self) -> usize {
+        self.calls.values().filter(|c| c.incoming && !c.over).count()
+    }
+
+    /// How many calls have rung it.
+    pub(crate) fn rung(&self) -> usize {
+        self.calls.values().filter(|c| c.incoming).count()
+    }
+
+    /// Its page was reloaded: the INVITE that takes its newest call up.
+    pub(crate) fn replace(&mut self) -> String {
+        let (id, to, from) = self.newest();
+        let call = self.calls.get_mut(&id).expect("it talks");
+        call.over = true;
+        let replaces = format!("Replaces: {id};to-tag={to};from-tag={from}\r\nContent-Type");
+        self.invite_to("sip:resume@wt.test").replacen("Content-Type", &replaces, 1)
+    }
+
+    /// Its newest call, and the tags in it: the other side's first.
+    fn newest(&self) -> (String, String, String) {
+        let talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
+        let (id, call) = talking.last().expect("it talks");
+        let made_by = call.made_by.clone().expect("it was answered");
+        let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| {
+            a.and_then(|a| a.tag().map(str::to_owned))
+        };
+        let (to, from) = (tag(made_by.to()), tag(made_by.from()));
+        let (theirs, own) =
+            if call.incoming { (from, Some(self.name.clone())) } else { (to, from) };
+        (id.clone(), theirs.expect("a tag"), own.expect("a tag"))
+    }
+
     /// Whether it rings.
     pub(crate) fn rings(&self) -> bool {
         self.calls.values().any(|c| c.incoming && !c.answered && !c.over)

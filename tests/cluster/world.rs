@@ -269,6 +269,14 @@ impl World {
         World::of(seed, &configs)
     }
 
+    /// One whose trunk sends texts.
+    pub(crate) fn with_texts(seed: u64) -> World {
+        let texts = "messages = true\n";
+        let configs: Vec<_> =
+            (0..NODES).map(|n| config(n, &format!("n{n}"), texts, false)).collect();
+        World::of(seed, &configs)
+    }
+
     /// One whose trunk has SRTP.
     pub(crate) fn with_srtp(seed: u64, floats: bool) -> World {
         let srtp = "srtp = \"required\"\n";
@@ -557,10 +565,34 @@ impl World {
 
     /// The trunk sends a message to a node.
     pub(crate) fn trunk_says(&mut self, node: usize, text: String) {
-        let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
-        let message = message.with_source(TRUNK);
-        self.handle(node, Input::Received { hop: Hop::Udp(TRUNK), remote: TRUNK, message });
+        self.trunk_says_to_all(&[node], &text);
+    }
+
+    /// The trunk's message comes to each of these nodes at the same moment.
+    pub(crate) fn trunk_says_to_all(&mut self, nodes: &[usize], text: &str) {
+        for node in nodes {
+            let bytes = text.as_bytes().to_vec();
+            let message = Message::parse(bytes, Framing::Datagram).expect("sound");
+            let message = message.with_source(TRUNK);
+            self.handle(*node, Input::Received { hop: Hop::Udp(TRUNK), remote: TRUNK, message });
+        }
         self.run(100 * MS);
+    }
+
+    /// A node takes no new calls from now on.
+    pub(crate) fn drain(&mut self, node: usize) {
+        self.handle(node, Input::Drain);
+    }
+
+    /// The final response that the trunk was sent last to the request of this branch, and by which
+    /// node.
+    pub(crate) fn trunk_answered(&mut self, branch: &str) -> (usize, Message) {
+        let fits = |(_, m): &&(usize, Message)| {
+            let own = m.via().is_some_and(|via| via.branch() == Some(branch));
+            !m.is_request() && m.status() >= 200 && own
+        };
+        let last = self.trunk.iter().rev().find(fits).cloned();
+        last.unwrap_or_else(|| panic!("{branch} was not answered\n{}", self.story()))
     }
 
     /// What the trunk was sent last that is a `what`, and by which node.

@@ -1,0 +1,271 @@
+//! INVITEs and texts of trunks that began at some node, so that one which comes again to another is
+//! not begun twice (RFC 3261 §17.2.3, §8.2.2.2).
+//!
+//! A trunk that gets no 100 in time sends its INVITE once more, and a balancer may hand that to
+//! another node. So whoever begins something of a trunk's tells the others at once, which is long
+//! before the sender repeats it; nobody waits for that, and the store is not asked. A node that
+//! knows of it asks whoever began it (`asked`), and serves it itself if that one has nothing of it:
+//! a proxy tries another node after the refusal of the first one. Where both began it, neither
+//! having heard of the other in time, the later one gives way.
+
+use super::call_table::invite_key;
+use super::edge::own_hop_off;
+use super::turn::RequestSource;
+use super::{Gateway, Turn};
+use crate::call::{EndReason, HangupBy, Output};
+use crate::cluster::token::short;
+use crate::errors::Code;
+use crate::hex::token;
+use crate::sip::build::MessageWriter;
+use crate::sip::message::Message;
+use crate::sip::parse::HeaderName;
+use crate::sip::status::{Method, Refusal};
+use crate::sip::transaction::{Hop, T1X64, Transactions, Transmit};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// What is known to have begun.
+const MAX_BEGUN: usize = 100_000;
+/// What a message says of it: request, transaction, when, and the mark of the node. Between nodes
+/// only.
+const BEGUN: &str = "X-Webtrunk-Begun";
+
+/// Where a request began.
+enum BegunAt {
+    /// Here; the string leads to its call.
+    Here(String),
+    /// At the node of this mark.
+    Elsewhere(String),
+}
+
+/// A request that began something.
+struct Begun {
+    at: BegunAt,
+    /// Its transaction, in short: one that comes again has the same.
+    transaction: u64,
+    /// When it began, by the store's clock: milliseconds since 1970.
+    since: u64,
+    until: Instant,
+}
+
+/// What another node says of one.
+struct ToldBegun {
+    request: u64,
+    transaction: u64,
+    since: u64,
+    mark: String,
+}
+
+/// The requests that began something, by what makes them one request, in short.
+#[derive(Default)]
+pub(super) struct BegunRequests {
+    known: HashMap<u64, Begun>,
+    ends: VecDeque<(Instant, u64)>,
+}
+
+/// What makes it one request, whichever way it comes.
+fn request_of(message: &Message) -> u64 {
+    short(Some(&format!("{} {}", message.method_token(), invite_key(message))))
+}
+
+/// Whether it begins something that must not begin twice.
+fn begins(message: &Message) -> bool {
+    matches!(message.method(), Method::Invite | Method::Message)
+        && message.to().is_some_and(|to| to.tag().is_none())
+}
+
+impl BegunRequests {
+    fn note(&mut self, now: Instant, request: u64, begun: Begun) {
+        while let Some((until, oldest)) = self.ends.front().copied()
+            && (until <= now || self.ends.len() >= MAX_BEGUN)
+        {
+            self.ends.pop_front();
+            if self.known.get(&oldest).is_some_and(|begun| begun.until == until) {
+                self.known.remove(&oldest);
+            }
+        }
+        self.ends.push_back((begun.until, request));
+        self.known.insert(request, begun);
+    }
+
+    /// Returns the mark of the other node that this began at, if it did.
+    pub(super) fn elsewhere(&self, now: Instant, message: &Message) -> Option<&str> {
+        let begun = begins(message).then(|| self.known.get(&request_of(message)))??;
+        match &begun.at {
+            BegunAt::Elsewhere(mark) if now < begun.until => Some(mark),
+            _ => None,
+        }
+    }
+
+    /// The node that this began at has nothing of it.
+    pub(super) fn forget(&mut self, message: &Message) {
+        self.known.remove(&request_of(message));
+    }
+}
+
+impl ToldBegun {
+    fn read(text: &str) -> Option<ToldBegun> {
+        let mut words = text.split(' ');
+        let number = |word: Option<&str>| u64::from_str_radix(word?, 16).ok();
+        Some(ToldBegun {
+            request: number(words.next())?,
+            transaction: number(words.next())?,
+            since: number(words.next())?,
+            mark: words.next()?.to_owned(),
+        })
+    }
+
+    fn text(&self) -> String {
+        let ToldBegun { request, transaction, since, mark } = self;
+        format!("{request:016x} {transaction:016x} {since:x} {mark}")
+    }
+}
+
+impl Gateway {
+    /// Tells the other nodes of a request of a trunk that is about to begin something here.
+    pub(super) fn tell_begun(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) {
+        let Some(cluster) = &self.services.cluster else { return };
+        if !begins(message) || matches!(hop, Hop::Node(_)) {
+            return;
+        }
+        let others: Vec<SocketAddr> = cluster.others().collect();
+        let of_trunk = matches!(self.sender(hop), Some(RequestSource::Trunk(_)));
+        if others.is_empty() || !of_trunk || self.services.transactions.knows(message) {
+            return;
+        }
+        let told = ToldBegun {
+            request: request_of(message),
+            transaction: Transactions::short_key(message),
+            since: cluster.store_millis(turn.now),
+            mark: cluster.mark().to_owned(),
+        };
+        for to in others {
+            self.send_begun(turn, to, &told);
+        }
+        let (transaction, since) = (told.transaction, told.since);
+        let at = BegunAt::Here(invite_key(message));
+        let begun = Begun { at, transaction, since, until: turn.now + T1X64 };
+        self.begun.note(turn.now, told.request, begun);
+    }
+
+    fn send_begun(&mut self, turn: &mut Turn<'_>, to: SocketAddr, told: &ToldBegun) {
+        let Some(cluster) = &self.services.cluster else { return };
+        let at = cluster.advertise();
+        let random = &mut self.services.random;
+        let mut options = MessageWriter::request(Method::Options, &format!("sip:{to}"));
+        let branch = token::<8>(random);
+        options.put(HeaderName::Via, format_args!("SIP/2.0/TLS {at};branch=z9hG4bK{branch}"));
+        options.put(HeaderName::MaxForwards, 1);
+        options.put(HeaderName::From, format_args!("<sip:{at}>;tag={}", token::<8>(random)));
+        options.put(HeaderName::To, format_args!("<sip:{to}>"));
+        options.put(HeaderName::CallId, token::<8>(random));
+        options.put(HeaderName::CSeq, "1 OPTIONS");
+        options.put_named(HeaderName::Other, BEGUN, &told.text());
+        turn.push(Output::Send(Transmit { hop: Hop::Node(to), bytes: options.end() }));
+    }
+
+    /// Takes what another node tells of what it began; that is not answered. Returns false for
+    /// anything else.
+    pub(super) fn take_begun(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        if !matches!(hop, Hop::Node(_)) || message.method() != Method::Options {
+            return false;
+        }
+        let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(BEGUN));
+        let Some((_, _, value)) = lines.next().filter(|_| message.is_request()) else {
+            return false;
+        };
+        let Some(told) = ToldBegun::read(value) else { return true };
+        if let Some(begun) = self.begun.known.get(&told.request)
+            && let BegunAt::Here(key) = &begun.at
+        {
+            let own = self.services.cluster.as_ref().map_or("", |cluster| cluster.mark());
+            if (begun.since, own) < (told.since, told.mark.as_str()) {
+                return true;
+            }
+            let (key, same) = (key.clone(), begun.transaction == told.transaction);
+            if !self.yield_call(turn, &key, same) {
+                return true;
+            }
+        }
+        let ToldBegun { request, transaction, since, mark } = told;
+        let (at, until) = (BegunAt::Elsewhere(mark), turn.now + T1X64);
+        self.begun.note(turn.now, request, Begun { at, transaction, since, until });
+        true
+    }
+
+    /// Another node began this call before: it ends here. Its caller hears nothing of that if it
+    /// sent one INVITE, and 482 if it sent two. Returns false if the call was answered, or is none.
+    fn yield_call(&mut self, turn: &mut Turn<'_>, key: &str, same: bool) -> bool {
+        let early = self.calls.begun_by(key).filter(|call| !call.uas().is_finished());
+        let Some((id, transaction)) = early.map(|call| (call.id(), call.uas().transaction()))
+        else {
+            return false;
+        };
+        if same {
+            transaction.iter().for_each(|t| self.services.transactions.forget_server(*t));
+        }
+        let why = "another node has this call: its INVITE came to both";
+        let why = Refusal::new(482, why).code(Code::LOOP);
+        let end = EndReason::refused(HangupBy::Us, why);
+        self.with_call(turn, id, |call, cx| call.finish(cx, end));
+        true
+    }
+
+    /// A request that another node passed on because it began here: it is answered as whenever it
+    /// comes again, by the way it came first. Whatever it was that is over has nothing of it.
+    pub(super) fn take_again(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+        let known = own_hop_off(message).filter(|again| self.services.transactions.knows(again));
+        if let Some(again) = known {
+            self.tell_asker(turn, hop, message, true);
+            self.give_transaction(turn, hop, again);
+        } else if message.method() == Method::Invite && self.calls.is_handling(message) {
+            let why = "this INVITE is already being handled: it came by two paths";
+            let why = Refusal::new(482, why).code(Code::LOOP);
+            self.respond_stateless(hop, message, &why, turn.out);
+        } else {
+            self.has_not(turn, hop, message);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn begun(now: Instant) -> Begun {
+        let at = BegunAt::Elsewhere("-n1".into());
+        Begun { at, transaction: 1, since: 1, until: now + T1X64 }
+    }
+
+    #[test]
+    fn so_much_that_began_is_known_for_32_s_and_no_more() {
+        let (now, mut requests) = (Instant::now(), BegunRequests::default());
+        for n in 0..MAX_BEGUN as u64 + 50 {
+            requests.note(now, n, begun(now));
+        }
+        assert_eq!((requests.known.len(), requests.ends.len()), (MAX_BEGUN, MAX_BEGUN));
+        assert!(!requests.known.contains_key(&49) && requests.known.contains_key(&50));
+        // What is told again lasts longer, and is not forgotten with its first time.
+        let later = now + Duration::from_secs(20);
+        requests.note(later, 50, begun(later));
+        let over = now + T1X64;
+        requests.note(over, u64::MAX, begun(over));
+        assert_eq!((requests.known.len(), requests.ends.len()), (2, 2));
+        assert!(requests.known.contains_key(&50));
+    }
+
+    #[test]
+    fn what_a_node_tells_is_read_as_it_was_written() {
+        let told =
+            ToldBegun { request: 7, transaction: u64::MAX, since: 9, mark: "-nabc".to_owned() };
+        let read = ToldBegun::read(&told.text()).expect("sound");
+        assert_eq!((read.request, read.transaction, read.since), (7, u64::MAX, 9));
+        assert_eq!(read.mark, "-nabc");
+        for broken in ["", "7", "7 8 9", "x 8 9 m"] {
+            assert!(ToldBegun::read(broken).is_none(), "{broken}");
+        }
+    }
+}
