@@ -31,6 +31,13 @@ impl World {
         self.store.lose_last_call();
     }
 
+    /// A replica takes over that has everything but who took the calls of whom.
+    pub(crate) fn lose_claims(&mut self) {
+        self.store.lose_claims();
+        self.calls.store_lost(self.now);
+        self.tell("the store has lost who took what".into());
+    }
+
     pub(crate) fn located(&self) -> usize {
         self.located
     }
