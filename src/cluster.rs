@@ -5,62 +5,46 @@
 //! that cannot reach it serves its own users as before.
 //! Not here: the store's protocol, and the connections between nodes.
 
+mod inquiry;
 mod keeping;
 pub(crate) mod keys;
 pub mod lease;
+mod left;
 pub(crate) mod location;
+pub mod member;
+pub(crate) mod others;
 pub(crate) mod shares;
 pub mod store;
 pub mod succession;
 pub(crate) mod token;
+pub(crate) mod work;
 
 use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
+use inquiry::{ASK, Inquiry};
 use keeping::StoredCalls;
 use keys::ClusterKeys;
-use lease::{Census, Lease, LeaseEvent, Member};
+use lease::{Census, Lease, LeaseEvent};
+use left::LeftNodes;
 use location::Location;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use member::Member;
 use std::net::{IpAddr, SocketAddr};
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{CallValue, Claim, FoundPointers, Keeping, Process, StoreAnswer, StoreCommand};
 use succession::{
-    LostNodes, Probe, ProbeAnswer, SuccessionWork, Surroundings, TOOK, TakenCalls, name_of_taken,
+    LostNodes, PeerProbe, ProbeAnswer, SuccessionWork, Surroundings, TOOK, name_of_taken,
 };
-use token::EdgeToken;
+use token::{EdgeToken, TemporaryGruu};
+use work::{AnswerWork, ClusterWork, Moment};
 
 /// How long a call waits for the store to say where a user is.
 pub(crate) const LOCATE: Duration = Duration::from_millis(50);
 
-/// How often the others are asked whether they took this node's calls, while the store is away.
-const ASK: Duration = Duration::from_secs(1);
 /// The number of no claim: the next is sent later.
 const NOT_ASKED: u64 = 0;
-/// How long their answers count.
-const ANSWERED: Duration = Duration::from_millis(2_500);
 /// Processes this one was before it was deposed, that are remembered.
 const MAX_FORMER: usize = 16;
-
-/// What is asked of the cluster at one moment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment {
-    /// The time of this turn.
-    pub now: Instant,
-    /// The wall clock, seconds since 1970.
-    pub unix: u64,
-}
-
-/// Calls of a process that is gone, while this node may not continue with them.
-struct LeftCalls {
-    member: Member,
-    /// When its lease was seen last.
-    seen: Instant,
-    /// Its node is back, and was asked.
-    told: bool,
-}
 
 /// This node's part of a cluster.
 pub struct Cluster {
@@ -72,18 +56,9 @@ pub struct Cluster {
     /// When this process began.
     began: Instant,
     /// Nodes that are gone, whose calls are left to those who can read them.
-    left: Vec<LeftCalls>,
-    /// When each of the others said that it did not take this node's calls, and who was asked what
-    /// when.
-    cleared: BTreeMap<SocketAddr, Instant>,
-    /// Likewise, but only by the process that was asked: what the one before it did, the next process
-    /// of a node does not know. Packets are vouched for by these alone.
-    vouchers: BTreeMap<SocketAddr, Instant>,
-    asked: Option<Instant>,
-    /// Who said that it took the calls of the process of this epoch, which is this one or was.
-    denied: Option<(u64, SocketAddr)>,
-    /// The numbers of the probes that ask so.
-    asking: Range<u64>,
+    left: LeftNodes,
+    /// What the others say of this node's calls.
+    inquiry: Inquiry,
     /// By when it is known that nobody had taken this node's calls.
     sure: Instant,
     /// This process was these before another node took their calls.
@@ -96,51 +71,6 @@ pub struct Cluster {
     store_state: u64,
 }
 
-/// What the calls of a trunk are counted by in the store.
-pub(crate) fn calls_of(trunk: &str) -> String {
-    format!("calls {trunk}")
-}
-
-/// What the registration with a trunk is called there.
-pub(crate) fn registration_of(trunk: &str) -> String {
-    format!("registration {trunk}")
-}
-
-/// Whom a temporary GRUU names.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct TemporaryGruu {
-    /// The user.
-    pub user: String,
-    /// The phone's `+sip.instance`.
-    pub instance: String,
-    /// Of the Call-ID the phone registered by: another one ends it (RFC 5627 §5.4).
-    pub registered: u64,
-}
-
-/// What [`Cluster::turn`] leaves to its user.
-#[derive(Debug, Default)]
-pub(crate) struct ClusterWork {
-    /// What the store is asked.
-    pub commands: Vec<StoreCommand>,
-    /// What became of leases.
-    pub events: Vec<LeaseEvent>,
-    /// Nodes to be asked whether they live.
-    pub probes: Vec<Probe>,
-}
-
-/// What an answer of the store leaves to its user.
-#[derive(Debug, Default)]
-pub(crate) struct AnswerWork {
-    /// What became of leases.
-    pub events: Vec<LeaseEvent>,
-    /// Calls of a node that is gone, to be gone on with.
-    pub taken: Option<TakenCalls>,
-    /// Values of these names are another node's now.
-    pub deposed: Option<(String, Vec<String>)>,
-    /// A question for a token: its number, and whether the token is ours, if that is known.
-    pub spent: Option<(u64, Option<bool>)>,
-}
-
 impl Cluster {
     /// A node that joins now; `epoch` tells it from an earlier process of the same name.
     pub(crate) fn new(now: Instant, settings: &ClusterSettings, epoch: u64) -> Cluster {
@@ -151,17 +81,13 @@ impl Cluster {
             kept: StoredCalls::default(),
             succession: LostNodes::new(now),
             began: now,
-            left: Vec::new(),
-            cleared: BTreeMap::new(),
-            vouchers: BTreeMap::new(),
-            asked: None,
-            denied: None,
-            asking: 0..0,
+            left: LeftNodes::default(),
+            inquiry: Inquiry::default(),
             sure: now,
             former: Vec::new(),
             asks_owner: None,
             next: 0,
-            mark: lease::mark_of(&settings.node),
+            mark: member::mark_of(&settings.node),
             store_state: 0,
         }
     }
@@ -194,7 +120,7 @@ impl Cluster {
     /// The other nodes that may have the call whose tag or branch this is: the node that made it, if
     /// it lives, and those that took calls of it over.
     pub(crate) fn bearers(&self, text: &str) -> &[SocketAddr] {
-        self.lease.bearers(text)
+        self.lease.others().bearers(text)
     }
 
     /// Whether a node is gone and nobody has gone on with its calls yet, as far as is known.
@@ -204,7 +130,7 @@ impl Cluster {
 
     /// Whether a tag may be of a call of a lost node that nobody has gone on with yet.
     pub(crate) fn may_be_of_lost(&self, now: Instant, tag: &str) -> bool {
-        self.has_lost(now) && lease::is_marked(tag) && !tag.ends_with(&self.mark)
+        self.has_lost(now) && member::is_marked(tag) && !tag.ends_with(&self.mark)
     }
 
     /// The store's clock, milliseconds since 1970, as one node may compare it with what another
@@ -215,7 +141,7 @@ impl Cluster {
 
     /// The process of the node at this address; 0 if it is not there.
     pub(crate) fn epoch_at(&self, at: SocketAddr) -> u64 {
-        self.lease.others().find(|m| m.advertise == at).map_or(0, |m| m.epoch)
+        self.lease.others().iter().find(|m| m.advertise == at).map_or(0, |m| m.epoch)
     }
 
     /// The other nodes that may have a call of the process at `owner`: that node, if it lives, which
@@ -224,7 +150,7 @@ impl Cluster {
         let took = |m: &Member| m.taken.iter().any(|process| process.epoch == epoch);
         let may = |m: &&Member| Some(m.advertise) == owner || took(m);
         let mut all: Vec<SocketAddr> =
-            self.lease.others().filter(may).map(|m| m.advertise).collect();
+            self.lease.others().iter().filter(may).map(|m| m.advertise).collect();
         // One whose lease is not seen may live all the same.
         if all.is_empty() && owner != Some(self.advertise()) {
             all.extend(owner);
@@ -289,30 +215,28 @@ impl Cluster {
     }
 
     fn succeed(&mut self, now: Instant, has: &dyn Fn(IpAddr) -> bool, work: &mut ClusterWork) {
-        let mut gone = std::mem::take(&mut self.left);
-        let fresh = self.lease.take_gone().into_iter();
-        gone.extend(fresh.map(|(member, seen)| LeftCalls { member, seen, told: false }));
-        for left in gone {
-            if self.lease.may_go_on_with(now, &left.member, left.seen) {
-                self.succession.lost(now, left.member, left.seen);
-            } else if self.left.len() < store::MAX_NODES && now < left.seen + store::CALLS {
-                self.left.push(left);
-            }
+        for (member, seen) in self.lease.take_gone() {
+            self.left.add(member, seen);
         }
-        for member in self.lease.others() {
+        let may = |member: &Member, seen| self.lease.may_go_on_with(now, member, seen);
+        for (member, seen) in self.left.due(now, may) {
+            self.succession.lost(now, member, seen);
+        }
+        for member in self.lease.others().iter() {
             for process in member.taken.iter().chain([&member.process()]) {
                 self.succession.settled(process);
-                self.left.retain(|left| left.member.process() != *process);
+                self.left.settled(process);
             }
         }
-        self.tell_who_is_back(work);
+        let others = || self.lease.others().iter();
+        self.left.tell_who_is_back(others, &mut self.next, &mut work.probes);
         let Some(connection) = self.lease.connection() else { return };
         let own = self.lease.process();
         if self.lease.is_deposed() && self.asks_owner.is_none_or(|(_, until)| until <= now) {
             self.next += 1;
             self.asks_owner = Some((self.next, now + ASK));
             let (id, of, by) = (self.next, own.clone(), own.clone());
-            work.commands.push(StoreCommand::Claim { id, of, by, connection });
+            work.commands.push(StoreCommand::Claim { id, of, by, connection, again: false });
         }
         let around = Surroundings { own, connection, before: self.lease.before(), has };
         let mut due = SuccessionWork::default();
@@ -321,36 +245,14 @@ impl Cluster {
         work.probes.extend(due.probes);
     }
 
-    /// A node that is back never saw the lease of the process before, whose calls are left to it:
-    /// the question tells it of them, while they are not too old to continue with.
-    fn tell_who_is_back(&mut self, work: &mut ClusterWork) {
-        for left in self.left.iter_mut().filter(|left| !left.told) {
-            let is_later = |m: &&Member| m.node == left.member.node && m.epoch > left.member.epoch;
-            let Some(back) = self.lease.others().find(is_later) else { continue };
-            left.told = true;
-            self.next += 1;
-            let (number, of) = (self.next, left.member.process());
-            work.probes.push(Probe { number, to: back.advertise, of });
-        }
-    }
-
     /// While the store is away, the others know whether they took this node's calls.
     fn ask_others(&mut self, now: Instant, work: &mut ClusterWork) {
-        if !self.lease.is_unsure(now) {
-            self.asked = None;
-            return;
+        match self.lease.is_unsure(now) {
+            true => {
+                self.inquiry.ask(now, self.lease.others().met(), &mut self.next, &mut work.probes)
+            }
+            false => self.inquiry.rest(),
         }
-        if self.asked.is_some_and(|at| now < at + ASK) {
-            return;
-        }
-        self.asked = Some(now);
-        self.asking.start = self.next + 1;
-        for other in self.lease.met() {
-            self.next += 1;
-            let probe = Probe { number: self.next, to: other.advertise, of: other.process() };
-            work.probes.push(probe);
-        }
-        self.asking.end = self.next + 1;
     }
 
     /// Takes an answer of the store; one that comes late or twice is none.
@@ -368,7 +270,7 @@ impl Cluster {
                 if self.asks_owner.is_some_and(|(asked, _)| asked == id) {
                     self.owner_said(at.now, answer, &mut work);
                 } else {
-                    self.succession.claimed(at.now, id, answer);
+                    self.succession.claimed(at.now, self.lease.node(), id, answer);
                     self.keep_taken(at.now);
                 }
             }
@@ -384,6 +286,9 @@ impl Cluster {
     /// Who has our calls: this node goes on with those that it did not take.
     fn owner_said(&mut self, now: Instant, answer: Result<Claim, String>, work: &mut AnswerWork) {
         self.asks_owner = None;
+        if let Ok(Claim::Taken { by, .. }) = &answer {
+            self.look_for(now, Process::of_mark(by));
+        }
         // Who claims them once the store has lost that they were taken finds nothing: who has them says
         // so by its lease, or when it is asked.
         let found_none = |names: &Option<Vec<String>>| names.as_ref().is_some_and(Vec::is_empty);
@@ -413,22 +318,34 @@ impl Cluster {
         }
         self.former.push(self.lease.epoch());
         self.lease.begin_anew(now);
+        self.inquiry = Inquiry::from(self.next + 1);
         work.events.push(LeaseEvent::Deposed { by: by.clone() });
         work.deposed = Some((by, names));
     }
 
+    /// Of a taker that has no lease this process may be the only one that knows: what it took, and what
+    /// it had taken, is not lost with it.
+    fn look_for(&mut self, now: Instant, taker: Option<Process>) {
+        let Some(taker) = taker.filter(|taker| taker.node != self.lease.node()) else { return };
+        let others = self.lease.others();
+        let lives = others.get(&taker.node).is_some_and(|member| member.epoch == taker.epoch);
+        let known = others.met().find(|member| member.node == taker.node);
+        if let Some(known) = known.filter(|_| !lives) {
+            let taken = vec![self.lease.process()];
+            let member = Member { epoch: taker.epoch, taken, ..known.clone() };
+            self.succession.lost(now, member, now);
+        }
+    }
+
     /// The node that says that it took this process's calls.
     fn taker(&self) -> Option<String> {
-        let denied = self.denied.filter(|(epoch, _)| *epoch == self.lease.epoch());
-        let denier = |at| self.lease.met().find(|m| m.advertise == at).map(|m| m.node.clone());
         let told = self.lease.taker().map(str::to_owned);
-        told.or_else(|| denied.and_then(|(_, at)| denier(at)))
+        told.or_else(|| self.lease.others().node_at(self.inquiry.denied()?).map(str::to_owned))
     }
 
     /// Whether all others have said lately that they did not take this node's calls.
     fn is_cleared(&self, now: Instant) -> bool {
-        let cleared = |at: &SocketAddr| self.cleared.get(at).is_some_and(|at| now < *at + ANSWERED);
-        self.lease.met().all(|other| cleared(&other.advertise))
+        self.inquiry.is_cleared(now, self.lease.others().met())
     }
 
     /// The store is to say whose calls this process took, beside these calls.
@@ -489,21 +406,16 @@ impl Cluster {
             self.sure = now;
             return None;
         }
-        let cleared = |member: &Member| self.vouchers.get(&member.advertise).copied();
-        let all: Option<Vec<Instant>> = self.lease.met().map(cleared).collect();
-        let cleared = all.and_then(|all| all.into_iter().min());
-        self.sure = self.sure.max(cleared.unwrap_or(self.sure));
+        let vouched = self.inquiry.vouched(self.lease.others().met());
+        self.sure = self.sure.max(vouched.unwrap_or(self.sure));
         Some(self.sure)
     }
 
-    /// Another node asks whether this is the process `of`, and whether it took what `by` has.
-    pub(crate) fn probed_by(
-        &mut self,
-        now: Instant,
-        of: &Process,
-        by: &Process,
-    ) -> Option<ProbeAnswer> {
+    /// Another node asks something.
+    pub(crate) fn probed_by(&mut self, now: Instant, ask: &PeerProbe) -> Option<ProbeAnswer> {
         let own = self.lease.process();
+        let PeerProbe { of, by, took, from } = ask;
+        self.told_taken(now, took, *from);
         if self.succession.taken().contains(by) {
             return Some(ProbeAnswer::Deposed);
         }
@@ -515,10 +427,27 @@ impl Cluster {
             return None;
         }
         // The asker leaves its calls to this process, which may never have seen its lease.
-        if of.epoch < own.epoch {
+        let is_taken = self.lease.others().iter().any(|member| member.taken.contains(of));
+        if of.epoch < own.epoch && !is_taken {
             self.succession.lost(now, self.lease.as_process(of), self.began);
         }
-        Some(ProbeAnswer::Succeeded)
+        let learns = self.succession.learns_of(now, of);
+        Some(if learns { ProbeAnswer::Learns } else { ProbeAnswer::Succeeded })
+    }
+
+    /// A node tells whose calls it has, though the store may have lost that it took them.
+    fn told_taken(&mut self, now: Instant, took: &[Process], from: SocketAddr) {
+        self.succession.told_taken(now, took);
+        took.iter().for_each(|process| self.left.settled(process));
+        if took.contains(&self.lease.process()) {
+            self.inquiry.deny(from);
+            self.lease.say_deposed();
+        }
+    }
+
+    /// Whose calls this process took, as it tells whom it asks.
+    pub(crate) fn taken(&self) -> &[Process] {
+        self.succession.taken()
     }
 
     /// A node has answered a probe.
@@ -529,27 +458,16 @@ impl Cluster {
         number: u64,
         answer: ProbeAnswer,
     ) {
-        match answer {
-            // It was so when it was asked, not when this came.
-            ProbeAnswer::Lives | ProbeAnswer::Succeeded if self.asking.contains(&number) => {
-                let now = self.asked.unwrap_or(now);
-                note(&mut self.cleared, from, now);
-                if answer == ProbeAnswer::Lives {
-                    note(&mut self.vouchers, from, now);
-                }
-            }
-            ProbeAnswer::Lives | ProbeAnswer::Succeeded => {}
-            ProbeAnswer::Deposed => {
-                self.cleared.remove(&from);
-                self.denied = Some((self.lease.epoch(), from));
-            }
+        self.inquiry.answered(from, number, answer);
+        if self.inquiry.denied().is_some() {
+            self.lease.say_deposed();
         }
         self.succession.probed(now, number, answer);
     }
 
     /// Nobody answers at a node's address.
     pub(crate) fn node_unreachable(&mut self, now: Instant, at: SocketAddr) {
-        self.cleared.remove(&at);
+        self.inquiry.unreachable(at);
         self.succession.unreachable(now, at);
     }
 
@@ -565,7 +483,7 @@ impl Cluster {
             self.location.next_timeout(),
             self.kept.next_timeout(),
             self.succession.next_timeout(),
-            self.asked.map(|at| at + ASK),
+            self.inquiry.next_timeout(),
         ];
         all.into_iter().flatten().min()
     }
@@ -613,7 +531,7 @@ impl Cluster {
     /// Whether one more call may begin by a trunk that has `used` here and may have `limit` at all
     /// nodes together.
     pub(crate) fn has_room(&self, now: Instant, trunk: &str, limit: usize, used: usize) -> bool {
-        self.lease.has_room(now, &calls_of(trunk), limit as u64, used as u64)
+        self.lease.has_room(now, &shares::calls_of(trunk), limit as u64, used as u64)
     }
 
     /// What a node gets of `limit` a second.
@@ -623,7 +541,7 @@ impl Cluster {
 
     /// Whether this node is the one that registers with `trunk`.
     pub(crate) fn registers(&self, trunk: &str) -> bool {
-        self.lease.holds(&registration_of(trunk))
+        self.lease.holds(&shares::registration_of(trunk))
     }
 
     /// The other node that registers with `trunk`.
@@ -634,7 +552,7 @@ impl Cluster {
 
     /// Calls of a user at the other nodes, where it has more than one.
     pub(crate) fn calls_elsewhere(&self, now: Instant, user: &str) -> usize {
-        if self.cannot_ask(now).is_some() { 0 } else { self.lease.calls_elsewhere(user) }
+        if self.cannot_ask(now).is_some() { 0 } else { self.lease.others().calls(user) }
     }
 
     /// Where the other nodes are that live.
@@ -679,13 +597,6 @@ impl Cluster {
     }
 }
 
-/// A node answered at that time; so many are known and no more.
-fn note(times: &mut BTreeMap<SocketAddr, Instant>, from: SocketAddr, at: Instant) {
-    if times.len() < store::MAX_NODES || times.contains_key(&from) {
-        times.insert(from, at);
-    }
-}
-
 /// What a call is called in the store; its media, with something after it.
 fn call_name(call: u64) -> String {
     format!("{call:016x}")
@@ -696,281 +607,11 @@ fn call_name(call: u64) -> String {
 #[cfg(any(fuzzing, test))]
 pub(crate) fn read_foreign(text: &str) {
     let keys = ClusterKeys::new("the key of a cluster, for fuzzing only");
-    assert!(lease::read(&keys, "b", text).is_err() && token::open(&keys, text).is_none());
+    assert!(member::read(&keys, "b", text).is_err() && token::open(&keys, text).is_none());
     assert!(keys.reveal(text).is_none());
-    let _ = lease::read_signed(&keys, text);
+    let _ = member::read_signed(&keys, text);
     location::read_signed(&keys, text);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::StoreSettings;
-    use crate::registrar::RegisterContext;
-    use crate::sip::Message;
-    use crate::sip::digest::Secret;
-    use crate::sip::parse::Framing;
-    use crate::sip::transaction::Flow;
-    use store::{BeatAnswer, PointerWrite};
-
-    const UNIX: u64 = 1_700_000_000;
-
-    fn settings(node: &str, key: &str) -> ClusterSettings {
-        let store = StoreSettings {
-            urls: vec!["redis://127.0.0.1".into()],
-            sentinel: None,
-            username: None,
-            password: None,
-            ca: None,
-        };
-        let port = u16::from(node.as_bytes()[0]);
-        ClusterSettings {
-            node: node.into(),
-            store,
-            key: Secret::new(key),
-            listen: SocketAddr::from(([127, 0, 0, 1], port)),
-            advertise: SocketAddr::from(([127, 0, 0, 1], port)),
-            address: None,
-        }
-    }
-
-    const KEY: &str = "the key of the cluster, long enough";
-
-    fn register(registrar: &mut Registrar, now: Instant, user: &str, contact: &str) {
-        let text = format!(
-            "REGISTER sip:x SIP/2.0\r\nTo: <sip:{user}@x>\r\nCall-ID: {user}\r\nCSeq: 1 REGISTER\r\n\
-             Contact: <sip:{contact}@a.invalid>;+sip.instance=\"<urn:uuid:{user}>\"\r\n\r\n"
-        );
-        let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
-        let by = RegisterContext { flow: Flow(1), chance: 0, longest: None, token: user.into() };
-        registrar.register(now, user, &message, &by).expect("it may");
-    }
-
-    /// A node that has its lease, and the value of that.
-    fn joined(now: Instant, node: &str, epoch: u64, registrar: &Registrar) -> (Cluster, String) {
-        let mut cluster = Cluster::new(now, &settings(node, KEY), epoch);
-        let value = beat(&mut cluster, now, registrar, None, Vec::new());
-        (cluster, value)
-    }
-
-    /// A renewal that the store confirms: what it wrote.
-    fn beat(
-        cluster: &mut Cluster,
-        now: Instant,
-        registrar: &Registrar,
-        held: Option<String>,
-        leases: Vec<(String, String)>,
-    ) -> String {
-        let at = Moment { now, unix: UNIX };
-        let work = cluster.turn(at, Census::default, registrar, &|_| false);
-        let beat = work.commands.into_iter().find_map(|command| match command {
-            StoreCommand::Beat { id, value, .. } => Some((id, value)),
-            _ => None,
-        });
-        let (id, value) = beat.expect("it is due");
-        let answer = BeatAnswer {
-            held,
-            leases,
-            millis: UNIX * 1_000,
-            connection: 1,
-            deposed: false,
-            grants: Vec::new(),
-        };
-        cluster.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
-        value
-    }
-
-    fn writes(
-        cluster: &mut Cluster,
-        now: Instant,
-        registrar: &Registrar,
-    ) -> Vec<(u64, Vec<PointerWrite>)> {
-        let at = Moment { now, unix: UNIX };
-        let work = cluster.turn(at, Census::default, registrar, &|_| false);
-        let writes = work.commands.into_iter().filter_map(|command| match command {
-            StoreCommand::Write { id, writes } => Some((id, writes)),
-            _ => None,
-        });
-        writes.collect()
-    }
-
-    #[test]
-    fn beyond_the_bound_of_waiting_users_everything_is_written_again() {
-        let (now, mut registrar) = (Instant::now(), Registrar::default());
-        (0..300).for_each(|n| register(&mut registrar, now, &format!("u{n:03}"), "c"));
-        let (mut cluster, _) = joined(now, "a", 1, &registrar);
-        for n in 0..20_000 {
-            cluster.touch(&format!("nobody{n}"));
-        }
-        assert!(cluster.waiting() <= 10_000, "{}", cluster.waiting());
-        let (mut written, mut open) = (std::collections::BTreeSet::new(), Vec::new());
-        loop {
-            open.extend(writes(&mut cluster, now, &registrar));
-            assert!(open.len() <= 4, "the window");
-            let Some((id, writes)) = open.pop() else { break };
-            assert!(writes.len() <= 32);
-            written.extend(writes.into_iter().filter(|w| w.value.is_some()).map(|w| w.user));
-            let at = Moment { now, unix: UNIX };
-            cluster.answered(at, StoreAnswer::Written { id, answer: Ok(()) });
-        }
-        assert_eq!((written.len(), cluster.waiting()), (300, 0));
-    }
-
-    #[test]
-    fn a_write_that_fails_or_is_never_answered_is_written_again_and_no_answer_counts_twice() {
-        let (now, mut registrar) = (Instant::now(), Registrar::default());
-        let (mut cluster, _) = joined(now, "a", 1, &registrar);
-        register(&mut registrar, now, "ada", "c");
-        cluster.touch("ada");
-        let at = Moment { now, unix: UNIX };
-        let (first, _) = writes(&mut cluster, now, &registrar).remove(0);
-        cluster.touch("ada");
-        assert!(writes(&mut cluster, now, &registrar).is_empty(), "one write of a user at a time");
-        cluster.answered(at, StoreAnswer::Written { id: first, answer: Err("gone".into()) });
-        let (second, _) = writes(&mut cluster, now, &registrar).remove(0);
-        cluster.answered(at, StoreAnswer::Written { id: first, answer: Ok(()) });
-        assert_eq!(cluster.waiting(), 1, "an old answer is none");
-        let later = now + Duration::from_millis(999);
-        assert!(writes(&mut cluster, later, &registrar).is_empty());
-        cluster.answered(at, StoreAnswer::Written { id: second, answer: Ok(()) });
-        assert_eq!(cluster.waiting(), 0);
-    }
-
-    #[test]
-    fn what_a_node_tells_of_busy_users_is_bounded() {
-        let (now, registrar) = (Instant::now(), Registrar::default());
-        let busy: Vec<(u64, u32)> =
-            (0..400).map(|n| (token::short(Some(&format!("u{n}"))), 2)).collect();
-        let newer = include_str!("../tests/fuzz/seeds/store/newer");
-        let busy = serde_json::to_string(&busy).expect("JSON");
-        let text = newer.replacen('{', &format!("{{\"busy\":{busy},"), 1);
-        let lease = format!("{:016x}{}", 7, ClusterKeys::new(KEY).seal("node b", &text));
-        assert!(lease.len() < store::MAX_VALUE, "all of it is read");
-        let (mut here, mine) = joined(now, "a", 1, &registrar);
-        let second = Duration::from_secs(1);
-        beat(&mut here, now + second, &registrar, Some(mine), vec![("b".into(), lease)]);
-        let calls = |n: usize| here.calls_elsewhere(now + second, &format!("u{n}"));
-        assert_eq!((calls(0), calls(lease::MAX_BUSY - 1), calls(lease::MAX_BUSY)), (2, 2, 0));
-    }
-
-    #[test]
-    fn what_a_newer_version_wrote_is_read_as_far_as_it_is_known_and_left_where_it_is_not() {
-        let newer = include_str!("../tests/fuzz/seeds/store/newer");
-        let keys = ClusterKeys::new(KEY);
-        let (now, mut registrar) = (Instant::now(), Registrar::default());
-        let lease = |text: &str| format!("{:016x}{}", 7, keys.seal("node b", text));
-        let (mut here, mine) = joined(now, "a", 1, &registrar);
-        let second = Duration::from_secs(1);
-        let known = vec![("b".to_owned(), lease(newer))];
-        let mine = beat(&mut here, now + second, &registrar, Some(mine), known);
-        let other = here.members().find(|m| m.node == "b").expect("its lease is read");
-        assert_eq!(other.version, "9.0.0");
-        // Of a version after that nothing is understood: it is no node for this one, and no stranger.
-        let at = Moment { now: now + 2 * second, unix: UNIX };
-        let work = here.turn(at, Census::default, &registrar, &|_| false);
-        let id = work.commands.iter().find_map(|c| match c {
-            StoreCommand::Beat { id, .. } => Some(*id),
-            _ => None,
-        });
-        let answer = BeatAnswer {
-            held: Some(mine),
-            leases: vec![("b".to_owned(), lease("{\"format\":2}"))],
-            millis: UNIX * 1_000,
-            connection: 1,
-            deposed: false,
-            grants: Vec::new(),
-        };
-        let id = id.expect("it is due");
-        let told = here.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
-        assert_eq!(told.events, [LeaseEvent::NodeDown { node: "b".into() }]);
-        // What a user has there is left as it is: a node writes its own field and no other.
-        register(&mut registrar, now, "ada", "c");
-        here.touch("ada");
-        let record = keys.seal("user b ada", "{\"format\":2}");
-        let found = vec![("b".to_owned(), record)];
-        assert!(here.ways(Moment { now, unix: UNIX }, "ada", &found).is_empty());
-        let written = writes(&mut here, now + 2 * second, &registrar);
-        let fields = written.iter().flat_map(|(_, writes)| writes);
-        assert!(fields.into_iter().all(|w| w.node == "a"));
-    }
-
-    #[test]
-    fn what_a_node_was_before_it_lost_its_calls_is_bounded() {
-        let (mut now, registrar) = (Instant::now(), Registrar::default());
-        let (mut here, mine) = joined(now, "a", 1, &registrar);
-        for _ in 0..MAX_FORMER + 3 {
-            now += Duration::from_secs(1);
-            let at = Moment { now, unix: UNIX };
-            let work = here.turn(at, Census::default, &registrar, &|_| false);
-            let beat = work.commands.into_iter().find_map(|command| match command {
-                StoreCommand::Beat { id, .. } => Some(id),
-                _ => None,
-            });
-            let id = beat.expect("it is due");
-            let answer = BeatAnswer {
-                // One that was deposed renews nothing.
-                held: Some(mine.clone()),
-                leases: Vec::new(),
-                millis: UNIX * 1_000,
-                connection: 1,
-                deposed: true,
-                grants: Vec::new(),
-            };
-            here.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
-            let work = here.turn(at, Census::default, &registrar, &|_| false);
-            let claim = work.commands.iter().find_map(|command| match command {
-                StoreCommand::Claim { id, .. } => Some(*id),
-                _ => None,
-            });
-            let id = claim.expect("it asks who has its calls");
-            let taken = Claim::Taken { by: format!("{:016x}b", 7), names: Some(Vec::new()) };
-            let work = here.answered(at, StoreAnswer::Claimed { id, answer: Ok(taken) });
-            assert_eq!(work.deposed, Some(("b".to_owned(), Vec::new())));
-        }
-        assert_eq!(here.former.len(), MAX_FORMER);
-    }
-
-    #[test]
-    fn what_is_read_of_the_store_is_bounded_and_signed() {
-        let (now, mut registrar) = (Instant::now(), Registrar::default());
-        register(&mut registrar, now, "ada", "short");
-        let (mut there, lease) = joined(now, "b", 7, &registrar);
-        let written = writes(&mut there, now, &registrar).remove(0).1;
-        let value = |user: &str| {
-            let write = written.iter().find(|w| w.user == user);
-            write.and_then(|w| w.value.clone())
-        };
-        let own = Registrar::default();
-        let (mut here, mine) = joined(now, "a", 1, &own);
-        let (other, strange) = {
-            let mut other = Cluster::new(now, &settings("c", "another key of another cluster"), 3);
-            let value = beat(&mut other, now, &own, None, Vec::new());
-            (other, value)
-        };
-        drop(other);
-        let mut leases = vec![
-            ("b".to_owned(), lease.clone()),
-            ("d".to_owned(), lease.clone()),
-            ("c".to_owned(), strange),
-            ("e".to_owned(), "garbage".to_owned()),
-            ("f".to_owned(), format!("{lease}{}", " ".repeat(20_000))),
-        ];
-        leases.extend((0..200).map(|n| (format!("x{n}"), "garbage".to_owned())));
-        beat(&mut here, now + Duration::from_secs(1), &own, Some(mine), leases);
-        let nodes: Vec<&str> = here.members().map(|m| m.node.as_str()).collect();
-        assert_eq!(nodes, ["a", "b"], "a lease counts as its own node's, whole and signed");
-        let at = Moment { now, unix: UNIX };
-        let found = |node: &str, value: String| vec![(node.to_owned(), value)];
-        let ada = value("ada").expect("she is there");
-        assert_eq!(here.ways(at, "ada", &found("b", ada.clone())).len(), 1);
-        assert!(here.ways(at, "eve", &found("b", ada.clone())).is_empty(), "of another user");
-        assert!(here.ways(at, "ada", &found("c", ada.clone())).is_empty(), "of another node");
-        assert!(here.ways(at, "ada", &found("b", ada[1..].to_owned())).is_empty());
-        let long = format!("{ada}{}", " ".repeat(20_000));
-        assert!(here.ways(at, "ada", &found("b", long)).is_empty());
-        let much: FoundPointers = (0..100).map(|_| ("b".to_owned(), ada.clone())).collect();
-        assert_eq!(here.ways(at, "ada", &much).len(), 64);
-        let over = Moment { now, unix: UNIX + 3_601 };
-        assert!(here.ways(over, "ada", &found("b", ada)).is_empty(), "it has run out");
-    }
-}
+mod tests;

@@ -448,8 +448,8 @@ impl StoreWork {
             StoreCommand::Claim { connection, .. } if connection != self.number => {
                 (command.refused("the connection is another"), None)
             }
-            StoreCommand::Claim { id, of, by, .. } => {
-                let (answer, failed) = split(self.claim(&of, &by).await);
+            StoreCommand::Claim { id, of, by, again, .. } => {
+                let (answer, failed) = split(self.claim(&of, &by, again).await);
                 (StoreAnswer::Claimed { id, answer }, failed)
             }
             StoreCommand::Take { id, of, names } => {

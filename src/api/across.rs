@@ -113,7 +113,7 @@ pub(super) async fn answer(
     *request.uri_mut() = uri.clone();
     let asked = api.ask(|gateway, _| {
         let cluster = gateway.cluster()?;
-        let asked = |m: &crate::cluster::lease::Member| AskedNode {
+        let asked = |m: &crate::cluster::member::Member| AskedNode {
             name: m.node.clone(),
             at: m.advertise,
             own: m.node == cluster.node(),

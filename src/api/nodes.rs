@@ -2,7 +2,7 @@
 
 use super::{ApiResult, ApiState};
 use crate::cluster::Cluster;
-use crate::cluster::lease::Member;
+use crate::cluster::member::Member;
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};

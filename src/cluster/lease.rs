@@ -7,24 +7,17 @@
 //! ```
 
 use super::keys::ClusterKeys;
+use super::member::{Member, NodeLoad, name_of, read};
+use super::others::Others;
 use super::shares::{NodeCount, Shares};
-use super::store::{
-    BeatAnswer, CALLS, LEASE, MAX_NODES, MAX_VALUE, Process, ShareWish, StoreCommand, is_of_epoch,
-};
-use super::token::short;
-use super::{ClusterWork, Moment};
+use super::store::{BeatAnswer, CALLS, LEASE, Process, ShareWish, StoreCommand, is_of_epoch};
+use super::work::{ClusterWork, Moment};
 use crate::config::ClusterSettings;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// What the mark of a node begins with.
-const MARK: &str = "-n";
 /// How often a lease is renewed.
 const BEAT: Duration = Duration::from_secs(1);
-/// A node that was not seen to renew its lease for this long may have missed a renewal.
-const MISSED: Duration = Duration::from_millis(1_500);
 /// A lease that was not renewed for so long may run out before the next look at it.
 const NEARLY: Duration = Duration::from_millis(1_600);
 /// How long the store has for it.
@@ -34,79 +27,10 @@ pub(super) const SETTLED: Duration = Duration::from_secs(3);
 /// How long calls in a form that is not known here are left to nodes that know it, or to the node
 /// itself; then they are ended.
 const UNREAD: Duration = Duration::from_secs(12);
-/// Nodes whose leases cannot be read that are told of.
-const MAX_UNREAD: usize = 64;
 /// Renewals by another process that show that it lives.
 const RENEWALS: u32 = 2;
-/// Users with several calls that a node tells of.
-pub(crate) const MAX_BUSY: usize = 300;
 /// Clocks that differ by more than this are reported.
 const SKEW: u64 = 5;
-
-/// How much a node does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct NodeLoad {
-    /// Calls it has.
-    pub calls: usize,
-    /// Bindings of its users.
-    pub registrations: usize,
-    /// New calls it would take now.
-    pub calls_left: usize,
-    /// It takes no new calls.
-    pub draining: bool,
-}
-
-/// A node as its lease says.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Member {
-    /// Its name.
-    pub node: String,
-    /// Tells its process from earlier ones.
-    pub epoch: u64,
-    /// Renewals since it began.
-    pub beat: u64,
-    /// Where the others reach it.
-    pub advertise: SocketAddr,
-    /// Of webtrunk.
-    pub version: String,
-    /// As of its last renewal.
-    pub load: NodeLoad,
-    /// Trunks it registers with, where one node does.
-    #[serde(default)]
-    pub registers: Vec<String>,
-    /// Users with more than one call there, in short, and how many.
-    #[serde(default)]
-    pub busy: Vec<(u64, u32)>,
-    /// The address that moves to the node that takes its calls over.
-    #[serde(default)]
-    pub address: Option<IpAddr>,
-    /// Processes whose calls it took over, the newest last.
-    #[serde(default)]
-    pub taken: Vec<Process>,
-    /// What it is to have in common with the others; 0 if it does not say.
-    #[serde(default)]
-    pub config: u64,
-    /// The form in which it keeps its calls; 0 if it does not say.
-    #[serde(default)]
-    pub form: u16,
-}
-
-impl Member {
-    /// Its process.
-    pub fn process(&self) -> Process {
-        Process { node: self.node.clone(), epoch: self.epoch }
-    }
-
-    /// Whether it is configured otherwise than one of this number; other versions may read the same
-    /// file otherwise.
-    pub fn differs(&self, config: u64) -> bool {
-        self.config != 0 && config != 0 && self.config != config && self.is_of_this_version()
-    }
-
-    fn is_of_this_version(&self) -> bool {
-        self.version == env!("CARGO_PKG_VERSION")
-    }
-}
 
 /// What a node tells of itself with a renewal.
 #[derive(Debug, Default)]
@@ -197,35 +121,22 @@ pub(crate) struct Lease {
     rival: Option<(u64, u64, u32)>,
     /// The process of our name before this one, and when its lease was first seen.
     before: Option<(Member, Instant)>,
-    view: BTreeMap<String, Member>,
-    /// When each of them was seen to renew.
-    seen: BTreeMap<String, Instant>,
+    others: Others,
     /// The store's clock less our own, milliseconds: at least, and at most.
     clock: Option<StoreClock>,
-    /// Processes whose leases are gone, and when they were seen to renew last, since last asked.
-    gone: Vec<(Member, Instant)>,
     /// Another process took over what this one had.
     deposed: bool,
     /// When the last renewal came through after the lease had run out.
     back: Option<Instant>,
     /// Likewise, at a store that may have lost who took what: nothing is sure yet.
     settles: Option<Instant>,
-    /// The others that were seen of late, and when, or before the lease ran out while that is not
-    /// sure: they may have taken what this node had.
-    met: BTreeMap<String, (Member, Instant)>,
     /// The epoch whose lease this process goes on with: what it was before it was deposed.
     instead: Option<u64>,
-    /// The others by the marks that tags and branches of their calls bear.
-    marks: BTreeMap<String, Vec<SocketAddr>>,
-    /// Whose leases we cannot read; told once.
-    unread: BTreeSet<String>,
     skewed: bool,
     /// The store's clock less ours, seconds.
     offset: i64,
     resync: bool,
     shares: Shares,
-    /// Calls of users at the other nodes, by the user in short.
-    busy: HashMap<u64, u32>,
 }
 
 impl Lease {
@@ -255,22 +166,16 @@ impl Lease {
             away_since: None,
             rival: None,
             before: None,
-            view: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            others: Others::default(),
             clock: None,
-            gone: Vec::new(),
             deposed: false,
             back: None,
             settles: None,
-            met: BTreeMap::new(),
             instead: None,
-            marks: BTreeMap::new(),
-            unread: BTreeSet::new(),
             skewed: false,
             offset: 0,
             resync: false,
             shares: Shares::default(),
-            busy: HashMap::new(),
         }
     }
 
@@ -331,21 +236,33 @@ impl Lease {
     /// Whether the lease may have run out, so that others may have taken what this node has.
     pub(super) fn is_unsure(&self, now: Instant) -> bool {
         let lapsed = self.view_age(now).is_some_and(|age| age >= LEASE);
-        let unsure = lapsed && !self.met.is_empty() || self.settles(now);
+        let unsure = lapsed && !self.others.met_nobody() || self.settles(now);
         unsure && self.standing == LeaseState::Joined
     }
 
     /// Whether another may take what this node has at any moment, or may have done so.
     pub(super) fn may_be_taken(&self, now: Instant) -> bool {
         let late = self.view_age(now).is_some_and(|age| age >= NEARLY);
-        late && !self.met.is_empty() || self.settles(now) || self.deposed
+        // Packets have their reserve, which lasts for longer than the next process of a node takes to
+        // say what the one before it took.
+        let settles = self.settles_until(now, Others::are_nodes_there);
+        late && !self.others.met_nobody() || settles || self.deposed
     }
 
     /// Whether somebody may have taken what this node had, though the store does not know of it.
     pub(super) fn settles(&self, now: Instant) -> bool {
-        let away = || self.met.keys().any(|node| !self.view.contains_key(node));
-        let settles = |since| now < since + SETTLED || now < since + CALLS && away();
+        self.settles_until(now, Others::are_there)
+    }
+
+    fn settles_until(&self, now: Instant, are_there: fn(&Others) -> bool) -> bool {
+        let settles =
+            |since| now < since + SETTLED || now < since + CALLS && !are_there(&self.others);
         self.settles.is_some_and(settles)
+    }
+
+    /// Another node says that it has what this process had.
+    pub(super) fn say_deposed(&mut self) {
+        self.deposed = true;
     }
 
     /// When the last renewal came through after the lease had run out.
@@ -353,23 +270,26 @@ impl Lease {
         self.back
     }
 
-    /// The other nodes, those included that are gone, but may live.
-    pub(super) fn met(&self) -> impl Iterator<Item = &Member> {
-        self.met.values().map(|(member, _)| member)
-    }
-
     /// The node whose lease says that it took what this process had.
     pub(super) fn taker(&self) -> Option<&str> {
-        let own = self.process();
-        let taker = self.view.values().find(|member| member.taken.contains(&own))?;
-        Some(&taker.node)
+        self.others.taker(&self.own.process())
+    }
+
+    /// The other nodes.
+    pub(super) fn others(&self) -> &Others {
+        &self.others
+    }
+
+    /// Processes that are gone since last asked, and when they were seen to renew last.
+    pub(super) fn take_gone(&mut self) -> Vec<(Member, Instant)> {
+        self.others.take_gone()
     }
 
     /// How many nodes are to take calls over before this one: those that have less to do.
     pub(super) fn before(&self) -> u32 {
         let order = |m: &Member| (m.load.draining, m.load.calls, m.node.clone());
         let own = order(&self.own);
-        self.view.values().filter(|m| order(m) < own).count() as u32
+        self.others.iter().filter(|m| order(m) < own).count() as u32
     }
 
     pub(super) fn advertise(&self) -> SocketAddr {
@@ -381,14 +301,8 @@ impl Lease {
         unix.saturating_add_signed(self.offset)
     }
 
-    /// The other nodes that may have the call whose tag or branch this is.
-    pub(super) fn bearers(&self, text: &str) -> &[SocketAddr] {
-        let mark = text.rfind(MARK).and_then(|at| text.get(at..));
-        mark.and_then(|mark| self.marks.get(mark)).map_or(&[], Vec::as_slice)
-    }
-
     fn nodes(&self, now: Instant) -> NodeCount {
-        NodeCount { count: 1 + self.view.len() as u64, away: self.away(now).is_some() }
+        NodeCount { count: 1 + self.others.iter().count() as u64, away: self.away(now).is_some() }
     }
 
     /// Whether one more may be had of a limit of all nodes of which `used` are had here.
@@ -401,18 +315,8 @@ impl Lease {
         self.shares.holds(name)
     }
 
-    /// Calls of a user at the other nodes, where it has more than one.
-    pub(super) fn calls_elsewhere(&self, user: &str) -> usize {
-        let told = (!self.busy.is_empty()).then(|| self.busy.get(&short(Some(user)))).flatten();
-        told.copied().unwrap_or(0) as usize
-    }
-
-    pub(super) fn other(&self, node: &str) -> Option<&Member> {
-        self.view.get(node)
-    }
-
     pub(super) fn members(&self) -> impl Iterator<Item = &Member> {
-        std::iter::once(&self.own).chain(self.view.values())
+        std::iter::once(&self.own).chain(self.others.iter())
     }
 
     pub(super) fn view_age(&self, now: Instant) -> Option<Duration> {
@@ -486,8 +390,7 @@ impl Lease {
             return;
         }
         // Where a renewal is missed, the end of the lease is noticed soon after it.
-        let late = |seen: &Instant| at.now.saturating_duration_since(*seen) > MISSED;
-        let missed = self.away_since.is_none() && self.seen.values().any(late);
+        let missed = self.away_since.is_none() && self.others.may_be_late(at.now);
         self.next = at.now + if missed { BEAT / 8 } else { BEAT };
         self.sent = at.now;
         self.own.beat += 1;
@@ -548,7 +451,8 @@ impl Lease {
         }
         let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
         self.resync |= lost && self.standing == LeaseState::Joined;
-        self.look_at_others(at.now, &answer, keys, &mut events);
+        let look = (at.now, self.own.node.as_str(), self.settles.is_none());
+        self.others.look(look, &answer.leases, keys, &mut events);
         // A store that has lost who took what is told so by the leases of those who did.
         self.deposed |= answer.deposed || self.taker().is_some();
         self.shares.granted(answer.grants);
@@ -566,19 +470,9 @@ impl Lease {
         }
     }
 
-    /// Processes that are gone since last asked, and when they were seen to renew last.
-    pub(super) fn take_gone(&mut self) -> Vec<(Member, Instant)> {
-        std::mem::take(&mut self.gone)
-    }
-
     /// Whether another process took over what this one had.
     pub(super) fn is_deposed(&self) -> bool {
         self.deposed
-    }
-
-    /// The other nodes as they were last seen.
-    pub(super) fn others(&self) -> impl Iterator<Item = &Member> {
-        self.view.values()
     }
 
     fn look_at_clock(&mut self, at: Moment, store: u64, events: &mut Vec<LeaseEvent>) {
@@ -611,7 +505,7 @@ impl Lease {
         });
         let Some(rival) = rival else {
             if let Some((before, seen)) = self.before.take().filter(|_| self.rival.is_some()) {
-                self.gone.push((before, seen));
+                self.others.lost(before, seen);
             }
             self.rival = None;
             if self.standing != LeaseState::Joined {
@@ -642,122 +536,4 @@ impl Lease {
             self.standing = LeaseState::Joining;
         }
     }
-
-    fn look_at_others(
-        &mut self,
-        now: Instant,
-        answer: &BeatAnswer,
-        keys: &ClusterKeys,
-        events: &mut Vec<LeaseEvent>,
-    ) {
-        let mut view = BTreeMap::new();
-        for (node, value) in answer.leases.iter().take(MAX_NODES) {
-            if *node == self.own.node {
-                continue;
-            }
-            match read(keys, node, value) {
-                Ok(member) => {
-                    self.unread.remove(node);
-                    view.insert(node.clone(), member);
-                }
-                // A newer version's is left to those who know it.
-                Err(LeaseFault::Newer) => {}
-                Err(LeaseFault::OtherKey) => {
-                    if self.unread.len() < MAX_UNREAD && self.unread.insert(node.clone()) {
-                        events.push(LeaseEvent::OtherKey { node: node.clone() });
-                    }
-                }
-            }
-        }
-        for node in view.keys().filter(|node| !self.view.contains_key(*node)) {
-            events.push(LeaseEvent::NodeUp { node: node.clone() });
-        }
-        for node in self.view.keys().filter(|node| !view.contains_key(*node)) {
-            events.push(LeaseEvent::NodeDown { node: node.clone() });
-        }
-        for (node, member) in &self.view {
-            let now_there = view.get(node);
-            if now_there.is_none_or(|m| m.epoch != member.epoch) {
-                let seen = self.seen.get(node).copied().unwrap_or(now);
-                self.gone.push((member.clone(), seen));
-            }
-        }
-        self.seen.retain(|node, _| view.contains_key(node));
-        if self.settles.is_none() {
-            self.met.retain(|_, (_, seen)| now < *seen + CALLS);
-        }
-        for (node, member) in &view {
-            if self.met.len() < 2 * MAX_NODES || self.met.contains_key(node) {
-                self.met.insert(node.clone(), (member.clone(), now));
-            }
-        }
-        for (node, member) in &view {
-            if self.view.get(node).is_none_or(|m| (m.epoch, m.beat) != (member.epoch, member.beat))
-            {
-                self.seen.insert(node.clone(), now);
-            }
-        }
-        self.marks.clear();
-        for member in view.values() {
-            let of_others = member.taken.iter().map(|taken| &taken.node);
-            for node in std::iter::once(&member.node).chain(of_others) {
-                let bearers = self.marks.entry(mark_of(node)).or_default();
-                if !bearers.contains(&member.advertise) {
-                    bearers.push(member.advertise);
-                }
-            }
-        }
-        self.busy.clear();
-        for (user, calls) in view.values().flat_map(|m| m.busy.iter().take(MAX_BUSY)) {
-            *self.busy.entry(*user).or_default() += calls;
-        }
-        self.view = view;
-    }
-}
-
-/// What tags and branches of a node end with.
-pub(super) fn mark_of(node: &str) -> String {
-    format!("{MARK}{:08x}", short(Some(node)) >> 32)
-}
-
-/// Whether a tag or branch ends with what those of a node do.
-pub(super) fn is_marked(text: &str) -> bool {
-    let mark = text.rfind(MARK).and_then(|at| text.get(at + MARK.len()..));
-    mark.is_some_and(|mark| mark.len() == 8 && mark.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
-/// What the record of a node is signed as.
-fn name_of(node: &str) -> String {
-    format!("node {node}")
-}
-
-/// Why a lease is not read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum LeaseFault {
-    /// It is not signed by our key, or not as this node's.
-    OtherKey,
-    /// It is, and what it says is known to newer versions only.
-    Newer,
-}
-
-/// The lease of a node.
-///
-/// # Errors
-/// It is not believed, or not understood.
-pub(crate) fn read(keys: &ClusterKeys, node: &str, value: &str) -> Result<Member, LeaseFault> {
-    let sealed = value.split_at_checked(16).filter(|_| value.len() <= MAX_VALUE);
-    let (epoch, sealed) = sealed.ok_or(LeaseFault::OtherKey)?;
-    let text = keys.open(&name_of(node), sealed).ok_or(LeaseFault::OtherKey)?;
-    let member: Member = serde_json::from_str(text).map_err(|_| LeaseFault::Newer)?;
-    let sound = member.node == node && u64::from_str_radix(epoch, 16) == Ok(member.epoch);
-    sound.then_some(member).ok_or(LeaseFault::OtherKey)
-}
-
-/// A lease of node b that says `text`, whoever wrote that.
-///
-/// # Errors
-/// It is not believed, or not understood.
-#[cfg(any(fuzzing, test))]
-pub(super) fn read_signed(keys: &ClusterKeys, text: &str) -> Result<Member, LeaseFault> {
-    read(keys, "b", &format!("{:016x}{}", 7, keys.seal(&name_of("b"), text)))
 }

@@ -4,11 +4,11 @@
 //! is the whole truth of its node, whichever was lost or came twice before it, and however often a
 //! user registers meanwhile, one write is due.
 
-use super::Moment;
 use super::keys::ClusterKeys;
 use super::lease::Lease;
 use super::store::{FoundPointers, MAX_NODES, MAX_VALUE, PointerWrite, StoreCommand};
 use super::token::{self, EdgeToken, short};
+use super::work::Moment;
 use crate::registrar::{Binding, MAX_BINDINGS, Registrar, Way};
 use crate::sip::transaction::Hop;
 use serde::{Deserialize, Serialize};
@@ -198,7 +198,7 @@ pub(super) fn ways(
 ) -> Vec<Way> {
     let mut ways = Vec::new();
     for (node, value) in found.iter().take(MAX_NODES).filter(|(_, v)| v.len() <= MAX_VALUE) {
-        let Some(member) = lease.other(node) else { continue };
+        let Some(member) = lease.others().get(node) else { continue };
         // One that a newer version wrote otherwise is left to those who know it.
         let record = open(keys, node, user, value);
         let Some(record) = record.filter(|r| r.epoch == member.epoch) else { continue };

@@ -9,6 +9,16 @@
 use super::store::{ShareGrant, ShareWish};
 use std::collections::HashMap;
 
+/// What the calls of a trunk are counted by in the store.
+pub(crate) fn calls_of(trunk: &str) -> String {
+    format!("calls {trunk}")
+}
+
+/// What the registration with a trunk is called there.
+pub(crate) fn registration_of(trunk: &str) -> String {
+    format!("registration {trunk}")
+}
+
 /// Limits that are shared at most; further ones count on each node.
 pub(crate) const MAX_SHARES: usize = 256;
 

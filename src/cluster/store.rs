@@ -42,8 +42,10 @@ pub enum StoreCommand {
     Keep { id: u64, owner: Process, anew: bool, writes: Vec<CallWrite> },
     /// Makes `by` the owner of all calls of a process, unless another is already. One that still has
     /// its lease keeps them, unless it asks itself: then nobody else gets them any more. Refused by
-    /// another connection than `connection`: the store may have lost who took what since.
-    Claim { id: u64, of: Process, by: Process, connection: u64 },
+    /// another connection than `connection`: the store may have lost who took what since. `again`: it
+    /// was told so before; what it may still have of them is of no use, nor what it would say of
+    /// which they were.
+    Claim { id: u64, of: Process, by: Process, connection: u64, again: bool },
     /// Reads values of calls of a process that were claimed.
     Take { id: u64, of: Process, names: Vec<String> },
     /// Notes that a token which is good for one login was used, by `mark`, unless another has used

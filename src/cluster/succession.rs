@@ -11,7 +11,8 @@
 //! waits a moment longer the more it has to do itself, so that mostly one asks; where the calls'
 //! address moves with them, whoever has it now is asked first.
 
-use super::lease::{Member, SETTLED};
+use super::lease::SETTLED;
+use super::member::Member;
 use super::store::{CALLS, CallValue, Claim, Process, StoreCommand};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -36,7 +37,9 @@ const PACE: Duration = Duration::from_millis(4);
 const MAX_NAMES: usize = 100_000;
 /// Nodes that are gone, and processes whose calls were taken, that are remembered.
 const MAX_LOST: usize = 64;
-const MAX_TAKEN: usize = 16;
+pub(crate) const MAX_TAKEN: usize = 16;
+/// Processes of whose calls it is known that they are not to be looked for, that are remembered.
+const MAX_KNOWN: usize = 256;
 
 /// What divides the name of a call from what the value is of it.
 const PART: char = '.';
@@ -50,6 +53,19 @@ pub(super) fn name_of_taken(process: &Process) -> String {
     format!("{TOOK}{}", process.mark())
 }
 
+/// Of the names of a process's calls: whose calls that process had taken, and the others.
+fn told_of(names: Vec<String>) -> (Vec<Process>, Vec<String>) {
+    let (took, names): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| name.starts_with(TOOK));
+    (took.iter().filter_map(|name| Process::of_mark(name.get(1..)?)).collect(), names)
+}
+
+/// By whom a node that starts where it was has claimed what its earlier processes left in the store,
+/// so that nobody else does: it goes on with what is on its disk.
+pub(crate) fn closed_by(node: &str) -> Process {
+    Process { node: node.to_owned(), epoch: 0 }
+}
+
 /// What a node is asked by another.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Probe {
@@ -61,6 +77,19 @@ pub(crate) struct Probe {
     pub of: Process,
 }
 
+/// What another node asks this one, and tells it with that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct PeerProbe {
+    /// Whether this is that process, or follows it.
+    pub of: Process,
+    /// Who asks, and whether this one has its calls.
+    pub by: Process,
+    /// Whose calls the asker took.
+    pub took: Vec<Process>,
+    /// Where the asker is.
+    pub from: SocketAddr,
+}
+
 /// What it answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum ProbeAnswer {
@@ -68,6 +97,8 @@ pub(crate) enum ProbeAnswer {
     Lives,
     /// It is the next process of that node, and goes on with the calls itself.
     Succeeded,
+    /// Likewise, and it does not know yet what the one before it had taken.
+    Learns,
     /// It took the asker's calls over.
     Deposed,
 }
@@ -108,6 +139,14 @@ pub(super) struct Surroundings<'a> {
     pub has: &'a dyn Fn(IpAddr) -> bool,
 }
 
+impl Surroundings<'_> {
+    /// A claim of a process's calls.
+    fn claim(&self, id: u64, of: &Process, again: bool) -> StoreCommand {
+        let (of, by, connection) = (of.clone(), self.own.clone(), self.connection);
+        StoreCommand::Claim { id, of, by, connection, again }
+    }
+}
+
 enum Stage {
     Waits(Instant),
     Probed { number: u64, until: Instant },
@@ -134,6 +173,8 @@ struct Lost {
     since: Instant,
     stage: Stage,
     here: bool,
+    /// The connection to its node broke since it answered last.
+    broke: bool,
 }
 
 /// The nodes that are gone.
@@ -141,6 +182,12 @@ pub(super) struct LostNodes {
     lost: BTreeMap<Process, Lost>,
     /// Whose calls this process took, the newest last.
     taken: Vec<Process>,
+    /// Whose calls others took as far as was heard, or had none for this process, and since when that
+    /// is known.
+    known: BTreeMap<Process, Instant>,
+    /// Whose calls this process took, as the store is to be told again: the number of the claim under
+    /// way, and when it is made next.
+    again: BTreeMap<Process, (Option<u64>, Instant)>,
     quiet_until: Instant,
     /// By when the lease of the node says so that took the calls of the last one.
     told_until: Option<Instant>,
@@ -148,18 +195,19 @@ pub(super) struct LostNodes {
 
 impl LostNodes {
     pub(super) fn new(now: Instant) -> LostNodes {
-        let (lost, taken) = (BTreeMap::new(), Vec::new());
-        LostNodes { lost, taken, quiet_until: now, told_until: None }
+        let (lost, known, again) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        LostNodes { lost, taken: Vec::new(), known, again, quiet_until: now, told_until: None }
     }
 
     /// The lease of a process is gone.
     pub(super) fn lost(&mut self, now: Instant, member: Member, seen: Instant) {
         let process = member.process();
-        if self.lost.len() >= MAX_LOST || self.taken.contains(&process) {
+        let known = self.known.get(&process).is_some_and(|since| now < *since + CALLS);
+        if self.lost.len() >= MAX_LOST || self.taken.contains(&process) || known {
             return;
         }
         let stage = Stage::Waits(now);
-        let lost = Lost { member, seen, since: now, stage, here: false };
+        let lost = Lost { member, seen, since: now, stage, here: false, broke: false };
         self.lost.entry(process).or_insert(lost);
     }
 
@@ -170,14 +218,46 @@ impl LostNodes {
         }
     }
 
-    /// What the store confirmed may be lost.
+    /// Another node has told that it took these, which the store may have lost.
+    pub(super) fn told_taken(&mut self, now: Instant, processes: &[Process]) {
+        for process in processes.iter().take(MAX_TAKEN) {
+            self.settled(process);
+            self.know(now, process.clone());
+        }
+    }
+
+    /// The calls of this process are not to be looked for, while they could be found.
+    fn know(&mut self, now: Instant, process: Process) {
+        self.known.retain(|_, since| now < *since + CALLS);
+        if self.known.len() < MAX_KNOWN {
+            self.known.entry(process).or_insert(now);
+        }
+    }
+
+    /// Whether it is still to be learned what became of a process's calls, and whose it had taken.
+    pub(super) fn learns_of(&self, now: Instant, process: &Process) -> bool {
+        let learns = |lost: &Lost| !lost.is_ours() && now < lost.since + CALLS;
+        self.lost.get(process).is_some_and(learns)
+    }
+
+    /// What the store confirmed may be lost: it is told again whose calls this process took, before
+    /// anybody else claims them. What is being claimed is claimed once more.
     pub(super) fn store_changed(&mut self, now: Instant) {
         self.quiet_until = now + SETTLED;
+        self.again = self.taken.iter().map(|process| (process.clone(), (None, now))).collect();
+        for lost in self.lost.values_mut() {
+            if matches!(lost.stage, Stage::Claims { .. }) {
+                lost.stage = Stage::Waits(now);
+            }
+        }
     }
 
     /// The store cannot be asked now.
     pub(super) fn postpone(&mut self, now: Instant) {
         self.quiet_until = self.quiet_until.max(now + AGAIN);
+        for (_, due) in self.again.values_mut() {
+            *due = (*due).max(now + AGAIN);
+        }
     }
 
     /// Whether nobody has gone on with the calls of some node yet, or it is not known yet who has.
@@ -192,7 +272,8 @@ impl LostNodes {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let due = self.lost.values().map(|lost| lost.stage.due()).min();
-        due.map(|due| due.max(self.quiet_until))
+        let due = due.map(|due| due.max(self.quiet_until));
+        due.into_iter().chain(self.again.values().map(|(_, due)| *due)).min()
     }
 
     pub(super) fn turn(
@@ -202,6 +283,13 @@ impl LostNodes {
         next_id: &mut u64,
         work: &mut SuccessionWork,
     ) {
+        for (process, (id, due)) in self.again.iter_mut().filter(|(_, (_, due))| *due <= now) {
+            *next_id += 1;
+            (*id, *due) = (Some(*next_id), now + ANSWER);
+            // Those that are still being read are moved, as at first.
+            let again = !self.lost.contains_key(process);
+            work.commands.push(around.claim(*next_id, process, again));
+        }
         if now < self.quiet_until {
             return;
         }
@@ -219,52 +307,89 @@ impl LostNodes {
             |lost: &&mut Lost| matches!(lost.stage, Stage::Probed { number: n, .. } if n == number);
         let Some(lost) = self.lost.values_mut().find(asked) else { return };
         // Its lease may come back, or it may be gone in earnest by then.
-        let wait = if answer == ProbeAnswer::Succeeded { FLOATS } else { AGAIN };
+        let follows = matches!(answer, ProbeAnswer::Succeeded | ProbeAnswer::Learns);
+        let wait = if follows { FLOATS } else { AGAIN };
+        lost.broke = false;
         lost.stage = Stage::Waits(now + wait);
     }
 
-    /// Nobody answers there.
+    /// Nobody answers there. The first time it may be that the connection broke, though the node is
+    /// there: it is asked once more by another one, which a process that is dead refuses at once.
     pub(super) fn unreachable(&mut self, now: Instant, at: SocketAddr) {
         for lost in self.lost.values_mut().filter(|lost| lost.member.advertise == at) {
             if let Stage::Probed { until, .. } = &mut lost.stage {
                 *until = now;
+                if !std::mem::replace(&mut lost.broke, true) {
+                    lost.stage = Stage::Waits(now);
+                }
             }
         }
     }
 
-    pub(super) fn claimed(&mut self, now: Instant, id: u64, answer: Result<Claim, String>) {
+    /// The store has answered a claim. `node`: this one.
+    pub(super) fn claimed(
+        &mut self,
+        now: Instant,
+        node: &str,
+        id: u64,
+        answer: Result<Claim, String>,
+    ) {
+        if self.claimed_again(now, id, &answer) {
+            return;
+        }
         let asked =
             |l: &(&Process, &mut Lost)| matches!(l.1.stage, Stage::Claims { id: n, .. } if n == id);
         let Some((process, lost)) = self.lost.iter_mut().find(asked) else { return };
         let process = process.clone();
         match answer {
             Ok(Claim::Granted { names }) => {
-                let took = |name: &String| name.starts_with(TOOK);
-                let (took, mut names): (Vec<String>, Vec<String>) =
-                    names.into_iter().partition(took);
+                let (told, mut names) = told_of(names);
                 names.truncate(MAX_NAMES);
                 names.sort();
                 let found = !names.is_empty();
                 lost.stage = Stage::Pauses { at: now, left: names.into() };
                 // What it took itself is ours as well: its owners may come back and ask.
-                let told = took.iter().filter_map(|name| Process::of_mark(name.get(1..)?));
                 let mut ours: Vec<Process> =
                     lost.member.taken.iter().cloned().chain(told).collect();
                 // Who had nothing there, or whose calls the store has lost, keeps what it has.
                 ours.extend(found.then_some(process));
-                for process in ours {
-                    self.taken.retain(|taken| *taken != process);
-                    self.taken.push(process);
-                }
-                let over = self.taken.len().saturating_sub(MAX_TAKEN);
-                self.taken.drain(..over);
+                self.take(ours);
             }
-            Ok(Claim::Taken { .. }) => {
+            Ok(Claim::Taken { by, names }) => {
                 self.lost.remove(&process);
                 self.told_until = Some(now + TOLD);
+                if node == process.node && by == closed_by(node).mark() {
+                    self.take(told_of(names.unwrap_or_default()).0);
+                }
+                self.know(now, process);
             }
             Ok(Claim::Lives) | Err(_) => lost.stage = Stage::Waits(now + AGAIN),
         }
+    }
+
+    /// Whether this answers a claim that told the store again what it had been told. Where another has
+    /// these calls by now, its lease says so.
+    fn claimed_again(&mut self, now: Instant, id: u64, answer: &Result<Claim, String>) -> bool {
+        let Some((process, (_, due))) = self.again.iter_mut().find(|(_, (n, _))| *n == Some(id))
+        else {
+            return false;
+        };
+        *due = now + AGAIN;
+        if matches!(answer, Ok(Claim::Granted { .. } | Claim::Taken { .. })) {
+            let process = process.clone();
+            self.again.remove(&process);
+        }
+        true
+    }
+
+    /// These processes' calls are this one's.
+    fn take(&mut self, processes: Vec<Process>) {
+        for process in processes {
+            self.taken.retain(|taken| *taken != process);
+            self.taken.push(process);
+        }
+        let over = self.taken.len().saturating_sub(MAX_TAKEN);
+        self.taken.drain(..over);
     }
 
     /// Values came of the store.
@@ -291,6 +416,7 @@ impl LostNodes {
         let taken = TakenCalls { of: process.clone(), seen, here, values: values.collect(), last };
         if last {
             self.lost.remove(&process);
+            self.know(now, process);
         } else {
             lost.stage = Stage::Pauses { at: now + PACE, left };
         }
@@ -358,8 +484,7 @@ impl Lost {
         id: u64,
         work: &mut SuccessionWork,
     ) {
-        let (of, by, connection) = (process.clone(), around.own.clone(), around.connection);
-        work.commands.push(StoreCommand::Claim { id, of, by, connection });
+        work.commands.push(around.claim(id, process, false));
         self.stage = Stage::Claims { id, until: now + ANSWER };
     }
 }
@@ -386,23 +511,9 @@ fn batch(names: &VecDeque<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::lease::NodeLoad;
 
     fn member(n: u64) -> Member {
-        Member {
-            node: format!("n{n}"),
-            epoch: n,
-            beat: 1,
-            advertise: SocketAddr::from(([127, 0, 1, 1], 5071)),
-            version: String::new(),
-            load: NodeLoad::default(),
-            registers: Vec::new(),
-            busy: Vec::new(),
-            address: None,
-            taken: Vec::new(),
-            config: 0,
-            form: 0,
-        }
+        Member::named(&format!("n{n}"), n, SocketAddr::from(([127, 0, 1, 1], 5071)))
     }
 
     /// Has the calls of one be claimed, and told of what came of it.
@@ -412,7 +523,109 @@ mod tests {
         let lost = nodes.lost.get_mut(&member(n).process()).expect("there is room");
         lost.stage = Stage::Claims { id, until: now };
         let names = (0..names).map(|name| format!("{name:016x}")).collect();
-        nodes.claimed(now, id, Ok(Claim::Granted { names }));
+        nodes.claimed(now, "here", id, Ok(Claim::Granted { names }));
+    }
+
+    #[test]
+    fn what_another_node_says_it_took_is_not_looked_for_while_it_could_be_found() {
+        let now = Instant::now();
+        let mut nodes = LostNodes::new(now);
+        let process = member(1).process();
+        nodes.lost(now, member(1), now);
+        assert!(nodes.learns_of(now, &process));
+        assert!(!nodes.learns_of(now + CALLS, &process), "by then there is nothing to learn");
+        nodes.told_taken(now, std::slice::from_ref(&process));
+        assert!(!nodes.learns_of(now, &process));
+        nodes.lost(now, member(1), now);
+        assert!(nodes.lost.is_empty());
+        nodes.lost(now + CALLS, member(1), now);
+        assert_eq!(nodes.lost.len(), 1);
+        // What is this process's already stays so, whoever says something else.
+        take(&mut nodes, now, 2, 3);
+        nodes.told_taken(now, &[member(2).process()]);
+        assert!(nodes.lost.contains_key(&member(2).process()));
+    }
+
+    #[test]
+    fn a_store_that_may_have_lost_who_took_what_is_told_again_at_once() {
+        let now = Instant::now();
+        let mut nodes = LostNodes::new(now);
+        take(&mut nodes, now, 1, 2);
+        // Another claim is under way.
+        nodes.lost(now, member(2), now);
+        let lost = nodes.lost.get_mut(&member(2).process()).expect("there is room");
+        lost.stage = Stage::Claims { id: 7, until: now };
+        nodes.store_changed(now);
+        nodes.claimed(now, "here", 7, Ok(Claim::Granted { names: vec!["00".into()] }));
+        assert_eq!(nodes.taken(), [member(1).process()], "what the store before said is lost, too");
+        let own = Process { node: "here".into(), epoch: 9 };
+        let around = Surroundings { own, connection: 3, before: 0, has: &|_| false };
+        let turn = |nodes: &mut LostNodes, at: Instant, mut next: u64| {
+            let mut work = SuccessionWork::default();
+            nodes.turn(at, &around, &mut next, &mut work);
+            let of = |command| match command {
+                StoreCommand::Claim { id, of, again, .. } => (id, of, again),
+                other => panic!("{other:?}"),
+            };
+            work.commands.into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(turn(&mut nodes, now, 20), [(21, member(1).process(), false)]);
+        nodes.claimed(now, "here", 21, Err("away".into()));
+        assert_eq!(turn(&mut nodes, now, 30), []);
+        assert_eq!(nodes.next_timeout(), Some(now + AGAIN));
+        nodes.postpone(now + AGAIN);
+        assert_eq!(nodes.next_timeout(), Some(now + 2 * AGAIN));
+        let later = now + 2 * AGAIN;
+        nodes.lost.remove(&member(1).process());
+        assert_eq!(turn(&mut nodes, later, 40), [(41, member(1).process(), true)]);
+        nodes.claimed(later, "here", 41, Ok(Claim::Granted { names: Vec::new() }));
+        assert_eq!(nodes.next_timeout(), Some(now + SETTLED), "then the others, in their turn");
+    }
+
+    #[test]
+    fn a_connection_that_broke_is_no_sign_that_a_node_is_dead_and_one_that_cannot_be_made_is() {
+        let (now, at) = (Instant::now(), member(1).advertise);
+        let mut nodes = LostNodes::new(now);
+        nodes.lost(now, member(1), now);
+        let own = Process { node: "here".into(), epoch: 9 };
+        let around = Surroundings { own, connection: 3, before: 0, has: &|_| false };
+        let turn = |nodes: &mut LostNodes, mut next: u64| {
+            let mut work = SuccessionWork::default();
+            nodes.turn(now, &around, &mut next, &mut work);
+            (work.probes.len(), work.commands.len())
+        };
+        for number in [10, 20] {
+            assert_eq!(turn(&mut nodes, number), (1, 0));
+            nodes.unreachable(now, at);
+            assert_eq!(turn(&mut nodes, number + 1), (1, 0), "by another connection");
+            nodes.probed(now, number + 2, ProbeAnswer::Lives);
+            nodes.lost.values_mut().for_each(|lost| lost.stage = Stage::Waits(now));
+        }
+        assert_eq!(turn(&mut nodes, 30), (1, 0));
+        nodes.unreachable(now, at);
+        assert_eq!(turn(&mut nodes, 31), (1, 0));
+        nodes.unreachable(now, at);
+        assert_eq!(turn(&mut nodes, 32), (0, 1), "it is claimed");
+    }
+
+    #[test]
+    fn a_node_that_starts_where_it_was_says_whose_calls_its_earlier_process_had_taken() {
+        let (now, before, other) = (Instant::now(), member(1), member(2).process());
+        let names = vec![name_of_taken(&other), "00000000000000aa".to_owned()];
+        for (node, by, says) in [
+            ("n1", closed_by("n1"), vec![other.clone()]),
+            ("n3", closed_by("n1"), Vec::new()),
+            ("n1", Process { node: "n3".into(), epoch: 3 }, Vec::new()),
+        ] {
+            let mut nodes = LostNodes::new(now);
+            nodes.lost(now, before.clone(), now);
+            let lost = nodes.lost.get_mut(&before.process()).expect("there is room");
+            lost.stage = Stage::Claims { id: 1, until: now };
+            let (by, names) = (by.mark(), Some(names.clone()));
+            nodes.claimed(now, node, 1, Ok(Claim::Taken { by, names }));
+            assert_eq!(nodes.taken(), says, "at {node}");
+            assert!(!nodes.learns_of(now, &before.process()));
+        }
     }
 
     #[test]
@@ -429,6 +642,10 @@ mod tests {
         }
         assert_eq!(nodes.taken().len(), MAX_TAKEN);
         assert_eq!(nodes.taken().first(), Some(&member(4).process()), "the oldest are forgotten");
+        for n in 0..MAX_KNOWN as u64 + 9 {
+            nodes.told_taken(now, &[member(1_000 + n).process()]);
+        }
+        assert_eq!(nodes.known.len(), MAX_KNOWN);
         take(&mut nodes, now, 50, MAX_NAMES + 1);
         let stage = &nodes.lost[&member(50).process()].stage;
         assert!(matches!(stage, Stage::Pauses { left, .. } if left.len() == MAX_NAMES));

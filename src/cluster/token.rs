@@ -50,6 +50,17 @@ pub(crate) fn open(keys: &ClusterKeys, text: &str) -> Option<EdgeToken> {
     postcard::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
 }
 
+/// Whom a temporary GRUU names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct TemporaryGruu {
+    /// The user.
+    pub user: String,
+    /// The phone's `+sip.instance`.
+    pub instance: String,
+    /// Of the Call-ID the phone registered by: another one ends it (RFC 5627 §5.4).
+    pub registered: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

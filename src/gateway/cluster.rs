@@ -2,11 +2,14 @@
 
 use super::{Gateway, Turn};
 use crate::call::Output;
-use crate::cluster::lease::{Census, LeaseEvent, MAX_BUSY, NodeLoad};
-use crate::cluster::shares::MAX_SHARES;
+use crate::cluster::Cluster;
+use crate::cluster::lease::{Census, LeaseEvent};
+use crate::cluster::member::NodeLoad;
+use crate::cluster::others::MAX_BUSY;
+use crate::cluster::shares::{MAX_SHARES, calls_of, registration_of};
 use crate::cluster::store::{ShareWish, StoreAnswer};
 use crate::cluster::token::short;
-use crate::cluster::{AnswerWork, Cluster, Moment, calls_of, registration_of};
+use crate::cluster::work::{AnswerWork, Moment};
 use crate::event::Event;
 use crate::worker::WorkerCommand;
 use std::sync::Arc;

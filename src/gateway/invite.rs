@@ -11,7 +11,7 @@ use crate::call::leg::Leg;
 use crate::call::route_cursor::RouteCursor;
 use crate::call::{CALLER_LEG, Call, CallId, EndReason, HangupBy, MAX_BREADTH};
 use crate::cdr::{Cdr, Party, kept};
-use crate::cluster::TemporaryGruu;
+use crate::cluster::token::TemporaryGruu;
 use crate::cluster::token::short;
 use crate::config::{Config, User};
 use crate::dialplan::{Attempt, Permits, Route};

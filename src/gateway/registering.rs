@@ -4,7 +4,7 @@ use super::admission::{Admitted, KnownCredentials};
 use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::Output;
-use crate::cluster::TemporaryGruu;
+use crate::cluster::token::TemporaryGruu;
 use crate::cluster::token::short;
 use crate::errors::Code;
 use crate::event::Event;

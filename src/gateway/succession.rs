@@ -8,7 +8,7 @@
 use super::{Gateway, Turn};
 use crate::call::{CallId, Output};
 use crate::cluster::store::Process;
-use crate::cluster::succession::{Probe, ProbeAnswer};
+use crate::cluster::succession::{MAX_TAKEN, PeerProbe, Probe, ProbeAnswer};
 use crate::event::Event;
 use crate::hex::token;
 use crate::sip::build::MessageWriter;
@@ -25,6 +25,11 @@ use std::time::{Duration, Instant};
 const BRANCH: &str = "z9hG4bKwtp.";
 /// The content of a probe: the node it looks for, and its sender. Between nodes only.
 const PROBE: &str = "X-Webtrunk-Probe";
+/// Whose calls the asker took; and in an answer, that it is still to be learned whose the process
+/// before took. Older versions say and read neither.
+const TOOK: &str = "X-Webtrunk-Took";
+/// What an answer says of that.
+const LEARNS: &str = "not known";
 /// A BYE waits no longer than this for an answer that does not come: somebody hung up.
 const HOLD: Duration = Duration::from_secs(10);
 /// How often what waits is looked at, while nothing is known.
@@ -81,6 +86,10 @@ impl Gateway {
         options.put(HeaderName::CSeq, "1 OPTIONS");
         let both = format!("{} {}", probe.of.mark(), own.mark());
         options.put_named(HeaderName::Other, PROBE, &both);
+        let took: Vec<String> = cluster.taken().iter().map(Process::mark).collect();
+        if !took.is_empty() {
+            options.put_named(HeaderName::Other, TOOK, &took.join(" "));
+        }
         turn.push(Output::Send(Transmit { hop: Hop::Node(probe.to), bytes: options.end() }));
     }
 
@@ -90,22 +99,26 @@ impl Gateway {
         if !message.is_request() {
             return self.node_probe_answered(turn.now, peer, message);
         }
-        let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(PROBE));
-        let Some((_, _, value)) = lines.next() else { return false };
+        let Some(value) = named(message, PROBE) else { return false };
         let process = Process::of_mark;
         let read = value.split_once(' ').and_then(|(of, by)| Some((process(of)?, process(by)?)));
-        let answer = read.and_then(|(of, by)| {
-            self.services.cluster.as_mut().and_then(|c| c.probed_by(turn.now, &of, &by))
-        });
+        let took = named(message, TOOK).unwrap_or_default().split(' ');
+        let took = took.take(MAX_TAKEN).filter_map(process).collect();
+        let ask = read.map(|(of, by)| PeerProbe { of, by, took, from: peer });
+        let cluster = self.services.cluster.as_mut();
+        let answer = ask.zip(cluster).and_then(|(ask, c)| c.probed_by(turn.now, &ask));
         let status = match answer {
             Some(ProbeAnswer::Lives) => 200,
-            Some(ProbeAnswer::Succeeded) => 410,
+            Some(ProbeAnswer::Succeeded | ProbeAnswer::Learns) => 410,
             Some(ProbeAnswer::Deposed) => 403,
             None => 404,
         };
         let tag = token::<8>(&mut self.services.random);
-        let bytes = MessageWriter::response(message, status, Some(&tag)).end();
-        turn.push(Output::Send(Transmit { hop, bytes }));
+        let mut response = MessageWriter::response(message, status, Some(&tag));
+        if answer == Some(ProbeAnswer::Learns) {
+            response.put_named(HeaderName::Other, TOOK, LEARNS);
+        }
+        turn.push(Output::Send(Transmit { hop, bytes: response.end() }));
         true
     }
 
@@ -116,6 +129,7 @@ impl Gateway {
         };
         let answer = match message.status() {
             200 => ProbeAnswer::Lives,
+            410 if named(message, TOOK) == Some(LEARNS) => ProbeAnswer::Learns,
             410 => ProbeAnswer::Succeeded,
             403 => ProbeAnswer::Deposed,
             _ => return true,
@@ -222,6 +236,12 @@ impl Gateway {
         self.services.brakes.fraud.ended(id, now, unix);
         Some(worker)
     }
+}
+
+/// What nodes say to each other in a header of this name.
+fn named<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(name));
+    lines.next().map(|(_, _, value)| value)
 }
 
 #[cfg(test)]

@@ -25,7 +25,8 @@ return 1
 
 /// Makes ARGV[1] the owner of the calls in KEYS[2] for ARGV[3] milliseconds and moves them to KEYS[3],
 /// for ARGV[4], unless the lease KEYS[1] is of their epoch ARGV[2], or another process is the owner
-/// already. With ARGV[5] it is the owner itself that asks, whose lease does not matter. Returns what came
+/// already. With ARGV[5] it is the owner itself that asks, whose lease does not matter. With ARGV[6] the
+/// store was told so before: what there still is of them is removed, and is not all there was. Returns what came
 /// of it: "lives", "granted" or "taken", by whom, the names, and 1 if these are all that was taken,
 /// though it be nothing: 0 once they have been forgotten.
 pub(super) const TAKE_OVER: &str = r"
@@ -38,6 +39,11 @@ if kind == 'string' then
 end
 if ARGV[5] == '0' and held and string.sub(held, 1, 16) == ARGV[2] then
   return {'lives', '', {}, 1}
+end
+if ARGV[6] == '1' then
+  redis.call('DEL', KEYS[2], KEYS[3])
+  redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3] - ARGV[4])
+  return {'granted', ARGV[1], {}, 1}
 end
 if kind == 'hash' then
   redis.call('RENAME', KEYS[2], KEYS[3])
@@ -104,7 +110,12 @@ impl StoreWork {
     ///
     /// # Errors
     /// The store cannot be asked.
-    pub(super) async fn claim(&mut self, of: &Process, by: &Process) -> Result<Claim, RedisError> {
+    pub(super) async fn claim(
+        &mut self,
+        of: &Process,
+        by: &Process,
+        again: bool,
+    ) -> Result<Claim, RedisError> {
         let (what, owner, names, known): TakeOverAnswer = redis::cmd("EVAL")
             .arg(TAKE_OVER)
             .arg(3)
@@ -116,6 +127,7 @@ impl StoreWork {
             .arg(CLAIM.as_millis() as u64)
             .arg(CALLS.as_millis() as u64)
             .arg(u8::from(of == by))
+            .arg(u8::from(again))
             .query_async(&mut self.connection)
             .await?;
         let names = names.into_iter().filter_map(text).collect();

@@ -4,6 +4,7 @@
 use super::calls::{TAKE_OVER, TakeOverAnswer};
 use super::{Dialler, StoreKeys, text};
 use crate::cluster::store::{CALLS, CLAIM, Process};
+use crate::cluster::succession::closed_by;
 use crate::config::ClusterSettings;
 use anyhow::anyhow;
 
@@ -49,7 +50,7 @@ pub(crate) async fn taken_of_earlier(
     epochs.sort_unstable();
     epochs.dedup();
     let (own, mut taken) = (settings.node.clone(), TakenCallNames::default());
-    let by = Process { node: own.clone(), epoch: 0 }.mark();
+    let by = closed_by(&own).mark();
     for epoch in epochs {
         let of = Process { node: own.clone(), epoch };
         let (what, _, names, known): TakeOverAnswer = redis::cmd("EVAL")
@@ -63,6 +64,7 @@ pub(crate) async fn taken_of_earlier(
             .arg(CLAIM.as_millis() as u64)
             .arg(CALLS.as_millis() as u64)
             .arg(1)
+            .arg(0)
             .query_async(&mut connection)
             .await?;
         // The newest is the last.

@@ -2,7 +2,7 @@
 
 use super::{Dialler, StoreKeys, text};
 use crate::cluster::keys::ClusterKeys;
-use crate::cluster::lease::{LeaseFault, Member, read};
+use crate::cluster::member::{LeaseFault, Member, read};
 use crate::config::ClusterSettings;
 use crate::transport::nodes::NodeTls;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

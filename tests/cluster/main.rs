@@ -366,6 +366,26 @@ fn a_dialog_of_a_node_that_is_back_is_found_where_its_call_went() {
 }
 
 #[test]
+fn a_node_that_is_asked_by_who_took_its_calls_does_not_take_them_again() {
+    run_of(1_766);
+}
+
+#[test]
+fn a_taker_tells_a_store_that_failed_over_again_what_it_took() {
+    run_of(2_505);
+}
+
+#[test]
+fn who_alone_knows_of_a_taker_that_died_looks_for_what_that_one_took() {
+    [2_120, 2_881].into_iter().for_each(run_of);
+}
+
+#[test]
+fn a_process_says_nothing_for_the_one_before_it_until_it_knows_what_that_one_took() {
+    run_of(2_134);
+}
+
+#[test]
 fn a_seed_repeats_a_run() {
     let picture = |seed| {
         let mut world = World::new(seed);

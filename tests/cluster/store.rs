@@ -144,7 +144,7 @@ impl StoreModel {
             StoreCommand::Claim { connection: by, .. } if by != connection => {
                 command.refused("the connection is another")
             }
-            StoreCommand::Claim { id, of, by, .. } => {
+            StoreCommand::Claim { id, of, by, again, .. } => {
                 let lease = self.held.leases.get(&of.node).filter(|(_, until)| *until > now);
                 let lives = lease.is_some_and(|(value, _)| is_of_epoch(value, of.epoch));
                 let lives = lives && of != by;
@@ -162,8 +162,8 @@ impl StoreModel {
                     None if lives => Claim::Lives,
                     None => {
                         (calls.by, calls.until) = (Some(by), Some(now + CLAIM));
-                        calls.readable = Some(now + CALLS);
-                        Claim::Granted { names }
+                        calls.readable = Some(if again { now } else { now + CALLS });
+                        Claim::Granted { names: if again { Vec::new() } else { names } }
                     }
                 };
                 StoreAnswer::Claimed { id, answer: Ok(answer) }
@@ -202,6 +202,15 @@ impl StoreModel {
         for calls in self.held.calls.values_mut() {
             calls.values.retain(|name, _| !name.starts_with(&last));
         }
+    }
+
+    /// It loses who took the calls of whom, and still has these.
+    pub(crate) fn lose_claims(&mut self) {
+        for calls in self.held.calls.values_mut() {
+            (calls.by, calls.readable) = (None, None);
+        }
+        self.replica = self.held.clone();
+        self.generation += 1;
     }
 
     /// A replica takes over: what was confirmed since it last heard is lost.

@@ -419,6 +419,111 @@ fn who_claims_calls_and_finds_none_does_not_hide_who_has_them() {
     }
 }
 
+/// The store forgets that the calls of a lost node were taken before the taker has said so, and the
+/// taker reaches the store no more: it tells the node that is back, and the third, as it asks them.
+#[test]
+fn a_node_that_is_back_leaves_its_calls_to_who_took_them_though_the_store_forgot_that() {
+    for (seed, floats) in [(152, true), (153, true), (154, false), (155, false)] {
+        let mut world = if floats { World::floating(seed) } else { World::new(seed) };
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        world.fault(Fault::Kill(owner));
+        while world.calls.taken.is_empty() {
+            world.run(Duration::from_millis(5));
+        }
+        let taker = world.calls.taken[0].0;
+        world.fault(Fault::CutStore(taker));
+        world.lose_claims();
+        world.fault(Fault::Start(owner));
+        world.run(20 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "nobody takes it again\n{}", world.story());
+        world.fault(Fault::HealStore(taker));
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        assert!(world.talks(from) && world.talks(to), "{}", world.story());
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "seed {seed}");
+    }
+}
+
+/// A node that slept is back at a store that has lost who took its calls. The taker was started again,
+/// and learns only from the store whose calls it had: what it says before does not clear anybody.
+#[test]
+fn the_next_process_of_a_taker_clears_nobody_before_it_knows_what_was_taken() {
+    for seed in 156..160 {
+        let mut world = World::floating(seed);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        let third = (owner + 2) % 3;
+        world.call(from, to);
+        world.run(3 * SECOND);
+        world.fault(Fault::CutStore(third));
+        world.fault(Fault::Pause(owner));
+        world.run(14 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "{}", world.story());
+        let taker = world.calls.taken[0].0;
+        world.fault(Fault::StoreEmpty);
+        world.run(3 * SECOND);
+        world.fault(Fault::Kill(taker));
+        world.run(5 * SECOND);
+        // Somebody hangs up at the node that sleeps.
+        world.hang_up(from);
+        world.run(SECOND);
+        world.fault(Fault::Start(taker));
+        world.fault(Fault::Wake(owner));
+        world.run(8 * SECOND);
+        assert!(world.said(owner, "NodeDeposed"), "{}", world.story());
+        world.fault(Fault::HealStore(third));
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "seed {seed}");
+    }
+}
+
+/// The taker is away from the store for longer than anybody waits for its lease: it tells the first
+/// owner itself.
+#[test]
+fn an_owner_believes_who_says_that_it_has_its_calls_however_long_the_store_knows_nothing_of_it() {
+    for late in [0, 70] {
+        let mut world = World::floating(160 + late);
+        world.settle();
+        let (from, to) = world.strangers();
+        let owner = world.node_of(from);
+        world.call(from, to);
+        world.run(3 * SECOND);
+        world.fault(Fault::Pause(owner));
+        world.run(14 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "{}", world.story());
+        let taker = world.calls.taken[0].0;
+        world.fault(Fault::CutStore(taker));
+        world.lose_claims();
+        world.run(late as u32 * SECOND);
+        world.fault(Fault::Wake(owner));
+        world.run(5 * SECOND);
+        assert!(world.said(owner, "NodeDeposed"), "after {late} s\n{}", world.story());
+        world.expect_one_owner();
+        // After so long the taker has given its browser up.
+        assert!(late > 0 || world.calls.records() == 0, "it goes on\n{}", world.story());
+        world.run(70 * SECOND);
+        world.fault(Fault::HealStore(taker));
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.hang_up_all();
+        world.media_stops();
+        world.expect_idle();
+        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "after {late} s");
+    }
+}
+
 /// A node's calls are looked for by those who knew of it. If these sleep, and die of it, the store has
 /// the calls for nobody; if one of them wakes it takes them.
 #[test]

@@ -73,7 +73,13 @@ impl Beside {
             }
             7 | 8 => {
                 let connection = self.number - u64::from(self.below(6) == 0);
-                StoreCommand::Claim { id: 1, of: theirs, by: own, connection }
+                StoreCommand::Claim {
+                    id: 1,
+                    of: theirs,
+                    by: own,
+                    connection,
+                    again: self.below(3) == 0,
+                }
             }
             9 => {
                 let names = (0..3).map(|_| self.name()).collect();

@@ -84,7 +84,8 @@ pub(crate) async fn claim(
     by: &Process,
     connection: u64,
 ) -> anyhow::Result<Claim> {
-    let claim = StoreCommand::Claim { id: 1, of: of.clone(), by: by.clone(), connection };
+    let claim =
+        StoreCommand::Claim { id: 1, of: of.clone(), by: by.clone(), connection, again: false };
     match store.carry_out(claim).await {
         StoreAnswer::Claimed { answer, .. } => answer.map_err(|why| anyhow::anyhow!(why)),
         other => bail!("{other:?}"),

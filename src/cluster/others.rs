@@ -1,0 +1,198 @@
+//! The other nodes as a renewal of the lease shows them, and what is remembered of those that are gone.
+
+use super::keys::ClusterKeys;
+use super::lease::LeaseEvent;
+use super::member::{LeaseFault, MARK, Member, mark_of, read};
+use super::store::{CALLS, MAX_NODES, Process};
+use super::token::short;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// A node that was not seen to renew its lease for this long may have missed a renewal.
+const MISSED: Duration = Duration::from_millis(1_500);
+/// Nodes whose leases cannot be read that are told of.
+const MAX_UNREAD: usize = 64;
+/// Users with several calls that a node tells of.
+pub(crate) const MAX_BUSY: usize = 300;
+
+/// The other nodes.
+#[derive(Default)]
+pub(super) struct Others {
+    view: BTreeMap<String, Member>,
+    /// When each of them was seen to renew.
+    seen: BTreeMap<String, Instant>,
+    /// Processes whose leases are gone, and when they were seen to renew last, since last asked.
+    gone: Vec<(Member, Instant)>,
+    /// Those that were seen of late, and when, or before the lease of this one ran out while that is
+    /// not sure: they may have taken what this node had. A process that another of its node follows is
+    /// one of them only while that is not sure.
+    met: BTreeMap<Process, (Member, Instant)>,
+    /// By the marks that tags and branches of their calls bear.
+    marks: BTreeMap<String, Vec<SocketAddr>>,
+    /// Whose leases we cannot read; told once.
+    unread: BTreeSet<String>,
+    /// Calls of users there, by the user in short.
+    busy: HashMap<u64, u32>,
+}
+
+impl Others {
+    /// Those whose leases live.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.view.values()
+    }
+
+    pub(super) fn get(&self, node: &str) -> Option<&Member> {
+        self.view.get(node)
+    }
+
+    /// The processes that may have taken what this node had; they may be gone, and live all the same.
+    pub(super) fn met(&self) -> impl Iterator<Item = &Member> {
+        self.met.values().map(|(member, _)| member)
+    }
+
+    /// Whether there are none of those.
+    pub(super) fn met_nobody(&self) -> bool {
+        self.met.is_empty()
+    }
+
+    /// Whether all of them have their leases.
+    pub(super) fn are_there(&self) -> bool {
+        let is_there = |of: &Process| self.view.get(&of.node).is_some_and(|m| m.epoch == of.epoch);
+        self.met.keys().all(is_there)
+    }
+
+    /// Whether all of their nodes have leases, though it be as another process.
+    pub(super) fn are_nodes_there(&self) -> bool {
+        self.met.keys().all(|process| self.view.contains_key(&process.node))
+    }
+
+    /// The name of the node there.
+    pub(super) fn node_at(&self, at: SocketAddr) -> Option<&str> {
+        self.met().find(|member| member.advertise == at).map(|member| member.node.as_str())
+    }
+
+    /// The node whose lease says that it took what this process had.
+    pub(super) fn taker(&self, process: &Process) -> Option<&str> {
+        let taker = self.view.values().find(|member| member.taken.contains(process))?;
+        Some(&taker.node)
+    }
+
+    /// The nodes that may have the call whose tag or branch this is.
+    pub(super) fn bearers(&self, text: &str) -> &[SocketAddr] {
+        let mark = text.rfind(MARK).and_then(|at| text.get(at..));
+        mark.and_then(|mark| self.marks.get(mark)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Calls of a user there, where it has more than one.
+    pub(super) fn calls(&self, user: &str) -> usize {
+        let told = (!self.busy.is_empty()).then(|| self.busy.get(&short(Some(user)))).flatten();
+        told.copied().unwrap_or(0) as usize
+    }
+
+    /// Whether one of them may have missed a renewal.
+    pub(super) fn may_be_late(&self, now: Instant) -> bool {
+        self.seen.values().any(|seen| now.saturating_duration_since(*seen) > MISSED)
+    }
+
+    /// Processes that are gone since last asked, and when they were seen to renew last.
+    pub(super) fn take_gone(&mut self) -> Vec<(Member, Instant)> {
+        std::mem::take(&mut self.gone)
+    }
+
+    /// A process is gone that had no lease of its own any more.
+    pub(super) fn lost(&mut self, member: Member, seen: Instant) {
+        self.gone.push((member, seen));
+    }
+
+    /// Reads all leases but that of `own`. `sure`: it is known that nobody took what this node had.
+    pub(super) fn look(
+        &mut self,
+        (now, own, sure): (Instant, &str, bool),
+        leases: &[(String, String)],
+        keys: &ClusterKeys,
+        events: &mut Vec<LeaseEvent>,
+    ) {
+        let view = self.read_all(own, leases, keys, events);
+        for node in view.keys().filter(|node| !self.view.contains_key(*node)) {
+            events.push(LeaseEvent::NodeUp { node: node.clone() });
+        }
+        for node in self.view.keys().filter(|node| !view.contains_key(*node)) {
+            events.push(LeaseEvent::NodeDown { node: node.clone() });
+        }
+        for (node, member) in &self.view {
+            let now_there = view.get(node);
+            if now_there.is_none_or(|m| m.epoch != member.epoch) {
+                let seen = self.seen.get(node).copied().unwrap_or(now);
+                self.gone.push((member.clone(), seen));
+            }
+        }
+        self.seen.retain(|node, _| view.contains_key(node));
+        for (node, member) in &view {
+            if self.view.get(node).is_none_or(|m| (m.epoch, m.beat) != (member.epoch, member.beat))
+            {
+                self.seen.insert(node.clone(), now);
+            }
+        }
+        self.view = view;
+        self.meet(now, sure);
+        self.note_what_they_tell();
+    }
+
+    fn read_all(
+        &mut self,
+        own: &str,
+        leases: &[(String, String)],
+        keys: &ClusterKeys,
+        events: &mut Vec<LeaseEvent>,
+    ) -> BTreeMap<String, Member> {
+        let mut view = BTreeMap::new();
+        for (node, value) in leases.iter().take(MAX_NODES).filter(|(node, _)| node != own) {
+            match read(keys, node, value) {
+                Ok(member) => {
+                    self.unread.remove(node);
+                    view.insert(node.clone(), member);
+                }
+                // A newer version's is left to those who know it.
+                Err(LeaseFault::Newer) => {}
+                Err(LeaseFault::OtherKey) => {
+                    if self.unread.len() < MAX_UNREAD && self.unread.insert(node.clone()) {
+                        events.push(LeaseEvent::OtherKey { node: node.clone() });
+                    }
+                }
+            }
+        }
+        view
+    }
+
+    fn meet(&mut self, now: Instant, sure: bool) {
+        let view = &self.view;
+        if sure {
+            let followed = |of: &Process| view.get(&of.node).is_some_and(|m| m.epoch != of.epoch);
+            self.met.retain(|process, (_, seen)| now < *seen + CALLS && !followed(process));
+        }
+        for member in view.values() {
+            let process = member.process();
+            if self.met.len() < 2 * MAX_NODES || self.met.contains_key(&process) {
+                self.met.insert(process, (member.clone(), now));
+            }
+        }
+    }
+
+    fn note_what_they_tell(&mut self) {
+        self.marks.clear();
+        for member in self.view.values() {
+            let of_others = member.taken.iter().map(|taken| &taken.node);
+            for node in std::iter::once(&member.node).chain(of_others) {
+                let bearers = self.marks.entry(mark_of(node)).or_default();
+                if !bearers.contains(&member.advertise) {
+                    bearers.push(member.advertise);
+                }
+            }
+        }
+        self.busy.clear();
+        for (user, calls) in self.view.values().flat_map(|m| m.busy.iter().take(MAX_BUSY)) {
+            *self.busy.entry(*user).or_default() += calls;
+        }
+    }
+}

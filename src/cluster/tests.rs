@@ -1,0 +1,271 @@
+//! What a node of a cluster makes of what the store says.
+
+use super::*;
+use crate::config::StoreSettings;
+use crate::registrar::RegisterContext;
+use crate::sip::Message;
+use crate::sip::digest::Secret;
+use crate::sip::parse::Framing;
+use crate::sip::transaction::Flow;
+use store::{BeatAnswer, PointerWrite};
+
+const UNIX: u64 = 1_700_000_000;
+
+fn settings(node: &str, key: &str) -> ClusterSettings {
+    let store = StoreSettings {
+        urls: vec!["redis://127.0.0.1".into()],
+        sentinel: None,
+        username: None,
+        password: None,
+        ca: None,
+    };
+    let port = u16::from(node.as_bytes()[0]);
+    ClusterSettings {
+        node: node.into(),
+        store,
+        key: Secret::new(key),
+        listen: SocketAddr::from(([127, 0, 0, 1], port)),
+        advertise: SocketAddr::from(([127, 0, 0, 1], port)),
+        address: None,
+    }
+}
+
+const KEY: &str = "the key of the cluster, long enough";
+
+fn register(registrar: &mut Registrar, now: Instant, user: &str, contact: &str) {
+    let text = format!(
+        "REGISTER sip:x SIP/2.0\r\nTo: <sip:{user}@x>\r\nCall-ID: {user}\r\nCSeq: 1 REGISTER\r\n\
+         Contact: <sip:{contact}@a.invalid>;+sip.instance=\"<urn:uuid:{user}>\"\r\n\r\n"
+    );
+    let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+    let by = RegisterContext { flow: Flow(1), chance: 0, longest: None, token: user.into() };
+    registrar.register(now, user, &message, &by).expect("it may");
+}
+
+/// A node that has its lease, and the value of that.
+fn joined(now: Instant, node: &str, epoch: u64, registrar: &Registrar) -> (Cluster, String) {
+    let mut cluster = Cluster::new(now, &settings(node, KEY), epoch);
+    let value = beat(&mut cluster, now, registrar, None, Vec::new());
+    (cluster, value)
+}
+
+/// A renewal that the store confirms: what it wrote.
+fn beat(
+    cluster: &mut Cluster,
+    now: Instant,
+    registrar: &Registrar,
+    held: Option<String>,
+    leases: Vec<(String, String)>,
+) -> String {
+    let at = Moment { now, unix: UNIX };
+    let work = cluster.turn(at, Census::default, registrar, &|_| false);
+    let beat = work.commands.into_iter().find_map(|command| match command {
+        StoreCommand::Beat { id, value, .. } => Some((id, value)),
+        _ => None,
+    });
+    let (id, value) = beat.expect("it is due");
+    let answer = BeatAnswer {
+        held,
+        leases,
+        millis: UNIX * 1_000,
+        connection: 1,
+        deposed: false,
+        grants: Vec::new(),
+    };
+    cluster.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
+    value
+}
+
+fn writes(
+    cluster: &mut Cluster,
+    now: Instant,
+    registrar: &Registrar,
+) -> Vec<(u64, Vec<PointerWrite>)> {
+    let at = Moment { now, unix: UNIX };
+    let work = cluster.turn(at, Census::default, registrar, &|_| false);
+    let writes = work.commands.into_iter().filter_map(|command| match command {
+        StoreCommand::Write { id, writes } => Some((id, writes)),
+        _ => None,
+    });
+    writes.collect()
+}
+
+#[test]
+fn beyond_the_bound_of_waiting_users_everything_is_written_again() {
+    let (now, mut registrar) = (Instant::now(), Registrar::default());
+    (0..300).for_each(|n| register(&mut registrar, now, &format!("u{n:03}"), "c"));
+    let (mut cluster, _) = joined(now, "a", 1, &registrar);
+    for n in 0..20_000 {
+        cluster.touch(&format!("nobody{n}"));
+    }
+    assert!(cluster.waiting() <= 10_000, "{}", cluster.waiting());
+    let (mut written, mut open) = (std::collections::BTreeSet::new(), Vec::new());
+    loop {
+        open.extend(writes(&mut cluster, now, &registrar));
+        assert!(open.len() <= 4, "the window");
+        let Some((id, writes)) = open.pop() else { break };
+        assert!(writes.len() <= 32);
+        written.extend(writes.into_iter().filter(|w| w.value.is_some()).map(|w| w.user));
+        let at = Moment { now, unix: UNIX };
+        cluster.answered(at, StoreAnswer::Written { id, answer: Ok(()) });
+    }
+    assert_eq!((written.len(), cluster.waiting()), (300, 0));
+}
+
+#[test]
+fn a_write_that_fails_or_is_never_answered_is_written_again_and_no_answer_counts_twice() {
+    let (now, mut registrar) = (Instant::now(), Registrar::default());
+    let (mut cluster, _) = joined(now, "a", 1, &registrar);
+    register(&mut registrar, now, "ada", "c");
+    cluster.touch("ada");
+    let at = Moment { now, unix: UNIX };
+    let (first, _) = writes(&mut cluster, now, &registrar).remove(0);
+    cluster.touch("ada");
+    assert!(writes(&mut cluster, now, &registrar).is_empty(), "one write of a user at a time");
+    cluster.answered(at, StoreAnswer::Written { id: first, answer: Err("gone".into()) });
+    let (second, _) = writes(&mut cluster, now, &registrar).remove(0);
+    cluster.answered(at, StoreAnswer::Written { id: first, answer: Ok(()) });
+    assert_eq!(cluster.waiting(), 1, "an old answer is none");
+    let later = now + Duration::from_millis(999);
+    assert!(writes(&mut cluster, later, &registrar).is_empty());
+    cluster.answered(at, StoreAnswer::Written { id: second, answer: Ok(()) });
+    assert_eq!(cluster.waiting(), 0);
+}
+
+#[test]
+fn what_a_node_tells_of_busy_users_is_bounded() {
+    let (now, registrar) = (Instant::now(), Registrar::default());
+    let busy: Vec<(u64, u32)> =
+        (0..400).map(|n| (token::short(Some(&format!("u{n}"))), 2)).collect();
+    let newer = include_str!("../../tests/fuzz/seeds/store/newer");
+    let busy = serde_json::to_string(&busy).expect("JSON");
+    let text = newer.replacen('{', &format!("{{\"busy\":{busy},"), 1);
+    let lease = format!("{:016x}{}", 7, ClusterKeys::new(KEY).seal("node b", &text));
+    assert!(lease.len() < store::MAX_VALUE, "all of it is read");
+    let (mut here, mine) = joined(now, "a", 1, &registrar);
+    let second = Duration::from_secs(1);
+    beat(&mut here, now + second, &registrar, Some(mine), vec![("b".into(), lease)]);
+    let calls = |n: usize| here.calls_elsewhere(now + second, &format!("u{n}"));
+    assert_eq!((calls(0), calls(others::MAX_BUSY - 1), calls(others::MAX_BUSY)), (2, 2, 0));
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_read_as_far_as_it_is_known_and_left_where_it_is_not() {
+    let newer = include_str!("../../tests/fuzz/seeds/store/newer");
+    let keys = ClusterKeys::new(KEY);
+    let (now, mut registrar) = (Instant::now(), Registrar::default());
+    let lease = |text: &str| format!("{:016x}{}", 7, keys.seal("node b", text));
+    let (mut here, mine) = joined(now, "a", 1, &registrar);
+    let second = Duration::from_secs(1);
+    let known = vec![("b".to_owned(), lease(newer))];
+    let mine = beat(&mut here, now + second, &registrar, Some(mine), known);
+    let other = here.members().find(|m| m.node == "b").expect("its lease is read");
+    assert_eq!(other.version, "9.0.0");
+    // Of a version after that nothing is understood: it is no node for this one, and no stranger.
+    let at = Moment { now: now + 2 * second, unix: UNIX };
+    let work = here.turn(at, Census::default, &registrar, &|_| false);
+    let id = work.commands.iter().find_map(|c| match c {
+        StoreCommand::Beat { id, .. } => Some(*id),
+        _ => None,
+    });
+    let answer = BeatAnswer {
+        held: Some(mine),
+        leases: vec![("b".to_owned(), lease("{\"format\":2}"))],
+        millis: UNIX * 1_000,
+        connection: 1,
+        deposed: false,
+        grants: Vec::new(),
+    };
+    let id = id.expect("it is due");
+    let told = here.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
+    assert_eq!(told.events, [LeaseEvent::NodeDown { node: "b".into() }]);
+    // What a user has there is left as it is: a node writes its own field and no other.
+    register(&mut registrar, now, "ada", "c");
+    here.touch("ada");
+    let record = keys.seal("user b ada", "{\"format\":2}");
+    let found = vec![("b".to_owned(), record)];
+    assert!(here.ways(Moment { now, unix: UNIX }, "ada", &found).is_empty());
+    let written = writes(&mut here, now + 2 * second, &registrar);
+    let fields = written.iter().flat_map(|(_, writes)| writes);
+    assert!(fields.into_iter().all(|w| w.node == "a"));
+}
+
+#[test]
+fn what_a_node_was_before_it_lost_its_calls_is_bounded() {
+    let (mut now, registrar) = (Instant::now(), Registrar::default());
+    let (mut here, mine) = joined(now, "a", 1, &registrar);
+    for _ in 0..MAX_FORMER + 3 {
+        now += Duration::from_secs(1);
+        let at = Moment { now, unix: UNIX };
+        let work = here.turn(at, Census::default, &registrar, &|_| false);
+        let beat = work.commands.into_iter().find_map(|command| match command {
+            StoreCommand::Beat { id, .. } => Some(id),
+            _ => None,
+        });
+        let id = beat.expect("it is due");
+        let answer = BeatAnswer {
+            // One that was deposed renews nothing.
+            held: Some(mine.clone()),
+            leases: Vec::new(),
+            millis: UNIX * 1_000,
+            connection: 1,
+            deposed: true,
+            grants: Vec::new(),
+        };
+        here.answered(at, StoreAnswer::Beat { id, answer: Ok(answer) });
+        let work = here.turn(at, Census::default, &registrar, &|_| false);
+        let claim = work.commands.iter().find_map(|command| match command {
+            StoreCommand::Claim { id, .. } => Some(*id),
+            _ => None,
+        });
+        let id = claim.expect("it asks who has its calls");
+        let taken = Claim::Taken { by: format!("{:016x}b", 7), names: Some(Vec::new()) };
+        let work = here.answered(at, StoreAnswer::Claimed { id, answer: Ok(taken) });
+        assert_eq!(work.deposed, Some(("b".to_owned(), Vec::new())));
+    }
+    assert_eq!(here.former.len(), MAX_FORMER);
+}
+
+#[test]
+fn what_is_read_of_the_store_is_bounded_and_signed() {
+    let (now, mut registrar) = (Instant::now(), Registrar::default());
+    register(&mut registrar, now, "ada", "short");
+    let (mut there, lease) = joined(now, "b", 7, &registrar);
+    let written = writes(&mut there, now, &registrar).remove(0).1;
+    let value = |user: &str| {
+        let write = written.iter().find(|w| w.user == user);
+        write.and_then(|w| w.value.clone())
+    };
+    let own = Registrar::default();
+    let (mut here, mine) = joined(now, "a", 1, &own);
+    let (other, strange) = {
+        let mut other = Cluster::new(now, &settings("c", "another key of another cluster"), 3);
+        let value = beat(&mut other, now, &own, None, Vec::new());
+        (other, value)
+    };
+    drop(other);
+    let mut leases = vec![
+        ("b".to_owned(), lease.clone()),
+        ("d".to_owned(), lease.clone()),
+        ("c".to_owned(), strange),
+        ("e".to_owned(), "garbage".to_owned()),
+        ("f".to_owned(), format!("{lease}{}", " ".repeat(20_000))),
+    ];
+    leases.extend((0..200).map(|n| (format!("x{n}"), "garbage".to_owned())));
+    beat(&mut here, now + Duration::from_secs(1), &own, Some(mine), leases);
+    let nodes: Vec<&str> = here.members().map(|m| m.node.as_str()).collect();
+    assert_eq!(nodes, ["a", "b"], "a lease counts as its own node's, whole and signed");
+    let at = Moment { now, unix: UNIX };
+    let found = |node: &str, value: String| vec![(node.to_owned(), value)];
+    let ada = value("ada").expect("she is there");
+    assert_eq!(here.ways(at, "ada", &found("b", ada.clone())).len(), 1);
+    assert!(here.ways(at, "eve", &found("b", ada.clone())).is_empty(), "of another user");
+    assert!(here.ways(at, "ada", &found("c", ada.clone())).is_empty(), "of another node");
+    assert!(here.ways(at, "ada", &found("b", ada[1..].to_owned())).is_empty());
+    let long = format!("{ada}{}", " ".repeat(20_000));
+    assert!(here.ways(at, "ada", &found("b", long)).is_empty());
+    let much: FoundPointers = (0..100).map(|_| ("b".to_owned(), ada.clone())).collect();
+    assert_eq!(here.ways(at, "ada", &much).len(), 64);
+    let over = Moment { now, unix: UNIX + 3_601 };
+    assert!(here.ways(over, "ada", &found("b", ada)).is_empty(), "it has run out");
+}
