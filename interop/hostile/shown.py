@@ -36,7 +36,7 @@ TESTS = {
             ],
         )
     ],
-    8: [("media", ["l8_two_hundred", "rule_5_", "who_is_first_at_the_same_address"])],
+    8: [("media", ["l8_two_hundred", "rule_5_", "the_announced_port_wins_over_whoever"])],
     9: [
         (
             "media",
@@ -59,8 +59,8 @@ TESTS = {
                 "a_browser_that_challenges_us",
                 "a_challenge_to_our_reinvite",
                 "texts_and_probes_answer",
-                "a_wrong_password_and_an_unknown_user",
-                "guesses_cost_who_guesses",
+                "a_wrong_password_looks_like_an_unknown_user",
+                "guesses_cost_their_source",
                 "credentials_for_another_request_uri",
             ],
         ),
@@ -100,7 +100,7 @@ TESTS = {
             [
                 "our_own_invite_come_back_is_482",
                 "the_same_invite_by_two_paths",
-                "goto_goes_on_in_another_dialplan",
+                "goto_continues_in_another_dialplan",
                 "max_breadth_limits_a_fork",
                 "no_datagram_brings_out_more",
             ],

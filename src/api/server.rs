@@ -133,8 +133,8 @@ fn masked(text: &str) -> String {
 fn after_string<'a>(text: &'a str, quote: &str) -> &'a str {
     let mut at = 0;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        if rest.starts_with(quote) {
-            return &rest[quote.len()..];
+        if let Some(after) = rest.strip_prefix(quote) {
+            return after;
         }
         // A string of one line that does not end ends with it.
         if quote.len() == 1 && rest.starts_with('\n') {

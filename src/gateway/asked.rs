@@ -57,7 +57,7 @@ pub(super) enum IfNobody {
     Serve,
 }
 
-struct Asked {
+struct AskedRequest {
     hop: Hop,
     message: Message,
     /// Nodes that have not answered.
@@ -69,7 +69,7 @@ struct Asked {
 /// The requests that are asked about.
 #[derive(Default)]
 pub(super) struct AskedNodes {
-    open: HashMap<AskedKey, Asked>,
+    open: HashMap<AskedKey, AskedRequest>,
     timers: Timers<AskedKey>,
     /// The deadline of the one that is being asked about once more.
     again: Option<(AskedKey, Instant)>,
@@ -92,7 +92,7 @@ impl AskedNodes {
     }
 
     /// Notes that nodes are asked. A request that comes again has the time it had.
-    fn note(&mut self, now: Instant, key: AskedKey, asked: Asked) -> bool {
+    fn note(&mut self, now: Instant, key: AskedKey, asked: AskedRequest) -> bool {
         let known = self.open.get(&key).map(|asked| asked.until);
         if known.is_none() && self.is_full() {
             return false;
@@ -100,11 +100,11 @@ impl AskedNodes {
         let before = self.again.filter(|(again, _)| *again == key).map(|(_, until)| until);
         let until = known.or(before).unwrap_or(asked.until);
         self.timers.set(key, until.min(now + AGAIN));
-        self.open.insert(key, Asked { until, ..asked });
+        self.open.insert(key, AskedRequest { until, ..asked });
         true
     }
 
-    fn remove(&mut self, key: &AskedKey) -> Option<Asked> {
+    fn remove(&mut self, key: &AskedKey) -> Option<AskedRequest> {
         let asked = self.open.remove(key)?;
         self.timers.clear(key);
         Some(asked)
@@ -132,7 +132,8 @@ impl Gateway {
     ) -> bool {
         let Some(key) = AskedKey::of(hop, message) else { return false };
         let silent = nodes.iter().map(|(node, _)| *node).collect();
-        let asked = Asked { hop, message: message.clone(), silent, then, until: now + LONGEST };
+        let asked =
+            AskedRequest { hop, message: message.clone(), silent, then, until: now + LONGEST };
         self.asked.note(now, key, asked)
     }
 
@@ -164,7 +165,7 @@ impl Gateway {
 
     /// No node has what a request is of.
     fn nobody_has(&mut self, turn: &mut Turn<'_>, key: &AskedKey) {
-        let Some(Asked { hop, message, then, .. }) = self.asked.remove(key) else { return };
+        let Some(AskedRequest { hop, message, then, .. }) = self.asked.remove(key) else { return };
         match then {
             IfNobody::Serve => {
                 self.begun.forget(&message);
@@ -186,7 +187,9 @@ impl Gateway {
             let Some(asked) = self.asked.open.get(&key) else { continue };
             let (until, then) = (asked.until, asked.then);
             if self.is_here(&asked.message) || turn.now < until {
-                let Some(Asked { hop, message, .. }) = self.asked.remove(&key) else { continue };
+                let Some(AskedRequest { hop, message, .. }) = self.asked.remove(&key) else {
+                    continue;
+                };
                 self.asked.again = Some((key, until));
                 self.received_before(turn, hop, message);
                 self.asked.again = None;
@@ -244,11 +247,11 @@ mod tests {
     use super::*;
     use crate::sip::parse::Framing;
 
-    fn asked(now: Instant, nodes: u8) -> Asked {
+    fn asked(now: Instant, nodes: u8) -> AskedRequest {
         let text = "CANCEL sip:x SIP/2.0\r\nContent-Length: 0\r\n\r\n";
         let message = Message::parse(text.into(), Framing::Datagram).expect("sound");
         let node = |n| SocketAddr::from(([192, 0, 2, n], 5071));
-        Asked {
+        AskedRequest {
             hop: Hop::Udp(node(99)),
             message,
             silent: (0..nodes).map(node).collect(),

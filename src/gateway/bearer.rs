@@ -108,6 +108,9 @@ impl Gateway {
     }
 
     /// Passes a request on to the nodes that may have its call; the strings say who sent it.
+    ///
+    /// # Errors
+    /// The first refusal, though other nodes may have got it.
     pub(super) fn ask_bearers(
         &mut self,
         turn: &mut Turn<'_>,
@@ -122,7 +125,10 @@ impl Gateway {
         self.send_to_all(turn, Passing { hop, several, tell }, message, peers)
     }
 
-    /// Sends a request to nodes. Returns the first refusal, though others may have got it.
+    /// Sends a request to nodes; the strings say who sent it.
+    ///
+    /// # Errors
+    /// The first refusal, though other nodes may have got it.
     pub(super) fn send_to_all(
         &mut self,
         turn: &mut Turn<'_>,

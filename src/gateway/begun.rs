@@ -29,7 +29,7 @@ use std::time::Instant;
 const MAX_BEGUN: usize = 100_000;
 /// What a message says of it: request, transaction, when, and the mark of the node. Between nodes
 /// only.
-const BEGUN: &str = "X-Webtrunk-Begun";
+const BEGUN: &str = "X-Webtrunk-BegunRequest";
 
 /// Where a request began.
 enum BegunAt {
@@ -40,7 +40,7 @@ enum BegunAt {
 }
 
 /// A request that began something.
-struct Begun {
+struct BegunRequest {
     at: BegunAt,
     /// Its transaction, in short: one that comes again has the same.
     transaction: u64,
@@ -60,7 +60,7 @@ struct ToldBegun {
 /// The requests that began something, by what makes them one request, in short.
 #[derive(Default)]
 pub(super) struct BegunRequests {
-    known: HashMap<u64, Begun>,
+    known: HashMap<u64, BegunRequest>,
     ends: VecDeque<(Instant, u64)>,
 }
 
@@ -76,7 +76,7 @@ fn begins(message: &Message) -> bool {
 }
 
 impl BegunRequests {
-    fn note(&mut self, now: Instant, request: u64, begun: Begun) {
+    fn note(&mut self, now: Instant, request: u64, begun: BegunRequest) {
         while let Some((until, oldest)) = self.ends.front().copied()
             && (until <= now || self.ends.len() >= MAX_BEGUN)
         {
@@ -145,7 +145,7 @@ impl Gateway {
         }
         let (transaction, since) = (told.transaction, told.since);
         let at = BegunAt::Here(invite_key(message));
-        let begun = Begun { at, transaction, since, until: turn.now + T1X64 };
+        let begun = BegunRequest { at, transaction, since, until: turn.now + T1X64 };
         self.begun.note(turn.now, told.request, begun);
     }
 
@@ -190,7 +190,7 @@ impl Gateway {
         }
         let ToldBegun { request, transaction, since, mark } = told;
         let (at, until) = (BegunAt::Elsewhere(mark), turn.now + T1X64);
-        self.begun.note(turn.now, request, Begun { at, transaction, since, until });
+        self.begun.note(turn.now, request, BegunRequest { at, transaction, since, until });
         true
     }
 
@@ -235,9 +235,9 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn begun(now: Instant) -> Begun {
+    fn begun(now: Instant) -> BegunRequest {
         let at = BegunAt::Elsewhere("-n1".into());
-        Begun { at, transaction: 1, since: 1, until: now + T1X64 }
+        BegunRequest { at, transaction: 1, since: 1, until: now + T1X64 }
     }
 
     #[test]

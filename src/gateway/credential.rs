@@ -99,6 +99,9 @@ pub(crate) fn turn(secret: &Secret, expires: u64, user: &str) -> (String, String
 
 /// Whether credentials with a time in them may be used now: not too late, not for longer than
 /// allowed, and for somebody there is.
+///
+/// # Errors
+/// Why not.
 pub(super) fn credential_fits(
     config: &Config,
     credential: &Credential,

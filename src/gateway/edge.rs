@@ -137,8 +137,11 @@ struct HopChanges {
 /// else answers, and whether those are to say so.
 #[derive(Clone, Copy)]
 pub(super) struct Passing {
+    /// Where the message came from.
     pub(super) hop: Hop,
+    /// Other nodes get it too.
     pub(super) several: bool,
+    /// Nodes that have nothing of it are to say so.
     pub(super) tell: bool,
 }
 
@@ -304,6 +307,9 @@ impl Gateway {
     }
 
     /// Passes a request on to the node at `peer`.
+    ///
+    /// # Errors
+    /// This node is in no cluster, or the message cannot be passed on.
     pub(super) fn send_to_node(
         &mut self,
         turn: &mut Turn<'_>,
@@ -444,7 +450,7 @@ impl Gateway {
         // It has a connection there: here it needs another.
         let via = Via::parse(message.values(HeaderName::Via).nth(1)?).ok()?;
         let secure = via.transport.eq_ignore_ascii_case("TLS");
-        let ip: IpAddr = via.params.get("received").unwrap_or(&via.host).parse().ok()?;
+        let ip: IpAddr = via.params.get("received").unwrap_or(via.host).parse().ok()?;
         let port = trunk.uri.as_ref().and_then(|uri| uri.port);
         let to = SocketAddr::new(ip, port.unwrap_or(if secure { 5061 } else { 5060 }));
         Some(if secure { Hop::Tls(to, trunk.number) } else { Hop::Tcp(to) })

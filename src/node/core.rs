@@ -54,7 +54,7 @@ const TURN: usize = 64;
 const TIMER_SLACK: Duration = Duration::from_millis(20);
 
 /// Shorter pauses of the process are normal on a busy host.
-const REPORTED_STALL: Duration = Duration::from_secs(2);
+const LOGGED_FROM: Duration = Duration::from_secs(2);
 
 /// A wall clock that is off by this much was set; less is normal adjustment.
 const CLOCK_SET: Duration = Duration::from_secs(1);
@@ -274,7 +274,7 @@ impl Core {
     /// Nobody was heard for `stall`, and nobody is judged by it.
     fn overslept(&mut self, now: Instant, stall: Duration) {
         self.gateway.overslept(now, stall);
-        if stall < REPORTED_STALL {
+        if stall < LOGGED_FROM {
             return;
         }
         let seconds = stall.as_secs_f32();

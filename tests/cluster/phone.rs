@@ -192,8 +192,8 @@ impl Phone {
 
     /// Its newest call, and the tags in it: the other side's first.
     fn newest(&self) -> (String, String, String) {
-        let talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
-        let (id, call) = talking.last().expect("it talks");
+        let mut talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
+        let (id, call) = talking.next_back().expect("it talks");
         let made_by = call.made_by.clone().expect("it was answered");
         let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| {
             a.and_then(|a| a.tag().map(str::to_owned))

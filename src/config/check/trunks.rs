@@ -142,17 +142,7 @@ impl Check {
         if let Some(at) = t.context.as_ref().filter(|c| plan.context(c.as_ref()).is_none()) {
             self.no_context(at, plan);
         }
-        if let Some(at) = t.context.as_ref().filter(|_| allow.is_empty() && t.allow.is_empty())
-            && !t.accepts_registration
-        {
-            let message = format!(
-                "nothing says where calls of trunk {name} come from: its uri is a name, and allow \
-                 is empty, so they are dropped like a stranger's"
-            );
-            let help = "add allow = [\"192.0.2.12/32\"], the addresses its calls come from; or \
-                        remove context if it only takes calls";
-            self.warn(at.span(), "config::allow", message, help);
-        }
+        self.trunk_callers(&name, &t, &allow);
         let password = t.password.as_ref().map(|p| self.secret(p));
         self.trunk_login(&here, &name, &t);
         let proved = t.accepts_registration
@@ -205,6 +195,19 @@ impl Check {
             nat_signalling,
             public_ip: self.public_address(t.public_ip.as_ref(), "public_ip"),
         })
+    }
+
+    /// Calls of a trunk with a context come from addresses that must be known.
+    fn trunk_callers(&mut self, name: &str, t: &schema::Trunk, allow: &[IpNet]) {
+        let unknown = allow.is_empty() && t.allow.is_empty() && !t.accepts_registration;
+        let Some(at) = t.context.as_ref().filter(|_| unknown) else { return };
+        let message = format!(
+            "nothing says where calls of trunk {name} come from: its uri is a name, and allow is \
+             empty, so they are dropped like a stranger's"
+        );
+        let help = "add allow = [\"192.0.2.12/32\"], the addresses its calls come from; or remove \
+                    context if it only takes calls";
+        self.warn(at.span(), "config::allow", message, help);
     }
 
     /// Digest needs a name and a password, and whoever registers needs digest.
