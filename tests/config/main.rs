@@ -8,6 +8,7 @@ mod settings;
 use crate::mistakes::{IN_THE_FILE, IN_THE_PLAN, Mistake};
 use crate::ranges::{OUT_OF_RANGE, OUT_OF_RANGE_IN_THE_PLAN};
 use std::fs;
+use std::path::PathBuf;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::config::{Config, ConfigProblem, Problems};
 
@@ -58,47 +59,60 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
     check_mistake(&problems(GOOD, &case), &reported);
 }
 
+/// Certificates and keys in a folder of their own, which goes with this.
+struct CertificateFiles(PathBuf);
+
+impl CertificateFiles {
+    fn make(place: &str) -> CertificateFiles {
+        let folder = std::env::temp_dir().join(format!("webtrunk-{place}-{}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let files = CertificateFiles(folder);
+        for (cert, key, names, from, to) in [
+            ("cert", "key", &["x"][..], 2020, 4000),
+            ("another", "other", &["x"], 2020, 4000),
+            ("old", "old_key", &["x"], 2000, 2001),
+            ("young", "young_key", &["x"], 3990, 4000),
+            ("foreign", "foreign_key", &["y.example", "*.z.example"], 2020, 4000),
+        ] {
+            let pair = rcgen::KeyPair::generate().expect("a key");
+            let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
+            let mut params = rcgen::CertificateParams::new(names).expect("sound names");
+            params.not_before = rcgen::date_time_ymd(from, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to, 1, 1);
+            files.write(cert, &params.self_signed(&pair).expect("signed").pem());
+            files.write(key, &pair.serialize_pem());
+        }
+        files
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.join(name), text).expect("written");
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).expect("it is there")
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn pair(&self, cert: &str, key: &str) -> String {
+        format!("{{ cert = \"{}\", key = \"{}\" }}", self.at(cert), self.at(key))
+    }
+}
+
+impl Drop for CertificateFiles {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Two files that form a pair, and some that do not.
 #[test]
 fn mismatched_certificates_are_reported_before_the_start() {
-    let folder = std::env::temp_dir().join(format!("webtrunk-pairs-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
-    let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("written");
-    let made = |names: &[&str], from: i32, to: i32| {
-        let key = rcgen::KeyPair::generate().expect("a key");
-        let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let mut params = rcgen::CertificateParams::new(names).expect("sound names");
-        params.not_before = rcgen::date_time_ymd(from, 1, 1);
-        params.not_after = rcgen::date_time_ymd(to, 1, 1);
-        let cert = params.self_signed(&key).expect("signed");
-        (cert.pem(), key.serialize_pem())
-    };
-    let (cert, key) = made(&["x"], 2020, 4000);
-    let (_, other) = made(&["x"], 2020, 4000);
-    let (old, old_key) = made(&["x"], 2000, 2001);
-    let (young, young_key) = made(&["x"], 3990, 4000);
-    let (foreign, foreign_key) = made(&["y.example", "*.z.example"], 2020, 4000);
-    for (name, text) in [
-        ("cert", &cert),
-        ("key", &key),
-        ("other", &other),
-        ("old", &old),
-        ("old_key", &old_key),
-        ("young", &young),
-        ("young_key", &young_key),
-        ("foreign", &foreign),
-        ("foreign_key", &foreign_key),
-    ] {
-        write(name, text);
-    }
-    write("nothing", "no PEM");
-    let pair = |cert: &str, key: &str| {
-        format!(
-            "{{ cert = \"{}\", key = \"{}\" }}",
-            folder.join(cert).display(),
-            folder.join(key).display()
-        )
-    };
+    let files = CertificateFiles::make("pairs");
+    files.write("nothing", "no PEM");
     for (cert, key, said) in [
         ("cert", "key", None),
         ("cert", "other", Some("is not the one of the certificate")),
@@ -109,8 +123,8 @@ fn mismatched_certificates_are_reported_before_the_start() {
         ("young", "young_key", Some("is not valid before")),
         ("foreign", "foreign_key", Some("does not name x, but y.example, *.z.example")),
     ] {
-        let web = format!("[web]\ntls = {}\n[sip]", pair(cert, key));
-        let sip = format!("[sip]\ncertificate = {}", pair(cert, key));
+        let web = format!("[web]\ntls = {}\n[sip]", files.pair(cert, key));
+        let sip = format!("[sip]\ncertificate = {}", files.pair(cert, key));
         for (text, line) in [(web, 4), (sip, 4)] {
             let found = problems(&GOOD.replacen("[sip]", &text, 1), PLAN);
             let hit = found.iter().find(|p| said.is_some_and(|s| p.message.contains(s)));
@@ -119,37 +133,33 @@ fn mismatched_certificates_are_reported_before_the_start() {
             assert!(hit.is_none_or(|h| h.line() == Some(line) && !h.help.is_empty()), "{hit:?}");
         }
     }
-    // Browsers go where the page is; what signs is over when it is over.
-    let at = |name: &str| folder.join(name).display().to_string();
-    write("chain", &format!("{cert}{old}"));
-    write("both", &format!("{old}{cert}"));
+}
+
+/// Browsers go where the page is; an authority that has expired signs nothing.
+#[test]
+fn certificates_are_checked_against_the_page_and_up_the_chain() {
+    let files = CertificateFiles::make("chains");
+    let (cert, old) = (files.read("cert"), files.read("old"));
+    files.write("chain", &format!("{cert}{old}"));
+    files.write("both", &format!("{old}{cert}"));
+    let web = |url: &str, cert: &str, key: &str| {
+        format!("[web]\n{url}tls = {}\n[sip]", files.pair(cert, key))
+    };
+    let page = |path: &str| format!("public_url = \"https://y.example{path}\"\n");
     for (text, said) in [
-        (
-            format!(
-                "[web]\npublic_url = \"https://y.example/phone\"\ntls = {}\n[sip]",
-                pair("foreign", "foreign_key")
-            ),
-            None,
-        ),
-        (
-            format!(
-                "[web]\npublic_url = \"https://y.example\"\ntls = {}\n[sip]",
-                pair("cert", "key")
-            ),
-            Some("does not name y.example"),
-        ),
-        (format!("[web]\ntls = {}\n[sip]", pair("chain", "key")), Some("between")),
-        (format!("[sip]\nclient_ca = \"{}\"", at("old")), Some("has expired")),
-        (format!("[sip]\nclient_ca = \"{}\"", at("both")), None),
+        (web(&page("/phone"), "foreign", "foreign_key"), None),
+        (web(&page(""), "cert", "key"), Some("does not name y.example")),
+        (web("", "chain", "key"), Some("between")),
+        (format!("[sip]\nclient_ca = \"{}\"", files.at("old")), Some("has expired")),
+        (format!("[sip]\nclient_ca = \"{}\"", files.at("both")), None),
     ] {
         let found = problems(&GOOD.replacen("[sip]", &text, 1), PLAN);
         let hit = found.iter().any(|p| said.is_some_and(|s| p.message.contains(s)));
         assert_eq!((hit, found.is_empty()), (said.is_some(), said.is_none()), "{text}: {found:#?}");
     }
     let wild = GOOD.replacen("\"x\"", "\"a.z.example\"", 1);
-    let text = format!("[web]\ntls = {}\n[sip]", pair("foreign", "foreign_key"));
+    let text = web("", "foreign", "foreign_key");
     assert!(problems(&wild.replacen("[sip]", &text, 1), PLAN).is_empty(), "a star is a label");
-    fs::remove_dir_all(&folder).expect("removed");
 }
 
 #[test]
