@@ -70,7 +70,7 @@ impl Gateway {
             // Who goes on with the call of a lost node is known in a moment.
             return cluster.may_be_of_lost(turn.now, tag)
                 && message.method() != Method::Ack
-                && self.is_known(turn, hop)
+                && self.known(turn, hop).is_some()
                 && self.note_asked(turn.now, hop, message, &[], IfNobody::Refuse);
         }
         let Some(all) = self.named_to(turn, hop, &peers) else { return false };
@@ -154,23 +154,21 @@ impl Gateway {
         peers.iter().map(sender).collect()
     }
 
-    /// Who sent what continues to `peer`, if that is known here.
-    fn known_sender(&self, turn: &Turn<'_>, hop: Hop, peer: SocketAddr) -> Option<String> {
-        match self.sender(hop)? {
-            RequestSource::Trunk(name) => Some(format!("trunk:{name}")),
-            RequestSource::User(user, flow) => {
-                self.identity_of(turn.now, flow)?;
-                Some(for_user(&user, &self.route_of(turn, &user, flow, peer)?))
-            }
-        }
+    /// Who sends what comes by this way, if that is known.
+    fn known(&self, turn: &Turn<'_>, hop: Hop) -> Option<RequestSource> {
+        self.sender(hop).filter(|sender| match sender {
+            RequestSource::Trunk(_) => true,
+            RequestSource::User(_, flow) => self.identity_of(turn.now, *flow).is_some(),
+        })
     }
 
-    /// Whether it is known who sends what comes by this way.
-    fn is_known(&self, turn: &Turn<'_>, hop: Hop) -> bool {
-        match self.sender(hop) {
-            Some(RequestSource::Trunk(_)) => true,
-            Some(RequestSource::User(_, flow)) => self.identity_of(turn.now, flow).is_some(),
-            None => false,
+    /// Who sent what continues to `peer`, if that is known here.
+    fn known_sender(&self, turn: &Turn<'_>, hop: Hop, peer: SocketAddr) -> Option<String> {
+        match self.known(turn, hop)? {
+            RequestSource::Trunk(name) => Some(format!("trunk:{name}")),
+            RequestSource::User(user, flow) => {
+                Some(for_user(&user, &self.route_of(turn, &user, flow, peer)?))
+            }
         }
     }
 
@@ -207,15 +205,13 @@ impl Gateway {
             && self.trunk_of_named(target) == Some(name.as_str())
             && self.cancel_named(turn, target)
         {
-            let ok = MessageWriter::response(message, 200, None).end();
-            turn.push(Output::Send(Transmit { hop, bytes: ok }));
+            accept(turn, hop, message, None);
             return true;
         }
         let call = target.and_then(|target| self.calls.of_transaction(target));
         if target.is_some() && call.is_none() {
             // It was refused, or cancelled before: that is not undone (RFC 3261 §9.2).
-            let ok = MessageWriter::response(message, 200, None).end();
-            turn.push(Output::Send(Transmit { hop, bytes: ok }));
+            accept(turn, hop, message, None);
             return true;
         }
         let Some(call) = call.filter(|call| self.is_caller(hop, *call, &passed)) else {
@@ -226,8 +222,7 @@ impl Gateway {
             return !asked_alone;
         };
         let tag = self.calls.get(call).map(|call| call.caller().local_tag.clone());
-        let ok = MessageWriter::response(message, 200, tag.as_deref()).end();
-        turn.push(Output::Send(Transmit { hop, bytes: ok }));
+        accept(turn, hop, message, tag.as_deref());
         self.cancel_call(turn, call, message);
         true
     }
@@ -273,6 +268,12 @@ impl Gateway {
         turn.out.extend(peers.iter().map(to).map(Output::Send));
         true
     }
+}
+
+/// Answers a node with 200.
+fn accept(turn: &mut Turn<'_>, hop: Hop, message: &Message, tag: Option<&str>) {
+    let bytes = MessageWriter::response(message, 200, tag).end();
+    turn.push(Output::Send(Transmit { hop, bytes }));
 }
 
 /// The tags by which a request may name a dialog of a node.

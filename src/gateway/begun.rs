@@ -29,7 +29,7 @@ use std::time::Instant;
 const MAX_BEGUN: usize = 100_000;
 /// What a message says of it: request, transaction, when, and the mark of the node. Between nodes
 /// only.
-const BEGUN: &str = "X-Webtrunk-BegunRequest";
+const BEGUN: &str = "X-Webtrunk-Begun";
 
 /// Where a request began.
 enum BegunAt {
@@ -171,8 +171,7 @@ impl Gateway {
         if !matches!(hop, Hop::Node(_)) || message.method() != Method::Options {
             return false;
         }
-        let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(BEGUN));
-        let Some((_, _, value)) = lines.next().filter(|_| message.is_request()) else {
+        let Some(value) = message.header_named(BEGUN).filter(|_| message.is_request()) else {
             return false;
         };
         let Some(told) = ToldBegun::read(value) else { return true };

@@ -92,7 +92,7 @@ pub(super) const TELL: &str = "X-Webtrunk-Tell";
 pub(super) const HAS: &str = "X-Webtrunk-Has";
 
 pub(super) fn says(message: &Message, what: &str) -> bool {
-    message.headers().any(|(_, raw, _)| raw.eq_ignore_ascii_case(what))
+    message.header_named(what).is_some()
 }
 
 /// Whether it is an INVITE with Replaces that a node passed on.
@@ -108,8 +108,7 @@ pub(super) fn for_user(user: &str, route: &str) -> String {
 
 /// Whose message it is, as the node says that passed it on.
 pub(super) fn passed_for(message: &Message) -> Option<PassedFor> {
-    let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(PASSED_FOR));
-    let (_, _, value) = lines.next()?;
+    let value = message.header_named(PASSED_FOR)?;
     match value.split_once(' ') {
         Some((user, route)) => {
             let user = unescape(user.strip_prefix("user:")?).into_owned();
@@ -386,7 +385,7 @@ impl Gateway {
             && peer == token.peer
         {
             let key = AskedKey::new(token.origin, token.of, message.method());
-            if self.node_told(turn, key, peer, header_of(message, HAS)) {
+            if self.node_told(turn, key, peer, message.header_named(HAS)) {
                 return true;
             }
         }
@@ -469,11 +468,6 @@ impl Passing {
     pub(super) fn whether(hop: Hop, tell: bool) -> Passing {
         Passing { hop, several: false, tell }
     }
-}
-
-pub(super) fn header_of<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(name));
-    lines.next().map(|(_, _, value)| value)
 }
 
 /// A request as it was before the node that passed it on put its Via in front.

@@ -99,10 +99,10 @@ impl Gateway {
         if !message.is_request() {
             return self.node_probe_answered(turn.now, peer, message);
         }
-        let Some(value) = named(message, PROBE) else { return false };
+        let Some(value) = message.header_named(PROBE) else { return false };
         let process = Process::of_mark;
         let read = value.split_once(' ').and_then(|(of, by)| Some((process(of)?, process(by)?)));
-        let took = named(message, TOOK).unwrap_or_default().split(' ');
+        let took = message.header_named(TOOK).unwrap_or_default().split(' ');
         let took = took.take(MAX_TAKEN).filter_map(process).collect();
         let ask = read.map(|(of, by)| PeerProbe { of, by, took, from: peer });
         let cluster = self.services.cluster.as_mut();
@@ -129,7 +129,7 @@ impl Gateway {
         };
         let answer = match message.status() {
             200 => ProbeAnswer::Lives,
-            410 if named(message, TOOK) == Some(LEARNS) => ProbeAnswer::Learns,
+            410 if message.header_named(TOOK) == Some(LEARNS) => ProbeAnswer::Learns,
             410 => ProbeAnswer::Succeeded,
             403 => ProbeAnswer::Deposed,
             _ => return true,
@@ -236,12 +236,6 @@ impl Gateway {
         self.services.brakes.fraud.ended(id, now, unix);
         Some(worker)
     }
-}
-
-/// What nodes say to each other in a header of this name.
-fn named<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
-    let mut lines = message.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(name));
-    lines.next().map(|(_, _, value)| value)
 }
 
 #[cfg(test)]

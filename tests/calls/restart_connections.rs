@@ -1,0 +1,119 @@
+//! Trunks that had connected to a gateway which is killed and started again.
+
+use crate::lab::*;
+use crate::restart::{AWAY, BACK, comes_back, knows_its_call};
+use std::net::SocketAddr;
+use std::time::Duration;
+use webtrunk::errors::Code;
+use webtrunk::gateway::{FlowKind, Input};
+use webtrunk::sip::Message;
+use webtrunk::sip::parse::Framing;
+use webtrunk::sip::transaction::{Flow, Hop, TrunkNumber};
+
+/// A call from t1 to alice by a connection that t1 opened, answered or not: the INVITE alice got.
+fn called_by_connection(lab: &mut Lab, kind: FlowKind, answers: bool) -> Message {
+    let remote = SocketAddr::from(([127, 0, 0, 10], 41_000));
+    lab.handle(Input::FlowOpened { flow: Flow(9), kind, remote });
+    let hop = Hop::Flow(Flow(9));
+    let receive = |lab: &mut Lab, text: String| {
+        let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+        lab.handle(Input::Received { hop, remote, message });
+    };
+    let invite = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
+    receive(lab, invite);
+    let ringing = lab.take(ALICE, "INVITE");
+    if answers {
+        lab.reply(ALICE, &ringing, 200, ANSWER);
+        let ok = lab.inbox.iter().find(|(h, m)| *h == hop && m.status() == 200);
+        let ok = ok.expect("the 200").1.clone();
+        let number = ok.cseq().expect("a CSeq").number;
+        let ack = lab.in_dialog(T1, &ok, "ACK", number, "", "");
+        receive(lab, ack);
+    }
+    if !answers {
+        lab.reply(ALICE, &ringing, 180, "");
+    }
+    lab.inbox.clear();
+    ringing
+}
+
+/// What the gateway said by `hop`.
+fn said_by(lab: &Lab, hop: Hop) -> Vec<String> {
+    let to = lab.inbox.iter().filter(|(to, _)| *to == hop).map(|(_, message)| message);
+    let name = |m: &Message| match m.status() {
+        0 => m.method_token().to_owned(),
+        status => status.to_string(),
+    };
+    to.map(name).collect()
+}
+
+#[test]
+fn a_trunk_whose_connection_died_with_the_process_is_connected_to() {
+    for (kind, port) in [(FlowKind::Tcp, 5_060), (FlowKind::Tls, 5_061)] {
+        let mut lab = Lab::with_phones();
+        let ringing = called_by_connection(&mut lab, kind, true);
+        lab.restart(AWAY);
+        comes_back(&mut lab);
+        knows_its_call(&mut lab, BACK);
+        // It is not waited for as a browser is.
+        lab.advance(Duration::from_secs(600));
+        assert_eq!(lab.gateway.gauges().calls, 1, "{kind:?}: the call goes on");
+        let bye = lab.in_dialog(BACK, &ringing, "BYE", 5, "peer", "");
+        lab.says(BACK, &bye);
+        let to = SocketAddr::from(([127, 0, 0, 10], port));
+        let hop = match kind {
+            FlowKind::Tls => Hop::Tls(to, TrunkNumber(0)),
+            FlowKind::Tcp | FlowKind::WebSocket => Hop::Tcp(to),
+        };
+        assert_eq!(said_by(&lab, hop), ["BYE"], "{kind:?}");
+        assert_eq!(lab.ended()[0].code, Code::FINE);
+        lab.expect_idle();
+    }
+}
+
+#[test]
+fn a_trunk_that_called_by_a_connection_is_refused_by_another_after_a_restart() {
+    let mut lab = Lab::with_phones();
+    let ringing = called_by_connection(&mut lab, FlowKind::Tcp, false);
+    lab.restart(AWAY);
+    let hop = Hop::Tcp(SocketAddr::from(([127, 0, 0, 10], 5_060)));
+    assert_eq!(said_by(&lab, hop), ["503"]);
+    comes_back(&mut lab);
+    let cancel = lab.take(BACK, "CANCEL");
+    lab.reply(BACK, &cancel, 200, "");
+    lab.reply(BACK, &ringing, 487, "");
+    lab.expect_idle();
+}
+
+/// A trunk that is gone from the configuration can still be told by datagrams that its call ends.
+#[test]
+fn a_call_of_a_trunk_that_is_not_configured_any_more_goes_on_or_ends_at_once() {
+    for (secure, goes_on) in [(false, true), (true, false)] {
+        let uri = if secure { "sip:127.0.0.12;transport=tls" } else { "sip:127.0.0.12" };
+        let mut lab = Lab::changed(&[("sip:127.0.0.12;transport=tcp", uri)], "");
+        lab.invite(ALICE, "+3206555", OFFER);
+        let far = SocketAddr::from(([127, 0, 0, 12], if secure { 5_061 } else { 5_060 }));
+        let hop = if secure { Hop::Tls(far, TrunkNumber(2)) } else { Hop::Udp(far) };
+        let invite = lab.inbox.iter().find(|(to, m)| *to == hop && m.method_token() == "INVITE");
+        let invite = invite.expect("an INVITE").1.clone();
+        let ok = ok_of_trunk(&invite).replace("127.0.0.10", "127.0.0.12");
+        let ok = Message::parse(ok.into_bytes(), Framing::WebSocket);
+        lab.handle(Input::Received { hop, remote: far, message: ok.expect("sound") });
+        let ok = lab.take(ALICE, "200 INVITE");
+        lab.ack(ALICE, &ok);
+        lab.inbox.clear();
+        lab.configure_next(&[("trunk.t3", "trunk.t9"), ("trunk:t3", "trunk:t9")]);
+        lab.restart(AWAY);
+        comes_back(&mut lab);
+        if goes_on {
+            knows_its_call(&mut lab, BACK);
+            let bye = lab.in_dialog(BACK, &ok, "BYE", 5, "", "");
+            lab.says(BACK, &bye);
+            assert_eq!(said_by(&lab, hop), ["BYE"]);
+        }
+        let records = lab.ended();
+        let wanted = if goes_on { Code::FINE } else { Code::RESTARTED };
+        assert_eq!(records.iter().map(|r| r.code).collect::<Vec<_>>(), [wanted], "{secure}");
+        lab.expect_idle();
+    }
+}
