@@ -37,6 +37,7 @@ mod reliable;
 mod reload;
 mod renegotiation;
 mod restart;
+mod restart_connections;
 mod resuming;
 mod ringing_transfers;
 mod routes;

@@ -2,21 +2,18 @@
 //! message, any other is ended for everybody in it.
 
 use crate::lab::*;
-use std::net::SocketAddr;
 use std::time::Duration;
 use webtrunk::cdr::Blame;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
-use webtrunk::gateway::{FlowKind, Input};
 use webtrunk::sip::Message;
-use webtrunk::sip::parse::Framing;
-use webtrunk::sip::transaction::{Flow, Hop, TrunkNumber};
+use webtrunk::sip::transaction::Flow;
 
-const AWAY: Duration = Duration::from_millis(400);
+pub(crate) const AWAY: Duration = Duration::from_millis(400);
 /// Alice, by the WebSocket she comes back with.
-const BACK: Peer = Peer::Browser("alice", 7);
+pub(crate) const BACK: Peer = Peer::Browser("alice", 7);
 
-fn comes_back(lab: &mut Lab) {
+pub(crate) fn comes_back(lab: &mut Lab) {
     lab.log_in(BACK, "secret-a", "uuid-a");
 }
 
@@ -175,9 +172,8 @@ fn a_call_that_rang_a_browser_is_refused_to_its_trunk_after_a_restart() {
     lab.expect_idle();
 }
 
-/// It may not know yet that its connection was lost, or wait for an answer all the same.
-#[test]
-fn a_browser_that_called_hears_of_the_restart_when_it_is_back() {
+/// A restart while t1 rings for alice, which it stops: her INVITE.
+fn restarted_while_alice_calls() -> (Lab, String) {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(ALICE, "+12065550123", OFFER);
     lab.plays(
@@ -193,6 +189,13 @@ fn a_browser_that_called_hears_of_the_restart_when_it_is_back() {
          0.4s t1 → 487 INVITE
          0.4s t1 ← ACK",
     );
+    (lab, invite)
+}
+
+/// It may not know yet that its connection was lost, or wait for an answer all the same.
+#[test]
+fn a_browser_that_called_hears_of_the_restart_when_it_is_back() {
+    let (mut lab, invite) = restarted_while_alice_calls();
     comes_back(&mut lab);
     lab.plays("0.4s alice-7 ← 503 INVITE");
     let refused = lab.last(BACK, "503 INVITE");
@@ -204,21 +207,7 @@ fn a_browser_that_called_hears_of_the_restart_when_it_is_back() {
 /// A client that begins with the same numbers each time is another one's echo to us.
 #[test]
 fn an_invite_that_an_earlier_process_had_is_answered_where_it_comes_again() {
-    let mut lab = Lab::with_phones();
-    let invite = lab.invite(ALICE, "+12065550123", OFFER);
-    lab.plays(
-        "0.0s alice calls +12065550123 at t1
-         0.0s t1 rings alice",
-    );
-    lab.inbox.clear();
-    lab.restart(AWAY);
-    lab.plays(
-        "0.4s t1 ← INVITE sdp
-         0.4s t1 ← CANCEL
-         0.4s t1 → 200 CANCEL
-         0.4s t1 → 487 INVITE
-         0.4s t1 ← ACK",
-    );
+    let (mut lab, invite) = restarted_while_alice_calls();
     // Another phone of hers, by its instance.
     lab.log_in(BACK, "secret-a", "uuid-z");
     assert!(!lab.got(BACK, "503"), "{}", lab.picture());
@@ -270,7 +259,7 @@ fn a_call_whose_media_cannot_continue_is_hung_up_on_both_sides() {
 const BOB_BACK: Peer = Peer::Browser("bob", 8);
 
 /// A browser that is back is asked whether it still knows its call.
-fn knows_its_call(lab: &mut Lab, peer: Peer) {
+pub(crate) fn knows_its_call(lab: &mut Lab, peer: Peer) {
     let probe = lab.take(peer, "OPTIONS");
     lab.reply(peer, &probe, 200, "");
 }
@@ -542,114 +531,6 @@ fn a_transferor_that_stays_is_released_after_a_restart() {
     assert!(!lab.got(T1, "BYE") && !lab.got(BOB_BACK, "BYE"), "{}", lab.picture());
     lab.plays("6.4s t1 hangs up on bob-8");
     lab.expect_idle();
-}
-
-/// A call from t1 to alice by a connection that t1 opened, answered or not: the INVITE alice got.
-fn called_by_connection(lab: &mut Lab, kind: FlowKind, answers: bool) -> Message {
-    let remote = SocketAddr::from(([127, 0, 0, 10], 41_000));
-    lab.handle(Input::FlowOpened { flow: Flow(9), kind, remote });
-    let hop = Hop::Flow(Flow(9));
-    let receive = |lab: &mut Lab, text: String| {
-        let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
-        lab.handle(Input::Received { hop, remote, message });
-    };
-    let invite = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
-    receive(lab, invite);
-    let ringing = lab.take(ALICE, "INVITE");
-    if answers {
-        lab.reply(ALICE, &ringing, 200, ANSWER);
-        let ok = lab.inbox.iter().find(|(h, m)| *h == hop && m.status() == 200);
-        let ok = ok.expect("the 200").1.clone();
-        let number = ok.cseq().expect("a CSeq").number;
-        let ack = lab.in_dialog(T1, &ok, "ACK", number, "", "");
-        receive(lab, ack);
-    }
-    if !answers {
-        lab.reply(ALICE, &ringing, 180, "");
-    }
-    lab.inbox.clear();
-    ringing
-}
-
-/// What the gateway said by `hop`.
-fn said_by(lab: &Lab, hop: Hop) -> Vec<String> {
-    let to = lab.inbox.iter().filter(|(to, _)| *to == hop).map(|(_, message)| message);
-    let name = |m: &Message| match m.status() {
-        0 => m.method_token().to_owned(),
-        status => status.to_string(),
-    };
-    to.map(name).collect()
-}
-
-#[test]
-fn a_trunk_whose_connection_died_with_the_process_is_connected_to() {
-    for (kind, port) in [(FlowKind::Tcp, 5_060), (FlowKind::Tls, 5_061)] {
-        let mut lab = Lab::with_phones();
-        let ringing = called_by_connection(&mut lab, kind, true);
-        lab.restart(AWAY);
-        comes_back(&mut lab);
-        knows_its_call(&mut lab, BACK);
-        // It is not waited for as a browser is.
-        lab.advance(Duration::from_secs(600));
-        assert_eq!(lab.gateway.gauges().calls, 1, "{kind:?}: the call goes on");
-        let bye = lab.in_dialog(BACK, &ringing, "BYE", 5, "peer", "");
-        lab.says(BACK, &bye);
-        let to = SocketAddr::from(([127, 0, 0, 10], port));
-        let hop = match kind {
-            FlowKind::Tls => Hop::Tls(to, TrunkNumber(0)),
-            FlowKind::Tcp | FlowKind::WebSocket => Hop::Tcp(to),
-        };
-        assert_eq!(said_by(&lab, hop), ["BYE"], "{kind:?}");
-        assert_eq!(lab.ended()[0].code, Code::FINE);
-        lab.expect_idle();
-    }
-}
-
-#[test]
-fn a_trunk_that_called_by_a_connection_is_refused_by_another_after_a_restart() {
-    let mut lab = Lab::with_phones();
-    let ringing = called_by_connection(&mut lab, FlowKind::Tcp, false);
-    lab.restart(AWAY);
-    let hop = Hop::Tcp(SocketAddr::from(([127, 0, 0, 10], 5_060)));
-    assert_eq!(said_by(&lab, hop), ["503"]);
-    comes_back(&mut lab);
-    let cancel = lab.take(BACK, "CANCEL");
-    lab.reply(BACK, &cancel, 200, "");
-    lab.reply(BACK, &ringing, 487, "");
-    lab.expect_idle();
-}
-
-/// A trunk that is gone from the configuration can still be told by datagrams that its call ends.
-#[test]
-fn a_call_of_a_trunk_that_is_not_configured_any_more_goes_on_or_ends_at_once() {
-    for (secure, goes_on) in [(false, true), (true, false)] {
-        let uri = if secure { "sip:127.0.0.12;transport=tls" } else { "sip:127.0.0.12" };
-        let mut lab = Lab::changed(&[("sip:127.0.0.12;transport=tcp", uri)], "");
-        lab.invite(ALICE, "+3206555", OFFER);
-        let far = SocketAddr::from(([127, 0, 0, 12], if secure { 5_061 } else { 5_060 }));
-        let hop = if secure { Hop::Tls(far, TrunkNumber(2)) } else { Hop::Udp(far) };
-        let invite = lab.inbox.iter().find(|(to, m)| *to == hop && m.method_token() == "INVITE");
-        let invite = invite.expect("an INVITE").1.clone();
-        let ok = ok_of_trunk(&invite).replace("127.0.0.10", "127.0.0.12");
-        let ok = Message::parse(ok.into_bytes(), Framing::WebSocket);
-        lab.handle(Input::Received { hop, remote: far, message: ok.expect("sound") });
-        let ok = lab.take(ALICE, "200 INVITE");
-        lab.ack(ALICE, &ok);
-        lab.inbox.clear();
-        lab.configure_next(&[("trunk.t3", "trunk.t9"), ("trunk:t3", "trunk:t9")]);
-        lab.restart(AWAY);
-        comes_back(&mut lab);
-        if goes_on {
-            knows_its_call(&mut lab, BACK);
-            let bye = lab.in_dialog(BACK, &ok, "BYE", 5, "", "");
-            lab.says(BACK, &bye);
-            assert_eq!(said_by(&lab, hop), ["BYE"]);
-        }
-        let records = lab.ended();
-        let wanted = if goes_on { Code::FINE } else { Code::RESTARTED };
-        assert_eq!(records.iter().map(|r| r.code).collect::<Vec<_>>(), [wanted], "{secure}");
-        lab.expect_idle();
-    }
 }
 
 #[test]
