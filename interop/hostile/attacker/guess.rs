@@ -89,7 +89,8 @@ impl Guess {
         let mut answers: [BTreeMap<String, u64>; 2] = Default::default();
         let mut failed = 0;
         for n in 0..self.count {
-            let unknown = n % 2;
+            // Each is first as often as the other: known, unknown, unknown, known.
+            let unknown = (n + 1) / 2 % 2;
             let user = [self.user.as_str(), "nobody"][unknown];
             // Few guesses a source, so that no brake answers.
             let source = nth(self.from, n / 10);

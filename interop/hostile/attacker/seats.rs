@@ -61,8 +61,10 @@ impl Seats {
     }
 
     async fn one(&self, source: IpAddr) -> End {
-        let began = Instant::now();
-        let kept = timeout(Duration::from_secs(self.seconds), self.sit(source)).await.is_err();
+        // The gateway's deadline counts from where the handshake ends.
+        let mut began = Instant::now();
+        let sits = self.sit(source, &mut began);
+        let kept = timeout(Duration::from_secs(self.seconds), sits).await.is_err();
         match began.elapsed() {
             _ if kept => End::Kept,
             short if short < Duration::from_millis(100) => End::Refused,
@@ -71,27 +73,25 @@ impl Seats {
     }
 
     /// Sits until the gateway closes the connection.
-    async fn sit(&self, source: IpAddr) -> anyhow::Result<()> {
-        let raw = self.place.tcp(source).await?;
+    async fn sit(&self, source: IpAddr, began: &mut Instant) -> anyhow::Result<()> {
         match self.kind.as_str() {
-            "idle" => until_closed(raw).await,
+            "idle" => until_closed(self.place.tcp(source).await?).await,
             "hello" => {
-                let mut raw = raw;
+                let mut raw = self.place.tcp(source).await?;
                 raw.write_all(&HELLO).await?;
                 until_closed(raw).await
             }
-            kind => {
-                drop(raw);
-                self.within(kind, source).await
-            }
+            "fragments" | "upgraded" => self.upgraded(source, began).await,
+            _ => self.within(source, began).await,
         }
     }
 
     /// What is done within TLS.
-    async fn within(&self, kind: &str, source: IpAddr) -> anyhow::Result<()> {
+    async fn within(&self, source: IpAddr, began: &mut Instant) -> anyhow::Result<()> {
         let mut stream = self.place.tls(source).await?;
+        *began = Instant::now();
         let host = format!("{}:{}", self.place.domain, self.place.web.port());
-        match kind {
+        match self.kind.as_str() {
             "head" => {
                 let head = format!("GET /sip HTTP/1.1\r\nHost: {host}\r\nX-Slow: ");
                 stream.write_all(head.as_bytes()).await?;
@@ -103,11 +103,7 @@ impl Seats {
                 );
                 stream.write_all(head.as_bytes()).await?;
             }
-            "unread" => return self.unread(stream, &host).await,
-            _ => {
-                drop(stream);
-                return self.upgraded(kind, source).await;
-            }
+            _ => return self.unread(stream, &host).await,
         }
         let (mut from, mut to) = tokio::io::split(stream);
         let drip = async {
@@ -142,13 +138,14 @@ impl Seats {
     }
 
     /// A WebSocket that sends the fragments of one message without end, or nothing at all.
-    async fn upgraded(&self, kind: &str, source: IpAddr) -> anyhow::Result<()> {
+    async fn upgraded(&self, source: IpAddr, began: &mut Instant) -> anyhow::Result<()> {
         use futures_util::{SinkExt, StreamExt};
         use tokio_tungstenite::tungstenite::Message;
         use tokio_tungstenite::tungstenite::protocol::frame::Frame;
         use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
         let mut socket = self.place.websocket(source).await?;
-        if kind == "fragments" {
+        *began = Instant::now();
+        if self.kind == "fragments" {
             let frame = |data| Message::Frame(Frame::message("x", OpCode::Data(data), false));
             socket.send(frame(Data::Text)).await?;
             loop {
