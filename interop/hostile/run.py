@@ -4,7 +4,8 @@
     run.py [--short] [--no-tests] [--seed N] [--write FILE] [--logs FOLDER] [LINE ...]
 
 In namespaces that `interop/run.sh hostile` makes. A short run has small loads, and wide bars of
-time; it ends with 1 if a figure does not hold. A whole run writes the scorecard.
+time; it ends with 1 if a figure does not hold. A whole run writes the scorecard; a run of some
+lines puts them into the one that is there, and says so.
 """
 
 import argparse
@@ -74,7 +75,7 @@ def main():
     parser.add_argument("--logs", help="a folder that the gateways' logs are copied to")
     parser.add_argument("lines", nargs="*", type=int)
     args = parser.parse_args()
-    card = Scorecard(args.short, args.seed, args.write)
+    card = Scorecard(args.short, args.seed, args.write, args.lines)
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
         rig.prepare(work)

@@ -36,10 +36,26 @@ LINES = {
 }
 
 
+class Page:
+    """What a page of an earlier run says: when it was made, and the rows of each line."""
+
+    def __init__(self, text=""):
+        self.runs, self.rows, line = [], {}, None
+        for row in text.splitlines():
+            self.runs += [row] if row.startswith("`") else []
+            if found := re.match(r"\| L(\d+) ", row):
+                line = int(found.group(1))
+                self.rows[line] = []
+            if line and row.startswith("| ") and "| not run |" not in row:
+                self.rows[line].append(row)
+
+
 class Scorecard:
-    def __init__(self, short, seed, path=None):
-        self.short, self.seed, self.rows = short, seed, []
+    def __init__(self, short, seed, path=None, again=()):
+        """`again` names the lines that are measured anew for a page that is there."""
+        self.short, self.seed, self.rows, self.again = short, seed, [], again
         self.path = path and pathlib.Path(path)
+        self.page = Page(self.path.read_text() if again and self.path.exists() else "")
         self.began, self.load = time.time(), os.getloadavg()[0]
 
     def note(self, line, what, value, bar=None, good=None, unit=""):
@@ -47,7 +63,7 @@ class Scorecard:
         if good is None:
             good = value is not None and value <= bar
         if isinstance(value, float):
-            value = f"{value:.3g}" if abs(value) < 10 else f"{value:.0f}"
+            value = f"{value:.3g}" if abs(value) < 10 else f"{value:.{int(abs(value) < 100)}f}"
         wanted = bar if isinstance(bar, str) else f"≤ {bar:,}{unit}"
         shown = f"{value:,}" if isinstance(value, int) else str(value)
         self.rows.append((line, what, shown + unit, wanted, bool(good)))
@@ -58,52 +74,66 @@ class Scorecard:
     def failed(self):
         return [row for row in self.rows if not row[4]]
 
-    def write(self):
-        """The page: a table of this run."""
-        if not self.path:
-            return
-        command = "interop/run.sh hostile --short" if self.short else "make hostile"
+    def table(self):
+        """A row a figure, by line; those of the earlier page where nothing was measured anew."""
+        table = {line: self.page.rows.get(line, []) for line in LINES}
+        for line, name in LINES.items():
+            measured = [row for row in self.rows if row[0] == line]
+            titles = [f"L{line} {name}"] + [""] * len(measured)
+            if measured:
+                table[line] = [
+                    f"| {title} | {what} | {value} | {wanted} | {'ok' if good else '**FAIL**'} |"
+                    for title, (_, what, value, wanted, good) in zip(titles, measured)
+                ]
+        return table
+
+    def command(self):
+        if self.short:
+            return "interop/run.sh hostile --short"
+        lines = "".join(f" {line}" for line in self.again)
+        return (
+            f"interop/run.sh hostile --write interop/SCORECARD.md{lines}"
+            if lines
+            else ("make hostile")
+        )
+
+    def this_run(self):
         cpu = re.search(r"model name\s*:\s*(.*)", open("/proc/cpuinfo").read())
         rev = ["git", "log", "-1", "--format=%h of %cs"]
         source = os.environ.get("WEBTRUNK_COMMIT")
         source = source or subprocess.run(rev, capture_output=True, text=True).stdout.strip()
         minutes = (time.time() - self.began) / 60
         machine = cpu.group(1) if cpu else platform.machine()
-        out = [
-            "# Scorecard",
-            "",
-            f"<!-- Made by `{command}`: do not edit. -->",
-            "",
-            f"`{command}`, {time.strftime('%Y-%m-%d')}, commit {source}, seed {self.seed}, "
+        return (
+            f"`{self.command()}`, {time.strftime('%Y-%m-%d')}, commit {source}, seed {self.seed}, "
             f"{minutes:.0f} minutes; {os.cpu_count()} cores ({machine}), load average "
-            f"{self.load:.1f} before it began. Attackers, trunks, browsers and the gateway share "
-            "this machine.",
-            "",
-            "Each line is a kind of attack or fault. The bar is what is asked for; a figure beyond "
-            "it is a FAIL, and is published as one. "
+            f"{self.load:.1f} before it began."
+        )
+
+    def write(self):
+        """The page: a table of this run, or of an earlier one with this one's lines in it."""
+        if not self.path:
+            return
+        runs = [run for run in self.page.runs if not run.startswith(f"`{self.command()}`")]
+        out = ["# Scorecard", "", "<!-- Made by `make hostile`: do not edit. -->", ""]
+        for run in [*runs, self.this_run()]:
+            out += [run, ""]
+        out += [
+            "Attackers, trunks, browsers and the gateway share this machine. "
+            + ("Lines that a later command names were measured anew by it. " * bool(runs))
+            + "Each line is a kind of attack or fault. The bar is what is asked for; a figure "
+            "beyond it is a FAIL, and is published as one. "
             + ("The loads of this run are small, and its bars of time are wide. " * self.short)
-            + "[README.md](README.md#hostile) says how each "
-            "is measured.",
+            + "[README.md](README.md#hostile) says how each is measured.",
             "",
             "| Line | Figure | Measured | Bar | |",
             "| --- | --- | ---: | ---: | --- |",
         ]
+        table = self.table()
         for line, name in LINES.items():
-            rows = [row for row in self.rows if row[0] == line]
-            title = f"L{line} {name}"
-            if not rows:
-                out.append(f"| {title} | not run | - | - | - |")
-            for _, what, value, wanted, good in rows:
-                out.append(
-                    f"| {title} | {what} | {value} | {wanted} | {'ok' if good else '**FAIL**'} |"
-                )
-                title = ""
-        good = sum(row[4] for row in self.rows)
-        whole = {row[0] for row in self.rows} - {row[0] for row in self.failed()}
-        out += [
-            "",
-            f"{good} of {len(self.rows)} figures hold; {len(whole)} of {len(LINES)} lines are "
-            "whole.",
-            "",
-        ]
-        self.path.write_text("\n".join(out))
+            out += table[line] or [f"| L{line} {name} | not run | - | - | - |"]
+        rows = [row for of in table.values() for row in of]
+        whole = sum(bool(of) and all(row.endswith("| ok |") for row in of) for of in table.values())
+        good = sum(row.endswith("| ok |") for row in rows)
+        out += ["", f"{good} of {len(rows)} figures hold; {whole} of {len(LINES)} lines are whole."]
+        self.path.write_text("\n".join(out) + "\n")
