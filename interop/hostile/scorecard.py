@@ -79,11 +79,11 @@ class Scorecard:
         table = {line: self.page.rows.get(line, []) for line in LINES}
         for line, name in LINES.items():
             measured = [row for row in self.rows if row[0] == line]
-            titles = [f"L{line} {name}"] + [""] * len(measured)
+            titles = [f"L{line} {name}"] + [""] * (len(measured) - 1)
             if measured:
                 table[line] = [
                     f"| {title} | {what} | {value} | {wanted} | {'ok' if good else '**FAIL**'} |"
-                    for title, (_, what, value, wanted, good) in zip(titles, measured)
+                    for title, (_, what, value, wanted, good) in zip(titles, measured, strict=True)
                 ]
         return table
 
