@@ -34,8 +34,8 @@ const KEY: &str = "key";
 /// Locked by the process that uses the directory.
 const LOCK: &str = "lock";
 
-/// How often, and how far apart, a lock is asked for: a child that another thread has just begun has
-/// all files open until it becomes another program.
+/// How often, and how far apart, a lock is asked for: a child that another thread has just begun
+/// has all files open until it becomes another program.
 const TRIES: u32 = 30;
 const APART: Duration = Duration::from_millis(10);
 

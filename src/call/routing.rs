@@ -123,7 +123,8 @@ impl Call {
     fn question(&self, cx: &CallContext<'_>) -> String {
         let from = match &self.caller.party {
             Party::User { name, .. } => {
-                json!({ "user": name, "claims": self.caller.permits().claims, "tags": self.caller.account.as_ref().map(|a| &a.tags) })
+                let tags = self.caller.account.as_ref().map(|a| &a.tags);
+                json!({ "user": name, "claims": self.caller.permits().claims, "tags": tags })
             }
             Party::Trunk(name) => json!({ "trunk": name }),
             party @ (Party::Number(_) | Party::Internal(_)) => {
@@ -134,8 +135,14 @@ impl Call {
             .map(|t| t.to_string())
             .unwrap_or_default();
         let data = json!({
-            "call": self.id.to_string(), "context": self.cdr.context, "number": self.number(), "dialled": self.cdr.dialled, "from": from,
-            "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
+            "call": self.id.to_string(),
+            "context": self.cdr.context,
+            "number": self.number(),
+            "dialled": self.cdr.dialled,
+            "from": from,
+            "shown": self.cdr.from_shown,
+            "remote": self.cdr.remotes[0].map(|r| r.to_string()),
+            "user_agent": self.cdr.user_agent,
         });
         json!({ "type": "call.route", "timestamp": time, "data": data }).to_string()
     }

@@ -115,7 +115,8 @@ impl Call {
             })
             .transpose()?;
         let number = target.uri.number();
-        let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
+        let trunk = self.leg_of(other).and_then(|l| cx.config.trunks.get(l.party.trunk()?));
+        let passes = trunk.is_some_and(|t| t.refer == Refer::Pass);
         Ok(TransferRequest { number, replaces, passes })
     }
 

@@ -87,7 +87,7 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
     ) -> Screening {
-        let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
+        let browser = self.kind_of(hop) == Some(FlowKind::WebSocket);
         let node = matches!(hop, Hop::Node(_));
         let stranger = !browser
             && !node

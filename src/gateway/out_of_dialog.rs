@@ -335,7 +335,8 @@ impl Gateway {
         let none = bindings.is_empty() && elsewhere.is_empty();
         let state = if none { "terminated" } else { "active" };
         let mut xml = format!(
-            "<?xml version=\"1.0\"?>\r\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" version=\"{version}\" state=\"full\">\r\n\
+            "<?xml version=\"1.0\"?>\r\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" \
+             version=\"{version}\" state=\"full\">\r\n\
              <registration aor=\"{aor}\" id=\"r\" state=\"{state}\">\r\n"
         );
         for (n, binding) in bindings.iter().enumerate() {

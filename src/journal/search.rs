@@ -237,11 +237,16 @@ mod tests {
         let (lines, database) = (folder.path().join("jsonl"), folder.path().join("db"));
         let records: Vec<Value> = (0..RECORDS)
             .map(|n| {
-                let start = format!("2026-11-{:02}T00:{:02}:{:02}.000Z", 1 + n / 3_600, n / 60 % 60, n % 60);
+                let (day, minute, second) = (1 + n / 3_600, n / 60 % 60, n % 60);
+                let start = format!("2026-11-{day:02}T00:{minute:02}:{second:02}.000Z");
+                let from = serde_json::json!({
+                    "user": "alice", "number": format!("+1206{n:07}"), "name": "Ada",
+                    "pad": "x".repeat(150),
+                });
                 serde_json::json!({
                     "call": format!("{n:08x}"), "start": start, "end": start,
                     "outcome": if n % 1_000 == 0 { "busy" } else { "success" },
-                    "from": { "user": "alice", "number": format!("+1206{n:07}"), "name": "Ada", "pad": "x".repeat(150) },
+                    "from": from,
                 })
             })
             .collect();

@@ -214,7 +214,8 @@ fn written(rounds: u32, mut snapshot: impl FnMut() -> Vec<u8>) -> (Duration, usi
     }
     drop(checkpoints);
     let each = (cpu() - began) / rounds;
-    let database = rusqlite::Connection::open(folder.path().join("checkpoints.db")).expect("it opens");
+    let database =
+        rusqlite::Connection::open(folder.path().join("checkpoints.db")).expect("it opens");
     let length = "SELECT CAST(AVG(LENGTH(sealed)) AS INTEGER) FROM checkpoint";
     let kept: i64 = database.query_row(length, (), |row| row.get(0)).expect("a number");
     (each, kept as usize)

@@ -109,7 +109,9 @@ fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
     };
     let prack = challenged(&mut lab, "PRACK", "n1");
     lab.reply_as(T1, &prack, 200, "", "far");
-    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Allow: UPDATE, INFO, MESSAGE\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n");
+    let more = "Allow: UPDATE, INFO, MESSAGE\r\nSupported: timer\r\n\
+                Session-Expires: 180;refresher=uac\r\n";
+    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", more);
     // RFC 3261 §13.2.2.4: the ACK has the credentials of its INVITE.
     assert_eq!(answered(&lab.ack_of(&invite)), [(HeaderName::Authorization, "n0".to_owned())]);
     let ok = lab.take(ALICE, "200");

@@ -45,7 +45,10 @@ fn keys(named: &str, key: &EncodingKey) -> Arc<TokenKeys> {
 }
 
 fn token(kid: &str, key: &EncodingKey, changes: &Value) -> String {
-    let mut claims = json!({ "sub": "visitor-8c1", "aud": ["webtrunk", "another"], "iss": "https://shop.test", "exp": NOW + 600, "iat": NOW });
+    let mut claims = json!({
+        "sub": "visitor-8c1", "aud": ["webtrunk", "another"], "iss": "https://shop.test",
+        "exp": NOW + 600, "iat": NOW,
+    });
     changes
         .as_object()
         .into_iter()
@@ -140,7 +143,10 @@ fn last_refusal(lab: &Lab) -> (Code, String) {
 fn a_token_lets_its_user_in_and_do_what_it_grants_and_nothing_else() {
     let mut lab = with_tokens();
     connect(&mut lab, VISITOR);
-    let grant = json!({ "webtrunk": { "did": "+12065550177", "claims": ["international"], "callees": ["+44X.", "9196"], "tags": { "cart": "A-1042" }, "max_calls": 1 } });
+    let grant = json!({ "webtrunk": {
+        "did": "+12065550177", "claims": ["international"], "callees": ["+44X.", "9196"],
+        "tags": { "cart": "A-1042" }, "max_calls": 1,
+    } });
     register(&mut lab, VISITOR, &ours(&grant));
     let ok = lab.take(VISITOR, "200 REGISTER");
     let expires: u32 = Lab::header(&ok, HeaderName::Contact)
@@ -226,7 +232,12 @@ fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
         let parts: Vec<&str> = t.split('.').collect();
         format!("{}.{}.", "eyJhbGciOiJub25lIn0", parts[1])
     };
-    let symmetric = encode(&Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) }, &json!({ "sub": "visitor-8c1", "aud": "webtrunk", "iss": "https://shop.test", "exp": NOW + 600 }), &EncodingKey::from_secret(b"public")).expect("a token");
+    let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) };
+    let claims = json!({
+        "sub": "visitor-8c1", "aud": "webtrunk", "iss": "https://shop.test", "exp": NOW + 600,
+    });
+    let symmetric = encode(&header, &claims, &EncodingKey::from_secret(b"public"));
+    let symmetric = symmetric.expect("a token");
     for (token, why) in [
         (ours(&json!({ "aud": "somebody" })), "aud"),
         (ours(&json!({ "aud": null })), "aud"),
@@ -429,7 +440,9 @@ fn a_web_application_says_who_a_user_is_and_is_believed_for_a_while() {
         ("visitor-8c1", Some("auth.user"), Some("visitor-8c1"))
     );
     assert!(!lab.got(VISITOR, "200") && !lab.got(VISITOR, "403"), "it waits");
-    lab.handle(Input::Login { name, answer: answered(json!({ "password": "made-for-the-visit", "ttl": "5m", "grant": { "context": "phones", "callees": ["9196"] } })) });
+    let grant = json!({ "context": "phones", "callees": ["9196"] });
+    let login = json!({ "password": "made-for-the-visit", "ttl": "5m", "grant": grant });
+    lab.handle(Input::Login { name, answer: answered(login) });
     lab.take(VISITOR, "200 REGISTER");
     lab.invite(VISITOR, "+1777", OFFER);
     lab.take(VISITOR, "403");

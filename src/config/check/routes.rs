@@ -223,7 +223,12 @@ impl Check {
                 "{file}: no route matches {help}, although this dialplan reaches the telephone \
                     network"
             );
-            self.problems.push(ConfigProblem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the address")).warning());
+            let help = format!(
+                "add a route for \"{help}\" with ignore_limits = true; your carrier must know \
+                 the address"
+            );
+            let problem = ConfigProblem::plain("dialplan::emergency", message);
+            self.problems.push(problem.help(help).warning());
         }
     }
 
@@ -400,8 +405,14 @@ impl Check {
             let found = hours.get(at.as_ref()).cloned();
             if found.is_none() {
                 let known: Vec<&str> = hours.keys().map(String::as_str).collect();
-                let help = format!("{}write hours.{} = {{ tz = \"Europe/Berlin\", open = [\"Mon-Fri 08:00-18:00\"] }} at the top", suggestion(at.as_ref(), &known), at.as_ref());
-                self.error(at, "dialplan::hours", format!("there are no hours {:?} in this file", at.as_ref()), help);
+                let name = at.as_ref();
+                let help = format!(
+                    "{}write hours.{name} = {{ tz = \"Europe/Berlin\", open = \
+                     [\"Mon-Fri 08:00-18:00\"] }} at the top",
+                    suggestion(name, &known)
+                );
+                let message = format!("there are no hours {name:?} in this file");
+                self.error(at, "dialplan::hours", message, help);
             }
             found
         });
@@ -486,7 +497,13 @@ impl Check {
         for text in at.as_ref().list() {
             match text.strip_prefix("user.").filter(|c| !c.is_empty()) {
                 Some(claim) => claims.push(claim.to_owned()),
-                None => self.error(at, "dialplan::require", format!("require = {text:?} names no claim"), "write require = \"user.international\", and claims = [\"international\"] under [user.…]"),
+                None => self.error(
+                    at,
+                    "dialplan::require",
+                    format!("require = {text:?} names no claim"),
+                    "write require = \"user.international\", and claims = [\"international\"] \
+                     under [user.…]",
+                ),
             }
         }
         claims

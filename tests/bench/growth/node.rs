@@ -51,7 +51,8 @@ impl Served {
     /// What a local client is answered, and how long that took.
     fn get(&self, path: &str) -> (Duration, String) {
         timed(|| {
-            let mut socket = UnixStream::connect(self.folder.path().join("control")).expect("it is there");
+            let mut socket =
+                UnixStream::connect(self.folder.path().join("control")).expect("it is there");
             write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 .expect("sent");
             let mut answer = String::new();
