@@ -117,7 +117,7 @@ pub enum Seeker {
     /// A call that rings them.
     Call(CallId),
     /// What happens outside calls: texts, and who watches registrations.
-    Outside,
+    OutOfDialog,
 }
 
 /// What a request of ours within a dialog was for.
