@@ -338,6 +338,19 @@ async fn step(
     Ok(step)
 }
 
+/// The login of a user of another gateway, whose domain is the host of its WebSocket.
+fn login_at(ws: &str, user: &str, password: &str) -> Login {
+    let host = ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next());
+    Login {
+        domain: host.unwrap_or_default().to_owned(),
+        user: user.to_owned(),
+        name: user.to_owned(),
+        password: password.to_owned(),
+        jwt: None,
+        ws: ws.to_owned(),
+    }
+}
+
 /// Doubles the calls until some suffer, then looks between.
 ///
 /// # Errors
@@ -348,19 +361,7 @@ pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     }
     let table = args.output == print::OutputFormat::Table;
     let (served, login, target) = match args.against.as_deref() {
-        Some([ws, user, password, number]) => {
-            let host =
-                ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next()).unwrap_or_default();
-            let login = Login {
-                domain: host.to_owned(),
-                user: user.clone(),
-                name: user.clone(),
-                password: password.clone(),
-                jwt: None,
-                ws: ws.clone(),
-            };
-            (None, login, number.clone())
-        }
+        Some([ws, user, password, number]) => (None, login_at(ws, user, password), number.clone()),
         _ => {
             let (gateway, far_end, login) = own(args).await?;
             (Some((gateway, far_end)), login, "9196".to_owned())
