@@ -10,6 +10,7 @@ timers are compared by tests/calls, a day in virtual time.
 
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -167,8 +168,10 @@ def main():
         wrong.append("errors in the log")
     if len(records) < seconds:
         wrong.append("too few calls for a soak")
-    print(f"{len(records)} calls; {work}")
-    print("it ended as it began" if not wrong else f"FAILED: {', '.join(wrong)}")
+    print(f"{len(records)} calls")
+    print("it ended as it began" if not wrong else f"FAILED: {', '.join(wrong)}; see {work}")
+    if not wrong:
+        shutil.rmtree(work)
     sys.exit(bool(wrong))
 
 
