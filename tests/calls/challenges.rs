@@ -1,7 +1,7 @@
 //! Digest challenges of trunks and registrars, as many and in whatever order they come.
 
 use crate::lab::*;
-use crate::world::REALM;
+use crate::trunk_health::REALM;
 use std::time::Duration;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::HeaderName;

@@ -1,7 +1,7 @@
 //! Digits by INFO, from either side.
 
-use crate::carriers::REALM;
 use crate::lab::*;
+use crate::trunk_health::REALM;
 use std::time::Duration;
 use webtrunk::event::Event;
 use webtrunk::gateway::Input;

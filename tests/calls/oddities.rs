@@ -2,11 +2,10 @@
 //! answer that says the right thing.
 
 use crate::lab::*;
+use crate::trunk_health::REALM;
 use std::time::Duration;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, HeaderName};
-
-const REALM: &str = "realm = \"carrier\"";
 
 fn change(text: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(text.to_owned(), |text, (from, to)| {

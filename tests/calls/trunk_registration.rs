@@ -1,7 +1,7 @@
 //! Registration with carriers, and of a PBX with us.
 
-use crate::carriers::{REALM, says};
 use crate::lab::*;
+use crate::trunk_health::{REALM, says};
 use std::time::Duration;
 use webtrunk::sip::{HeaderName, Message};
 
