@@ -272,6 +272,9 @@ impl Gateway {
             Input::Located { seeker: Seeker::Call(call), ask, answer } => {
                 self.with_call(turn, call, |call, cx| call.located(cx, ask, &answer));
             }
+            Input::Located { seeker: Seeker::LostBrowsers(call), answer, .. } => {
+                self.with_call(turn, call, |call, cx| call.found_elsewhere(cx, &answer));
+            }
             Input::Located { seeker: Seeker::OutOfDialog, ask, answer } => {
                 self.found_out_of_dialog(turn, ask, &answer)
             }

@@ -116,6 +116,8 @@ pub enum Question {
 pub enum Seeker {
     /// A call that rings them.
     Call(CallId),
+    /// A call of a lost node, whose browsers come back somewhere.
+    LostBrowsers(CallId),
     /// What happens outside calls: texts, and who watches registrations.
     OutOfDialog,
 }

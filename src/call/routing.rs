@@ -260,9 +260,6 @@ impl Call {
 
     /// The store answered question `ask`, or cannot; an unexpected answer is ignored.
     pub(crate) fn located(&mut self, cx: &mut CallContext<'_>, ask: u32, found: &LocatedUsers) {
-        if Call::asked_where(ask) {
-            return self.found_elsewhere(cx, found);
-        }
         let Some(step) = self.route.take_located(ask) else { return };
         cx.disarm(self.id, CallTimer::Locate);
         if self.state == CallPhase::Routing {
