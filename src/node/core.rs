@@ -70,8 +70,8 @@ async fn readable(socket: Option<&UdpSocket>) {
     }
 }
 
-/// Lets the other tasks run where there is more to take already: whoever sends without a pause must
-/// not keep the thread from the connections' tasks. On a small machine they share it, and a login
+/// Lets the other tasks run if there is more to take already: a sender that never pauses must not
+/// keep the thread from the connections' tasks. On a small machine they share it, and a login
 /// takes several turns of theirs.
 async fn give_way(more: bool) {
     if more {
