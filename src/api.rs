@@ -114,9 +114,11 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let entry = self.code.entry();
+        let page = format!("/api/v1/errors/{}", self.code);
+        let reason = self.status.canonical_reason().unwrap_or("refused");
         let body = json!({
-            "type": entry.map_or_else(|| "about:blank".to_owned(), |_| format!("/api/v1/errors/{}", self.code)),
-            "title": entry.map_or_else(|| self.status.canonical_reason().unwrap_or("refused").to_owned(), |e| e.title.clone()),
+            "type": entry.map_or("about:blank".to_owned(), |_| page),
+            "title": entry.map_or(reason, |e| &e.title),
             "status": self.status.as_u16(), "detail": self.detail,
             "code": self.code.is_fault().then(|| self.code.to_string()),
             "fix": self.fix.or_else(|| entry.map(|e| e.fix.clone())),

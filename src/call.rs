@@ -325,7 +325,7 @@ impl Call {
     }
 
     /// The caller sent CANCEL.
-    pub(crate) fn cancelled(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
+    pub(crate) fn on_cancel(&mut self, cx: &mut CallContext<'_>, why: Refusal) {
         if !self.uas.is_finished() {
             self.finish(cx, EndReason::refused(HangupBy::Caller, why));
         }

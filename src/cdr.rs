@@ -281,9 +281,9 @@ pub struct Cdr {
     pub route: Option<String>,
     /// Who called.
     pub from: Party,
-    /// The caller's number and name, as its account or its trunk has them.
+    /// The caller's number, as its account or its trunk has it.
     pub from_number: String,
-    /// The caller's name, as shown to who is called.
+    /// The caller's name, as the callee is shown it.
     pub from_name: String,
     /// The number it claims in From.
     pub from_shown: String,

@@ -117,8 +117,8 @@ impl Cluster {
         self.process().mark()
     }
 
-    /// The other nodes that may have the call whose tag or branch this is: the node that made it, if
-    /// it lives, and those that took calls of it over.
+    /// The other nodes that may have the call whose tag or branch this is: the node that made it,
+    /// if it lives, and those that took calls of it over.
     pub(crate) fn bearers(&self, text: &str) -> &[SocketAddr] {
         self.lease.others().bearers(text)
     }
@@ -144,8 +144,8 @@ impl Cluster {
         self.lease.others().iter().find(|m| m.advertise == at).map_or(0, |m| m.epoch)
     }
 
-    /// The other nodes that may have a call of the process at `owner`: that node, if it lives, which
-    /// goes on with what was not taken, and those that took its calls over.
+    /// The other nodes that may have a call of the process at `owner`: that node, if it lives,
+    /// which goes on with what was not taken, and those that took its calls over.
     pub(crate) fn owners(&self, owner: Option<SocketAddr>, epoch: u64) -> Vec<SocketAddr> {
         let took = |m: &Member| m.taken.iter().any(|process| process.epoch == epoch);
         let may = |m: &&Member| Some(m.advertise) == owner || took(m);
@@ -289,8 +289,8 @@ impl Cluster {
         if let Ok(Claim::Taken { by, .. }) = &answer {
             self.look_for(now, Process::of_mark(by));
         }
-        // Who claims them once the store has lost that they were taken finds nothing: who has them says
-        // so by its lease, or when it is asked.
+        // Who claims them once the store has lost that they were taken finds nothing: who has them
+        // says so by its lease, or when it is asked.
         let found_none = |names: &Option<Vec<String>>| names.as_ref().is_some_and(Vec::is_empty);
         let (by, names) = match (answer, self.taker()) {
             (Ok(Claim::Taken { names, .. }), Some(taker)) if found_none(&names) => (taker, None),
@@ -323,8 +323,8 @@ impl Cluster {
         work.deposed = Some((by, names));
     }
 
-    /// Of a taker that has no lease this process may be the only one that knows: what it took, and what
-    /// it had taken, is not lost with it.
+    /// Of a taker that has no lease this process may be the only one that knows: what it took, and
+    /// what it had taken, is not lost with it.
     fn look_for(&mut self, now: Instant, taker: Option<Process>) {
         let Some(taker) = taker.filter(|taker| taker.node != self.lease.node()) else { return };
         let others = self.lease.others();
@@ -379,8 +379,8 @@ impl Cluster {
         commands
     }
 
-    /// Whether another node could find a call in the store: this one could not tell it that the call
-    /// is over, and what it wrote there has not expired yet.
+    /// Whether another node could find a call in the store: this one could not tell it that the
+    /// call is over, and what it wrote there has not expired yet.
     pub(crate) fn stores(&self, now: Instant, call: u64) -> bool {
         let lasts = |age| age < store::CALLS + store::LEASE;
         self.lease.view_age(now).is_some_and(lasts) && self.kept.has(&call_name(call))

@@ -126,8 +126,8 @@ kinds! {
         "A login was refused: a wrong password, expired credentials, or a locked-out address. Each \
          source is reported once in 10 s; `more` counts its refusals since the last event.",
     FraudBraked "fraud.braked"
-        "The brake on toll fraud holds a user; sent once an hour for each user, however many of its \
-         calls are refused.",
+        "The brake on toll fraud holds a user; sent once an hour for each user, however many of \
+         its calls are refused.",
     TrunkUp "trunk.up"
         "A trunk is up.",
     TrunkDown "trunk.down"

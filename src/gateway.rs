@@ -161,7 +161,7 @@ pub struct Gateway {
     services: Services,
     calls: CallTable,
     admission: Admission,
-    outside: OutOfDialog,
+    out_of_dialog: OutOfDialog,
     texts: texts::Texts,
     elsewhere: elsewhere::Elsewhere,
     asked: asked::AskedNodes,
@@ -217,7 +217,7 @@ impl Gateway {
             services,
             calls: CallTable::default(),
             admission: Admission::new(now, authenticator),
-            outside: OutOfDialog::default(),
+            out_of_dialog: OutOfDialog::default(),
             texts: texts::Texts::default(),
             elsewhere: elsewhere::Elsewhere::default(),
             asked: asked::AskedNodes::default(),
@@ -272,8 +272,11 @@ impl Gateway {
             Input::Located { seeker: Seeker::Call(call), ask, answer } => {
                 self.with_call(turn, call, |call, cx| call.located(cx, ask, &answer));
             }
-            Input::Located { seeker: Seeker::Outside, ask, answer } => {
-                self.found_outside(turn, ask, &answer)
+            Input::Located { seeker: Seeker::LostBrowsers(call), answer, .. } => {
+                self.with_call(turn, call, |call, cx| call.found_elsewhere(cx, &answer));
+            }
+            Input::Located { seeker: Seeker::OutOfDialog, ask, answer } => {
+                self.found_out_of_dialog(turn, ask, &answer)
             }
             Input::PublicAddresses { found, why } => self.public_addresses(found, why, turn.out),
             Input::Drain => {
@@ -317,7 +320,7 @@ impl Gateway {
         self.trunks_due(turn);
         self.logins_due(turn);
         self.spent_due(turn);
-        self.outside_due(turn);
+        self.out_of_dialog_due(turn);
         self.elsewhere_due(turn);
         self.asked_due(turn);
         self.named_hosts_due(turn);
@@ -344,7 +347,7 @@ impl Gateway {
         own.into_iter()
             .chain([
                 self.services.trunks.next_timeout(),
-                self.outside.next_timeout(),
+                self.out_of_dialog.next_timeout(),
                 self.elsewhere.next_timeout(),
                 self.asked.next_timeout(),
                 self.named_hosts.next_timeout(),
@@ -464,7 +467,7 @@ impl Gateway {
                 + self.named_hosts.len()
                 + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),
-            subscriptions: self.outside.subscriptions(),
+            subscriptions: self.out_of_dialog.subscriptions(),
             remembered: self.admission.remembered() + self.logins.remembered(),
             dropped: self.dropped,
             repeated: self.services.transactions.repeated,

@@ -76,8 +76,12 @@ fn hundredths(score: f32) -> f64 {
 pub(crate) fn verdict_json(verdict: &Diagnosis) -> Value {
     let entry = verdict.code.entry();
     json!({
-        "code": verdict.code.is_fault().then(|| verdict.code.to_string()), "side": verdict.side.to_string(), "sentence": verdict.sentence,
-        "title": entry.map(|e| &e.title), "likely": entry.map(|e| &e.likely), "fix": entry.map(|e| &e.fix),
+        "code": verdict.code.is_fault().then(|| verdict.code.to_string()),
+        "side": verdict.side.to_string(),
+        "sentence": verdict.sentence,
+        "title": entry.map(|e| &e.title),
+        "likely": entry.map(|e| &e.likely),
+        "fix": entry.map(|e| &e.fix),
     })
 }
 
@@ -91,7 +95,10 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
     let tried: Vec<Value> = cdr
         .tried
         .iter()
-        .map(|t| json!({ "target": t.target.as_callee(), "code": t.status.unwrap_or(0), "ms": t.ms }))
+        .map(|t| {
+            let code = t.status.unwrap_or(0);
+            json!({ "target": t.target.as_callee(), "code": code, "ms": t.ms })
+        })
         .collect();
     let interruptions: Vec<Value> = cdr
         .interruptions
@@ -99,35 +106,61 @@ pub(crate) fn to_json(cdr: &Cdr, clock: &WallClock) -> Value {
         .map(|i| {
             json!({
                 "at": clock.format(i.at), "gap_ms": i.gap.as_millis() as u64,
-                "lost_node": i.node.as_ref().map(|n| &n.lost), "by_node": i.node.as_ref().map(|n| &n.by),
+                "lost_node": i.node.as_ref().map(|n| &n.lost),
+                "by_node": i.node.as_ref().map(|n| &n.by),
             })
         })
         .collect();
-    let leg = |name: &str, call_id: Option<&String>, formats: &[String], s: Option<&Statistics>| {
-        json!({
-            "leg": name, "sip_call_id": call_id, "codec": s.and_then(|s| s.codec), "peer_formats": formats,
-            "packets_in": s.map(|s| s.received), "packets_out": s.map(|s| s.sent), "packets_lost": s.and_then(Statistics::packets_lost),
-            "jitter_ms": s.and_then(|s| s.jitter).map(|j| j.as_millis() as u64), "rtt_ms": s.and_then(|s| s.round_trip).map(|r| r.as_millis() as u64),
-            "loss_reported": s.and_then(|s| s.reported_loss),
-            "mos_in_estimated": s.and_then(|s| s.mos.0).map(hundredths), "mos_out_estimated": s.and_then(|s| s.mos.1).map(hundredths),
-            "ice_ms": s.and_then(|s| s.ice).map(|t| t.as_millis() as u64), "dtls_ms": s.and_then(|s| s.dtls).map(|t| t.as_millis() as u64),
-            "srtp": s.and_then(|s| s.srtp).map(|p| p.to_string()),
-        })
-    };
+    let callers = leg_json("a", Some(&cdr.caller_call_id), &cdr.formats[0], &cdr.caller_media);
+    let callees = leg_json("b", cdr.callee_call_id.as_ref(), &cdr.formats[1], &cdr.callee_media);
     json!({
         "v": 1, "call": cdr.call.to_string(),
         "start": clock.format(cdr.start), "ring": cdr.ringing.map(|t| clock.format(t)),
         "answer": cdr.answered.map(|t| clock.format(t)), "end": clock.format(end),
         "duration_s": seconds(end.saturating_duration_since(cdr.start)),
         "billable_s": cdr.answered.map_or(0.0, |a| seconds(end.saturating_duration_since(a))),
-        "setup_ms": ms(cdr.start, cdr.answered), "pdd_ms": ms(cdr.start, cdr.ringing.or(cdr.answered)),
+        "setup_ms": ms(cdr.start, cdr.answered),
+        "pdd_ms": ms(cdr.start, cdr.ringing.or(cdr.answered)),
         "direction": if cdr.inbound { "inbound" } else { "outbound" },
-        "context": cdr.context, "route": cdr.route, "outcome": cdr.outcome(), "sip_code": cdr.status,
-        "why": cdr.why, "code": cdr.error_code().map(|code| code.to_string()), "verdict": cdr.verdict.as_ref().map(verdict_json), "hangup_by": cdr.by.map(HangupBy::as_str), "answered_by": cdr.answered_by.as_ref().map(Party::as_callee),
-        "from": { "user": cdr.from.as_caller(), "number": cdr.from_number, "name": cdr.from_name, "shown": cdr.from_shown, "ua": cdr.user_agent },
+        "context": cdr.context, "route": cdr.route, "outcome": cdr.outcome(),
+        "sip_code": cdr.status, "why": cdr.why,
+        "code": cdr.error_code().map(|code| code.to_string()),
+        "verdict": cdr.verdict.as_ref().map(verdict_json),
+        "hangup_by": cdr.by.map(HangupBy::as_str),
+        "answered_by": cdr.answered_by.as_ref().map(Party::as_callee),
+        "from": {
+            "user": cdr.from.as_caller(), "number": cdr.from_number, "name": cdr.from_name,
+            "shown": cdr.from_shown, "ua": cdr.user_agent,
+        },
         "to": { "dialled": cdr.dialled, "number": cdr.number },
-        "attempts": tried, "transfers": cdr.transfers, "interruptions": interruptions, "tags": cdr.tags, "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
-        "legs": [leg("a", Some(&cdr.caller_call_id), &cdr.formats[0], cdr.caller_media.as_ref()), leg("b", cdr.callee_call_id.as_ref(), &cdr.formats[1], cdr.callee_media.as_ref())],
+        "attempts": tried, "transfers": cdr.transfers, "interruptions": interruptions,
+        "tags": cdr.tags,
+        "media_problem": cdr.media_problem.as_ref().map(ToString::to_string),
+        "legs": [callers, callees],
+    })
+}
+
+/// One leg of a record.
+fn leg_json(
+    name: &str,
+    call_id: Option<&String>,
+    formats: &[String],
+    media: &Option<Statistics>,
+) -> Value {
+    let s = media.as_ref();
+    let ms = |d: Duration| d.as_millis() as u64;
+    json!({
+        "leg": name, "sip_call_id": call_id,
+        "codec": s.and_then(|s| s.codec), "peer_formats": formats,
+        "packets_in": s.map(|s| s.received), "packets_out": s.map(|s| s.sent),
+        "packets_lost": s.and_then(Statistics::packets_lost),
+        "jitter_ms": s.and_then(|s| s.jitter).map(ms),
+        "rtt_ms": s.and_then(|s| s.round_trip).map(ms),
+        "loss_reported": s.and_then(|s| s.reported_loss),
+        "mos_in_estimated": s.and_then(|s| s.mos.0).map(hundredths),
+        "mos_out_estimated": s.and_then(|s| s.mos.1).map(hundredths),
+        "ice_ms": s.and_then(|s| s.ice).map(ms), "dtls_ms": s.and_then(|s| s.dtls).map(ms),
+        "srtp": s.and_then(|s| s.srtp).map(|p| p.to_string()),
     })
 }
 

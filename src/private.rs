@@ -121,17 +121,10 @@ pub(crate) fn fault_of(path: &Path) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn place(name: &str) -> std::path::PathBuf {
-        let place =
-            std::env::temp_dir().join(format!("webtrunk-private-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&place);
-        std::fs::create_dir_all(&place).expect("a folder");
-        place
-    }
-
     #[test]
     fn what_is_made_is_closed_to_others() {
-        let place = place("made");
+        let scratch = tempfile::tempdir().expect("a folder");
+        let place = scratch.path();
         let mode =
             |name: &str| std::fs::metadata(place.join(name)).expect("it is there").mode() & 0o777;
         touch(&place.join("a")).expect("made");
@@ -139,14 +132,14 @@ mod tests {
         folder(&place.join("c/d")).expect("made");
         assert!(mode("a") & 0o137 == 0 && mode("b") & 0o177 == 0);
         assert!(mode("c") & 0o077 == 0 && mode("c/d") & 0o077 == 0);
-        let _ = std::fs::remove_dir_all(&place);
     }
 
     #[test]
     fn what_root_configures_is_for_the_service_to_read() {
-        let place = place("service");
+        let scratch = tempfile::tempdir().expect("a folder");
+        let place = scratch.path();
         if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::chown(&place, None, Some(12_345)).expect("given away");
+            std::os::unix::fs::chown(place, None, Some(12_345)).expect("given away");
         }
         folder_of_configuration(&place.join("dialplans")).expect("made");
         let file = place.join("dialplans/in.toml");
@@ -155,16 +148,16 @@ mod tests {
             let found = std::fs::metadata(path).expect("it is there");
             (found.gid(), found.mode() & 0o777)
         };
-        let group = found(&place).0;
+        let group = found(place).0;
         let modes = if nix::unistd::geteuid().is_root() { (0o750, 0o640) } else { (0o700, 0o600) };
         assert_eq!(found(&place.join("dialplans")), (group, modes.0));
         assert_eq!(found(&file), (group, modes.1));
-        let _ = std::fs::remove_dir_all(&place);
     }
 
     #[test]
     fn a_folder_of_others_is_not_ours() {
-        let place = place("others");
+        let scratch = tempfile::tempdir().expect("a folder");
+        let place = scratch.path();
         let fault = |path: &Path| fault_of(path).unwrap_or_default();
         assert_eq!(fault(&place.join("none")), "");
         let own = place.join("own");
@@ -174,7 +167,7 @@ mod tests {
             std::fs::set_permissions(&own, std::fs::Permissions::from_mode(mode)).expect("set");
             assert!(fault(&own).contains("others may write"), "{mode:o}");
         }
-        std::os::unix::fs::symlink(&place, place.join("link")).expect("a link");
+        std::os::unix::fs::symlink(place, place.join("link")).expect("a link");
         assert!(fault(&place.join("link")).contains("no folder of its own"));
         // Only root's folders are certain to be somebody else's.
         if !nix::unistd::getuid().is_root() {
@@ -185,6 +178,5 @@ mod tests {
             std::os::unix::fs::chown(&theirs, Some(12_345), None).expect("given away");
             assert!(fault(&theirs).contains("belongs to the user 12345"));
         }
-        let _ = std::fs::remove_dir_all(&place);
     }
 }

@@ -34,8 +34,8 @@ const KEY: &str = "key";
 /// Locked by the process that uses the directory.
 const LOCK: &str = "lock";
 
-/// How often, and how far apart, a lock is asked for: a child that another thread has just begun has
-/// all files open until it becomes another program.
+/// How often, and how far apart, a lock is asked for: a child that another thread has just begun
+/// has all files open until it becomes another program.
 const TRIES: u32 = 30;
 const APART: Duration = Duration::from_millis(10);
 
@@ -333,23 +333,16 @@ pub(crate) fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
 pub(crate) mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+    use tempfile::TempDir;
 
     /// A folder that goes when this does.
-    pub(crate) struct Scratch(pub(crate) PathBuf);
+    pub(crate) struct Scratch(pub(crate) PathBuf, #[expect(dead_code, reason = "kept")] TempDir);
 
     impl Scratch {
         pub(crate) fn new(name: &str) -> Scratch {
-            let name = format!("webtrunk-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            let _ = std::fs::remove_dir_all(&path);
-            std::fs::create_dir(&path).expect("a folder");
-            Scratch(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
+            let made = tempfile::Builder::new().prefix(&format!("webtrunk-{name}-")).tempdir();
+            let folder = made.expect("a folder");
+            Scratch(folder.path().to_owned(), folder)
         }
     }
 

@@ -127,7 +127,8 @@ impl<K: Hash + Eq + Clone> Timers<K> {
         self.deadline(key).map(|at| at.saturating_duration_since(now))
     }
 
-    /// Puts the deadlines of such keys off by `by`, in their order: nobody could be heard meanwhile.
+    /// Puts the deadlines of such keys off by `by`, in their order: nobody could be heard
+    /// meanwhile.
     pub(crate) fn put_off(&mut self, by: Duration, which: impl Fn(&K) -> bool) {
         let entries = std::mem::take(&mut self.heap).into_iter().filter_map(|mut entry| {
             let (at, serial) = self.armed.get_mut(&entry.key)?;

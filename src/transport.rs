@@ -42,8 +42,8 @@ pub(crate) const CONNECTION_QUEUE: usize = 128;
 /// A write that makes no progress for this long closes its connection.
 pub(crate) const WRITE_STALL: Duration = Duration::from_secs(5);
 
-/// Sent data that is not acknowledged for this long ends a connection: its peer is gone, or does not
-/// read.
+/// Sent data that is not acknowledged for this long ends a connection: its peer is gone, or does
+/// not read.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 
 /// Bytes the kernel keeps for a peer that has yet to take them. It doubles this for what it adds
@@ -51,8 +51,8 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
 /// a hundred of them held everybody's calls up by 240 ms.
 const MAX_UNSENT: usize = 128 * 1024;
 
-/// Messages that a connection brings in one turn of its task: one that has always more must not keep
-/// the thread from the others.
+/// Messages that a connection brings in one turn of its task: one that has always more must not
+/// keep the thread from the others.
 const MAX_IN_TURN: u32 = 8;
 
 /// How much a connection has brought in its turn.

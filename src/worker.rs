@@ -179,8 +179,11 @@ impl WorkerSetup {
     }
 }
 
-/// What the thread shares with others.
+/// What the thread gets: the browsers' sockets, and what it shares with others.
 struct WorkerParts {
+    browsers: std::net::UdpSocket,
+    listener: Option<mio::net::TcpListener>,
+    ports: Arc<PortRange>,
     identity: Arc<DtlsIdentity>,
     late: Arc<Lateness>,
     load: Arc<LoadGauge>,
@@ -232,12 +235,22 @@ impl Worker {
             .transpose()?;
         let (orders, inbox) = kept.orders().unwrap_or_else(|| sync_channel(QUEUE));
         door.open(orders.clone(), waker.clone());
-        let range = ports.clone();
-        let parts = WorkerParts { identity, late, load, refused, pulse, kept, held };
+        let parts = WorkerParts {
+            browsers: socket,
+            listener,
+            ports: ports.clone(),
+            identity,
+            late,
+            load,
+            refused,
+            pulse,
+            kept,
+            held,
+        };
         let inbox = (orders.clone(), inbox);
         let thread = std::thread::Builder::new().name(name).spawn(move || {
             let tell = Box::new(tell);
-            Running::new(poll, inbox, (socket, listener), range, parts, tell).run();
+            Running::new(poll, inbox, parts, tell).run();
         })?;
         Ok(Worker {
             orders,

@@ -44,8 +44,10 @@ fn tests() -> BTreeSet<String> {
             }
         }
     }
-    for file in ["sipp/cases.py", "cluster/trunk.py"] {
-        let cases = fs::read_to_string(root().join("interop").join(file)).expect("readable");
+    let topics = fs::read_dir(root().join("interop/sipp/cases")).expect("the cases of SIPp");
+    let topics = topics.map(|topic| topic.expect("an entry").path()).filter(|p| p.is_file());
+    for file in topics.chain([root().join("interop/cluster/trunk.py")]) {
+        let cases = fs::read_to_string(file).expect("readable");
         found.extend(
             cases
                 .split("\ncase(")

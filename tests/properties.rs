@@ -71,7 +71,12 @@ proptest! {
     }
 
     #[test]
-    fn a_bent_real_message_is_read_or_refused(at in any::<prop::sample::Index>(), where_ in any::<prop::sample::Index>(), with in any::<u8>(), cut in any::<prop::sample::Index>()) {
+    fn a_bent_real_message_is_read_or_refused(
+        at in any::<prop::sample::Index>(),
+        where_ in any::<prop::sample::Index>(),
+        with in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let all = corpus();
         let mut bytes = all[at.index(all.len())].clone();
         let n = where_.index(bytes.len());
@@ -83,7 +88,9 @@ proptest! {
     }
 
     #[test]
-    fn nothing_is_injected_through_any_field(value in "[\\x00-\\x7f]{0,40}|.{0,20}(\\r\\n|\\n|\\r|\\x00)Evil: 1(\\r\\n)?.{0,10}") {
+    fn nothing_is_injected_through_any_field(
+        value in "[\\x00-\\x7f]{0,40}|.{0,20}(\\r\\n|\\n|\\r|\\x00)Evil: 1(\\r\\n)?.{0,10}",
+    ) {
         let mut writer = MessageWriter::request(Method::Options, &format!("sip:{value}@x"));
         writer.put(HeaderName::Via, "SIP/2.0/UDP a;branch=z9hG4bK1");
         writer.put(HeaderName::From, name_addr(&value, &format!("sip:{value}@x")));
@@ -103,8 +110,12 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_cut_anywhere_gives_the_same_frames(cuts in proptest::collection::vec(1usize..400, 1..20)) {
-        let all: Vec<Vec<u8>> = corpus().into_iter().filter(|m| m.windows(15).any(|w| w.eq_ignore_ascii_case(b"Content-Length:"))).take(20).collect();
+    fn a_stream_cut_anywhere_gives_the_same_frames(
+        cuts in proptest::collection::vec(1usize..400, 1..20),
+    ) {
+        let is_length = |bytes: &[u8]| bytes.eq_ignore_ascii_case(b"Content-Length:");
+        let framed = |message: &Vec<u8>| message.windows(15).any(is_length);
+        let all: Vec<Vec<u8>> = corpus().into_iter().filter(framed).take(20).collect();
         let stream = all.concat();
         let (mut framer, mut at, mut turn, mut seen) = (Framer::default(), 0, 0, 0);
         while at < stream.len() {
@@ -122,14 +133,17 @@ proptest! {
     }
 
     #[test]
-    fn rtp_headers_are_read_as_the_rtp_crate_reads_them(head in proptest::collection::vec(any::<u8>(), 12..80)) {
+    fn rtp_headers_are_read_as_the_rtp_crate_reads_them(
+        head in proptest::collection::vec(any::<u8>(), 12..80),
+    ) {
         use rtc_shared::marshal::Unmarshal;
         let mut bytes = head;
         bytes[0] = 0x80 | (bytes[0] & 0x2f);
         let theirs = rtp::header::Header::unmarshal(&mut &bytes[..]);
         if let (Ok(theirs), Some(ours)) = (theirs, Packet::parse(&bytes, false)) {
-            prop_assert_eq!((ours.marker, ours.payload_type, ours.sequence, ours.timestamp, ours.ssrc),
-                (theirs.marker, theirs.payload_type, theirs.sequence_number, theirs.timestamp, theirs.ssrc));
+            prop_assert_eq!((ours.marker, ours.payload_type), (theirs.marker, theirs.payload_type));
+            prop_assert_eq!(ours.sequence, theirs.sequence_number);
+            prop_assert_eq!((ours.timestamp, ours.ssrc), (theirs.timestamp, theirs.ssrc));
         }
     }
 }

@@ -74,7 +74,7 @@ def kill(run):
         for browser in found["browsers"]:
             run.report.check(
                 f"Chromium with {browser['library']}",
-                f"{'goes on' if browser['alive'] else 'is over'}, worst silence heard "
+                f"{'continues' if browser['alive'] else 'is over'}, worst silence heard "
                 f"{browser['worst']:,.0f} ms, transport "
                 f"{'the same' if browser['same'] else 'another'}",
                 [
@@ -220,7 +220,7 @@ def full_at_the_end(run):
         repeated = found["repeated"] + found["unauthentic"]
         run.report.check(
             name,
-            f"{found['went_on']} of {found['calls']} calls go on; {found['lost']} records lost, "
+            f"{found['went_on']} of {found['calls']} calls continue; {found['lost']} records lost, "
             f"{found['doubled']} doubled; {found['repeated']} of {found['packets']:,} indices "
             f"repeated",
             [repeated and "indices repeated", found["lost"] > gone and "records lost"],
@@ -254,10 +254,10 @@ def read_only(run):
         run.report.check(
             name,
             f"starts; browsers hear nothing for {longest:,.0f} ms; then {min(heard)} of "
-            f"{found['calls']} calls go on, {found['repeated']} of {found['packets']:,} indices "
+            f"{found['calls']} calls continue, {found['repeated']} of {found['packets']:,} indices "
             f"repeated, {found['lost']} records lost",
             [
-                min(heard) < found["calls"] and f"{min(heard)} go on",
+                min(heard) < found["calls"] and f"{min(heard)} continue",
                 found["repeated"] + found["unauthentic"] and "indices repeated",
                 found["lost"] and f"{found['lost']} calls without an end or a record",
             ],
@@ -344,14 +344,14 @@ def haste(run):
         world.look()
         worst = [max(gap for gaps in at.values() for gap in gaps) for at in (calm, held)]
         found = world.end()
-        bad = [found["went_on"] < found["calls"] and f"{found['went_on']} calls go on"]
+        bad = [found["went_on"] < found["calls"] and f"{found['went_on']} calls continue"]
         more = worst[1] - worst[0]
         bad.append(more > run.pick(60, WIDE) and f"{more:.0f} ms more")
         run.report.check(
             "15,000 authentic packets a second of one browser",
             f"the others' longest silence {worst[1]:,.0f} ms, {worst[0]:,.0f} without them; "
             f"{100 * cpu / seconds:.0f} % of a core for all; "
-            f"{found['went_on']} of {found['calls']} calls go on",
+            f"{found['went_on']} of {found['calls']} calls continue",
             bad,
         )
 

@@ -28,14 +28,14 @@ class Report:
         self.began, self.load = time.time(), os.getloadavg()[0]
 
     def row(self, event, found, silences, most=None, wanted=None):
-        """An event's row: `most` is the bar of p99 in ms, `wanted` the calls that have to go on."""
+        """An event's row: `most` is the bar of p99 in ms, `wanted` the calls that have to continue."""
         browser = [gap for at in silences for gap in at["browser"]]
         trunk = [gap for at in silences for gap in at["trunk"]]
         told = found["trunk"]
         wanted = found["calls"] if wanted is None else wanted
         bad = [
-            found["went_on"] < wanted and f"{found['went_on']} calls go on",
-            told["told"] + told["strange"] > 0 and f"the trunk is told {told['what']}",
+            found["went_on"] < wanted and f"{found['went_on']} calls continue",
+            told["told"] + told["strange"] > 0 and f"the trunk gets {told['what']}",
             found["lost"] > 0 and f"{found['lost']} records lost",
             found["doubled"] > 0 and f"{found['doubled']} records doubled",
             found["repeated"] > 0 and f"{found['repeated']} indices repeated",
@@ -103,12 +103,12 @@ class Report:
             "began. Telephones, browsers, trunk and gateway share this machine.",
             "",
             "A silence is the longest time without the far end's tone between two looks, one for "
-            "each call, end and event; p50 / p99 / maximum. Messages at the trunk are all that "
-            "it is told in a call before somebody hangs up. Indices are those of SRTP and SRTCP "
+            "each call, end and event; p50 / p99 / maximum. Messages at the trunk are those of a "
+            "call before somebody hangs up. Indices are those of SRTP and SRTCP "
             "that came to the test phones, opened by another implementation. "
             "[README.md](../README.md#chaos) says how each is measured.",
             "",
-            "| Event | Calls that go on | Silence at the browser, ms | at the trunk, ms "
+            "| Event | Calls that continue | Silence at the browser, ms | at the trunk, ms "
             "| Messages at the trunk | Records lost / doubled | Indices repeated | |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |",
             *self.rows,

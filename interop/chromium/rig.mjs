@@ -1,7 +1,7 @@
 // What every case uses: processes started and stopped by pid, pages, tones heard, records written.
 import { chromium } from "playwright-core";
 import { spawn, execFileSync } from "node:child_process";
-import { mkdtempSync, cpSync, readFileSync, existsSync, mkdirSync } from "node:fs";
+import { mkdtempSync, cpSync, readFileSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join, dirname } from "node:path";
@@ -11,7 +11,11 @@ export const HERE = dirname(fileURLToPath(import.meta.url));
 export const ROOT = join(HERE, "..", "..");
 export const SHOTS = join(ROOT, "target", "screenshots");
 mkdirSync(SHOTS, { recursive: true });
+/** Where files of this run are; it stays if a case failed. */
 export const work = mkdtempSync(join(tmpdir(), "wt-interop-"));
+process.on("exit", (code) => {
+  if (code === 0) rmSync(work, { recursive: true, force: true });
+});
 export const binary = process.env.WEBTRUNK_BIN || join(ROOT, "target", "debug", "webtrunk");
 /** The gateway's address for all peers: the second of the two that run.sh gives the namespace. */
 export const PUBLIC = "10.45.0.1";

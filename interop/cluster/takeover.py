@@ -244,9 +244,9 @@ class Report:
         on = [gap for gap in silences.values() if gap is not None]
         told = found["trunk"]["told"] + found["trunk"]["strange"]
         bad = [
-            len(on) < share * self.calls and f"{len(on)} of {self.calls} calls go on",
+            len(on) < share * self.calls and f"{len(on)} of {self.calls} calls continue",
             bool(on) and max(on) > longest and f"{max(on):,.0f} ms without media",
-            not told_all and told > 0 and f"the trunk is told {found['trunk']['what']}",
+            not told_all and told > 0 and f"the trunk gets {found['trunk']['what']}",
             found["lost"] > 0 and f"{found['lost']} records lost",
             found["doubled"] > 0 and f"{found['doubled']} records doubled",
             found["repeated"] > 0 and f"{found['repeated']} indices repeated",
@@ -280,11 +280,11 @@ class Report:
             "telephones and trunk share this machine.",
             "",
             "A silence is the longest time without the far end's tone, at the telephone or the "
-            "trunk, whichever is longer; p50 / p99 / maximum over the calls that go on. Indices "
+            "trunk, whichever is longer; p50 / p99 / maximum over the calls that continue. Indices "
             "are those of SRTP and SRTCP that came to the telephones, opened by another "
             "implementation.",
             "",
-            "| What happens | Calls that go on | Silence, ms | Messages at the trunk "
+            "| What happens | Calls that continue | Silence, ms | Messages at the trunk "
             "| Records lost / doubled | Indices repeated | |",
             "| --- | ---: | ---: | ---: | ---: | ---: | --- |",
             *self.rows,

@@ -66,8 +66,8 @@ def l2(run):
     )
     note(2, "longest gap in their media", calls["gap"], run.pick(200, 3_000), unit=" ms")
     note(2, f"new calls that are let in, of {late['offered']}", late["answered"], 0)
-    note(2, "new calls that are not told 503", late["offered"] - late["refused"].get("503", 0), 0)
-    note(2, "time until they are told, p99", late["refusal"]["p99"], 100 * run.slack, unit=" ms")
+    note(2, "new calls that do not get 503", late["offered"] - late["refused"].get("503", 0), 0)
+    note(2, "time until they get it, p99", late["refusal"]["p99"], 100 * run.slack, unit=" ms")
     note(2, "time from the last call's end to the process's", time.time() - ended, 2.0, unit=" s")
     note(2, "exit status", code, 0)
 
@@ -86,7 +86,7 @@ def l3(run):
     found = result(calls)
     note = run.card.note
     note(3, "time until it serves again", back, 2.0 * run.slack, unit=" s")
-    note(3, f"calls that do not go on, of {count}", count - found["byes"], 0)
+    note(3, f"calls that do not continue, of {count}", count - found["byes"], 0)
     lost = count - found["byes"] - found["cut"]
     note(3, f"calls that nobody ends by BYE, of {count}", lost, 0)
     note(3, "longest gap in their media, started again at once", found["gap"], 3_000, unit=" ms")
@@ -120,9 +120,8 @@ def l6(run):
     note(6, "admitted: set-up p99", load["setup"]["p99"], bar, unit=" ms")
     told = sum(load["refused"].values())
     note(6, "offered calls that get no answer", load["unanswered"], 0)
-    note(
-        6, f"told 503 ({told}): time p99", load["refusal"]["p99"] or 0.0, 50 * run.slack, unit=" ms"
-    )
+    refused = f"refused with 503 ({told}): time p99"
+    note(6, refused, load["refusal"]["p99"] or 0.0, 50 * run.slack, unit=" ms")
     ended = load["byes"] + load["lost_byes"]
     note(6, f"BYEs without answer, of {ended}", load["lost_byes"], ended // 1_000)
     note(6, "calls in progress that end, of 20", others["cut"], 0)

@@ -458,14 +458,15 @@ def main():
     quick = "--quick" in sys.argv
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    work = pathlib.Path(tempfile.mkdtemp(prefix="wt-bench-"))
-    compare(work, *((1, 3, 1) if quick else (36, 12, 3)))
-    print("\n| webtrunk alone | |\n| --- | --- |")
-    connections = 2_000 if quick else 10_000
-    idle(work, connections, False)
-    idle(work, connections, True)
-    if not quick:
-        flood(work, 200, 15)
+    with tempfile.TemporaryDirectory(prefix="wt-bench-") as folder:
+        work = pathlib.Path(folder)
+        compare(work, *((1, 3, 1) if quick else (36, 12, 3)))
+        print("\n| webtrunk alone | |\n| --- | --- |")
+        connections = 2_000 if quick else 10_000
+        idle(work, connections, False)
+        idle(work, connections, True)
+        if not quick:
+            flood(work, 200, 15)
 
 
 main()

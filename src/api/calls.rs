@@ -46,7 +46,10 @@ pub(crate) async fn show(
 }
 
 fn missing(id: &str) -> Problem {
-    Problem::missing("call", id).fix("`webtrunk calls` lists those that are remembered; ids may be shortened to four characters; \"last\" is the newest")
+    Problem::missing("call", id).fix(
+        "`webtrunk calls` lists those that are remembered; ids may be shortened to four \
+         characters; \"last\" is the newest",
+    )
 }
 
 type Body<T> = Result<Json<T>, axum::extract::rejection::JsonRejection>;

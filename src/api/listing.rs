@@ -172,6 +172,12 @@ struct States {
     ended: bool,
 }
 
+/// What `GET /calls` looks for.
+struct CallSearch<'a> {
+    listing: &'a Listing,
+    states: States,
+}
+
 /// What one turn of the core found.
 struct Slice {
     found: Vec<Value>,
@@ -185,11 +191,12 @@ struct Slice {
 fn look(
     gateway: &Gateway,
     turn: &WorkTurn<'_>,
-    (listing, states): (&Listing, States),
+    search: &CallSearch<'_>,
     mut at: Option<CallKey>,
     room: usize,
     left: &mut usize,
 ) -> Slice {
+    let CallSearch { listing, states } = *search;
     let since = listing.since.and_then(|since| turn.clock.instant(since));
     let mut live = gateway.live_before(at).filter(|_| states.live).peekable();
     let mut ended = gateway.recorder.ended_before(at).filter(|_| states.ended).peekable();
@@ -253,7 +260,8 @@ pub(crate) async fn calls(
         // Past a full page, to know whether there is another.
         let (asked, room) = (listing.clone(), (listing.limit - page.len()).max(1));
         let work = move |gateway: &mut Gateway, turn: &mut WorkTurn<'_>| {
-            let slice = look(gateway, turn, (&asked, states), at, room, &mut { LOOKED_AT });
+            let search = CallSearch { listing: &asked, states };
+            let slice = look(gateway, turn, &search, at, room, &mut { LOOKED_AT });
             let cursor = slice.at.map(|key| cursor_of(key, turn.clock));
             (slice, cursor)
         };
@@ -348,14 +356,14 @@ mod tests {
     fn page_of(gateway: &Gateway, begin: Instant, query: ListQuery) -> (Vec<String>, usize) {
         let clock = WallClock::now();
         let listing = query.understood(Timestamp::now()).expect("a query");
-        let states = States { live: true, ended: true };
+        let search = CallSearch { listing: &listing, states: States { live: true, ended: true } };
         let turn = WorkTurn { now: begin, clock: &clock, out: &mut Vec::new() };
         let mut at = begin_of(&listing, &clock).expect("a cursor").expect("a place");
         let (mut page, mut looked_at) = (Vec::new(), 0);
         loop {
             let mut left = LOOKED_AT;
             let room = listing.limit - page.len();
-            let slice = look(gateway, &turn, (&listing, states), at, room, &mut left);
+            let slice = look(gateway, &turn, &search, at, room, &mut left);
             looked_at += LOOKED_AT - left;
             assert!(slice.found.len() <= SHOWN, "a turn of the core has its bound");
             page.extend(slice.found.iter().map(|c| c["call"].as_str().unwrap_or("?").to_owned()));

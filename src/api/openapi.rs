@@ -294,7 +294,8 @@ fn held(word: &str) -> Value {
 }
 
 fn responses(method: &str, path: &str, paged: bool) -> Value {
-    let problem = json!({ "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } });
+    let schema = json!({ "$ref": "#/components/schemas/Problem" });
+    let problem = json!({ "application/problem+json": { "schema": schema } });
     let mut all = Map::new();
     let Some(answers) = responses::of(method, path) else { return Value::Object(all) };
     let content: Map<String, Value> = answers
@@ -404,14 +405,29 @@ pub fn generate() -> Value {
     let shapes = words.filter_map(|(_, word)| Some(word.as_ref()?.trim_end_matches('*')));
     let shapes = shapes.filter(|s| s.chars().all(|c| c.is_ascii_uppercase() || c == '_'));
     let mut schemas: Map<String, Value> = shapes.map(|s| (component(s), kind(s))).collect();
-    let problem = json!({ "type": "object", "description": "RFC 9457", "required": ["type", "title", "status", "detail"], "properties": {
-        "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
-        "code": { "type": ["string", "null"], "description": "WT-nnnn" }, "fix": { "type": ["string", "null"] },
-    } });
+    let problem = json!({
+        "type": "object",
+        "description": "RFC 9457",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": { "type": "string" },
+            "title": { "type": "string" },
+            "status": { "type": "integer" },
+            "detail": { "type": "string" },
+            "code": { "type": ["string", "null"], "description": "WT-nnnn" },
+            "fix": { "type": ["string", "null"] },
+        },
+    });
     schemas.insert("Problem".to_owned(), problem);
     json!({
         "openapi": "3.1.0",
-        "info": { "title": "webtrunk", "version": env!("CARGO_PKG_VERSION"), "description": "Scopes: read looks, write ends calls, admin steers. The control socket needs no token.", "license": { "name": "MIT OR Apache-2.0" } },
+        "info": {
+            "title": "webtrunk",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Scopes: read looks, write ends calls, admin steers. The control \
+                            socket needs no token.",
+            "license": { "name": "MIT OR Apache-2.0" },
+        },
         "servers": [{ "url": "/api/v1" }],
         "paths": paths,
         "components": {
@@ -419,7 +435,8 @@ pub fn generate() -> Value {
                 "bearer": { "type": "http", "scheme": "bearer" },
                 "session": {
                     "type": "apiKey", "in": "cookie", "name": cookie_name(true),
-                    "description": "of POST /session, for the gateway's own page; without TLS it is named webtrunk",
+                    "description": "of POST /session, for the gateway's own page; without TLS it \
+                                    is named webtrunk",
                 },
             },
             "schemas": schemas,

@@ -327,9 +327,8 @@ fn event() -> Value {
             .find(|(n, _)| *n == name)
             .map_or_else(|| object(CDR), |(_, fields)| object(fields))
     };
-    json!({
-        "oneOf": EventKind::ALL.iter().map(|k| envelope(k.as_str(), k.when(), data(k.as_str()))).collect::<Vec<_>>()
-    })
+    let kinds = EventKind::ALL.iter().map(|k| envelope(k.as_str(), k.when(), data(k.as_str())));
+    json!({ "oneOf": kinds.collect::<Vec<_>>() })
 }
 
 const CALLER: Fields = &[

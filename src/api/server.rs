@@ -8,7 +8,7 @@ use super::settings::effective_settings;
 use super::{ApiResult, ApiState, Problem, slices};
 use crate::config::check::{Inspected, inspect};
 use crate::config::{Config, Scope, WebTls};
-use crate::dialplan::Attempt;
+use crate::dialplan::{Attempt, Route};
 use crate::errors::Code;
 use crate::gateway::Input;
 use crate::gateway::credential::DIRECT_LONGEST;
@@ -45,6 +45,7 @@ pub(crate) async fn status(State(api): State<ApiState>) -> ApiResult<Json<Value>
     let trunks: serde_json::Map<_, _> = trunks.await?.into_iter().collect();
     api.ask(move |gateway, turn| {
         let (g, (calls, bytes)) = (gateway.gauges(), gateway.recorder.size());
+        let age = |start| turn.now.saturating_duration_since(start);
         Json(json!({
             "version": env!("CARGO_PKG_VERSION"),
             "domain": gateway.config().domain,
@@ -52,7 +53,7 @@ pub(crate) async fn status(State(api): State<ApiState>) -> ApiResult<Json<Value>
             "calls": g.calls,
             "calls_left": g.calls_left,
             "overloaded": g.overloaded.map(Overloaded::as_str),
-            "longest_call_s": gateway.oldest_live().map(|start| turn.now.saturating_duration_since(start).as_secs()),
+            "longest_call_s": gateway.oldest_live().map(|start| age(start).as_secs()),
             "registrations": g.bindings,
             "flows": g.flows,
             "transactions": g.transactions,
@@ -63,7 +64,8 @@ pub(crate) async fn status(State(api): State<ApiState>) -> ApiResult<Json<Value>
             "recorder": { "calls": calls, "bytes": bytes },
             "trunks": trunks,
         }))
-    }).await
+    })
+    .await
 }
 
 /// POST /drain
@@ -235,26 +237,37 @@ pub(crate) async fn dialplan_test(
             ("trunk", name) => config.trunks.get(name).and_then(|t| t.context.clone()),
             _ => None,
         });
-        let permits = test.caller.as_deref().and_then(|c| config.users.get(c.strip_prefix("user:")?)).map(|u| u.permits.clone()).unwrap_or_default();
+        let caller = test.caller.as_deref();
+        let user = caller.and_then(|c| config.users.get(c.strip_prefix("user:")?));
+        let permits = user.map(|u| u.permits.clone()).unwrap_or_default();
         let context = test.context.or(by_caller).ok_or_else(|| {
-            Problem::new(StatusCode::NOT_FOUND, format!("{} has no dialplan", test.caller.as_deref().unwrap_or("nobody"))).fix("name a caller by \"as\": \"user:NAME\" or \"trunk:NAME\", or a \"context\"")
+            let why = format!("{} has no dialplan", caller.unwrap_or("nobody"));
+            Problem::new(StatusCode::NOT_FOUND, why)
+                .fix("name a caller by \"as\": \"user:NAME\" or \"trunk:NAME\", or a \"context\"")
         })?;
-        let verdict = config.plan.route(&Attempt { context: &context, dialled: &test.number, unix: gateway.unix(turn.now), permits: &permits });
+        let verdict = config.plan.route(&Attempt {
+            context: &context,
+            dialled: &test.number,
+            unix: gateway.unix(turn.now),
+            permits: &permits,
+        });
         let verdict = verdict.ok_or_else(|| Problem::missing("context", &context))?;
-        let considered = verdict.trace.iter().map(|c| json!({
-            "route": c.route,
-            "pattern": c.pattern,
-            "why_not": c.why_not
-        })).collect::<Vec<_>>();
+        let considered = verdict
+            .trace
+            .iter()
+            .map(|c| json!({ "route": c.route, "pattern": c.pattern, "why_not": c.why_not }))
+            .collect::<Vec<_>>();
+        let steps = |r: &Route| r.steps.iter().map(ToString::to_string).collect::<Vec<_>>();
         Ok(Json(json!({
             "dialled": test.number,
             "number": verdict.number,
             "context": context,
             "considered": considered,
             "route": verdict.route.as_ref().map(|r| &r.name),
-            "steps": verdict.route.as_ref().map(|r| r.steps.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            "steps": verdict.route.as_ref().map(|r| steps(r)),
         })))
-    }).await?
+    })
+    .await?
 }
 
 #[derive(Deserialize)]
@@ -375,10 +388,15 @@ pub(crate) async fn credentials(
 pub(crate) async fn webhooks(State(api): State<ApiState>) -> Json<Value> {
     let deliveries = api.feed.outbox().map(crate::webhook::Outbox::deliveries).unwrap_or_default();
     let show = |d: crate::webhook::Delivery| {
+        let began = jiff::Timestamp::try_from(d.began);
+        let state = match &d.outcome {
+            None => "trying",
+            Some(Ok(())) => "delivered",
+            Some(Err(_)) => "dead",
+        };
         json!({
             "id": d.id, "type": d.event.kind.as_str(), "call": d.event.call(), "tries": d.tries,
-            "began": jiff::Timestamp::try_from(d.began).map(|t| format!("{t:.3}")).unwrap_or_default(),
-            "state": match &d.outcome { None => "trying", Some(Ok(())) => "delivered", Some(Err(_)) => "dead" },
+            "began": began.map(|t| format!("{t:.3}")).unwrap_or_default(), "state": state,
             "why": d.outcome.and_then(Result::err), "body": d.event.body(),
         })
     };

@@ -17,6 +17,10 @@ fn tls_word(tls: &WebTls) -> String {
     }
 }
 
+fn texts(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
 fn key_set(keys: &KeySet) -> String {
     match keys {
         KeySet::Url(url) => url.clone(),
@@ -53,8 +57,8 @@ pub(super) fn effective_settings(c: &Config) -> Value {
                     "tls": tls_word(&c.web_tls),
                     "public_url": c.public_url,
                     "origins": c.origins,
-                    "trusted_proxies": c.trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                    "proxy_protocol": c.proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>()
+                    "trusted_proxies": texts(&c.trusted_proxies),
+                    "proxy_protocol": texts(&c.proxy_protocol),
                 },
     "sip": {
                     "udp": c.udp,

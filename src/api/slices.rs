@@ -1,5 +1,5 @@
-//! Whole tables of the core, read some entries a turn: what is read may change meanwhile, and nobody
-//! waits for it.
+//! Whole tables of the core, read some entries a turn: what is read may change meanwhile, and
+//! nobody waits for it.
 
 use super::{ApiResult, ApiState};
 use crate::call::Call;
@@ -54,10 +54,11 @@ where
 }
 
 /// What `pick` makes of every trunk: its name, state and calls.
-pub(crate) async fn trunks<T: Send + 'static>(
-    api: &ApiState,
-    pick: impl Fn(&Gateway, &WorkTurn<'_>, (&String, &TrunkState, usize)) -> T + Clone + Send + 'static,
-) -> ApiResult<Vec<T>> {
+pub(crate) async fn trunks<T, P>(api: &ApiState, pick: P) -> ApiResult<Vec<T>>
+where
+    T: Send + 'static,
+    P: Fn(&Gateway, &WorkTurn<'_>, (&String, &TrunkState, usize)) -> T + Clone + Send + 'static,
+{
     read(api, move |gateway, turn, after: Option<&String>| {
         let trunks = gateway.trunk_states_after(after.map(String::as_str));
         slice(trunks, |trunk| trunk.0.clone(), |trunk| pick(gateway, turn, trunk))

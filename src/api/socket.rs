@@ -253,8 +253,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn so_many_are_served_at_the_socket_and_the_others_wait() {
-        let folder = std::env::temp_dir().join(format!("webtrunk-places-{}", std::process::id()));
-        let path = folder.join("control.sock");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("made/control.sock");
         let listener = bind(&path).await.expect("bound");
         let serving = tokio::spawn(at_the_socket(listener, door(), Arc::new(|_| ())));
         let mut silent = Vec::new();
@@ -266,7 +266,6 @@ mod tests {
         assert!(answer.ends_with("served"), "{answer}");
         assert!(began.elapsed() >= HEAD_DEADLINE, "{:?}", began.elapsed());
         serving.abort();
-        let _ = std::fs::remove_dir_all(&folder);
     }
 
     #[tokio::test]

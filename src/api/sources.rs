@@ -123,9 +123,8 @@ mod tests {
 
     #[test]
     fn a_reload_is_previewed_and_so_is_a_mistake_in_the_file() {
-        let folder = std::env::temp_dir().join(format!("webtrunk-sources-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let file = folder.join("webtrunk.toml");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("webtrunk.toml");
         let of = |text: &str| {
             std::fs::write(&file, text).expect("written");
             text.to_owned()
@@ -146,6 +145,5 @@ mod tests {
         of("[server]\ndomian = \"x\"\n");
         let problem = now()["reload"]["problem"].as_str().map(str::to_owned);
         assert!(problem.is_some_and(|text| text.contains("domian")));
-        std::fs::remove_dir_all(&folder).expect("removed");
     }
 }

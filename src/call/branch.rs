@@ -215,7 +215,7 @@ impl Branch {
     }
 
     /// The early dialog with this To tag.
-    pub(super) fn fork_mut(&mut self, tag: &str) -> Option<&mut EarlyDialog> {
+    pub(super) fn early_dialog_mut(&mut self, tag: &str) -> Option<&mut EarlyDialog> {
         self.early_dialogs.iter_mut().find(|f| f.dialog.id.remote_tag == tag)
     }
 }

@@ -137,7 +137,8 @@ impl Caller {
 
     fn trunk(call: &Call, config: &Config) -> Caller {
         let invite = call.uas.invite();
-        let trusted = matches!(&call.caller.party, Party::Trunk(name) if config.trunks.get(name).is_some_and(|t| t.trusted));
+        let trunk = call.caller.party.trunk().and_then(|name| config.trunks.get(name));
+        let trusted = trunk.is_some_and(|t| t.trusted);
         let from = invite.from();
         let from =
             from.map(|f| (f.display_name().into_owned(), f.uri.number())).unwrap_or_default();

@@ -125,7 +125,7 @@ impl Call {
         };
         let tag = sent.to().and_then(|t| t.tag()).unwrap_or_default();
         if let Some(branch) = self.branches.of_end_mut(end)
-            && let Some(early) = branch.fork_mut(tag)
+            && let Some(early) = branch.early_dialog_mut(tag)
         {
             early.dialog.local_cseq = cseq;
         }

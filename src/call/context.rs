@@ -116,8 +116,10 @@ pub enum Question {
 pub enum Seeker {
     /// A call that rings them.
     Call(CallId),
+    /// A call of a lost node, whose browsers come back somewhere.
+    LostBrowsers(CallId),
     /// What happens outside calls: texts, and who watches registrations.
-    Outside,
+    OutOfDialog,
 }
 
 /// What a request of ours within a dialog was for.

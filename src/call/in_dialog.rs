@@ -38,7 +38,7 @@ impl Call {
     }
 
     /// A request within one of the call's dialogs.
-    pub(crate) fn request(
+    pub(crate) fn on_request(
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,

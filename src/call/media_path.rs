@@ -57,8 +57,8 @@ impl MediaPath {
         self.silent_since.get_or_insert(since);
     }
 
-    /// Nobody could be heard for `by`. A browser whose checks nobody answered for that long may have
-    /// given its connection up, as if it had moved.
+    /// Nobody could be heard for `by`. A browser whose checks nobody answered for that long may
+    /// have given its connection up, as if it had moved.
     pub(super) fn put_off(&mut self, now: Instant, by: Duration) {
         let later = |at: &mut Instant| *at = now.min(*at + by);
         let times = [&mut self.silent_since, &mut self.flow_lost_at, &mut self.asked_at];
@@ -143,7 +143,8 @@ impl Call {
         }
     }
 
-    /// The browser of an end has come by a new flow: what is missed of its media is asked for there.
+    /// The browser of an end has come by a new flow: what is missed of its media is asked for
+    /// there.
     pub(super) fn on_new_flow(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let now = cx.now;
         let Some(leg) = self.leg_mut(end) else { return };
@@ -168,7 +169,8 @@ impl Call {
         }
     }
 
-    /// A browser that is there by signalling, and not by media, is asked for a restart, or given up.
+    /// A browser that is there by signalling, and not by media, is asked for a restart, or given
+    /// up.
     pub(super) fn path_due(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         let Some(leg) = self.leg_of(end).filter(|l| !l.flow_lost) else { return };
         let tried = leg.path.asked_at.max(leg.path.moved);
@@ -229,8 +231,8 @@ impl Call {
         leg.path.offered.take_if(|offered| Some(&*offered) == agreed);
     }
 
-    /// A browser does not know the dialog in which it was asked for a restart, or does not answer. A
-    /// page that was loaded anew may still come for its call: its consent decides.
+    /// A browser does not know the dialog in which it was asked for a restart, or does not answer.
+    /// A page that was loaded anew may still come for its call: its consent decides.
     pub(super) fn restart_refused(&mut self, end: LegId) {
         if let Some(leg) = self.leg_mut(end) {
             leg.path.asked = MOST_RESTARTS;

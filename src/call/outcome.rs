@@ -14,7 +14,7 @@ use crate::sip::status::{Reason, Refusal};
 
 impl Call {
     /// A response to a branch's INVITE.
-    pub(crate) fn response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
+    pub(crate) fn on_response(&mut self, cx: &mut CallContext<'_>, id: u16, message: &Message) {
         let routes = self.state == CallPhase::Routing;
         let awaits_answer = routes && self.branches.answered().is_none();
         let Some(branch) = self.branches.get_mut(id) else {
@@ -36,7 +36,7 @@ impl Call {
     }
 
     /// The transaction of a branch's INVITE timed out, or its transport failed.
-    pub(crate) fn branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
+    pub(crate) fn on_branch_timeout(&mut self, cx: &mut CallContext<'_>, id: u16) {
         let (call, rang) = (self.id, self.cdr.ringing.is_some());
         if let Some(branch) = self.branches.get_mut(id) {
             let outcome = branch.on_timeout(cx, call, rang);

@@ -173,7 +173,8 @@ impl Call {
                 cx.media_behind_nat(place, name, hop);
             }
         }
-        let delayed = matches!(&branch.leg.party, Party::Trunk(name) if cx.config.trunks.get(name).is_some_and(|t| t.delayed_offer));
+        let trunk = branch.leg.party.trunk().and_then(|name| cx.config.trunks.get(name));
+        let delayed = trunk.is_some_and(|t| t.delayed_offer);
         if branch.offer.is_empty() && !delayed {
             let codecs = codec_policy::offer(cx.config, &caller, &branch.leg.party, &known);
             branch.leg.negotiation.playback_rate =

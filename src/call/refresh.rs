@@ -131,7 +131,7 @@ impl Call {
 
     /// A response, or none (`message` is missing: time is over), to a request of ours within a
     /// dialog.
-    pub(crate) fn asked(
+    pub(crate) fn on_in_dialog_response(
         &mut self,
         cx: &mut CallContext<'_>,
         end: LegId,

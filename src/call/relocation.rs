@@ -22,8 +22,6 @@ pub type PortsOf<'a> = &'a dyn Fn(LegId) -> Option<u16>;
 
 /// Between two questions where a browser of a lost node is.
 const AGAIN: Duration = Duration::from_millis(500);
-/// The number of such a question; those of routing count from 0.
-const WHERE: u32 = u32::MAX;
 
 impl Leg {
     /// Its descriptions say from now on that media is received here.
@@ -89,13 +87,13 @@ impl Call {
         if self.inherited.taken_from.is_none() || users.is_empty() {
             return;
         }
-        let (seeker, ask, limit) = (Seeker::Call(self.id), WHERE, LOCATE);
+        let (seeker, ask, limit) = (Seeker::LostBrowsers(self.id), 0, LOCATE);
         cx.out.push(Output::Ask(Question::Locate { seeker, ask, users, limit }));
         cx.arm(self.id, CallTimer::Where, AGAIN);
     }
 
     /// Browsers were found at other nodes: their legs continue by these.
-    pub(super) fn found_elsewhere(&mut self, cx: &mut CallContext<'_>, found: &LocatedUsers) {
+    pub(crate) fn found_elsewhere(&mut self, cx: &mut CallContext<'_>, found: &LocatedUsers) {
         let Ok(found) = found else { return };
         let lost: Vec<(LegId, String, Option<String>)> = self
             .legs()
@@ -115,10 +113,5 @@ impl Call {
             self.take_up_there(cx, end, way.hop, route);
             self.probe(cx, end);
         }
-    }
-
-    /// Whether an answer of the store is to [`ask_where`](Self::ask_where).
-    pub(super) fn asked_where(ask: u32) -> bool {
-        ask == WHERE
     }
 }

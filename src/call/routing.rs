@@ -123,7 +123,8 @@ impl Call {
     fn question(&self, cx: &CallContext<'_>) -> String {
         let from = match &self.caller.party {
             Party::User { name, .. } => {
-                json!({ "user": name, "claims": self.caller.permits().claims, "tags": self.caller.account.as_ref().map(|a| &a.tags) })
+                let tags = self.caller.account.as_ref().map(|a| &a.tags);
+                json!({ "user": name, "claims": self.caller.permits().claims, "tags": tags })
             }
             Party::Trunk(name) => json!({ "trunk": name }),
             party @ (Party::Number(_) | Party::Internal(_)) => {
@@ -134,8 +135,14 @@ impl Call {
             .map(|t| t.to_string())
             .unwrap_or_default();
         let data = json!({
-            "call": self.id.to_string(), "context": self.cdr.context, "number": self.number(), "dialled": self.cdr.dialled, "from": from,
-            "shown": self.cdr.from_shown, "remote": self.cdr.remotes[0].map(|r| r.to_string()), "user_agent": self.cdr.user_agent,
+            "call": self.id.to_string(),
+            "context": self.cdr.context,
+            "number": self.number(),
+            "dialled": self.cdr.dialled,
+            "from": from,
+            "shown": self.cdr.from_shown,
+            "remote": self.cdr.remotes[0].map(|r| r.to_string()),
+            "user_agent": self.cdr.user_agent,
         });
         json!({ "type": "call.route", "timestamp": time, "data": data }).to_string()
     }
@@ -253,9 +260,6 @@ impl Call {
 
     /// The store answered question `ask`, or cannot; an unexpected answer is ignored.
     pub(crate) fn located(&mut self, cx: &mut CallContext<'_>, ask: u32, found: &LocatedUsers) {
-        if Call::asked_where(ask) {
-            return self.found_elsewhere(cx, found);
-        }
         let Some(step) = self.route.take_located(ask) else { return };
         cx.disarm(self.id, CallTimer::Locate);
         if self.state == CallPhase::Routing {

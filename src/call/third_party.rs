@@ -19,8 +19,8 @@ pub(crate) enum ThirdPartyCall {
 }
 
 impl Call {
-    /// The first party is rung by this route and number, on behalf of `user` if it is one. Towards a
-    /// trunk it is known by its number; it itself sees who it is connected with.
+    /// The first party is rung by this route and number, on behalf of `user` if it is one. Towards
+    /// a trunk it is known by its number; it itself sees who it is connected with.
     pub(crate) fn ring_first(
         &mut self,
         (route, number): (Route, String),

@@ -85,37 +85,9 @@ impl Call {
                 format!("this call was transferred {MAX_TRANSFERS} times already"),
             ));
         }
-        let mut targets = message.values(HeaderName::ReferTo);
-        let (Some(target), None) = (targets.next(), targets.next()) else {
-            return Err(Refusal::new(400, "REFER needs exactly one Refer-To"));
-        };
-        let target = NameAddr::parse_bare(target)
-            .map_err(|e| Refusal::new(400, format!("Refer-To: {e}")))?;
-        if target.uri.scheme == Scheme::Other {
-            return Err(Refusal::new(416, "only sip, sips and tel can be called"));
-        }
-        if target.uri.params.get("method").is_some_and(|m| !m.eq_ignore_ascii_case("INVITE")) {
-            return Err(Refusal::new(403, "only INVITE is done on someone's behalf"));
-        }
-        // Of the URI's headers only Replaces counts; anything else embedded there is ignored.
-        let embedded = target
-            .uri
-            .headers
-            .into_iter()
-            .flat_map(|h| h.split('&'))
-            .filter_map(|h| h.split_once('='));
-        let replaces = embedded
-            .filter(|(n, _)| n.eq_ignore_ascii_case("Replaces"))
-            .map(|(_, v)| unescape(v).into_owned())
-            .next();
-        let replaces = replaces
-            .map(|r| {
-                Replaces::parse(&r)
-                    .ok_or_else(|| Refusal::new(400, "Replaces in Refer-To cannot be read"))
-            })
-            .transpose()?;
-        let number = target.uri.number();
-        let passes = matches!(self.leg_of(other).map(|l| &l.party), Some(Party::Trunk(name)) if cx.config.trunks.get(name).is_some_and(|t| t.refer == Refer::Pass));
+        let (number, replaces) = refer_to(message)?;
+        let trunk = self.leg_of(other).and_then(|l| cx.config.trunks.get(l.party.trunk()?));
+        let passes = trunk.is_some_and(|t| t.refer == Refer::Pass);
         Ok(TransferRequest { number, replaces, passes })
     }
 
@@ -466,6 +438,31 @@ impl Call {
             cx.arm(self.id, CallTimer::Transferred, LEAVE);
         }
     }
+}
+
+/// The number of a REFER's target, and the dialog that its INVITE is to replace.
+fn refer_to(message: &Message) -> Result<(String, Option<Replaces>), Refusal> {
+    let mut targets = message.values(HeaderName::ReferTo);
+    let (Some(target), None) = (targets.next(), targets.next()) else {
+        return Err(Refusal::new(400, "REFER needs exactly one Refer-To"));
+    };
+    let target =
+        NameAddr::parse_bare(target).map_err(|e| Refusal::new(400, format!("Refer-To: {e}")))?;
+    if target.uri.scheme == Scheme::Other {
+        return Err(Refusal::new(416, "only sip, sips and tel can be called"));
+    }
+    if target.uri.params.get("method").is_some_and(|m| !m.eq_ignore_ascii_case("INVITE")) {
+        return Err(Refusal::new(403, "only INVITE is done on someone's behalf"));
+    }
+    // Of the URI's headers only Replaces counts; anything else embedded there is ignored.
+    let mut embedded =
+        target.uri.headers.into_iter().flat_map(|h| h.split('&')).filter_map(|h| h.split_once('='));
+    let replaces = embedded.find(|(n, _)| n.eq_ignore_ascii_case("Replaces"));
+    let replaces = replaces.map(|(_, value)| {
+        Replaces::parse(&unescape(value))
+            .ok_or_else(|| Refusal::new(400, "Replaces in Refer-To cannot be read"))
+    });
+    Ok((target.uri.number(), replaces.transpose()?))
 }
 
 impl super::Leg {

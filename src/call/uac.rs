@@ -211,13 +211,13 @@ impl Branch {
     }
 
     /// Finds or makes the early dialog of a provisional response. Returns false if it is to be
-    /// ignored, being an old or an early reliable one (RFC 3262 §4), or one fork too many.
+    /// ignored, being an old or an early reliable one (RFC 3262 §4), or of one dialog too many.
     fn take_early_dialog(&mut self, message: &Message) -> bool {
         let tag = tag_of(message);
         if tag.is_empty() {
             return true;
         }
-        if self.fork_mut(&tag).is_none() {
+        if self.early_dialog_mut(&tag).is_none() {
             let Some(dialog) =
                 dialog_of(self, message).filter(|_| self.early_dialogs.len() < MAX_EARLY_DIALOGS)
             else {
@@ -231,19 +231,19 @@ impl Branch {
                 peer: Capabilities::default(),
             });
         }
-        let Some(fork) = self.fork_mut(&tag) else { return false };
+        let Some(early) = self.early_dialog_mut(&tag) else { return false };
         if let Some(rseq) = reliable_number(message) {
-            let expected = fork.rseq.is_none_or(|last| rseq == last.wrapping_add(1));
-            if !expected || fork.reliable == MAX_RELIABLE {
+            let expected = early.rseq.is_none_or(|last| rseq == last.wrapping_add(1));
+            if !expected || early.reliable == MAX_RELIABLE {
                 return false;
             }
-            fork.reliable += 1;
-            fork.rseq = Some(rseq);
+            early.reliable += 1;
+            early.rseq = Some(rseq);
         }
-        fork.peer.learn(message);
-        fork.dialog.refresh_target(message);
+        early.peer.learn(message);
+        early.dialog.refresh_target(message);
         if let Some(body) = message.body_of("application/sdp") {
-            fork.body = Some(body.to_vec());
+            early.body = Some(body.to_vec());
         }
         true
     }
@@ -256,8 +256,8 @@ impl Branch {
         let answer =
             self.late_answer.clone().filter(|_| message.body_of("application/sdp").is_some());
         let (via_branch, via) = cx.via(hop);
-        let Some(fork) = self.fork_mut(&tag_of(message)) else { return };
-        let mut prack = fork.dialog.request(Method::Prack, &via);
+        let Some(early) = self.early_dialog_mut(&tag_of(message)) else { return };
+        let mut prack = early.dialog.request(Method::Prack, &via);
         prack.put(HeaderName::RAck, format_args!("{rseq} {cseq} INVITE"));
         let bytes = prack.end_described(answer.as_deref());
         let client = cx.request(Method::Prack, &via_branch, hop, bytes);
@@ -336,8 +336,8 @@ impl Branch {
             self.acknowledge(cx, &dialog, &tag, None);
             return self.hang_up_late(cx, dialog, first);
         }
-        let early = self.fork_mut(&tag).and_then(|f| f.body.clone());
-        self.leg.peer = self.fork_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
+        let early = self.early_dialog_mut(&tag).and_then(|f| f.body.clone());
+        self.leg.peer = self.early_dialog_mut(&tag).map(|f| f.peer.clone()).unwrap_or_default();
         self.leg.peer.learn(message);
         // The packages each side takes, now that both are known, are what the other may send.
         self.leg.passes = passed(&side.caller.peer.info_packages);
@@ -354,7 +354,7 @@ impl Branch {
         };
         // The answer to an offer of a 2xx goes in its ACK; to one of a reliable 183 it went in the
         // PRACK.
-        let in_prack = self.fork_mut(&tag).is_some_and(|f| f.rseq.is_some());
+        let in_prack = self.early_dialog_mut(&tag).is_some_and(|f| f.rseq.is_some());
         let answer = self.late_answer.clone().filter(|_| !in_prack);
         self.acknowledge(cx, &dialog, &tag, answer.as_deref());
         self.leg.enter(cx, call, dialog);
@@ -534,13 +534,13 @@ fn dialog_of(branch: &Branch, message: &Message) -> Option<Dialog> {
     })
 }
 
-/// The confirmed dialog of a 2xx: the fork's, so that its sequence continues, with the 2xx's route
-/// set.
+/// The confirmed dialog of a 2xx: the early one's, so that its sequence continues, with the 2xx's
+/// route set.
 fn confirmed(branch: &mut Branch, message: &Message, tag: &str) -> Option<Dialog> {
     let mut dialog = dialog_of(branch, message)?;
-    if let Some(fork) = branch.fork_mut(tag) {
-        dialog.local_cseq = dialog.local_cseq.max(fork.dialog.local_cseq);
-        dialog.remote_cseq = fork.dialog.remote_cseq;
+    if let Some(early) = branch.early_dialog_mut(tag) {
+        dialog.local_cseq = dialog.local_cseq.max(early.dialog.local_cseq);
+        dialog.remote_cseq = early.dialog.remote_cseq;
     }
     Some(dialog)
 }

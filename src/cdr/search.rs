@@ -191,7 +191,10 @@ mod tests {
     fn a_call_is_found_by_either_number_by_name_and_by_who_took_part() {
         let record = json!({
             "call": "7f3a91c2", "code": "WT-3105", "outcome": "success", "answered_by": "user:bob",
-            "from": { "user": "trunk:carrier", "number": "+493012345", "name": "Ada Müller", "shown": "030 123-45" },
+            "from": {
+                "user": "trunk:carrier", "number": "+493012345", "name": "Ada Müller",
+                "shown": "030 123-45",
+            },
             "to": { "dialled": "(206) 555-0123", "number": "+12065550123" },
             "attempts": [{ "target": "user:alice" }, { "target": "trunk:second" }],
             "legs": [{ "packets_in": 900, "mos_in_estimated": 4.31, "mos_out_estimated": 2.98 },

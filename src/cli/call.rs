@@ -256,7 +256,12 @@ async fn open(ws: &str) -> anyhow::Result<(WebSocketStream<Box<dyn Stream>>, Soc
     stream.set_nodelay(true)?;
     let gateway = stream.peer_addr()?;
     let stream: Box<dyn Stream> = if secure {
-        encrypt(stream, &host).await.with_context(|| format!("{ws}: the certificate is not accepted (SSL_CERT_FILE names another authority, --ws another name)"))?
+        encrypt(stream, &host).await.with_context(|| {
+            format!(
+                "{ws}: the certificate is not accepted (SSL_CERT_FILE names another authority, \
+                 --ws another name)"
+            )
+        })?
     } else {
         Box::new(stream)
     };

@@ -21,7 +21,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PATH")]
         take_over: Option<PathBuf>,
     },
-    /// Run a phone in the browser without a configuration: echo, tones, a real trunk on this machine
+    /// Run a phone in the browser without a configuration: echo, tones, a real trunk on this
+    /// machine
     #[command(
         after_help = "Examples:\n  webtrunk demo\n  webtrunk demo --port 9000 --ip 192.168.1.5"
     )]
@@ -159,7 +160,8 @@ pub(crate) enum Command {
         #[arg(short, long, default_value = "webtrunk.toml", env = "WEBTRUNK_CONFIG")]
         config: PathBuf,
     },
-    /// Check addresses, ports, limits, clock, certificates and names; each line is ok or has its fix
+    /// Check addresses, ports, limits, clock, certificates and names; each line is ok or has its
+    /// fix
     #[command(after_help = "Examples:\n  webtrunk doctor\n  webtrunk doctor -c \
             /etc/webtrunk/webtrunk.toml --stun stun.example.com:3478")]
     Doctor {

@@ -1,5 +1,5 @@
-//! `webtrunk doctor`: everything around a gateway that usually goes wrong, each finding with its code
-//! and what mends it.
+//! `webtrunk doctor`: everything around a gateway that usually goes wrong, each finding with its
+//! code and what mends it.
 
 use super::print;
 use std::fmt::{self, Display, Formatter};
@@ -91,8 +91,8 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
             Err(why) => bad(
                 "doctor::oidc",
                 format!("nobody can log in at {}: {why}", settings.issuer),
-                "correct api.oidc.issuer, or open the way to it; allow_private = true if it is within \
-                 this network",
+                "correct api.oidc.issuer, or open the way to it; allow_private = true if it is \
+                 within this network",
             ),
         });
     }
@@ -258,7 +258,8 @@ fn seen_at(server: &str, seen: IpAddr, ours: &[IpAddr]) -> Finding {
         return bad("doctor::nat", what + &listed(ours), fix);
     }
     let fix = format!(
-        "if some come from there, set server.public_ip = \"{seen}\", and public_ip of the trunks that are near"
+        "if some come from there, set server.public_ip = \"{seen}\", and public_ip of the trunks \
+         that are near"
     );
     odd("doctor::nat", format!("{what}{}, of their own network", listed(ours)), fix)
 }

@@ -27,7 +27,11 @@ pub(crate) fn ports(config: &Config, args: &Ports) -> ExitCode {
     };
     let all = ports_of(config);
     if !args.ufw && !args.nft {
-        let items = all.into_iter().map(|(protocol, first, last, what)| json!({ "protocol": protocol, "ports": range(first, last, "-"), "for": what })).collect();
+        let item = |(protocol, first, last, what)| {
+            let ports = range(first, last, "-");
+            json!({ "protocol": protocol, "ports": ports, "for": what })
+        };
+        let items = all.into_iter().map(item).collect();
         print::list(
             &items,
             args.output,
@@ -108,7 +112,14 @@ pub(crate) fn schema(name: Option<&str>, output: print::OutputFormat) -> anyhow:
 /// There is no such code.
 pub(crate) fn explain(code: Option<&str>, output: print::OutputFormat) -> anyhow::Result<ExitCode> {
     let Some(code) = code else {
-        let one = |(code, entry): (Code, &webtrunk::errors::ErrorEntry)| json!({ "code": code.to_string(), "title": entry.title, "likely": entry.likely, "fix": entry.fix });
+        let one = |(code, entry): (Code, &webtrunk::errors::ErrorEntry)| {
+            json!({
+                "code": code.to_string(),
+                "title": entry.title,
+                "likely": entry.likely,
+                "fix": entry.fix,
+            })
+        };
         print::list(
             &Code::all().map(one).collect(),
             output,

@@ -209,7 +209,10 @@ mod tests {
     #[test]
     fn a_table_fits_the_terminal_and_a_pipe_gets_all_of_it() {
         let items = [
-            json!({ "call": "7f3a91c2", "from": "Ada Lovelace", "codecs": "opus", "what": "WT-1310 nobody is registered" }),
+            json!({
+                "call": "7f3a91c2", "from": "Ada Lovelace", "codecs": "opus",
+                "what": "WT-1310 nobody is registered",
+            }),
             json!({ "call": "aaaaaaaa", "from": "渡辺", "codecs": "pcmu", "what": "fine" }),
         ];
         let whole = table(&items, &columns(), None);

@@ -18,7 +18,8 @@ enum CdrWhat {
     /// Show the newest records
     Tail {
         /// How many
-        #[arg(long, short, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        #[arg(long, short, default_value_t = 10)]
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         n: u32,
         #[command(flatten)]
         filter: Filter,

@@ -364,13 +364,26 @@ mod tests {
 
     fn view() -> View {
         View {
-            status: json!({ "version": "1", "domain": "wt.test", "calls": 1, "calls_left": 187, "overloaded": null, "limits": { "calls": 500 }, "registrations": 2, "refused": 3, "draining": false }),
-            trunks: vec![
-                json!({ "trunk": "telnyx", "state": "down", "usable": false, "calls": 0, "max_calls": 10, "asr": 0.61, "why_not": "no answer to OPTIONS" }),
-            ],
+            status: json!({
+                "version": "1", "domain": "wt.test", "calls": 1, "calls_left": 187,
+                "overloaded": null, "limits": { "calls": 500 }, "registrations": 2, "refused": 3,
+                "draining": false,
+            }),
+            trunks: vec![json!({
+                "trunk": "telnyx", "state": "down", "usable": false, "calls": 0, "max_calls": 10,
+                "asr": 0.61, "why_not": "no answer to OPTIONS",
+            })],
             calls: vec![
-                json!({ "call": "aaaa1111", "state": "talking", "start": "2026-11-20T09:30:15.250Z", "from": "trunk:telnyx", "from_number": "+493012345", "from_name": "Ada", "to": "+12065550123", "with": "trunk:telnyx", "talked_s": 67, "mos_estimated": 4.3 }),
-                json!({ "call": "bbbb2222", "state": "ended", "outcome": "refused", "from": "bob", "to": "999", "seconds": 0, "code": "WT-1104", "verdict": "no route for 999" }),
+                json!({
+                    "call": "aaaa1111", "state": "talking", "start": "2026-11-20T09:30:15.250Z",
+                    "from": "trunk:telnyx", "from_number": "+493012345", "from_name": "Ada",
+                    "to": "+12065550123", "with": "trunk:telnyx", "talked_s": 67,
+                    "mos_estimated": 4.3,
+                }),
+                json!({
+                    "call": "bbbb2222", "state": "ended", "outcome": "refused", "from": "bob",
+                    "to": "999", "seconds": 0, "code": "WT-1104", "verdict": "no route for 999",
+                }),
             ],
             ..View::default()
         }

@@ -243,8 +243,8 @@ impl ConfigurationFile {
         Ok(table)
     }
 
-    /// Whether the file is no worse than it was, and the configuration if it is sound. A secret that
-    /// only the service's environment has is no mistake of this change.
+    /// Whether the file is no worse than it was, and the configuration if it is sound. A secret
+    /// that only the service's environment has is no mistake of this change.
     fn checked(&self) -> (bool, Option<Config>) {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let name = self.path.display().to_string();

@@ -1,8 +1,8 @@
 //! What the other nodes say of this node's calls while the store may not know whose they are.
 //!
-//! A process answers for itself. For the one before it a process answers once it knows what that one
-//! had taken: somebody has that by then, and says so when asked next. So where a process is over,
-//! the others' answers count from the round after that.
+//! A process answers for itself. For the one before it a process answers once it knows what that
+//! one had taken: somebody has that by then, and says so when asked next. So where a process is
+//! over, the others' answers count from the round after that.
 
 use super::member::Member;
 use super::store::Process;

@@ -243,8 +243,8 @@ impl Lease {
     /// Whether another may take what this node has at any moment, or may have done so.
     pub(super) fn may_be_taken(&self, now: Instant) -> bool {
         let late = self.view_age(now).is_some_and(|age| age >= NEARLY);
-        // Packets have their reserve, which lasts for longer than the next process of a node takes to
-        // say what the one before it took.
+        // Packets have their reserve, which lasts for longer than the next process of a node takes
+        // to say what the one before it took.
         let settles = self.settles_until(now, Others::are_nodes_there);
         late && !self.others.met_nobody() || settles || self.deposed
     }
@@ -514,8 +514,8 @@ impl Lease {
             }
             return;
         };
-        // One that was killed leaves its lease behind, and maybe a renewal on its way; only one that
-        // lives goes on renewing it.
+        // One that was killed leaves its lease behind, and maybe a renewal on its way; only one
+        // that lives goes on renewing it.
         let by = rival.advertise;
         let seen = self.rival.unwrap_or((rival.epoch, rival.beat, 0));
         let more = u32::from(seen.0 != rival.epoch || seen.1 != rival.beat);

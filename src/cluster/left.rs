@@ -29,7 +29,8 @@ impl LeftNodes {
         self.0.push(LeftCalls { member, seen, told: false });
     }
 
-    /// Returns those that this node may go on with, and forgets what nobody can go on with any more.
+    /// Returns those that this node may go on with, and forgets what nobody can go on with any
+    /// more.
     pub(super) fn due(
         &mut self,
         now: Instant,

@@ -1,4 +1,5 @@
-//! The other nodes as a renewal of the lease shows them, and what is remembered of those that are gone.
+//! The other nodes as a renewal of the lease shows them, and what is remembered of those that are
+//! gone.
 
 use super::keys::ClusterKeys;
 use super::lease::LeaseEvent;
@@ -24,9 +25,9 @@ pub(super) struct Others {
     seen: BTreeMap<String, Instant>,
     /// Processes whose leases are gone, and when they were seen to renew last, since last asked.
     gone: Vec<(Member, Instant)>,
-    /// Those that were seen of late, and when, or before the lease of this one ran out while that is
-    /// not sure: they may have taken what this node had. A process that another of its node follows is
-    /// one of them only while that is not sure.
+    /// Those that were seen of late, and when, or before the lease of this one ran out while that
+    /// is not sure: they may have taken what this node had. A process that another of its node
+    /// follows is one of them only while that is not sure.
     met: BTreeMap<Process, (Member, Instant)>,
     /// By the marks that tags and branches of their calls bear.
     marks: BTreeMap<String, Vec<SocketAddr>>,
@@ -46,7 +47,8 @@ impl Others {
         self.view.get(node)
     }
 
-    /// The processes that may have taken what this node had; they may be gone, and live all the same.
+    /// The processes that may have taken what this node had; they may be gone, and live all the
+    /// same.
     pub(super) fn met(&self) -> impl Iterator<Item = &Member> {
         self.met.values().map(|(member, _)| member)
     }

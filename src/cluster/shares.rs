@@ -1,4 +1,5 @@
-//! Limits that hold for all nodes together: so many calls by a trunk, one registration of a carrier.
+//! Limits that hold for all nodes together: so many calls by a trunk, one registration of a
+//! carrier.
 //!
 //! With each renewal of its lease a node says how much of a limit it uses, and the store, which
 //! knows what the others claim, answers how much it may: what it uses and its part of what is free.

@@ -24,9 +24,9 @@ pub const MAX_NODES: usize = 64;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StoreCommand {
     /// Renews the lease of `node` for [`LEASE`] by `value`, unless another epoch has it, and lists
-    /// all leases. A value begins with its epoch, 16 hexadecimal digits. `instead`: what the process
-    /// was before another took its calls, whose lease it goes on with. Grants each wish what of its
-    /// limit the others do not claim: what is used, and an equal part of the rest.
+    /// all leases. A value begins with its epoch, 16 hexadecimal digits. `instead`: what the
+    /// process was before another took its calls, whose lease it goes on with. Grants each wish
+    /// what of its limit the others do not claim: what is used, and an equal part of the rest.
     Beat {
         id: u64,
         node: String,
@@ -40,11 +40,11 @@ pub enum StoreCommand {
     /// Writes values of calls of a process, unless another has [claimed](Self::Claim) these.
     /// `anew`: and nothing else is true of them, whatever the store still has.
     Keep { id: u64, owner: Process, anew: bool, writes: Vec<CallWrite> },
-    /// Makes `by` the owner of all calls of a process, unless another is already. One that still has
-    /// its lease keeps them, unless it asks itself: then nobody else gets them any more. Refused by
-    /// another connection than `connection`: the store may have lost who took what since. `again`: it
-    /// was told so before; what it may still have of them is of no use, nor what it would say of
-    /// which they were.
+    /// Makes `by` the owner of all calls of a process, unless another is already. One that still
+    /// has its lease keeps them, unless it asks itself: then nobody else gets them any more.
+    /// Refused by another connection than `connection`: the store may have lost who took what
+    /// since. `again`: it was told so before; what it may still have of them is of no use, nor what
+    /// it would say of which they were.
     Claim { id: u64, of: Process, by: Process, connection: u64, again: bool },
     /// Reads values of calls of a process that were claimed.
     Take { id: u64, of: Process, names: Vec<String> },

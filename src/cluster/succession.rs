@@ -60,8 +60,8 @@ fn told_of(names: Vec<String>) -> (Vec<Process>, Vec<String>) {
     (took.iter().filter_map(|name| Process::of_mark(name.get(1..)?)).collect(), names)
 }
 
-/// By whom a node that starts where it was has claimed what its earlier processes left in the store,
-/// so that nobody else does: it goes on with what is on its disk.
+/// By whom a node that starts where it was has claimed what its earlier processes left in the
+/// store, so that nobody else does: it goes on with what is on its disk.
 pub(crate) fn closed_by(node: &str) -> Process {
     Process { node: node.to_owned(), epoch: 0 }
 }
@@ -182,11 +182,11 @@ pub(super) struct LostNodes {
     lost: BTreeMap<Process, Lost>,
     /// Whose calls this process took, the newest last.
     taken: Vec<Process>,
-    /// Whose calls others took as far as was heard, or had none for this process, and since when that
-    /// is known.
+    /// Whose calls others took as far as was heard, or had none for this process, and since when
+    /// that is known.
     known: BTreeMap<Process, Instant>,
-    /// Whose calls this process took, as the store is to be told again: the number of the claim under
-    /// way, and when it is made next.
+    /// Whose calls this process took, as the store is to be told again: the number of the claim
+    /// under way, and when it is made next.
     again: BTreeMap<Process, (Option<u64>, Instant)>,
     quiet_until: Instant,
     /// By when the lease of the node says so that took the calls of the last one.
@@ -367,8 +367,8 @@ impl LostNodes {
         }
     }
 
-    /// Whether this answers a claim that told the store again what it had been told. Where another has
-    /// these calls by now, its lease says so.
+    /// Whether this answers a claim that told the store again what it had been told. Where another
+    /// has these calls by now, its lease says so.
     fn claimed_again(&mut self, now: Instant, id: u64, answer: &Result<Claim, String>) -> bool {
         let Some((process, (_, due))) = self.again.iter_mut().find(|(_, (n, _))| *n == Some(id))
         else {

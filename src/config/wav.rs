@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_prompt_lasts_ten_minutes_at_most() {
-        let path = std::env::temp_dir().join(format!("webtrunk-{}.wav", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("prompt.wav");
         let spec = hound::WavSpec {
             channels: 1,
             sample_rate: NARROW,
@@ -95,6 +96,5 @@ mod tests {
             writer.finalize().expect("written");
             assert_eq!(read(&path).is_ok(), read_well, "{samples}");
         }
-        std::fs::remove_file(&path).expect("it was there");
     }
 }

@@ -32,7 +32,9 @@ events! {
         call: None, level: Info, code: Code::FINE,
         class: Some(LineClass::of("unregistered", Code::FINE, user)),
         api: {
-            EventKind::RegistrationRemoved => Data::Json(json!({ "user": user, "why": why.as_str() }))
+            EventKind::RegistrationRemoved => Data::Json(
+                json!({ "user": user, "why": why.as_str() })
+            )
         },
         counted: match why {
             UnregisterReason::Closed => Counted::FlowLost(LostBy::Closed),
@@ -406,7 +408,11 @@ events! {
     NodeTakenOver { node: String, calls: usize, ended: usize } {
         call: None, level: Warn, code: Code::NODE_LOST,
         class: Some(LineClass::of("taken over", Code::NODE_LOST, node)),
-        api: { EventKind::NodeTakenOver => Data::Json(json!({ "node": node, "calls": calls, "ended": ended })) },
+        api: {
+            EventKind::NodeTakenOver => Data::Json(
+                json!({ "node": node, "calls": calls, "ended": ended })
+            )
+        },
         counted: Counted::Nothing,
         text(f): write!(
             f, "node {node} was lost: {calls} of its calls continue here, {ended} ended"

@@ -21,8 +21,8 @@ use std::hint::black_box;
 /// A message of one header of these bytes.
 fn with(start: &str, header: &str, value: &[u8]) -> Option<Message> {
     let head = format!(
-        "{start}\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKf\r\nFrom: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n\
-         Call-ID: f\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n{header}"
+        "{start}\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKf\r\nFrom: <sip:a@b>;tag=1\r\n\
+         To: <sip:a@b>\r\nCall-ID: f\r\nCSeq: 1 INVITE\r\nMax-Forwards: 70\r\n{header}"
     );
     let bytes = [head.as_bytes(), value, b"\r\nContent-Length: 0\r\n\r\n"].concat();
     Message::parse(bytes, Framing::Datagram).ok()

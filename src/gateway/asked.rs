@@ -1,5 +1,5 @@
-//! Requests that other nodes are asked about, since nothing in them says which node has what they are
-//! of: a CANCEL, an INVITE that began at another node, whatever is of a call of a lost node.
+//! Requests that other nodes are asked about, since nothing in them says which node has what they
+//! are of: a CANCEL, an INVITE that began at another node, whatever is of a call of a lost node.
 //!
 //! ```text
 //!   asked --a node has it--> its answer goes on, and nothing is kept
@@ -8,7 +8,8 @@
 //!     +---5 s--> a CANCEL gets 481, what would begin is served here, the rest is left unanswered
 //! ```
 //!
-//! The deadline is the time after which another node has gone on with the calls of one that was lost.
+//! The deadline is the time after which another node has gone on with the calls of one that was
+//! lost.
 
 use super::edge::{ForeignHop, Passing};
 use super::{Gateway, Turn};
@@ -120,8 +121,8 @@ impl AskedNodes {
 }
 
 impl Gateway {
-    /// Notes that nodes are asked about a request. Returns false if there is no room: then nobody is
-    /// to say that it has nothing.
+    /// Notes that nodes are asked about a request. Returns false if there is no room: then nobody
+    /// is to say that it has nothing.
     pub(super) fn note_asked(
         &mut self,
         now: Instant,
@@ -220,8 +221,8 @@ impl Gateway {
         }
     }
 
-    /// An INVITE or a text of a trunk that began at another node has come here: that one answers it.
-    /// Returns false if it did not, or may not have.
+    /// An INVITE or a text of a trunk that began at another node has come here: that one answers
+    /// it. Returns false if it did not, or may not have.
     pub(super) fn pass_again(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
         let (Some(cluster), false) = (&self.services.cluster, self.asked.is_full()) else {
             return false;

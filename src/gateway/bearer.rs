@@ -1,6 +1,6 @@
-//! What reached this node, and is of a dialog or a transaction of another: it goes to each node that
-//! may have that, known by the mark of its tags, or to all where nothing says which; who has it
-//! answers.
+//! What reached this node, and is of a dialog or a transaction of another: it goes to each node
+//! that may have that, known by the mark of its tags, or to all where nothing says which; who has
+//! it answers.
 
 use super::asked::IfNobody;
 use super::edge::{ASKED, HAS, PassedFor, Passing, TELL, for_user, own_hop_off, passed_for, says};
@@ -25,8 +25,8 @@ impl Gateway {
             && !self.services.transactions.knows(message)
     }
 
-    /// Tells the node that passed a message on, if it wants to know, that this one has not what it is
-    /// of.
+    /// Tells the node that passed a message on, if it wants to know, that this one has not what it
+    /// is of.
     pub(super) fn has_not(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) {
         if says(message, TELL) && message.method() != Method::Ack {
             self.tell_asker(turn, hop, message, false);
@@ -195,8 +195,8 @@ impl Gateway {
         true
     }
 
-    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here. Returns false if
-    /// it is of something else: with a tag of ours, nobody else was asked who could answer.
+    /// A CANCEL that another node passed on: of an INVITE here, or of nothing here. Returns false
+    /// if it is of something else: with a tag of ours, nobody else was asked who could answer.
     pub(super) fn take_cancel(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
         let Some(passed) = passed_for(message) else { return false };
         let target = own_hop_off(message)

@@ -87,7 +87,7 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
     ) -> Screening {
-        let browser = matches!(hop, Hop::Flow(f) if self.services.flows.get(&f).is_some_and(|s| s.kind == FlowKind::WebSocket));
+        let browser = self.kind_of(hop) == Some(FlowKind::WebSocket);
         let node = matches!(hop, Hop::Node(_));
         let stranger = !browser
             && !node
@@ -267,18 +267,22 @@ impl Gateway {
                         if let Some((name, _)) = trunk.filter(|_| status != 503 && status != 408) {
                             self.trunk_lives(turn, &name);
                         }
-                        self.with_call(turn, call, |call, cx| call.response(cx, branch, message));
+                        self.with_call(turn, call, |call, cx| {
+                            call.on_response(cx, branch, message)
+                        });
                     }
                     None => {
                         if let Some((name, hop)) = trunk {
                             self.unresponsive_connection(&name, hop, turn.out);
                         }
-                        self.with_call(turn, call, |call, cx| call.branch_timeout(cx, branch));
+                        self.with_call(turn, call, |call, cx| call.on_branch_timeout(cx, branch));
                     }
                 }
             }
             TransactionUser::Leg(call, end, asked) => {
-                self.with_call(turn, call, |call, cx| call.asked(cx, end, asked, id, message));
+                self.with_call(turn, call, |call, cx| {
+                    call.on_in_dialog_response(cx, end, asked, id, message)
+                });
             }
             TransactionUser::Trunk { name, registrar, hop } => {
                 self.on_trunk_response(turn, &name, registrar, hop, message)
@@ -375,7 +379,7 @@ impl Gateway {
             }
             (Method::Invite, _) if self.pass_replacement(turn, id, hop, &message) => {}
             (Method::Invite, sender) => self.invite(turn, id, hop, message, sender),
-            (_, sender) => self.outside(turn, id, message, sender),
+            (_, sender) => self.out_of_dialog(turn, id, message, sender),
         }
     }
 
@@ -463,7 +467,7 @@ impl Gateway {
         // "Call completed elsewhere" and the like are the caller's to say (RFC 3326).
         let why = said.text.unwrap_or_else(|| "the caller hung up before the answer".into());
         let why = Refusal::new(487, why).q850(said.q850).code(Code::CANCELLED);
-        self.with_call(turn, call, |call, cx| call.cancelled(cx, why));
+        self.with_call(turn, call, |call, cx| call.on_cancel(cx, why));
     }
 
     fn ack(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) {
@@ -475,7 +479,7 @@ impl Gateway {
     fn in_dialog(&mut self, turn: &mut Turn<'_>, id: ServerId, hop: Hop, message: &Message) {
         match self.find_dialog(turn, hop, message) {
             Some((call, end)) => {
-                self.with_call(turn, call, |call, cx| call.request(cx, end, id, message));
+                self.with_call(turn, call, |call, cx| call.on_request(cx, end, id, message));
             }
             None if self.resubscribe(turn, id, hop, message) => {}
             None => self.refuse(turn, id, message, &Refusal::new(481, "there is no such call")),

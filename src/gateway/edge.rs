@@ -3,9 +3,9 @@
 //!
 //! Nothing is kept of it: a signed token in the route says down which flow and to which node, and
 //! one in our Via where the response goes. Bodies pass as they are: the media is the other node's.
-//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that came
-//! back elsewhere) is passed to its owner likewise (`bearer`).
-//! What comes from a node never leaves to a node, so nothing goes in a circle.
+//! What belongs to another node and reached this one (a trunk behind a balancer, a browser that
+//! came back elsewhere) is passed to its owner likewise (`bearer`). What comes from a node never
+//! leaves to a node, so nothing goes in a circle.
 
 use super::asked::AskedKey;
 use super::{Gateway, Turn};
@@ -84,7 +84,8 @@ pub(super) enum PassedFor {
 
 /// What such a message says of that; between nodes only.
 const PASSED_FOR: &str = "X-Webtrunk-Passed-For";
-/// What a message says that several nodes are asked; likewise. Who has its call answers, nobody else.
+/// What a message says that several nodes are asked; likewise. Who has its call answers, nobody
+/// else.
 pub(super) const ASKED: &str = "X-Webtrunk-Asked";
 /// What a message says whose sender is to be told by who has not what it is of.
 pub(super) const TELL: &str = "X-Webtrunk-Tell";

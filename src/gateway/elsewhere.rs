@@ -87,14 +87,19 @@ impl Gateway {
     fn seek(&mut self, turn: &mut Turn<'_>, waiting: Sought, users: Vec<String>) {
         let elsewhere = &mut self.elsewhere;
         elsewhere.next = elsewhere.next.wrapping_add(1);
-        let (ask, limit, seeker) = (elsewhere.next, LOCATE, Seeker::Outside);
+        let (ask, limit, seeker) = (elsewhere.next, LOCATE, Seeker::OutOfDialog);
         elsewhere.open.insert(ask, waiting);
         elsewhere.timers.set(ask, turn.now + LOCATE);
         turn.push(Output::Ask(Question::Locate { seeker, ask, users, limit }));
     }
 
     /// The store answered question `ask`, or cannot; an unexpected answer is ignored.
-    pub(super) fn found_outside(&mut self, turn: &mut Turn<'_>, ask: u32, found: &LocatedUsers) {
+    pub(super) fn found_out_of_dialog(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ask: u32,
+        found: &LocatedUsers,
+    ) {
         let Some(waiting) = self.elsewhere.open.remove(&ask) else { return };
         self.elsewhere.timers.clear(&ask);
         match waiting {
@@ -107,7 +112,7 @@ impl Gateway {
     pub(super) fn elsewhere_due(&mut self, turn: &mut Turn<'_>) {
         while let Some(ask) = self.elsewhere.timers.pop(turn.now) {
             let why = format!("the store did not answer within {} ms", LOCATE.as_millis());
-            self.found_outside(turn, ask, &Err(why));
+            self.found_out_of_dialog(turn, ask, &Err(why));
         }
         while let Some(user) = self.elsewhere.looks.pop(turn.now) {
             self.look_after(turn, &user);

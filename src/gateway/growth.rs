@@ -94,8 +94,10 @@ impl World {
         let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
         let cseq = if method == "BYE" { 2 } else { 1 };
         let text = format!(
-            "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}{method}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>{tag}\r\n\
-             Call-ID: {n}@growth\r\nCSeq: {cseq} {method}\r\nContact: <sip:a@127.0.0.10>\r\n{kind}Content-Length: {}\r\n\r\n{body}",
+            "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}{method}\r\n\
+             From: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>{tag}\r\nCall-ID: {n}@growth\r\n\
+             CSeq: {cseq} {method}\r\nContact: <sip:a@127.0.0.10>\r\n{kind}Content-Length: {}\r\n\
+             \r\n{body}",
             body.len()
         );
         self.says(hop, [127, 0, 0, 10], text)
@@ -115,9 +117,11 @@ impl World {
 
     fn register(&mut self, n: usize, cseq: u32, authorization: &str) -> Vec<Output> {
         let text = format!(
-            "REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bKr{n}-{cseq}\r\nFrom: <sip:u{n}@x>;tag=f\r\nTo: <sip:u{n}@x>\r\n\
-             Call-ID: r{n}\r\nCSeq: {cseq} REGISTER\r\nSupported: path, gruu, outbound\r\nExpires: 3600\r\n\
-             Contact: <sip:u{n}@a.invalid;transport=ws>;+sip.instance=\"<urn:uuid:{n}>\";reg-id=1\r\n{authorization}Content-Length: 0\r\n\r\n"
+            "REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bKr{n}-{cseq}\r\n\
+             From: <sip:u{n}@x>;tag=f\r\nTo: <sip:u{n}@x>\r\nCall-ID: r{n}\r\n\
+             CSeq: {cseq} REGISTER\r\nSupported: path, gruu, outbound\r\nExpires: 3600\r\n\
+             Contact: <sip:u{n}@a.invalid;transport=ws>;+sip.instance=\"<urn:uuid:{n}>\";reg-id=1\r\n\
+             {authorization}Content-Length: 0\r\n\r\n"
         );
         self.says(Hop::Flow(Flow(n as u64 + 1)), [127, 0, 0, 20], text)
     }

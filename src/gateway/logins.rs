@@ -533,7 +533,7 @@ impl Gateway {
             self.received(turn, hop, held.remote, held.message.clone());
             // The recorder hears what arrives in this turn; this arrived in another.
             if self.recorder.call_of(&call_id).is_some() {
-                self.hear(turn.now, hop, &held.message);
+                self.record_received(turn.now, hop, &held.message);
             }
         }
     }

@@ -40,6 +40,16 @@ struct AwaitingName {
     event: TransactionEvent,
 }
 
+impl AwaitingName {
+    /// Whether it is the request of this transaction.
+    fn is_of(&self, target: ServerId) -> bool {
+        match &self.event {
+            TransactionEvent::Request { id, .. } => *id == target,
+            _ => false,
+        }
+    }
+}
+
 /// The messages that wait, in the order they came.
 #[derive(Default)]
 pub(super) struct NamedHosts {
@@ -178,8 +188,7 @@ impl Gateway {
     /// A request that waits is cancelled: it is answered, and nothing comes of it.
     pub(super) fn cancel_named(&mut self, turn: &mut Turn<'_>, target: ServerId) -> bool {
         let held = &mut self.named_hosts.held;
-        let of = |held: &AwaitingName| matches!(&held.event, TransactionEvent::Request { id, .. } if *id == target);
-        let Some(at) = held.iter().position(of) else { return false };
+        let Some(at) = held.iter().position(|h| h.is_of(target)) else { return false };
         if let TransactionEvent::Request { id, message, .. } = held.remove(at).event {
             let why = Refusal::new(487, "the caller hung up before the answer");
             self.refuse(turn, id, &message, &why.code(Code::CANCELLED));
@@ -189,8 +198,8 @@ impl Gateway {
 
     /// The trunk whose request waits, if it is this one.
     pub(super) fn trunk_of_named(&self, target: ServerId) -> Option<&str> {
-        let of = |held: &&AwaitingName| matches!(&held.event, TransactionEvent::Request { id, .. } if *id == target);
-        self.named_hosts.held.iter().find(of).map(|held| held.source.trunk.as_str())
+        let held = self.named_hosts.held.iter().find(|h| h.is_of(target));
+        held.map(|held| held.source.trunk.as_str())
     }
 
     /// The trunk a message came from; only a trunk's names are looked up.

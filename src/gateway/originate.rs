@@ -171,8 +171,10 @@ impl Gateway {
         let (domain, token) = (self.config.domain.clone(), token::<16>(&mut self.services.random));
         let (to, from) = (escape_user(&plan.from), escape_user(&plan.number));
         let text = format!(
-            "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\nMax-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\
-             To: <sip:{to}@{domain}>\r\nCall-ID: {token}\r\nCSeq: 1 INVITE\r\nContact: <sip:{from}@{domain}>\r\nUser-Agent: webtrunk API\r\nContent-Length: 0\r\n\r\n"
+            "INVITE sip:{to}@{domain} SIP/2.0\r\nVia: SIP/2.0/UDP 0.0.0.0;branch=z9hG4bK{token}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{from}@{domain}>;tag={token}\r\n\
+             To: <sip:{to}@{domain}>\r\nCall-ID: {token}\r\nCSeq: 1 INVITE\r\n\
+             Contact: <sip:{from}@{domain}>\r\nUser-Agent: webtrunk API\r\nContent-Length: 0\r\n\r\n"
         );
         Message::parse(text.into_bytes(), Framing::Datagram)
             .unwrap_or_else(|e| unreachable!("what we write we can read: {e}"))

@@ -87,7 +87,7 @@ pub(super) fn is_of_foreign_scheme(message: &Message) -> bool {
 }
 
 impl Gateway {
-    pub(super) fn outside(
+    pub(super) fn out_of_dialog(
         &mut self,
         turn: &mut Turn<'_>,
         id: ServerId,
@@ -158,9 +158,9 @@ impl Gateway {
                 &Refusal::new(400, "a SUBSCRIBE needs a Contact"),
             );
         };
-        let number = self.outside.number();
-        self.outside.by_tag.insert(tag, number);
-        self.outside.by_user.insert((user.to_owned(), number));
+        let number = self.out_of_dialog.number();
+        self.out_of_dialog.by_tag.insert(tag, number);
+        self.out_of_dialog.by_user.insert((user.to_owned(), number));
         let subscription = Subscription {
             user: user.to_owned(),
             package,
@@ -170,7 +170,7 @@ impl Gateway {
             expires: turn.now,
             version: 0,
         };
-        self.outside.subscriptions.insert(number, subscription);
+        self.out_of_dialog.subscriptions.insert(number, subscription);
         self.extend(turn, id, number, message, expires);
     }
 
@@ -189,7 +189,7 @@ impl Gateway {
         if !own {
             return Err(Refusal::new(403, format!("{user} may watch only itself")));
         }
-        if self.outside.of_user(user).count() >= MAX_SUBSCRIPTIONS {
+        if self.out_of_dialog.of_user(user).count() >= MAX_SUBSCRIPTIONS {
             return Err(Refusal::new(
                 403,
                 format!("{user} has {MAX_SUBSCRIPTIONS} subscriptions already"),
@@ -208,9 +208,9 @@ impl Gateway {
         message: &Message,
         expires: u32,
     ) {
-        let Some(subscription) = self.outside.subscriptions.get_mut(&number) else { return };
+        let Some(subscription) = self.out_of_dialog.subscriptions.get_mut(&number) else { return };
         subscription.expires = turn.now + Duration::from_secs(u64::from(expires));
-        self.outside.timers.set(number, subscription.expires);
+        self.out_of_dialog.timers.set(number, subscription.expires);
         let (hop, tag) = (subscription.hop, subscription.dialog.id.local_tag.clone());
         let cx = self.context(turn);
         let mut response = MessageWriter::response(message, 200, Some(&tag));
@@ -220,7 +220,7 @@ impl Gateway {
         if expires == 0 {
             return self.end_subscription(turn, number, Some("timeout"));
         }
-        let watched = self.outside.subscriptions.get(&number).filter(|s| s.package == "reg");
+        let watched = self.out_of_dialog.subscriptions.get(&number).filter(|s| s.package == "reg");
         if let Some(user) = watched.map(|s| s.user.clone()) {
             self.look_after(turn, &user);
         }
@@ -230,7 +230,11 @@ impl Gateway {
     /// Whether a message belongs to a subscription, and came by its flow.
     pub(super) fn is_subscription(&self, hop: Hop, message: &Message) -> bool {
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
-        let found = self.outside.by_tag.get(tag).and_then(|n| self.outside.subscriptions.get(n));
+        let found = self
+            .out_of_dialog
+            .by_tag
+            .get(tag)
+            .and_then(|n| self.out_of_dialog.subscriptions.get(n));
         found.is_some_and(|s| s.dialog.matches(message) && s.hop == hop)
     }
 
@@ -243,9 +247,9 @@ impl Gateway {
         message: &Message,
     ) -> bool {
         let tag = message.to().and_then(|t| t.tag()).unwrap_or_default();
-        let Some(number) = self.outside.by_tag.get(tag).copied() else { return false };
+        let Some(number) = self.out_of_dialog.by_tag.get(tag).copied() else { return false };
         let Some(subscription) = self
-            .outside
+            .out_of_dialog
             .subscriptions
             .get_mut(&number)
             .filter(|s| s.dialog.matches(message) && s.hop == hop)
@@ -273,7 +277,7 @@ impl Gateway {
     }
 
     fn notify(&mut self, turn: &mut Turn<'_>, number: u64, ending: Option<&str>) {
-        let Some(subscription) = self.outside.subscriptions.get(&number) else { return };
+        let Some(subscription) = self.out_of_dialog.subscriptions.get(&number) else { return };
         let (user, package, version) =
             (subscription.user.clone(), subscription.package, subscription.version);
         let (kind, body) = match package {
@@ -288,11 +292,12 @@ impl Gateway {
                 };
                 (
                     "application/simple-message-summary",
-                    self.outside.summaries.get(&user).cloned().unwrap_or_else(none),
+                    self.out_of_dialog.summaries.get(&user).cloned().unwrap_or_else(none),
                 )
             }
         };
-        let mut subscription = self.outside.subscriptions.remove(&number).expect("looked up above");
+        let mut subscription =
+            self.out_of_dialog.subscriptions.remove(&number).expect("looked up above");
         subscription.version += 1;
         let mut cx = self.context(turn);
         let (branch, via) = cx.via(subscription.hop);
@@ -317,7 +322,7 @@ impl Gateway {
             notify.end_with(kind, body.as_bytes()),
         );
         cx.services.transaction_users.insert(client, TransactionUser::Subscription(number));
-        self.outside.subscriptions.insert(number, subscription);
+        self.out_of_dialog.subscriptions.insert(number, subscription);
     }
 
     /// RFC 3680 §5: the full state of one address-of-record.
@@ -335,7 +340,8 @@ impl Gateway {
         let none = bindings.is_empty() && elsewhere.is_empty();
         let state = if none { "terminated" } else { "active" };
         let mut xml = format!(
-            "<?xml version=\"1.0\"?>\r\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" version=\"{version}\" state=\"full\">\r\n\
+            "<?xml version=\"1.0\"?>\r\n<reginfo xmlns=\"urn:ietf:params:xml:ns:reginfo\" \
+             version=\"{version}\" state=\"full\">\r\n\
              <registration aor=\"{aor}\" id=\"r\" state=\"{state}\">\r\n"
         );
         for (n, binding) in bindings.iter().enumerate() {
@@ -374,10 +380,10 @@ impl Gateway {
         if let Some(reason) = reason {
             self.notify(turn, number, Some(reason));
         }
-        self.outside.timers.clear(&number);
-        if let Some(subscription) = self.outside.subscriptions.remove(&number) {
-            self.outside.by_tag.remove(&subscription.dialog.id.local_tag);
-            self.outside.by_user.remove(&(subscription.user.clone(), number));
+        self.out_of_dialog.timers.clear(&number);
+        if let Some(subscription) = self.out_of_dialog.subscriptions.remove(&number) {
+            self.out_of_dialog.by_tag.remove(&subscription.dialog.id.local_tag);
+            self.out_of_dialog.by_user.remove(&(subscription.user.clone(), number));
             if !self.watches_registration(&subscription.user) {
                 self.elsewhere.forget(&subscription.user);
             }
@@ -386,18 +392,18 @@ impl Gateway {
 
     /// Whether somebody watches the registration of `user`.
     pub(super) fn watches_registration(&self, user: &str) -> bool {
-        self.outside.of_user(user).any(|(_, s)| s.package == "reg")
+        self.out_of_dialog.of_user(user).any(|(_, s)| s.package == "reg")
     }
 
     /// Tells who watches the registration of `user` what it is now.
     pub(super) fn tell_watchers(&mut self, turn: &mut Turn<'_>, user: &str) {
-        let watching = self.outside.of_user(user).filter(|(_, s)| s.package == "reg");
+        let watching = self.out_of_dialog.of_user(user).filter(|(_, s)| s.package == "reg");
         let watching: Vec<u64> = watching.map(|(n, _)| n).collect();
         watching.into_iter().for_each(|n| self.notify(turn, n, None));
     }
 
-    pub(super) fn outside_due(&mut self, turn: &mut Turn<'_>) {
-        while let Some(number) = self.outside.timers.pop(turn.now) {
+    pub(super) fn out_of_dialog_due(&mut self, turn: &mut Turn<'_>) {
+        while let Some(number) = self.out_of_dialog.timers.pop(turn.now) {
             self.end_subscription(turn, number, Some("timeout"));
         }
     }
@@ -409,7 +415,7 @@ impl Gateway {
         let alive =
             |hop: Hop, flows: &IdMap<_, _>| matches!(hop, Hop::Flow(f) if flows.contains_key(&f));
         let mine: Vec<(u64, bool, bool)> = self
-            .outside
+            .out_of_dialog
             .of_user(user)
             .map(|(n, s)| (n, alive(s.hop, &self.services.flows), s.package == "reg"))
             .collect();
@@ -455,11 +461,11 @@ impl Gateway {
         if !from_node {
             self.pass_summary_on(turn, message.request_uri(), &clean);
         }
-        self.outside.summaries.insert(user.clone(), clean);
+        self.out_of_dialog.summaries.insert(user.clone(), clean);
         let tag = token::<8>(&mut self.services.random);
         self.respond(turn, id, 200, MessageWriter::response(message, 200, Some(&tag)));
         let watching: Vec<u64> = self
-            .outside
+            .out_of_dialog
             .of_user(&user)
             .filter(|(_, s)| s.package == "message-summary")
             .map(|(n, _)| n)

@@ -1,5 +1,5 @@
 //! What the recorder gets of each turn: the message that came, those that went, media's news,
-//! notes.
+//! events.
 
 use super::challenges::opened;
 use super::{FlowKind, Gateway, Input};
@@ -58,7 +58,7 @@ fn call_id_of(bytes: &[u8]) -> Option<&str> {
 
 impl Gateway {
     /// A message that came in, for the call it is of.
-    pub(super) fn hear(&mut self, now: Instant, hop: Hop, message: &Message) {
+    pub(super) fn record_received(&mut self, now: Instant, hop: Hop, message: &Message) {
         let call = self.recorder.call_of(message.call_id());
         if let Some(call) = call.or_else(|| self.call_by_branch(message))
             && let Some(lane) = self.lane(call, message.call_id(), hop)
@@ -87,7 +87,7 @@ impl Gateway {
         out: &[Output],
     ) {
         match received {
-            Some(RecordedInput::Message(hop, message)) => self.hear(now, hop, &message),
+            Some(RecordedInput::Message(hop, message)) => self.record_received(now, hop, &message),
             Some(RecordedInput::Media(call, event)) => {
                 self.recorder.add(now, call, TraceEvent::Media(event))
             }
@@ -98,8 +98,8 @@ impl Gateway {
         }
         for output in out {
             match output {
-                Output::Send(transmit) => self.account_sent(now, transmit.hop, &transmit.bytes),
-                Output::Event(note) => self.account_note(now, note),
+                Output::Send(transmit) => self.record_sent(now, transmit.hop, &transmit.bytes),
+                Output::Event(event) => self.record_event(now, event),
                 _ => {}
             }
         }
@@ -132,7 +132,7 @@ impl Gateway {
         out.push(Output::Event(Event::Unreadable { call, why }));
     }
 
-    fn account_sent(&mut self, now: Instant, hop: Hop, bytes: &[u8]) {
+    fn record_sent(&mut self, now: Instant, hop: Hop, bytes: &[u8]) {
         let Some(call_id) = call_id_of(bytes) else { return };
         let known = self.recorder.call_of(call_id);
         let Some(call) = known.or_else(|| self.services.own_call_ids.get(call_id).copied()) else {
@@ -146,15 +146,15 @@ impl Gateway {
         }
     }
 
-    fn account_note(&mut self, now: Instant, note: &Event) {
-        if let Event::CallEnded { cdr } = note {
+    fn record_event(&mut self, now: Instant, event: &Event) {
+        if let Event::CallEnded { cdr } = event {
             self.recorder.ended(cdr.call, cdr.clone());
         }
-        if matches!(note, Event::Quality { .. } | Event::CallRinging { .. }) {
+        if matches!(event, Event::Quality { .. } | Event::CallRinging { .. }) {
             return;
         }
-        if let Some(call) = note.call() {
-            self.recorder.record_event(now, call, note);
+        if let Some(call) = event.call() {
+            self.recorder.record_event(now, call, event);
         }
     }
 

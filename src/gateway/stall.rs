@@ -26,7 +26,7 @@ impl Gateway {
         self.services.transactions.put_off(by);
         self.services.registrar.put_off(by);
         self.services.trunks.put_off(by);
-        self.outside.put_off(by);
+        self.out_of_dialog.put_off(by);
         self.unproved.put_off(by, |_| true);
     }
 }

@@ -9,8 +9,9 @@ use overload::Overloaded;
 fn invite(gateway: &mut Gateway, now: Instant, n: u8) -> Vec<Output> {
     let remote = SocketAddr::from(([127, 0, 0, 10], 5060));
     let text = format!(
-        "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\nFrom: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\n\
-         Call-ID: {n}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
+        "INVITE sip:1@x SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.10;branch=z9hG4bK{n}\r\n\
+         From: <sip:a@b>;tag={n}\r\nTo: <sip:1@x>\r\nCall-ID: {n}\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:a@b>\r\nContent-Length: 0\r\n\r\n"
     );
     let message = Message::parse(text.into_bytes(), Framing::Datagram).expect("sound");
     let mut out = Vec::new();
@@ -20,7 +21,8 @@ fn invite(gateway: &mut Gateway, now: Instant, n: u8) -> Vec<Output> {
 }
 
 fn with_two_calls() -> (Gateway, Instant, Vec<CallId>) {
-    let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n[trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
+    let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n\
+                  [trunk.t]\nuri = \"sip:127.0.0.10\"\ncontext = \"in\"\n";
     let plan = "[[route]]\nname = \"e\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
     let (config, _) = parse_embedded(config, &[("in", plan)]).unwrap_or_else(|p| panic!("{p}"));
     let identity = NodeIdentity::without_a_host();
@@ -75,7 +77,8 @@ fn so_many_connections_are_remembered_as_offered_and_no_more() {
         gateway.handle(now, Input::FlowOpened { flow, kind, remote }, &mut out);
         let port = 10_000 + n;
         let text = format!(
-            "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.10:{port};alias;branch=z9hG4bK{n}\r\n\
+            "OPTIONS sip:x SIP/2.0\r\n\
+             Via: SIP/2.0/TCP 127.0.0.10:{port};alias;branch=z9hG4bK{n}\r\n\
              From: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: {n}\r\nCSeq: 1 OPTIONS\r\n\
              Content-Length: 0\r\n\r\n"
         );

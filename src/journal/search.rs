@@ -223,6 +223,7 @@ mod tests {
     use super::*;
     use crate::state::spool::Item;
     use std::io::Write;
+    use tempfile::TempDir;
 
     const RECORDS: usize = 30_000;
 
@@ -232,17 +233,20 @@ mod tests {
     }
 
     /// A file and a database of the same records: one in a thousand was busy.
-    fn places(name: &str) -> [RecordPlace; 2] {
-        let base = std::env::temp_dir().join(format!("webtrunk-{name}-{}", std::process::id()));
-        let (lines, database) = (base.with_extension("jsonl"), base.with_extension("db"));
-        let _ = (std::fs::remove_file(&lines), std::fs::remove_file(&database));
+    fn places(folder: &TempDir) -> [RecordPlace; 2] {
+        let (lines, database) = (folder.path().join("jsonl"), folder.path().join("db"));
         let records: Vec<Value> = (0..RECORDS)
             .map(|n| {
-                let start = format!("2026-11-{:02}T00:{:02}:{:02}.000Z", 1 + n / 3_600, n / 60 % 60, n % 60);
+                let (day, minute, second) = (1 + n / 3_600, n / 60 % 60, n % 60);
+                let start = format!("2026-11-{day:02}T00:{minute:02}:{second:02}.000Z");
+                let from = serde_json::json!({
+                    "user": "alice", "number": format!("+1206{n:07}"), "name": "Ada",
+                    "pad": "x".repeat(150),
+                });
                 serde_json::json!({
                     "call": format!("{n:08x}"), "start": start, "end": start,
                     "outcome": if n % 1_000 == 0 { "busy" } else { "success" },
-                    "from": { "user": "alice", "number": format!("+1206{n:07}"), "name": "Ada", "pad": "x".repeat(150) },
+                    "from": from,
                 })
             })
             .collect();
@@ -252,13 +256,6 @@ mod tests {
         let items: Vec<Item> = records.iter().map(item).collect();
         sqlite::Rows::new(&database).write(&items).expect("written");
         [RecordPlace::Lines(lines), RecordPlace::Database(database)]
-    }
-
-    fn remove(places: [RecordPlace; 2]) {
-        for place in places {
-            let (RecordPlace::Lines(path) | RecordPlace::Database(path)) = place;
-            let _ = std::fs::remove_file(path);
-        }
     }
 
     /// All that is found, page after page, and how many records were looked at.
@@ -279,7 +276,8 @@ mod tests {
 
     #[test]
     fn every_record_is_on_one_page_and_a_page_costs_what_it_shows() {
-        let places = places("pages");
+        let folder = tempfile::tempdir().expect("a folder");
+        let places = places(&folder);
         for place in &places {
             let search = Search { limit: 1_000, ..Search::default() };
             let newest = page(place, &search).expect("read");
@@ -288,12 +286,12 @@ mod tests {
             assert_eq!(calls, (0..RECORDS).rev().collect::<Vec<_>>(), "all, in order, none twice");
             assert_eq!(looked_at, RECORDS + RECORDS / 1_000 - 1, "one more a page");
         }
-        remove(places);
     }
 
     #[test]
     fn before_the_first_record_there_are_none() {
-        let base = std::env::temp_dir().join(format!("webtrunk-none-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let base = folder.path().join("none");
         for place in [RecordPlace::Lines(base.clone()), RecordPlace::Database(base)] {
             let found = page(&place, &Search { limit: 10, ..Search::default() }).expect("read");
             assert!(found.records.is_empty() && found.next.is_none());
@@ -302,7 +300,8 @@ mod tests {
 
     #[test]
     fn records_are_found_by_what_they_are_and_by_when() {
-        let places = places("filters");
+        let folder = tempfile::tempdir().expect("a folder");
+        let places = places(&folder);
         let busy = CallFilter { outcome: Some("busy".into()), ..CallFilter::default() };
         let number = CallFilter { number: Some("0012345".into()), ..CallFilter::default() };
         let at = |text: &str| {
@@ -328,6 +327,5 @@ mod tests {
             let refused = page(&places[0], &search).expect_err("no such place");
             assert!(refused.downcast_ref::<BadCursor>().is_some(), "{refused:#}");
         }
-        remove(places);
     }
 }

@@ -296,7 +296,10 @@ impl Session {
         let listen = mine == Some(Digits::Tones) && theirs.sends_digits() != Digits::Tones;
         let wanted = &theirs.negotiated;
         let (to, ptime) = (wanted.codec, wanted.ptime);
-        let fits = matches!(&self.ends[at].path, Path::Transcode(t) if t.transcoder.fits(from, to, ptime, listen));
+        let fits = match &self.ends[at].path {
+            Path::Transcode(t) => t.transcoder.fits(from, to, ptime, listen),
+            _ => false,
+        };
         // What is of another length than the peer asked for is cut anew, and then continues to be.
         let is_cut = matches!(to, Codec::Pcmu | Codec::Pcma | Codec::Opus);
         let unfit = |ms: u32| {

@@ -32,7 +32,7 @@ pub(crate) enum Said {
 pub(crate) trait Frames {
     /// A frame of PCM, with the silence before it in samples.
     fn frame(&mut self, silence: u32, pcm: &[i16]);
-    /// Decoded sound as it came, where its packets do not show how loud it is.
+    /// Decoded sound as it came, if its packets do not show how loud it is.
     fn heard(&mut self, pcm: &[i16]);
     /// A digit heard in band.
     fn digit(&mut self, heard: ToneEvent);

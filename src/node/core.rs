@@ -70,8 +70,8 @@ async fn readable(socket: Option<&UdpSocket>) {
     }
 }
 
-/// Lets the other tasks run where there is more to take already: whoever sends without a pause must
-/// not keep the thread from the connections' tasks. On a small machine they share it, and a login
+/// Lets the other tasks run if there is more to take already: a sender that never pauses must not
+/// keep the thread from the connections' tasks. On a small machine they share it, and a login
 /// takes several turns of theirs.
 async fn give_way(more: bool) {
     if more {
@@ -281,7 +281,8 @@ impl Core {
         let class = LineClass::new("stalls of the process", Code::STALLED);
         log_limit::tell(Level::Warn, class, || {
             format!(
-                "the process was suspended for {seconds:.1} s: calls continue if their peers allow it"
+                "the process was suspended for {seconds:.1} s: calls continue if their peers allow \
+                 it"
             )
         });
     }
@@ -465,7 +466,9 @@ impl Core {
     fn take_datagrams(&mut self, socket: Option<&UdpSocket>, out: &mut Vec<Output>) {
         // The kernel's headers point at their buffers, so these stay on the thread while the task
         // may not.
-        thread_local!(static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY)));
+        thread_local! {
+            static INBOUND: RefCell<Inbound> = RefCell::new(Inbound::new(datagrams::ANY));
+        }
         let Some(socket) = socket else { return };
         INBOUND.with_borrow_mut(|inbound| {
             let count = udp::receive(socket, inbound);

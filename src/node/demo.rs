@@ -53,13 +53,13 @@ impl Demo {
             text
         });
         let text = format!(
-            "[server]\ndomain = \"demo.invalid\"\npublic_ip = \"127.0.0.1\"\n\
-             [web]\nlisten = \"{}:{}\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
-             [media]\nbrowser_port = {}\nworkers = 1\nports = \"20000-29999\"\n\
-             [limits]\ncalls_per_user = 10\n[credentials]\nsecret = \"{password}\"\n\
-             [user.demo]\npassword = \"{password}\"\ndid = \"+12065550100\"\ndisplay_name = \"Demo\"\ncontext = \"demo\"\n\
-             [trunk.loopback]\nuri = \"sip:{trunk}\"\ncodecs = [\"pcmu\", \"pcma\"]\ncontext = \
-                 \"demo\"\n",
+            "[server]\ndomain = \"demo.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\n\
+             listen = \"{}:{}\"\n[sip]\nudp = \"127.0.0.1:0\"\n[media]\nbrowser_port = {}\n\
+             workers = 1\nports = \"20000-29999\"\n[limits]\ncalls_per_user = 10\n[credentials]\n\
+             secret = \"{password}\"\n[user.demo]\npassword = \"{password}\"\n\
+             did = \"+12065550100\"\ndisplay_name = \"Demo\"\ncontext = \"demo\"\n\
+             [trunk.loopback]\nuri = \"sip:{trunk}\"\ncodecs = [\"pcmu\", \"pcma\"]\n\
+             context = \"demo\"\n",
             options.listen, options.port, options.port
         );
         let mut config = checked(&text, &[("demo", DIALPLAN)])?;
@@ -82,10 +82,10 @@ impl Demo {
 }
 
 fn far_end_config() -> anyhow::Result<Config> {
-    let text = "[server]\ndomain = \"far-end.invalid\"\npublic_ip = \"127.0.0.1\"\n\
-                [web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n\
-                [media]\nbind = \"127.0.0.1\"\nbrowser_port = 0\nworkers = 1\nports = \"30000-39999\"\n\
-                [trunk.phone]\nuri = \"sip:127.0.0.1:5060\"\nallow = [\"127.0.0.1/32\"]\ncontext \
-                    = \"far-end\"\n";
+    let text = "[server]\ndomain = \"far-end.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\n\
+                listen = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:0\"\n[media]\n\
+                bind = \"127.0.0.1\"\nbrowser_port = 0\nworkers = 1\nports = \"30000-39999\"\n\
+                [trunk.phone]\nuri = \"sip:127.0.0.1:5060\"\nallow = [\"127.0.0.1/32\"]\n\
+                context = \"far-end\"\n";
     checked(text, &[("far-end", FAR_END)])
 }

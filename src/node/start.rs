@@ -232,9 +232,11 @@ struct Shells {
     inner: CoreParts,
 }
 
-/// What the core has to itself.
+/// What the core gets of what serves it.
 struct CoreParts {
     gateway: Gateway,
+    links: Option<ClusterLinks>,
+    web_port: Arc<WebPort>,
     tell_gauges: watch::Sender<Gauges>,
     clock: WallClock,
     journal: Option<Journal>,
@@ -270,7 +272,14 @@ impl Shells {
         api.reload = file.clone().map(|file| reload::reloader(file, api.clone(), origins.clone()));
         let web_port = web_port(&config, opened, &api, &gauges, workers)?;
         let _ = origins.set(web_port.clone());
-        let inner = CoreParts { gateway, tell_gauges, clock, journal };
+        let inner = CoreParts {
+            gateway,
+            links: links.clone(),
+            web_port: web_port.clone(),
+            tell_gauges,
+            clock,
+            journal,
+        };
         Ok(Shells { config, links, api, telling, web_port, gauges, inner })
     }
 }
@@ -307,7 +316,6 @@ fn core(
     engine: Engine,
     succession: Succession,
     inner: CoreParts,
-    (links, web): (Option<ClusterLinks>, Arc<WebPort>),
 ) -> Core {
     let on_disk = succession.state.directory.is_some();
     let mut core = Core {
@@ -323,7 +331,7 @@ fn core(
         connections: HashMap::new(),
         tls_trunks: engine.tls_trunks,
         dns: Dns::new(),
-        links,
+        links: inner.links,
         journal: inner.journal,
         state: succession.state,
         kept: kept::KeptCalls::new(on_disk),
@@ -339,8 +347,8 @@ fn core(
         malformed: 0,
         standing: None,
         shed: ReportedRefusals::default(),
-        awaited: web.awaited.clone(),
-        web,
+        awaited: inner.web_port.awaited.clone(),
+        web: inner.web_port,
         asked: None,
     };
     match succession.resumed {
@@ -370,8 +378,7 @@ async fn serve(
         Arc::new(Upgrader::new(api.clone(), path, listening, workers, pem))
     });
     let draining = succession.draining;
-    let around = (links.clone(), web_port.clone());
-    let core = core(&base, &bound, engine, succession, inner, around);
+    let core = core(&base, &bound, engine, succession, inner);
     let tls = links.as_ref().map(|links| links.tls.clone());
     let mut tasks = bound.serve(web_port, tls, &api);
     tasks.push(tokio::spawn(hosts::watch(config.stun.clone(), base.inbox.clone())));

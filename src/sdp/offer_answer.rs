@@ -256,7 +256,7 @@ impl Negotiation {
         Ok(self.settle(negotiated))
     }
 
-    /// An answer whose formats mean what they meant in our offer, where it does not say: some
+    /// An answer whose formats mean what they meant in our offer, if it does not say: some
     /// repeat the numbers alone.
     fn named_as_offered(&self, mut answer: Description) -> Description {
         let formats = answer.media.iter_mut().flat_map(|m| &mut m.formats);

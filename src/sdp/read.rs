@@ -199,7 +199,7 @@ fn section(own: SectionLines<'_>, session: SectionLines<'_>) -> MediaDescription
     }
 }
 
-/// The number of an `a=extmap` line (RFC 8285 §5) of the audio level, where its writer may send it;
+/// The number of an `a=extmap` line (RFC 8285 §5) of the audio level, if its writer may send it;
 /// more than 14 is no number of a one-byte header.
 fn audio_level(value: &str) -> Option<u8> {
     let mut words = value.split_ascii_whitespace();

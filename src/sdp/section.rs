@@ -23,7 +23,7 @@ pub(super) struct Chosen<'a> {
 impl Negotiation {
     /// The first audio section that has a codec (`codec_of`) and a transport of ours; one with keys
     /// if they are wished for. `beside` finds our key for one of the peer's; `missing` is said
-    /// where there is no audio at all.
+    /// if there is no audio at all.
     ///
     /// # Errors
     /// Why the first one does not fit.

@@ -51,8 +51,8 @@ pub(crate) struct Dialog {
     pub hop: Hop,
 }
 
-/// Where a dialog's requests go, as it outlives the process. A connection does not: what went by one
-/// waits for its peer to come back.
+/// Where a dialog's requests go, as it outlives the process. A connection does not: what went by
+/// one waits for its peer to come back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) enum HopSnapshot {
     Lost,

@@ -191,8 +191,8 @@ impl Message {
         self.read.index.fields().iter().map(|f| (f.name, self.text(f.raw_name), self.text(f.value)))
     }
 
-    /// The value of the first line that is written with this name, in whatever case; `None` if there
-    /// is none.
+    /// The value of the first line that is written with this name, in whatever case; `None` if
+    /// there is none.
     pub(crate) fn header_named(&self, written: &str) -> Option<&str> {
         let mut lines = self.headers().filter(|(_, raw, _)| raw.eq_ignore_ascii_case(written));
         lines.next().map(|(_, _, value)| value)

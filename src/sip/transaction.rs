@@ -415,7 +415,10 @@ impl Transactions {
 
     /// Whether this INVITE of ours still waits for a final response.
     pub(crate) fn awaits_final(&self, id: ClientId) -> bool {
-        matches!(self.entries.get(&id.0).map(|e| &e.machine), Some(Machine::InviteClient(m)) if m.is_pending())
+        match self.entries.get(&id.0).map(|e| &e.machine) {
+            Some(Machine::InviteClient(m)) => m.is_pending(),
+            _ => false,
+        }
     }
 
     /// CANCEL was sent for this INVITE: its final response is awaited for 64*T1, no longer (§9.1).

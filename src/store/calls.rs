@@ -8,8 +8,9 @@ use crate::cluster::store::{CALLS, CLAIM, CallValue, CallWrite, Claim, Keeping, 
 use redis::RedisError;
 use std::sync::PoisonError;
 
-/// Writes ARGV[2] names and values into KEYS[1], which is kept for ARGV[1] milliseconds, and removes
-/// what is named after them; with ARGV[3], whatever else there was before. 0: another process has these calls.
+/// Writes ARGV[2] names and values into KEYS[1], which is kept for ARGV[1] milliseconds, and
+/// removes what is named after them; with ARGV[3], whatever else there was before. 0: another
+/// process has these calls.
 const KEEP: &str = r"
 local last = 3 + ARGV[2]
 if ARGV[3] == '1' and redis.call('TYPE', KEYS[1])['ok'] == 'hash' then redis.call('DEL', KEYS[1]) end
@@ -23,12 +24,12 @@ if last > 3 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
 return 1
 ";
 
-/// Makes ARGV[1] the owner of the calls in KEYS[2] for ARGV[3] milliseconds and moves them to KEYS[3],
-/// for ARGV[4], unless the lease KEYS[1] is of their epoch ARGV[2], or another process is the owner
-/// already. With ARGV[5] it is the owner itself that asks, whose lease does not matter. With ARGV[6] the
-/// store was told so before: what there still is of them is removed, and is not all there was. Returns what came
-/// of it: "lives", "granted" or "taken", by whom, the names, and 1 if these are all that was taken,
-/// though it be nothing: 0 once they have been forgotten.
+/// Makes ARGV[1] the owner of the calls in KEYS[2] for ARGV[3] milliseconds and moves them to
+/// KEYS[3], for ARGV[4], unless the lease KEYS[1] is of their epoch ARGV[2], or another process is
+/// the owner already. With ARGV[5] it is the owner itself that asks, whose lease does not matter.
+/// With ARGV[6] the store was told so before: what there still is of them is removed, and is not
+/// all there was. Returns what came of it: "lives", "granted" or "taken", by whom, the names, and 1
+/// if these are all that was taken, though it be nothing: 0 once they have been forgotten.
 pub(super) const TAKE_OVER: &str = r"
 local held = redis.call('GET', KEYS[1])
 local kind = redis.call('TYPE', KEYS[2])['ok']

@@ -1,5 +1,5 @@
-//! The store, one command after the other: for `interop/run.sh store`, which does to a real Redis what
-//! the simulated cluster does to its model.
+//! The store, one command after the other: for `interop/run.sh store`, which does to a real Redis
+//! what the simulated cluster does to its model.
 
 use super::{Dialler, StoreKeys, StoreWork, certificate, taken_of_earlier};
 use crate::cluster::keys::derive;
@@ -73,8 +73,8 @@ impl StoreClient {
         Ok(redis::cmd("FLUSHALL").query_async(&mut self.work.connection).await?)
     }
 
-    /// What other nodes took of this one's earlier processes: the names of the values, and whether it
-    /// is all of the newest.
+    /// What other nodes took of this one's earlier processes: the names of the values, and whether
+    /// it is all of the newest.
     ///
     /// # Errors
     /// The store cannot be asked.

@@ -414,18 +414,17 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_shown_only_for_its_names() {
-        let folder = std::env::temp_dir().join(format!("webtrunk-acme-{}", std::process::id()));
-        private::folder(&folder).expect("made");
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path();
         let key = KeyPair::generate().expect("a key");
         let names = vec!["a.example".to_owned(), "b.example".to_owned()];
         let params = CertificateParams::new(names.clone()).expect("names");
         let pem = key.serialize_pem() + &params.self_signed(&key).expect("signed").pem();
         replace(&folder.join(CERTIFICATE), pem.as_bytes()).expect("written");
-        assert!(kept(&folder, &names).is_some());
-        assert!(kept(&folder, &names[1..]).is_some());
-        assert!(kept(&folder, &["c.example".to_owned()]).is_none());
+        assert!(kept(folder, &names).is_some());
+        assert!(kept(folder, &names[1..]).is_some());
+        assert!(kept(folder, &["c.example".to_owned()]).is_none());
         replace(&folder.join(CERTIFICATE), &pem.as_bytes()[..200]).expect("torn");
-        assert!(kept(&folder, &names).is_none());
-        let _ = std::fs::remove_dir_all(&folder);
+        assert!(kept(folder, &names).is_none());
     }
 }

@@ -113,7 +113,8 @@ pub enum TrunkServers {
     NoAnswer(String),
 }
 
-/// Looks up the servers of a trunk as its next call would; `ipv6`: SIP is spoken over both families.
+/// Looks up the servers of a trunk as its next call would; `ipv6`: SIP is spoken over both
+/// families.
 /// `None` for a trunk that has no URI.
 pub async fn servers_of(trunk: &Trunk, ipv6: bool) -> Option<TrunkServers> {
     let dns = Dns::new();

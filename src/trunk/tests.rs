@@ -110,9 +110,8 @@ fn a_reload_touches_what_it_changes_some_in_each_turn() {
     let mut after = many(1_000, "");
     after[7] = ("fresh".into(), "");
     let one = Revision::between(now, &before, &config(&after));
-    assert!(
-        matches!(&one[..], [Revision::Gone(gone), Revision::New(new, _)] if gone == "t00007" && new == "fresh")
-    );
+    let [Revision::Gone(gone), Revision::New(new, _)] = &one[..] else { panic!("{}", one.len()) };
+    assert_eq!((gone.as_str(), new.as_str()), ("t00007", "fresh"));
     // All of them are replaced, in turns.
     let others: Vec<_> = (0..1_000).map(|n| (format!("s{n:05}"), "")).collect();
     let mut trunks = Trunks::new(now, &before);

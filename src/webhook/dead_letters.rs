@@ -131,20 +131,18 @@ mod tests {
     #[test]
     fn the_file_is_bounded_and_its_owners() {
         use std::os::unix::fs::MetadataExt as _;
-        let folder = std::env::temp_dir().join(format!("webtrunk-letters-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let file = folder.join("dead.jsonl");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("dead.jsonl");
         let line = format!("{}\n", "x".repeat(4 << 20));
         for _ in 0..20 {
             write(&file, &line).expect("written");
         }
-        let all: u64 = std::fs::read_dir(&folder)
+        let all: u64 = std::fs::read_dir(folder.path())
             .expect("readable")
             .map(|f| f.expect("a file").metadata().expect("readable"))
             .inspect(|m| assert_eq!(m.mode() & 0o137, 0, "others read it"))
             .map(|m| m.len())
             .sum();
         assert!(all <= 2 * MAX_FILE && all > MAX_FILE / 2, "{all} bytes");
-        let _ = std::fs::remove_dir_all(&folder);
     }
 }

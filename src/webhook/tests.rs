@@ -65,18 +65,13 @@ fn event(id: u64) -> Arc<LoggedEvent> {
     Arc::new(LoggedEvent::for_test(id))
 }
 
-fn dead_letters(name: &str) -> PathBuf {
-    let file = std::env::temp_dir().join(format!("webtrunk-{name}-{}.jsonl", std::process::id()));
-    let _ = std::fs::remove_file(&file);
-    file
-}
-
 /// An hour of tries in virtual time, then the file.
 #[tokio::test(start_paused = true)]
 async fn deliveries_that_fail_for_an_hour_are_kept() {
     let counts = Arc::new(Counts::default());
     let hook = Arc::new(Hook::new(&settings(), counts.clone()).expect("a client"));
-    let file = dead_letters("dead");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("dead.jsonl");
     let dead = DeadLetters::start(file.clone(), counts.clone()).expect("a thread");
     let waiting = Arc::new(Semaphore::new(1));
     let teller =
@@ -101,7 +96,6 @@ async fn deliveries_that_fail_for_an_hour_are_kept() {
     assert!(lines.len() == 2 && lines[1].contains("refused"), "{kept}");
     assert!(lines[0].contains("too many events wait to be sent again"), "no place for two");
     assert_eq!((counts.failed.get_or_create(&EVENT).get(), counts.dead.get()), (5, 2));
-    let _ = std::fs::remove_file(&file);
 }
 
 /// More events than there is room for, at a target that is down: what waits is bounded, the
@@ -111,7 +105,8 @@ async fn a_target_that_is_down_costs_bounded_memory_which_goes_back() {
     const EVENTS: usize = 12_000;
     let counts = Arc::new(Counts::default());
     let hook = Arc::new(Hook::new(&settings(), counts.clone()).expect("a client"));
-    let file = dead_letters("down");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("dead.jsonl");
     let (outbox, telling) = start(hook, file.clone(), 1, None).expect("a thread");
     let events: Vec<_> = (0..EVENTS).map(|n| event(n as u64)).collect();
     events.iter().for_each(|event| outbox.tell(event));
@@ -131,7 +126,6 @@ async fn a_target_that_is_down_costs_bounded_memory_which_goes_back() {
     assert_eq!(held(), 0, "nothing is kept when all is over");
     let kept = std::fs::read_to_string(&file).expect("it is kept").lines().count() as u64;
     assert_eq!((kept + counts.lost.get(), counts.dead.get()), (EVENTS as u64, kept));
-    let _ = std::fs::remove_file(&file);
 }
 
 #[tokio::test(start_paused = true)]

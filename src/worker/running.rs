@@ -213,11 +213,11 @@ impl Running {
     pub(super) fn new(
         poll: Poll,
         orders: Orders,
-        (browsers, listener): (UdpSocket, Option<TcpListener>),
-        ports: Arc<PortRange>,
-        WorkerParts { identity, late, load, refused, pulse, kept, held }: WorkerParts,
+        parts: WorkerParts,
         tell: Box<dyn Fn(u64, Notice) + Send>,
     ) -> Running {
+        let WorkerParts { browsers, listener, ports, identity, late, load, .. } = parts;
+        let WorkerParts { refused, pulse, kept, held, .. } = parts;
         let ipv6 = browsers.local_addr().is_ok_and(|a| a.is_ipv6());
         Running {
             poll,

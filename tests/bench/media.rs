@@ -199,8 +199,8 @@ fn cpu() -> Duration {
 /// there of one.
 fn written(rounds: u32, mut snapshot: impl FnMut() -> Vec<u8>) -> (Duration, usize) {
     const CALLS: u32 = 1_000;
-    let folder = std::env::temp_dir().join(format!("webtrunk-bench-{}", std::process::id()));
-    let directory = Directory::open(&folder).expect("a directory");
+    let folder = tempfile::tempdir().expect("a folder");
+    let directory = Directory::open(folder.path()).expect("a directory");
     let (checkpoints, _) = Checkpoints::open(&directory, 1, Counter::default());
     let began = cpu();
     let slots: Vec<_> = (0..CALLS).map(|n| checkpoints.slot(&format!("{n:08x}.media"))).collect();
@@ -214,11 +214,10 @@ fn written(rounds: u32, mut snapshot: impl FnMut() -> Vec<u8>) -> (Duration, usi
     }
     drop(checkpoints);
     let each = (cpu() - began) / rounds;
-    let database = rusqlite::Connection::open(folder.join("checkpoints.db")).expect("it opens");
+    let database =
+        rusqlite::Connection::open(folder.path().join("checkpoints.db")).expect("it opens");
     let length = "SELECT CAST(AVG(LENGTH(sealed)) AS INTEGER) FROM checkpoint";
     let kept: i64 = database.query_row(length, (), |row| row.get(0)).expect("a number");
-    drop((database, directory));
-    let _ = std::fs::remove_dir_all(folder);
     (each, kept as usize)
 }
 

@@ -1,8 +1,7 @@
 //! Digest challenges of trunks and registrars, as many and in whatever order they come.
 
 use crate::lab::*;
-use crate::world::REALM;
-use std::time::Duration;
+use crate::trunk_health::REALM;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::HeaderName;
 
@@ -86,127 +85,192 @@ fn a_nonce_that_is_always_stale_ends_too() {
     lab.expect_idle();
 }
 
+/// What a trunk got of this method, the newest last: so many of them.
+fn newest<const N: usize>(lab: &Lab, method: &str) -> [Message; N] {
+    let got = lab.heard.iter().filter(|(hop, m)| *hop == T1.hop() && m.method_token() == method);
+    let got: Vec<Message> = got.map(|(_, m)| m.clone()).filter(Message::is_request).collect();
+    let newest = got.split_at_checked(got.len() - N).expect("so many came").1;
+    newest.to_vec().try_into().unwrap_or_else(|_| unreachable!("so many were taken"))
+}
+
+/// A request that is sent again with an answer is the same otherwise.
+fn expect_same(first: &Message, again: &Message, later: u32) {
+    let method = first.method_token();
+    assert!(answered(first).is_empty(), "{method}");
+    assert_eq!(again.cseq().map(|c| c.number), first.cseq().map(|c| c.number + later), "{method}");
+    assert_eq!(again.body(), first.body(), "{method}");
+    for name in [HeaderName::RAck, HeaderName::ReferTo, HeaderName::Event] {
+        assert_eq!(again.header(name), first.header(name), "{method}");
+    }
+}
+
+const LONG_SESSION: &str = "Session-Expires: 180;refresher=uac\r\n";
+
+/// A digit of alice's as INFO, which the trunk is to get.
+fn press(lab: &mut Lab) {
+    let ok = lab.last(ALICE, "200 INVITE");
+    let digit = lab.in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n");
+    lab.says(ALICE, &digit.replace("application/sdp", "application/dtmf-relay"));
+}
+
 #[test]
 fn every_request_to_a_trunk_that_challenged_the_invite_answers_its_challenge() {
-    let mut lab =
-        Lab::changed(&[(REALM, "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true")], "");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 401, "", "x", &digest("WWW", "carrier", "n0"));
-    let invite = lab.take(T1, "INVITE");
-    // PRACK of a reliable 183.
-    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
-    let challenged = |lab: &mut Lab, method: &str, nonce: &str| {
-        let first = lab.take(T1, method);
-        assert!(answered(&first).is_empty(), "{method}");
-        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", nonce));
-        let second = lab.take(T1, method);
-        assert_eq!(answered(&second), [(HeaderName::ProxyAuthorization, nonce.to_owned())]);
-        assert_eq!(second.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 1));
-        assert_eq!(second.body(), first.body());
-        assert_eq!(second.header(HeaderName::RAck), first.header(HeaderName::RAck));
-        second
-    };
-    let prack = challenged(&mut lab, "PRACK", "n1");
-    lab.reply_as(T1, &prack, 200, "", "far");
-    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", "Allow: UPDATE, INFO, MESSAGE\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n");
+    let settings = "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true";
+    let mut lab = Lab::changed(&[(REALM, settings)], "");
+    let answer = format!("Allow: UPDATE, INFO\r\nSupported: timer\r\n{LONG_SESSION}");
+    lab.adds(T1, "401 INVITE", &digest("WWW", "carrier", "n0"));
+    lab.adds(T1, "183 INVITE", "Require: 100rel\r\nRSeq: 7\r\n");
+    lab.adds(T1, "407 PRACK", &digest("Proxy", "carrier", "n1"));
+    lab.adds(T1, "200 INVITE", &answer);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 → 401 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 183 INVITE sdp
+         0.0s t1 ← PRACK
+         0.0s alice ← 183 INVITE sdp
+         0.0s t1 → 407 PRACK
+         0.0s t1 ← PRACK
+         0.0s t1 → 200 PRACK
+         0.0s t1 answers alice",
+    );
     // RFC 3261 §13.2.2.4: the ACK has the credentials of its INVITE.
-    assert_eq!(answered(&lab.ack_of(&invite)), [(HeaderName::Authorization, "n0".to_owned())]);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let digit = lab
-        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
-        .replace("application/sdp", "application/dtmf-relay");
-    lab.says(ALICE, &digit);
-    let info = challenged(&mut lab, "INFO", "n2");
-    lab.reply_as(T1, &info, 200, "", "far");
-    lab.advance(Duration::from_secs(90));
-    let update = challenged(&mut lab, "UPDATE", "n3");
-    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
-    lab.says(ALICE, &bye);
-    let bye = challenged(&mut lab, "BYE", "n4");
-    assert!(bye.cseq().map(|c| c.number) > update.cseq().map(|c| c.number));
-    // Another realm's question to the BYE finds no answer, nor does a second one of this realm.
-    lab.reply_with(T1, &bye, 407, "", "far", &digest("Proxy", "carrier", "n5"));
-    assert!(!lab.got(T1, "BYE"));
+    let proof = (HeaderName::Authorization, "n0".to_owned());
+    assert_eq!(answered(&lab.last(T1, "ACK")), [proof]);
+    press(&mut lab);
+    lab.adds(T1, "407 INFO", &digest("Proxy", "carrier", "n2"));
+    lab.adds(T1, "407 UPDATE", &digest("Proxy", "carrier", "n3"));
+    lab.adds(T1, "200 UPDATE", LONG_SESSION);
+    lab.adds(T1, "407 BYE", &digest("Proxy", "carrier", "n4"));
+    lab.plays(
+        "0.0s alice → INFO
+         0.0s alice ← 200 INFO
+         0.0s t1 ← INFO
+         0.0s t1 → 407 INFO
+         0.0s t1 ← INFO
+         0.0s t1 → 200 INFO
+         90.0s t1 ← UPDATE
+         90.0s t1 → 407 UPDATE
+         90.0s t1 ← UPDATE
+         90.0s t1 → 200 UPDATE
+         90.0s alice → BYE
+         90.0s alice ← 200 BYE
+         90.0s t1 ← BYE
+         90.0s t1 → 407 BYE
+         90.0s t1 ← BYE",
+    );
+    for (method, nonce) in [("PRACK", "n1"), ("INFO", "n2"), ("UPDATE", "n3"), ("BYE", "n4")] {
+        let [first, again] = newest(&lab, method);
+        assert_eq!(answered(&again), [(HeaderName::ProxyAuthorization, nonce.to_owned())]);
+        expect_same(&first, &again, 1);
+    }
+    let number = |method: &str| lab.last(T1, method).cseq().map(|c| c.number);
+    assert!(number("BYE") > number("UPDATE"));
+    // A second question to the BYE finds no answer.
+    lab.adds(T1, "407 BYE", &digest("Proxy", "carrier", "n5"));
+    lab.plays("90.0s t1 → 407 BYE");
     lab.expect_idle();
 }
 
 /// A proxy's challenge and then the server's: both are answered on every request of ours.
 #[test]
 fn two_challenges_in_turn_are_answered_on_every_request_to_a_trunk() {
-    let twice = |lab: &mut Lab, method: &str, nonce: &str| {
-        let first = lab.take(T1, method);
-        let (proxy, server) = (format!("{nonce}p"), format!("{nonce}s"));
-        lab.reply_with(T1, &first, 407, "", "far", &digest("Proxy", "carrier", &proxy));
-        let second = lab.take(T1, method);
-        assert_eq!(
-            answered(&second),
-            [(HeaderName::ProxyAuthorization, proxy.clone())],
-            "{method}"
-        );
-        lab.reply_with(T1, &second, 401, "", "far", &digest("WWW", "carrier", &server));
-        let third = lab.take(T1, method);
-        let mut both = answered(&third);
-        both.sort_by(|a, b| a.1.cmp(&b.1));
-        let wanted = [(HeaderName::ProxyAuthorization, proxy), (HeaderName::Authorization, server)];
-        assert_eq!(both, wanted, "{method}");
-        assert_eq!(third.cseq().map(|c| c.number), first.cseq().map(|c| c.number + 2), "{method}");
-        assert_eq!(third.body(), first.body(), "{method}");
-        for name in [HeaderName::RAck, HeaderName::ReferTo, HeaderName::Event] {
-            assert_eq!(third.header(name), first.header(name), "{method}");
-        }
-        third
-    };
     let settings =
         "realm = \"carrier\"\ndtmf = \"info\"\nmessages = true\nrefer = \"pass\"\nprobe = \"1h\"";
     let mut lab = Lab::changed(&[(REALM, settings)], "");
-    let probe = twice(&mut lab, "OPTIONS", "o");
-    lab.reply(T1, &probe, 200, "");
-    let text = lab
-        .request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello")
-        .replace("application/sdp", "text/plain");
-    lab.says(ALICE, &text);
-    let sent = twice(&mut lab, "MESSAGE", "m");
-    lab.reply(T1, &sent, 202, "");
-    lab.take(ALICE, "200 MESSAGE");
-    lab.invite(ALICE, "+12065550123", OFFER);
+    let methods = ["OPTIONS", "MESSAGE", "PRACK", "INFO", "UPDATE", "REFER", "BYE"];
+    for method in methods {
+        let of = |by: &str| format!("{method}-{by}");
+        lab.adds(T1, &format!("407 {method}"), &digest("Proxy", "carrier", &of("proxy")));
+        lab.adds(T1, &format!("401 {method}"), &digest("WWW", "carrier", &of("server")));
+    }
     // With both answers an INVITE of a browser's call is too long for a datagram.
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 407, "", "x", &digest("Proxy", "carrier", "i"));
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 183, TRUNK_SDP, "far", "Require: 100rel\r\nRSeq: 7\r\n");
-    let prack = twice(&mut lab, "PRACK", "k");
-    lab.reply_as(T1, &prack, 200, "", "far");
-    lab.reply_with(
-        T1,
-        &invite,
-        200,
-        TRUNK_SDP,
-        "far",
-        "Allow: UPDATE, INFO, REFER\r\nSupported: timer\r\nSession-Expires: 180;refresher=uac\r\n",
+    lab.adds(T1, "407 INVITE", &digest("Proxy", "carrier", "i"));
+    lab.adds(T1, "183 INVITE", "Require: 100rel\r\nRSeq: 7\r\n");
+    let answer = format!("Allow: UPDATE, INFO, REFER\r\nSupported: timer\r\n{LONG_SESSION}");
+    lab.adds(T1, "200 INVITE", &answer);
+    lab.adds(T1, "200 UPDATE", LONG_SESSION);
+    lab.plays(
+        "0.0s t1 → 407 OPTIONS
+         0.0s t1 ← OPTIONS
+         0.0s t1 → 401 OPTIONS
+         0.0s t1 ← OPTIONS
+         0.0s t1 → 200 OPTIONS",
     );
-    let ok = lab.take(ALICE, "200 INVITE");
-    lab.ack(ALICE, &ok);
-    let digit = lab
-        .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\n")
-        .replace("application/sdp", "application/dtmf-relay");
-    lab.says(ALICE, &digit);
-    let info = twice(&mut lab, "INFO", "f");
-    lab.reply_as(T1, &info, 200, "", "far");
-    lab.advance(Duration::from_secs(90));
-    let update = twice(&mut lab, "UPDATE", "u");
-    lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 180;refresher=uac\r\n");
-    let refer = "Refer-To: <sip:+12065550177@wt.test>\r\n";
-    let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 150, refer, "");
-    lab.says(ALICE, &refer);
-    let passed = twice(&mut lab, "REFER", "r");
-    lab.reply_as(T1, &passed, 603, "", "far");
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 200, "", "");
-    lab.says(ALICE, &bye);
-    let bye = twice(&mut lab, "BYE", "b");
-    lab.reply_as(T1, &bye, 200, "", "far");
+    let text = lab.request(ALICE, "MESSAGE", "sip:+12065550123@wt.test", "", "hello");
+    lab.says(ALICE, &text.replace("application/sdp", "text/plain"));
+    lab.plays(
+        "0.0s alice → MESSAGE
+         0.0s t1 ← MESSAGE
+         0.0s t1 → 407 MESSAGE
+         0.0s t1 ← MESSAGE
+         0.0s t1 → 401 MESSAGE
+         0.0s t1 ← MESSAGE
+         0.0s t1 → 202 MESSAGE
+         0.0s alice ← 200 MESSAGE
+         0.0s alice calls +12065550123 at t1
+         0.0s t1 → 407 INVITE
+         0.0s t1 ← ACK
+         0.0s t1 ← INVITE sdp
+         0.0s t1 → 183 INVITE sdp
+         0.0s t1 ← PRACK
+         0.0s alice ← 183 INVITE sdp
+         0.0s t1 → 407 PRACK
+         0.0s t1 ← PRACK
+         0.0s t1 → 401 PRACK
+         0.0s t1 ← PRACK
+         0.0s t1 → 200 PRACK
+         0.0s t1 answers alice",
+    );
+    press(&mut lab);
+    lab.plays(
+        "0.0s alice → INFO
+         0.0s alice ← 200 INFO
+         0.0s t1 ← INFO
+         0.0s t1 → 407 INFO
+         0.0s t1 ← INFO
+         0.0s t1 → 401 INFO
+         0.0s t1 ← INFO
+         0.0s t1 → 200 INFO
+         90.0s t1 ← UPDATE
+         90.0s t1 → 407 UPDATE
+         90.0s t1 ← UPDATE
+         90.0s t1 → 401 UPDATE
+         90.0s t1 ← UPDATE
+         90.0s t1 → 200 UPDATE
+         90.0s alice → REFER +12065550177
+         90.0s alice ← 202 REFER
+         90.0s t1 ← REFER +12065550177
+         90.0s alice ← NOTIFY 100
+         90.0s alice → 200 NOTIFY
+         90.0s t1 → 407 REFER
+         90.0s t1 ← REFER +12065550177
+         90.0s t1 → 401 REFER
+         90.0s t1 ← REFER +12065550177
+         90.0s t1 → 603 REFER
+         90.0s alice ← NOTIFY 603
+         90.0s alice → 200 NOTIFY
+         90.0s alice → BYE
+         90.0s alice ← 200 BYE
+         90.0s t1 ← BYE
+         90.0s t1 → 407 BYE
+         90.0s t1 ← BYE
+         90.0s t1 → 401 BYE
+         90.0s t1 ← BYE
+         90.0s t1 → 200 BYE",
+    );
+    for method in methods {
+        let [first, second, third] = newest(&lab, method);
+        let proxy = (HeaderName::ProxyAuthorization, format!("{method}-proxy"));
+        let server = (HeaderName::Authorization, format!("{method}-server"));
+        assert_eq!(answered(&second), [proxy.clone()], "{method}");
+        let mut both = answered(&third);
+        both.sort_by(|a, b| a.1.cmp(&b.1));
+        assert_eq!(both, [proxy, server], "{method}");
+        expect_same(&first, &third, 2);
+    }
+    lab.expect_idle();
 }
 
 /// A refresh by INVITE is challenged too; its ACK repeats what the INVITE proved.

@@ -2,7 +2,7 @@
 //! there.
 
 use crate::lab::*;
-use crate::outside::text;
+use crate::out_of_dialog::text;
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;

@@ -1,10 +1,11 @@
 //! Digits by INFO, from either side.
 
-use crate::carriers::REALM;
 use crate::lab::*;
+use crate::trunk_health::REALM;
 use std::time::Duration;
 use webtrunk::event::Event;
 use webtrunk::gateway::Input;
+use webtrunk::media::Digits;
 use webtrunk::media::session::SessionEvent;
 use webtrunk::sip::HeaderName;
 use webtrunk::worker::{Notice, WorkerCommand};
@@ -17,7 +18,10 @@ fn digits_by_info_from_a_browser_become_tones_where_the_trunk_has_no_other_way()
          0.0s t1 answers alice",
     );
     let ok = lab.last(ALICE, "200 INVITE");
-    let tones = lab.media.iter().any(|c| matches!(c, WorkerCommand::Configure { settings, .. } if settings.digits == webtrunk::media::Digits::Tones));
+    let tones = lab.media.iter().any(|command| match command {
+        WorkerCommand::Configure { settings, .. } => settings.digits == Digits::Tones,
+        _ => false,
+    });
     assert!(tones, "media sends tones, and listens for them");
     let text = lab
         .in_dialog_with(ALICE, &ok, "INFO", 100, "", "Signal=5\r\nDuration=100\r\n")

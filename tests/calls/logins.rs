@@ -13,9 +13,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
+use webtrunk::gateway::Input;
 use webtrunk::gateway::logins::Answered;
 use webtrunk::gateway::token::TokenKeys;
-use webtrunk::gateway::{FlowKind, Input};
 use webtrunk::sip::HeaderName;
 use webtrunk::sip::transaction::Flow;
 
@@ -45,7 +45,10 @@ fn keys(named: &str, key: &EncodingKey) -> Arc<TokenKeys> {
 }
 
 fn token(kid: &str, key: &EncodingKey, changes: &Value) -> String {
-    let mut claims = json!({ "sub": "visitor-8c1", "aud": ["webtrunk", "another"], "iss": "https://shop.test", "exp": NOW + 600, "iat": NOW });
+    let mut claims = json!({
+        "sub": "visitor-8c1", "aud": ["webtrunk", "another"], "iss": "https://shop.test",
+        "exp": NOW + 600, "iat": NOW,
+    });
     changes
         .as_object()
         .into_iter()
@@ -82,15 +85,11 @@ fn a_token_whose_header_names_critical_extensions_is_refused() {
         (json!({ "crit": [] }), false),
     ] {
         let mut lab = with_tokens();
-        lab.handle(Input::FlowOpened {
-            flow: Flow(9),
-            kind: FlowKind::WebSocket,
-            remote: ([127, 0, 0, 20], 40_000).into(),
-        });
         let peer = Peer::Browser("visitor-8c1", 9);
+        lab.connects(peer);
         let extra = format!("Authorization: Bearer {}\r\n", with_header(&header));
-        let text = lab.request(peer, "REGISTER", "sip:wt.test", &extra, "");
-        lab.says(peer, &text.replace("To: <sip:wt.test>", "To: <sip:visitor-8c1@wt.test>"));
+        let text = lab.register_of(peer, "visitor-8c1", &extra);
+        lab.says(peer, &text);
         assert_eq!(lab.got(peer, "200"), taken, "{header}\n{}", lab.picture());
     }
 }
@@ -108,25 +107,11 @@ fn with_tokens() -> Lab {
     lab(&[("[limits]", JWT)], routes)
 }
 
-fn connect(lab: &mut Lab, peer: Peer) {
-    let Peer::Browser(_, flow) = peer else { panic!("a browser") };
-    lab.handle(Input::FlowOpened {
-        flow: Flow(flow),
-        kind: FlowKind::WebSocket,
-        remote: ([127, 0, 0, 20], 40_000).into(),
-    });
-}
-
 fn register(lab: &mut Lab, peer: Peer, token: &str) {
     let Peer::Browser(user, _) = peer else { panic!("a browser") };
-    let request = lab.request(
-        peer,
-        "REGISTER",
-        "sip:wt.test",
-        &format!("Expires: 3600\r\nAuthorization: Bearer {token}\r\n"),
-        "",
-    );
-    lab.says(peer, &request.replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>")));
+    let lines = format!("Expires: 3600\r\nAuthorization: Bearer {token}\r\n");
+    let register = lab.register_of(peer, user, &lines);
+    lab.says(peer, &register);
 }
 
 fn last_refusal(lab: &Lab) -> (Code, String) {
@@ -139,8 +124,11 @@ fn last_refusal(lab: &Lab) -> (Code, String) {
 #[test]
 fn a_token_lets_its_user_in_and_do_what_it_grants_and_nothing_else() {
     let mut lab = with_tokens();
-    connect(&mut lab, VISITOR);
-    let grant = json!({ "webtrunk": { "did": "+12065550177", "claims": ["international"], "callees": ["+44X.", "9196"], "tags": { "cart": "A-1042" }, "max_calls": 1 } });
+    lab.connects(VISITOR);
+    let grant = json!({ "webtrunk": {
+        "did": "+12065550177", "claims": ["international"], "callees": ["+44X.", "9196"],
+        "tags": { "cart": "A-1042" }, "max_calls": 1,
+    } });
     register(&mut lab, VISITOR, &ours(&grant));
     let ok = lab.take(VISITOR, "200 REGISTER");
     let expires: u32 = Lab::header(&ok, HeaderName::Contact)
@@ -182,7 +170,7 @@ fn the_times_of_a_token_may_have_fractions() {
         (json!({ "nbf": null }), true),
     ] {
         let mut lab = with_tokens();
-        connect(&mut lab, VISITOR);
+        lab.connects(VISITOR);
         register(&mut lab, VISITOR, &ours(&changes));
         assert_eq!(lab.got(VISITOR, "200"), taken, "{changes}\n{}", lab.picture());
     }
@@ -192,7 +180,7 @@ fn the_times_of_a_token_may_have_fractions() {
 fn a_configured_user_needs_no_grant_and_a_route_may_require_a_claim() {
     let mut lab = with_tokens();
     let alice = Peer::Browser("alice", 8);
-    connect(&mut lab, alice);
+    lab.connects(alice);
     register(&mut lab, alice, &ours(&json!({ "sub": "alice" })));
     lab.take(alice, "200 REGISTER");
     lab.invite(alice, "+447946001", OFFER);
@@ -207,7 +195,7 @@ fn a_configured_user_needs_no_grant_and_a_route_may_require_a_claim() {
     assert!(Lab::header(&invite, HeaderName::From).contains("+12065550111"), "as configured");
     // A token that only adds a claim leaves the rest as it is.
     let alice = Peer::Browser("alice", 9);
-    connect(&mut lab, alice);
+    lab.connects(alice);
     register(
         &mut lab,
         alice,
@@ -226,7 +214,12 @@ fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
         let parts: Vec<&str> = t.split('.').collect();
         format!("{}.{}.", "eyJhbGciOiJub25lIn0", parts[1])
     };
-    let symmetric = encode(&Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) }, &json!({ "sub": "visitor-8c1", "aud": "webtrunk", "iss": "https://shop.test", "exp": NOW + 600 }), &EncodingKey::from_secret(b"public")).expect("a token");
+    let header = Header { kid: Some("k1".into()), ..Header::new(Algorithm::HS256) };
+    let claims = json!({
+        "sub": "visitor-8c1", "aud": "webtrunk", "iss": "https://shop.test", "exp": NOW + 600,
+    });
+    let symmetric = encode(&header, &claims, &EncodingKey::from_secret(b"public"));
+    let symmetric = symmetric.expect("a token");
     for (token, why) in [
         (ours(&json!({ "aud": "somebody" })), "aud"),
         (ours(&json!({ "aud": null })), "aud"),
@@ -246,7 +239,7 @@ fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
         ("x.y.z".to_owned(), "no JSON Web Token"),
     ] {
         let mut lab = with_tokens();
-        connect(&mut lab, VISITOR);
+        lab.connects(VISITOR);
         register(&mut lab, VISITOR, &token);
         if lab.keys_asked > 1 {
             panic!("asked again at once");
@@ -262,7 +255,7 @@ fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
     }
     let mut lab = with_tokens();
     let bob = Peer::Browser("bob", 9);
-    connect(&mut lab, bob);
+    lab.connects(bob);
     register(&mut lab, bob, &ours(&json!({})));
     lab.take(bob, "403");
     for _ in 0..20 {
@@ -281,7 +274,7 @@ fn a_wrong_token_is_refused_with_what_is_wrong_and_no_part_of_it() {
 #[test]
 fn a_token_is_good_for_its_time_only_and_calls_outlive_it() {
     let mut lab = with_tokens();
-    connect(&mut lab, VISITOR);
+    lab.connects(VISITOR);
     register(&mut lab, VISITOR, &ours(&json!({ "exp": NOW + 120 })));
     lab.take(VISITOR, "200 REGISTER");
     lab.invite(VISITOR, "9196", OFFER);
@@ -307,11 +300,11 @@ fn with_single_tokens() -> Lab {
 #[test]
 fn a_token_for_one_login_is_good_for_its_connection_and_for_no_other() {
     let mut lab = with_single_tokens();
-    connect(&mut lab, VISITOR);
+    lab.connects(VISITOR);
     let token = ours(&json!({ "jti": "a" }));
     // Said for somebody else, it is refused, and not used by that.
     let other = Peer::Browser("bob", 8);
-    connect(&mut lab, other);
+    lab.connects(other);
     register(&mut lab, other, &token);
     lab.take(other, "403");
     for _ in 0..2 {
@@ -319,7 +312,7 @@ fn a_token_for_one_login_is_good_for_its_connection_and_for_no_other() {
         lab.take(VISITOR, "200 REGISTER");
     }
     let again = Peer::Browser("visitor-8c1", 9);
-    connect(&mut lab, again);
+    lab.connects(again);
     register(&mut lab, again, &token);
     let refused = lab.take(again, "401");
     let challenge = Lab::header(&refused, HeaderName::WwwAuthenticate);
@@ -347,7 +340,7 @@ fn a_token_for_one_login_must_have_a_name_and_an_end() {
         (json!({ "jti": "a", "exp": NOW + 86_461 }), "for a single login for 86400 s"),
     ] {
         let mut lab = with_single_tokens();
-        connect(&mut lab, VISITOR);
+        lab.connects(VISITOR);
         register(&mut lab, VISITOR, &ours(&changes));
         lab.take(VISITOR, "401");
         assert!(last_refusal(&lab).1.contains(why), "{why}: {}", last_refusal(&lab).1);
@@ -358,14 +351,14 @@ fn a_token_for_one_login_must_have_a_name_and_an_end() {
 fn who_comes_before_the_keys_waits_for_them_and_rotated_keys_are_read_once() {
     let mut lab = Lab::changed(&[("[limits]", JWT)], "");
     assert_eq!(lab.keys_asked, 1, "they are read at the start");
-    connect(&mut lab, VISITOR);
+    lab.connects(VISITOR);
     register(&mut lab, VISITOR, &ours(&json!({})));
     assert!(!lab.got(VISITOR, "200") && !lab.got(VISITOR, "401"));
     lab.handle(Input::Keys(Ok(keys("k1", &OURS))));
     lab.take(VISITOR, "200 REGISTER");
     lab.advance(Duration::from_secs(31));
     let late = Peer::Browser("late", 9);
-    connect(&mut lab, late);
+    lab.connects(late);
     let rotated = token("k2", &ANOTHER, &json!({ "sub": "late" }));
     register(&mut lab, late, &rotated);
     assert_eq!(lab.keys_asked, 2, "a key nobody knows: they are read again");
@@ -391,7 +384,7 @@ fn without_keys_there_is_a_503_that_says_why() {
             .any(|n| n.code() == Code::LOGIN_UNCHECKED
                 && n.to_string().contains("no answer in time"))
     );
-    connect(&mut lab, VISITOR);
+    lab.connects(VISITOR);
     register(&mut lab, VISITOR, &ours(&json!({})));
     let refused = lab.take(VISITOR, "503");
     assert_eq!(Lab::header(&refused, HeaderName::RetryAfter), "5");
@@ -408,14 +401,9 @@ fn answered(value: Value) -> Result<Option<Box<Answered>>, String> {
 /// REGISTER of a user nobody has heard of, up to the question.
 fn ask(lab: &mut Lab, peer: Peer, password: &str) {
     let Peer::Browser(user, _) = peer else { panic!("a browser") };
-    connect(lab, peer);
-    let first = lab
-        .request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "")
-        .replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
-    lab.says(peer, &first);
-    let challenge = lab.take(peer, "401");
-    let answer = lab.answer_challenge(&challenge, &first, user, password);
-    lab.says(peer, &answer);
+    lab.connects(peer);
+    let first = lab.register_of(peer, user, "Expires: 600\r\n");
+    lab.proves(peer, &first, user, password);
 }
 
 #[test]
@@ -429,7 +417,9 @@ fn a_web_application_says_who_a_user_is_and_is_believed_for_a_while() {
         ("visitor-8c1", Some("auth.user"), Some("visitor-8c1"))
     );
     assert!(!lab.got(VISITOR, "200") && !lab.got(VISITOR, "403"), "it waits");
-    lab.handle(Input::Login { name, answer: answered(json!({ "password": "made-for-the-visit", "ttl": "5m", "grant": { "context": "phones", "callees": ["9196"] } })) });
+    let grant = json!({ "context": "phones", "callees": ["9196"] });
+    let login = json!({ "password": "made-for-the-visit", "ttl": "5m", "grant": grant });
+    lab.handle(Input::Login { name, answer: answered(login) });
     lab.take(VISITOR, "200 REGISTER");
     lab.invite(VISITOR, "+1777", OFFER);
     lab.take(VISITOR, "403");
@@ -494,7 +484,7 @@ fn a_call_is_resumed_with_a_token_of_the_same_account_and_no_other() {
     ] {
         let mut lab = with_tokens();
         let (first, again) = (Peer::Browser("visitor-8c1", 30), Peer::Browser("visitor-8c1", 31));
-        connect(&mut lab, first);
+        lab.connects(first);
         register(&mut lab, first, &mine);
         lab.take(first, "200 REGISTER");
         lab.invite(first, "+12065550123", OFFER);

@@ -2,7 +2,7 @@
 
 use crate::challenges::digest;
 use crate::lab::*;
-use crate::world::REALM;
+use crate::trunk_health::REALM;
 use webtrunk::sip::parse::HeaderName;
 use webtrunk::worker::WorkerCommand;
 

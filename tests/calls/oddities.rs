@@ -2,11 +2,10 @@
 //! answer that says the right thing.
 
 use crate::lab::*;
+use crate::trunk_health::REALM;
 use std::time::Duration;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, HeaderName};
-
-const REALM: &str = "realm = \"carrier\"";
 
 fn change(text: &str, changes: &[(&str, &str)]) -> String {
     changes.iter().fold(text.to_owned(), |text, (from, to)| {
@@ -366,14 +365,8 @@ fn a_login_is_understood_as_its_client_writes_it() {
     for (what, change) in cases {
         let mut lab = Lab::with_phones();
         let peer = Peer::Browser("alice", 9);
-        lab.handle(webtrunk::gateway::Input::FlowOpened {
-            flow: webtrunk::sip::transaction::Flow(9),
-            kind: webtrunk::gateway::FlowKind::WebSocket,
-            remote: peer.remote(),
-        });
-        let first = lab
-            .request(peer, "REGISTER", "sip:wt.test", "", "")
-            .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+        lab.connects(peer);
+        let first = lab.register_of(peer, "alice", "");
         lab.says(peer, &first);
         let challenge = lab.take(peer, "401");
         let answer = lab.answer_challenge(&challenge, &first, "alice", "secret-a");

@@ -37,8 +37,7 @@ fn register(lab: &mut Lab, peer: Peer, name: &str) -> String {
         "Contact: <sip:{name}@x.invalid;transport=ws>;reg-id=1;\
          +sip.instance=\"<urn:uuid-{name}>\";expires=600\r\nSupported: outbound, path\r\n"
     );
-    let text = lab.request(peer, "REGISTER", "sip:wt.test", &contact, "");
-    text.replace("To: <sip:wt.test>", &format!("To: <sip:{name}@wt.test>"))
+    lab.register_of(peer, name, &contact)
 }
 
 #[test]

@@ -54,20 +54,40 @@ impl Lab {
 
     /// As [`log_in`](Self::log_in) with the REGISTER's lines given, Contact among them; the 200.
     pub(crate) fn log_in_with(&mut self, peer: Peer, password: &str, contact: &str) -> Message {
-        let Peer::Browser(name, flow) = peer else { panic!("only browsers register") };
+        let Peer::Browser(name, _) = peer else { panic!("only browsers register") };
         self.phones.push(peer);
-        self.handle(Input::FlowOpened {
-            flow: Flow(flow),
-            kind: FlowKind::WebSocket,
-            remote: peer.remote(),
-        });
-        let first = self.request(peer, "REGISTER", "sip:wt.test", contact, "");
-        let first = first.replace("To: <sip:wt.test>", &format!("To: <sip:{name}@wt.test>"));
-        self.says(peer, &first);
-        let challenge = self.take(peer, "401");
-        let answer = self.answer_challenge(&challenge, &first, name, password);
-        self.says(peer, &answer);
+        self.connects(peer);
+        let register = self.register_of(peer, name, contact);
+        self.proves(peer, &register, name, password);
         self.take(peer, "200")
+    }
+
+    /// Opens a browser's WebSocket.
+    pub(crate) fn connects(&mut self, peer: Peer) {
+        let Peer::Browser(_, flow) = peer else { panic!("only browsers have flows") };
+        let (flow, kind, remote) = (Flow(flow), FlowKind::WebSocket, peer.remote());
+        self.handle(Input::FlowOpened { flow, kind, remote });
+    }
+
+    /// A REGISTER of `user` with these header lines.
+    pub(crate) fn register_of(&mut self, peer: Peer, user: &str, lines: &str) -> String {
+        let text = self.request(peer, "REGISTER", "sip:wt.test", lines, "");
+        text.replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"))
+    }
+
+    /// Says a request, and once more with the answer to its challenge, which is returned.
+    pub(crate) fn proves(
+        &mut self,
+        peer: Peer,
+        request: &str,
+        user: &str,
+        password: &str,
+    ) -> String {
+        self.says(peer, request);
+        let challenge = self.take(peer, "401");
+        let answer = self.answer_challenge(&challenge, request, user, password);
+        self.says(peer, &answer);
+        answer
     }
 
     /// The request again with credentials.

@@ -136,11 +136,7 @@ fn sip_from_an_address_of_no_trunk_gets_silence_and_leaves_no_state() {
 #[test]
 fn unauthenticated_requests_on_a_websocket_get_401_and_leave_no_state() {
     let mut lab = Lab::new();
-    lab.handle(Input::FlowOpened {
-        flow: webtrunk::sip::transaction::Flow(1),
-        kind: webtrunk::gateway::FlowKind::WebSocket,
-        remote: std::net::SocketAddr::from(([127, 0, 0, 20], 1)),
-    });
+    lab.connects(ALICE);
     for method in ["INVITE", "OPTIONS", "REGISTER", "MESSAGE", "SUBSCRIBE", "REFER", "PUBLISH"] {
         let text = lab.request(ALICE, method, "sip:bob@wt.test", "", "");
         lab.says(ALICE, &text);
@@ -208,13 +204,8 @@ fn credentials_for_another_request_uri_are_400() {
     ] {
         let mut lab = Lab::with_phones();
         let peer = Peer::Browser("alice", 9);
-        lab.handle(Input::FlowOpened {
-            flow: webtrunk::sip::transaction::Flow(9),
-            kind: webtrunk::gateway::FlowKind::WebSocket,
-            remote: ([127, 0, 0, 20], 40_000).into(),
-        });
-        let text = lab.request(peer, "REGISTER", "sip:wt.test", "", "");
-        let text = text.replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+        lab.connects(peer);
+        let text = lab.register_of(peer, "alice", "");
         lab.says(peer, &text);
         let challenge = lab.take(peer, "401");
         // As a client would that computes for `uri`, and asks for another.

@@ -2,7 +2,7 @@
 
 use crate::lab::*;
 use std::time::Duration;
-use webtrunk::gateway::{FlowKind, Input};
+use webtrunk::gateway::Input;
 use webtrunk::sip::transaction::Flow;
 use webtrunk::sip::{HeaderName, Message};
 
@@ -13,13 +13,8 @@ fn contact(instance: &str, reg_id: u32, expires: u32) -> String {
 }
 
 fn register(lab: &mut Lab, peer: Peer, extra: &str) -> Message {
-    let text = lab
-        .request(peer, "REGISTER", "sip:wt.test", extra, "")
-        .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
-    lab.says(peer, &text);
-    let challenge = lab.take(peer, "401");
-    let again = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
-    lab.says(peer, &again);
+    let text = lab.register_of(peer, "alice", extra);
+    lab.proves(peer, &text, "alice", "secret-a");
     let at = lab
         .inbox
         .iter()
@@ -29,12 +24,9 @@ fn register(lab: &mut Lab, peer: Peer, extra: &str) -> Message {
 }
 
 fn open(lab: &mut Lab, flow: u64) -> Peer {
-    lab.handle(Input::FlowOpened {
-        flow: Flow(flow),
-        kind: FlowKind::WebSocket,
-        remote: std::net::SocketAddr::from(([127, 0, 0, 20], 1)),
-    });
-    Peer::Browser("alice", flow)
+    let peer = Peer::Browser("alice", flow);
+    lab.connects(peer);
+    peer
 }
 
 #[test]
@@ -58,9 +50,7 @@ fn both_md5_and_sha256_are_accepted() {
     for algorithm in ["MD5", "SHA-256"] {
         let mut lab = Lab::new();
         let peer = open(&mut lab, 1);
-        let text = lab
-            .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
-            .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+        let text = lab.register_of(peer, "alice", &contact("a", 1, 600));
         lab.says(peer, &text);
         let challenge = lab.take(peer, "401");
         let only: String = challenge
@@ -86,13 +76,8 @@ fn both_md5_and_sha256_are_accepted() {
 fn a_replayed_authorization_is_refused_as_stale_and_changes_nothing() {
     let mut lab = Lab::new();
     let peer = open(&mut lab, 1);
-    let text = lab
-        .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
-        .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
-    lab.says(peer, &text);
-    let challenge = lab.take(peer, "401");
-    let good = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
-    lab.says(peer, &good);
+    let text = lab.register_of(peer, "alice", &contact("a", 1, 600));
+    let good = lab.proves(peer, &text, "alice", "secret-a");
     lab.take(peer, "200");
     let thief = open(&mut lab, 66);
     lab.says(thief, &good.replace("branch=z9hG4bK-", "branch=z9hG4bK-replay"));
@@ -121,10 +106,7 @@ fn a_wrong_password_looks_like_an_unknown_user_and_guessing_is_slowed_down() {
         let text = lab
             .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
             .replace("alice@wt.test", &format!("{user}@wt.test"));
-        lab.says(peer, &text);
-        let challenge = lab.take(peer, "401");
-        let wrong = lab.answer_challenge(&challenge, &text, user, "guess");
-        lab.says(peer, &wrong);
+        lab.proves(peer, &text, user, "guess");
         let refused = lab.take(peer, "403");
         answers.push(
             refused
@@ -145,13 +127,8 @@ fn a_wrong_password_looks_like_an_unknown_user_and_guessing_is_slowed_down() {
     }
     assert_eq!(answers[0], answers[1]);
     for _ in 0..18 {
-        let text = lab
-            .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
-            .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
-        lab.says(peer, &text);
-        let challenge = lab.take(peer, "401");
-        let wrong = lab.answer_challenge(&challenge, &text, "alice", "guess");
-        lab.says(peer, &wrong);
+        let text = lab.register_of(peer, "alice", &contact("a", 1, 600));
+        lab.proves(peer, &text, "alice", "guess");
         lab.take(peer, "403");
     }
     assert_eq!(
@@ -199,21 +176,13 @@ fn bounds_of_a_registration() {
 #[test]
 fn one_user_may_not_register_or_speak_for_another() {
     let mut lab = Lab::with_phones();
-    let text = lab
-        .request(ALICE, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
-        .replace("To: <sip:wt.test>", "To: <sip:bob@wt.test>");
-    lab.says(ALICE, &text);
-    let challenge = lab.take(ALICE, "401");
-    let again = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
-    lab.says(ALICE, &again);
+    let text = lab.register_of(ALICE, "bob", &contact("a", 1, 600));
+    lab.proves(ALICE, &text, "alice", "secret-a");
     lab.take(ALICE, "403");
     let text = lab
         .request(ALICE, "INVITE", "sip:9196@wt.test", "", OFFER)
         .replace("From: <sip:alice@", "From: <sip:bob@");
-    lab.says(ALICE, &text);
-    let challenge = lab.take(ALICE, "401");
-    let again = lab.answer_challenge(&challenge, &text, "alice", "secret-a");
-    lab.says(ALICE, &again);
+    lab.proves(ALICE, &text, "alice", "secret-a");
     lab.take(ALICE, "403");
 }
 
@@ -245,13 +214,9 @@ fn a_websocket_that_never_proves_who_it_is_is_closed_after_thirty_seconds() {
 /// A wrong password for `user` by this flow.
 fn guess(lab: &mut Lab, peer: Peer, user: &str) -> Message {
     let text = lab
-        .request(peer, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
-        .replace("alice@wt.test", &format!("{user}@wt.test"))
-        .replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
-    lab.says(peer, &text);
-    let challenge = lab.take(peer, "401");
-    let wrong = lab.answer_challenge(&challenge, &text, user, "guess");
-    lab.says(peer, &wrong);
+        .register_of(peer, user, &contact("a", 1, 600))
+        .replace("alice@wt.test", &format!("{user}@wt.test"));
+    lab.proves(peer, &text, user, "guess");
     lab.take(peer, "403")
 }
 
@@ -297,13 +262,8 @@ fn a_proved_flow_is_no_way_to_guess_at_others() {
     let hers = open(&mut lab, 1);
     assert_eq!(register(&mut lab, hers, &contact("a", 1, 600)).status(), 200);
     for _ in 0..21 {
-        let text = lab
-            .request(hers, "REGISTER", "sip:wt.test", &contact("a", 1, 600), "")
-            .replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
-        lab.says(hers, &text);
-        let challenge = lab.take(hers, "401");
-        let wrong = lab.answer_challenge(&challenge, &text, "bob", "guess");
-        lab.says(hers, &wrong);
+        let text = lab.register_of(hers, "alice", &contact("a", 1, 600));
+        lab.proves(hers, &text, "bob", "guess");
         lab.take(hers, "403");
     }
     assert!(lab.notes.iter().any(|n| n.code() == webtrunk::errors::Code::LOCKED_OUT));

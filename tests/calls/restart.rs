@@ -220,20 +220,24 @@ fn an_invite_that_an_earlier_process_had_is_answered_where_it_comes_again() {
 fn an_invite_whose_call_is_over_without_a_word_begins_another() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(ALICE, "+12065550123", OFFER);
-    let at_trunk = lab.take(T1, "INVITE");
-    lab.reply(T1, &at_trunk, 200, TRUNK_SDP);
-    lab.take(ALICE, "200 INVITE");
-    // It was never acknowledged, and cannot continue.
-    lab.inbox.clear();
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 → 200 INVITE sdp
+         0.0s t1 ← ACK
+         0.0s alice ← 200 INVITE sdp     // never acknowledged",
+    );
+    let at_trunk = lab.last(T1, "INVITE");
     lab.start_again(AWAY, Err("its media port is taken".into()));
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
     lab.log_in(BACK, "secret-a", "uuid-z");
     lab.says(BACK, &invite);
-    let again = lab.take(T1, "INVITE");
-    assert_ne!(again.call_id(), at_trunk.call_id());
-    lab.reply(T1, &again, 486, "");
-    lab.take(BACK, "486");
+    lab.plays(
+        "0.4s t1 ← BYE
+         0.4s alice-7 calls +12065550123 at t1
+         0.4s t1 → 200 BYE
+         0.4s t1 refuses alice-7 with 486
+         0.4s alice-7 → ACK",
+    );
+    assert_ne!(lab.last(T1, "INVITE").call_id(), at_trunk.call_id());
     lab.expect_idle();
 }
 
@@ -268,28 +272,29 @@ pub(crate) fn knows_its_call(lab: &mut Lab, peer: Peer) {
 fn a_200_that_was_never_acknowledged_is_retransmitted_and_its_ack_is_accepted() {
     let mut lab = Lab::with_phones();
     let invite = lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 200, ANSWER);
-    lab.take(ALICE, "ACK");
-    let first = lab.take(T1, "200");
-    lab.inbox.clear();
+    lab.plays(
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp",
+    );
+    let first = lab.last(T1, "200 INVITE");
     lab.restart(AWAY);
-    let again = lab.take(T1, "200");
-    assert_eq!(again.to_bytes(), first.to_bytes());
     // Its INVITE crossed that: it is no other call.
     lab.says(T1, &invite);
-    lab.advance(Duration::from_millis(600));
-    assert!(lab.got(T1, "200") && lab.inbox.iter().all(|(_, m)| m.status() == 200));
-    lab.ack(T1, &again);
+    lab.plays(
+        "0.4s t1 ← 200 INVITE sdp
+         0.4s t1 → INVITE +12065550111 sdp
+         0.9s t1 ← 200 INVITE sdp
+         1.0s t1 → ACK",
+    );
+    assert_eq!(lab.last(T1, "200 INVITE").to_bytes(), first.to_bytes());
     comes_back(&mut lab);
-    knows_its_call(&mut lab, BACK);
-    lab.inbox.clear();
-    lab.advance(Duration::from_secs(40));
-    assert!(lab.inbox.is_empty(), "{}", lab.picture());
-    let bye = lab.in_dialog(T1, &again, "BYE", 900, "", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(BACK, "BYE");
-    lab.reply(BACK, &bye, 200, "");
+    lab.plays(
+        "1.0s alice-7 ← OPTIONS
+         1.0s alice-7 → 200 OPTIONS
+         41.0s t1 hangs up on alice-7",
+    );
     lab.expect_idle();
 }
 
@@ -470,31 +475,44 @@ fn a_call_that_was_being_transferred_is_restored() {
 #[test]
 fn a_restart_during_a_transfer_while_ringing_restores_the_call_and_ends_the_ringing() {
     let mut lab = Lab::with_phones();
-    let (ok, _) = lab.talk("+12065550123");
-    lab.invite(ALICE, "+12065550177", OFFER);
-    let rings = lab.take(T1, "INVITE");
-    lab.reply(T1, &rings, 180, "");
-    let heard = lab.take(ALICE, "180");
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
+    lab.plays(
+        "0.0s alice calls +12065550177 at t1
+         0.0s t1 rings alice",
+    );
+    let rings = lab.last(T1, "INVITE");
+    let heard = lab.last(ALICE, "180 INVITE");
     let to = heard.to().expect("a To").tag().expect("a tag").to_owned();
     let from = heard.from().expect("a From").tag().expect("a tag").to_owned();
     let replaces = format!("{}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}", heard.call_id());
     let refer_to = format!("Refer-To: <sip:+12065550177@wt.test?Replaces={replaces}>\r\n");
     let refer = lab.in_dialog_with(ALICE, &ok, "REFER", 90, &refer_to, "");
     lab.says(ALICE, &refer);
-    lab.take(ALICE, "487");
-    let notify = lab.take(ALICE, "NOTIFY");
-    lab.reply(ALICE, &notify, 200, "");
+    lab.plays(
+        "0.0s alice → REFER +12065550177
+         0.0s alice ← 202 REFER
+         0.0s alice ← 487 INVITE
+         0.0s alice ← NOTIFY 180
+         0.0s alice → 200 NOTIFY",
+    );
     assert_eq!(lab.on_disk().iter().filter(|call| call.is_settled()).count(), 1);
-    lab.inbox.clear();
     lab.restart(AWAY);
-    let cancel = lab.take(T1, "CANCEL");
-    assert_eq!(cancel.call_id(), rings.call_id());
-    lab.reply(T1, &cancel, 200, "");
-    lab.reply(T1, &rings, 487, "");
     comes_back(&mut lab);
-    knows_its_call(&mut lab, BACK);
-    lab.advance(Duration::from_secs(10));
-    assert!(!lab.got(T1, "BYE") && !lab.got(BACK, "BYE"), "{}", lab.picture());
+    lab.plays(
+        "0.4s t1 ← INVITE sdp
+         0.4s t1 ← CANCEL
+         0.4s alice-7 ← OPTIONS
+         0.4s t1 → 200 CANCEL
+         0.4s t1 → 487 INVITE
+         0.4s t1 ← ACK
+         0.4s alice-7 → 200 OPTIONS
+         10.4s",
+    );
+    assert_eq!(lab.last(T1, "CANCEL").call_id(), rings.call_id());
     assert_eq!(lab.gateway.gauges().calls, 1);
     lab.handle(webtrunk::gateway::Input::HangUpAll);
     lab.expect_idle();

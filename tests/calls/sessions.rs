@@ -212,62 +212,69 @@ fn a_browser_without_timers_is_not_bothered_with_them() {
 
 #[test]
 fn glare_491_is_waited_out_and_the_refresh_tried_again() {
+    let session = "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n";
     let mut lab = Lab::with_phones();
-    let (invite, ok) =
-        talk_with(&mut lab, "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n");
-    lab.advance(Duration::from_secs(900));
-    let ours = lab.take(T1, "INVITE");
-    // Theirs crosses ours: 491 each way.
-    let theirs = lab.in_dialog(T1, &invite, "INVITE", 2, "far", TRUNK_SDP);
-    lab.says(T1, &theirs);
-    lab.take(T1, "491");
-    lab.reply_as(T1, &ours, 491, "", "far");
-    lab.take(T1, "ACK");
-    lab.advance(Duration::from_millis(2_050));
-    assert!(!lab.got(T1, "INVITE"), "the owner of the Call-ID waits at least 2.1 s");
-    lab.advance(Duration::from_millis(2_000));
-    let again = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &again, 200, TRUNK_SDP, "far", "Session-Expires: 1800;refresher=uac\r\n");
-    lab.take(T1, "ACK");
-    hang_up(&mut lab, &ok);
+    lab.adds(T1, "200 INVITE", session);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice
+         900.0s t1 ← INVITE sdp
+         900.0s t1 → INVITE sdp       // theirs crosses ours: 491 each way
+         900.0s t1 ← 100 INVITE
+         900.0s t1 ← 491 INVITE
+         900.0s t1 → ACK
+         900.0s t1 → 491 INVITE
+         900.0s t1 ← ACK
+         902.0s                       // the owner of the Call-ID waits at least 2.1 s",
+    );
+    lab.adds(T1, "200 INVITE", session);
+    lab.plays(
+        "902.4s t1 ← INVITE sdp
+         902.4s t1 → 200 INVITE sdp
+         902.4s t1 ← ACK
+         902.4s alice hangs up on t1",
+    );
+    lab.expect_idle();
 }
 
 #[test]
 fn a_challenge_to_our_reinvite_is_answered_only_where_the_first_invite_was_challenged_too() {
+    let session = "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n";
     for proved in [true, false] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let mut invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
         if proved {
-            lab.reply_with(T1, &invite, 401, "", "x", CHALLENGE);
-            invite = lab.take(T1, "INVITE");
-        }
-        lab.reply_with(
-            T1,
-            &invite,
-            200,
-            TRUNK_SDP,
-            "far",
-            "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\n",
-        );
-        let ok = lab.take(ALICE, "200");
-        lab.ack(ALICE, &ok);
-        lab.advance(Duration::from_secs(900));
-        let refresh = lab.take(T1, "INVITE");
-        assert!(refresh.header(HeaderName::Authorization).is_none());
-        lab.reply_with(T1, &refresh, 401, "", "far", &CHALLENGE.replace("n1", "n2"));
-        if proved {
-            let again = lab.take(T1, "INVITE");
-            assert!(Lab::header(&again, HeaderName::Authorization).contains("nonce=\"n2\""));
-            lab.reply_with(T1, &again, 401, "", "far", &CHALLENGE.replace("n1", "n3"));
-            assert!(!lab.got(T1, "INVITE"), "once");
-        } else {
-            assert!(
-                !lab.got(T1, "INVITE"),
-                "a callee that challenges us out of the blue learns nothing"
+            lab.adds(T1, "401 INVITE", CHALLENGE);
+            lab.plays(
+                "0.0s t1 → 401 INVITE
+                 0.0s t1 ← ACK
+                 0.0s t1 ← INVITE sdp",
             );
         }
-        hang_up(&mut lab, &ok);
+        lab.adds(T1, "200 INVITE", session);
+        lab.plays(
+            "0.0s t1 answers alice
+             900.0s t1 ← INVITE sdp",
+        );
+        assert!(lab.last(T1, "INVITE").header(HeaderName::Authorization).is_none());
+        lab.adds(T1, "401 INVITE", &CHALLENGE.replace("n1", "n2"));
+        if proved {
+            lab.plays(
+                "900.0s t1 → 401 INVITE
+                 900.0s t1 ← ACK
+                 900.0s t1 ← INVITE sdp",
+            );
+            let again = lab.last(T1, "INVITE");
+            assert!(Lab::header(&again, HeaderName::Authorization).contains("nonce=\"n2\""));
+            lab.adds(T1, "401 INVITE", &CHALLENGE.replace("n1", "n3"));
+        }
+        // A callee that challenges us out of the blue learns nothing, nor does one that asks again.
+        lab.plays(
+            "900.0s t1 → 401 INVITE
+             900.0s t1 ← ACK
+             900.0s alice hangs up on t1",
+        );
+        lab.expect_idle();
     }
 }
 

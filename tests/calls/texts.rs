@@ -1,7 +1,7 @@
 //! Texts, and every other method that might reach somebody: the rules of calls hold for them.
 
 use crate::lab::*;
-use crate::outside::text;
+use crate::out_of_dialog::text;
 use std::time::Duration;
 use webtrunk::sip::HeaderName;
 

@@ -1,7 +1,7 @@
 //! Who calls, at trunks: identity, privacy, diversion.
 
-use crate::carriers::REALM;
 use crate::lab::*;
+use crate::trunk_health::REALM;
 use webtrunk::sip::HeaderName;
 
 #[test]

@@ -1,7 +1,6 @@
 //! Trunks found by DNS: failover, late answers, and none.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::gateway::Input;
 use webtrunk::resolver::{DnsAnswer, DnsQuery, Records, Srv};
 use webtrunk::sip::HeaderName;
@@ -34,34 +33,35 @@ fn zone(query: &DnsQuery) -> DnsAnswer {
 const BY_NAME: (&str, &str) =
     ("uri = \"sip:127.0.0.10\"", "uri = \"sip:carrier.example\"\nallow = [\"127.0.0.0/28\"]");
 
-const T3: Peer = Peer::Trunk("t3", 12);
-
 #[test]
 fn a_dead_server_is_passed_over_within_one_transactions_time_and_remembered_as_dead() {
     let mut lab = Lab::changed(&[BY_NAME], "");
     lab.zone = Some(zone);
-    lab.invite(ALICE, "+12065550123", OFFER);
-    lab.take(T1, "INVITE");
-    lab.advance(Duration::from_millis(6_100));
-    let second = lab.take(T2, "INVITE");
-    lab.reply_with(T2, &second, 503, "", "x", "");
-    let third = lab.take(T3, "INVITE");
-    lab.reply(T3, &third, 180, "");
-    lab.reply(T3, &third, 200, TRUNK_SDP);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
-    lab.take(T3, "BYE");
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.5s t1 ← INVITE sdp
+         1.5s t1 ← INVITE sdp
+         3.5s t1 ← INVITE sdp
+         6.0s t2 ← INVITE sdp
+         6.0s t2 → 503 INVITE
+         6.0s t2 ← ACK
+         6.0s 127.0.0.12 ← INVITE sdp
+         6.0s 127.0.0.12 rings alice
+         6.0s 127.0.0.12 answers alice
+         6.0s alice hangs up on 127.0.0.12",
+    );
     // The next call begins with the one that answered.
-    lab.invite(ALICE, "+12065550124", OFFER);
-    let next = lab.take(T3, "INVITE");
-    lab.reply(T3, &next, 486, "");
-    assert!(!lab.got(T1, "INVITE") || !lab.got(T2, "INVITE"));
-    lab.advance(Duration::from_secs(40));
-    lab.invite(ALICE, "+12065550125", OFFER);
-    let probed = lab.take(T1, "INVITE");
-    lab.reply(T1, &probed, 486, "");
+    lab.plays(
+        "6.0s alice calls +12065550124 at 127.0.0.12
+         6.0s 127.0.0.12 refuses alice with 486
+         6.0s alice → ACK
+         7.5s t1 ← INVITE sdp
+         15.5s t1 ← INVITE sdp
+         31.5s t1 ← INVITE sdp
+         46.0s alice calls +12065550125 at t1
+         46.0s t1 refuses alice with 486
+         46.0s alice → ACK",
+    );
     lab.expect_idle();
 }
 

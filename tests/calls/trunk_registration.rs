@@ -1,7 +1,7 @@
 //! Registration with carriers, and of a PBX with us.
 
-use crate::carriers::{REALM, says};
 use crate::lab::*;
+use crate::trunk_health::{REALM, says};
 use std::time::Duration;
 use webtrunk::sip::{HeaderName, Message};
 
@@ -71,8 +71,7 @@ fn we_register_with_a_carrier_answer_its_digest_refresh_in_time_and_use_its_serv
 }
 
 #[test]
-fn a_carrier_that_refuses_our_credentials_is_not_hammered_and_one_that_is_silent_is_tried_ever_slower()
- {
+fn a_carrier_that_refuses_us_is_not_hammered_and_a_silent_one_is_tried_ever_slower() {
     let mut lab = Lab::changed(&[(REALM, REGISTERING)], "");
     let first = lab.take(T1, "REGISTER");
     lab.reply_with(T1, &first, 401, "", "x", &challenge("n1", ""));

@@ -34,19 +34,10 @@ pub(crate) fn for_a_while(user: &str, context: &str) -> (String, String) {
 
 /// REGISTER of `peer` with this name and password; the final status.
 pub(crate) fn log_in(lab: &mut Lab, peer: Peer, name: &str, password: &str) -> u16 {
-    let Peer::Browser(user, flow) = peer else { panic!("a browser") };
-    lab.handle(webtrunk::gateway::Input::FlowOpened {
-        flow: webtrunk::sip::transaction::Flow(flow),
-        kind: webtrunk::gateway::FlowKind::WebSocket,
-        remote: ([127, 0, 0, 20], 40_000).into(),
-    });
-    let first = lab
-        .request(peer, "REGISTER", "sip:wt.test", "Expires: 600\r\n", "")
-        .replace("To: <sip:wt.test>", &format!("To: <sip:{user}@wt.test>"));
-    lab.says(peer, &first);
-    let challenge = lab.take(peer, "401");
-    let answer = lab.answer_challenge(&challenge, &first, name, password);
-    lab.says(peer, &answer);
+    let Peer::Browser(user, _) = peer else { panic!("a browser") };
+    lab.connects(peer);
+    let first = lab.register_of(peer, user, "Expires: 600\r\n");
+    lab.proves(peer, &first, name, password);
     let (_, response) = lab
         .inbox
         .iter()

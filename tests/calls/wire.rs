@@ -180,9 +180,17 @@ impl Wire {
         for message in std::mem::take(&mut self.pbx) {
             let head = |name| message.header(name).unwrap_or_default().to_owned();
             use webtrunk::sip::HeaderName::{CSeq, CallId, From, To, Via};
+            let dialog = || {
+                let (from, to, call_id) = (head(From), head(To), head(CallId));
+                format!("From: {from}\r\nTo: {to}\r\nCall-ID: {call_id}\r\n")
+            };
             if message.is_request() {
                 if message.method_token() != "ACK" {
-                    self.pbx_says(&format!("SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {}\r\nContent-Length: 0\r\n\r\n", head(Via), head(From), head(To), head(CallId), head(CSeq)));
+                    let (via, dialog, cseq) = (head(Via), dialog(), head(CSeq));
+                    self.pbx_says(&format!(
+                        "SIP/2.0 200 OK\r\nVia: {via}\r\n{dialog}CSeq: {cseq}\r\n\
+                         Content-Length: 0\r\n\r\n"
+                    ));
                 }
             } else if message.status() >= 200 && head(CSeq).ends_with("INVITE") {
                 let cseq = head(CSeq).replace("INVITE", "ACK");
@@ -191,7 +199,11 @@ impl Wire {
                 } else {
                     head(Via)
                 };
-                self.pbx_says(&format!("ACK sip:x@west SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq}\r\nContent-Length: 0\r\n\r\n", head(From), head(To), head(CallId)));
+                let dialog = dialog();
+                self.pbx_says(&format!(
+                    "ACK sip:x@west SIP/2.0\r\nVia: {via}\r\nMax-Forwards: 70\r\n{dialog}\
+                     CSeq: {cseq}\r\nContent-Length: 0\r\n\r\n"
+                ));
             }
         }
     }

@@ -3,13 +3,12 @@
 
 use crate::challenges::digest;
 use crate::lab::*;
+use crate::trunk_health::REALM;
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::sip::Message;
 use webtrunk::sip::parse::{Framing, HeaderName};
 use webtrunk::worker::WorkerCommand;
-
-pub(crate) const REALM: &str = "realm = \"carrier\"";
 
 impl Lab {
     /// Bytes from `peer`, as they are.

@@ -1,5 +1,6 @@
-//! Media as far as its indices go: which node sends which under a call's keys, and from which record
-//! another goes on. What is reserved is the process's own reckoning; the packets are counted.
+//! Media as far as its indices go: which node sends which under a call's keys, and from which
+//! record another goes on. What is reserved is the process's own reckoning; the packets are
+//! counted.
 
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,8 +49,8 @@ pub(crate) struct Indices {
     dead: BTreeSet<(usize, u64)>,
     /// When the store lost something last.
     lost: Option<Instant>,
-    /// Indices that were used twice: by one that took a call and died, and by another after the store
-    /// had lost that it was taken. Nobody could know.
+    /// Indices that were used twice: by one that took a call and died, and by another after the
+    /// store had lost that it was taken. Nobody could know.
     pub(crate) repeated: u64,
 }
 

@@ -1,6 +1,6 @@
 //! What happens outside calls, or on their way, where a user has another node: texts, what a user
-//! watches of itself, temporary GRUUs, nonces, and what a trunk sends to the wrong node: a CANCEL, and
-//! whatever comes again.
+//! watches of itself, temporary GRUUs, nonces, and what a trunk sends to the wrong node: a CANCEL,
+//! and whatever comes again.
 
 use crate::SECOND;
 use crate::world::{Fault, World};

@@ -1,5 +1,5 @@
-//! What a node's shell does with calls, as the process does: values of what changed go to the store,
-//! and calls of a lost node are made of what comes of it. And the addresses that move.
+//! What a node's shell does with calls, as the process does: values of what changed go to the
+//! store, and calls of a lost node are made of what comes of it. And the addresses that move.
 
 use crate::media::Indices;
 use crate::world::World;
@@ -91,8 +91,8 @@ pub(crate) struct Calls {
     last_read: Option<(usize, TakenCalls)>,
     /// Those that are over.
     over: BTreeSet<CallId>,
-    /// Since when there was something to know of a call but that it lives where it began: that it is
-    /// over, or whose it is.
+    /// Since when there was something to know of a call but that it lives where it began: that it
+    /// is over, or whose it is.
     since: BTreeMap<CallId, Instant>,
     /// By which process each was ended; its record may wait there.
     ended: BTreeMap<CallId, BTreeSet<(usize, u64)>>,
@@ -157,8 +157,8 @@ impl Calls {
         inner.iter().map(|(end, sends_to)| meets(end, *sends_to)).collect()
     }
 
-    /// One call is one record. A second one is nobody's fault where the store has lost something since
-    /// there was something to know, and all who had written one are dead, or could not tell.
+    /// One call is one record. A second one is nobody's fault where the store has lost something
+    /// since there was something to know, and all who had written one are dead, or could not tell.
     pub(crate) fn recorded(&mut self, call: CallId, by: (usize, u64)) {
         let at = self.records.entry(call).or_default();
         let could_tell = at.iter().any(|before| !self.dead.contains(before));
@@ -170,8 +170,8 @@ impl Calls {
         assert!(once, "one call is one record: {call} by {at:?}");
     }
 
-    /// The store has lost something: it is not known any more what it has. What only it had is lost:
-    /// calls that no living process has, or ended.
+    /// The store has lost something: it is not known any more what it has. What only it had is
+    /// lost: calls that no living process has, or ended.
     pub(crate) fn store_lost(&mut self, now: Instant) {
         self.lost_at = Some(now);
         self.indices.store_lost(now);
@@ -185,9 +185,9 @@ impl Calls {
         only_there.into_iter().for_each(|id| self.excuse(id, "only the store had it, and lost it"));
     }
 
-    /// A process learns that another has its calls: it lets go of those of these names, and of their
-    /// records that waited. `None`: nobody knows any more which, and it lets go of all that it had
-    /// told.
+    /// A process learns that another has its calls: it lets go of those of these names, and of
+    /// their records that waited. `None`: nobody knows any more which, and it lets go of all that
+    /// it had told.
     pub(crate) fn lets_go(&mut self, by: (usize, u64), names: Option<&[String]>) {
         let theirs = |id: &CallId| names.is_none_or(|n| n.contains(&crate::shell::names(*id)[0]));
         let mut waited = Vec::new();
@@ -234,9 +234,10 @@ impl Calls {
         self.excused.keys().filter(|id| !self.records.contains_key(*id)).count()
     }
 
-    /// A node is killed; it had claimed these calls, too. What only it had is lost with it: calls of
-    /// which the store has nothing by it, and records that waited, for its disk is lost as well.
-    /// `heirs` know that there was this process: once none of them is left, nobody looks for its calls.
+    /// A node is killed; it had claimed these calls, too. What only it had is lost with it: calls
+    /// of which the store has nothing by it, and records that waited, for its disk is lost as well.
+    /// `heirs` know that there was this process: once none of them is left, nobody looks for its
+    /// calls.
     pub(crate) fn gone(
         &mut self,
         (node, process): (usize, u64),

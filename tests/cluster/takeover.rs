@@ -261,8 +261,8 @@ fn two_takers_at_once_are_one_taker_and_one_that_is_told_so() {
     }
 }
 
-/// Its taker dies at each moment: the third goes on with the call, or it is over for everybody, with
-/// one record at most.
+/// Its taker dies at each moment: the third goes on with the call, or it is over for everybody,
+/// with one record at most.
 #[test]
 fn takers_that_die_in_the_middle_leave_a_call_to_the_next_or_to_nobody() {
     let mut gone_on = 0;
@@ -295,8 +295,8 @@ fn takers_that_die_in_the_middle_leave_a_call_to_the_next_or_to_nobody() {
     assert!(gone_on >= 20, "{gone_on} of 60 calls reached the third node");
 }
 
-/// A call to a trunk by SRTP, whose node is lost: the taker offers the same keys, for the stream goes
-/// on under them, and its indices are new.
+/// A call to a trunk by SRTP, whose node is lost: the taker offers the same keys, for the stream
+/// goes on under them, and its indices are new.
 #[test]
 fn srtp_on_the_trunk_goes_on_under_its_keys() {
     for floats in [true, false] {
@@ -382,8 +382,9 @@ fn a_lost_node_that_is_back_does_not_hide_who_has_its_calls() {
     world.expect_idle();
 }
 
-/// The store forgets that the calls of a node that sleeps were taken, and the third node, which was cut
-/// off meanwhile, claims them once more and finds none. The node that has them says so when it wakes.
+/// The store forgets that the calls of a node that sleeps were taken, and the third node, which was
+/// cut off meanwhile, claims them once more and finds none. The node that has them says so when it
+/// wakes.
 #[test]
 fn who_claims_calls_and_finds_none_does_not_hide_who_has_them() {
     for late in [0, 1, 10] {
@@ -451,8 +452,9 @@ fn a_node_that_is_back_leaves_its_calls_to_who_took_them_though_the_store_forgot
     }
 }
 
-/// A node that slept is back at a store that has lost who took its calls. The taker was started again,
-/// and learns only from the store whose calls it had: what it says before does not clear anybody.
+/// A node that slept is back at a store that has lost who took its calls. The taker was started
+/// again, and learns only from the store whose calls it had: what it says before does not clear
+/// anybody.
 #[test]
 fn the_next_process_of_a_taker_clears_nobody_before_it_knows_what_was_taken() {
     for seed in 156..160 {
@@ -524,8 +526,8 @@ fn an_owner_believes_who_says_that_it_has_its_calls_however_long_the_store_knows
     }
 }
 
-/// A node's calls are looked for by those who knew of it. If these sleep, and die of it, the store has
-/// the calls for nobody; if one of them wakes it takes them.
+/// A node's calls are looked for by those who knew of it. If these sleep, and die of it, the store
+/// has the calls for nobody; if one of them wakes it takes them.
 #[test]
 fn a_call_is_lost_where_all_who_knew_of_its_node_die_and_only_there() {
     for wakes in [true, false] {
@@ -597,7 +599,8 @@ fn two_calls_that_were_joined_go_on_at_the_taker_and_end_together() {
     }
 }
 
-/// A node's calls are read a few at a time: the halves of some joined calls come one after the other.
+/// A node's calls are read a few at a time: the halves of some joined calls come one after the
+/// other.
 #[test]
 fn halves_that_are_taken_one_after_the_other_meet() {
     for floats in [true, false] {

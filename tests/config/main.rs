@@ -8,7 +8,7 @@ mod settings;
 use crate::mistakes::{IN_THE_FILE, IN_THE_PLAN, Mistake};
 use crate::ranges::{OUT_OF_RANGE, OUT_OF_RANGE_IN_THE_PLAN};
 use std::fs;
-use std::path::PathBuf;
+use tempfile::TempDir;
 use webtrunk::config::check::parse_embedded;
 use webtrunk::config::{Config, ConfigProblem, Problems};
 
@@ -60,13 +60,11 @@ fn each_mistake_names_its_line_its_cause_and_its_fix() {
 }
 
 /// Certificates and keys in a folder of their own, which goes with this.
-struct CertificateFiles(PathBuf);
+struct CertificateFiles(TempDir);
 
 impl CertificateFiles {
-    fn make(place: &str) -> CertificateFiles {
-        let folder = std::env::temp_dir().join(format!("webtrunk-{place}-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        let files = CertificateFiles(folder);
+    fn make() -> CertificateFiles {
+        let files = CertificateFiles(tempfile::tempdir().expect("a folder"));
         for (cert, key, names, from, to) in [
             ("cert", "key", &["x"][..], 2020, 4000),
             ("another", "other", &["x"], 2020, 4000),
@@ -86,15 +84,15 @@ impl CertificateFiles {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.join(name), text).expect("written");
+        fs::write(self.0.path().join(name), text).expect("written");
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.0.join(name)).expect("it is there")
+        fs::read_to_string(self.0.path().join(name)).expect("it is there")
     }
 
     fn at(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
+        self.0.path().join(name).display().to_string()
     }
 
     fn pair(&self, cert: &str, key: &str) -> String {
@@ -102,16 +100,10 @@ impl CertificateFiles {
     }
 }
 
-impl Drop for CertificateFiles {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// Two files that form a pair, and some that do not.
 #[test]
 fn mismatched_certificates_are_reported_before_the_start() {
-    let files = CertificateFiles::make("pairs");
+    let files = CertificateFiles::make();
     files.write("nothing", "no PEM");
     for (cert, key, said) in [
         ("cert", "key", None),
@@ -138,7 +130,7 @@ fn mismatched_certificates_are_reported_before_the_start() {
 /// Browsers go where the page is; an authority that has expired signs nothing.
 #[test]
 fn certificates_are_checked_against_the_page_and_up_the_chain() {
-    let files = CertificateFiles::make("chains");
+    let files = CertificateFiles::make();
     let (cert, old) = (files.read("cert"), files.read("old"));
     files.write("chain", &format!("{cert}{old}"));
     files.write("both", &format!("{old}{cert}"));

@@ -5,12 +5,11 @@ use std::fs;
 use std::path::Path;
 use webtrunk::config::check::{load, parse_embedded};
 
-/// An example with files that exist and secrets that are set; nothing else is changed.
-fn filled_in(text: &str) -> String {
+/// An example with files that exist, in this folder, and secrets that are set; nothing else is
+/// changed.
+fn filled_in(text: &str, folder: &Path) -> String {
     let made = rcgen::generate_simple_self_signed(vec!["calls.example.com".to_owned()]);
     let made = made.expect("a certificate");
-    let folder = std::env::temp_dir().join(format!("webtrunk-examples-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("a folder");
     let files = [
         ("fullchain.pem", made.cert.pem()),
         ("privkey.pem", made.signing_key.serialize_pem()),
@@ -30,6 +29,7 @@ fn filled_in(text: &str) -> String {
 #[test]
 fn the_examples_in_the_documents_and_in_the_folders_are_sound() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().expect("a folder");
     for (page, contexts) in [
         ("README.md", &["out"][..]),
         ("src/docs/reference/example.md", &["us-outbound", "from-carrier"]),
@@ -39,7 +39,7 @@ fn the_examples_in_the_documents_and_in_the_folders_are_sound() {
             .split("```toml")
             .skip(1)
             .map(|b| b.split_once('\n').expect("a line").1)
-            .map(|b| filled_in(b.split("```").next().expect("it ends")))
+            .map(|b| filled_in(b.split("```").next().expect("it ends"), folder.path()))
             .collect();
         assert_eq!(blocks.len(), 1 + contexts.len(), "{page}");
         let plans = contexts.iter().copied().zip(blocks[1..].iter().map(String::as_str));
@@ -179,7 +179,8 @@ fn the_settings_of_a_cluster_are_read_and_their_mistakes_told() {
 /// Files as people and their tools leave them: the text counts, and what is no text is told.
 #[test]
 fn a_file_is_read_as_it_was_saved_or_says_how_to_save_it() {
-    let folder = std::env::temp_dir().join(format!("webtrunk-saved-{}", std::process::id()));
+    let scratch = tempfile::tempdir().expect("a folder");
+    let folder = scratch.path();
     let plans = folder.join("dialplans");
     fs::create_dir_all(&plans).expect("a folder");
     let (file, plan) = (folder.join("webtrunk.toml"), plans.join("phones.toml"));
@@ -229,7 +230,7 @@ fn a_file_is_read_as_it_was_saved_or_says_how_to_save_it() {
     }
     let missing = load(&folder.join("none.toml")).expect_err("there is none");
     assert!(missing.0[0].help.contains("webtrunk init"));
-    assert!(load(&folder).expect_err("a folder").0[0].message.contains("cannot be read"));
+    assert!(load(folder).expect_err("a folder").0[0].message.contains("cannot be read"));
     // A secret of its own file, saved in the same ways.
     fs::write(&plan, PLAN).expect("written");
     fs::write(folder.join("secret"), b"\xef\xbb\xbfa long secret\r\n").expect("written");
@@ -241,5 +242,4 @@ fn a_file_is_read_as_it_was_saved_or_says_how_to_save_it() {
     fs::write(folder.join("secret"), "12345678\n").expect("written");
     let (_, warnings) = load(&file).unwrap_or_else(|p| panic!("{p}"));
     assert!(warnings.0.iter().any(|p| p.code == "config::password"), "{warnings}");
-    fs::remove_dir_all(&folder).expect("removed");
 }

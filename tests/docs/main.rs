@@ -147,12 +147,9 @@ fn run(page: &str, folder: &Path) -> Result<(), String> {
 #[test]
 fn every_block_of_the_book_is_run() {
     let mut wrong = Vec::new();
-    for (n, page) in pages().iter().enumerate().filter(|(_, p)| !p.starts_with("reference/")) {
-        let folder = std::env::temp_dir().join(format!("webtrunk-docs-{}-{n}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).expect("a folder");
-        wrong.extend(run(page, &folder).err());
-        let _ = fs::remove_dir_all(&folder);
+    for page in pages().iter().filter(|p| !p.starts_with("reference/")) {
+        let folder = tempfile::tempdir().expect("a folder");
+        wrong.extend(run(page, folder.path()).err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }

@@ -205,18 +205,17 @@ fn interop(path: &str) -> String {
 
 /// Checks a configuration as the container has it: its environment, and its dialplans.
 fn check_config(config: &str, dialplan: &str, environment: &[(&str, &str)]) {
-    let own = format!("webtrunk-compose-{}-{:?}", std::process::id(), std::thread::current().id());
-    let folder = std::env::temp_dir().join(own);
+    let scratch = tempfile::tempdir().expect("a folder");
+    let folder = scratch.path();
     fs::create_dir_all(folder.join("dialplans")).expect("a folder");
     fs::write(folder.join("webtrunk.toml"), config).expect("written");
     fs::write(folder.join("dialplans/phones.toml"), dialplan).expect("written");
     let done = Command::new(env!("CARGO_BIN_EXE_webtrunk"))
         .args(["check-config", "-c", "webtrunk.toml"])
         .envs(environment.iter().copied())
-        .current_dir(&folder)
+        .current_dir(folder)
         .output()
         .expect("it runs");
-    fs::remove_dir_all(&folder).expect("removed");
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 

@@ -80,9 +80,8 @@ fn words<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
 #[test]
 fn the_systemd_unit_is_sound_and_its_commands_run() {
     let unit = include_str!("../../interop/systemd/webtrunk.service");
-    let folder = std::env::temp_dir().join(format!("webtrunk-unit-{}", std::process::id()));
-    fs::create_dir_all(&folder).expect("made");
-    let file = folder.join("webtrunk.service");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("webtrunk.service");
     fs::write(&file, unit.replace("/usr/bin/webtrunk", BINARY)).expect("written");
     match Command::new("systemd-analyze").arg("verify").arg(&file).output() {
         Ok(done) => {
@@ -92,7 +91,6 @@ fn the_systemd_unit_is_sound_and_its_commands_run() {
         }
         Err(_) => eprintln!("skipped: systemd-analyze is not installed"),
     }
-    let _ = fs::remove_dir_all(&folder);
     in_namespace("pasted::the_systemd_unit_is_sound_and_its_commands_run", || {
         let world = World::new("");
         let mut start = words(unit, "ExecStart");

@@ -5,9 +5,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
 const INSIDE: &str = "WEBTRUNK_TEST_NAMESPACE";
@@ -53,7 +54,7 @@ pub(crate) fn until(ready: impl Fn() -> bool) {
 /// The gateway's namespace, its links and its folder.
 pub(crate) struct World {
     holder: Child,
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl World {
@@ -88,9 +89,8 @@ impl World {
         run("ip route replace default via 10.9.1.1");
         run("ip -6 route replace default via fd00:9:1::1");
         inside("ip route replace default via 10.9.1.2");
-        let folder = std::env::temp_dir().join(format!("webtrunk-hosts-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(folder.join("dialplans")).expect("made");
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(folder.path().join("dialplans")).expect("made");
         let config = format!(
             "[server]\ndomain = \"wt.test\"\n{server}[web]\nlisten = \"[::]:8088\"\n\
              [sip]\nudp = \"[::]:5060\"\n[media]\nbrowser_port = 8088\nworkers = 1\ntimeout = \"5m\"\n\
@@ -98,21 +98,21 @@ impl World {
              [trunk.pbx]\nuri = \"sip:10.9.1.2:5070\"\n\
              allow = [\"10.9.1.2/32\", \"fd00:9:1::2/128\"]\ncontext = \"default\"\n"
         );
-        fs::write(folder.join("webtrunk.toml"), config).expect("written");
+        fs::write(folder.path().join("webtrunk.toml"), config).expect("written");
         let echo = "[[route]]\nname = \"Echo\"\nmatch = \"9196\"\ndo = [{ echo = true }]\n";
-        fs::write(folder.join("dialplans/default.toml"), echo).expect("written");
+        fs::write(folder.path().join("dialplans/default.toml"), echo).expect("written");
         World { holder, folder }
     }
 
     /// Where its configuration is.
     pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+        self.folder.path()
     }
 
     fn inside(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.holder.id().to_string(), "-n", BINARY]);
-        command.current_dir(&self.folder).env("WEBTRUNK_CONTROL", self.folder.join("control"));
+        command.current_dir(self.folder()).env("WEBTRUNK_CONTROL", self.folder().join("control"));
         command
     }
 
@@ -143,7 +143,7 @@ impl World {
         let command = self.command(words);
         let gateway = Gateway::start(command);
         // Each socket is opened in its turn: that one accepts says nothing of the other.
-        let control = self.folder.join("control");
+        let control = self.folder().join("control");
         gateway.until(|| TcpStream::connect(web).is_ok() && UnixStream::connect(&control).is_ok());
         gateway
     }
@@ -159,7 +159,7 @@ impl World {
 
     /// Starts `webtrunk events`.
     pub(crate) fn events(&self) -> Gateway {
-        let control = self.folder.join("control");
+        let control = self.folder().join("control");
         until(|| UnixStream::connect(&control).is_ok());
         let mut command = self.inside();
         command.args(["events"]).stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -186,7 +186,6 @@ impl Drop for World {
     fn drop(&mut self) {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

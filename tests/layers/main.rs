@@ -1,6 +1,7 @@
 //! The layers hold: a module names only modules above its own in lib.rs, and a machine touches
 //! neither clock, socket, file nor random source.
 
+mod lines;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -143,7 +144,12 @@ fn no_module_looks_up() {
             }) {
                 let excused = EXCEPTIONS.iter().any(|(m, u, _)| *m == module && *u == used);
                 if group_of(used).is_some_and(|g| g > own) && !excused {
-                    wrong.push(format!("{}:{}: `{module}` uses `{used}`, which is built on top of it; turn the dependency round", path.display(), n + 1));
+                    wrong.push(format!(
+                        "{}:{}: `{module}` uses `{used}`, which is built on top of it; turn the \
+                         dependency round",
+                        path.display(),
+                        n + 1
+                    ));
                 }
             }
         }

@@ -322,7 +322,8 @@ async fn junk(by: &mut Web) {
 
 #[tokio::test]
 async fn every_kind_is_served_over_udp_tcp_tls_and_websocket_and_no_connection_is_closed() {
-    let folder = std::env::temp_dir().join(format!("webtrunk-wire-{}", std::process::id()));
+    let scratch = tempfile::tempdir().expect("a folder");
+    let folder = scratch.path();
     std::fs::create_dir_all(folder.join("dialplans")).expect("a folder");
     let own = rcgen::generate_simple_self_signed(["wt.test".into()]).expect("a certificate");
     let (certificate, key) = (own.cert.pem(), own.signing_key.serialize_pem());
@@ -359,5 +360,4 @@ async fn every_kind_is_served_over_udp_tcp_tls_and_websocket_and_no_connection_i
     broken(&mut web, OFFER).await;
     junk(&mut web).await;
     node.stop().await;
-    std::fs::remove_dir_all(&folder).expect("removed");
 }

@@ -1,6 +1,6 @@
 //! Certificates of the web port that change while the gateway runs.
 
-use crate::server::{Server, folder};
+use crate::server::{Folder, Server};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::CertificateDer;
 use std::io::{Read, Write};
@@ -25,7 +25,7 @@ fn answers(stream: &mut (impl Read + Write)) -> bool {
 
 #[test]
 fn a_renewed_certificate_is_shown_and_a_broken_one_is_not() {
-    let place = folder("certificates");
+    let place = Folder::new("certificates");
     let first = write_pair(&place);
     let tls = format!(
         "tls = {{ cert = \"{0}/cert.pem\", key = \"{0}/key.pem\" }}\n[sip]",

@@ -1,6 +1,6 @@
 //! People who log in to the page: by password, for a while, and nobody else by their cookie.
 
-use crate::server::{Server, folder};
+use crate::server::{Folder, Server};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -261,7 +261,7 @@ fn users_are_written_into_the_file_and_nothing_else_is_touched() {
 
 #[test]
 fn init_lets_an_admin_in_and_says_the_password_once() {
-    let place = folder("init-admin");
+    let place = Folder::new("init-admin");
     let said = Server::offline(&["init", "--dir", place.to_str().expect("UTF-8")]);
     let password =
         said.out.split("log in as admin, password ").nth(1).expect("the password is printed");

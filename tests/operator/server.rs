@@ -11,8 +11,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_webtrunk");
 
@@ -24,17 +24,22 @@ pub(crate) struct Said {
     pub err: String,
 }
 
-/// A folder of its own for each caller.
-pub(crate) fn folder(name: &str) -> PathBuf {
-    static MADE: AtomicUsize = AtomicUsize::new(0);
-    let folder = std::env::temp_dir().join(format!(
-        "webtrunk-{name}-{}-{}",
-        std::process::id(),
-        MADE.fetch_add(1, Ordering::Relaxed)
-    ));
-    let _ = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir_all(&folder).expect("a folder");
-    folder
+/// A folder of its own, which goes when this is dropped.
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new(name: &str) -> Folder {
+        let made = tempfile::Builder::new().prefix(&format!("webtrunk-{name}-")).tempdir();
+        Folder(made.expect("a folder"))
+    }
+}
+
+impl std::ops::Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        self.0.path()
+    }
 }
 
 fn free_port() -> u16 {
@@ -58,7 +63,7 @@ pub(crate) struct Server {
     child: Child,
     /// The process that replaced it.
     successor: Option<u32>,
-    pub folder: PathBuf,
+    pub folder: Folder,
     pub web: u16,
     pub sip: u16,
     metrics: u16,
@@ -253,7 +258,7 @@ impl Server {
         env: &[(&str, &std::ffi::OsStr)],
         changes: &[(&str, &str)],
     ) -> Option<Server> {
-        let folder = folder("operator");
+        let folder = Folder::new("operator");
         let (web, metrics) = (free_port(), free_port());
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let trunk = socket.local_addr().expect("an address");
@@ -574,7 +579,6 @@ impl Drop for Server {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
         if !std::thread::panicking() {
             let wanted =
                 |line: &&str| self.wanted_error.is_none_or(|wanted| !line.contains(wanted));

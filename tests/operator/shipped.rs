@@ -41,7 +41,7 @@ fn expect_ports(config: &str) {
 
 #[test]
 fn what_needs_no_gateway_works_without_one() {
-    let folder = crate::server::folder("offline");
+    let folder = crate::server::Folder::new("offline");
     let at = folder.to_str().expect("UTF-8");
     for peer in ["asterisk", "freeswitch", "twilio", "telnyx", "generic"] {
         let dir = format!("{at}/{peer}");
@@ -105,7 +105,7 @@ fn what_needs_no_gateway_works_without_one() {
 /// `Type=notify`, and the unit, dashboard and alerts name only what there is.
 #[test]
 fn systemd_is_notified_and_what_we_ship_for_operators_is_true() {
-    let folder = crate::server::folder("notify");
+    let folder = crate::server::Folder::new("notify");
     let path = folder.join("notify.sock");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("set");
@@ -161,10 +161,10 @@ fn systemd_is_notified_and_what_we_ship_for_operators_is_true() {
 
 #[test]
 fn the_manual_names_only_pages_that_it_has() {
-    let place = crate::server::folder("manual");
+    let place = crate::server::Folder::new("manual");
     let said = Server::offline(&["man", "--dir", place.to_str().expect("UTF-8")]);
     assert_eq!(said.code, 0, "{said:?}");
-    let pages: std::collections::BTreeMap<String, String> = std::fs::read_dir(&place)
+    let pages: std::collections::BTreeMap<String, String> = std::fs::read_dir(&*place)
         .expect("a folder")
         .map(|e| e.expect("an entry").path())
         .map(|p| {

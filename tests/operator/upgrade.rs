@@ -211,7 +211,7 @@ fn a_call_that_rings_for_too_long_is_ended_on_both_sides() {
 
 #[test]
 fn systemd_learns_the_new_main_process_and_a_drain_continues() {
-    let folder = crate::server::folder("upgrade-notify");
+    let folder = crate::server::Folder::new("upgrade-notify");
     let path = folder.join("notify.sock");
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(SOON)).expect("set");
@@ -236,7 +236,6 @@ fn systemd_learns_the_new_main_process_and_a_drain_continues() {
     until("READY=1");
     server.until(|| !lives(first));
     server.until(|| server.get("/readyz").starts_with("HTTP/1.1 503"));
-    let _ = std::fs::remove_dir_all(folder);
 }
 
 /// What systemd hears of a process, with what came along.
@@ -270,7 +269,7 @@ fn listen(path: &Path) -> Notified {
 
 #[test]
 fn sockets_that_systemd_kept_are_read_by_the_next_process() {
-    let folder = crate::server::folder("fd-store");
+    let folder = crate::server::Folder::new("fd-store");
     let path = folder.join("notify.sock");
     let notified = listen(&path);
     let mut server = Server::start_notifying(&path);
@@ -299,5 +298,4 @@ fn sockets_that_systemd_kept_are_read_by_the_next_process() {
     server.start_again_with([("sip.udp", udp), ("sip.tls", other)], &path);
     trunk.expect("SIP/2.0 200");
     server.until(|| said("FDSTOREREMOVE=1\nFDNAME=sip.tls"));
-    let _ = std::fs::remove_dir_all(folder);
 }

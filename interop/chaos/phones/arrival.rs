@@ -1,5 +1,5 @@
-//! When a datagram came, by the kernel's clock. Five hundred telephones share one thread: that one of
-//! them reads late is no silence of the gateway's.
+//! When a datagram came, by the kernel's clock. Five hundred telephones share one thread: that one
+//! of them reads late is no silence of the gateway's.
 
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt,

@@ -1,6 +1,6 @@
-//! The telephones of `interop/run.sh chaos` and `cluster`: browsers with real ICE and DTLS-SRTP, and
-//! the trunk at their other end. They are commanded by lines on the standard input, each of which is
-//! answered by one JSON object; `interop/chaos/run.py` has the other hand.
+//! The telephones of `interop/run.sh chaos` and `cluster`: browsers with real ICE and DTLS-SRTP,
+//! and the trunk at their other end. They are commanded by lines on the standard input, each of
+//! which is answered by one JSON object; `interop/chaos/run.py` has the other hand.
 
 mod arrival;
 mod ear;

@@ -230,10 +230,10 @@ impl Media {
         }
     }
 
-    fn shake(
-        &mut self,
-        work: impl FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<DtlsKeys>, String>,
-    ) {
+    fn shake<W>(&mut self, work: W)
+    where
+        W: FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<DtlsKeys>, String>,
+    {
         let Some(mut handshake) = self.handshake.take() else { return };
         let done = work(&mut handshake, &mut |bytes: &[u8]| self.put(bytes));
         self.handshake = Some(handshake);

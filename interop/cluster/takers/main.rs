@@ -1,6 +1,7 @@
-//! What nodes ask of the store, asked of a real Redis: at random and compared with the model that the
-//! simulated cluster has, and several at once, which no model can. `interop/cluster/store.py` starts
-//! it: `takers all URL`, or `takers lost URL URL`, where the second is the replica of the first.
+//! What nodes ask of the store, asked of a real Redis: at random and compared with the model that
+//! the simulated cluster has, and several at once, which no model can. `interop/cluster/store.py`
+//! starts it: `takers all URL`, or `takers lost URL URL`, where the second is the replica of the
+//! first.
 
 mod at_once;
 mod beside;

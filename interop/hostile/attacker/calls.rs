@@ -41,8 +41,8 @@ pub(crate) struct Calls {
 
 /// When a request is sent again, and when it is given up.
 const AGAIN: [u64; 4] = [500, 1_500, 3_500, 8_000];
-/// Between two calls that stay: a gateway that has yet to learn what calls cost takes 187 in its first
-/// second.
+/// Between two calls that stay: a gateway that has yet to learn what calls cost takes 187 in its
+/// first second.
 const STEADY_PACE: Duration = Duration::from_millis(10);
 const FRAME: Duration = Duration::from_millis(20);
 /// The four phases of 20 ms that calls talk in.

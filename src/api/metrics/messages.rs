@@ -8,24 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use std::sync::OnceLock;
 
-/// Methods that are counted; the last is every other.
-const METHODS: [Method; 15] = [
-    Method::Invite,
-    Method::Ack,
-    Method::Bye,
-    Method::Cancel,
-    Method::Register,
-    Method::Options,
-    Method::Info,
-    Method::Prack,
-    Method::Update,
-    Method::Message,
-    Method::Subscribe,
-    Method::Notify,
-    Method::Refer,
-    Method::Publish,
-    Method::Other,
-];
+/// Methods that are counted: each that has a name, and all others together.
+const METHODS: usize = Method::ALL.len() + 1;
 const TRANSPORTS: usize = Transport::ALL.len();
 /// Status codes are 100 to 699.
 const STATUSES: usize = 600;
@@ -35,7 +19,7 @@ pub struct Messages {
     pub requests: Family<Label, Counter>,
     /// Responses, by status, transport and direction.
     pub responses: Family<Label, Counter>,
-    by_method: [[[OnceLock<Counter>; 2]; TRANSPORTS]; METHODS.len()],
+    by_method: [[[OnceLock<Counter>; 2]; TRANSPORTS]; METHODS],
     by_status: Vec<[OnceLock<Counter>; 2]>,
 }
 
@@ -76,10 +60,10 @@ impl Messages {
     }
 
     fn request(&self, method: Method, transport: Transport, direction: usize) {
-        let at = METHODS.iter().position(|m| *m == method).unwrap_or(METHODS.len() - 1);
+        let at = Method::ALL.iter().position(|m| *m == method).unwrap_or(Method::ALL.len());
         let counter = || {
             let label = vec![
-                ("method", METHODS[at].to_string()),
+                ("method", method.to_string()),
                 ("transport", transport.to_string()),
                 ("direction", name(direction)),
             ];

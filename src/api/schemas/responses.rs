@@ -264,7 +264,7 @@ const STATUS: Fields = &[
     ("draining", "boolean", "whether new calls are refused"),
     ("calls", "integer", "active calls"),
     ("calls_left", "integer", "calls that would be taken now"),
-    ("overloaded", "string?", "why new calls are refused, where it is for overload"),
+    ("overloaded", "string?", "why new calls are refused, if it is for overload"),
     ("longest_call_s", "integer?", "the age of the oldest active call, seconds"),
     ("registrations", "integer", "registered browsers"),
     ("flows", "integer", "connections of browsers and trunks"),

@@ -140,15 +140,18 @@ async fn try_own(args: &Bench) -> anyhow::Result<(Served, Served, Login)> {
         n = 2 * args.calls + 10
     );
     let far_end = format!(
-        "[server]\ndomain = \"far.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:{far}\"\n[media]\nbrowser_port = 0\nports = \"10000-19999\"\n\
-         {limits}[recorder]\ncalls = 0\n[api]\ncontrol = \"control.sock\"\n[trunk.near]\nuri = \
-             \"sip:127.0.0.1:{sip}\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
+        "[server]\ndomain = \"far.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\n\
+         listen = \"127.0.0.1:0\"\n[sip]\nudp = \"127.0.0.1:{far}\"\n[media]\nbrowser_port = 0\n\
+         ports = \"10000-19999\"\n{limits}[recorder]\ncalls = 0\n[api]\n\
+         control = \"control.sock\"\n[trunk.near]\nuri = \"sip:127.0.0.1:{sip}\"\n\
+         allow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
     );
     let gateway = format!(
-        "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\nbrowser_port = 0\nports = \"20000-29999\"\n\
-         {limits}[api]\ncontrol = \"control.sock\"\n[user.bench]\npassword = \
-             \"{password}\"\nfraud_brake = false\ncontext = \"in\"\n[trunk.far]\nuri = \
-             \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
+        "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\n\
+         listen = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\n\
+         browser_port = 0\nports = \"20000-29999\"\n{limits}[api]\ncontrol = \"control.sock\"\n\
+         [user.bench]\npassword = \"{password}\"\nfraud_brake = false\ncontext = \"in\"\n\
+         [trunk.far]\nuri = \"sip:127.0.0.1:{far}\"\ncodecs = [\"pcmu\", \"pcma\", \"g722\"]\n"
     );
     let far_end = Served::start(
         "far end",
@@ -257,9 +260,14 @@ impl BenchStep {
     fn json(&self) -> Value {
         let ms = |d: Option<Duration>| d.map(|d| d.as_secs_f64() * 1e3);
         json!({
-            "calls": self.calls, "answered": self.answered, "setup_ms_p50": ms(BenchStep::percentile(&self.setup, 50)), "setup_ms_p95": ms(BenchStep::percentile(&self.setup, 95)),
-            "loss": self.loss, "jitter_ms": self.jitter.as_secs_f64() * 1e3, "mos_p5_estimated": BenchStep::percentile(&self.mos, 5), "cpu_ms_per_call_second": self.cpu_ms(),
-            "calls_per_core": self.cpu_ms().map(|ms| (1_000.0 / ms) as u64), "memory_kb": self.memory_kb, "suffers": self.suffers(),
+            "calls": self.calls, "answered": self.answered,
+            "setup_ms_p50": ms(BenchStep::percentile(&self.setup, 50)),
+            "setup_ms_p95": ms(BenchStep::percentile(&self.setup, 95)),
+            "loss": self.loss, "jitter_ms": self.jitter.as_secs_f64() * 1e3,
+            "mos_p5_estimated": BenchStep::percentile(&self.mos, 5),
+            "cpu_ms_per_call_second": self.cpu_ms(),
+            "calls_per_core": self.cpu_ms().map(|ms| (1_000.0 / ms) as u64),
+            "memory_kb": self.memory_kb, "suffers": self.suffers(),
         })
     }
 
@@ -330,6 +338,19 @@ async fn step(
     Ok(step)
 }
 
+/// The login of a user of another gateway, whose domain is the host of its WebSocket.
+fn login_at(ws: &str, user: &str, password: &str) -> Login {
+    let host = ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next());
+    Login {
+        domain: host.unwrap_or_default().to_owned(),
+        user: user.to_owned(),
+        name: user.to_owned(),
+        password: password.to_owned(),
+        jwt: None,
+        ws: ws.to_owned(),
+    }
+}
+
 /// Doubles the calls until some suffer, then looks between.
 ///
 /// # Errors
@@ -340,19 +361,7 @@ pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
     }
     let table = args.output == print::OutputFormat::Table;
     let (served, login, target) = match args.against.as_deref() {
-        Some([ws, user, password, number]) => {
-            let host =
-                ws.split("://").nth(1).and_then(|r| r.split(['/', ':']).next()).unwrap_or_default();
-            let login = Login {
-                domain: host.to_owned(),
-                user: user.clone(),
-                name: user.clone(),
-                password: password.clone(),
-                jwt: None,
-                ws: ws.clone(),
-            };
-            (None, login, number.clone())
-        }
+        Some([ws, user, password, number]) => (None, login_at(ws, user, password), number.clone()),
         _ => {
             let (gateway, far_end, login) = own(args).await?;
             (Some((gateway, far_end)), login, "9196".to_owned())
@@ -397,9 +406,13 @@ pub(crate) async fn bench(args: &Bench) -> anyhow::Result<ExitCode> {
             );
         }
     } else {
-        print::object(
-            &json!({ "codec": args.codec, "steps": steps, "fine_calls": fine, "knee_calls": knee.as_ref().map(|k| k.0), "why": knee.map(|k| k.1) }),
-        );
+        print::object(&json!({
+            "codec": args.codec,
+            "steps": steps,
+            "fine_calls": fine,
+            "knee_calls": knee.as_ref().map(|k| k.0),
+            "why": knee.map(|k| k.1),
+        }));
     }
     Ok(ExitCode::SUCCESS)
 }

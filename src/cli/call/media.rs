@@ -346,10 +346,10 @@ impl PhoneMedia {
         )
     }
 
-    fn shake(
-        &mut self,
-        work: impl FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<DtlsKeys>, String>,
-    ) {
+    fn shake<W>(&mut self, work: W)
+    where
+        W: FnOnce(&mut Handshake, &mut dyn FnMut(&[u8])) -> Result<Option<DtlsKeys>, String>,
+    {
         let Some(mut handshake) = self.handshake.take() else { return };
         let mut out = Vec::new();
         let done = work(&mut handshake, &mut |bytes: &[u8]| out.push(bytes.to_vec()));

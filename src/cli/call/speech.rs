@@ -11,7 +11,8 @@ const ROUND: usize = 2 * RATE;
 const SWEEP: usize = RATE / 4;
 const FROM: f32 = 300.0;
 const TO: f32 = 3_000.0;
-/// The longest way there and back that can be measured: beyond it a sweep is mistaken for the next one.
+/// The longest way there and back that can be measured: beyond it a sweep is mistaken for the next
+/// one.
 const LONGEST: usize = ROUND - SWEEP;
 /// Likeness below which nothing was heard again.
 const LIKE: f64 = 0.3;

@@ -166,7 +166,13 @@ impl Check {
             (*scheme == "https" || (*scheme == "http" && allow_private)) && !rest.is_empty()
         });
         if host.is_none() || !is_url(text) {
-            self.error(url, "config::webhook", format!("{text:?} is not an https URL"), "write \"https://shop.example.com/voice\"; http is allowed with allow_private = true");
+            self.error(
+                url,
+                "config::webhook",
+                format!("{text:?} is not an https URL"),
+                "write \"https://shop.example.com/voice\"; http is allowed with \
+                 allow_private = true",
+            );
         }
         let key = self.secret(secret);
         if (1..SHORTEST_SECRET).contains(&key.reveal().len()) {

@@ -223,7 +223,12 @@ impl Check {
                 "{file}: no route matches {help}, although this dialplan reaches the telephone \
                     network"
             );
-            self.problems.push(ConfigProblem::plain("dialplan::emergency", message).help(format!("add a route for \"{help}\" with ignore_limits = true; your carrier must know the address")).warning());
+            let help = format!(
+                "add a route for \"{help}\" with ignore_limits = true; your carrier must know \
+                 the address"
+            );
+            let problem = ConfigProblem::plain("dialplan::emergency", message);
+            self.problems.push(problem.help(help).warning());
         }
     }
 
@@ -379,32 +384,9 @@ impl Check {
             None => default_next_on(),
             Some(list) => list.iter().filter_map(|at| self.next_on(at)).collect(),
         };
-        let regions = r
-            .region
-            .iter()
-            .filter_map(|at| {
-                let found = region(at.as_ref());
-                if found.is_none() {
-                    self.error(
-                        at,
-                        "dialplan::region",
-                        format!("{:?} is not a country", at.as_ref()),
-                        "use two-letter codes such as \"US\" or \"CA\"",
-                    );
-                }
-                found
-            })
-            .collect();
+        let regions = r.region.iter().filter_map(|at| self.country(at)).collect();
         let allow = r.allow.iter().filter_map(|at| self.tariff(at)).collect();
-        let when = r.when.as_ref().and_then(|at| {
-            let found = hours.get(at.as_ref()).cloned();
-            if found.is_none() {
-                let known: Vec<&str> = hours.keys().map(String::as_str).collect();
-                let help = format!("{}write hours.{} = {{ tz = \"Europe/Berlin\", open = [\"Mon-Fri 08:00-18:00\"] }} at the top", suggestion(at.as_ref(), &known), at.as_ref());
-                self.error(at, "dialplan::hours", format!("there are no hours {:?} in this file", at.as_ref()), help);
-            }
-            found
-        });
+        let when = r.when.as_ref().and_then(|at| self.hours_called(at, hours));
         if r.steps.is_empty() {
             self.error(
                 &r.name,
@@ -432,6 +414,39 @@ impl Check {
             per_user_per_hour: r.limit.map(|l| l.per_user_per_hour.into_inner()),
             tags: r.tags,
         })
+    }
+
+    fn country(&mut self, at: &Spanned<String>) -> Option<rlibphonenumber::Region> {
+        let found = region(at.as_ref());
+        if found.is_none() {
+            self.error(
+                at,
+                "dialplan::region",
+                format!("{:?} is not a country", at.as_ref()),
+                "use two-letter codes such as \"US\" or \"CA\"",
+            );
+        }
+        found
+    }
+
+    fn hours_called(
+        &mut self,
+        at: &Spanned<String>,
+        hours: &BTreeMap<String, Hours>,
+    ) -> Option<Hours> {
+        let name = at.as_ref();
+        let found = hours.get(name).cloned();
+        if found.is_none() {
+            let known: Vec<&str> = hours.keys().map(String::as_str).collect();
+            let help = format!(
+                "{}write hours.{name} = {{ tz = \"Europe/Berlin\", open = \
+                 [\"Mon-Fri 08:00-18:00\"] }} at the top",
+                suggestion(name, &known)
+            );
+            let message = format!("there are no hours {name:?} in this file");
+            self.error(at, "dialplan::hours", message, help);
+        }
+        found
     }
 
     fn tariff(&mut self, at: &Spanned<String>) -> Option<Tariff> {
@@ -486,7 +501,13 @@ impl Check {
         for text in at.as_ref().list() {
             match text.strip_prefix("user.").filter(|c| !c.is_empty()) {
                 Some(claim) => claims.push(claim.to_owned()),
-                None => self.error(at, "dialplan::require", format!("require = {text:?} names no claim"), "write require = \"user.international\", and claims = [\"international\"] under [user.…]"),
+                None => self.error(
+                    at,
+                    "dialplan::require",
+                    format!("require = {text:?} names no claim"),
+                    "write require = \"user.international\", and claims = [\"international\"] \
+                     under [user.…]",
+                ),
             }
         }
         claims

@@ -172,9 +172,9 @@ pub(crate) struct Step {
     /// How long this step may take. Default: the route's `timeout`; for `webhook` "800ms", at most
     /// "5s".
     pub timeout: Option<Text>,
-    /// Run the step only after a ring or dial step that ended so: "timeout", "unregistered", "busy",
-    /// "declined", "failed". Default: after any of them; a `hangup` after all but "busy" and
-    /// "declined", so that a busy line sounds busy.
+    /// Run the step only after a ring or dial step that ended so: "timeout", "unregistered",
+    /// "busy", "declined", "failed". Default: after any of them; a `hangup` after all but "busy"
+    /// and "declined", so that a busy line sounds busy.
     pub on: Option<Spanned<Vec<String>>>,
     /// With `ring`: "together" (the default) or "in-turn", one user after another.
     pub order: Option<Text>,

@@ -60,7 +60,8 @@ pub(super) struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// A writer of `directory` that has opened nothing yet; values are sealed, and are of `version`.
+    /// A writer of `directory` that has opened nothing yet; values are sealed, and are of
+    /// `version`.
     pub(super) fn new(
         directory: &Directory,
         sealer: Sealer,

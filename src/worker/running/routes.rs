@@ -1,5 +1,5 @@
-//! Whose a browser's datagram is: by the address it comes from, by the credentials a check names, and
-//! by the source of media that comes from elsewhere than before.
+//! Whose a browser's datagram is: by the address it comes from, by the credentials a check names,
+//! and by the source of media that comes from elsewhere than before.
 
 use super::{LiveSession, Running};
 use crate::ids::IdMap;
@@ -176,8 +176,8 @@ impl Running {
         true
     }
 
-    /// Media from where nobody is known: its source may be that of a browser that a NAT has moved. It
-    /// is asked back from where it came to.
+    /// Media from where nobody is known: its source may be that of a browser that a NAT has moved.
+    /// It is asked back from where it came to.
     pub(super) fn strayed(
         &mut self,
         now: Instant,

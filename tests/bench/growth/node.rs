@@ -6,11 +6,12 @@ use nix::sys::resource::{UsageWho, getrusage};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use webtrunk::config;
 use webtrunk::node::{Control, Node, Origin};
@@ -21,7 +22,7 @@ const SERVER: &str = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[web]
 
 /// A node served from files of its own, the runtime it runs on, and who asks it.
 struct Served {
-    folder: PathBuf,
+    folder: TempDir,
     runtime: Runtime,
     node: Node,
     udp: SocketAddr,
@@ -29,10 +30,11 @@ struct Served {
 
 impl Served {
     fn start(rest: &str) -> Served {
-        let folder = std::env::temp_dir().join(format!("webtrunk-growth-{}", std::process::id()));
+        let scratch = tempfile::tempdir().expect("a folder");
+        let folder = scratch.path();
         std::fs::create_dir_all(folder.join("dialplans")).expect("a folder");
         std::fs::write(folder.join("dialplans/in.toml"), PLAN).expect("written");
-        write(&folder, rest);
+        write(folder, rest);
         let runtime = Runtime::new().expect("a runtime");
         let (config, _) =
             config::load(&folder.join("webtrunk.toml")).unwrap_or_else(|p| panic!("{p}"));
@@ -43,13 +45,14 @@ impl Served {
         };
         let node = runtime.block_on(Node::start_from(config, origin)).expect("it starts");
         let udp = node.udp.expect("a port");
-        Served { folder, runtime, node, udp }
+        Served { folder: scratch, runtime, node, udp }
     }
 
     /// What a local client is answered, and how long that took.
     fn get(&self, path: &str) -> (Duration, String) {
         timed(|| {
-            let mut socket = UnixStream::connect(self.folder.join("control")).expect("it is there");
+            let mut socket =
+                UnixStream::connect(self.folder.path().join("control")).expect("it is there");
             write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 .expect("sent");
             let mut answer = String::new();
@@ -61,7 +64,6 @@ impl Served {
 
     fn stop(self) {
         self.runtime.block_on(self.node.stop());
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -113,7 +115,7 @@ fn reloads(served: &Served, what: [&'static str; 4], other: &str) -> Vec<Figure>
         })
     };
     let (wait, (time, _)) = longest_wait(served.udp, reload);
-    write(&served.folder, other);
+    write(served.folder.path(), other);
     let (other_wait, (other_time, changes)) = longest_wait(served.udp, reload);
     assert!(!changes.changed.is_empty());
     vec![
@@ -179,7 +181,7 @@ pub(super) fn listeners(n: usize) -> Vec<Figure> {
     const EVENTS: usize = 100;
     let served = Served::start("");
     let heard = Arc::new(AtomicUsize::new(0));
-    let path = served.folder.join("control");
+    let path = served.folder.path().join("control");
     for _ in 0..n {
         let (heard, path) = (heard.clone(), path.clone());
         served.runtime.spawn(async move {

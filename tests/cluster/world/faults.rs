@@ -27,7 +27,12 @@ impl World {
                 // What is under way is lost, and the connections stand for a while.
                 for (from, to) in [(a, b), (b, a)] {
                     let at = self.nodes[from].address;
-                    let lost = |d: &Delivery| matches!(d, Delivery::Node { to: n, input: Input::Received { hop: Hop::Node(h), .. }, .. } if *n == to && *h == at);
+                    let lost = |d: &Delivery| match d {
+                        Delivery::Node { to: n, input: Input::Received { hop, .. }, .. } => {
+                            *n == to && *hop == Hop::Node(at)
+                        }
+                        _ => false,
+                    };
                     self.queue.retain(|_, d| !lost(d));
                     if let Some(broken) = self.nodes[from].links.get_mut(&to) {
                         *broken = true;
@@ -96,7 +101,12 @@ impl World {
     pub(super) fn break_link(&mut self, from: usize, to: usize, after: Duration) {
         let (hop, process) = (Hop::Node(self.nodes[to].address), self.nodes[from].process);
         // What was to be found later is found now.
-        let same = |d: &Delivery| matches!(d, Delivery::Node { to: n, input: Input::Unreachable { hop: h, .. }, .. } if *n == from && *h == hop);
+        let same = |d: &Delivery| match d {
+            Delivery::Node { to: n, input: Input::Unreachable { hop: h, .. }, .. } => {
+                *n == from && *h == hop
+            }
+            _ => false,
+        };
         self.queue.retain(|_, d| !same(d));
         let input = Input::Unreachable { hop, code: Code::NODE_AWAY, why: "cut".into() };
         self.push(after, Delivery::Node { to: from, process, input });

@@ -293,8 +293,8 @@ impl World {
         self.roams = roams;
     }
 
-    /// A node is killed, and comes back after a while as a newer version, which keeps calls in a form
-    /// that the others do not know.
+    /// A node is killed, and comes back after a while as a newer version, which keeps calls in a
+    /// form that the others do not know.
     pub(crate) fn update(&mut self, node: usize, away: Duration) {
         self.fault(Fault::Kill(node));
         self.run(away);

@@ -1,4 +1,5 @@
-//! `webtrunk bench --overload`: what a gateway does when ten times of what it can do is asked of it.
+//! `webtrunk bench --overload`: what a gateway does when ten times of what it can do is asked of
+//! it.
 //!
 //! A trunk calls a gateway of its own over UDP, and hangs up once it is answered. First more and
 //! more often, until calls are refused: that is the capacity. Then ten times as often. What counts
@@ -269,8 +270,11 @@ impl LoadTrunk {
 async fn gateway() -> anyhow::Result<(Served, SocketAddr)> {
     let (web, sip) = (free_port()?, free_port()?);
     let config = format!(
-        "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\nlisten = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\nbrowser_port = 0\nports = \"10000-32767\"\n\
-         [limits]\ncalls = 20000\nnew_calls_per_second = 100000\n[api]\ncontrol = \"control.sock\"\n[trunk.near]\nuri = \"sip:127.0.0.1\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
+        "[server]\ndomain = \"bench.invalid\"\npublic_ip = \"127.0.0.1\"\n[web]\n\
+         listen = \"127.0.0.1:{web}\"\n[sip]\nudp = \"127.0.0.1:{sip}\"\n[media]\n\
+         browser_port = 0\nports = \"10000-32767\"\n[limits]\ncalls = 20000\n\
+         new_calls_per_second = 100000\n[api]\ncontrol = \"control.sock\"\n[trunk.near]\n\
+         uri = \"sip:127.0.0.1\"\nallow = [\"127.0.0.1\"]\ncontext = \"in\"\n"
     );
     let plan = "[[route]]\nname = \"Echo\"\nmatch = \".\"\ndo = [{ echo = true }]\n";
     let served = Served::start("gateway", &config, plan).await?;

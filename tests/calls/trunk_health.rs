@@ -8,6 +8,7 @@ use webtrunk::gateway::{FlowKind, Input};
 use webtrunk::sip::transaction::{Flow, Hop};
 use webtrunk::sip::{HeaderName, Message};
 
+/// A line of the first trunk's settings, in the place of which a test has more.
 pub(crate) const REALM: &str = "realm = \"carrier\"";
 
 pub(crate) fn says(lab: &Lab, what: &str) -> usize {

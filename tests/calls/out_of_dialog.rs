@@ -1,4 +1,4 @@
-//! Outside calls: texts, subscriptions, GRUUs, Path.
+//! Requests outside calls: texts, subscriptions, GRUUs, Path.
 
 use crate::lab::*;
 use std::time::Duration;
