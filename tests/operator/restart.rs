@@ -262,7 +262,7 @@ fn full_pipe(server: &Server) -> std::fs::File {
         .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
         .open(path)
         .expect("a pipe");
-    while pipe.write(&[0; 4_096]).is_ok() {}
+    while pipe.write(&[0; 4_096]).is_ok_and(|n| n > 0) {}
     pipe
 }
 
