@@ -14,6 +14,7 @@ pub(crate) mod look;
 pub(crate) mod peers;
 pub(crate) mod print;
 pub(crate) mod records;
+pub(crate) mod signals;
 pub(crate) mod steer;
 pub(crate) mod top;
 pub(crate) mod trace;

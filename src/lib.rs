@@ -15,6 +15,8 @@ pub mod hex;
 pub mod ids;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it is the log's clock")]
 pub(crate) mod log_limit;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it writes the log")]
+pub mod log_queue;
 pub(crate) mod pace;
 pub mod printable;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
@@ -93,6 +95,7 @@ pub const LAYERS: &[&[&str]] = &[
         "hex",
         "ids",
         "log_limit",
+        "log_queue",
         "pace",
         "printable",
         "private",

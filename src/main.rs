@@ -10,18 +10,19 @@ use anyhow::anyhow;
 use clap::{CommandFactory, Parser};
 use cli::client::{ApiAddress, ApiClient, ApiRefusal, NotReachable};
 use cli::command::{Command, DialplanCommand};
+use cli::signals::{HeldSignals, Signals, Wish};
 use cli::{
-    call, dialplan, doctor, guard, local, log, look, peers, print, records, steer, top, trace,
-    users,
+    call, dialplan, doctor, guard, local, log, look, peers, print, records, signals, steer, top,
+    trace, users,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use webtrunk::config::{self, Config, Problems};
 use webtrunk::errors::Code;
 use webtrunk::gateway::Gauges;
 use webtrunk::handover::sockets::Sockets;
+use webtrunk::log_queue;
 use webtrunk::node::demo::{Demo, Options};
 use webtrunk::node::{Control, CoreEnd, Node, Origin, Predecessor, Successor};
 use webtrunk::supervisor;
@@ -70,9 +71,16 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    let held = signals::hold();
     let cli = Cli::parse();
-    log::start(&cli.log, &cli.log_level);
-    match run(cli.command, &cli.reach) {
+    let serves = matches!(cli.command, Command::Serve { .. } | Command::Demo { .. });
+    // Before there is another thread.
+    let sockets = match cli.command {
+        Command::Serve { .. } => supervisor::kept(),
+        _ => Sockets::default(),
+    };
+    log::start(&cli.log, &cli.log_level, serves);
+    let code = match run(cli.command, &cli.reach, (held, sockets)) {
         Ok(code) => code,
         Err(e) => {
             print::note(&format!("webtrunk: {e:#}"));
@@ -87,21 +95,38 @@ fn main() -> ExitCode {
                 None => ExitCode::FAILURE,
             }
         }
+    };
+    log_queue::flush();
+    code
+}
+
+/// Runs a command; one that serves takes the signals and the sockets that were held for it.
+fn run(
+    command: Command,
+    reach: &ApiAddress,
+    (held, sockets): (HeldSignals, Sockets),
+) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Serve { config, take_over } => {
+            start(config, take_over.as_deref(), reach, (held, sockets))
+        }
+        Command::Demo { port, listen, ip, cdr } => {
+            let control = reach.control.clone();
+            let options = Options { listen, port, ip, cdr_file: cdr, control };
+            runtime()?.block_on(demo(options, held))
+        }
+        Command::Guard => runtime()?.block_on(guard::guard(held)),
+        other => {
+            held.release();
+            run_once(other, reach)
+        }
     }
 }
 
-fn run(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
+/// Runs a command that does not serve.
+fn run_once(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Serve { config, take_over } => start(config, take_over.as_deref(), reach),
-        Command::Guard => runtime()?.block_on(guard::guard()),
         Command::Upgrade(args) => steer::upgrade(reach, &args),
-        Command::Demo { port, listen, ip, cdr } => runtime()?.block_on(demo(Options {
-            listen,
-            port,
-            ip,
-            cdr_file: cdr,
-            control: reach.control.clone(),
-        })),
         Command::CheckConfig { config, online, stun } => Ok(match load_counting(&config) {
             Ok((c, warnings)) => {
                 let routes: usize = c.plan.written().map(|x| x.routes.len()).sum();
@@ -250,20 +275,21 @@ fn start(
     config: PathBuf,
     take_over: Option<&std::path::Path>,
     reach: &ApiAddress,
+    (held, sockets): (HeldSignals, Sockets),
 ) -> anyhow::Result<ExitCode> {
-    let sockets = supervisor::kept();
     let runtime = runtime()?;
-    // From the first moment: until somebody receives it, it ends the process, and no supervisor
-    // takes that for a failure.
-    let hangup = {
+    let signals = {
         let _inside = runtime.enter();
-        signal(SignalKind::hangup())?
+        Signals::receive(held)?
     };
     let predecessor = take_over.map(Predecessor::meet).transpose()?;
     match load_counting(&config) {
         Ok((checked, _)) => {
             let before = (predecessor, sockets);
-            runtime.block_on(serve(checked, config, before, (reach, hangup)))
+            let served = runtime.block_on(serve(checked, config, before, (reach, signals)));
+            // A disk that hangs has a thread for ever.
+            runtime.shutdown_timeout(LAST);
+            served
         }
         Err(problems) => {
             predecessor.iter().for_each(|p| p.refuse(&problems.to_string()));
@@ -276,13 +302,21 @@ async fn serve(
     config: Config,
     file: PathBuf,
     before: (Option<Predecessor>, Sockets),
-    (reach, hangup): (&ApiAddress, Signal),
+    (reach, mut signals): (&ApiAddress, Signals),
 ) -> anyhow::Result<ExitCode> {
     let drain_timeout = config.drain_timeout;
     let control = Control::Wanted(reach.control.clone());
     let (predecessor, sockets) = before;
+    let alone = predecessor.is_none();
     let origin = Origin { file: Some(file), control, predecessor, sockets };
-    let node = Node::start_from(config, origin).await?;
+    let node = tokio::select! {
+        node = Node::start_from(config, origin) => node?,
+        // Nothing has begun. Who takes another's place has its calls, and drains first.
+        () = signals.stop(), if alone => {
+            tracing::info!("stopped before it served");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     let named =
         |kind: &str, at: Option<std::net::SocketAddr>| at.map(|at| format!(", SIP on {kind} {at}"));
     let sip = [named("udp", node.udp), named("tcp", node.tcp), named("tls", node.tls)];
@@ -294,10 +328,11 @@ async fn serve(
     );
     supervisor::tell("READY=1");
     node.keep_sockets();
-    until_stopped(node, drain_timeout, hangup).await
+    until_stopped(node, drain_timeout, signals).await
 }
 
-async fn demo(options: Options) -> anyhow::Result<ExitCode> {
+async fn demo(options: Options, held: HeldSignals) -> anyhow::Result<ExitCode> {
+    let signals = Signals::receive(held)?;
     let demo = Demo::start(&options).await?;
     let shown = if options.listen == "127.0.0.1" {
         "this machine only"
@@ -315,18 +350,20 @@ async fn demo(options: Options) -> anyhow::Result<ExitCode> {
          Ctrl+C stops it.\n",
         env!("CARGO_PKG_VERSION")
     ));
-    let code =
-        until_stopped(demo.phone, Duration::from_secs(2), signal(SignalKind::hangup())?).await;
+    let code = until_stopped(demo.phone, Duration::from_secs(2), signals).await;
     demo.far_end.stop().await;
     code
 }
 
 /// What a supervisor sees of a process that ended because of a bug (sysexits.h, EX_SOFTWARE).
 const SOFTWARE: u8 = 70;
+/// How long the end waits for what is still read or looked up.
+const LAST: Duration = Duration::from_secs(1);
 
 /// Ends the process at once: nothing in it can be relied on any more.
 fn exit_on_hang(thread: &str) {
     tracing::error!(code = %Code::STANDS_STILL, "{thread} hangs; the process exits");
+    log_queue::flush();
     std::process::exit(SOFTWARE.into());
 }
 
@@ -350,11 +387,9 @@ async fn handed_over(node: Node) -> anyhow::Result<ExitCode> {
 async fn until_stopped(
     mut node: Node,
     drain_timeout: Duration,
-    mut hup: Signal,
+    mut signals: Signals,
 ) -> anyhow::Result<ExitCode> {
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    let watchdog = node.watch(|| supervisor::tell("WATCHDOG=1"), exit_on_hang)?;
+    let watchdog = node.watch(supervisor::tell_alive, exit_on_hang)?;
     loop {
         tokio::select! {
             end = node.core_ended() => {
@@ -365,12 +400,15 @@ async fn until_stopped(
                 tracing::error!(code = %Code::CORE_DIED, "the core died; the process ends");
                 return Ok(ExitCode::from(SOFTWARE));
             }
-            _ = term.recv() => break,
-            _ = int.recv() => break,
-            _ = hup.recv() => match node.reload().await {
-                Ok(_) => {}
-                Err(why) => tracing::warn!("not reloaded, the old configuration stays \
-                    active:\n{why}"),
+            wish = signals.next() => match wish {
+                Wish::Stop => break,
+                Wish::Reload => match node.reload().await {
+                    Ok(_) => {}
+                    Err(why) => tracing::warn!("not reloaded, the old configuration stays \
+                        active:\n{why}"),
+                },
+                Wish::Nothing => tracing::info!("SIGUSR1 and SIGUSR2 mean nothing here: SIGHUP \
+                    reads the configuration and opens the files of records again"),
             }
         }
     }
@@ -378,14 +416,15 @@ async fn until_stopped(
     node.drain().await;
     tokio::select! {
         () = node.until(|g: &Gauges| g.draining && g.calls == 0) => {}
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        () = signals.stop() => {}
         () = tokio::time::sleep(drain_timeout) => {}
     }
     node.hang_up_all().await;
     // Time for the BYEs to be answered, or at least sent.
     let _ =
         tokio::time::timeout(Duration::from_secs(3), node.until(|g: &Gauges| g.calls == 0)).await;
+    // The core stops, and waits until all records are on disk.
+    drop(watchdog);
     node.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)

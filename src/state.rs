@@ -15,7 +15,7 @@ use crate::config::check::WITHOUT_STATE;
 use crate::errors::Code;
 use crate::media::dtls::DtlsIdentity;
 use anyhow::Context;
-use checkpoints::{CheckpointEntry, Checkpoints};
+use checkpoints::{CheckpointEntry, Checkpoints, TRUNK};
 use prometheus_client::metrics::counter::Counter;
 use rand_core::{OsRng, TryRngCore};
 use spool::Spool;
@@ -183,6 +183,8 @@ pub struct State {
     pub checkpoints: Checkpoints,
     /// Of calls that were alive when the earlier process ended.
     pub found: Vec<CheckpointEntry>,
+    /// Of trunks that were registered with it.
+    pub trunks: Vec<CheckpointEntry>,
     /// What could not be delivered yet.
     pub spool: Option<Arc<Spool>>,
     /// Dropped last: what is above writes into it until then.
@@ -205,7 +207,8 @@ impl State {
             None => (Checkpoints::in_memory(), Vec::new()),
         };
         let spool = directory.clone().map(|directory| Arc::new(Spool::new(directory)));
-        State { checkpoints, found, spool, directory }
+        let (trunks, found) = found.into_iter().partition(|entry| entry.name.starts_with(TRUNK));
+        State { checkpoints, found, trunks, spool, directory }
     }
 
     /// The ports that the system chose for browsers' media at the start before.

@@ -15,7 +15,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 const PLACE: &str = "NOTIFY_SOCKET";
-/// For notifications in the middle of a call: one that nobody reads is lost rather than waited for.
+/// For notifications while it serves: one that nobody reads is lost rather than waited for.
 const AT_ONCE: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 
 /// Whether somebody receives notifications.
@@ -26,6 +26,11 @@ pub fn listens() -> bool {
 /// Tells systemd a state, such as `READY=1`.
 pub fn tell(state: &str) {
     let _ = send(state, &[], SendFlags::NOSIGNAL);
+}
+
+/// Tells systemd that the process lives; by whom nothing may hold up, whatever systemd does.
+pub fn tell_alive() {
+    let _ = send("WATCHDOG=1", &[], AT_ONCE);
 }
 
 /// Has systemd keep a socket under this name, for the next process.

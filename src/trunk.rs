@@ -3,6 +3,7 @@
 //! Not here: sending. The gateway sends what these machines ask for and brings back what came of
 //! it.
 
+pub(crate) mod binding;
 pub(crate) mod registration;
 
 use crate::config::{Config, Trunk};
@@ -11,6 +12,8 @@ use crate::ids::looked_at;
 use crate::pace::Pace;
 use crate::sip::transaction::{Flow, Hop};
 use crate::timers::Timers;
+pub(crate) use binding::TrunkBinding;
+pub use binding::TrunkBindingSnapshot;
 use registration::Registration;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -36,19 +39,6 @@ pub(crate) enum Health {
     Unknown,
     Up,
     Down,
-}
-
-/// Where a trunk registered from, until when.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct TrunkBinding {
-    /// Where its requests are sent.
-    pub hop: Hop,
-    /// Where the REGISTER came from.
-    pub remote: SocketAddr,
-    /// The Contact URI.
-    pub contact: String,
-    /// When it is forgotten.
-    pub expires: Instant,
 }
 
 /// A change of a trunk's health, as it is remembered.
@@ -260,6 +250,8 @@ pub struct Trunks {
     /// Trunks that registered, by where they came from, and by connection.
     bound_at: HashMap<SocketAddr, BTreeSet<String>>,
     bound_on: HashMap<Flow, BTreeSet<String>>,
+    /// Trunks whose registration has changed since somebody asked.
+    rebound: BTreeSet<String>,
     /// What a reload has changed and is not done yet, and since when.
     revisions: VecDeque<Revision>,
     revised: Option<Instant>,
@@ -413,6 +405,7 @@ impl Trunks {
             if let Some(bound) = &mut state.bound {
                 bound.expires += by;
                 self.touched.push(name.clone());
+                self.rebound.insert(name.clone());
             }
         }
     }
@@ -446,6 +439,7 @@ impl Trunks {
         let Some(state) = self.get_mut(name) else { return false };
         let (remote, hop) = (bound.remote, bound.hop);
         state.bound = Some(bound);
+        self.rebound.insert(name.to_owned());
         self.bound_at.entry(remote).or_default().insert(name.to_owned());
         if let Hop::Flow(flow) = hop {
             self.bound_on.entry(flow).or_default().insert(name.to_owned());
@@ -460,7 +454,13 @@ impl Trunks {
         if let Hop::Flow(flow) = bound.hop {
             forget(&mut self.bound_on, &flow, name);
         }
+        self.rebound.insert(name.to_owned());
         true
+    }
+
+    /// Trunks that have registered, or whose registration is over, since the last time.
+    pub(crate) fn take_rebound(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.rebound)
     }
 
     /// The trunks that registered over this connection.

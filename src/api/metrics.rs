@@ -121,6 +121,7 @@ pub struct NodeMetrics {
     trunk_limit: Family<Label, Gauge>,
     trunk_rtt: Family<Label, Gauge<f64, AtomicU64>>,
     reloaded: Gauge<f64, AtomicU64>,
+    log_lost: Counter,
     /// What webhooks came to, counted where they are sent.
     pub webhook_counts: Arc<Counts>,
     /// By method or status, and direction.
@@ -183,6 +184,7 @@ impl NodeMetrics {
             trunk_limit: Family::default(),
             trunk_rtt: Family::default(),
             reloaded: Gauge::default(),
+            log_lost: Counter::default(),
             webhook_counts: Arc::default(),
             messages: Messages::default(),
             repeated: Family::default(),
@@ -218,6 +220,11 @@ impl NodeMetrics {
             "calls_left",
             "Calls that would be taken now, by limits.calls and by what this machine has left",
             self.calls_left.clone(),
+        );
+        r.register(
+            "log_lines_lost",
+            "Lines of the log that nobody read in time",
+            self.log_lost.clone(),
         );
         r.register(
             "overload_refused",

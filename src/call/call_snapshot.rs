@@ -8,7 +8,7 @@ use super::branches::Branches;
 use super::call_media::CallMedia;
 use super::invite_server::{CallerInvite, InviteSnapshot};
 use super::joined_call::JoinedCall;
-use super::leg::Leg;
+use super::leg::{AckWait, Leg};
 use super::leg_snapshot::LegSnapshot;
 pub use super::leg_snapshot::SettledOf;
 pub(crate) use super::leg_snapshot::SnapshotTaken;
@@ -22,10 +22,14 @@ use crate::cdr::{Cdr, CdrSnapshot, Interruption, NodeChange, Party};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::media::LegId;
+use crate::sip::session_timer::Refresher;
 use crate::sip::status::{Reason, Refusal};
 use crate::sip::transaction::Hop;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
+
+/// What waits in sockets when a process starts has been read after this.
+const READ: Duration = Duration::from_secs(1);
 
 /// What another process can do with a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -152,7 +156,8 @@ impl Call {
     /// hour: nothing is routed or being joined, and a trunk that transfers it does so on its own.
     fn standing(&self) -> Resumability {
         let waits = self.caller.ack_wait.as_ref();
-        let answer_comes = waits.is_some_and(|wait| wait.expects_answer);
+        let first = |wait: &&AckWait| Some(wait.server) == self.uas.transaction();
+        let answer_comes = waits.filter(first).is_some_and(|wait| wait.expects_answer);
         let back = self.awaits_other_half();
         let joined = back || self.joined.is_none_or(|joined| joined.is_up());
         if !self.uas.is_finished() || answer_comes || !joined || self.third_party.is_some() {
@@ -277,7 +282,24 @@ impl Call {
         for (timer, left) in timers.chain(longest) {
             cx.services.timers.set((id, timer), then + left);
         }
+        call.excuse_peers(cx, cx.now.saturating_duration_since(with.silent_since));
         Some(call)
+    }
+
+    /// Nobody was there for `away`: a refresh that came meanwhile is repeated at intervals that
+    /// double. One of ours that was not answered yet is owed again.
+    fn excuse_peers(&mut self, cx: &mut CallContext<'_>, away: Duration) {
+        let (id, now, by) = (self.id, cx.now, 2 * away + away.min(READ));
+        let timers = &mut cx.services.timers;
+        for leg in self.legs_mut() {
+            let timer = (id, CallTimer::Session(leg.end));
+            let ends = timers.deadline(&timer).zip(leg.session_ends);
+            let asked = ends.is_some_and(|(at, ends)| at >= ends);
+            leg.put_session_off(id, timers, by);
+            if asked && leg.session.is_some_and(|session| session.refresher == Refresher::Us) {
+                timers.set(timer, now);
+            }
+        }
     }
 
     /// All that leads to it leads to it again, and who is away is waited for.

@@ -393,16 +393,25 @@ impl Leg {
         now: Instant,
         by: Duration,
     ) {
-        if let Some(ends) = &mut self.session_ends {
-            let timer = (call, CallTimer::Session(self.end));
-            let judges = timers.deadline(&timer).is_some_and(|at| at >= *ends);
-            *ends += by;
-            if judges {
-                timers.set(timer, *ends);
-            }
-        }
+        self.put_session_off(call, timers, by);
         self.ack_wait.iter_mut().for_each(|wait| wait.deadline += by);
         self.path.put_off(now, by);
+    }
+
+    /// The session ends `by` later; a refresh that we owe is due as it was.
+    pub(super) fn put_session_off(
+        &mut self,
+        call: CallId,
+        timers: &mut Timers<(CallId, CallTimer)>,
+        by: Duration,
+    ) {
+        let Some(ends) = &mut self.session_ends else { return };
+        let timer = (call, CallTimer::Session(self.end));
+        let judges = timers.deadline(&timer).is_some_and(|at| at >= *ends);
+        *ends += by;
+        if judges {
+            timers.set(timer, *ends);
+        }
     }
 
     /// A 2xx to a request within the dialog, with what every one carries.

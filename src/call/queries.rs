@@ -135,7 +135,7 @@ impl Call {
         std::iter::once(&self.caller).chain(self.all_branches().map(|b| &b.leg))
     }
 
-    fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+    pub(super) fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
         let branches = self.branches.iter_mut().chain(self.transfer.transferor_mut());
         std::iter::once(&mut self.caller).chain(branches.map(|b| &mut b.leg))
     }

@@ -1,6 +1,7 @@
 //! What is left of a process whose place another has taken, if somebody waits for this one: a
 //! supervisor that started it, or the kernel, for which it is a container's first process.
 
+use super::signals::HeldSignals;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, wait};
@@ -18,6 +19,7 @@ pub(crate) fn stay(successor: &Successor) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     // The same process in a few megabytes.
+    webtrunk::log_queue::flush();
     let why = Command::new("/proc/self/exe").arg("guard").exec();
     tracing::warn!("this process cannot stay as the parent of the new one: {why}");
     ExitCode::SUCCESS
@@ -27,7 +29,7 @@ pub(crate) fn stay(successor: &Successor) -> ExitCode {
 ///
 /// # Errors
 /// No process can be started.
-pub(crate) async fn guard() -> anyhow::Result<ExitCode> {
+pub(crate) async fn guard(held: HeldSignals) -> anyhow::Result<ExitCode> {
     // Whoever is below when its own parent has ended is below this one.
     set_child_subreaper(true)?;
     let mut signals = Vec::new();
@@ -35,9 +37,12 @@ pub(crate) async fn guard() -> anyhow::Result<ExitCode> {
         (SignalKind::terminate(), Signal::SIGTERM),
         (SignalKind::interrupt(), Signal::SIGINT),
         (SignalKind::hangup(), Signal::SIGHUP),
+        (SignalKind::user_defined1(), Signal::SIGUSR1),
+        (SignalKind::user_defined2(), Signal::SIGUSR2),
     ] {
         signals.push((signal(kind)?, signal_));
     }
+    held.release();
     for (mut arrives, signal) in signals {
         tokio::spawn(async move {
             while arrives.recv().await.is_some() {

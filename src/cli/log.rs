@@ -1,12 +1,14 @@
 //! Where log lines go, and what may be in them.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
+use webtrunk::log_queue::{self, LogQueue};
 use webtrunk::printable;
 
 /// Crates whose warnings are about what a peer sent, not about us.
@@ -52,15 +54,17 @@ pub(crate) fn level(text: &str) -> Result<String, String> {
     EnvFilter::try_new(text).map(|_| text.to_owned()).map_err(|e| e.to_string())
 }
 
-/// Begins to log to standard error.
-pub(crate) fn start(format: &str, level: &str) {
+/// Begins to log to standard error. `queued`: nobody waits until a line is written, which is for
+/// processes that serve; what others print and log stays in order.
+pub(crate) fn start(format: &str, level: &str, queued: bool) {
     let wanted = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
     let highest = wanted.max_level_hint().unwrap_or(LevelFilter::TRACE);
     let allowed = filter_fn(is_ours).with_max_level_hint(highest).and(wanted);
+    let queue = if queued { log_queue::install().ok() } else { None };
     let terminal = io::stderr().is_terminal();
     let json = format == "json" || (format == "auto" && !terminal);
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(Safe { json, make: io::stderr })
+        .with_writer(Safe { json, make: LogOutput(queue) })
         .with_target(false)
         .with_ansi(terminal && !json);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = if json {
@@ -69,6 +73,53 @@ pub(crate) fn start(format: &str, level: &str) {
         lines.with_filter(allowed).boxed()
     };
     tracing_subscriber::registry().with(lines).init();
+}
+
+/// Standard error, by the queue of this process if it has one.
+struct LogOutput(Option<Arc<LogQueue>>);
+
+/// The way of one line.
+enum OutputLine<'a> {
+    Direct(io::Stderr),
+    Queued { queue: &'a LogQueue, is_error: bool },
+}
+
+impl<'a> MakeWriter<'a> for LogOutput {
+    type Writer = OutputLine<'a>;
+
+    fn make_writer(&'a self) -> OutputLine<'a> {
+        match &self.0 {
+            Some(queue) => OutputLine::Queued { queue, is_error: false },
+            None => OutputLine::Direct(io::stderr()),
+        }
+    }
+
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> OutputLine<'a> {
+        match &self.0 {
+            Some(queue) => OutputLine::Queued { queue, is_error: *line.level() == Level::ERROR },
+            None => self.make_writer(),
+        }
+    }
+}
+
+impl Write for OutputLine<'_> {
+    /// The formatter writes a line at once.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            OutputLine::Direct(stderr) => stderr.write(bytes),
+            OutputLine::Queued { queue, is_error } => {
+                queue.push(bytes, *is_error);
+                Ok(bytes.len())
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            OutputLine::Direct(stderr) => stderr.flush(),
+            OutputLine::Queued { .. } => Ok(()),
+        }
+    }
 }
 
 /// Makes each line safe to be shown, whoever wrote what is in it.
@@ -88,6 +139,10 @@ impl<'a, M: MakeWriter<'a>> MakeWriter<'a> for Safe<M> {
 
     fn make_writer(&'a self) -> Self::Writer {
         SafeWriter { json: self.json, writer: self.make.make_writer() }
+    }
+
+    fn make_writer_for(&'a self, line: &Metadata<'_>) -> Self::Writer {
+        SafeWriter { json: self.json, writer: self.make.make_writer_for(line) }
     }
 }
 

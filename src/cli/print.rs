@@ -5,6 +5,7 @@
 use serde_json::Value;
 use std::io::{IsTerminal, Write};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use webtrunk::log_queue;
 use webtrunk::printable;
 
 /// How a list is printed.
@@ -162,17 +163,25 @@ fn raw(text: &str) {
 
 /// A line for the person, not for a program that reads the output.
 pub(crate) fn note(text: &str) {
-    eprintln!("{}", printable::lines(text));
+    standard_error(&format!("{}\n", printable::lines(text)));
 }
 
 /// As [`note`], in place of the note before it.
 pub(crate) fn progress(text: &str) {
-    eprint!("\r\x1b[K{}", printable::line(text));
+    standard_error(&format!("\r\x1b[K{}", printable::line(text)));
 }
 
 /// Problems with a file, drawn with its lines; they may be in colours.
 pub(crate) fn problems(problems: &webtrunk::config::Problems) {
-    eprint!("{problems}");
+    standard_error(&problems.to_string());
+}
+
+/// In order with the lines of the log.
+fn standard_error(text: &str) {
+    match log_queue::installed() {
+        Some(queue) => queue.push(text.as_bytes(), true),
+        None => eprint!("{text}"),
+    }
 }
 
 /// A text of an item, or a dash.

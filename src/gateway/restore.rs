@@ -9,6 +9,7 @@ use crate::flow::{FlowKind, FlowState};
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::transaction::{Flow, Hop};
+use crate::trunk::{TrunkBinding, TrunkBindingSnapshot};
 use crate::worker::WorkerCommand;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -83,6 +84,32 @@ impl Gateway {
             (id, call)
         };
         changed.into_iter().map(value).collect()
+    }
+
+    /// Returns trunks that have registered here since the last time, as values; `None` for one that
+    /// is not, or whose connection ends with the process.
+    pub fn changed_trunks(&mut self, now: Instant) -> Vec<(String, Option<TrunkBindingSnapshot>)> {
+        let changed = self.services.trunks.take_rebound();
+        let trunks = &self.services.trunks;
+        let bound = |name: &str| trunks.get(name)?.bound.as_ref()?.snapshot(now);
+        let value = |name: String| {
+            let bound = bound(&name);
+            (name, bound)
+        };
+        changed.into_iter().map(value).collect()
+    }
+
+    /// A trunk was registered with an earlier process, by a value that was taken `age` ago. Returns
+    /// whether it still is.
+    pub fn restore_trunk(
+        &mut self,
+        now: Instant,
+        name: &str,
+        (value, age): (TrunkBindingSnapshot, Duration),
+    ) -> bool {
+        let accepts = self.config.trunks.get(name).is_some_and(|trunk| trunk.accepts_registration);
+        let bound = TrunkBinding::restore(value, now, age).filter(|_| accepts);
+        bound.map(|bound| self.services.trunks.bind(name, bound)).is_some()
     }
 
     fn taken(&self, now: Instant) -> SnapshotTaken<'_> {

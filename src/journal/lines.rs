@@ -123,6 +123,10 @@ impl RecordSink for LinesFile {
 
 /// The ids of the last records of a file.
 fn last_ids(path: &Path) -> std::io::Result<HashSet<String>> {
+    // A pipe has nothing to read back, and would be waited for.
+    if !path.metadata()?.is_file() {
+        return Ok(HashSet::new());
+    }
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;

@@ -117,6 +117,8 @@ pub struct Session {
     journal: Option<journal::SessionJournal>,
     /// By when it is known that no other process continues with it; `None`: it would be known.
     vouched: Option<Instant>,
+    /// Until when another process had it.
+    inherited: Option<Instant>,
 }
 
 impl Session {
@@ -135,6 +137,7 @@ impl Session {
             complexity: COMPLEXITY,
             journal: None,
             vouched: None,
+            inherited: None,
         }
     }
 

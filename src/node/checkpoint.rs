@@ -7,6 +7,7 @@ use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
 use crate::call::tombstone::Tombstone;
 use crate::state::checkpoints::Record;
+use crate::trunk::TrunkBindingSnapshot;
 use crate::worker::MediaSnapshot;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -86,6 +87,30 @@ pub(super) fn encoded(value: &impl Serialize) -> Vec<u8> {
     let bytes = postcard::to_stdvec(value);
     debug_assert!(bytes.is_ok());
     bytes.unwrap_or_default()
+}
+
+/// The form of the registration of a trunk.
+const TRUNK_FORM: u8 = 2;
+
+/// The checkpoint of a trunk's registration that was taken then.
+pub(super) fn bound_trunk(taken: (Duration, Duration), bound: &TrunkBindingSnapshot) -> Vec<u8> {
+    encoded(&(TRUNK_FORM, taken, bound))
+}
+
+/// A trunk's registration, and how long ago it was so. Every version reads it.
+pub(super) fn read_trunk(record: Record) -> Option<(TrunkBindingSnapshot, Duration)> {
+    let (bytes, same_boot) = match record {
+        Record::Fresh(bytes) => (bytes, true),
+        // Perhaps of another boot, whose clock says nothing now.
+        Record::Stale(bytes) | Record::UnknownVersion(_, bytes) => (bytes, false),
+    };
+    let (form, (uptime, wall), bound): (u8, (Duration, Duration), TrunkBindingSnapshot) =
+        postcard::from_bytes(&bytes).ok()?;
+    let age = match same_boot {
+        true => boot::uptime().saturating_sub(uptime),
+        false => unix().saturating_sub(wall),
+    };
+    (form == TRUNK_FORM).then_some((bound, age))
 }
 
 /// How long ago a checkpoint was taken.

@@ -313,6 +313,7 @@ impl Core {
         if self.state.directory.is_none() {
             return;
         }
+        self.restore_trunks();
         let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
         let left = self.kept.take_up(checkpoints, found, &self.workers, journal);
         let died = self.state.checkpoints.died();
@@ -320,6 +321,16 @@ impl Core {
         let (goes_on, all) = self.restore(left, died, None);
         if all > 0 {
             tracing::info!("restarted: {goes_on} of {all} calls continue");
+        }
+    }
+
+    /// Trunks that had registered are reached where they were.
+    fn restore_trunks(&mut self) {
+        let found = std::mem::take(&mut self.state.trunks);
+        let places = (&self.state.checkpoints, &mut self.gateway);
+        let stay = self.kept.restore_trunks(places, found);
+        if stay > 0 {
+            tracing::info!("restarted: {stay} trunk(s) stay registered");
         }
     }
 
@@ -332,6 +343,7 @@ impl Core {
     ) {
         self.keep_calls();
         if self.state.directory.is_some() {
+            self.restore_trunks();
             let (checkpoints, journal) = (&self.state.checkpoints, self.journal.as_ref());
             self.kept.take_over(checkpoints, found, &given, journal);
         }

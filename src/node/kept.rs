@@ -8,8 +8,8 @@
 //! reserves lasts. Between its end and the writing of its record, the first holds the record.
 
 use super::checkpoint::{
-    CallCheckpoint, MEDIA, age, encoded, ended, live, media, of_store, read, stored_call,
-    stored_names, to_store,
+    CallCheckpoint, MEDIA, age, bound_trunk, encoded, ended, live, media, of_store, read,
+    read_trunk, stored_call, stored_names, to_store,
 };
 use crate::boot;
 use crate::call::CallId;
@@ -26,7 +26,7 @@ use crate::journal::{Journal, WallClock, to_json};
 use crate::media::Clocks;
 use crate::rtp::reserve::LEASE;
 use crate::state::State;
-use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot};
+use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, TRUNK};
 use crate::store::{self, TakenCallNames};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -145,6 +145,17 @@ impl KeptCalls {
         workers: &[Worker],
     ) {
         let now = Instant::now();
+        for (name, bound) in gateway.changed_trunks(now) {
+            let slot = checkpoints.slot(&format!("{TRUNK}{name}"));
+            match bound {
+                Some(bound) => {
+                    let bytes = bound_trunk((boot::uptime(), unix()), &bound);
+                    slot.put(bytes, bound.left());
+                    checkpoints.hurry();
+                }
+                None => slot.remove(),
+            }
+        }
         if gateway.has_changed_calls() && (self.answered || now >= self.put + PAUSE) {
             (self.put, self.answered) = (now, false);
             for (id, call) in gateway.changed_calls(now) {
@@ -328,6 +339,24 @@ impl KeptCalls {
         }
         workers.iter().for_each(Worker::wake);
         taken_up
+    }
+
+    /// Trunks that were registered with an earlier process still are. Returns how many.
+    pub(super) fn restore_trunks(
+        &self,
+        (checkpoints, gateway): (&Checkpoints, &mut Gateway),
+        found: Vec<CheckpointEntry>,
+    ) -> usize {
+        let now = Instant::now();
+        let stays = |CheckpointEntry { name, record }: CheckpointEntry| {
+            let trunk = name.strip_prefix(TRUNK).zip(read_trunk(record));
+            let stays = trunk.is_some_and(|(trunk, kept)| gateway.restore_trunk(now, trunk, kept));
+            if !stays {
+                checkpoints.slot(&name).remove();
+            }
+            stays
+        };
+        found.into_iter().map(stays).filter(|stays| *stays).count()
     }
 
     /// Takes up calls of a node that is gone, as far as the store had them: their media first.

@@ -111,9 +111,18 @@ async fn expect(link: &Link, wanted: &LinkMessage, patience: Duration) -> Result
 
 /// The binary that is at the place of ours now: this one may have been replaced.
 fn own_binary() -> io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let text = path.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| path.clone(), PathBuf::from))
+    let running = std::env::current_exe()?;
+    Ok(binary(std::env::args_os().next(), &running))
+}
+
+/// What is to be started in the place of `running`, which was started by this name. Where the name
+/// is a link, it may lead to another version now.
+fn binary(started_as: Option<OsString>, running: &Path) -> PathBuf {
+    let named = started_as.map(PathBuf::from).filter(|path| path.is_absolute() && path.is_file());
+    named.unwrap_or_else(|| {
+        let text = running.to_string_lossy();
+        text.strip_suffix(" (deleted)").map_or_else(|| running.to_owned(), PathBuf::from)
+    })
 }
 
 /// The arguments of this process, for one that takes its place.
@@ -459,6 +468,8 @@ impl Core {
             HandedOver { calls, draining, pairs, streams: sockets }
         });
         let possible = given.is_ok();
+        // It may have waited for a worker, and waits for the successor now.
+        self.pulse.beat(Instant::now());
         if asked.tell.send(given).is_ok()
             && possible
             && let Ok(Ok(ack)) = timeout(STILL, asked.taken).await
@@ -518,6 +529,20 @@ mod tests {
         let before = ["serve", "-c", "a.toml", "--take-over", "/x", "--log", "json"];
         assert_eq!(given(&before), wanted);
         assert_eq!(given(&["serve", "--take-over=/x"]), "serve --take-over /run/c.sock");
+    }
+
+    #[test]
+    fn a_link_to_the_binary_is_followed_anew() {
+        let scratch = crate::state::tests::Scratch::new("binary");
+        let [old, new, link] = ["1.0", "1.1", "webtrunk"].map(|name| scratch.0.join(name));
+        std::fs::write(&new, "").expect("written");
+        std::os::unix::fs::symlink(&new, &link).expect("a link");
+        assert_eq!(binary(Some(link.clone().into()), &old), link);
+        // Not every process is named after its file.
+        let deleted = PathBuf::from(format!("{} (deleted)", old.display()));
+        for name in [None, Some("webtrunk".into()), Some(scratch.0.join("gone").into())] {
+            assert_eq!(binary(name, &deleted), old);
+        }
     }
 
     #[test]

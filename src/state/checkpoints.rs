@@ -23,6 +23,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 const FILE: &str = "checkpoints.db";
+/// Before the names of values that are of trunks rather than of calls.
+pub(crate) const TRUNK: &str = "trunk ";
 /// When this process lived last, while it has checkpoints: by the boot, and its clock.
 const ALIVE: &str = "alive";
 /// Between two times that this is written.
@@ -59,7 +61,7 @@ pub enum Record {
 /// A record with its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckpointEntry {
-    /// One for each call, and its media.
+    /// One for each call, and its media; and for each trunk that has registered.
     pub name: String,
     /// Sealed.
     pub record: Record,

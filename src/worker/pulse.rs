@@ -1,6 +1,7 @@
 //! A thread's sign of life, for whoever watches it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use nix::unistd::gettid;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest a watched thread waits for something to do: then it says that it lives.
@@ -37,29 +38,42 @@ impl StallWatch {
     }
 }
 
+thread_local! {
+    /// The system's number of this thread.
+    static THREAD: i32 = gettid().as_raw();
+}
+
 /// When a thread last began a round of its loop.
 #[derive(Debug)]
 pub struct Pulse {
     origin: Instant,
     /// Milliseconds after `origin`.
     beat: AtomicU64,
+    /// The system's number of the thread that did; 0: none yet.
+    thread: AtomicI32,
 }
 
 impl Pulse {
     /// One that has just beaten.
     pub(crate) fn new(now: Instant) -> Pulse {
-        Pulse { origin: now, beat: AtomicU64::new(0) }
+        Pulse { origin: now, beat: AtomicU64::new(0), thread: AtomicI32::new(0) }
     }
 
     /// The thread lives.
     pub(crate) fn beat(&self, now: Instant) {
         let at = now.saturating_duration_since(self.origin).as_millis();
         self.beat.store(u64::try_from(at).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.thread.store(THREAD.with(|own| *own), Ordering::Relaxed);
     }
 
     /// When it was last set.
     pub(crate) fn last(&self) -> Instant {
         self.origin + Duration::from_millis(self.beat.load(Ordering::Relaxed))
+    }
+
+    /// The system's number of the thread that last set it.
+    pub(crate) fn thread(&self) -> Option<i32> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|number| *number != 0)
     }
 }
 

@@ -102,6 +102,8 @@ pub(crate) struct Lab {
     config: Arc<Config>,
     /// What of each call is on disk.
     pub kept: BTreeMap<CallId, Vec<u8>>,
+    /// What of each trunk that registered, and when it was put there.
+    kept_trunks: BTreeMap<String, (Instant, Vec<u8>)>,
 }
 
 fn identity() -> NodeIdentity {
@@ -155,6 +157,7 @@ impl Lab {
             odd: String::new(),
             config,
             kept: BTreeMap::new(),
+            kept_trunks: BTreeMap::new(),
         };
         // Past the first second, so that counters of "this second" start clean.
         lab.advance(Duration::from_secs(2));
@@ -370,6 +373,15 @@ impl Lab {
 
     /// Puts what changed on disk.
     pub(crate) fn flush(&mut self) {
+        for (name, bound) in self.gateway.changed_trunks(self.now) {
+            match bound {
+                Some(bound) => {
+                    let bytes = postcard::to_stdvec(&bound).expect("a value");
+                    self.kept_trunks.insert(name, (self.now, bytes));
+                }
+                None => drop(self.kept_trunks.remove(&name)),
+            }
+        }
         for (id, call) in self.gateway.changed_calls(self.now) {
             match call {
                 Some(call) => {
@@ -431,6 +443,10 @@ impl Lab {
         seed[..8].copy_from_slice(&self.token().to_be_bytes());
         self.gateway = Gateway::new(self.now, self.config.clone(), identity(), seed);
         self.gateway.keep_calls();
+        for (name, (taken, bytes)) in &self.kept_trunks {
+            let bound = postcard::from_bytes(bytes).expect("the value");
+            self.gateway.restore_trunk(self.now, name, (bound, self.now - *taken));
+        }
         let settled: Vec<u64> = calls.iter().filter(|c| c.is_settled()).map(|c| c.id().0).collect();
         let ids: Vec<CallId> = calls.iter().map(|call| call.id()).collect();
         for call in calls {

@@ -37,6 +37,7 @@ mod reload;
 mod renegotiation;
 mod restart;
 mod restart_connections;
+mod restart_moments;
 mod resuming;
 mod ringing_transfers;
 mod routes;

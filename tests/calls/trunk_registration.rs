@@ -200,3 +200,97 @@ fn a_pbx_registers_from_anywhere_with_digest_and_is_called_where_it_came_from() 
     assert_eq!(says(&lab, "TrunkGone"), 1);
     lab.plays("301.0s 127.0.0.77 → INVITE +12065550111 sdp");
 }
+
+const OFFICE: &str =
+    "[[route]]\nname = \"Office\"\nmatch = \"8XXX\"\ndo = [{ dial = [\"trunk:office\"] }]\n";
+
+/// The gateway is killed for as long as this; alice comes back.
+fn is_killed_for(lab: &mut Lab, away: u64) {
+    lab.restart(Duration::from_secs(away));
+    lab.log_in(ALICE, "secret-a", "uuid-a");
+}
+
+/// It does not notice that we were gone, and registers again when it always would have.
+#[test]
+fn a_pbx_that_registered_is_called_after_a_restart_and_again_until_its_time_is_over() {
+    let mut lab = Lab::changed(&[("[trunk.t2]\n", ARRIVING)], OFFICE);
+    arrive(&mut lab, 300, "office-secret");
+    for away in [1, 50] {
+        is_killed_for(&mut lab, away);
+        let invite = lab.invite(ALICE, "8001", OFFER);
+        let office = Peer::Trunk("office", 77);
+        let called = lab.take(office, "INVITE");
+        assert_eq!(called.request_uri(), "sip:8001@10.9.9.9:5060", "{invite}");
+        lab.reply(office, &called, 486, "");
+        lab.take(ALICE, "486");
+        // And it may call.
+        let call = lab.request(
+            office,
+            "INVITE",
+            "sip:+12065550111@127.0.0.1",
+            "",
+            TRUNK_SDP.replace("127.0.0.10", "127.0.0.77").as_str(),
+        );
+        lab.says(office, &call);
+        let ringing = lab.take(ALICE, "INVITE");
+        lab.reply(ALICE, &ringing, 486, "");
+        lab.take(office, "486");
+        lab.inbox.clear();
+    }
+    // It asked for 300 s, whatever happened meanwhile.
+    is_killed_for(&mut lab, 250);
+    lab.invite(ALICE, "8001", OFFER);
+    assert!(Lab::header(&lab.take(ALICE, "500"), HeaderName::Reason).contains("not registered"));
+}
+
+#[test]
+fn a_pbx_that_left_or_is_not_configured_any_more_is_not_called_after_a_restart() {
+    for leaves in [true, false] {
+        let mut lab = Lab::changed(&[("[trunk.t2]\n", ARRIVING)], OFFICE);
+        arrive(&mut lab, 300, "office-secret");
+        lab.flush();
+        if leaves {
+            arrive(&mut lab, 0, "office-secret");
+        } else {
+            // Nobody is accepted in the next process.
+            lab.configure_next(&[]);
+        }
+        is_killed_for(&mut lab, 1);
+        let call = lab.request(
+            Peer::Trunk("office", 77),
+            "INVITE",
+            "sip:+12065550111@127.0.0.1",
+            "",
+            TRUNK_SDP,
+        );
+        lab.inbox.clear();
+        lab.says(Peer::Trunk("office", 77), &call);
+        assert!(lab.inbox.is_empty(), "{leaves}: it is a stranger: {}", lab.picture());
+    }
+}
+
+/// Its connection died with us: it connects again, and registers.
+#[test]
+fn a_pbx_that_registered_by_a_connection_is_not_reached_by_datagrams_after_a_restart() {
+    use webtrunk::gateway::{FlowKind, Input};
+    use webtrunk::sip::parse::Framing;
+    use webtrunk::sip::transaction::{Flow, Hop};
+    let mut lab = Lab::changed(&[("[trunk.t2]\n", ARRIVING)], OFFICE);
+    let (remote, hop) = (Peer::Trunk("office", 77).remote(), Hop::Flow(Flow(9)));
+    lab.handle(Input::FlowOpened { flow: Flow(9), kind: FlowKind::Tcp, remote });
+    let says = |lab: &mut Lab, text: &str| {
+        let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).expect("sound");
+        lab.handle(Input::Received { hop, remote, message });
+        lab.inbox.pop_back().expect("an answer").1
+    };
+    let text = "REGISTER sip:wt.test SIP/2.0\r\nVia: SIP/2.0/TCP 10.9.9.9;branch=z9hG4bK-1\r\n\
+        Max-Forwards: 70\r\nFrom: <sip:office@wt.test>;tag=f\r\nTo: <sip:office@wt.test>\r\n\
+        Call-ID: reg\r\nCSeq: 1 REGISTER\r\nContact: <sip:office@10.9.9.9;transport=tcp>\r\n\
+        Expires: 300\r\nContent-Length: 0\r\n\r\n";
+    let challenge = says(&mut lab, text);
+    let answer = lab.answer_challenge(&challenge, text, "office", "office-secret");
+    assert_eq!(says(&mut lab, &answer).status(), 200);
+    is_killed_for(&mut lab, 1);
+    lab.invite(ALICE, "8001", OFFER);
+    assert!(Lab::header(&lab.take(ALICE, "500"), HeaderName::Reason).contains("not registered"));
+}

@@ -4,8 +4,8 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::codec::tones::{Detector, ToneEvent};
 use webtrunk::codec::{Codec, NARROW, g711::Law};
-use webtrunk::media::Digits;
 use webtrunk::media::session::SessionEvent;
+use webtrunk::media::{Clocks, Digits, Session, SessionSnapshot};
 use webtrunk::rtp::event::TelephoneEvent;
 use webtrunk::sdp::offer_answer::{EventFormat, TelephoneEvents};
 
@@ -277,4 +277,38 @@ fn a_long_digit_in_a_clock_that_is_not_the_codecs_is_one_event() {
     assert!(out.iter().all(|(p, _)| p.timestamp == out[0].0.timestamp), "one segment");
     let last = TelephoneEvent::parse(&out.last().expect("events").1).expect("an event");
     assert!(last.end && last.duration >= 0xfffe, "{last:?}");
+}
+
+/// Another process takes the call after so many packets of a press that is held for 200 ms.
+fn handed_over_after(packets: u16, way: Digits) -> Vec<u8> {
+    let mut line = Line::new([(Codec::Pcmu, Digits::Events), (Codec::Pcmu, way)]);
+    let clocks =
+        |line: &Line| Clocks { boot: 7, uptime: Duration::from_secs(1) + (line.now - line.start) };
+    for n in 0..14 {
+        if n == packets {
+            let (now, clocks) = (line.now, clocks(&line));
+            let bytes = line.session.hand_over(now, clocks).to_bytes();
+            let snapshot = SessionSnapshot::from_bytes(&bytes).expect("whole");
+            line.session =
+                Session::restore(snapshot, now, clocks, &identities().0).expect("it is fresh");
+        }
+        line.pass(Duration::from_millis(20));
+        // The end comes three times.
+        let (end, duration) = (n > 10, 160 * (n.min(10) + 1));
+        let report = TelephoneEvent { event: 5, end, volume: 10, duration };
+        line.arrive(0, 101, n == 0, 500 + n, 80_000, &report.to_bytes());
+    }
+    line.pass(Duration::from_secs(2));
+    heard(&mut line, way)
+}
+
+#[test]
+fn a_key_that_is_down_while_another_process_takes_over_is_one_digit() {
+    for packets in 0..14 {
+        assert_eq!(handed_over_after(packets, Digits::Events), [5], "after {packets} packets");
+        // What is signalled is so by the end, of which nobody can tell whether it is the first.
+        if packets != 11 {
+            assert_eq!(handed_over_after(packets, Digits::Signalled), [5], "after {packets}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod lists;
 mod logins;
 mod oidc;
 mod openmetrics;
+mod pbx;
 mod phone;
 #[path = "../calls/plain.rs"]
 mod plain;
@@ -26,6 +27,7 @@ mod shop;
 mod terminal;
 mod test_calls;
 mod trunk;
+mod unread;
 mod upgrade;
 
 use server::Server;

@@ -4,7 +4,9 @@
 use crate::server::Server;
 use crate::trunk::Trunk;
 use serde_json::Value;
+use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
@@ -210,7 +212,81 @@ fn a_reload_that_is_asked_for_while_it_starts_does_not_end_it() {
     let mut server = Server::start("");
     server.kill();
     server.edit("webtrunk.toml", "context = \"in\"", "context = \"in\"\ndisplay_name = \"A\"");
-    server.start_again_signalled("HUP");
+    // So does what means nothing, but would end a process that has not said so.
+    server.start_again_signalled(&["HUP", "USR1", "USR2"]);
     // And it is done once it is up.
     server.until(|| server.log().contains("reloaded"));
+}
+
+/// Who is stopped while it starts has nothing to drain, and ends as if it had never been started.
+#[test]
+fn a_gateway_that_is_stopped_while_it_starts_ends_well() {
+    let mut server = Server::start("");
+    server.kill();
+    server.start_again_signalled(&["TERM"]);
+    let mut end = None;
+    server.comes_true_of(|server| {
+        end = server.ended();
+        end.is_some()
+    });
+    assert_eq!(end.and_then(|end| end.code()), Some(0), "{}", server.log());
+    assert!(server.log().contains("stopped"), "{}", server.log());
+}
+
+/// As a limit of the service, or a quota: no place, but no reason to end.
+#[test]
+fn files_that_may_not_grow_cost_no_call() {
+    let mut server = Server::start("");
+    server.kill();
+    server.provokes("WT-5001");
+    server.start_again_limited(128);
+    let mut trunk = Trunk::new(&server);
+    server.until(|| {
+        trunk.call("9196");
+        trunk.hang_up();
+        let log = server.log();
+        log.contains("WT-5003") && log.contains("WT-5001")
+    });
+    assert!(server.get("/livez").starts_with("HTTP/1.1 200"));
+    assert_eq!(server.ended(), None, "{}", server.log());
+}
+
+/// A pipe that takes nothing more, in the place of the file of records.
+fn full_pipe(server: &Server) -> std::fs::File {
+    let path = server.folder.join("cdr.jsonl");
+    let made = std::process::Command::new("mkfifo").arg(&path).status().expect("it runs");
+    assert!(made.success());
+    let mut pipe = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
+        .open(path)
+        .expect("a pipe");
+    while pipe.write(&[0; 4_096]).is_ok_and(|n| n > 0) {}
+    pipe
+}
+
+/// As with a disk and a web application that hang: the end waits for each of them, within a bound,
+/// and is longer than a thread may be silent. That is no bug.
+#[test]
+fn a_gateway_that_has_to_wait_at_its_end_ends_well() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = silent.local_addr().expect("bound");
+    let hook = format!(
+        "url = \"http://{at}/\", secret = \"a-secret-of-some-length\", \
+         allow_private = true"
+    );
+    let mut server = Server::start_telling(&hook);
+    let pipe = full_pipe(&server);
+    let mut trunk = Trunk::new(&server);
+    trunk.call("9196");
+    trunk.hang_up();
+    server.signal("TERM");
+    let mut end = None;
+    server.comes_true_of(|server| {
+        end = server.ended();
+        end.is_some()
+    });
+    assert_eq!(end.and_then(|end| end.code()), Some(0), "{}", server.log());
+    drop((pipe, silent));
 }

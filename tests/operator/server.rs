@@ -4,7 +4,7 @@ use crate::follower::Follower;
 use crate::shop::Shop;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -46,7 +46,11 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port()
 }
 
-pub(crate) fn serve(config: &Path, log: std::fs::File, env: &[(&str, &std::ffi::OsStr)]) -> Child {
+pub(crate) fn serve(
+    config: &Path,
+    log: impl Into<Stdio>,
+    env: &[(&str, &std::ffi::OsStr)],
+) -> Child {
     Command::new(BINARY)
         .args(["serve", "--log", "text", "-c"])
         .arg(config)
@@ -128,6 +132,11 @@ impl Server {
         Server::started("", "", routes, &[], &[])
     }
 
+    /// As [`start`](Self::start), with more routes.
+    pub(crate) fn start_with_more(more: &str, routes: &str) -> Server {
+        Server::started(more, "", routes, &[], &[])
+    }
+
     /// As [`start`](Self::start), with more routes, logging at the lowest level.
     pub(crate) fn start_tracing(more: &str, routes: &str) -> Server {
         Server::started(more, "", routes, &[("WEBTRUNK_LOG_LEVEL", "trace".as_ref())], &[])
@@ -154,9 +163,44 @@ impl Server {
         self.until(ready);
     }
 
-    /// Starts it again with a configuration that it has to wait for, and sends it this signal
+    /// Starts it again, with a log at the lowest level by a pipe, which is returned.
+    pub(crate) fn start_again_piped(&mut self) -> PipeReader {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let level = [("WEBTRUNK_LOG_LEVEL", "trace".as_ref())];
+        self.child = serve(&self.config(), writer, &level);
+        let ready = || UnixStream::connect(self.socket()).is_ok();
+        self.until(ready);
+        reader
+    }
+
+    /// Starts it again with files that may be no longer than so many blocks of 512 bytes.
+    pub(crate) fn start_again_limited(&mut self, blocks: u32) {
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder.join("log"));
+        let shell = format!("ulimit -f {blocks}; exec \"$0\" serve --log text -c \"$1\"");
+        self.child = Command::new("sh")
+            .args(["-c", &shell, BINARY])
+            .arg(self.config())
+            .stderr(log.expect("a log"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let ready = || UnixStream::connect(self.socket()).is_ok();
+        self.until(ready);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().expect("it is ours")
+    }
+
+    /// A test provokes errors of this code.
+    pub(crate) fn provokes(&mut self, code: &'static str) {
+        self.wanted_error = Some(code);
+    }
+
+    /// Starts it again with a configuration that it has to wait for, and sends it these signals
     /// meanwhile.
-    pub(crate) fn start_again_signalled(&mut self, signal: &str) {
+    pub(crate) fn start_again_signalled(&mut self, signals: &[&str]) {
         let config = self.config();
         let text = std::fs::read(&config).expect("a configuration");
         std::fs::remove_file(&config).expect("removed");
@@ -166,14 +210,11 @@ impl Server {
         self.child = serve(&config, log.expect("a log"), &[]);
         // Opens once the other end reads.
         let mut pipe = std::fs::OpenOptions::new().write(true).open(&config).expect("a pipe");
-        self.signal(signal);
+        signals.iter().for_each(|signal| self.signal(signal));
         std::fs::remove_file(&config)
             .and_then(|()| std::fs::write(&config, &text))
             .expect("written");
         pipe.write_all(&text).expect("it reads");
-        drop(pipe);
-        let ready = || UnixStream::connect(self.socket()).is_ok();
-        self.until(ready);
     }
 
     /// Starts it again as systemd does: with these two sockets, by these names.
@@ -222,6 +263,11 @@ impl Server {
     /// As [`start`](Self::start), telling systemd's socket.
     pub(crate) fn start_notifying(socket: &std::path::Path) -> Server {
         Server::started("", "", "", &[("NOTIFY_SOCKET", socket.as_os_str())], &[])
+    }
+
+    /// As [`start`](Self::start), with the events' webhook.
+    pub(crate) fn start_telling(webhook: &str) -> Server {
+        Server::started("", &format!("webhook = {{ {webhook} }}\n"), "", &[], &[])
     }
 
     /// As [`start`](Self::start), with the events' webhook and more routes; SHOP in them is
@@ -328,6 +374,15 @@ impl Server {
     /// Waits until `wanted` holds.
     pub(crate) fn until(&self, wanted: impl FnMut() -> bool) {
         assert!(self.comes_true(wanted), "it never came true\n{}", self.log());
+    }
+
+    /// As [`until`](Self::until), of itself.
+    pub(crate) fn comes_true_of(&mut self, mut wanted: impl FnMut(&mut Server) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !wanted(self) {
+            assert!(Instant::now() < deadline, "it never came true\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn comes_true(&self, mut wanted: impl FnMut() -> bool) -> bool {

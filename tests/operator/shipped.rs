@@ -159,6 +159,28 @@ fn systemd_is_notified_and_what_we_ship_for_operators_is_true() {
     assert!(unit.contains("Type=notify"));
 }
 
+/// By default systemd gives up after five starts in 10 s.
+#[test]
+fn the_unit_starts_it_again_however_often_it_dies() {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let unit = std::fs::read_to_string(file.join("interop/systemd/webtrunk.service"));
+    let unit = unit.expect("it is shipped");
+    let (first, service) = unit.split_once("[Service]").expect("a section");
+    assert!(first.lines().any(|line| line == "StartLimitIntervalSec=0"), "{first}");
+    let of = |key: &str| {
+        let mut lines = service.lines().filter_map(|line| line.split_once('='));
+        lines.find(|(name, _)| *name == key).map(|(_, value)| value)
+    };
+    assert_eq!((of("Restart"), of("RestartSec")), (Some("on-failure"), Some("100ms")));
+    // Longer than it takes the process to find out on its own.
+    let seconds = of("WatchdogSec").and_then(|s| s.parse::<u32>().ok()).expect("seconds");
+    assert!((10..=60).contains(&seconds), "{seconds}");
+    // All their names are in one variable of the environment, which has room for 128 kB.
+    let most: usize = of("FileDescriptorStoreMax").and_then(|n| n.parse().ok()).expect("a number");
+    let of_pair = "rtp-65535:rtcp-65535:".len();
+    assert!(most / 2 * of_pair < 128 << 10, "{most}");
+}
+
 #[test]
 fn the_manual_names_only_pages_that_it_has() {
     let place = crate::server::Folder::new("manual");

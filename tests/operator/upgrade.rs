@@ -163,6 +163,128 @@ fn the_old_process_continues_if_no_new_one_comes_up() {
     the_record_after(&server, 1);
 }
 
+/// A call with a voice, which upgrades are not to harm.
+fn talking(server: &Server) -> (Trunk, Voice) {
+    let (mut trunk, mut voice) = (Trunk::new(server), Voice::new());
+    let ok = trunk.call_with_media("9196", voice.port());
+    voice.speak(media_of(&ok));
+    voice.hears(server, 50);
+    (trunk, voice)
+}
+
+/// Takes the sockets as a successor does that reads this format.
+fn takes_sockets(server: &Server, reads: u16) -> Link {
+    let mut taken = None;
+    // The one before may not have been given up yet.
+    server.until(|| {
+        let link = successor(server, &[reads]);
+        let offered = link.receive(SOON).expect("a word").message;
+        taken = matches!(offered, LinkMessage::Sockets { .. }).then_some(link);
+        taken.is_some()
+    });
+    taken.expect("it was given them")
+}
+
+#[test]
+fn a_file_that_is_no_program_of_this_machine_costs_nothing() {
+    let mut server = Server::start("");
+    let (mut trunk, voice) = talking(&server);
+    let before = server.pid();
+    let mut fails = |path: &Path, why: &str| {
+        let said = server.upgrade(&["--binary", path.to_str().expect("UTF-8")]);
+        assert!(said.code == 1 && said.err.contains(why), "{said:?}");
+        assert_eq!(server.pid(), before);
+    };
+    let folder = crate::server::folder("no-program");
+    fails(&folder, "cannot be started");
+    let text = folder.join("text");
+    std::fs::write(&text, "webtrunk").expect("written");
+    fails(&text, "cannot be started");
+    // The header of a program for a processor that nobody has.
+    let foreign = folder.join("foreign");
+    let header = [&b"\x7fELF\x02\x01\x01"[..], &[0; 9], &[2, 0, 0xff, 0xfe], &[0; 44]].concat();
+    std::fs::write(&foreign, header).expect("written");
+    std::fs::set_permissions(&foreign, std::fs::Permissions::from_mode(0o755)).expect("set");
+    fails(&foreign, "not upgraded");
+    let ends = script(&server, "exit 0");
+    let said = server.upgrade(&["--binary", &ends]);
+    assert!(said.err.contains("it ended with exit status: 0"), "{said:?}");
+    voice.hears(&server, 50);
+    let (jumps, gap) = voice.breaks();
+    assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}");
+    trunk.hang_up();
+    let _ = std::fs::remove_dir_all(folder);
+}
+
+#[test]
+fn a_new_process_that_says_nothing_is_ended_and_the_old_one_continues() {
+    let mut server = Server::start("");
+    let (mut trunk, voice) = talking(&server);
+    let (before, pid) = (server.pid(), server.folder.join("pid"));
+    let hangs = script(&server, &format!("echo $$ > {}\nexec sleep 600", pid.display()));
+    let said = server.upgrade(&["--binary", &hangs]);
+    assert!(said.code == 1 && said.err.contains("it says nothing"), "{said:?}");
+    let hung = std::fs::read_to_string(pid).expect("it ran");
+    assert!(!lives(hung.trim().parse().expect("a number")), "it was ended");
+    voice.hears(&server, 50);
+    let (jumps, gap) = voice.breaks();
+    assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
+    assert_eq!(server.pid(), before);
+    trunk.hang_up();
+}
+
+/// Each ends at another point of the handover, the last with all calls in its hands.
+#[test]
+fn a_new_process_that_ends_or_hangs_with_the_sockets_costs_nothing_but_a_moment() {
+    let server = Server::start("");
+    let (mut trunk, voice) = talking(&server);
+    let format = written(&server);
+    drop(takes_sockets(&server, format));
+    let refuses = takes_sockets(&server, format);
+    refuses.say(&LinkMessage::Refused { why: "its disk is full".into() }).expect("said");
+    server.until(|| server.log().contains("its disk is full"));
+    voice.hears(&server, 50);
+    let (jumps, gap) = voice.breaks();
+    assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}\n{}", server.log());
+    let hangs = takes_sockets(&server, format);
+    hangs.say(&LinkMessage::Ready).expect("said");
+    let given = hangs.receive(SOON).expect("a word");
+    assert!(matches!(given.message, LinkMessage::Calls { .. }), "{given:?}");
+    // It has them, and says nothing any more.
+    voice.hears(&server, 50);
+    assert!(voice.breaks().1 < Duration::from_secs(5), "{:?}", voice.breaks());
+    assert!(server.log().contains("the new process is gone or hangs"), "{}", server.log());
+    assert!(!trunk.got_a_message(), "{}", server.log());
+    trunk.hang_up();
+    the_record_after(&server, 0);
+}
+
+/// There is no way back from then on: the process ends, and its supervisor starts it again.
+#[test]
+fn calls_outlive_a_new_process_that_dies_as_it_takes_them() {
+    let mut server = Server::start("");
+    server.provokes("WT-5009");
+    let (mut trunk, voice) = talking(&server);
+    let link = takes_sockets(&server, written(&server));
+    link.say(&LinkMessage::Ready).expect("said");
+    let given = link.receive(SOON).expect("a word");
+    assert!(matches!(given.message, LinkMessage::Calls { .. }), "{given:?}");
+    link.say(&LinkMessage::Taken).expect("said");
+    assert_eq!(link.receive(SOON).expect("a word").message, LinkMessage::Go);
+    drop((link, given));
+    let mut end = None;
+    server.comes_true_of(|server| {
+        end = server.ended();
+        end.is_some()
+    });
+    assert_eq!(end.and_then(|end| end.code()), Some(70), "{}", server.log());
+    server.start_again();
+    voice.hears(&server, 50);
+    assert!(!trunk.got_a_message(), "{}", server.log());
+    trunk.hang_up();
+    the_record_after(&server, 1);
+}
+
 #[test]
 fn a_call_that_rings_is_waited_for() {
     let mut server = Server::start_with_routes(OUT);

@@ -5,6 +5,7 @@ use crate::codec::Codec;
 use crate::flow::Transport;
 use crate::gateway::overload::NewWork;
 use crate::gateway::{Gateway, Gauges};
+use crate::log_queue;
 use crate::trunk::{Health, TrunkState};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -101,7 +102,7 @@ impl NodeMetrics {
     }
 
     /// Pairs of ports a call has, that are free, and that rest after a call; when the certificate
-    /// ends.
+    /// ends; and what the log lost.
     pub(crate) fn read_shell(&self, pairs: [usize; 3], certificate: Option<u64>) {
         for (state, n) in ["used", "free", "draining"].into_iter().zip(pairs) {
             self.ports.get_or_create(&vec![("state", state.to_owned())]).set(n as i64);
@@ -112,5 +113,6 @@ impl NodeMetrics {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
         self.certificate.set(certificate.unwrap_or(0) as f64);
+        self.log_lost.inc_by(log_queue::lost().saturating_sub(self.log_lost.get()));
     }
 }

@@ -69,6 +69,7 @@ impl Session {
         let event = TelephoneEvent::parse(packet.payload(datagram));
         let Some(event) = event.filter(|e| e.event <= FLASH) else { return };
         let before = self.ends[at].inbound_event;
+        let passed_on = before.is_none() && self.is_passed_on(now, at, &event, clock);
         let mut pressed = match before.map(|p| (p, p.relation(now, packet, &event))) {
             Some((_, Relation::Late)) => return,
             Some((same, Relation::Same)) => same,
@@ -76,14 +77,26 @@ impl Session {
                 if let Some(old) = before.filter(|p| !p.ended) {
                     self.release(now, at, old, sink);
                 }
-                self.press(now, at, event.event, sink);
+                if !passed_on {
+                    self.press(now, at, event.event, sink);
+                }
                 InboundEvent::begin(now, packet, &event, clock)
             }
         };
-        if pressed.take(now, packet, &event) {
+        // An end that comes first has come before, most likely.
+        if pressed.take(now, packet, &event) && !passed_on {
             self.release(now, at, pressed, sink);
         }
         self.ends[at].inbound_event = Some(pressed);
+    }
+
+    /// Whether a press began while another process had the session: that has passed it on, and once
+    /// more it would be another digit. Of a tone it may have made too little.
+    fn is_passed_on(&self, now: Instant, at: usize, event: &TelephoneEvent, clock: u32) -> bool {
+        let settings = self.digits_to(at).and_then(|to| self.ends[to].settings.as_ref());
+        let began = now.checked_sub(time_of(u32::from(event.duration), clock));
+        settings.is_some_and(|settings| settings.sends_digits() != Digits::Tones)
+            && self.inherited.zip(began).is_some_and(|(until, began)| began < until)
     }
 
     /// Takes a digit heard as a tone of end `at`.

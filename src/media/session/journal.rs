@@ -203,6 +203,7 @@ impl Session {
             complexity: super::COMPLEXITY,
             journal: None,
             vouched: None,
+            inherited: now.checked_sub(age),
         };
         session.journal = Some(SessionJournal::new(from.number.saturating_add(1), now + first));
         for at in 0..session.ends.len() {
