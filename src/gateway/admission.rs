@@ -61,7 +61,7 @@ pub(crate) struct LoginSource {
 /// Names that logged in, by source, each with its wrong guesses of this minute. What has not logged
 /// in for long is forgotten with the older half.
 #[derive(Debug, Default)]
-struct KnownNames {
+struct ProvedNames {
     since: Option<Instant>,
     young: HashMap<IpAddr, HashMap<String, u32>>,
     old: HashMap<IpAddr, HashMap<String, u32>>,
@@ -69,7 +69,7 @@ struct KnownNames {
     count: usize,
 }
 
-impl KnownNames {
+impl ProvedNames {
     /// Wrong guesses of this minute at a name that logged in there.
     fn wrong(&mut self, source: IpAddr, user: &str) -> Option<&mut u32> {
         match self.young.get_mut(&source).and_then(|names| names.get_mut(user)) {
@@ -111,7 +111,7 @@ pub(crate) struct Admission {
     /// Wrong guesses of this minute by source: the guesser pays, not the name that was guessed.
     by_source: HashMap<IpAddr, u32>,
     /// Names that logged in: others at a shared address cannot lock them out.
-    known: KnownNames,
+    known: ProvedNames,
 }
 
 impl Admission {
@@ -122,7 +122,7 @@ impl Admission {
             started: now,
             minute: 0,
             by_source: HashMap::new(),
-            known: KnownNames::default(),
+            known: ProvedNames::default(),
         }
     }
 
