@@ -2,7 +2,7 @@
 //! tables that forget.
 
 use crate::address::network_of;
-use crate::config::Limits;
+use crate::config::{Limits, User};
 use crate::dialplan::Route;
 use crate::errors::Code;
 use crate::fraud::FraudBrake;
@@ -24,6 +24,20 @@ const MOST_PASSED_ON: u32 = 50;
 const MOST_PASSED_ON_OF_TRUNK: u32 = 2_000;
 /// Calls in a minute that one user or trunk makes by routes that are exempt from limits.
 const MOST_EMERGENCY: u32 = 10;
+/// All visitors of one network together have so many times what one user has.
+pub(crate) const CROWD: u32 = 10;
+/// Registrations of one user in a minute, each of which others are told of.
+const MOST_REGISTERED: u32 = 120;
+/// Times in a minute that trunks say what waits for one user, whose phones and nodes all hear it.
+const MOST_SUMMARIES: u32 = 60;
+/// Refused calls of one user in a minute that are remembered and told; the rest is counted only.
+const MOST_REFUSALS_TOLD: u32 = 30;
+/// The same of a trunk, whose callers are many.
+const MOST_REFUSALS_TOLD_OF_TRUNK: u32 = 600;
+
+/// Requests of one trunk in a second that the other nodes are told of as begun: it fills neither
+/// their table nor the way to them.
+const MOST_BEGUN_OF_TRUNK: u32 = 1_000;
 
 /// A table that forgets what nobody has asked for in `life`, and what was asked for longest ago
 /// when it is full. Each step costs the same, however many entries there are.
@@ -81,6 +95,14 @@ pub struct Brakes {
     texts_of_source: Recent<Source, Pace>,
     /// Requests of a user that were passed on in this second.
     passed_on: Recent<String, Pace>,
+    /// Registrations of a user in this minute.
+    registrations: Recent<String, Pace>,
+    /// What was said in this minute to wait for a user.
+    summaries: Recent<String, Pace>,
+    /// Refused calls of a user or trunk that were told in this minute.
+    refusals: Recent<String, Pace>,
+    /// Requests of a trunk that others were told of in this second.
+    begun: Recent<String, Pace>,
     /// What calls to trunks come to.
     pub(crate) fraud: FraudBrake,
 }
@@ -94,6 +116,10 @@ impl Default for Brakes {
             texts: Recent::new(MINUTE),
             texts_of_source: Recent::new(MINUTE),
             passed_on: Recent::new(SECOND),
+            registrations: Recent::new(MINUTE),
+            summaries: Recent::new(MINUTE),
+            refusals: Recent::new(MINUTE),
+            begun: Recent::new(SECOND),
             fraud: FraudBrake::default(),
         }
     }
@@ -119,6 +145,45 @@ impl Brakes {
         })
     }
 
+    /// Counts one more registration of `user`.
+    ///
+    /// # Errors
+    /// 503: those of this minute were made.
+    pub(crate) fn registration(&mut self, now: Instant, user: &str) -> Result<(), Refusal> {
+        let window = self.registrations.entry(now, user.to_owned());
+        window.take_within(now, MINUTE, MOST_REGISTERED).map_err(|wait| {
+            let why = format!("{user} has registered {MOST_REGISTERED} times in this minute");
+            let wait = wait.as_secs() as u32 + 1;
+            Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
+        })
+    }
+
+    /// Counts one more word of a trunk's on what waits for `user`.
+    ///
+    /// # Errors
+    /// 503: enough was said in this minute.
+    pub(crate) fn summary(&mut self, now: Instant, user: &str) -> Result<(), Refusal> {
+        let window = self.summaries.entry(now, user.to_owned());
+        window.take_within(now, MINUTE, MOST_SUMMARIES).map_err(|wait| {
+            let why = format!("{user} was told {MOST_SUMMARIES} times in this minute what waits");
+            let wait = wait.as_secs() as u32 + 1;
+            Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
+        })
+    }
+
+    /// Whether one more refused call of `who` is told: whoever repeats what is refused must not fill
+    /// what others look at.
+    pub(crate) fn tells_refusal(&mut self, now: Instant, who: &str, is_trunk: bool) -> bool {
+        let most = if is_trunk { MOST_REFUSALS_TOLD_OF_TRUNK } else { MOST_REFUSALS_TOLD };
+        self.refusals.entry(now, who.to_owned()).take_within(now, MINUTE, most).is_ok()
+    }
+
+    /// Whether the other nodes are told of one more request that a trunk has begun.
+    pub(crate) fn tells_begun(&mut self, now: Instant, trunk: &str) -> bool {
+        let window = self.begun.entry(now, trunk.to_owned());
+        window.take(now, Some(MOST_BEGUN_OF_TRUNK))
+    }
+
     /// Counts one more call of `user`, who may begin `most` in a second.
     ///
     /// # Errors
@@ -131,15 +196,15 @@ impl Brakes {
         })
     }
 
-    /// Counts one more call of `who` by a route that is exempt from limits.
+    /// Counts one more call of `who`, which is so many, by a route that is exempt from limits.
     ///
     /// # Errors
     /// 503: nobody has so many emergencies.
-    pub(crate) fn emergency(&mut self, now: Instant, who: &str) -> Result<(), Refusal> {
-        let taken =
-            self.emergencies.entry(now, who.to_owned()).take_within(now, MINUTE, MOST_EMERGENCY);
-        taken.map_err(|wait| {
-            let why = format!("{who} has made {MOST_EMERGENCY} emergency calls in this minute");
+    pub(crate) fn emergency(&mut self, now: Instant, who: &str, many: u32) -> Result<(), Refusal> {
+        let most = many * MOST_EMERGENCY;
+        let window = self.emergencies.entry(now, who.to_owned());
+        window.take_within(now, MINUTE, most).map_err(|wait| {
+            let why = format!("{who} has made {most} emergency calls in this minute");
             let wait = wait.as_secs() as u32 + 1;
             Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
         })
@@ -149,8 +214,26 @@ impl Brakes {
     ///
     /// # Errors
     /// 503: the calls of this hour were made.
-    pub(crate) fn route(&mut self, now: Instant, user: &str, route: &Route) -> Result<(), Refusal> {
+    pub(crate) fn route(
+        &mut self,
+        now: Instant,
+        user: &User,
+        route: &Route,
+    ) -> Result<(), Refusal> {
         let Some(most) = route.per_user_per_hour else { return Ok(()) };
+        if let Some(crowd) = user.crowd() {
+            self.route_of(now, &crowd, route, most.saturating_mul(CROWD))?;
+        }
+        self.route_of(now, &user.name, route, most)
+    }
+
+    fn route_of(
+        &mut self,
+        now: Instant,
+        user: &str,
+        route: &Route,
+        most: u32,
+    ) -> Result<(), Refusal> {
         let calls = self.by_route.entry(now, (route.name.clone(), user.to_owned()));
         while calls.front().is_some_and(|at| now.saturating_duration_since(*at) >= HOUR) {
             calls.pop_front();
@@ -218,6 +301,30 @@ mod tests {
         assert_eq!(passed("trunk:far", true), MOST_PASSED_ON_OF_TRUNK as usize);
         assert!(brakes.passed_on(now, "bob", false).is_ok());
         assert!(brakes.passed_on(now + SECOND, "ada", false).is_ok());
+    }
+
+    #[test]
+    fn a_user_registers_so_often_and_so_many_refusals_are_told() {
+        let (now, mut brakes) = (Instant::now(), Brakes::default());
+        let registered = (0..500).filter(|_| brakes.registration(now, "ada").is_ok()).count();
+        assert_eq!(registered, MOST_REGISTERED as usize);
+        assert!(brakes.registration(now, "bob").is_ok());
+        assert!(brakes.registration(now + MINUTE, "ada").is_ok());
+        let mut told = |who: &str, is_trunk| {
+            (0..1_000).filter(|_| brakes.tells_refusal(now, who, is_trunk)).count()
+        };
+        assert_eq!(told("ada", false), MOST_REFUSALS_TOLD as usize);
+        assert_eq!(told("trunk t", true), MOST_REFUSALS_TOLD_OF_TRUNK as usize);
+        assert_eq!(told("bob", false), MOST_REFUSALS_TOLD as usize);
+    }
+
+    #[test]
+    fn of_what_a_trunk_begins_others_are_told_so_much() {
+        let (now, mut brakes) = (Instant::now(), Brakes::default());
+        let mut told =
+            |trunk: &str, now| (0..3_000).filter(|_| brakes.tells_begun(now, trunk)).count() as u32;
+        assert_eq!([told("one", now), told("two", now)], [MOST_BEGUN_OF_TRUNK; 2]);
+        assert_eq!(told("one", now + SECOND), MOST_BEGUN_OF_TRUNK);
     }
 
     #[test]

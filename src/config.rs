@@ -126,6 +126,15 @@ pub struct User {
     pub permits: Permits,
     /// Put into the record of each call.
     pub tags: BTreeMap<String, String>,
+    /// The network of a visitor: its name is another with each credential it is given.
+    pub network: Option<IpAddr>,
+}
+
+impl User {
+    /// What all visitors of its network count as together, if it is one.
+    pub(crate) fn crowd(&self) -> Option<String> {
+        self.network.map(|network| format!("visitors at {network}"))
+    }
 }
 
 /// Where a key set is.

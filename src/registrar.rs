@@ -187,6 +187,7 @@ impl Registrar {
         for value in contacts {
             wanted.push(self.wish(now, user, request, value, header_expires, by)?);
         }
+        self.has_room(user, &wanted)?;
         for (mut binding, expires) in wanted {
             let temp_gruu = self.temporary_for(user, &binding, request, &by.token);
             let bindings = self.users.entry(user.to_owned()).or_default();
@@ -199,12 +200,6 @@ impl Registrar {
             if expires == 0 {
                 done.removed = true;
                 continue;
-            }
-            if bindings.len() >= MAX_BINDINGS {
-                return Err(Refusal::new(
-                    403,
-                    format!("{user} has {MAX_BINDINGS} registrations already"),
-                ));
             }
             binding.temp_gruu = temp_gruu;
             bindings.push(binding);
@@ -222,6 +217,18 @@ impl Registrar {
         self.watch(user);
         done.bindings = self.bindings(now, user);
         Ok(done)
+    }
+
+    /// Whether a user may have all it wants: what is refused leaves nothing behind.
+    fn has_room(&self, user: &str, wanted: &[(Binding, u32)]) -> Result<(), Refusal> {
+        let stays = |b: &&Binding| !wanted.iter().any(|(new, _)| same_binding(b, new));
+        let before = self.users.get(user).into_iter().flatten().filter(stays).count();
+        let added = wanted.iter().filter(|(_, expires)| *expires > 0).count();
+        if added > 0 && before + added > MAX_BINDINGS {
+            let why = format!("{user} has {MAX_BINDINGS} registrations already");
+            return Err(Refusal::new(403, why));
+        }
+        Ok(())
     }
 
     fn wish(
@@ -499,6 +506,41 @@ mod tests {
         assert!(register(&mut registrar, now, "ada", 0).removed);
         assert!(registrar.temp_gruu.is_empty() && registrar.issued.is_empty());
         assert_eq!(registrar.len(), 0);
+    }
+
+    /// A REGISTER of ada's phones from one number to another.
+    fn phones_of_ada(
+        registrar: &mut Registrar,
+        numbers: std::ops::Range<usize>,
+    ) -> Result<Registered, Refusal> {
+        let contacts: String = numbers
+            .clone()
+            .map(|n| format!("Contact: <sip:a@{n}.invalid>;+sip.instance=\"<urn:uuid:{n}>\"\r\n"))
+            .collect();
+        let text = format!(
+            "REGISTER sip:x SIP/2.0\r\nTo: <sip:ada@x>\r\nCall-ID: {numbers:?}\r\n\
+             CSeq: 1 REGISTER\r\nSupported: gruu\r\n{contacts}\r\n"
+        );
+        let message = Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound");
+        let token = format!("t{numbers:?}");
+        let by = RegisterContext { flow: Flow(1), chance: 0, longest: None, token };
+        registrar.register(Instant::now(), "ada", &message, &by)
+    }
+
+    #[test]
+    fn a_registration_that_is_refused_leaves_nothing_behind() {
+        let mut registrar = Registrar::default();
+        (0..9).for_each(|n| drop(phones_of_ada(&mut registrar, n..n + 1).expect("it may")));
+        assert!(phones_of_ada(&mut registrar, 9..11).is_err(), "all of it, or nothing");
+        assert_eq!((registrar.len(), registrar.temp_gruu.len()), (9, 9));
+        assert!(phones_of_ada(&mut registrar, 9..10).is_ok());
+        for n in 100..1_000 {
+            let refused = phones_of_ada(&mut registrar, n..n + 1).err().map(|why| why.status);
+            assert_eq!(refused, Some(403));
+        }
+        assert_eq!((registrar.len(), registrar.temp_gruu.len()), (10, 10));
+        assert_eq!(registrar.issued["ada"].len(), 10);
+        assert!(phones_of_ada(&mut registrar, 0..2).is_ok(), "two of them again");
     }
 
     #[test]

@@ -177,6 +177,9 @@ impl Feed {
     /// Tells of an event, if it is news.
     pub(crate) fn tell(&self, event: Event, now: Instant, clock: &WallClock) {
         let Some(kind) = event.kind() else { return };
+        if matches!(event, Event::CallRefused { told: false, .. }) {
+            return;
+        }
         // Only who listens wants figures every few seconds.
         if kind == EventKind::CallQuality && self.live.receiver_count() == 0 {
             return;

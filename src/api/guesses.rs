@@ -14,6 +14,9 @@ const MAX_TOKENS: u32 = 20;
 const MAX_PASSWORDS: u32 = 10;
 /// Wrong passwords that all sources together may give for one name in a minute.
 const MAX_OF_NAME: u32 = 60;
+/// Passwords that a source which must wait may still try in a minute for a name that has logged in
+/// there: who shares an address with a guesser is not locked out.
+const MAX_AT_KNOWN: u32 = 5;
 /// Lines of the log in a minute: one in ten seconds, as of everything.
 const LINES: u32 = 6;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -114,10 +117,12 @@ impl Guesses {
 /// Passwords tried for the console's users.
 ///
 /// Unlike a token a password can be guessed: nothing exempts a source. A name is braked as well,
-/// for guesses may come from many sources, but never where its owner has logged in from.
+/// for guesses may come from many sources, but never where its owner has logged in from; and there
+/// its owner has a few tries whatever others guess.
 #[derive(Debug)]
 pub(crate) struct PasswordGuesses {
     by_source: Brake<IpAddr>,
+    at_known: Brake<(String, IpAddr)>,
     by_name: Brake<String>,
     right: HashMap<(String, IpAddr), Instant>,
 }
@@ -125,7 +130,8 @@ pub(crate) struct PasswordGuesses {
 impl Default for PasswordGuesses {
     fn default() -> PasswordGuesses {
         let (by_source, by_name) = (Brake::new(MAX_PASSWORDS), Brake::new(MAX_OF_NAME));
-        PasswordGuesses { by_source, by_name, right: HashMap::new() }
+        let at_known = Brake::new(MAX_AT_KNOWN);
+        PasswordGuesses { by_source, at_known, by_name, right: HashMap::new() }
     }
 }
 
@@ -144,7 +150,17 @@ impl PasswordGuesses {
         let known = self.is_known(name, source);
         let source = network_of(source);
         let of_name = self.by_name.braked(now, name).filter(|_| !known);
-        if let Some(seconds) = self.by_source.braked(now, &source).or(of_name) {
+        let of_source = self.by_source.braked(now, &source);
+        if known && of_source.is_some() {
+            let own = (name.to_owned(), source);
+            if let Some(seconds) = self.at_known.braked(now, &own) {
+                return Err(seconds);
+            }
+            self.at_known.wrong(own);
+            self.by_source.wrong(source);
+            return Ok(false);
+        }
+        if let Some(seconds) = of_source.or(of_name) {
             return Err(seconds);
         }
         let report = self.by_source.wrong(source);
@@ -159,6 +175,7 @@ impl PasswordGuesses {
         let source = network_of(source);
         self.by_source.forgive(&source);
         self.by_name.forgive(name);
+        self.at_known.forgive(&(name.to_owned(), source));
         if self.right.len() >= MAX_SOURCES {
             self.right.clear();
         }
@@ -228,6 +245,13 @@ mod tests {
         // Unlike with a token, having been right exempts nobody.
         let tries = (0..100).filter(|_| guesses.try_one(now, "bert", home).is_ok()).count();
         assert_eq!(tries, MAX_PASSWORDS as usize);
+        // Who has logged in there is not locked out by that, and is guessed by nobody either.
+        for _ in 0..100 {
+            assert!(guesses.try_one(now, "anna", home).is_ok());
+            guesses.right(now, "anna", home);
+        }
+        let tries = (0..100).filter(|_| guesses.try_one(now, "anna", home).is_ok()).count();
+        assert_eq!(tries, MAX_AT_KNOWN as usize);
         let later = now + MINUTE;
         let mut tries = 0;
         for n in 2..500 {

@@ -13,6 +13,7 @@ use crate::config::{OidcSettings, Scope};
 use crate::errors::Code;
 use crate::gateway::token::{TokenError, TokenKeys};
 use crate::log_limit::{self, Level, LineClass};
+use crate::printable::brief;
 use crate::sip::digest::Secret;
 use crate::webhook::client::{allowed, client, send};
 use axum::extract::{Extension, Query, State};
@@ -414,9 +415,13 @@ pub(crate) async fn callback(
             Ok(back(&settings, "done", &[over, session_cookie(secure, &value)]))
         }
         Err(refused) => {
-            // The brake bounds these too; a request that matches nothing known is logged once.
+            // A request that matches nothing known is logged once; others come from many sources.
             if tell || refused != Refused::Unknown {
-                tracing::warn!(%source, "no login at {}: {}", settings.issuer, refused.why());
+                let class = LineClass::new("logins at the provider that failed", Code::FINE);
+                log_limit::tell(Level::Warn, class, || {
+                    let why = brief(refused.why());
+                    format!("no login at {} from {source}: {why}", settings.issuer)
+                });
             }
             Ok(back(&settings, refused.name(), &[over]))
         }

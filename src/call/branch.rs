@@ -12,6 +12,7 @@
 use super::leg::Leg;
 use super::retries::Retries;
 use crate::cdr::Tried;
+use crate::pace::Pace;
 use crate::registrar::Way;
 use crate::sip::capabilities::Capabilities;
 use crate::sip::dialog::Dialog;
@@ -124,6 +125,8 @@ pub(crate) struct Branch {
     pub(super) rang: Option<Instant>,
     /// The newest INVITE had a final response other than 2xx.
     pub(super) refused: bool,
+    /// Its provisional responses in this second that were told.
+    pub(super) told: Pace,
     /// Early dialogs, one per To tag; at most [`MAX_EARLY_DIALOGS`].
     pub(super) early_dialogs: Vec<EarlyDialog>,
     /// ACKs by the To tag of the 2xx they answer, sent again when it comes again.
@@ -164,6 +167,7 @@ impl Branch {
             started: now,
             rang: None,
             refused: false,
+            told: Pace::default(),
             early_dialogs: Vec::new(),
             acks: HashMap::new(),
             alternates: Vec::new(),

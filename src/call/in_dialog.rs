@@ -58,6 +58,11 @@ impl Call {
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.peer.learn(message);
+            if message.method() != Method::Bye
+                && let Err(why) = leg.take_request(cx.now)
+            {
+                return cx.refuse_with(server, message, &why);
+            }
         }
         match message.method() {
             Method::Bye => self.bye_received(cx, end, server, message),
@@ -204,8 +209,12 @@ impl Call {
         let Some((event, length)) = digit else {
             return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));
         };
+        let to = self.opposite(end);
+        if let Some(Err(why)) = to.and_then(|to| self.leg_of(to)).map(super::Leg::takes_more) {
+            return cx.refuse_with(server, message, &why);
+        }
         cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
-        if let Some(to) = self.opposite(end) {
+        if let Some(to) = to {
             self.send_digit(cx, to, event, length);
         }
     }
@@ -222,6 +231,9 @@ impl Call {
         let Some(leg) = self.leg_mut(to) else { return };
         if leg.dtmf(cx) != Digits::Signalled {
             return self.media.digit(cx, to, (event, length));
+        }
+        if leg.takes_more().is_err() {
+            return;
         }
         let Some((info, branch, _)) = leg.begin(cx, Method::Info) else { return };
         let bytes = info.end_with(dtmf_info::WRITTEN, dtmf_info::write(event, length).as_bytes());

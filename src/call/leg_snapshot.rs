@@ -162,6 +162,7 @@ impl AccountSnapshot {
             fraud_brake: self.fraud_brake,
             permits: Permits { claims: self.claims, callees },
             tags: self.tags,
+            network: None,
         }
     }
 }

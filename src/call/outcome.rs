@@ -164,6 +164,10 @@ impl Call {
         numbers: &[String],
     ) -> Option<Refusal> {
         let mut steps: Vec<PlannedStep> = Vec::new();
+        let user = self.branches.get(id).and_then(|branch| branch.leg.account.clone());
+        // Whoever began the call pays for where it goes; of a trunk's, whose phone sends it on.
+        let began = self.transfer.referred_by().or(self.caller.account.as_ref());
+        let payer = began.or(user.as_ref()).cloned();
         for number in numbers {
             // The number alone is taken, and routed as if the caller had dialled it: never to a
             // host a callee names.
@@ -177,6 +181,11 @@ impl Call {
             else {
                 continue;
             };
+            if let Some(payer) = &payer
+                && cx.services.brakes.route(cx.now, payer, &route).is_err()
+            {
+                continue;
+            }
             steps.extend(route.steps.into_iter().map(|s| (s, Some(number.clone()))));
         }
         let branch = self.branches.get(id).filter(|_| !steps.is_empty())?;
@@ -189,7 +198,7 @@ impl Call {
         let (by, to) = (branch.leg.party.clone(), numbers.join(", "));
         let why = Refusal::new(status, format!("{} redirected the call", branch.target));
         cx.note(Event::Redirected { call: self.id, by, to });
-        self.route.redirect(Diversion { number, reason }, steps);
+        self.route.redirect(Diversion { number, reason }, user, steps);
         Some(why)
     }
 }

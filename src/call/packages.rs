@@ -70,6 +70,9 @@ impl Call {
             response.put(HeaderName::RecvInfo, known.join(", "));
             return cx.respond(server, 469, response.end());
         };
+        if let Err(why) = leg.takes_more() {
+            return cx.refuse_with(server, message, &why);
+        }
         cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         if let Some((mut info, branch, _)) = leg.begin(cx, Method::Info) {
             info.put(HeaderName::InfoPackage, package);

@@ -146,6 +146,9 @@ impl Call {
         if self.leg_of(end).is_some_and(|leg| !leg.asked_within(client)) {
             return;
         }
+        if let (InDialogRequest::Info, Some(leg)) = (asked, self.leg_mut(end)) {
+            leg.answered_one();
+        }
         if self.state == CallPhase::Over {
             if let (200..=299, InDialogRequest::Refresh, Some(message)) = (status, asked, message) {
                 self.acknowledge_refresh(cx, end, message);

@@ -132,6 +132,7 @@ impl Leg {
         self.to_tell.clear();
         self.notifying = false;
         self.last_ack = None;
+        self.forget_unanswered();
         self.first_client = cx.services.transactions.next_client();
     }
 }

@@ -6,6 +6,7 @@
 //! - Every walk ends: `goto` steps and redirections are counted, and each step is taken once.
 //! - The refusal kept is the best seen since the route began (RFC 3261 §16.7 step 6).
 
+use crate::config::User;
 use crate::dialplan::{DialOrder, Outcome, Outcomes, Route, Step, Target};
 use crate::errors::Code;
 use crate::fraud::DialledNumber;
@@ -15,6 +16,7 @@ use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a step rings unless the dialplan says otherwise.
@@ -119,6 +121,10 @@ pub(crate) struct RouteCursor {
     gotos: u8,
     /// Redirections followed, the oldest first.
     diversions: Vec<Diversion>,
+    /// The user whose phone redirected the call last.
+    diverted_by: Option<Arc<User>>,
+    /// What is dialled is no longer what the route was taken for.
+    redirected: bool,
     /// The caller asked for one phone by its GRUU.
     wanted: Option<WantedPhone>,
     max_forwards: u32,
@@ -212,6 +218,7 @@ impl RouteCursor {
     }
 
     fn replace_steps(&mut self, steps: impl IntoIterator<Item = Step>) {
+        self.redirected = false;
         self.steps = steps.into_iter().map(|step| (step, None)).collect();
         self.drop_step();
     }
@@ -389,8 +396,14 @@ impl RouteCursor {
     }
 
     /// A callee redirected the call: `steps` come next, and those left of the route after them.
-    pub(super) fn redirect(&mut self, by: Diversion, steps: Vec<PlannedStep>) {
+    pub(super) fn redirect(
+        &mut self,
+        by: Diversion,
+        user: Option<Arc<User>>,
+        steps: Vec<PlannedStep>,
+    ) {
         self.diversions.push(by);
+        (self.diverted_by, self.redirected) = (user.or(self.diverted_by.take()), true);
         self.drop_step();
         steps.into_iter().rev().for_each(|step| self.steps.push_front(step));
     }
@@ -410,9 +423,14 @@ impl RouteCursor {
         DialledNumber::of(self.route.as_ref(), &self.number)
     }
 
-    /// Whether the route is exempt from limits.
+    /// Whether what is dialled is exempt from limits: by the route, unless a callee chose it.
     pub(super) fn is_exempt(&self) -> bool {
-        self.route.as_ref().is_some_and(|r| r.ignore_limits)
+        !self.redirected && self.route.as_ref().is_some_and(|r| r.ignore_limits)
+    }
+
+    /// The user whose phone redirected the call last, if one has.
+    pub(super) fn diverted_by(&self) -> Option<&Arc<User>> {
+        self.diverted_by.as_ref()
     }
 
     /// How long a trunk may be silent before the next is tried.

@@ -184,8 +184,8 @@ impl Call {
             Ok(found) => found,
             Err(why) => return self.route_failed(cx, HangupBy::Us, why),
         };
-        if let Party::User { name, .. } = &self.caller.party
-            && let Err(why) = cx.services.brakes.route(cx.now, name, &route)
+        if let Some(user) = &self.caller.account
+            && let Err(why) = cx.services.brakes.route(cx.now, user, &route)
         {
             return self.route_failed(cx, HangupBy::Us, why);
         }

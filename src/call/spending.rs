@@ -9,7 +9,7 @@ use crate::sip::status::Refusal;
 
 impl Call {
     /// Judges where the dial step leads, and charges it to the transferor of the call, or
-    /// had it begun, else who dialled.
+    /// had it begun, else who dialled, else whose phone redirected it.
     ///
     /// # Errors
     /// The brake on toll fraud holds who pays.
@@ -18,7 +18,8 @@ impl Call {
             return Ok(());
         }
         let dialled = self.caller.account.as_ref().filter(|_| !self.transfer.is_under_way());
-        let payer = self.transfer.referred_by().or(dialled).cloned();
+        let diverted = self.route.diverted_by();
+        let payer = self.transfer.referred_by().or(dialled).or(diverted).cloned();
         let Some(account) = payer else { return Ok(()) };
         cx.may_spend(Some(self.id), &account, self.route.dialled())
     }
@@ -37,7 +38,7 @@ impl Call {
         let pace = cx.config.limits.new_calls_per_second_per_user;
         let pace = user.calls_per_second.unwrap_or(pace);
         cx.services.brakes.call(cx.now, &user.name, pace)?;
-        cx.services.brakes.route(cx.now, &user.name, route)
+        cx.services.brakes.route(cx.now, user, route)
     }
 }
 
@@ -58,11 +59,15 @@ impl CallContext<'_> {
         let country = self.config.plan.context(&account.context).and_then(|c| c.country.clone());
         let home = country.into_iter().chain(account.did.as_deref().and_then(country_of));
         let unix = self.unix();
-        let expense = Expense { call, user: &account.name, to, home: home.collect(), unix };
+        // Where the dialplan leaves a number to visitors, those of a network pay together: each of
+        // their names has no past.
+        let crowd = account.crowd().filter(|_| !to.spelled);
+        let user = crowd.as_deref().unwrap_or(&account.name);
+        let expense = Expense { call, user, to, home: home.collect(), unix };
         let admitted = self.services.brakes.fraud.admit(self.now, &expense, &self.config.fraud);
         admitted.map_err(|tripped| {
             if tripped.news {
-                let (user, why) = (account.name.clone(), tripped.why.why.clone());
+                let (user, why) = (user.to_owned(), tripped.why.why.clone());
                 self.note(Event::FraudBraked { user, why });
             }
             tripped.why

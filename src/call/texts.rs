@@ -52,6 +52,9 @@ impl Call {
         let Some(leg) = other else {
             return cx.refuse(server, message, &Refusal::new(405, "the other side takes no texts"));
         };
+        if let Err(why) = leg.takes_more() {
+            return cx.refuse_with(server, message, &why);
+        }
         cx.respond(server, 202, MessageWriter::response(message, 202, None).end());
         if let Some((text, branch, _)) = leg.begin(cx, Method::Message) {
             let bytes = text.end_carrying(message, TEXT);

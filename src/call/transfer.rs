@@ -18,6 +18,7 @@ use super::{Call, CallContext, CallId, CallPhase, CallTimer, EndReason, HangupBy
 use crate::cdr::Party;
 use crate::config::Refer;
 use crate::dialplan::{Attempt, Permits};
+use crate::errors::Code;
 use crate::event::Event;
 use crate::fraud::DialledNumber;
 use crate::media::LegId;
@@ -31,6 +32,9 @@ use crate::sip::uri::{Scheme, escape_user, unescape};
 
 /// Transfers of one call.
 const MAX_TRANSFERS: usize = 20;
+/// What one party was not told yet of its transfers, because it does not answer the NOTIFY before;
+/// until it does it transfers nothing more.
+const MAX_UNTOLD: usize = 8;
 
 impl Call {
     /// A REFER within the call.
@@ -78,6 +82,10 @@ impl Call {
                 403,
                 format!("{party} may not transfer calls: refer = … decides"),
             ));
+        }
+        if leg.to_tell.len() >= MAX_UNTOLD {
+            let why = format!("{party} has not answered what it was told of its transfers");
+            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(10));
         }
         if self.cdr.transfers.len() >= MAX_TRANSFERS {
             return Err(Refusal::new(
@@ -266,6 +274,11 @@ impl Call {
         let call = self.id;
         let Some(watcher) = self.transfer.progress(status) else { return };
         if let Some(leg) = self.leg_mut(watcher.end) {
+            // Of what has not ended only the newest is told, however often the target rings.
+            let supersedes = |(of, last): &(ReferSubscription, u16)| *of == watcher && *last < 200;
+            if status < 200 && leg.to_tell.back().is_some_and(supersedes) {
+                leg.to_tell.pop_back();
+            }
             leg.to_tell.push_back((watcher, status));
             leg.notify(cx, call);
         }

@@ -30,6 +30,12 @@ use std::time::Duration;
 
 /// Most targets of one redirection that are looked at.
 const MAX_TARGETS: usize = 5;
+/// Answers of one branch that are acknowledged, and but for the first hung up: each is a request of
+/// ours, and whoever answers writes as many tags as it likes.
+const MAX_ANSWERS: usize = 16;
+/// Provisional responses to one INVITE that are told in a second: each costs its caller a message,
+/// and the worker a change of its media.
+const MOST_TOLD: u32 = 20;
 
 /// What a branch sees of its call while it takes a response.
 pub(super) struct CallSide<'a> {
@@ -191,7 +197,9 @@ impl Branch {
         if !self.take_early_dialog(message) {
             return BranchOutcome::Pending;
         }
-        let wanted = side.routes && self.state == BranchState::Early;
+        let wanted = side.routes
+            && self.state == BranchState::Early
+            && self.told.take(cx.now, Some(MOST_TOLD));
         let tag = tag_of(message);
         let mut early = None;
         // The first early dialog with media is heard; what others say is kept for their answer
@@ -327,6 +335,9 @@ impl Branch {
         self.answering.accepted();
         if let Some(ack) = self.acks.get(&tag) {
             cx.send(self.leg.hop, ack.clone());
+            return BranchOutcome::Pending;
+        }
+        if self.acks.len() >= MAX_ANSWERS {
             return BranchOutcome::Pending;
         }
         let Some(dialog) = confirmed(self, message, &tag) else { return BranchOutcome::Pending };

@@ -461,6 +461,7 @@ impl Check {
             refer: user.refer.unwrap_or(true),
             fraud_brake: user.fraud_brake.unwrap_or(true),
             tags: user.tags,
+            network: None,
             permits: Permits {
                 claims: user.claims,
                 callees: user

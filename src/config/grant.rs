@@ -122,6 +122,7 @@ impl Grant {
                 callees,
             },
             tags: self.tags.clone(),
+            network: None,
         }))
     }
 

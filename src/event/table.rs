@@ -101,7 +101,8 @@ events! {
         ),
     }
 
-    /// An INVITE became no call; `status` is that of its response.
+    /// An INVITE became no call; `status` is that of its response. Unless it is `told`, it is one of
+    /// too many, and counted only.
     CallRefused {
         call: CallId,
         from: Party,
@@ -110,6 +111,7 @@ events! {
         status: u16,
         code: Code,
         why: String,
+        told: bool,
     } {
         call: Some(*call), level: Warn, code: code.or(Code::REFUSED),
         class: Some(LineClass::of("calls refused", code.or(Code::REFUSED), &from.as_caller())),
@@ -439,7 +441,7 @@ events! {
 
     EarlyMediaUnusable { call: CallId, why: String } {
         call: Some(*call), level: Info, code: Code::FINE,
-        class: None,
+        class: Some(LineClass::new("early media that cannot be used", Code::FINE)),
         api: {},
         counted: Counted::Nothing,
         text(f): write!(f, "early media cannot be used: {}", brief(why)),

@@ -147,7 +147,7 @@ pub(super) fn digest(bytes: &[u8]) {
     let algorithms = [Algorithm::Sha256, Algorithm::Md5];
     let mut ours = Authenticator::new("wt.test", 1, &[7; 32], &algorithms);
     if let Some(message) = with(INVITE, "Authorization: ", bytes) {
-        let proved = ours.verify(1, &message, |_| Some(Secret::new("secret"))).is_ok();
+        let proved = ours.verify(1, &message, None, |_| Some(Secret::new("secret"))).is_ok();
         assert!(!proved, "nobody guesses a nonce");
     }
     if let Some(response) = with("SIP/2.0 401 No", "WWW-Authenticate: ", bytes) {

@@ -3,13 +3,13 @@
 
 use crate::address::network_of;
 use crate::errors::Code;
-use crate::sip::digest::{Algorithm, Authenticator, DigestError, Secret};
+use crate::sip::digest::{Algorithm, Authenticator, DigestError, Fresh, Secret};
 use crate::sip::message::Message;
 use crate::sip::status::Refusal;
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Guesses a source may make per minute.
 const GUESSES_PER_SOURCE: u32 = 20;
@@ -17,6 +17,11 @@ const GUESSES_PER_SOURCE: u32 = 20;
 const GUESSES_AT_KNOWN: u32 = 5;
 /// Sources remembered; when full, those that guessed least make room.
 const MAX_REMEMBERED: usize = 10_000;
+/// Names that logged in at one source which are remembered: whoever is handed one name after the
+/// other makes nobody else's forgotten.
+const MOST_KNOWN_OF_SOURCE: usize = 500;
+/// A name that logs in no more is remembered this long, and up to twice as long.
+const KNOWN: Duration = Duration::from_secs(24 * 3_600);
 /// Characters of a name nobody has proved that are shown.
 const SHOWN: usize = 64;
 
@@ -42,6 +47,62 @@ pub(crate) enum KnownCredentials {
     Unasked,
 }
 
+/// Where credentials come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LoginSource {
+    /// The address.
+    pub(crate) ip: IpAddr,
+    /// The way they came has proved to be of that name, which is never braked there.
+    pub(crate) proved: bool,
+    /// The address may be forged: only credentials for a challenge that was sent there count.
+    pub(crate) forgeable: bool,
+}
+
+/// Names that logged in, by source, each with its wrong guesses of this minute. What has not logged
+/// in for long is forgotten with the older half.
+#[derive(Debug, Default)]
+struct ProvedNames {
+    since: Option<Instant>,
+    young: HashMap<IpAddr, HashMap<String, u32>>,
+    old: HashMap<IpAddr, HashMap<String, u32>>,
+    /// Names in the younger half.
+    count: usize,
+}
+
+impl ProvedNames {
+    /// Wrong guesses of this minute at a name that logged in there.
+    fn wrong(&mut self, source: IpAddr, user: &str) -> Option<&mut u32> {
+        match self.young.get_mut(&source).and_then(|names| names.get_mut(user)) {
+            Some(wrong) => Some(wrong),
+            None => self.old.get_mut(&source)?.get_mut(user),
+        }
+    }
+
+    fn note(&mut self, now: Instant, source: IpAddr, user: &str) {
+        let aged = |since: Instant| now.saturating_duration_since(since) >= KNOWN;
+        if self.since.is_none_or(aged) || self.count >= MAX_REMEMBERED {
+            self.old = std::mem::take(&mut self.young);
+            (self.since, self.count) = (Some(now), 0);
+        }
+        let wrong = self.wrong(source, user).map_or(0, |wrong| *wrong);
+        let names = self.young.entry(source).or_default();
+        if !names.contains_key(user) && names.len() < MOST_KNOWN_OF_SOURCE {
+            names.insert(user.to_owned(), wrong);
+            self.count += 1;
+        }
+    }
+
+    /// Another minute begins.
+    fn pardon(&mut self) {
+        let all = self.young.values_mut().chain(self.old.values_mut());
+        all.flat_map(HashMap::values_mut).for_each(|wrong| *wrong = 0);
+    }
+
+    fn len(&self) -> usize {
+        self.young.values().chain(self.old.values()).map(HashMap::len).sum()
+    }
+}
+
 /// Digest, and the brakes on it.
 pub(crate) struct Admission {
     authenticator: Authenticator,
@@ -49,9 +110,8 @@ pub(crate) struct Admission {
     minute: u64,
     /// Wrong guesses of this minute by source: the guesser pays, not the name that was guessed.
     by_source: HashMap<IpAddr, u32>,
-    /// Names that gave the right password, by source, with the wrong ones of this minute: others
-    /// at a shared address cannot lock them out.
-    known: HashMap<(IpAddr, String), u32>,
+    /// Names that logged in: others at a shared address cannot lock them out.
+    known: ProvedNames,
 }
 
 impl Admission {
@@ -62,7 +122,7 @@ impl Admission {
             started: now,
             minute: 0,
             by_source: HashMap::new(),
-            known: HashMap::new(),
+            known: ProvedNames::default(),
         }
     }
 
@@ -77,34 +137,26 @@ impl Admission {
     }
 
     /// The WWW-Authenticate values of one challenge.
-    pub(crate) fn challenges(
-        &self,
-        now: Instant,
-        random: u64,
-        stale: bool,
-    ) -> Vec<(Algorithm, String)> {
-        self.authenticator.challenges(self.seconds(now), random, stale)
+    pub(crate) fn challenges(&self, now: Instant, fresh: Fresh) -> Vec<(Algorithm, String)> {
+        self.authenticator.challenges(self.seconds(now), fresh)
     }
 
     /// As [`challenges`](Self::challenges), in as few bytes as can be.
-    pub(crate) fn short_challenge(&self, now: Instant, random: u64, stale: bool) -> String {
-        self.authenticator.short_challenge(self.seconds(now), random, stale)
+    pub(crate) fn short_challenge(&self, now: Instant, fresh: Fresh) -> String {
+        self.authenticator.short_challenge(self.seconds(now), fresh)
     }
 
     /// Returns the refusal for a source that has guessed too often in this minute, unless `user`
-    /// has given the right password there before.
+    /// has logged in there before.
     pub(crate) fn braked(&mut self, now: Instant, source: IpAddr, user: &str) -> Option<Refusal> {
         let (seconds, source) = (self.seconds(now), network_of(source));
         if seconds / 60 != self.minute {
             self.minute = seconds / 60;
             self.by_source.clear();
-            self.known.values_mut().for_each(|wrong| *wrong = 0);
+            self.known.pardon();
         }
         if self.by_source.get(&source).is_none_or(|n| *n < GUESSES_PER_SOURCE)
-            || self
-                .known
-                .get(&(source, user.to_owned()))
-                .is_some_and(|wrong| *wrong < GUESSES_AT_KNOWN)
+            || self.known.wrong(source, user).is_some_and(|wrong| *wrong < GUESSES_AT_KNOWN)
         {
             return None;
         }
@@ -132,29 +184,25 @@ impl Admission {
         }
         let guesses = self.by_source.entry(source).or_default();
         *guesses = guesses.saturating_add(1);
-        if let Some(wrong) = self.known.get_mut(&(source, user.to_owned())) {
+        if let Some(wrong) = self.known.wrong(source, user) {
             *wrong = wrong.saturating_add(1);
         }
     }
 
-    /// `user` gave the right password at `source`.
-    fn right(&mut self, source: IpAddr, user: &str) {
-        if self.known.len() >= MAX_REMEMBERED {
-            self.known.clear();
-        }
-        self.known.entry((network_of(source), user.to_owned())).or_default();
+    /// `user` logged in at `source`.
+    pub(crate) fn right(&mut self, now: Instant, source: IpAddr, user: &str) {
+        self.known.note(now, network_of(source), user);
     }
 
-    /// Judges a request's credentials; `known` finds the password of a name. `proved`: the
-    /// sender's connection has proved to be that name, and is never braked.
+    /// Judges a request's credentials; `known` finds the password of a name.
     pub(crate) fn judge(
         &mut self,
         now: Instant,
-        source: IpAddr,
-        proved: bool,
+        from: LoginSource,
         request: &Message,
         known: impl Fn(&str) -> KnownCredentials,
     ) -> Admitted {
+        let LoginSource { ip: source, proved, forgeable } = from;
         let user = self.claimed(request).to_owned();
         // A request without a password guesses none: it gets a challenge.
         let gives = request.header(crate::sip::HeaderName::Authorization).is_some() && !proved;
@@ -170,10 +218,11 @@ impl Admission {
                 None
             }
         };
-        match self.authenticator.verify(seconds, request, secret_of) {
+        let only_for = forgeable.then_some(source);
+        match self.authenticator.verify(seconds, request, only_for, secret_of) {
             // Nobody else: who proves one name may write others beside it.
             Ok(proved) => {
-                self.right(source, proved);
+                self.right(now, source, proved);
                 Admitted::User(proved.to_owned())
             }
             Err(DigestError::Missing) => Admitted::Challenge { stale: false },
@@ -218,10 +267,37 @@ mod tests {
             assert!(admission.by_source.len() <= MAX_REMEMBERED);
         }
         assert!(is_out(&mut admission), "a crowd of others frees nobody");
-        for n in 0..2 * MAX_REMEMBERED {
-            admission.right(source(n), "alice");
-            assert!(admission.known.len() <= MAX_REMEMBERED);
+        for n in 0..3 * MAX_REMEMBERED {
+            admission.right(now, source(n), "alice");
+            assert!(admission.known.len() <= 2 * MAX_REMEMBERED);
         }
-        assert!(admission.remembered() <= 2 * MAX_REMEMBERED);
+        assert!(admission.remembered() <= 3 * MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn who_is_handed_one_name_after_the_other_makes_nobody_forgotten() {
+        let now = Instant::now();
+        let mut admission = Admission::new(now, Authenticator::new("x", 1, &[7; 32], &[]));
+        let (office, page) = (source(1), source(2));
+        admission.right(now, office, "bob");
+        for n in 0..3 * MAX_REMEMBERED {
+            admission.right(now, page, &format!("visitor{n}"));
+        }
+        assert_eq!(admission.known.len(), 1 + MOST_KNOWN_OF_SOURCE);
+        assert!(admission.braked(now, office, "carl").is_none());
+        for n in 0..GUESSES_PER_SOURCE {
+            admission.wrong(office, &format!("user{n}"));
+        }
+        assert!(admission.braked(now, office, "carl").is_some());
+        assert!(admission.braked(now, office, "bob").is_none(), "he has logged in there");
+        // Once in a day is enough, and whoever never comes again is forgotten.
+        let (mut now, mut days) = (now, 0);
+        while days < 4 {
+            now += KNOWN;
+            days += 1;
+            admission.right(now, page, "eve");
+            admission.right(now, office, "bob");
+        }
+        assert_eq!(admission.known.len(), 4);
     }
 }

@@ -12,6 +12,7 @@
 //! lost.
 
 use super::edge::{ForeignHop, Passing};
+use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::cluster::token::short;
 use crate::sip::message::Message;
@@ -22,8 +23,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Requests that are asked about at once.
+/// Requests that are asked about at once; those of one user, and of one trunk.
 const MAX_ASKED: usize = 1_000;
+const MOST_OF_USER: usize = 20;
+const MOST_OF_TRUNK: usize = 400;
 /// How long the others are asked.
 const LONGEST: Duration = Duration::from_secs(5);
 /// How often.
@@ -61,6 +64,7 @@ pub(super) enum IfNobody {
 struct AskedRequest {
     hop: Hop,
     message: Message,
+    sender: RequestSource,
     /// Nodes that have not answered.
     silent: BTreeSet<SocketAddr>,
     then: IfNobody,
@@ -72,6 +76,8 @@ struct AskedRequest {
 pub(super) struct AskedNodes {
     open: HashMap<AskedKey, AskedRequest>,
     timers: Timers<AskedKey>,
+    /// How many are of each sender.
+    of_sender: HashMap<String, usize>,
     /// The deadline of the one that is being asked about once more.
     again: Option<(AskedKey, Instant)>,
 }
@@ -95,19 +101,42 @@ impl AskedNodes {
     /// Notes that nodes are asked. A request that comes again has the time it had.
     fn note(&mut self, now: Instant, key: AskedKey, asked: AskedRequest) -> bool {
         let known = self.open.get(&key).map(|asked| asked.until);
-        if known.is_none() && self.is_full() {
+        if known.is_none() && (self.is_full() || !self.has_place(&asked.sender)) {
             return false;
         }
         let before = self.again.filter(|(again, _)| *again == key).map(|(_, until)| until);
         let until = known.or(before).unwrap_or(asked.until);
         self.timers.set(key, until.min(now + AGAIN));
-        self.open.insert(key, AskedRequest { until, ..asked });
+        *self.of_sender.entry(asked.sender.name()).or_default() += 1;
+        if let Some(before) = self.open.insert(key, AskedRequest { until, ..asked }) {
+            self.uncount(&before.sender);
+        }
         true
+    }
+
+    /// Whether a sender has its share to use: one more makes nobody else's fail.
+    fn has_place(&self, sender: &RequestSource) -> bool {
+        let most = match sender {
+            RequestSource::User(..) => MOST_OF_USER,
+            RequestSource::Trunk(_) => MOST_OF_TRUNK,
+        };
+        self.of_sender.get(&sender.name()).is_none_or(|n| *n < most)
+    }
+
+    fn uncount(&mut self, sender: &RequestSource) {
+        let name = sender.name();
+        if let Some(n) = self.of_sender.get_mut(&name) {
+            *n -= 1;
+            if *n == 0 {
+                self.of_sender.remove(&name);
+            }
+        }
     }
 
     fn remove(&mut self, key: &AskedKey) -> Option<AskedRequest> {
         let asked = self.open.remove(key)?;
         self.timers.clear(key);
+        self.uncount(&asked.sender);
         Some(asked)
     }
 
@@ -131,10 +160,12 @@ impl Gateway {
         nodes: &[(SocketAddr, String)],
         then: IfNobody,
     ) -> bool {
-        let Some(key) = AskedKey::of(hop, message) else { return false };
+        let (Some(key), Some(sender)) = (AskedKey::of(hop, message), self.sender(hop)) else {
+            return false;
+        };
         let silent = nodes.iter().map(|(node, _)| *node).collect();
-        let asked =
-            AskedRequest { hop, message: message.clone(), silent, then, until: now + LONGEST };
+        let (message, until) = (message.clone(), now + LONGEST);
+        let asked = AskedRequest { hop, message, sender, silent, then, until };
         self.asked.note(now, key, asked)
     }
 
@@ -255,6 +286,7 @@ mod tests {
         AskedRequest {
             hop: Hop::Udp(node(99)),
             message,
+            sender: RequestSource::Trunk("one".to_owned()),
             silent: (0..nodes).map(node).collect(),
             then: IfNobody::Refuse,
             until: now + LONGEST,
@@ -268,14 +300,40 @@ mod tests {
     #[test]
     fn so_many_requests_are_asked_about_at_once_and_the_next_is_passed_on_unnoticed() {
         let (now, mut nodes) = (Instant::now(), AskedNodes::default());
-        for n in 0..MAX_ASKED as u64 {
-            assert!(nodes.note(now, key(n), asked(now, 1)));
-        }
-        assert!(!nodes.note(now, key(u64::MAX), asked(now, 1)));
-        assert!(nodes.note(now, key(7), asked(now, 1)), "it is known");
+        let of = |name: &str, n: u64| {
+            let sender = RequestSource::Trunk(name.to_owned());
+            (key(n), AskedRequest { sender, ..asked(now, 1) })
+        };
+        let mut note = |name: &str, n: u64| {
+            let (key, asked) = of(name, n);
+            nodes.note(now, key, asked)
+        };
+        // One sender has its share, and no more.
+        let taken = (0..MAX_ASKED as u64).filter(|n| note("one", *n)).count();
+        assert_eq!(taken, MOST_OF_TRUNK);
+        assert!(note("one", 7), "it is known");
+        let others = ["two", "three"].into_iter().zip([2_000, 3_000]);
+        let more = others.flat_map(|(name, from)| (from..from + 1_000).map(move |n| (name, n)));
+        assert_eq!(more.filter(|(name, n)| note(*name, *n)).count(), MAX_ASKED - MOST_OF_TRUNK);
+        assert!(!note("four", 9_999));
         assert!(nodes.has_not(&key(7), SocketAddr::from(([192, 0, 2, 0], 5071))));
         assert!(nodes.remove(&key(7)).is_some() && nodes.remove(&key(7)).is_none());
-        assert!(nodes.note(now, key(u64::MAX), asked(now, 1)));
+        let (ada, flow) = ("ada".to_owned(), crate::sip::transaction::Flow(1));
+        let sender = RequestSource::User(ada, flow);
+        assert!(nodes.note(now, key(9_999), AskedRequest { sender, ..asked(now, 1) }));
+        (0..MAX_ASKED as u64 * 10).for_each(|n| drop(nodes.remove(&key(n))));
+        assert!(nodes.open.is_empty() && nodes.of_sender.is_empty());
+    }
+
+    #[test]
+    fn a_user_asks_about_so_much_and_others_about_theirs() {
+        let (now, mut nodes) = (Instant::now(), AskedNodes::default());
+        let mut note = |name: &str, n: u64| {
+            let sender = RequestSource::User(name.to_owned(), crate::sip::transaction::Flow(n));
+            nodes.note(now, key(n), AskedRequest { sender, ..asked(now, 1) })
+        };
+        assert_eq!((0..100).filter(|n| note("ada", *n)).count(), MOST_OF_USER);
+        assert!(note("bob", 1_000));
     }
 
     #[test]

@@ -246,8 +246,10 @@ impl Gateway {
         passed_for: String,
     ) -> Result<(), Refusal> {
         message.check().map_err(|e| Refusal::new(e.status, e.to_string()))?;
-        let is_trunk = passed_for.starts_with("trunk:");
-        self.services.brakes.passed_on(turn.now, &passed_for, is_trunk)?;
+        // A user by whatever connection, and to each node as much.
+        let user = passed_for.split_once(' ').map(|(user, _)| format!("{user} to {peer}"));
+        let who = user.as_deref().unwrap_or(&passed_for);
+        self.services.brakes.passed_on(turn.now, who, user.is_none())?;
         self.send_to_node(turn, from, peer, message, passed_for)
     }
 

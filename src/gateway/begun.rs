@@ -130,8 +130,11 @@ impl Gateway {
             return;
         }
         let others: Vec<SocketAddr> = cluster.others().collect();
-        let of_trunk = matches!(self.sender(hop), Some(RequestSource::Trunk(_)));
-        if others.is_empty() || !of_trunk || self.services.transactions.knows(message) {
+        let Some(RequestSource::Trunk(trunk)) = self.sender(hop) else { return };
+        if others.is_empty()
+            || self.services.transactions.knows(message)
+            || !self.services.brakes.tells_begun(turn.now, &trunk)
+        {
             return;
         }
         let told = ToldBegun {

@@ -34,8 +34,8 @@ pub(super) struct LiveCall {
     pub(super) since: Instant,
     /// The trunks whose calls it counts among.
     counted: Vec<String>,
-    /// The user whose calls it counts among.
-    user: Option<String>,
+    /// The user whose calls it counts among, and the visitors of its network if it is one.
+    users: Vec<String>,
     /// Where its legs are filed, in their order.
     places: Vec<LegPlace>,
 }
@@ -99,7 +99,9 @@ impl CallTable {
     /// Takes a call in, which counts for `user` from now on.
     pub(super) fn insert(&mut self, call: Call, user: Option<String>) {
         self.live += 1;
-        user.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
+        let crowd = call.caller().account.as_ref().and_then(|account| account.crowd());
+        let users: Vec<String> = user.into_iter().chain(crowd).collect();
+        users.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
         let id = call.id();
         self.note_change(id);
         self.by_start.insert((call.cdr().start, id));
@@ -110,7 +112,7 @@ impl CallTable {
             recorded: false,
             lost: false,
             counted: Vec::new(),
-            user,
+            users,
             places: Vec::new(),
         };
         self.calls.insert(id, Box::new(live));
@@ -343,9 +345,8 @@ impl CallTable {
     fn uncount(&mut self, id: CallId) {
         let Some(live) = self.calls.get_mut(&id) else { return };
         self.live -= 1;
-        if let Some(user) = live.user.take()
-            && let Some(n) = self.per_user.get_mut(&user)
-        {
+        for user in std::mem::take(&mut live.users) {
+            let Some(n) = self.per_user.get_mut(&user) else { continue };
             *n -= 1;
             if *n == 0 {
                 self.per_user.remove(&user);

@@ -21,8 +21,9 @@ use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 
-/// Most connections remembered as offered.
+/// Most connections remembered as offered, and addresses that one of them is offered for.
 const MAX_ALIASES: usize = 4_096;
+const MOST_ALIASES_OF_FLOW: usize = 4;
 
 impl Gateway {
     pub(super) fn received(
@@ -338,6 +339,9 @@ impl Gateway {
         message: Message,
         target: Option<ServerId>,
     ) {
+        if let Some(sender) = self.sender(hop) {
+            self.services.transactions.charge(id, &sender.name());
+        }
         if message.method() == Method::Cancel {
             return self.cancel(turn, id, hop, &message, target);
         }
@@ -406,11 +410,20 @@ impl Gateway {
         };
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
-        if self.services.aliases.len() < MAX_ALIASES {
-            self.services
-                .aliases
-                .insert((trunk.to_owned(), SocketAddr::new(state.remote.ip(), port)), flow);
+        let offered = (trunk.to_owned(), SocketAddr::new(state.remote.ip(), port));
+        let aliases = &mut self.services.aliases;
+        if aliases.get(&offered) == Some(&flow) {
+            return;
         }
+        let own = aliases.values().filter(|other| **other == flow).count();
+        if aliases.len() < MAX_ALIASES && own < MOST_ALIASES_OF_FLOW {
+            aliases.insert(offered, flow);
+        }
+    }
+
+    /// Whether nobody known is at the other end of a hop.
+    pub(crate) fn is_stranger(&self, hop: Hop) -> bool {
+        !matches!(hop, Hop::Node(_) | Hop::Suspended) && self.sender(hop).is_none()
     }
 
     pub(super) fn sender(&self, hop: Hop) -> Option<RequestSource> {

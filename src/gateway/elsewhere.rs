@@ -13,7 +13,7 @@ use crate::cluster::store::LocatedUsers;
 use crate::registrar::Way;
 use crate::timers::Timers;
 use rand_core::RngCore;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How often it is looked after what a watched user has at other nodes.
@@ -33,6 +33,8 @@ pub(super) struct Elsewhere {
     open: HashMap<u32, Sought>,
     timers: Timers<u32>,
     next: u32,
+    /// Watched users who are asked for now: once, however often somebody begins to watch.
+    asked: HashSet<String>,
     /// By watched user, its phones at other nodes as last found.
     phones: HashMap<String, Vec<Way>>,
     looks: Timers<String>,
@@ -104,7 +106,10 @@ impl Gateway {
         self.elsewhere.timers.clear(&ask);
         match waiting {
             Sought::Text(text) => self.text_found(turn, *text, found),
-            Sought::Watchers(user) => self.watched_found(turn, &user, found),
+            Sought::Watchers(user) => {
+                self.elsewhere.asked.remove(&user);
+                self.watched_found(turn, &user, found)
+            }
         }
     }
 
@@ -127,7 +132,7 @@ impl Gateway {
         // Those who began to watch together are not asked for together for ever.
         let more = LOOK / 6 * (self.services.random.next_u32() % 256) / 256;
         self.elsewhere.looks.set(user.to_owned(), turn.now + LOOK + more);
-        if self.cannot_locate(turn).is_none() {
+        if self.cannot_locate(turn).is_none() && self.elsewhere.asked.insert(user.to_owned()) {
             self.seek(turn, Sought::Watchers(user.to_owned()), vec![user.to_owned()]);
         }
     }

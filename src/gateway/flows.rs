@@ -38,6 +38,7 @@ impl Gateway {
     pub(super) fn flow_closed(&mut self, turn: &mut Turn<'_>, flow: Flow) {
         let state = self.services.flows.remove(&flow);
         self.unproved.clear(&flow);
+        self.end_subscriptions_on(turn, flow);
         for user in self.services.registrar.flow_closed(flow) {
             self.registration_changed(turn, &user);
             turn.push(Output::Event(Event::Unregistered {

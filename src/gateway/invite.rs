@@ -4,6 +4,7 @@ use super::registering::TEMPORARY;
 use super::turn::Incoming;
 use super::turn::RequestSource;
 use super::{Gateway, Turn};
+use crate::brakes::CROWD;
 use crate::call::caller_id::Caller;
 use crate::call::context::Output;
 use crate::call::invite_server::CallerInvite;
@@ -34,6 +35,8 @@ use std::time::Instant;
 const MOST_EMERGENCIES_OF_USER: usize = 4;
 /// The same, of a trunk.
 const MOST_EMERGENCIES_OF_TRUNK: usize = 20;
+/// Visitors of one network have one of so many calls of all, at most.
+const CROWD_SHARE: usize = 4;
 
 impl Gateway {
     pub(super) fn invite(
@@ -78,6 +81,8 @@ impl Gateway {
                 self.with_call(turn, call_id, |call, cx| call.start(cx));
             }
             Err(why) => {
+                let (who, is_trunk) = (sender.name(), party.trunk().is_some());
+                let told = self.services.brakes.tells_refusal(turn.now, &who, is_trunk);
                 let record = refused_record(call_id, turn.now, &message, party, &why);
                 turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
@@ -87,9 +92,14 @@ impl Gateway {
                     status: why.status,
                     code: why.code,
                     why: why.why.clone(),
+                    told,
                 }));
                 self.refused += 1;
-                self.recorder.ended(call_id, Arc::new(record));
+                if told {
+                    self.recorder.ended(call_id, Arc::new(record));
+                } else {
+                    self.recorder.forget(call_id);
+                }
                 self.refuse(turn, id, &message, &why);
             }
         }
@@ -182,7 +192,7 @@ impl Gateway {
             self.within_load()?;
         }
         self.within_limits(now, party, account.as_ref(), ignore)?;
-        self.within_route(now, party, route.as_ref())?;
+        self.within_route(now, account.as_ref(), route.as_ref())?;
         let uas = CallerInvite::new(message.clone(), incoming.id);
         let mut call = self.new_call(now, id, uas, incoming.hop, party.clone());
         call.take_offer(&self.config, &self.services.identity.reach)?;
@@ -258,13 +268,28 @@ impl Gateway {
     pub(super) fn within_route(
         &mut self,
         now: Instant,
-        party: &Party,
+        user: Option<&Arc<User>>,
         route: Option<&Route>,
     ) -> Result<(), Refusal> {
-        match (party, route) {
-            (Party::User { name, .. }, Some(route)) => self.services.brakes.route(now, name, route),
+        match (user, route) {
+            (Some(user), Some(route)) => self.services.brakes.route(now, user, route),
             _ => Ok(()),
         }
+    }
+
+    /// What holds for all visitors of one network together, whose names have no end.
+    ///
+    /// # Errors
+    /// The refusal that names the limit.
+    fn within_crowd(&mut self, now: Instant, user: &User) -> Result<(), Refusal> {
+        let Some(crowd) = user.crowd() else { return Ok(()) };
+        let most = self.config.limits.calls.div_ceil(CROWD_SHARE);
+        if self.calls.of_user(&crowd) >= most {
+            let why = format!("{crowd} have {most} calls, a part of limits.calls");
+            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(10));
+        }
+        let pace = self.config.limits.new_calls_per_second_per_user.saturating_mul(2);
+        self.services.brakes.call(now, &crowd, pace)
     }
 
     /// What holds for every new call.
@@ -347,6 +372,9 @@ impl Gateway {
                 let pace = user.and_then(|u| u.calls_per_second);
                 let pace = pace.unwrap_or(limits.new_calls_per_second_per_user);
                 self.services.brakes.call(now, name, pace)?;
+                if let Some(user) = user {
+                    self.within_crowd(now, user)?;
+                }
             }
             Party::Trunk(name) => {
                 let trunk = self.config.trunks.get(name);
@@ -401,7 +429,10 @@ impl Gateway {
             let why = format!("{who} has {has} calls, more than anybody's emergency needs");
             return Err(Refusal::new(486, why).code(Code::LIMIT));
         }
-        self.services.brakes.emergency(now, &who)
+        if let Some(crowd) = user.and_then(|user| user.crowd()) {
+            self.services.brakes.emergency(now, &crowd, CROWD)?;
+        }
+        self.services.brakes.emergency(now, &who, 1)
     }
 
     fn party_of(&self, now: Instant, sender: &RequestSource) -> Party {

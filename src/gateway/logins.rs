@@ -2,18 +2,19 @@
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
-use super::admission::{Admitted, KnownCredentials};
+use super::admission::{Admitted, KnownCredentials, LoginSource};
 use super::credential::{Credential, credential_fits};
 use super::spent::{Spending, TokenLogin};
 use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
 use super::turn::Screening;
 use super::{Gateway, Turn};
+use crate::address::network_of;
 use crate::call::context::{Output, Question};
 use crate::config::grant::Grant;
 use crate::config::{Config, JwtSettings, User};
 use crate::errors::Code;
 use crate::event::Event;
-use crate::sip::digest::Secret;
+use crate::sip::digest::{Fresh, Secret};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal};
@@ -23,7 +24,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,10 +36,13 @@ const REMEMBER: Duration = Duration::from_secs(60);
 const REMEMBER_AT_MOST: Duration = Duration::from_secs(3_600);
 /// Names a web application does not know are not asked again so soon.
 const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
-/// Names remembered; when full, those whose time is over are forgotten, then all.
+/// Names remembered; when full, those whose time is over are forgotten, then those that nobody has,
+/// then all.
 const MAX_REMEMBERED: usize = 10_000;
 /// Requests that wait for an answer; any more get 503 with Retry-After.
 const MAX_HELD: usize = 1_000;
+/// Those of one source: a stranger with names nobody has keeps nobody else waiting.
+const MAX_HELD_OF_SOURCE: usize = 200;
 /// What a web application has for its answer.
 pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -144,11 +148,27 @@ impl Logins {
     fn remember(&mut self, now: Instant, name: String, user: Option<Arc<User>>, time: Duration) {
         if self.remembered.len() >= MAX_REMEMBERED {
             self.remembered.retain(|_, (_, until)| *until > now);
-            if self.remembered.len() >= MAX_REMEMBERED {
-                self.remembered.clear();
+        }
+        if self.remembered.len() >= MAX_REMEMBERED {
+            // Anybody can ask for names that nobody has.
+            self.remembered.retain(|_, (user, _)| user.is_some());
+        }
+        if self.remembered.len() >= MAX_REMEMBERED {
+            if user.is_none() {
+                return;
             }
+            self.remembered.clear();
         }
         self.remembered.insert(name, (user, now + time));
+    }
+
+    /// Whether one more request from `ip` may wait for an answer.
+    fn has_place(&self, ip: IpAddr) -> bool {
+        let source = network_of(ip);
+        let sources = self.held.values().flatten().map(|held| network_of(held.remote.ip()));
+        let (mut all, mut own) = (0, 0);
+        sources.for_each(|other| (all, own) = (all + 1, own + usize::from(other == source)));
+        all < MAX_HELD && own < MAX_HELD_OF_SOURCE
     }
 
     /// Whether the key set may be asked for now: not while it is, nor right after.
@@ -188,14 +208,7 @@ impl Gateway {
         message: &Message,
         claimed: &str,
     ) -> Screening {
-        let unix = self.unix(turn.now);
-        let holds = |until: Option<u64>| until.is_none_or(|until| unix < until);
-        let proved = self
-            .services
-            .flows
-            .get(&flow)
-            .is_some_and(|f| holds(f.until) && f.user.as_deref() == Some(claimed));
-        if proved && message.method() != Method::Register {
+        if message.method() != Method::Register && self.has_proved(turn.now, flow, claimed) {
             return Screening::Proceed;
         }
         let config = self.config.clone();
@@ -206,6 +219,11 @@ impl Gateway {
             }
             _ => self.admit_digest(turn, flow, remote, message, claimed),
         }
+    }
+
+    /// Whether a flow has proved to be of this user, and still counts as that.
+    fn has_proved(&self, now: Instant, flow: Flow, claimed: &str) -> bool {
+        self.identity_of(now, flow).is_some_and(|f| f.user.as_deref() == Some(claimed))
     }
 
     fn admit_digest(
@@ -224,10 +242,7 @@ impl Gateway {
         };
         // A flow that proved to be this user continues, whatever others at its address guess; a
         // wrong password on it is refused like any other.
-        let state = self.services.flows.get(&flow);
-        let proved = state.is_some_and(|f| {
-            f.user.as_deref() == Some(claimed) && f.until.is_none_or(|until| unix < until)
-        });
+        let proved = self.has_proved(turn.now, flow, claimed);
         let named = self.admission.claimed(message);
         let own = named == claimed || Credential::parse(named).is_some_and(|c| c.user == claimed);
         let known = |name: &str| match Credential::parse(name).and_then(|c| Some((secret(&c)?, c)))
@@ -246,8 +261,9 @@ impl Gateway {
                 _ => KnownCredentials::Nobody,
             },
         };
-        match self.admission.judge(turn.now, remote.ip(), proved && own, message, known) {
-            Admitted::User(name) => match self.proved(turn.now, &name) {
+        let from = LoginSource { ip: remote.ip(), proved: proved && own, forgeable: false };
+        match self.admission.judge(turn.now, from, message, known) {
+            Admitted::User(name) => match self.proved(turn.now, &name, remote.ip()) {
                 Ok(proved) => self.prove(flow, claimed, proved),
                 Err(why) => Screening::Refuse(Refusal::new(403, why).code(Code::LOGIN_REFUSED)),
             },
@@ -273,15 +289,17 @@ impl Gateway {
                 Screening::Refuse(why)
             }
             Admitted::Challenge { stale } => {
-                let bytes = self.challenge(turn.now, message, stale);
+                let random = self.services.random.next_u64();
+                let fresh = Fresh { random, stale, only_for: None };
+                let bytes = self.challenge(turn.now, message, fresh);
                 turn.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
                 Screening::Handled
             }
         }
     }
 
-    /// The account of a name whose password was right.
-    fn proved(&self, now: Instant, name: &str) -> Result<Proved, String> {
+    /// The account of a name whose password was right, which came from there.
+    fn proved(&self, now: Instant, name: &str, ip: IpAddr) -> Result<Proved, String> {
         if let Some(credential) = Credential::parse(name).filter(|c| self.secret_of(c).is_some()) {
             let grant = Grant { context: credential.context.clone(), ..Grant::default() };
             let account = credential
@@ -289,6 +307,13 @@ impl Gateway {
                 .is_some()
                 .then(|| grant.user(&credential.user, Secret::new(""), None, &self.config))
                 .transpose()?;
+            let known = self.config.users.contains_key(&credential.user);
+            // This machine itself is a proxy in front of us, or a test: others' address.
+            let own = ip.to_canonical().is_loopback();
+            let visits = !known && !own && !credential.is_direct_to_trunk();
+            let network = visits.then(|| network_of(ip));
+            let account = account.map(|user| User { network, ..Arc::unwrap_or_clone(user) });
+            let account = account.map(Arc::new);
             let until = Some(credential.expires);
             return Ok(Proved { user: credential.user, account, until, token: None });
         }
@@ -324,8 +349,11 @@ impl Gateway {
         bearer: Bearer<'_>,
     ) -> Screening {
         let Bearer { claimed, token, settings } = bearer;
-        let named = self.admission.claimed(message);
-        if let Some(braked) = self.admission.braked(turn.now, remote.ip(), named) {
+        // As with a password: a flow that has proved it is never braked, and where somebody has
+        // logged in before, others' guesses do not lock it out.
+        let proved = self.has_proved(turn.now, flow, claimed);
+        let braked = || self.admission.braked(turn.now, remote.ip(), claimed);
+        if let Some(braked) = (!proved).then(braked).flatten() {
             turn.push(Output::Event(Event::LoginRefused {
                 user: claimed.chars().take(64).collect(),
                 remote,
@@ -344,7 +372,10 @@ impl Gateway {
         };
         let why = match keys.verify(token, settings, self.unix(turn.now)) {
             Ok(claims) => match self.token_login(turn, flow, &claims, &bearer) {
-                Ok(proved) => return self.prove(flow, claimed, proved),
+                Ok(proved) => {
+                    self.admission.right(turn.now, remote.ip(), &proved.user);
+                    return self.prove(flow, claimed, proved);
+                }
                 Err(NoLogin::Waits(token)) => {
                     return self.hold(Awaited::Token(token), None, held(), turn.out);
                 }
@@ -419,7 +450,7 @@ impl Gateway {
         held: HeldRequest,
         out: &mut Vec<Output>,
     ) -> Screening {
-        if self.logins.held.values().map(Vec::len).sum::<usize>() >= MAX_HELD {
+        if !self.logins.has_place(held.remote.ip()) {
             return Screening::Refuse(unchecked());
         }
         let waiting = self.logins.held.entry(awaited).or_default();

@@ -86,7 +86,7 @@ impl Gateway {
             None => Party::Number(name.to_owned()),
         };
         self.within_limits(now, &party, user.as_ref(), user.is_some() && second.ignore_limits)?;
-        self.within_route(now, &party, Some(&second))?;
+        self.within_route(now, user.as_ref(), Some(&second))?;
         let tags = user
             .as_ref()
             .map(|u| u.tags.clone())

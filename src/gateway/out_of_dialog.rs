@@ -13,7 +13,7 @@ use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Refusal, SUPPORTED};
-use crate::sip::transaction::{Hop, ServerId};
+use crate::sip::transaction::{Flow, Hop, ServerId};
 use crate::sip::uri::{Params, Scheme, Uri, escape_user};
 use crate::timers::Timers;
 use std::collections::{BTreeSet, HashMap};
@@ -27,6 +27,9 @@ pub(super) const ALLOW_EVENTS: &str = "reg, message-summary";
 const SUBSCRIPTION: u32 = 3_600;
 const SHORTEST: u32 = 60;
 const MAX_SUBSCRIPTIONS: usize = 20;
+/// NOTIFYs of one subscription that wait for their answers; what changes meanwhile is told by the
+/// next.
+const MAX_NOTIFIES: usize = 4;
 
 struct Subscription {
     user: String,
@@ -37,6 +40,10 @@ struct Subscription {
     hop: Hop,
     expires: Instant,
     version: u32,
+    /// NOTIFYs that are not answered yet.
+    open: usize,
+    /// Something has changed since the last of them.
+    behind: bool,
 }
 
 /// Everything outside calls that takes more than one message.
@@ -44,8 +51,9 @@ struct Subscription {
 pub(super) struct OutOfDialog {
     subscriptions: HashMap<u64, Subscription>,
     by_tag: HashMap<String, u64>,
-    /// Those of each user.
+    /// Those of each user, and those on each connection.
     by_user: BTreeSet<(String, u64)>,
+    by_flow: BTreeSet<(Flow, u64)>,
     timers: Timers<u64>,
     next: u64,
     /// `message-summary` bodies by user, as the user's PBX sent them.
@@ -72,6 +80,11 @@ impl OutOfDialog {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    /// The subscriptions on a connection.
+    fn on_flow(&self, flow: Flow) -> Vec<u64> {
+        self.by_flow.range((flow, 0)..=(flow, u64::MAX)).map(|(_, n)| *n).collect()
     }
 
     /// The subscriptions of a user.
@@ -101,8 +114,8 @@ impl Gateway {
             (Method::Options, _) => return self.options(turn, id, &message),
             (Method::Message, _) => return self.text(turn, id, message, sender),
             (Method::Subscribe, RequestSource::User(user, flow)) => {
-                let (user, hop) = (user.clone(), Hop::Flow(*flow));
-                return self.subscribe(turn, id, hop, &message, &user);
+                let (user, flow) = (user.clone(), *flow);
+                return self.subscribe(turn, id, flow, &message, &user);
             }
             (Method::Notify, RequestSource::Trunk(_)) => {
                 return self.on_unsolicited_notify(turn, id, false, &message);
@@ -140,10 +153,11 @@ impl Gateway {
         &mut self,
         turn: &mut Turn<'_>,
         id: ServerId,
-        hop: Hop,
+        flow: Flow,
         message: &Message,
         user: &str,
     ) {
+        let hop = Hop::Flow(flow);
         let (package, event_id, expires) = match self.judge_subscription(message, user) {
             Ok(wish) => wish,
             Err(why) => return self.refuse(turn, id, message, &why),
@@ -161,6 +175,7 @@ impl Gateway {
         let number = self.out_of_dialog.number();
         self.out_of_dialog.by_tag.insert(tag, number);
         self.out_of_dialog.by_user.insert((user.to_owned(), number));
+        self.out_of_dialog.by_flow.insert((flow, number));
         let subscription = Subscription {
             user: user.to_owned(),
             package,
@@ -169,6 +184,8 @@ impl Gateway {
             hop,
             expires: turn.now,
             version: 0,
+            open: 0,
+            behind: false,
         };
         self.out_of_dialog.subscriptions.insert(number, subscription);
         self.extend(turn, id, number, message, expires);
@@ -277,7 +294,11 @@ impl Gateway {
     }
 
     fn notify(&mut self, turn: &mut Turn<'_>, number: u64, ending: Option<&str>) {
-        let Some(subscription) = self.out_of_dialog.subscriptions.get(&number) else { return };
+        let Some(subscription) = self.out_of_dialog.subscriptions.get_mut(&number) else { return };
+        subscription.behind = subscription.open >= MAX_NOTIFIES && ending.is_none();
+        if subscription.behind {
+            return;
+        }
         let (user, package, version) =
             (subscription.user.clone(), subscription.package, subscription.version);
         let (kind, body) = match package {
@@ -299,6 +320,7 @@ impl Gateway {
         let mut subscription =
             self.out_of_dialog.subscriptions.remove(&number).expect("looked up above");
         subscription.version += 1;
+        subscription.open += 1;
         let mut cx = self.context(turn);
         let (branch, via) = cx.via(subscription.hop);
         let mut notify = subscription.dialog.request(Method::Notify, &via);
@@ -370,8 +392,23 @@ impl Gateway {
 
     /// A NOTIFY was answered, or never.
     pub(super) fn notify_answered(&mut self, turn: &mut Turn<'_>, number: u64, status: u16) {
+        let Some(subscription) = self.out_of_dialog.subscriptions.get_mut(&number) else { return };
+        if status < 200 {
+            return;
+        }
+        subscription.open = subscription.open.saturating_sub(1);
+        let behind = subscription.behind;
         // RFC 6665 §4.2.2: a subscriber that does not know it, or does not answer, has none.
         if matches!(status, 404 | 405 | 408 | 410 | 416 | 480 | 481 | 484 | 485 | 489 | 501 | 604) {
+            self.end_subscription(turn, number, None);
+        } else if behind {
+            self.notify(turn, number, None);
+        }
+    }
+
+    /// A connection is gone: nobody hears what is subscribed to over it (RFC 6665 §4.2.2).
+    pub(super) fn end_subscriptions_on(&mut self, turn: &mut Turn<'_>, flow: Flow) {
+        for number in self.out_of_dialog.on_flow(flow) {
             self.end_subscription(turn, number, None);
         }
     }
@@ -384,6 +421,9 @@ impl Gateway {
         if let Some(subscription) = self.out_of_dialog.subscriptions.remove(&number) {
             self.out_of_dialog.by_tag.remove(&subscription.dialog.id.local_tag);
             self.out_of_dialog.by_user.remove(&(subscription.user.clone(), number));
+            if let Hop::Flow(flow) = subscription.hop {
+                self.out_of_dialog.by_flow.remove(&(flow, number));
+            }
             if !self.watches_registration(&subscription.user) {
                 self.elsewhere.forget(&subscription.user);
             }
@@ -456,6 +496,9 @@ impl Gateway {
                 &Refusal::new(status, "only message-summary of a user of ours is taken"),
             );
         };
+        if !from_node && let Err(why) = self.services.brakes.summary(turn.now, &user) {
+            return self.refuse(turn, id, message, &why);
+        }
         let clean: String =
             body.chars().filter(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t')).collect();
         if !from_node {

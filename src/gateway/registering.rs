@@ -1,6 +1,6 @@
 //! REGISTER: browsers over their flows, and trunks that come to us from addresses we cannot know.
 
-use super::admission::{Admitted, KnownCredentials};
+use super::admission::{Admitted, KnownCredentials, LoginSource};
 use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::call::Output;
@@ -11,7 +11,7 @@ use crate::event::Event;
 use crate::hex::token;
 use crate::registrar::{Binding, FLOW_TIMER, MAX_EXPIRES, MIN_EXPIRES, RegisterContext};
 use crate::sip::build::{MessageWriter, quoted};
-use crate::sip::digest::Algorithm;
+use crate::sip::digest::{Algorithm, Fresh};
 use crate::sip::header::delta_seconds;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
@@ -51,7 +51,8 @@ impl Gateway {
         // RFC 3261 §10.3 step 4: the address-of-record is in To, and must be the user's own.
         let own = message.to().is_some_and(|t| t.uri.user_unescaped() == user);
         let done = if own {
-            self.services.registrar.register(turn.now, user, message, &by)
+            let paced = self.services.brakes.registration(turn.now, user);
+            paced.and_then(|()| self.services.registrar.register(turn.now, user, message, &by))
         } else {
             Err(Refusal::new(403, format!("{user} may register only itself")))
         };
@@ -152,7 +153,12 @@ impl Gateway {
         let config = self.config.clone();
         let secret = |name: &str| config.trunks.of_login(name).and_then(|t| t.password.clone());
         let claimed = message.to().map(|t| t.uri.user_unescaped().into_owned()).unwrap_or_default();
-        match self.admission.judge(turn.now, remote.ip(), false, message, |name: &str| {
+        let bound =
+            config.trunks.of_login(&claimed).and_then(|t| self.services.trunks.get(&t.name));
+        let proved = bound.and_then(|t| t.bound.as_ref()).is_some_and(|b| b.hop == hop);
+        let own = self.admission.claimed(message) == claimed;
+        let from = LoginSource { ip: remote.ip(), proved: proved && own, forgeable: hop.is_udp() };
+        match self.admission.judge(turn.now, from, message, |name: &str| {
             secret(name).map_or(KnownCredentials::Nobody, KnownCredentials::Password)
         }) {
             Admitted::User(user) if user == claimed => Screening::Proceed,
@@ -174,9 +180,11 @@ impl Gateway {
                 Screening::Refuse(why)
             }
             Admitted::Challenge { stale } => {
-                let challenge = self.challenge(turn.now, message, stale);
+                let only_for = hop.is_udp().then(|| remote.ip());
+                let fresh = Fresh { random: self.services.random.next_u64(), stale, only_for };
+                let challenge = self.challenge(turn.now, message, fresh);
                 if self.is_unproved(hop) {
-                    self.challenge_unproved(turn, hop, message, stale, challenge);
+                    self.challenge_unproved(turn, hop, message, fresh, challenge);
                 } else {
                     turn.push(Output::Send(Transmit { hop, bytes: challenge }));
                 }
@@ -190,14 +198,14 @@ impl Gateway {
         &mut self,
         now: Instant,
         message: &Message,
-        stale: bool,
+        fresh: Fresh,
     ) -> bytes::Bytes {
-        let random = self.services.random.next_u64();
-        let mut response = MessageWriter::response(message, 401, Some(&format!("{random:016x}")));
+        let tag = format!("{:016x}", fresh.random);
+        let mut response = MessageWriter::response(message, 401, Some(&tag));
         let agent = message.header(HeaderName::UserAgent).unwrap_or_default();
         let confused =
             MD5_ONLY.iter().any(|known| agent.starts_with(known)) && self.config.allow_md5;
-        for (algorithm, value) in self.admission.challenges(now, random, stale) {
+        for (algorithm, value) in self.admission.challenges(now, fresh) {
             if !confused || algorithm == Algorithm::Md5 {
                 response.put(HeaderName::WwwAuthenticate, &value);
             }

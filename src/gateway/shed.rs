@@ -2,13 +2,14 @@
 //! Never what belongs to a call in progress, nor an emergency call, nor who is logged in.
 
 use super::overload::{NewWork, Overloaded, QueueKind, Shed};
+use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::call::CallId;
 use crate::errors::Code;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal};
-use crate::sip::transaction::Hop;
+use crate::sip::transaction::{Hop, MAX_OF_USER};
 use crate::sip::uri::Uri;
 use crate::worker::load::WorkerLoad;
 use rand_core::RngCore;
@@ -76,6 +77,19 @@ impl Gateway {
             .retry_after(again)
     }
 
+    /// The refusal of a request whose sender has its share of all that is under way: it acknowledges
+    /// nothing, or asks faster than it hears. Who hangs up needs no share.
+    pub(super) fn screen_share(&self, hop: Hop, message: &Message) -> Option<Refusal> {
+        let sender = self.sender(hop).filter(|_| message.method() != Method::Bye)?;
+        let most = if let RequestSource::User(..) = sender { MAX_OF_USER } else { usize::MAX };
+        let name = sender.name();
+        if self.services.transactions.has_room_for(&name, most) {
+            return None;
+        }
+        let why = format!("too many requests of {name} are under way, or not acknowledged");
+        Some(Refusal::new(503, why).code(Code::LIMIT).retry_after(AGAIN.end))
+    }
+
     /// The refusal of a request that would begin something new, if too little is left for it.
     pub(super) fn screen_load(
         &mut self,
@@ -84,6 +98,9 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
     ) -> Option<Refusal> {
+        if let Some(refused) = self.screen_share(hop, message) {
+            return Some(refused);
+        }
         let (what, why) = match message.method() {
             Method::Invite => (NewWork::Call, self.overload.of_calls()?),
             Method::Register => (NewWork::Login, self.overload.of_core()?),

@@ -14,16 +14,20 @@
 
 use super::token::TokenId;
 use super::{Gateway, Turn};
+use crate::address::network_of;
 use crate::call::Output;
 use crate::cluster::store::StoreCommand;
 use crate::event::Event;
 use crate::sip::transaction::Flow;
 use rand_core::RngCore;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Tokens that were used and have not expired; a login by any other gets 503 with Retry-After.
 const MAX_SPENT: usize = 100_000;
+/// Those of one source: whoever is given token after token leaves room for others.
+const MAX_SPENT_OF_SOURCE: usize = 10_000;
 /// How long a login waits for the store.
 const ANSWER: Duration = Duration::from_millis(500);
 /// Tokens written to the store at once after it was away.
@@ -51,6 +55,8 @@ pub(super) struct TokenLogin {
 /// A token that somebody has used.
 struct SpentToken {
     login: TokenLogin,
+    /// Where from.
+    source: Option<IpAddr>,
     standing: TokenStanding,
     /// What the store has of us, so that asking twice is asking once.
     mark: u64,
@@ -81,6 +87,8 @@ pub(super) struct SpentTokens {
     spent: HashMap<TokenId, SpentToken>,
     /// The same by their end.
     ends: BTreeSet<(u64, TokenId)>,
+    /// How many are of each source.
+    of_source: HashMap<IpAddr, usize>,
     asked: BTreeMap<u64, AskedToken>,
     /// Those that the store may not know of.
     untold: BTreeSet<TokenId>,
@@ -113,15 +121,27 @@ impl SpentTokens {
         while let Some((_, token)) = self.ends.first().copied().filter(|(until, _)| *until <= unix)
         {
             self.ends.pop_first();
-            self.spent.remove(&token);
+            let gone = self.spent.remove(&token);
             self.untold.remove(&token);
+            if let Some(source) = gone.and_then(|gone| gone.source)
+                && let Some(n) = self.of_source.get_mut(&source)
+            {
+                *n -= 1;
+                if *n == 0 {
+                    self.of_source.remove(&source);
+                }
+            }
         }
     }
 
     /// Notes a token that nobody here has used; `false` if there is no room.
     fn note(&mut self, spent: SpentToken) -> bool {
-        if self.spent.len() >= MAX_SPENT {
+        let own = spent.source.and_then(|source| self.of_source.get(&source)).copied();
+        if self.spent.len() >= MAX_SPENT || own.unwrap_or(0) >= MAX_SPENT_OF_SOURCE {
             return false;
+        }
+        if let Some(source) = spent.source {
+            *self.of_source.entry(source).or_default() += 1;
         }
         let TokenLogin { token, until, .. } = spent.login;
         self.ends.insert((until, token));
@@ -189,6 +209,7 @@ impl Gateway {
         if flow.is_some_and(|f| f.token == Some(login.token)) {
             return Spending::Ours;
         }
+        let source = flow.map(|f| network_of(f.remote.ip()));
         let unix = self.unix(turn.now);
         self.spent.forget_expired(unix);
         if let Some(known) = self.spent.known(&login) {
@@ -198,7 +219,7 @@ impl Gateway {
         let asks = cluster.is_some_and(|c| c.cannot_ask(turn.now).is_none());
         let standing = if asks { TokenStanding::Asked } else { TokenStanding::Ours };
         let mark = self.services.random.next_u64();
-        if !self.spent.note(SpentToken { login, standing, mark }) {
+        if !self.spent.note(SpentToken { login, source, standing, mark }) {
             return Spending::Full;
         }
         if !asks {
@@ -246,7 +267,21 @@ mod tests {
     }
 
     fn used(token: TokenId, until: u64) -> SpentToken {
-        SpentToken { login: login(token, 1, until), standing: TokenStanding::Ours, mark: 1 }
+        let (login, standing) = (login(token, 1, until), TokenStanding::Ours);
+        SpentToken { login, source: None, standing, mark: 1 }
+    }
+
+    #[test]
+    fn one_sources_tokens_leave_room_for_those_of_others() {
+        let mut tokens = SpentTokens::default();
+        let mut from = |n: usize, source: u8| {
+            let source = Some(IpAddr::from([192, 0, 2, source]));
+            tokens.note(SpentToken { source, ..used(n as u128, 100) })
+        };
+        assert_eq!((0..20_000).filter(|n| from(*n, 1)).count(), MAX_SPENT_OF_SOURCE);
+        assert!(from(30_000, 2));
+        tokens.forget_expired(100);
+        assert!(tokens.spent.is_empty() && tokens.of_source.is_empty());
     }
 
     #[test]

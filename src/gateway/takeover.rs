@@ -110,6 +110,9 @@ impl Gateway {
         remote: SocketAddr,
         message: &Message,
     ) -> Screening {
+        if let Some(refused) = self.screen_share(hop, message) {
+            return Screening::Refuse(refused);
+        }
         match (self.owner_of(hop, message), hop) {
             (Owner::Here(..) | Owner::Elsewhere(..), _) => Screening::Proceed,
             (Owner::Account(_, _, user), Hop::Flow(flow)) => {

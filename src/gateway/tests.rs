@@ -2,6 +2,7 @@ use super::*;
 use crate::call::CallPhase;
 use crate::config::check::parse_embedded;
 use crate::sip::parse::Framing;
+use crate::sip::transaction::TransactionEvent;
 use crate::worker::load::WorkerLoad;
 use overload::Overloaded;
 
@@ -86,4 +87,67 @@ fn so_many_connections_are_remembered_as_offered_and_no_more() {
         gateway.handle(now, Input::Received { hop: Hop::Flow(flow), remote, message }, &mut out);
     }
     assert_eq!(gateway.services.aliases.len(), MAX_ALIASES);
+}
+
+#[test]
+fn a_connection_is_offered_for_few_addresses_and_leaves_room_for_others() {
+    let (mut gateway, now, _) = with_two_calls();
+    let mut offer = |flow: u64, port: u64| {
+        let (flow, kind) = (Flow(flow), FlowKind::Tcp);
+        let remote = SocketAddr::from(([127, 0, 0, 10], 6_000));
+        let mut out = Vec::new();
+        gateway.handle(now, Input::FlowOpened { flow, kind, remote }, &mut out);
+        let text = format!(
+            "OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.10:{port};alias;branch=z9hG4bK{port}\r\n\
+             From: <sip:a@b>;tag=1\r\nTo: <sip:x>\r\nCall-ID: {port}\r\nCSeq: 1 OPTIONS\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        let message = Message::parse(text.into_bytes(), Framing::Stream).expect("sound");
+        gateway.handle(now, Input::Received { hop: Hop::Flow(flow), remote, message }, &mut out);
+        gateway.services.aliases.len()
+    };
+    let all: Vec<usize> = (0..50).map(|n| offer(1, 10_000 + n)).collect();
+    assert_eq!(all.last(), Some(&4), "{all:?}");
+    assert_eq!(offer(2, 20_000), 5);
+}
+
+/// Whoever acknowledges no refusal keeps each of them for half a minute.
+#[test]
+fn one_user_does_not_use_up_the_room_for_requests() {
+    let (mut gateway, now, _) = with_two_calls();
+    let request = |user: &str, method: &str, n: usize, to: &str| {
+        let text = format!(
+            "{method} sip:1@x SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bK{user}{method}{n}\r\n\
+             From: <sip:{user}@x>;tag={n}\r\nTo: <sip:1@x>{to}\r\nCall-ID: {user}{n}\r\n\
+             CSeq: 1 {method}\r\nContact: <sip:a@a.invalid>\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse(text.into_bytes(), Framing::WebSocket).expect("sound")
+    };
+    let remote = SocketAddr::from(([192, 0, 2, 1], 4_000));
+    for (flow, user) in [(Flow(1), "ada"), (Flow(2), "bob")] {
+        let mut state = crate::flow::FlowState::opened(FlowKind::WebSocket, remote);
+        state.user = Some(user.to_owned());
+        gateway.services.flows.insert(flow, state);
+    }
+    let (mut sends, mut events) = (Vec::new(), Vec::new());
+    for n in 0..crate::sip::transaction::MAX_OF_USER {
+        let (hop, message) = (Hop::Flow(Flow(1)), request("ada", "INVITE", n, ""));
+        let transactions = &mut gateway.services.transactions;
+        transactions.receive(now, hop, message, &mut sends, &mut events);
+        let Some(TransactionEvent::Request { id, .. }) = events.pop() else { panic!("a request") };
+        transactions.charge(id, "ada");
+    }
+    let mut status = |flow: u64, message: Message| {
+        let (hop, mut out) = (Hop::Flow(Flow(flow)), Vec::new());
+        gateway.handle(now, Input::Received { hop, remote, message }, &mut out);
+        let first = out.iter().find_map(|o| match o {
+            Output::Send(sent) => Some(String::from_utf8_lossy(&sent.bytes[8..11]).into_owned()),
+            _ => None,
+        });
+        first.unwrap_or_default()
+    };
+    assert_eq!(status(1, request("ada", "INVITE", 99_999, "")), "503");
+    assert_eq!(status(1, request("ada", "INFO", 99_999, ";tag=none")), "503");
+    assert_eq!(status(1, request("ada", "BYE", 99_999, ";tag=none")), "481", "as ever");
+    assert_eq!(status(2, request("bob", "INVITE", 1, "")), "403", "he has no dialplan, but room");
 }

@@ -25,8 +25,9 @@ use std::time::Instant;
 const MAX_TEXT: usize = 1_300;
 /// Texts on their way of one sender.
 const MAX_OF_SENDER: usize = 20;
-/// Bytes of all texts on their way, each copy counted.
+/// Bytes of all texts on their way, each copy counted; and of those of one sender.
 const MAX_BYTES: usize = 16 * 1_024 * 1_024;
+const MAX_BYTES_OF_SENDER: usize = 2 * 1_024 * 1_024;
 /// `goto` steps that a text follows.
 const MAX_GOTOS: usize = 8;
 /// Phones that one text goes to.
@@ -44,11 +45,18 @@ struct Relay {
     best: Option<u16>,
 }
 
+/// What a sender has on its way.
+#[derive(Clone, Copy, Default)]
+struct SenderShare {
+    texts: usize,
+    bytes: usize,
+}
+
 /// The texts on their way.
 #[derive(Default)]
 pub(super) struct Texts {
     relays: HashMap<u64, Relay>,
-    of_sender: HashMap<String, usize>,
+    of_sender: HashMap<String, SenderShare>,
     bytes: usize,
     next: u64,
 }
@@ -62,8 +70,12 @@ impl Texts {
     /// Whether `sender` may have one more on its way, of this size.
     fn admits(&self, sender: &str, bytes: usize) -> Result<(), Refusal> {
         let full = |why: String| Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(10));
-        if self.of_sender.get(sender).is_some_and(|n| *n >= MAX_OF_SENDER) {
+        let own = self.of_sender.get(sender).copied().unwrap_or_default();
+        if own.texts >= MAX_OF_SENDER {
             return full(format!("{MAX_OF_SENDER} texts of {sender} wait for their answers"));
+        }
+        if own.bytes + bytes > MAX_BYTES_OF_SENDER {
+            return full(format!("texts of {sender} that are too long wait for their answers"));
         }
         if self.bytes + bytes > MAX_BYTES {
             return full("too many texts are on their way".to_owned());
@@ -73,15 +85,18 @@ impl Texts {
 
     /// One more of `sender` is on its way.
     fn count(&mut self, sender: &str, bytes: usize) {
-        *self.of_sender.entry(sender.to_owned()).or_default() += 1;
+        let own = self.of_sender.entry(sender.to_owned()).or_default();
+        own.texts += 1;
+        own.bytes += bytes;
         self.bytes += bytes;
     }
 
     fn uncount(&mut self, sender: &str, bytes: usize) {
         self.bytes -= bytes;
-        if let Some(n) = self.of_sender.get_mut(sender) {
-            *n -= 1;
-            if *n == 0 {
+        if let Some(own) = self.of_sender.get_mut(sender) {
+            own.texts -= 1;
+            own.bytes -= bytes;
+            if own.texts == 0 {
                 self.of_sender.remove(sender);
             }
         }
@@ -345,7 +360,7 @@ impl Gateway {
                         )
                     })?;
                     if let Some(account) = account {
-                        self.services.brakes.route(now, &account.name, route)?;
+                        self.services.brakes.route(now, account, route)?;
                         self.context(turn).may_spend(
                             None,
                             account,
@@ -510,5 +525,19 @@ mod tests {
         assert!(texts.admits("alice", 10).is_ok());
         let why = texts.admits("alice", 11).expect_err("one more");
         assert_eq!((why.status, why.code), (503, Code::LIMIT));
+    }
+
+    #[test]
+    fn one_senders_long_texts_leave_room_for_those_of_others() {
+        let (mut texts, long) = (Texts::default(), 11 * 64 * 1_024);
+        let mut sent = 0;
+        while texts.admits("alice", long).is_ok() {
+            texts.count("alice", long);
+            sent += 1;
+        }
+        assert_eq!(sent, MAX_BYTES_OF_SENDER / long);
+        assert!(texts.admits("bob", long).is_ok() && texts.bytes < MAX_BYTES / 4);
+        (0..sent).for_each(|_| texts.uncount("alice", long));
+        assert!(texts.of_sender.is_empty() && texts.bytes == 0);
     }
 }

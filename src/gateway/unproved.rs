@@ -6,6 +6,7 @@ use crate::call::Output;
 use crate::event::Event;
 use crate::hex::token;
 use crate::sip::build::MessageWriter;
+use crate::sip::digest::Fresh;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
@@ -13,7 +14,6 @@ use crate::sip::transaction::{Hop, Transmit};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use rand_core::RngCore;
 
 impl Gateway {
     /// Whether `hop` is a datagram's, from an address that is no trunk's.
@@ -27,17 +27,16 @@ impl Gateway {
         turn: &mut Turn<'_>,
         hop: Hop,
         message: &Message,
-        stale: bool,
+        fresh: Fresh,
         challenge: Bytes,
     ) {
         let came = message.to_bytes().len();
         if challenge.len() <= came {
             return turn.push(Output::Send(Transmit { hop, bytes: challenge }));
         }
-        let random = self.services.random.next_u64();
-        let tag = URL_SAFE_NO_PAD.encode((random as u32).to_be_bytes());
+        let tag = URL_SAFE_NO_PAD.encode((fresh.random as u32).to_be_bytes());
         let mut short = MessageWriter::terse(message, 401, &tag);
-        let value = self.admission.short_challenge(turn.now, random, stale);
+        let value = self.admission.short_challenge(turn.now, fresh);
         short.put_tight(HeaderName::WwwAuthenticate, value);
         self.send_within(hop, came, short.end_datagram(), turn.out);
     }

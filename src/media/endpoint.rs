@@ -18,6 +18,7 @@ use crate::chance::Chance;
 use crate::codec::noise::Noise;
 use crate::codec::opus::COMPLEXITY;
 use crate::codec::{Encoder, NARROW};
+use crate::pace::Pace;
 use crate::rtp::packet::{Packet, time_of};
 use crate::rtp::quality::{ENOUGH, Impairment};
 use crate::rtp::report::{ReceiverStats, SequenceStats};
@@ -166,6 +167,8 @@ pub struct Endpoint {
     pub(super) path: Path,
     /// Digits that are being sent, or wait.
     pub(super) digits: VecDeque<OutboundEvent>,
+    /// Digits of this second that its call was asked to signal.
+    pub(super) signalled: Pace,
     /// Whether its source continues, and how often it has started again.
     pub(super) continuity: Option<Continuity>,
     /// How often its source has started again.
@@ -241,6 +244,7 @@ impl Endpoint {
             join: AudioSource::Nothing,
             path: Path::Relay,
             digits: Default::default(),
+            signalled: Pace::default(),
             continuity: None,
             restarts: 0,
             inbound_event: None,

@@ -20,6 +20,7 @@
 //! So is media from a validated address that is not nominated: Chromium speaks by a pair as soon as
 //! it is checked, and nominates it by the next check, up to 3 s later.
 
+use super::budget::PacketBudget;
 use super::snapshot::{IceSnapshot, Resumed, offset};
 use super::stun::{BindingRequest, BindingResponse, probe};
 use crate::sdp::offer_answer::Ice;
@@ -80,6 +81,10 @@ pub(crate) struct IceLiteAgent {
     probe: Option<StrayProbe>,
     /// Checks of ours so far.
     probes: u32,
+    /// Checks that are looked at from where the browser is known to be, and authentic ones that are
+    /// answered elsewhere: each costs more than a packet.
+    looked_at: PacketBudget,
+    newcomers: PacketBudget,
 }
 
 /// What a check led to.
@@ -107,6 +112,8 @@ impl IceLiteAgent {
             lapsed: false,
             probe: None,
             probes: 0,
+            looked_at: PacketBudget::default(),
+            newcomers: PacketBudget::default(),
         }
     }
 
@@ -143,6 +150,8 @@ impl IceLiteAgent {
             lapsed: false,
             probe: None,
             probes: 0,
+            looked_at: PacketBudget::default(),
+            newcomers: PacketBudget::default(),
         }
     }
 
@@ -184,7 +193,11 @@ impl IceLiteAgent {
         let Some(ours) = known.find(|i| i.ufrag == request.local_ufrag()) else {
             return Checked::Drop;
         };
-        if !request.is_authentic(&ours.pwd) {
+        let known_here = self.validated.iter().any(|(a, _)| *a == from);
+        if known_here && !self.looked_at.take(now) {
+            return Checked::Drop;
+        }
+        if !request.is_authentic(&ours.pwd) || !known_here && !self.newcomers.take(now) {
             return Checked::Drop;
         }
         // Before the peer's description is known, our own password is proof enough (early checks).
@@ -434,6 +447,25 @@ mod tests {
         }
         assert_eq!(responder.selected(), None);
         assert!(!responder.is_validated(addr(666)));
+    }
+
+    #[test]
+    fn a_flood_of_authentic_checks_is_answered_as_a_calls_worth() {
+        let start = Instant::now();
+        let mut agent = IceLiteAgent::new(ice("ours"));
+        agent.set(&ice("ours"), &ice("theirs"));
+        let bytes = binding_request([7; 12], "ours:theirs", &ice("ours").pwd, false);
+        let mut answered = |from: Instant, ports: fn(u16) -> u16| {
+            let at = |n: u16| from + Duration::from_micros(100 * u64::from(n));
+            let answers = |n: &u16| check(&mut agent, at(*n), ports(*n), &bytes) != Checked::Drop;
+            (0..10_000).filter(answers).count()
+        };
+        let known = answered(start, |_| 1_000);
+        assert!((590..=610).contains(&known), "{known} in a second");
+        // From one port after the other it is no more, and keeps nobody from where it was.
+        let news = answered(start + Duration::from_secs(2), |n| 2_000 + n);
+        assert!((590..=610).contains(&news), "{news} in a second");
+        assert!(answered(start + Duration::from_secs(4), |_| 11_999) > 500);
     }
 
     #[test]

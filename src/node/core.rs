@@ -573,7 +573,9 @@ impl Core {
         }
         if let Input::Received { hop, remote, message, .. } = &input {
             self.metrics.messages.received(message, self.gateway.transport(*hop));
-            self.hep.iter().for_each(|hep| hep.received(Instant::now(), *remote, message));
+            if let Some(hep) = &mut self.hep {
+                hep.received(Instant::now(), *remote, self.gateway.is_stranger(*hop), message);
+            }
         }
         self.gateway.handle(Instant::now(), input, out);
         if let Some((address, until)) = self.gateway.take_awaited() {

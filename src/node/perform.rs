@@ -176,7 +176,7 @@ impl Core {
 
     pub(super) fn send(&mut self, hop: Hop, bytes: Bytes) {
         self.metrics.messages.sent(&bytes, self.gateway.transport(hop));
-        if let Some(hep) = &self.hep {
+        if let Some(hep) = &mut self.hep {
             let to = hop.address().or_else(|| {
                 if let Hop::Flow(flow) = hop {
                     self.gateway.flow(flow).map(|f| f.remote)
@@ -184,7 +184,9 @@ impl Core {
                     None
                 }
             });
-            to.iter().for_each(|to| hep.sent(Instant::now(), *to, &bytes));
+            if let Some(to) = to {
+                hep.sent(Instant::now(), to, self.gateway.is_stranger(hop), &bytes);
+            }
         }
         match hop {
             // A full socket buffer loses the datagram, as the network might; the transaction

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use md5::{Digest as _, Md5};
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use subtle::ConstantTimeEq;
 
 /// Hash algorithm of a challenge.
@@ -111,6 +112,18 @@ const MAX_NONCES: usize = 262_144;
 const NONCE: usize = NONCE_HEAD + 7;
 const NONCE_HEAD: usize = 8;
 
+/// What makes a challenge another one than any before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fresh {
+    /// A number nobody can tell beforehand.
+    pub(crate) random: u64,
+    /// The answer that came was to a challenge of before.
+    pub(crate) stale: bool,
+    /// Only answers from this address count: what has come by a datagram may have a forged source,
+    /// and whoever forges one sees no challenge that is sent there.
+    pub(crate) only_for: Option<IpAddr>,
+}
+
 /// The challenging side.
 pub(crate) struct Authenticator {
     realm: String,
@@ -144,43 +157,40 @@ impl Authenticator {
         }
     }
 
-    fn sign(&self, now: u64, random: u64) -> String {
+    fn sign(&self, now: u64, fresh: Fresh) -> String {
         let mut nonce = [0; NONCE];
         let (head, tag) = nonce.split_at_mut(NONCE_HEAD);
         head[..4].copy_from_slice(&(now as u32).to_be_bytes());
-        head[4..].copy_from_slice(&(random as u32).to_be_bytes());
-        tag.copy_from_slice(&self.tag(head));
+        head[4..].copy_from_slice(&(fresh.random as u32).to_be_bytes());
+        tag.copy_from_slice(&self.tag(head, fresh.only_for));
         URL_SAFE_NO_PAD.encode(nonce)
     }
 
-    /// What proves that `head` was written here, on this node.
-    fn tag(&self, head: &[u8]) -> [u8; NONCE - NONCE_HEAD] {
+    /// What proves that `head` was written here, on this node, for an address if it is for one.
+    fn tag(&self, head: &[u8], only_for: Option<IpAddr>) -> [u8; NONCE - NONCE_HEAD] {
         let mut tag = hmac::Context::with_key(&self.key);
-        [head, &self.node.to_be_bytes(), self.realm.as_bytes()]
+        let address = only_for.map(|ip| ip.to_canonical().to_string()).unwrap_or_default();
+        [head, &self.node.to_be_bytes(), address.as_bytes(), b" ", self.realm.as_bytes()]
             .iter()
             .for_each(|piece| tag.update(piece));
         *tag.sign().as_ref().first_chunk().expect("SHA-256 is longer")
     }
 
-    /// Returns when a nonce was issued, and its random part, or `None` if it is not ours.
-    fn issued(&self, nonce: &str) -> Option<(u64, u64)> {
+    /// Returns when a nonce was issued, and its random part, or `None` if it is not ours, or was
+    /// given to another address.
+    fn issued(&self, nonce: &str, only_for: Option<IpAddr>) -> Option<(u64, u64)> {
         let nonce: [u8; NONCE] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (head, tag) = nonce.split_at(NONCE_HEAD);
         let (now, random) = head.split_first_chunk()?;
-        let ours: bool = self.tag(head).ct_eq(tag).into();
+        let ours: bool = self.tag(head, only_for).ct_eq(tag).into();
         let number = |bytes: [u8; 4]| u64::from(u32::from_be_bytes(bytes));
         ours.then_some((number(*now), number(random.try_into().ok()?)))
     }
 
     /// The WWW-Authenticate values of one 401, each with its algorithm, strongest first.
-    pub(crate) fn challenges(
-        &self,
-        now: u64,
-        random: u64,
-        stale: bool,
-    ) -> Vec<(Algorithm, String)> {
-        let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
-        let stale = if stale { ", stale=true" } else { "" };
+    pub(crate) fn challenges(&self, now: u64, fresh: Fresh) -> Vec<(Algorithm, String)> {
+        let (realm, nonce) = (quoted(&self.realm), self.sign(now, fresh));
+        let stale = if fresh.stale { ", stale=true" } else { "" };
         let one = |a: &Algorithm| {
             let value = [
                 "Digest realm=",
@@ -200,9 +210,9 @@ impl Authenticator {
 
     /// The shortest WWW-Authenticate value that a client can answer: one algorithm, which is MD5 if
     /// it is offered at all.
-    pub(crate) fn short_challenge(&self, now: u64, random: u64, stale: bool) -> String {
-        let (realm, nonce) = (quoted(&self.realm), self.sign(now, random));
-        let stale = if stale { ",stale=true" } else { "" };
+    pub(crate) fn short_challenge(&self, now: u64, fresh: Fresh) -> String {
+        let (realm, nonce) = (quoted(&self.realm), self.sign(now, fresh));
+        let stale = if fresh.stale { ",stale=true" } else { "" };
         // MD5 is what a challenge without an algorithm means (RFC 8760 §2.3).
         let algorithm = match self.algorithms.contains(&Algorithm::Md5) {
             true => String::new(),
@@ -227,8 +237,9 @@ impl Authenticator {
         self.credentials(request)?.get("username")
     }
 
-    /// Checks a request's Authorization for our realm; `secret_of` finds a user's password.
-    /// An unknown user costs the same work as a known one.
+    /// Checks a request's Authorization for our realm; `secret_of` finds a user's password. A nonce
+    /// that is `only_for` an address counts from there alone. An unknown user costs the same work as
+    /// a known one.
     ///
     /// # Errors
     /// See [`Refused`].
@@ -236,6 +247,7 @@ impl Authenticator {
         &mut self,
         now: u64,
         request: &'m Message,
+        only_for: Option<IpAddr>,
         secret_of: impl Fn(&str) -> Option<Secret>,
     ) -> Result<&'m str, DigestError> {
         let d = self.credentials(request).ok_or(DigestError::Missing)?;
@@ -252,7 +264,7 @@ impl Authenticator {
         let count =
             d.get("nc").filter(|n| n.len() == 8).and_then(|n| u32::from_str_radix(n, 16).ok());
         let count = count.ok_or(DigestError::Missing)?;
-        let (issued, random) = self.issued(nonce).ok_or(DigestError::Stale)?;
+        let (issued, random) = self.issued(nonce, only_for).ok_or(DigestError::Stale)?;
         if now.saturating_sub(issued) > NONCE_TTL || issued < self.floor {
             return Err(DigestError::Stale);
         }
@@ -580,6 +592,21 @@ mod tests {
         assert_eq!(authenticator.counts.len(), MAX_NONCES);
         // Whoever replays the answer whose count made room is asked again.
         assert!(authenticator.floor >= now, "{}", authenticator.floor);
+    }
+
+    #[test]
+    fn a_nonce_that_was_given_to_an_address_is_none_from_another() {
+        let authenticator = Authenticator::new("x", 1, &[7; 32], &[]);
+        let here: IpAddr = "192.0.2.1".parse().expect("an address");
+        let mapped = "::ffff:192.0.2.1".parse().ok();
+        let there = "192.0.2.10".parse().ok();
+        for only_for in [None, Some(here)] {
+            let nonce = authenticator.sign(5_000, Fresh { random: 7, stale: false, only_for });
+            let from = |ip| authenticator.issued(&nonce, ip).is_some();
+            let expected = only_for.is_some();
+            assert_eq!([from(Some(here)), from(mapped)], [expected; 2]);
+            assert_eq!([from(None), from(there)], [!expected, false]);
+        }
     }
 
     #[test]

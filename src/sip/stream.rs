@@ -26,6 +26,9 @@ const MAX_UNREADABLE: u8 = 8;
 #[derive(Debug, Default)]
 pub struct Framer {
     buf: Vec<u8>,
+    /// What comes before was taken. It is dropped with the next bytes, once for all that was taken:
+    /// a stream of line ends is thousands of frames.
+    taken: usize,
     searched: usize,
     /// Length of the message under way, once its head was read: a dripped body is not read again
     /// and again.
@@ -37,13 +40,19 @@ pub struct Framer {
 impl Framer {
     /// Adds received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.buf.drain(..std::mem::take(&mut self.taken));
         self.buf.extend_from_slice(bytes);
+    }
+
+    /// What was not taken yet.
+    fn left(&self) -> &[u8] {
+        &self.buf[self.taken..]
     }
 
     /// Whether a message has begun but not ended.
     pub(crate) fn is_partial(&self) -> bool {
         // A lone CRLF is a whole answer to a ping, or half a ping: either may take its time.
-        !self.buf.is_empty() && self.buf != b"\r\n"
+        !self.left().is_empty() && self.left() != b"\r\n"
     }
 
     /// The next whole frame.
@@ -52,7 +61,7 @@ impl Framer {
     /// The stream cannot be framed any more and must be closed. `Some(message)` is the head that
     /// broke it, if it can still be answered.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, (ParseError, Option<Message>)> {
-        match self.buf.as_slice() {
+        match self.left() {
             [b'\r', b'\n', b'\r', b'\n', ..] => {
                 self.take(4);
                 return Ok(Some(Frame::Ping));
@@ -68,20 +77,21 @@ impl Framer {
                 return Ok(Some(Frame::Pong));
             }
             [] => return Ok(None),
-            _ if self.buf.len() < self.needed => return Ok(None),
+            left if left.len() < self.needed => return Ok(None),
             _ => {}
         }
-        let Some(end) = head_end(&self.buf, self.searched) else {
-            if self.buf.len() > MAX_MESSAGE {
+        let left = self.left();
+        let Some(end) = head_end(left, self.searched) else {
+            if left.len() > MAX_MESSAGE {
                 return Err((
                     ParseError::status("head longer than 65535 bytes", MAX_MESSAGE, 513),
                     None,
                 ));
             }
-            self.searched = self.buf.len().saturating_sub(3);
+            self.searched = left.len().saturating_sub(3);
             return Ok(None);
         };
-        let mut head = self.buf[..end].to_vec();
+        let mut head = left[..end].to_vec();
         let index = match Index::parse(&mut head) {
             Ok(index) => index,
             Err(e) => return self.skip(end, e),
@@ -94,11 +104,11 @@ impl Framer {
             let error = ParseError::status("message longer than 65535 bytes", MAX_MESSAGE, 513);
             return Err((error, Some(Message::framed(head, index, 0))));
         }
-        if self.buf.len() < end + length {
+        if left.len() < end + length {
             self.needed = end + length;
             return Ok(None);
         }
-        head.extend_from_slice(&self.buf[end..end + length]);
+        head.extend_from_slice(&left[end..end + length]);
         self.take(end + length);
         self.unreadable = 0;
         Ok(Some(Frame::Message(Message::framed(head, index, length))))
@@ -110,22 +120,23 @@ impl Framer {
         end: usize,
         why: ParseError,
     ) -> Result<Option<Frame>, (ParseError, Option<Message>)> {
-        let length = Index::length_of(&self.buf[..end]).filter(|n| end + n <= MAX_MESSAGE);
+        let left = self.left();
+        let length = Index::length_of(&left[..end]).filter(|n| end + n <= MAX_MESSAGE);
         let Some(length) = length.filter(|_| self.unreadable < MAX_UNREADABLE) else {
             return Err((why, None));
         };
-        if self.buf.len() < end + length {
+        if left.len() < end + length {
             self.needed = end + length;
             return Ok(None);
         }
-        let rest = salvage(&self.buf[..end]);
+        let rest = salvage(&left[..end]);
         self.take(end + length);
         self.unreadable += 1;
         Ok(Some(Frame::Unreadable(why, rest)))
     }
 
     fn take(&mut self, n: usize) {
-        self.buf.drain(..n);
+        self.taken += n;
         (self.searched, self.needed) = (0, 0);
     }
 }
@@ -180,6 +191,21 @@ mod tests {
         framer.push(&junk);
         let ended = (0..20).find(|_| framer.next_frame().is_err());
         assert_eq!(ended, Some(usize::from(MAX_UNREADABLE)), "then it is no SIP");
+    }
+
+    /// To move what is left up after each frame would cost its length again and again.
+    #[test]
+    fn what_was_taken_is_dropped_once_for_all_frames() {
+        let mut framer = Framer::default();
+        framer.push(&b"\n".repeat(8_192));
+        while let Some(frame) = framer.next_frame().expect("framed") {
+            assert!(matches!(frame, Frame::Pong));
+            assert_eq!(framer.buf.len(), 8_192, "nothing was moved");
+        }
+        assert!(!framer.is_partial());
+        framer.push(OPTIONS.as_bytes());
+        assert_eq!(framer.buf.len(), OPTIONS.len());
+        assert!(matches!(framer.next_frame(), Ok(Some(Frame::Message(_)))));
     }
 
     #[test]

@@ -142,10 +142,17 @@ struct TransactionEntry {
     lossy: bool,
     /// The timers that may be armed, a bit each, in the order of their letters.
     timers: u16,
+    /// Among whose requests it counts.
+    sender: Option<Arc<str>>,
 }
 
 /// Bound on live transactions; beyond it new requests are dropped and counted by the caller.
 const MAX_TRANSACTIONS: usize = 200_000;
+/// Of these one user has no more: whoever acknowledges none of its refusals keeps each for 32 s.
+pub(crate) const MAX_OF_USER: usize = 20_000;
+/// Whatever a sender has, there is this part of it left for others: nobody fills the table alone,
+/// and who has little always finds room.
+const OF_WHAT_IS_FREE: usize = 3;
 
 /// All transactions of a node.
 #[derive(Default)]
@@ -154,6 +161,8 @@ pub struct Transactions {
     /// Those by each hop, in the order they began.
     by_hop: HashMap<Hop, BTreeSet<u64>>,
     keys: HashMap<Arc<str>, u64>,
+    /// Requests of each sender.
+    by_sender: HashMap<Arc<str>, usize>,
     timers: Timers<(u64, Timer)>,
     next: u64,
     /// Messages sent once more because nothing came, by transport; kept by the user of this layer,
@@ -197,9 +206,28 @@ impl Transactions {
         let id = self.next;
         self.next += 1;
         self.keys.insert(key.clone(), id);
-        self.entries.insert(id, TransactionEntry { machine, hop, key, lossy, timers: 0 });
+        let (timers, sender) = (0, None);
+        self.entries.insert(id, TransactionEntry { machine, hop, key, lossy, timers, sender });
         self.by_hop.entry(hop).or_default().insert(id);
         id
+    }
+
+    /// Whether `sender` may begin one more request, if it may have `most`.
+    pub(crate) fn has_room_for(&self, sender: &str, most: usize) -> bool {
+        let free = MAX_TRANSACTIONS.saturating_sub(self.entries.len());
+        let own = self.by_sender.get(sender).copied().unwrap_or(0);
+        own < most.min(OF_WHAT_IS_FREE * free)
+    }
+
+    /// A request counts among those of `sender` for as long as it lives.
+    pub(crate) fn charge(&mut self, id: ServerId, sender: &str) {
+        let Some(entry) = self.entries.get_mut(&id.0).filter(|e| e.sender.is_none()) else {
+            return;
+        };
+        let known = self.by_sender.get_key_value(sender).map(|(name, _)| name.clone());
+        let sender: Arc<str> = known.unwrap_or_else(|| sender.into());
+        *self.by_sender.entry(sender.clone()).or_default() += 1;
+        entry.sender = Some(sender);
     }
 
     /// Sends a response through a server transaction. A 2xx to INVITE may be passed again and
@@ -495,6 +523,14 @@ impl Transactions {
         if let Some(entry) = self.entries.remove(&id) {
             self.keys.remove(&entry.key);
             leave(&mut self.by_hop, entry.hop, id);
+            if let Some(sender) = &entry.sender
+                && let Some(own) = self.by_sender.get_mut(sender)
+            {
+                *own -= 1;
+                if *own == 0 {
+                    self.by_sender.remove(sender);
+                }
+            }
             if entry.machine.is_client() {
                 events.push(TransactionEvent::Ended { id: ClientId(id) });
             }

@@ -2,9 +2,10 @@
 //! secrets masked.
 //!
 //! One datagram a message, never waited for: a collector that is gone costs nothing and loses
-//! copies only.
+//! copies only. It keeps what it gets, so strangers do not decide how much that is.
 
 use crate::journal::WallClock;
+use crate::pace::Pace;
 use crate::recorder::mask::{readable, readable_message, wire};
 use crate::sip::message::Message;
 use std::io;
@@ -15,12 +16,16 @@ use std::time::Instant;
 const AGENT: u32 = 2_026;
 /// Longest message copied; a datagram holds no more.
 const LONGEST: usize = 60_000;
+/// Messages from strangers and to them that are copied in a second.
+const MOST_OF_STRANGERS: u32 = 500;
 
 /// A way to a collector.
 pub(crate) struct Hep {
     socket: UdpSocket,
     own: SocketAddr,
     clock: WallClock,
+    /// What was copied of strangers in this second.
+    strangers: Pace,
 }
 
 impl Hep {
@@ -37,20 +42,35 @@ impl Hep {
         let socket = UdpSocket::bind(any)?;
         socket.connect(collector)?;
         socket.set_nonblocking(true)?;
-        Ok(Hep { socket, own, clock })
+        Ok(Hep { socket, own, clock, strangers: Pace::default() })
     }
 
-    /// A message came in.
-    pub(crate) fn received(&self, now: Instant, from: SocketAddr, message: &Message) {
-        self.copy(now, from, self.own, message.call_id(), &wire(&readable_message(message)));
+    /// A message came in: `of_stranger` if nobody known sent it.
+    pub(crate) fn received(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        of_stranger: bool,
+        message: &Message,
+    ) {
+        if self.copies(now, of_stranger) {
+            self.copy(now, from, self.own, message.call_id(), &wire(&readable_message(message)));
+        }
     }
 
-    /// A message went out.
-    pub(crate) fn sent(&self, now: Instant, to: SocketAddr, bytes: &[u8]) {
+    /// A message went out: `to_stranger` if to nobody known.
+    pub(crate) fn sent(&mut self, now: Instant, to: SocketAddr, to_stranger: bool, bytes: &[u8]) {
+        if !self.copies(now, to_stranger) {
+            return;
+        }
         let text = wire(&readable(bytes));
         let call_id =
             text.lines().find_map(|l| l.strip_prefix("Call-ID: ")).unwrap_or_default().to_owned();
         self.copy(now, self.own, to, &call_id, &text);
+    }
+
+    fn copies(&mut self, now: Instant, of_stranger: bool) -> bool {
+        !of_stranger || self.strangers.take(now, Some(MOST_OF_STRANGERS))
     }
 
     fn copy(&self, now: Instant, from: SocketAddr, to: SocketAddr, call_id: &str, text: &str) {
@@ -110,6 +130,7 @@ fn packet(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_packet_is_what_the_specification_draws() {
@@ -139,6 +160,25 @@ mod tests {
             (15, b"BYE"),
         ];
         assert_eq!(chunks, expected.map(|(kind, value)| (kind, value.to_vec())));
+    }
+
+    #[test]
+    fn strangers_do_not_fill_what_is_kept_of_others() {
+        let collector = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        let at = collector.local_addr().expect("bound");
+        let now = Instant::now();
+        let mut hep = Hep::new(at, at, WallClock::now()).expect("a way there");
+        collector.set_nonblocking(true).expect("set");
+        let mut copied = |now: Instant, strange: bool| {
+            let one = || {
+                hep.sent(now, at, strange, b"BYE sip:a SIP/2.0\r\nCall-ID: 1\r\n\r\n");
+                collector.recv(&mut [0; 2_000]).is_ok()
+            };
+            std::iter::repeat_with(one).take(2_000).filter(|copied| *copied).count()
+        };
+        assert_eq!(copied(now, true), MOST_OF_STRANGERS as usize);
+        assert_eq!(copied(now, false), 2_000);
+        assert_eq!(copied(now + Duration::from_secs(1), true), MOST_OF_STRANGERS as usize);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 mod commands;
 mod routes;
 mod survival;
+#[cfg(test)]
+mod tests;
 
 use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
@@ -54,6 +56,8 @@ const LIGHT: Duration = Duration::from_micros(20);
 /// Datagrams taken at once from a trunk end's socket: it has one every 20 ms, and now and then a
 /// few.
 const LINE_BATCH: usize = 4;
+/// Batches read from a trunk end's socket before others have their turn: anybody may send to it.
+const LINE_ROUNDS: usize = 16;
 
 /// A trunk end's sockets and their tokens.
 struct TrunkSockets {
@@ -93,6 +97,8 @@ pub(super) struct Running {
     ipv6: bool,
     /// Whose socket a token names.
     tokens: Slab<(u64, Port)>,
+    /// Trunk ends' sockets with more to read than a turn takes.
+    busy_lines: Vec<usize>,
     sessions: IdMap<u64, LiveSession>,
     routes: RouteTable,
     timers: Timers<u64>,
@@ -230,6 +236,7 @@ impl Running {
             answered: false,
             ipv6,
             tokens: Slab::new(),
+            busy_lines: Vec::new(),
             sessions: IdMap::default(),
             routes: RouteTable::default(),
             timers: Timers::default(),
@@ -370,6 +377,9 @@ impl Running {
         for stream in self.streams.take_queue() {
             self.read_stream(stream);
         }
+        for line in std::mem::take(&mut self.busy_lines) {
+            self.read_line(line, inbound);
+        }
         for event in events {
             match event.token() {
                 WAKE => {}
@@ -394,7 +404,7 @@ impl Running {
 
     /// How long it may wait for something to come.
     fn wait(&mut self, now: Instant, more: bool) -> Duration {
-        if more || self.streams.has_more() {
+        if more || self.streams.has_more() || !self.busy_lines.is_empty() {
             return Duration::ZERO;
         }
         let timeouts = [self.timers.next_timeout(), self.streams.next_timeout()];
@@ -541,16 +551,17 @@ impl Running {
         while let Some(datagram) = waiting.next() {
             self.datagrams += 1;
             let known = self.browser_sent(now, from, None, datagram);
-            if !waiting.judge(known) {
+            if !waiting.judge(known, self.routes.of(from).is_some()) {
                 break;
             }
         }
         self.streams.give_back(self.poll.registry(), key, waiting);
     }
 
+    /// Takes one turn's worth of what came to a trunk end's socket.
     fn read_line(&mut self, token: usize, inbound: &mut Inbound) {
         let Some(&(id, port)) = self.tokens.get(token) else { return };
-        loop {
+        for _ in 0..LINE_ROUNDS {
             let Some(live) = self.sessions.get(&id) else { return };
             let line = |end| live.lines.iter().find(|l| l.end == end);
             let socket = match port {
@@ -572,6 +583,9 @@ impl Running {
             if count < LINE_BATCH {
                 return;
             }
+        }
+        if !self.busy_lines.contains(&token) {
+            self.busy_lines.push(token);
         }
     }
 }

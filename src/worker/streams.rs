@@ -1,9 +1,10 @@
 //! Browsers whose network lets no UDP out: connections to the UDP port's number over TCP (RFC 6544,
 //! passive), each datagram in a frame of its own (RFC 4571).
 //!
-//! A connection is somebody's once its first frame is a STUN check for one of our ufrags; until
-//! then it has ten seconds. What a peer does not read in time is lost, as a network would lose it:
-//! nothing is queued for it.
+//! A connection whose first frame is no STUN check for one of our ufrags ends at once. It is
+//! somebody's once a check was authentic, so that its address leads to a call, with which it ends;
+//! until then it has ten seconds. What a peer does not read in time is lost, as a network would lose
+//! it: nothing is queued for it.
 
 use super::HandedStream;
 use crate::address::network_of;
@@ -48,6 +49,8 @@ struct MediaStream {
     inbound: Vec<u8>,
     outbound: Vec<u8>,
     heard: Instant,
+    /// It has named one of our ufrags.
+    named: bool,
     proved: bool,
     /// It waits for its next turn.
     queued: bool,
@@ -115,6 +118,7 @@ impl StreamTable {
             inbound: Vec::new(),
             outbound: Vec::new(),
             heard: now,
+            named: false,
             proved: false,
             queued: false,
         });
@@ -289,6 +293,7 @@ impl StreamTable {
             bytes: std::mem::take(&mut stream.inbound),
             at: 0,
             frames: 0,
+            named: stream.named,
             proved: stream.proved,
             state,
         })
@@ -310,7 +315,7 @@ impl StreamTable {
         else {
             return self.close(registry, key);
         };
-        stream.inbound = waiting.bytes;
+        (stream.inbound, stream.named) = (waiting.bytes, waiting.named);
         if waiting.state == StreamState::More && !std::mem::replace(&mut stream.queued, true) {
             self.queue.push_back(key);
         }
@@ -335,6 +340,7 @@ pub(super) struct WaitingStream {
     at: usize,
     /// Frames looked at in this turn.
     frames: usize,
+    named: bool,
     proved: bool,
     state: StreamState,
 }
@@ -360,13 +366,15 @@ impl WaitingStream {
         Some(datagram)
     }
 
-    /// Whether that datagram was for somebody: a first one that is not ends the connection.
-    pub(super) fn judge(&mut self, known: bool) -> bool {
-        self.proved |= known;
-        if !self.proved {
+    /// Whether that datagram was for somebody: a first one that is not ends the connection. `valid`:
+    /// a check from there was authentic; a name alone proves nothing, for it is no secret.
+    pub(super) fn judge(&mut self, known: bool, valid: bool) -> bool {
+        self.proved |= valid;
+        self.named |= known || self.proved;
+        if !self.named {
             self.state = StreamState::Over;
         }
-        self.proved
+        self.named
     }
 }
 
@@ -382,7 +390,8 @@ pub(crate) fn datagrams(bytes: &[u8]) -> Vec<Vec<u8>> {
     let (mut all, mut at) = (Vec::new(), 0);
     loop {
         let (bytes, state) = (bytes[at..].to_vec(), StreamState::Empty);
-        let mut turn = WaitingStream { remote, bytes, at: 0, frames: 0, proved: true, state };
+        let (frames, named, proved) = (0, true, true);
+        let mut turn = WaitingStream { remote, bytes, at: 0, frames, named, proved, state };
         while let Some(datagram) = turn.next() {
             all.push(datagram.to_vec());
         }
@@ -550,7 +559,7 @@ mod tests {
             let mut taken = 0;
             while let Some(datagram) = waiting.next() {
                 assert!(datagram.is_empty());
-                assert!(waiting.judge(true));
+                assert!(waiting.judge(true, true));
                 taken += 1;
             }
             assert!(taken <= FRAMES);
@@ -560,6 +569,33 @@ mod tests {
             assert!(turns < 1_000_000);
         }
         assert!(turns >= 4);
+    }
+
+    /// A check by somebody who knows the ufrag, but not the password.
+    #[test]
+    fn who_names_a_call_and_proves_nothing_is_a_stranger() {
+        let (mut streams, poll, listener, now) = world();
+        let mut browser = connect(&mut streams, &poll, &listener, [127, 0, 0, 66], now);
+        for (valid, after) in [(false, 1), (false, 9), (true, 9)] {
+            browser.write_all(&[0, 1, 0]).expect("room");
+            let at = now + Duration::from_secs(after);
+            loop {
+                let mut waiting = streams.take(0, at).expect("it is there");
+                let came = waiting.next().is_some();
+                assert!(!came || waiting.judge(true, valid), "it may be too early");
+                streams.give_back(poll.registry(), 0, waiting);
+                if came {
+                    break;
+                }
+            }
+            assert_eq!(streams.unproved_now, usize::from(!valid));
+            streams.expire(poll.registry(), at);
+            assert_eq!(streams.all.len(), 1);
+        }
+        let mut stranger = connect(&mut streams, &poll, &listener, [127, 0, 0, 67], now);
+        stranger.write_all(&[0, 1, 0]).expect("room");
+        streams.expire(poll.registry(), now + PROVE);
+        assert_eq!(streams.all.len(), 1, "the browser's");
     }
 
     #[test]
@@ -580,8 +616,9 @@ mod tests {
             let mut bytes = (length as u16).to_be_bytes().to_vec();
             bytes.resize(2 + length, 0);
             let remote = SocketAddr::from(([127, 0, 0, 1], 4_000));
-            let (at, frames, proved, state) = (0, 0, false, StreamState::Empty);
-            let mut waiting = WaitingStream { remote, bytes, at, frames, proved, state };
+            let (at, frames, named, proved) = (0, 0, false, false);
+            let state = StreamState::Empty;
+            let mut waiting = WaitingStream { remote, bytes, at, frames, named, proved, state };
             assert_eq!(waiting.next().is_none(), over, "{length}");
             assert_eq!(waiting.state == StreamState::Over, over, "{length}");
         }

@@ -203,3 +203,56 @@ fn an_account_may_be_let_off_the_brake() {
     assert!((0..5).all(|_| dial(&mut lab, ALICE, "+12065550123")));
     assert!(dial(&mut lab, BOB, "+12065550123") && !dial(&mut lab, BOB, "+12065550123"));
 }
+
+const FORWARDED: &str = r#"
+[[route]]
+name = "To bob, wherever he is"
+match = "+12065550112"
+redirect = true
+do = [{ ring = ["user:bob"] }]
+[[route]]
+name = "Costly"
+match = "+4930X."
+limit = { per_user_per_hour = 1 }
+do = [{ dial = ["trunk:t2"] }]
+[[route]]
+name = "World"
+match = "+4X."
+do = [{ dial = ["trunk:t2"] }]
+"#;
+
+/// A call to bob, whose phone sends it on; whether it reaches the trunk.
+fn sent_on(lab: &mut Lab, from: Peer, to: &str) -> bool {
+    lab.inbox.clear();
+    lab.advance(Duration::from_secs(40));
+    lab.inbox.clear();
+    lab.invite(from, "+12065550112", if from == T1 { TRUNK_SDP } else { OFFER });
+    let ringing = lab.take(BOB, "INVITE");
+    lab.reply_with(BOB, &ringing, 302, "", "x", &format!("Contact: <sip:{to}@x>\r\n"));
+    let reaches = lab.got(T2, "INVITE");
+    if reaches {
+        let invite = lab.take(T2, "INVITE");
+        lab.reply(T2, &invite, 486, "");
+    }
+    reaches
+}
+
+#[test]
+fn a_redirection_is_braked_as_a_call_of_who_began_it_or_else_sent_it_on() {
+    let incoming = ("context = \"incoming\"", "context = \"phones\"");
+    // A route's own limit holds for who is led there, too.
+    let mut lab = Lab::changed(&[incoming], FORWARDED);
+    assert!(sent_on(&mut lab, ALICE, "+4930123456"));
+    assert!(!sent_on(&mut lab, ALICE, "+4930123456"), "alice has had hers");
+    assert!(sent_on(&mut lab, T1, "+4930123456"));
+    assert!(!sent_on(&mut lab, T1, "+4930123456"), "bob's phone has had his");
+    assert!(sent_on(&mut lab, T1, "+4940123456"), "another route");
+    // A trunk's call is paid for by nobody here; who sends it on pays.
+    let limits = ("[limits]", "[fraud]\ncalls_per_hour = 2\n[limits]");
+    let mut lab = Lab::changed(&[incoming, limits], FORWARDED);
+    assert!(sent_on(&mut lab, T1, "+4940123456") && sent_on(&mut lab, T1, "+4940123457"));
+    assert!(!sent_on(&mut lab, T1, "+4940123458"));
+    assert_eq!(braked_events(&lab), 1);
+    let braked = |n: &Event| matches!(n, Event::FraudBraked { user, .. } if user == "bob");
+    assert!(lab.notes.iter().any(braked), "{:?}", lab.notes);
+}

@@ -91,6 +91,43 @@ fn a_pbx_registers_by_its_own_name_only() {
     }
 }
 
+/// Sends as many answers to this challenge as lock a source out, each with another password.
+fn guess(lab: &mut Lab, as_if: Peer, challenge: &webtrunk::sip::Message, request: &str) {
+    for n in 0..40 {
+        let guess = lab.answer_challenge(challenge, request, "pbx", &format!("guess{n}"));
+        lab.says(as_if, &guess);
+    }
+    lab.inbox.clear();
+}
+
+/// The source of a datagram may be anybody's: guesses in a PBX's name from where it is cost it
+/// nothing, unless the guesser sees what is sent there.
+#[test]
+fn who_forges_the_address_of_a_pbx_does_not_lock_it_out() {
+    let registers = "accepts_registration = true\nusername = \"pbx\"\npassword = \"secret-pbx\"";
+    let mut lab = Lab::changed(&[("uri = \"sip:127.0.0.11\"", registers)], "");
+    let (pbx, stranger) = (Peer::Trunk("pbx", 30), Peer::Trunk("stranger", 66));
+    // Long enough for an answer to somebody nobody has proved.
+    let filler = format!("Subject: {}\r\n", "x".repeat(600));
+    let ask = |lab: &mut Lab, peer: Peer| {
+        let wish = format!("Expires: 600\r\n{filler}");
+        let text = lab.request(peer, "REGISTER", "sip:wt.test", &wish, "");
+        let text = text.replace("To: <sip:wt.test>", "To: <sip:pbx@wt.test>");
+        lab.says(peer, &text);
+        (lab.take(peer, "401"), text)
+    };
+    let (challenge, request) = ask(&mut lab, stranger);
+    guess(&mut lab, pbx, &challenge, &request);
+    answer(&mut lab, pbx, ("pbx", "pbx", "secret-pbx"), &filler);
+    assert!(lab.got(pbx, "200"), "{}", lab.picture());
+    lab.inbox.clear();
+    // Where it is registered it is not locked out by what somebody there guesses either.
+    let (challenge, request) = ask(&mut lab, pbx);
+    guess(&mut lab, pbx, &challenge, &request);
+    answer(&mut lab, pbx, ("pbx", "pbx", "secret-pbx"), &filler);
+    assert!(lab.got(pbx, "200"), "{}", lab.picture());
+}
+
 /// A name with a time in it may be longer than any user's.
 #[test]
 fn a_visitor_whose_credentials_are_long_is_who_they_say_in_the_context_they_say() {

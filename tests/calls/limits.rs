@@ -1,8 +1,10 @@
 //! What one user may take of what is there for all.
 
 use crate::lab::*;
+use crate::recovery::prove;
 use std::time::Duration;
 use webtrunk::errors::Code;
+use webtrunk::event::Event;
 use webtrunk::sip::HeaderName;
 
 const ROUTES: &str = r#"
@@ -108,4 +110,47 @@ fn ports_that_are_used_up_are_503_with_a_time_and_a_verdict() {
     lab.no_ports = false;
     lab.invite(ALICE, "+12065550123", OFFER);
     assert!(lab.got(T1, "INVITE"), "once there are some again");
+}
+
+/// Each registration is an event, a NOTIFY for each who watches, and a write to the store.
+#[test]
+fn a_user_registers_so_often_in_a_minute_and_nobody_is_told_of_more() {
+    let mut lab = Lab::with_phones();
+    lab.advance(Duration::from_secs(61));
+    let contact = "Contact: <sip:alice@x.invalid;transport=ws>;reg-id=1;\
+        +sip.instance=\"<urn:uuid-a>\";expires=600\r\n";
+    let again = |lab: &mut Lab| {
+        let text = lab.request(ALICE, "REGISTER", "sip:wt.test", contact, "");
+        let text = text.replace("To: <sip:wt.test>", "To: <sip:alice@wt.test>");
+        prove(lab, ALICE, &text, ("alice", "secret-a"))
+    };
+    lab.notes.clear();
+    let statuses: Vec<u16> = (0..150).map(|_| again(&mut lab).status()).collect();
+    assert_eq!(statuses.iter().filter(|s| **s == 200).count(), 120);
+    assert!(statuses[120..].iter().all(|s| *s == 503), "{statuses:?}");
+    let told = lab.notes.iter().filter(|n| matches!(n, Event::Registered { .. })).count();
+    assert_eq!(told, 120);
+    assert!(again(&mut lab).header(HeaderName::RetryAfter).is_some());
+    lab.advance(Duration::from_secs(60));
+    assert_eq!(again(&mut lab).status(), 200);
+}
+
+#[test]
+fn of_one_users_refused_calls_the_first_of_a_minute_are_told() {
+    let mut lab = Lab::changed(&[], ROUTES);
+    let told = |lab: &Lab| {
+        let told = |n: &&Event| matches!(n, Event::CallRefused { told: true, .. });
+        (lab.notes.iter().filter(told).count(), lab.notes.len())
+    };
+    lab.notes.clear();
+    for _ in 0..100 {
+        lab.invite(ALICE, "no-such-number", OFFER);
+        lab.take(ALICE, "404");
+    }
+    assert_eq!(told(&lab), (30, 100), "the rest is counted");
+    lab.invite(BOB, "no-such-number", OFFER);
+    assert_eq!(told(&lab).0, 31);
+    lab.advance(Duration::from_secs(60));
+    lab.invite(ALICE, "no-such-number", OFFER);
+    assert_eq!(told(&lab).0, 32);
 }

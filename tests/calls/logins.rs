@@ -176,6 +176,36 @@ fn the_times_of_a_token_may_have_fractions() {
     }
 }
 
+/// A brake on guesses is no way to keep others at a shared address out.
+#[test]
+fn wrong_tokens_lock_out_neither_a_proved_flow_nor_who_logged_in_there() {
+    let mut lab = with_tokens();
+    connect(&mut lab, VISITOR);
+    register(&mut lab, VISITOR, &ours(&json!({})));
+    lab.take(VISITOR, "200 REGISTER");
+    let guesser = Peer::Browser("mallory", 70);
+    connect(&mut lab, guesser);
+    for _ in 0..30 {
+        register(&mut lab, guesser, &token("k1", &ANOTHER, &json!({ "sub": "mallory" })));
+    }
+    lab.take(guesser, "403 REGISTER");
+    register(&mut lab, VISITOR, &ours(&json!({})));
+    lab.take(VISITOR, "200 REGISTER");
+    let again = Peer::Browser("visitor-8c1", 71);
+    connect(&mut lab, again);
+    register(&mut lab, again, &ours(&json!({})));
+    lab.take(again, "200 REGISTER");
+    // Guesses at that very name use up what it has for itself, and lock out no proved flow.
+    let other = Peer::Browser("visitor-8c1", 72);
+    connect(&mut lab, other);
+    for _ in 0..30 {
+        register(&mut lab, other, &token("k1", &ANOTHER, &json!({})));
+    }
+    lab.take(other, "403 REGISTER");
+    register(&mut lab, VISITOR, &ours(&json!({})));
+    lab.take(VISITOR, "200 REGISTER");
+}
+
 #[test]
 fn a_configured_user_needs_no_grant_and_a_route_may_require_a_claim() {
     let mut lab = with_tokens();

@@ -161,3 +161,18 @@ fn one_that_rings_in_vain_ends_the_call_whose_referrer_has_left() {
     );
     lab.expect_idle();
 }
+
+#[test]
+fn of_a_target_that_rings_without_end_the_newest_is_told() {
+    let mut lab = Lab::with_phones();
+    lab.talk("+12065550123");
+    lab.plays("0.0s alice transfers to 201 at bob");
+    let (first, invite) = (lab.last(ALICE, "NOTIFY"), lab.last(BOB, "INVITE"));
+    (0..10).for_each(|n| lab.reply(BOB, &invite, 180 + 3 * (n % 2), ""));
+    assert!(!lab.got(ALICE, "NOTIFY"), "she has not answered the first");
+    lab.reply(ALICE, &first, 200, "");
+    assert!(notified(&mut lab, ALICE).starts_with("SIP/2.0 183"));
+    assert!(!lab.got(ALICE, "NOTIFY"));
+    lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+}

@@ -200,3 +200,58 @@ fn another_visitor_of_the_same_name_takes_no_call_up() {
         lab.expect_idle();
     }
 }
+
+/// With these lines in the configuration, and routes that cost something.
+fn shop(settings: &str) -> Lab {
+    let routes = "[[route]]\nname = \"Echo\"\nmatch = \"9190\"\ndo = [{ echo = true }]\n\
+         [[route]]\nname = \"Shop\"\nmatch = \"+4930X.\"\nlimit = { per_user_per_hour = 1 }\n\
+         do = [{ dial = [\"trunk:t2\"] }]\n\
+         [[route]]\nname = \"World\"\nmatch = \"+4X.\"\ndo = [{ dial = [\"trunk:t2\"] }]\n";
+    let credentials = format!("[credentials]\nsecret = \"{SECRET}\"\nlongest = \"1h\"\n");
+    Lab::changed(&[("[limits]", &format!("{credentials}{settings}[limits]"))], routes)
+}
+
+/// A visitor that nobody has seen before calls a number; whether that goes anywhere.
+fn calls_anew(lab: &mut Lab, n: u64, number: &str) -> bool {
+    let user: &'static str = String::leak(format!("visitor-{n}"));
+    let visitor = Peer::Browser(user, n);
+    let (name, password) = for_a_while(user, "phones");
+    assert_eq!(log_in(lab, visitor, &name, &password), 200);
+    lab.advance(Duration::from_secs(1));
+    lab.inbox.clear();
+    lab.invite(visitor, number, OFFER);
+    if lab.got(T2, "INVITE") {
+        let invite = lab.take(T2, "INVITE");
+        lab.reply(T2, &invite, 486, "");
+        return true;
+    }
+    if !lab.got(visitor, "200") {
+        return false;
+    }
+    let ok = lab.take(visitor, "200 INVITE");
+    lab.ack(visitor, &ok);
+    true
+}
+
+/// Names cost a visitor nothing: a page hands them out. Those of one network are counted together,
+/// however many they are, and leave the rest to others.
+#[test]
+fn who_takes_one_name_after_the_other_is_one_crowd() {
+    let mut lab = shop("[fraud]\ncalls_per_hour = 5\n");
+    let reached = (110..130).filter(|n| calls_anew(&mut lab, *n, "+4940123456")).count();
+    assert_eq!(reached, 5, "what one user may spend in an hour");
+    assert!(calls_anew(&mut lab, 50, "+4940123456"), "from elsewhere");
+
+    let mut lab = shop("");
+    let reached = (110..130).filter(|n| calls_anew(&mut lab, *n, "+4930123456")).count();
+    assert_eq!(reached, 10, "ten times what the route lets one user do");
+    assert!(calls_anew(&mut lab, 50, "+4930123456"), "from elsewhere");
+
+    let mut lab = shop("");
+    let reached = (110..140).filter(|n| calls_anew(&mut lab, *n, "9190")).count();
+    assert_eq!(reached, 13, "a quarter of limits.calls");
+    assert!(calls_anew(&mut lab, 50, "9190"), "from elsewhere");
+    assert!(lab.gateway.gauges().indexed > 0);
+    lab.gateway_hangs_up();
+    lab.expect_idle();
+}

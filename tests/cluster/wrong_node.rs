@@ -95,6 +95,26 @@ fn a_cancel_of_nothing_is_481_once_all_have_said_so_or_after_five_seconds() {
     world.expect_idle();
 }
 
+/// What a user may have passed on in a second is the user's, and not each connection's.
+#[test]
+fn a_users_connections_share_what_is_passed_on_for_it() {
+    let mut world = World::new(57);
+    world.settle();
+    let node = world.node_of(0);
+    let phones = [0, world.add_phone(0, node)];
+    let before = world.passed("CANCEL");
+    for _ in 0..60 {
+        for phone in phones {
+            let cancel = world.phone(phone).outside("CANCEL", "sip:101@wt.test", "", "");
+            world.says(phone, cancel);
+        }
+    }
+    world.run(300 * MS);
+    assert_eq!(world.passed("CANCEL") - before, 2 * 50, "fifty to each other node");
+    world.run(10 * SECOND);
+    world.expect_idle();
+}
+
 #[test]
 fn a_cancel_reaches_a_call_whose_node_was_lost_a_moment_ago() {
     let mut world = World::new(42);

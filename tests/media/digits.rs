@@ -310,6 +310,23 @@ fn a_flood_of_events_is_bounded() {
     assert!(line.got(1).len() < 64 * 10, "64 digits wait at most");
 }
 
+#[test]
+fn a_flood_of_events_is_signalled_as_a_persons_digits() {
+    let mut line = Line::new([Way::Event8.end(), Way::Info.end()]);
+    let mut signalled = 0;
+    for second in 1..=3u32 {
+        for n in 0..2_000u32 {
+            let event = (n % 16) as u8;
+            let report = TelephoneEvent { event, end: true, volume: 10, duration: 800 };
+            line.send(0, 101, true, (second * 10_000 + n) * 160, &report.to_bytes(), false);
+        }
+        line.pass(Duration::from_secs(1));
+        let events = std::mem::take(&mut line.log.events);
+        signalled += events.iter().filter(|e| matches!(e, SessionEvent::Digit { .. })).count();
+        assert_eq!(signalled, 50 * second as usize);
+    }
+}
+
 fn wav_files(folder: &std::path::Path, out: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(folder).expect("a folder of speech") {
         let path = entry.expect("an entry").path();

@@ -134,7 +134,7 @@ fn circles_end() {
     let by = || Diversion { number: "1".into(), reason: "unknown" };
     let followed = (0..20).take_while(|_| {
         let may = cursor.may_redirect();
-        cursor.redirect(by(), vec![(Step::Answer, Some("7".into()))]);
+        cursor.redirect(by(), None, vec![(Step::Answer, Some("7".into()))]);
         may
     });
     assert_eq!(followed.count(), MAX_REDIRECTS);
@@ -147,7 +147,7 @@ fn circles_end() {
 fn what_bounds_a_walk_outlives_the_process() {
     let mut cursor = cursor(vec![dial()]);
     let by = Diversion { number: "1".into(), reason: UNCONDITIONAL };
-    cursor.redirect(by, Vec::new());
+    cursor.redirect(by, None, Vec::new());
     assert!(cursor.count_goto().is_ok());
     let text = serde_json::to_string(&cursor.snapshot()).expect("a value");
     let again = RouteCursor::restore(serde_json::from_str(&text).expect("the value"));

@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Digits that wait at most; what is dialled faster than it can be sent is a flood.
 const MOST: usize = 64;
+/// Digits in a second that an end's call is asked to signal: each is a request, made of a packet.
+const MOST_SIGNALLED: u32 = 50;
 /// Shortest digit sent as an event, and as a tone: receivers ask for 40 ms (Q.24), and some for
 /// more.
 const SHORTEST: Duration = Duration::from_millis(40);
@@ -153,11 +155,11 @@ impl Session {
         let Some(to) = self.digits_to(from) else { return };
         let end = &mut self.ends[to];
         if end.settings.as_ref().is_some_and(|s| s.sends_digits() == Digits::Signalled) {
-            return sink.event(SessionEvent::Digit {
-                end: end.id,
-                event,
-                length: length.clamp(SHORTEST, LONGEST),
-            });
+            if end.signalled.take(now, Some(MOST_SIGNALLED)) {
+                let length = length.clamp(SHORTEST, LONGEST);
+                sink.event(SessionEvent::Digit { end: end.id, event, length });
+            }
+            return;
         }
         if let Some(digit) = end.digits.iter_mut().rev().find(|d| d.length.is_none()) {
             let sent =

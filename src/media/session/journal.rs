@@ -16,6 +16,7 @@ use crate::media::snapshot::{
     Clocks, Counters, JoinSnapshot, MediaLegSnapshot, NotRestored, Resumed, SessionSnapshot, Sound,
     SrtpSnapshot, TransportSnapshot, offset,
 };
+use crate::pace::Pace;
 use crate::rtp::reserve::RESERVE;
 use crate::rtp::srtp::{Protect, Reserved, Unprotect};
 use crate::sdp::crypto::{CryptoKeys, Sdes};
@@ -27,6 +28,9 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_secs(10);
 /// Between two if there is no hurry.
 const LEISURE: Duration = Duration::from_secs(1);
+/// Snapshots in a second because something changed: a peer may change where it is with every
+/// packet, and each snapshot is written. What changes after that waits.
+const MOST_CHANGES: u32 = 20;
 
 /// A session's snapshots are kept.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +42,9 @@ pub(super) struct SessionJournal {
     /// Something changed, so one is asked for at once, or no earlier than then.
     changed: bool,
     not_before: Option<Instant>,
+    /// What changed in this second, and until when more of that waits.
+    changes: Pace,
+    rests: Option<Instant>,
     /// A reserve runs low: one is asked for at once, and once a snapshot.
     low: bool,
     asked: bool,
@@ -46,8 +53,16 @@ pub(super) struct SessionJournal {
 impl SessionJournal {
     /// The snapshot of this number is asked for at `due`.
     fn new(number: u64, due: Instant) -> SessionJournal {
-        let (changed, not_before) = (false, None);
-        SessionJournal { number, due, changed, not_before, low: false, asked: false }
+        SessionJournal {
+            number,
+            due,
+            changed: false,
+            not_before: None,
+            changes: Pace::default(),
+            rests: None,
+            low: false,
+            asked: false,
+        }
     }
 
     /// When a snapshot is asked for; `None`: at once.
@@ -56,7 +71,8 @@ impl SessionJournal {
             return None;
         }
         if self.changed {
-            return self.not_before.map(|earliest| self.due.min(earliest));
+            let earliest = self.not_before.into_iter().chain(self.rests).max();
+            return earliest.map(|earliest| self.due.min(earliest));
         }
         Some(self.due)
     }
@@ -110,6 +126,8 @@ impl Session {
             srtp.protect.expire(self.vouched.map_or(now, |until| until.min(now)));
         }
         if journal.due().is_none_or(|due| now >= due) {
+            let often = journal.changed && !journal.changes.take(now, Some(MOST_CHANGES));
+            journal.rests = often.then(|| now + LEISURE);
             (journal.due, journal.changed, journal.low) = (now + INTERVAL, false, false);
             journal.not_before = journal.not_before.map(|_| now + LEISURE);
             sink.event(SessionEvent::Checkpoint);
@@ -496,5 +514,39 @@ impl SdesSrtp {
         let mut srtp = Srtp::resume(from, number, taken);
         srtp.unprotect = srtp.unprotect.with_mki(&keys.theirs.mki);
         Box::new(SdesSrtp { keys, srtp })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::endpoint::Port;
+    use std::net::SocketAddr;
+
+    #[derive(Default)]
+    struct Asked(usize);
+
+    impl Sink for Asked {
+        fn send(&mut self, _: Port, _: SocketAddr, _: &[u8]) {}
+        fn event(&mut self, event: SessionEvent) {
+            self.0 += usize::from(event == SessionEvent::Checkpoint);
+        }
+    }
+
+    #[test]
+    fn what_changes_with_every_packet_is_kept_at_a_pace() {
+        let (start, mut asked) = (Instant::now(), Asked::default());
+        let mut session = Session::new(start, Duration::ZERO);
+        session.keep(start);
+        let mut changes = |from: u64, until: u64| {
+            for ms in from..until {
+                session.mark_changed();
+                session.fire(start + Duration::from_millis(ms), &mut asked);
+            }
+            std::mem::take(&mut asked.0)
+        };
+        assert_eq!(changes(0, 15), 15, "at once");
+        assert!((6..=8).contains(&changes(15, 1_000)), "then they wait");
+        assert!((20..=44).contains(&changes(1_000, 3_000)));
     }
 }

@@ -76,6 +76,37 @@ fn beyond_the_bound_a_new_request_makes_no_transaction() {
     assert_eq!((sends.len(), all.len()), (1, MAX_TRANSACTIONS + 1));
 }
 
+/// As many requests of `sender` as it may begin, each refused and never acknowledged.
+fn begin_all(all: &mut Transactions, sender: &str, most: usize) -> usize {
+    let hop = Hop::Flow(Flow(1));
+    let mut begun = 0;
+    while all.has_room_for(sender, most) {
+        let machine = Machine::InviteServer(invite_server::InviteServer::start());
+        let id = all.insert(format!("{sender} {begun}").into(), machine, hop, false);
+        all.charge(ServerId(id), sender);
+        begun += 1;
+        assert!(begun <= MAX_TRANSACTIONS);
+    }
+    begun
+}
+
+#[test]
+fn one_sender_has_its_share_of_the_table_and_others_find_room() {
+    let mut all = Transactions::default();
+    assert_eq!(begin_all(&mut all, "ada", MAX_OF_USER), MAX_OF_USER);
+    assert!(all.has_room_for("bob", MAX_OF_USER));
+    let (one, other) = (begin_all(&mut all, "one", usize::MAX), begin_all(&mut all, "other", 9));
+    assert!(one > MAX_TRANSACTIONS / 2 && other == 9, "{one}, {other}");
+    // Whoever else comes finds room, however many there are already.
+    let late: Vec<usize> = (0..20).map(|n| begin_all(&mut all, &n.to_string(), 200)).collect();
+    assert!(late.iter().all(|begun| *begun >= 100), "{late:?}");
+    assert!(all.len() < MAX_TRANSACTIONS);
+    // It is given back with the requests.
+    let mut events = Vec::new();
+    all.hop_failed(Hop::Flow(Flow(1)), &mut events);
+    assert!(all.by_sender.is_empty() && all.len() == 0);
+}
+
 #[test]
 fn a_long_key_is_kept_as_its_hash() {
     assert_eq!(bounded("x".repeat(MAX_KEY)).len(), MAX_KEY);

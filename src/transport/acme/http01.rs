@@ -1,6 +1,9 @@
 //! The port at which an ACME authority looks for its proof (RFC 8555 §8.3). Everything else that
 //! comes there is sent to https.
 
+use crate::refused::RefusedPort;
+use crate::transport::proved::ProvedSources;
+use crate::transport::seats::Seats;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -12,14 +15,15 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 const PATH: &str = "/.well-known/acme-challenge/";
-/// Connections at one time; each is short.
+/// Connections at one time, each of which is short; and of one source, so that no stranger keeps the
+/// authority out until the certificate has expired.
 const MAX_CONNECTIONS: usize = 256;
+const MAX_PER_SOURCE: usize = 8;
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// The port may be another process's for a moment, while it hands over to this one.
 const BIND_AGAIN: Duration = Duration::from_secs(2);
@@ -59,20 +63,21 @@ pub(super) async fn serve(at: SocketAddr, to: String, proofs: Arc<Proofs>) {
         }
         sleep(BIND_AGAIN).await;
     };
-    accept(listener, to, proofs).await;
+    accept(listener, seats(), to, proofs).await;
 }
 
-async fn accept(listener: TcpListener, to: String, proofs: Arc<Proofs>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+fn seats() -> Arc<Seats> {
+    let proved = Arc::new(ProvedSources::new(Instant::now()));
+    let most = (MAX_CONNECTIONS, MAX_PER_SOURCE);
+    Seats::new(RefusedPort::Web, most, Arc::default(), proved)
+}
+
+async fn accept(listener: TcpListener, seats: Arc<Seats>, to: String, proofs: Arc<Proofs>) {
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        };
+        let (stream, _, seat) = seats.accept(&listener).await;
         let served = connection(stream, to.clone(), proofs.clone());
         tokio::spawn(async move {
-            let _place = place;
+            let _seat = seat;
             let _ = timeout(CONNECTION_DEADLINE, served).await;
         });
     }
@@ -121,16 +126,23 @@ mod tests {
     async fn a_connection_that_says_nothing_ends_and_gives_its_place_back() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let at = listener.local_addr().expect("its address");
-        let server = tokio::spawn(accept(listener, "x".into(), Arc::default()));
+        let seats = seats();
+        let server = tokio::spawn(accept(listener, seats.clone(), "x".into(), Arc::default()));
         let mut silent = Vec::new();
-        for _ in 0..MAX_CONNECTIONS {
+        for _ in 0..64 {
             silent.push(TcpStream::connect(at).await.expect("connected"));
         }
-        let mut last = TcpStream::connect(at).await.expect("in the kernel's queue");
+        let mut last = TcpStream::connect(at).await.expect("connected");
         last.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("sent");
         let mut answer = String::new();
-        last.read_to_string(&mut answer).await.expect("answered once others have ended");
+        last.read_to_string(&mut answer).await.expect("answered");
         assert!(answer.starts_with("HTTP/1.1 308 "), "{answer}");
+        for mut silent in silent {
+            let ended = silent.read(&mut [0]).await;
+            assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(seats.taken(), 0);
         server.abort();
     }
 
