@@ -337,8 +337,16 @@ case(
         ack(),
         *hang_up(3),
     ],
-    # Before the PRACK, and not so soon that it overtakes the 183 by another way.
-    [ringing(), reply(183, body=sdp()), pause(100), answer(), request("ACK"), *takes_bye()],
+    # Once its own 183 was acknowledged, which is before the caller's is.
+    [
+        ringing(*KEEP),
+        reply(183, *RELIABLE, body=sdp()),
+        request("PRACK"),
+        ok(),
+        reply_to_invite(200, retrans=500),
+        request("ACK"),
+        *takes_bye(),
+    ],
 )
 case(
     "reliable-on-both-legs",
@@ -502,18 +510,34 @@ case(
     [*takes_call(), *takes_bye()],
 )
 case(
-    "a-reinvite-before-the-ack-is-500",
+    "a-reinvite-that-overtakes-the-ack-is-answered",
     [
         invite(),
         response(100, optional=True),
         response(200),
         inside("INVITE", 2, body=sdp(2)),
         response(100, optional=True),
-        response(500, ("Retry-After", "[0-9]"), rrs=False),
-        send("ACK [next_url] SIP/2.0", caller_head("ACK", 2, via="[last_Via:]")),
+        response(200, ("CSeq", "2 INVITE")),
+        ack(2),
         ack(),
         *hang_up(3),
     ],
+)
+case(
+    "a-reinvite-before-the-answer-in-the-ack-is-500",
+    [
+        LATE,
+        response(100, optional=True),
+        response(180, optional=True),
+        response(200),
+        inside("INVITE", 2, body=sdp(2)),
+        response(100, optional=True),
+        response(500, ("Retry-After", "[0-9]"), rrs=False),
+        send("ACK [next_url] SIP/2.0", caller_head("ACK", 2, via="[last_Via:]")),
+        ack(body=sdp()),
+        *hang_up(3),
+    ],
+    [*takes_call(), *takes_bye()],
 )
 case(
     "a-reinvite-in-an-early-dialog-is-491",
