@@ -171,8 +171,8 @@ impl Brakes {
         })
     }
 
-    /// Whether one more refused call of `who` is told: whoever repeats what is refused must not fill
-    /// what others look at.
+    /// Whether one more refused call of `who` is told: whoever repeats what is refused must not
+    /// fill what others look at.
     pub(crate) fn tells_refusal(&mut self, now: Instant, who: &str, is_trunk: bool) -> bool {
         let most = if is_trunk { MOST_REFUSALS_TOLD_OF_TRUNK } else { MOST_REFUSALS_TOLD };
         self.refusals.entry(now, who.to_owned()).take_within(now, MINUTE, most).is_ok()

@@ -13,6 +13,8 @@ mod left;
 pub(crate) mod location;
 pub mod member;
 pub(crate) mod others;
+mod ownership;
+mod pause;
 pub(crate) mod shares;
 pub mod store;
 pub mod succession;
@@ -21,13 +23,13 @@ pub(crate) mod work;
 
 use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
-use inquiry::{ASK, Inquiry};
 use keeping::StoredCalls;
 use keys::ClusterKeys;
 use lease::{Census, Lease, LeaseEvent};
 use left::LeftNodes;
 use location::Location;
 use member::Member;
+use ownership::Ownership;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -41,11 +43,6 @@ use work::{AnswerWork, ClusterWork, Moment};
 /// How long a call waits for the store to say where a user is.
 pub(crate) const LOCATE: Duration = Duration::from_millis(50);
 
-/// The number of no claim: the next is sent later.
-const NOT_ASKED: u64 = 0;
-/// Processes this one was before it was deposed, that are remembered.
-const MAX_FORMER: usize = 16;
-
 /// This node's part of a cluster.
 pub struct Cluster {
     keys: ClusterKeys,
@@ -57,14 +54,7 @@ pub struct Cluster {
     began: Instant,
     /// Nodes that are gone, whose calls are left to those who can read them.
     left: LeftNodes,
-    /// What the others say of this node's calls.
-    inquiry: Inquiry,
-    /// By when it is known that nobody had taken this node's calls.
-    sure: Instant,
-    /// This process was these before another node took their calls.
-    former: Vec<u64>,
-    /// The claim that asks who has our calls.
-    asks_owner: Option<(u64, Instant)>,
+    ownership: Ownership,
     next: u64,
     mark: String,
     /// Grows whenever the store may have lost what it was told.
@@ -82,10 +72,7 @@ impl Cluster {
             succession: LostNodes::new(now),
             began: now,
             left: LeftNodes::default(),
-            inquiry: Inquiry::default(),
-            sure: now,
-            former: Vec::new(),
-            asks_owner: None,
+            ownership: Ownership::new(now),
             next: 0,
             mark: member::mark_of(&settings.node),
             store_state: 0,
@@ -203,14 +190,14 @@ impl Cluster {
             };
             let commands = &mut work.commands;
             self.location.write(at.now, &mut self.next, lease.node(), registrar, value, commands);
-            if !self.lease.is_deposed() {
-                self.kept.write(at.now, &mut self.next, &self.lease.process(), commands);
+            if let Some(writer) = self.lease.writer() {
+                self.kept.write(at.now, &mut self.next, &writer, commands);
             }
             self.succeed(at.now, has, &mut work);
         } else {
             self.succession.postpone(at.now);
         }
-        self.ask_others(at.now, &mut work);
+        work.probes.extend(self.ownership.ask_others(at.now, &self.lease, &mut self.next));
         work
     }
 
@@ -232,27 +219,14 @@ impl Cluster {
         self.left.tell_who_is_back(others, &mut self.next, &mut work.probes);
         let Some(connection) = self.lease.connection() else { return };
         let own = self.lease.process();
-        if self.lease.is_deposed() && self.asks_owner.is_none_or(|(_, until)| until <= now) {
-            self.next += 1;
-            self.asks_owner = Some((self.next, now + ASK));
-            let (id, of, by) = (self.next, own.clone(), own.clone());
-            work.commands.push(StoreCommand::Claim { id, of, by, connection, again: false });
-        }
-        let around = Surroundings { own, connection, before: self.lease.before(), has };
+        work.commands.extend(self.ownership.ask_store(now, &self.lease, &mut self.next));
+        let lease = &self.lease;
+        let awaits = |gone: &Member, seen| lease.awaits_others(gone, seen);
+        let around = Surroundings { own, connection, before: lease.before(), has, awaits: &awaits };
         let mut due = SuccessionWork::default();
         self.succession.turn(now, &around, &mut self.next, &mut due);
         work.commands.extend(due.commands);
         work.probes.extend(due.probes);
-    }
-
-    /// While the store is away, the others know whether they took this node's calls.
-    fn ask_others(&mut self, now: Instant, work: &mut ClusterWork) {
-        match self.lease.is_unsure(now) {
-            true => {
-                self.inquiry.ask(now, self.lease.others().met(), &mut self.next, &mut work.probes)
-            }
-            false => self.inquiry.rest(),
-        }
     }
 
     /// Takes an answer of the store; one that comes late or twice is none.
@@ -262,15 +236,19 @@ impl Cluster {
             StoreAnswer::Beat { id, answer } => {
                 work.events = self.lease.answered(at, &self.keys, id, answer);
             }
-            StoreAnswer::Written { id, answer } => self.location.written(id, answer.is_ok()),
+            StoreAnswer::Written { id, answer } => {
+                self.location.written(at.now, id, answer.is_ok());
+            }
             StoreAnswer::Kept { id, answer } => {
-                self.kept.written(id, answer == Ok(Keeping::Kept));
+                self.kept.written(at.now, id, answer == Ok(Keeping::Kept));
             }
             StoreAnswer::Claimed { id, answer } => {
-                if self.asks_owner.is_some_and(|(asked, _)| asked == id) {
+                if self.ownership.asked(id) {
                     self.owner_said(at.now, answer, &mut work);
                 } else {
-                    self.succession.claimed(at.now, self.lease.node(), id, answer);
+                    let lost = self.succession.claimed(at.now, self.lease.node(), id, answer);
+                    // By the upgrade of a node that was cut off its next process got them as well.
+                    work.deposed = lost;
                     self.keep_taken(at.now);
                 }
             }
@@ -285,42 +263,14 @@ impl Cluster {
 
     /// Who has our calls: this node goes on with those that it did not take.
     fn owner_said(&mut self, now: Instant, answer: Result<Claim, String>, work: &mut AnswerWork) {
-        self.asks_owner = None;
         if let Ok(Claim::Taken { by, .. }) = &answer {
             self.look_for(now, Process::of_mark(by));
         }
-        // Who claims them once the store has lost that they were taken finds nothing: who has them
-        // says so by its lease, or when it is asked.
-        let found_none = |names: &Option<Vec<String>>| names.as_ref().is_some_and(Vec::is_empty);
-        let (by, names) = match (answer, self.taker()) {
-            (Ok(Claim::Taken { names, .. }), Some(taker)) if found_none(&names) => (taker, None),
-            (Ok(Claim::Taken { names, .. }), None)
-                if found_none(&names) && self.lease.settles(now) && !self.is_cleared(now) =>
-            {
-                self.asks_owner = Some((NOT_ASKED, now + ASK / 4));
-                return;
-            }
-            (Ok(Claim::Taken { by, names }), _) => {
-                (by.get(16..).unwrap_or_default().to_owned(), names)
-            }
-            // The store has lost who took them, or it is too long ago.
-            (Ok(Claim::Granted { .. }), taker) => {
-                (taker.unwrap_or_else(|| self.lease.node().to_owned()), None)
-            }
-            (Ok(Claim::Lives) | Err(_), _) => return,
-        };
-        // What it knows no more: whoever took them found what it had been told by then.
-        let back = self.lease.back().unwrap_or(now);
-        let names = names.unwrap_or_else(|| self.kept.told_before(back));
-        self.kept.forget(&names);
-        if self.former.len() == MAX_FORMER {
-            self.former.remove(0);
+        let has = (&mut self.lease, &mut self.kept);
+        if let Some((by, names)) = self.ownership.answered(now, has, answer, self.next) {
+            work.events.push(LeaseEvent::Deposed { by: by.clone() });
+            work.deposed = Some((by, names));
         }
-        self.former.push(self.lease.epoch());
-        self.lease.begin_anew(now);
-        self.inquiry = Inquiry::from(self.next + 1);
-        work.events.push(LeaseEvent::Deposed { by: by.clone() });
-        work.deposed = Some((by, names));
     }
 
     /// Of a taker that has no lease this process may be the only one that knows: what it took, and
@@ -335,17 +285,6 @@ impl Cluster {
             let member = Member { epoch: taker.epoch, taken, ..known.clone() };
             self.succession.lost(now, member, now);
         }
-    }
-
-    /// The node that says that it took this process's calls.
-    fn taker(&self) -> Option<String> {
-        let told = self.lease.taker().map(str::to_owned);
-        told.or_else(|| self.lease.others().node_at(self.inquiry.denied()?).map(str::to_owned))
-    }
-
-    /// Whether all others have said lately that they did not take this node's calls.
-    fn is_cleared(&self, now: Instant) -> bool {
-        self.inquiry.is_cleared(now, self.lease.others().met())
     }
 
     /// The store is to say whose calls this process took, beside these calls.
@@ -373,8 +312,8 @@ impl Cluster {
     pub(crate) fn forget_call(&mut self, now: Instant, call: u64) -> Vec<StoreCommand> {
         let mut commands = Vec::new();
         self.kept.end(&call_name(call));
-        if self.lease.may_write(now) && !self.lease.is_deposed() {
-            self.kept.write(now, &mut self.next, &self.lease.process(), &mut commands);
+        if let Some(writer) = self.lease.writer().filter(|_| self.lease.may_write(now)) {
+            self.kept.write(now, &mut self.next, &writer, &mut commands);
         }
         commands
     }
@@ -397,29 +336,24 @@ impl Cluster {
 
     /// Whether another node may have taken this one's calls, as far as is known.
     pub(crate) fn is_unsure(&self, now: Instant) -> bool {
-        self.lease.is_deposed() || self.lease.is_unsure(now) && !self.is_cleared(now)
+        self.ownership.is_unsure(now, &self.lease)
     }
 
     /// By when it is known that nobody had taken this node's calls; `None`: it would be known now.
     pub(crate) fn vouched(&mut self, now: Instant) -> Option<Instant> {
-        if !self.lease.may_be_taken(now) {
-            self.sure = now;
-            return None;
-        }
-        let vouched = self.inquiry.vouched(self.lease.others().met());
-        self.sure = self.sure.max(vouched.unwrap_or(self.sure));
-        Some(self.sure)
+        self.ownership.vouched(now, &self.lease)
     }
 
     /// Another node asks something.
     pub(crate) fn probed_by(&mut self, now: Instant, ask: &PeerProbe) -> Option<ProbeAnswer> {
         let own = self.lease.process();
         let PeerProbe { of, by, took, from } = ask;
+        self.lease.told_by(now, &by.node);
         self.told_taken(now, took, *from);
         if self.succession.taken().contains(by) {
             return Some(ProbeAnswer::Deposed);
         }
-        let same = *of == own || of.node == own.node && self.former.contains(&of.epoch);
+        let same = *of == own || of.node == own.node && self.ownership.was(of.epoch);
         if same {
             return Some(ProbeAnswer::Lives);
         }
@@ -440,14 +374,18 @@ impl Cluster {
         self.succession.told_taken(now, took);
         took.iter().for_each(|process| self.left.settled(process));
         if took.contains(&self.lease.process()) {
-            self.inquiry.deny(from);
-            self.lease.say_deposed();
+            self.ownership.denied_by(from, &mut self.lease);
         }
     }
 
     /// Whose calls this process took, as it tells whom it asks.
     pub(crate) fn taken(&self) -> &[Process] {
         self.succession.taken()
+    }
+
+    /// The process whose place this one takes had these, whatever the store knows of it.
+    pub(crate) fn knows_taken(&mut self, taken: Vec<Process>) {
+        self.succession.take(taken);
     }
 
     /// A node has answered a probe.
@@ -458,16 +396,13 @@ impl Cluster {
         number: u64,
         answer: ProbeAnswer,
     ) {
-        self.inquiry.answered(from, number, answer);
-        if self.inquiry.denied().is_some() {
-            self.lease.say_deposed();
-        }
+        self.ownership.probed(from, number, answer, &mut self.lease);
         self.succession.probed(now, number, answer);
     }
 
     /// Nobody answers at a node's address.
     pub(crate) fn node_unreachable(&mut self, now: Instant, at: SocketAddr) {
-        self.inquiry.unreachable(at);
+        self.ownership.unreachable(at);
         self.succession.unreachable(now, at);
     }
 
@@ -483,7 +418,7 @@ impl Cluster {
             self.location.next_timeout(),
             self.kept.next_timeout(),
             self.succession.next_timeout(),
-            self.inquiry.next_timeout(),
+            self.ownership.next_timeout(),
         ];
         all.into_iter().flatten().min()
     }
@@ -520,7 +455,7 @@ impl Cluster {
 
     /// Whether the epoch is this process's: its flows are still what they were.
     pub(crate) fn is_own_epoch(&self, epoch: u64) -> bool {
-        self.lease.epoch() == epoch || self.former.contains(&epoch)
+        self.lease.epoch() == epoch || self.ownership.was(epoch)
     }
 
     /// This process's epoch.

@@ -7,6 +7,7 @@
 pub mod sockets;
 
 use crate::call::call_snapshot::CallSnapshot;
+use crate::cluster::store::Process;
 use crate::gateway::restore::LateRequest;
 use crate::transport::WRITE_STALL;
 use crate::worker::ports::Pair;
@@ -46,12 +47,24 @@ pub enum LinkMessage {
     /// The successor is there. `reads`: the formats of calls it can continue with.
     Hello { protocol: u32, version: String, reads: Vec<u16> },
     /// The listening sockets, by name; the binary part is the DTLS certificate with its key.
-    Sockets { version: String, names: Vec<String> },
+    /// `node`: what the gateway is called in its cluster, if it is in one.
+    Sockets {
+        version: String,
+        names: Vec<String>,
+        #[serde(default)]
+        node: Option<String>,
+    },
     /// The successor has checked its configuration, and can serve.
     Ready,
-    /// All calls, in the binary part; `ports`: of the pairs of media sockets that come with it. The
+    /// All calls, in the binary part; `ports`: of the pairs of media sockets that come with it;
+    /// `taken`: the processes of other nodes whose calls are among these, or were. The
     /// predecessor is stopped, and continues if nobody takes them.
-    Calls { draining: bool, ports: Vec<u16> },
+    Calls {
+        draining: bool,
+        ports: Vec<u16>,
+        #[serde(default)]
+        taken: Vec<Process>,
+    },
     /// The successor can read them all.
     Taken,
     /// They are the successor's: the predecessor sends nothing more. The binary part is what came
@@ -105,6 +118,8 @@ pub(crate) struct HandedOver {
     pub calls: HandedCalls,
     /// An operator has new calls refused.
     pub draining: bool,
+    /// The processes whose calls it took over from other nodes.
+    pub taken: Vec<Process>,
     /// The sockets of the trunk side.
     pub pairs: Vec<Pair>,
     /// Of browsers' connections, in the order of their calls' [`HandedCalls::streams`].

@@ -1,6 +1,6 @@
 //! Log lines on their way to standard error. A thread of its own writes them, so that a reader that
-//! stands still (a journal that hangs, a pager) holds up nobody else. What does not fit is lost, and
-//! counted; the reader learns how much it was once it is back.
+//! stands still (a journal that hangs, a pager) holds up nobody else. What does not fit is lost,
+//! and counted; the reader learns how much it was once it is back.
 
 use crate::errors::Code;
 use crate::printable;

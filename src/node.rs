@@ -35,6 +35,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 pub use take_over::Predecessor;
 use tokio::sync::watch;
 pub use upgrade::{GUARDED, Successor};
@@ -42,6 +43,8 @@ pub(crate) use watchdog::Watchdog;
 
 /// The version of the checkpoints of calls.
 const RECORDS: u16 = 4;
+/// How long a stop waits for what the core says last.
+const LAST: Duration = Duration::from_secs(1);
 
 /// A running node.
 pub struct Node {
@@ -200,6 +203,9 @@ impl Node {
     /// Stops at once; records and events already handed over are on disk or delivered when this
     /// returns.
     pub async fn stop(self) {
+        // Nobody else does once it is gone: not even the next process, if there is no disk.
+        let last = self.api.ask(|gateway, turn| gateway.let_go_of_all(turn.out));
+        let _ = tokio::time::timeout(LAST, last).await;
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
         if !self.core.is_finished() {
             self.core.abort();

@@ -29,6 +29,8 @@ use std::time::{Duration, SystemTime};
 
 /// The ports that browsers' media comes to, if the system chose them, by line.
 const PORTS: &str = "ports";
+/// What the node was called in its cluster.
+const NODE: &str = "node";
 /// The file of the key that seals everything else.
 const KEY: &str = "key";
 /// Locked by the process that uses the directory.
@@ -232,6 +234,18 @@ impl State {
         }
     }
 
+    /// What the node was called in its cluster when this was asked before, from now on `node`.
+    pub(crate) fn rename_node(&self, node: &str) -> Option<String> {
+        let directory = self.directory.as_ref()?;
+        let before = std::fs::read_to_string(directory.file(NODE)).ok();
+        if before.as_deref() == Some(node) {
+            directory.note(NODE, node.as_bytes());
+        } else if let Err(e) = directory.keep(NODE, node.as_bytes()) {
+            tracing::warn!(code = %Code::STATE, "the name of the node cannot be kept: {e}");
+        }
+        before
+    }
+
     /// The DTLS certificate: that of the earlier process, if one is kept.
     ///
     /// # Errors
@@ -351,6 +365,20 @@ pub(crate) mod tests {
 
     fn mode(path: &Path) -> u32 {
         path.metadata().expect("it is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_a_node_was_called_is_known_to_its_next_process() {
+        let scratch = Scratch::new("node");
+        let path = scratch.0.join("state");
+        let called = |node: &str| {
+            let state = State::open(Some(&path), 1, Counter::default());
+            state.rename_node(node)
+        };
+        let all: Vec<Option<String>> = ["a", "a", "b", "b"].into_iter().map(called).collect();
+        let known = |node: &str| Some(node.to_owned());
+        assert_eq!(all, [None, known("a"), known("a"), known("b")]);
+        assert_eq!(State::open(None, 1, Counter::default()).rename_node("a"), None);
     }
 
     #[test]

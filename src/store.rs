@@ -431,6 +431,9 @@ impl StoreWork {
 
     /// Carries a command out. Returns the answer, and why the connection is of no use any more.
     async fn answer(&mut self, command: StoreCommand) -> (StoreAnswer, Option<String>) {
+        if command.only_by().is_some_and(|connection| connection != self.number) {
+            return (command.refused("the connection is another"), None);
+        }
         match command {
             StoreCommand::Beat { id, node, epoch, instead, value, wishes } => {
                 let own = Process { node, epoch };
@@ -441,18 +444,15 @@ impl StoreWork {
                 let (answer, failed) = split(self.write(&writes).await);
                 (StoreAnswer::Written { id, answer }, failed)
             }
-            StoreCommand::Keep { id, owner, anew, writes } => {
+            StoreCommand::Keep { id, owner, anew, writes, .. } => {
                 let (answer, failed) = split(self.keep(&owner, anew, writes).await);
                 (StoreAnswer::Kept { id, answer }, failed)
-            }
-            StoreCommand::Claim { connection, .. } if connection != self.number => {
-                (command.refused("the connection is another"), None)
             }
             StoreCommand::Claim { id, of, by, again, .. } => {
                 let (answer, failed) = split(self.claim(&of, &by, again).await);
                 (StoreAnswer::Claimed { id, answer }, failed)
             }
-            StoreCommand::Take { id, of, names } => {
+            StoreCommand::Take { id, of, names, .. } => {
                 let (answer, failed) = split(self.take(&of, names).await);
                 (StoreAnswer::Taken { id, answer }, failed)
             }

@@ -296,23 +296,24 @@ NAMED = [name for name in CASES if name.startswith("by-name-")]
 
 
 # What comes by another node may be overtaken by what does not: the 200 of a CANCEL by the 487, the
-# 202 of a REFER by a NOTIFY, an ACK by the re-INVITE after it. What is not awaited yet comes again.
+# 202 of a REFER by a NOTIFY, an ACK by a 200 that is repeated. What is not awaited yet comes again.
 AS_IT_COMES = ["-default_behaviors", "all,-abortunexp"]
+OVERTAKEN = ("again-", "by-name-", "cancel", "transfer", "twice", "late-answer", "prack")
+# Nobody tells a callee that its caller was transferred: it talks for as long as that may take.
+TRANSFERRED = pause(4000)
 for found in CASES.values():
-    if any(word in found["name"] for word in ("again-", "cancel", "transfer")):
+    if any(word in found["name"] for word in OVERTAKEN):
         for args in ("args", "callee_args"):
             found[args] = [*found[args], *AS_IT_COMES]
-    # An ACK is at its call before the request after it; whatever the other side sends is awaited.
-    steps = found["caller"]
-    found["caller"] = [
-        part
-        for n, step in enumerate(steps)
-        for part in (
-            [step, pause(400)]
-            if "\nACK [next_url]" in step and n + 1 < len(steps) and "<send" in steps[n + 1]
-            else [step]
-        )
-    ]
+    if any("REFER " in step for step in found["caller"]) and found["callee"]:
+        long = (pause(700), pause(900))
+        found["callee"] = [TRANSFERRED if step in long else step for step in found["callee"]]
+    # Whatever else overtakes an ACK, a request does not that goes by the answer in it.
+    steps = []
+    for step in found["caller"]:
+        answers = steps and "\nACK [next_url]" in steps[-1] and "m=audio" in steps[-1]
+        steps += [pause(400), step] if answers and "<send" in step else [step]
+    found["caller"] = steps
 
 
 def plan(wanted):

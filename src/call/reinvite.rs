@@ -61,13 +61,18 @@ impl Call {
             // RFC 3261 §14.2: an offer of ours, or the first INVITE, is still open.
             return Err(Refusal::new(491, "the call's first INVITE is still open"));
         }
-        let Some(leg) = self.leg_of(end) else { return Ok(()) };
-        if leg.ack_wait.is_some() {
-            // RFC 3261 §14.2: the previous 2xx is not acknowledged yet.
-            return Err(
-                Refusal::new(500, "the previous INVITE is not acknowledged yet").retry_after(2)
-            );
+        let waits = self.leg_of(end).and_then(|leg| leg.ack_wait.as_ref());
+        match waits.map(|wait| wait.expects_answer) {
+            Some(true) => {
+                let why = "the answer to the previous INVITE is awaited";
+                return Err(Refusal::new(500, why).retry_after(2));
+            }
+            // Nobody begins another before the 2xx of the last has come (RFC 3261 §14.1): its ACK
+            // was lost, or overtaken on another way.
+            Some(false) => self.acknowledged(cx, end),
+            None => {}
         }
+        let Some(leg) = self.leg_of(end) else { return Ok(()) };
         if leg.open.is_some_and(|o| o.method == Method::Invite) {
             return Err(Refusal::new(491, "a re-INVITE of ours is open"));
         }
@@ -155,6 +160,14 @@ impl Call {
         }
     }
 
+    /// The 2xx of ours at this end has come; nothing more is awaited of its ACK.
+    fn acknowledged(&mut self, cx: &mut CallContext<'_>, end: LegId) {
+        if let Some(leg) = self.leg_mut(end) {
+            leg.ack_wait = None;
+        }
+        cx.disarm(self.id, super::CallTimer::Ack(end));
+    }
+
     /// The ACK for a 2xx of ours; it may bring the answer to our offer.
     pub(crate) fn on_reinvite_ack(
         &mut self,
@@ -169,11 +182,9 @@ impl Call {
         if leg.ack_wait.as_ref().is_none_or(|w| w.cseq != cseq) {
             return;
         }
-        let expects_answer = leg.ack_wait.take().is_some_and(|w| w.expects_answer);
-        cx.disarm(call, super::CallTimer::Ack(end));
-        if !expects_answer {
-            return;
-        }
+        let expects_answer = leg.ack_wait.as_ref().is_some_and(|w| w.expects_answer);
+        self.acknowledged(cx, end);
+        let Some(leg) = self.leg_mut(end).filter(|_| expects_answer) else { return };
         let body = message.body_of("application/sdp").unwrap_or_default().to_vec();
         let before = leg.negotiation.negotiated().cloned();
         let settled = leg.negotiation.receive_answer(&body).cloned().map_err(not_acceptable);

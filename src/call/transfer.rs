@@ -113,7 +113,10 @@ impl Call {
         let id = (!self.cdr.transfers.is_empty()).then(|| message.cseq().map_or(0, |c| c.number));
         let watcher = ReferSubscription { end, id, wanted };
         let transfer = if wish.passes { Transfer::passed(watcher) } else { Transfer::new(watcher) };
-        if let Some(replaces) = wish.replaces {
+        // Another node has the call that is meant: who is in it is called anew from here, and rings
+        // once more.
+        let elsewhere = wish.replaces.as_ref().is_some_and(|replaces| is_elsewhere(cx, replaces));
+        if let Some(replaces) = wish.replaces.filter(|_| !elsewhere) {
             let ends = [&replaces.to_tag, &replaces.from_tag]
                 .into_iter()
                 .find_map(|t| cx.services.dialogs.get(t).copied());
@@ -514,6 +517,14 @@ struct TransferRequest {
     number: String,
     replaces: Option<Replaces>,
     passes: bool,
+}
+
+/// Whether the dialog that is named may be another node's, and is none of this one.
+fn is_elsewhere(cx: &CallContext<'_>, replaces: &Replaces) -> bool {
+    let tags = [&replaces.to_tag, &replaces.from_tag];
+    let here = tags.iter().any(|tag| cx.services.dialogs.contains_key(*tag));
+    let cluster = cx.services.cluster.as_ref().filter(|_| !here);
+    cluster.is_some_and(|cluster| tags.iter().any(|tag| !cluster.bearers(tag).is_empty()))
 }
 
 /// The status of a sipfrag's start line (RFC 3420).

@@ -135,6 +135,14 @@ async fn cluster(settings: &ClusterSettings, config: &Config) -> Vec<Finding> {
             "run NTP on both: `timedatectl set-ntp true`",
         ),
     }];
+    found.extend(survey.writes_alone.then(|| {
+        odd(
+            "doctor::store",
+            "the store's primary takes writes while no replica hears of them: one that is cut off \
+             from Sentinel goes on beside the next",
+            "set min-replicas-to-write 1 and min-replicas-max-lag 2 on it and its replicas",
+        )
+    }));
     found.extend(survey.nodes.iter().map(|node| surveyed(settings, config.common, node)));
     found
 }

@@ -4,6 +4,7 @@
 //! while it waits never is, so what waits is bounded by the calls. A store that is new or back gets
 //! everything again.
 
+use super::pause::Pause;
 use super::store::{CallValue, CallWrite, Process, StoreCommand};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,6 +15,15 @@ const BATCH: usize = 64;
 const MAX_WRITES: usize = 4;
 /// How long the store has for a write.
 const ANSWER: Duration = Duration::from_secs(1);
+
+/// Whose values are written, and by which connection: by another, the store may have lost what they
+/// belong to.
+pub(super) struct Writer {
+    /// The process that has the calls.
+    pub owner: Process,
+    /// The connection that renewed its lease last.
+    pub connection: u64,
+}
 
 /// The newest value of a name.
 struct StoredValue {
@@ -41,6 +51,7 @@ pub(super) struct StoredCalls {
     writes_anew: Option<u64>,
     /// Names of which the store has a value, and the newest such value's number, since last asked.
     confirmed: BTreeMap<String, u64>,
+    pause: Pause,
 }
 
 impl StoredCalls {
@@ -56,6 +67,7 @@ impl StoredCalls {
     pub(super) fn write_all_again(&mut self) {
         self.dirty.extend(self.all.keys().cloned());
         self.anew = true;
+        self.pause.end();
     }
 
     /// Values that wait or are on their way.
@@ -69,17 +81,18 @@ impl StoredCalls {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.writes.values().map(|(until, _)| *until).min()
+        self.writes.values().map(|(until, _)| *until).chain(self.pause.until()).min()
     }
 
     /// What was not answered in time is written again.
     pub(super) fn expire(&mut self, now: Instant) {
+        self.pause.expire(now);
         let late: Vec<u64> =
             self.writes.iter().filter(|(_, w)| w.0 <= now).map(|(id, _)| *id).collect();
-        late.into_iter().for_each(|id| self.written(id, false));
+        late.into_iter().for_each(|id| self.written(now, id, false));
     }
 
-    pub(super) fn written(&mut self, id: u64, done: bool) {
+    pub(super) fn written(&mut self, now: Instant, id: u64, done: bool) {
         let Some((_, names)) = self.writes.remove(&id) else { return };
         if self.writes_anew.take_if(|anew| *anew == id).is_some() && !done {
             // What was written after it may be gone with it.
@@ -100,6 +113,9 @@ impl StoredCalls {
                 self.confirmed.insert(name, number);
             }
         }
+        if !done {
+            self.pause.begin(now);
+        }
     }
 
     /// Writes what is due, as far as the window goes.
@@ -107,10 +123,10 @@ impl StoredCalls {
         &mut self,
         now: Instant,
         next_id: &mut u64,
-        owner: &Process,
+        writer: &Writer,
         commands: &mut Vec<StoreCommand>,
     ) {
-        while self.writes.len() < MAX_WRITES {
+        while self.writes.len() < MAX_WRITES && !self.pause.lasts() {
             // A name is in one write at a time, so that no older value comes after a newer.
             let free = |name: &&String| self.all.get(*name).is_none_or(|kept| !kept.busy);
             let names: Vec<String> = self.dirty.iter().filter(free).take(BATCH).cloned().collect();
@@ -131,7 +147,8 @@ impl StoredCalls {
             if anew {
                 self.writes_anew = Some(*next_id);
             }
-            commands.push(StoreCommand::Keep { id: *next_id, owner: owner.clone(), anew, writes });
+            let (id, owner, connection) = (*next_id, writer.owner.clone(), writer.connection);
+            commands.push(StoreCommand::Keep { id, owner, connection, anew, writes });
             self.writes.insert(*next_id, (now + ANSWER, numbers));
         }
     }
@@ -198,8 +215,8 @@ impl StoredCalls {
 mod tests {
     use super::*;
 
-    fn owner() -> Process {
-        Process { node: "a".into(), epoch: 1 }
+    fn writer() -> Writer {
+        Writer { owner: Process { node: "a".into(), epoch: 1 }, connection: 1 }
     }
 
     fn value(n: u8) -> Option<CallValue> {
@@ -208,7 +225,7 @@ mod tests {
 
     fn writes(kept: &mut StoredCalls, now: Instant, id: &mut u64) -> Vec<(u64, Vec<CallWrite>)> {
         let mut commands = Vec::new();
-        kept.write(now, id, &owner(), &mut commands);
+        kept.write(now, id, &writer(), &mut commands);
         let write = |command| match command {
             StoreCommand::Keep { id, writes, .. } => (id, writes),
             other => panic!("{other:?}"),
@@ -225,7 +242,7 @@ mod tests {
         let (first, written) = writes(&mut kept, now, &mut id).remove(0);
         let written: Vec<_> = written.iter().map(name).collect();
         assert_eq!(written, [("#x".into(), true), ("#y".into(), true), ("0a".into(), true)]);
-        kept.written(first, true);
+        kept.written(now, first, true);
         kept.put_only('#', &["#y".into(), "#z".into()], 2);
         let (_, written) = writes(&mut kept, now, &mut id).remove(0);
         let written: Vec<_> = written.iter().map(name).collect();
@@ -243,15 +260,20 @@ mod tests {
         assert_eq!(first[0].1, [CallWrite { name: "x".into(), value: value(99) }]);
         kept.put("x", None);
         assert!(writes(&mut kept, now, &mut id).is_empty(), "one write of a name at a time");
-        kept.written(first[0].0, true);
+        kept.written(now, first[0].0, true);
         assert_eq!(kept.take_confirmed(), [("x".to_owned(), 100)]);
         let last = writes(&mut kept, now, &mut id);
-        kept.expire(now + ANSWER);
+        let late = now + ANSWER;
+        kept.expire(late);
         assert_eq!(kept.waiting(), 1, "not answered, so written again");
-        kept.written(last[0].0, true);
-        let last = writes(&mut kept, now, &mut id);
-        kept.written(last[0].0, true);
-        assert_eq!((kept.waiting(), kept.all.len()), (0, 0));
+        kept.written(late, last[0].0, true);
+        assert!(writes(&mut kept, late, &mut id).is_empty(), "in a moment");
+        let again = kept.next_timeout().expect("it is due");
+        assert!(again > late && again < late + ANSWER);
+        kept.expire(again);
+        let last = writes(&mut kept, again, &mut id);
+        kept.written(again, last[0].0, true);
+        assert_eq!((kept.waiting(), kept.all.len(), kept.next_timeout()), (0, 0, None));
     }
 
     #[test]
@@ -270,7 +292,7 @@ mod tests {
             for (id, writes) in due {
                 assert!(writes.len() <= BATCH);
                 written += writes.len();
-                kept.written(id, true);
+                kept.written(now, id, true);
             }
         }
         assert_eq!((written, kept.take_confirmed().len(), kept.waiting()), (5_000, 5_000, 0));

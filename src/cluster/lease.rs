@@ -6,6 +6,7 @@
 //!      +--another process of the same name renews--> Refused --its lease is gone--> Joined
 //! ```
 
+use super::keeping::Writer;
 use super::keys::ClusterKeys;
 use super::member::{Member, NodeLoad, name_of, read};
 use super::others::Others;
@@ -130,6 +131,9 @@ pub(crate) struct Lease {
     back: Option<Instant>,
     /// Likewise, at a store that may have lost who took what: nothing is sure yet.
     settles: Option<Instant>,
+    /// When another connection renewed the lease than before: the store may have lost who took
+    /// what.
+    changed: Option<Instant>,
     /// The epoch whose lease this process goes on with: what it was before it was deposed.
     instead: Option<u64>,
     skewed: bool,
@@ -171,6 +175,7 @@ impl Lease {
             deposed: false,
             back: None,
             settles: None,
+            changed: None,
             instead: None,
             skewed: false,
             offset: 0,
@@ -275,6 +280,17 @@ impl Lease {
         self.others.taker(&self.own.process())
     }
 
+    /// A node tells whose calls it has, if only by saying nothing of them.
+    pub(super) fn told_by(&mut self, now: Instant, node: &str) {
+        self.others.told_by(now, node);
+    }
+
+    /// Whether some other node may have taken what a process had that was seen last then, and the
+    /// store may have lost that: it has not said so since, neither by its lease nor by a question.
+    pub(super) fn awaits_others(&self, gone: &Member, seen: Instant) -> bool {
+        self.changed.is_some_and(|at| seen < at && self.others.awaits(&gone.node, at))
+    }
+
     /// The other nodes.
     pub(super) fn others(&self) -> &Others {
         &self.others
@@ -321,6 +337,12 @@ impl Lease {
 
     pub(super) fn view_age(&self, now: Instant) -> Option<Duration> {
         self.confirmed.map(|(at, _)| now.saturating_duration_since(at))
+    }
+
+    /// As whom calls are written; `None`: they are another's, or there is no lease.
+    pub(super) fn writer(&self) -> Option<Writer> {
+        let connection = self.connection().filter(|_| !self.deposed)?;
+        Some(Writer { owner: self.process(), connection })
     }
 
     /// The connection to the store that renewed the lease last.
@@ -448,6 +470,9 @@ impl Lease {
         if let Some(since) = self.away_since.take() {
             let away = at.now.saturating_duration_since(since);
             events.push(LeaseEvent::StoreBack { away });
+        }
+        if before.is_some_and(|(_, connection)| connection != answer.connection) {
+            self.changed = Some(at.now);
         }
         let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
         self.resync |= lost && self.standing == LeaseState::Joined;

@@ -6,6 +6,7 @@
 
 use super::keys::ClusterKeys;
 use super::lease::Lease;
+use super::pause::Pause;
 use super::store::{FoundPointers, MAX_NODES, MAX_VALUE, PointerWrite, StoreCommand};
 use super::token::{self, EdgeToken, short};
 use super::work::Moment;
@@ -59,6 +60,7 @@ pub(super) struct Location {
     /// Everything is written again: after this user. `Some(None)`: from the first on.
     again: Option<Option<String>>,
     writes: BTreeMap<u64, (Instant, Vec<String>)>,
+    pause: Pause,
 }
 
 impl Location {
@@ -71,6 +73,7 @@ impl Location {
 
     pub(super) fn write_all_again(&mut self) {
         self.again = Some(None);
+        self.pause.end();
     }
 
     pub(super) fn waiting(&self) -> usize {
@@ -78,20 +81,22 @@ impl Location {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.writes.values().map(|(until, _)| *until).min()
+        self.writes.values().map(|(until, _)| *until).chain(self.pause.until()).min()
     }
 
     /// What was not answered in time is written again.
     pub(super) fn expire(&mut self, now: Instant) {
+        self.pause.expire(now);
         let late: Vec<u64> =
             self.writes.iter().filter(|(_, w)| w.0 <= now).map(|(id, _)| *id).collect();
-        late.into_iter().for_each(|id| self.written(id, false));
+        late.into_iter().for_each(|id| self.written(now, id, false));
     }
 
-    pub(super) fn written(&mut self, id: u64, done: bool) {
+    pub(super) fn written(&mut self, now: Instant, id: u64, done: bool) {
         let Some((_, users)) = self.writes.remove(&id) else { return };
         if !done {
             users.iter().for_each(|user| self.touch(user));
+            self.pause.begin(now);
         }
     }
 
@@ -105,7 +110,7 @@ impl Location {
         value: impl Fn(&str) -> Option<String>,
         commands: &mut Vec<StoreCommand>,
     ) {
-        while self.writes.len() < MAX_WRITES {
+        while self.writes.len() < MAX_WRITES && !self.pause.lasts() {
             // A user is in one write at a time, so that no older one comes after a newer.
             let busy = |user: &String| self.writes.values().any(|(_, users)| users.contains(user));
             let mut users: Vec<String> =

@@ -4,7 +4,7 @@
 use super::keys::ClusterKeys;
 use super::lease::LeaseEvent;
 use super::member::{LeaseFault, MARK, Member, mark_of, read};
-use super::store::{CALLS, MAX_NODES, Process};
+use super::store::{CALLS, LEASE, MAX_NODES, Process};
 use super::token::short;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -29,6 +29,8 @@ pub(super) struct Others {
     /// is not sure: they may have taken what this node had. A process that another of its node
     /// follows is one of them only while that is not sure.
     met: BTreeMap<Process, (Member, Instant)>,
+    /// Nodes that told by themselves whose calls they have, and when they did last.
+    told: BTreeMap<String, Instant>,
     /// By the marks that tags and branches of their calls bear.
     marks: BTreeMap<String, Vec<SocketAddr>>,
     /// Whose leases we cannot read; told once.
@@ -67,6 +69,25 @@ impl Others {
     /// Whether all of their nodes have leases, though it be as another process.
     pub(super) fn are_nodes_there(&self) -> bool {
         self.met.keys().all(|process| self.view.contains_key(&process.node))
+    }
+
+    /// A node tells by itself whose calls it has.
+    pub(super) fn told_by(&mut self, now: Instant, node: &str) {
+        self.told.retain(|_, at| now < *at + CALLS);
+        if self.told.len() < MAX_NODES || self.told.contains_key(node) {
+            self.told.insert(node.to_owned(), now);
+        }
+    }
+
+    /// Whether one of them but node `gone` has not told since then what it took: it has told
+    /// nothing by itself, and had no lease any more once what was written before had run out.
+    pub(super) fn awaits(&self, gone: &str, since: Instant) -> bool {
+        let has_told = |node: &str| {
+            let of_node =
+                |(member, seen): &(Member, Instant)| member.node == node && *seen >= since + LEASE;
+            self.told.get(node).is_some_and(|at| *at >= since) || self.met.values().any(of_node)
+        };
+        self.met().any(|other| other.node != gone && !has_told(&other.node))
     }
 
     /// The name of the node there.

@@ -38,16 +38,18 @@ pub enum StoreCommand {
     /// Writes what users have at a node.
     Write { id: u64, writes: Vec<PointerWrite> },
     /// Writes values of calls of a process, unless another has [claimed](Self::Claim) these.
-    /// `anew`: and nothing else is true of them, whatever the store still has.
-    Keep { id: u64, owner: Process, anew: bool, writes: Vec<CallWrite> },
+    /// `anew`: and nothing else is true of them, whatever the store still has. Refused by another
+    /// connection than `connection`: the store may have lost what these values belong to.
+    Keep { id: u64, owner: Process, connection: u64, anew: bool, writes: Vec<CallWrite> },
     /// Makes `by` the owner of all calls of a process, unless another is already. One that still
     /// has its lease keeps them, unless it asks itself: then nobody else gets them any more.
     /// Refused by another connection than `connection`: the store may have lost who took what
     /// since. `again`: it was told so before; what it may still have of them is of no use, nor what
     /// it would say of which they were.
     Claim { id: u64, of: Process, by: Process, connection: u64, again: bool },
-    /// Reads values of calls of a process that were claimed.
-    Take { id: u64, of: Process, names: Vec<String> },
+    /// Reads values of calls of a process that were claimed. Likewise refused by another
+    /// connection, for there may be none of them any more.
+    Take { id: u64, of: Process, connection: u64, names: Vec<String> },
     /// Notes that a token which is good for one login was used, by `mark`, unless another has used
     /// it; forgotten after `lasts`.
     Spend { id: u64, token: u128, mark: u64, lasts: Duration },
@@ -167,6 +169,18 @@ pub enum Claim {
 }
 
 impl StoreCommand {
+    /// The connection to the store by which alone it is carried out, if that matters.
+    pub fn only_by(&self) -> Option<u64> {
+        match self {
+            StoreCommand::Keep { connection, .. }
+            | StoreCommand::Claim { connection, .. }
+            | StoreCommand::Take { connection, .. } => Some(*connection),
+            StoreCommand::Beat { .. } | StoreCommand::Write { .. } | StoreCommand::Spend { .. } => {
+                None
+            }
+        }
+    }
+
     /// The answer of a store that cannot be asked.
     pub fn refused(&self, why: &str) -> StoreAnswer {
         let why = why.to_owned();

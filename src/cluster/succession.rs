@@ -26,6 +26,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 const TURN: Duration = Duration::from_millis(400);
 /// How long the node that gets the address of the one that is gone has for that.
 const FLOATS: Duration = Duration::from_secs(5);
+/// How long the calls of a node are left to one that may have taken them before the store lost
+/// that, and has not told so: then nobody goes on with their media any more, and the store forgets
+/// them soon.
+const AWAITED: Duration = Duration::from_secs(50);
 /// How long the store has for an answer.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Until a node that took calls has said so by its lease, and the others have read that.
@@ -137,6 +141,9 @@ pub(super) struct Surroundings<'a> {
     pub before: u32,
     /// Whether an address is this machine's.
     pub has: &'a dyn Fn(IpAddr) -> bool,
+    /// Whether another node may have the calls of one that was seen last then, and has not told so
+    /// to a store that has lost it.
+    pub awaits: &'a dyn Fn(&Member, Instant) -> bool,
 }
 
 impl Surroundings<'_> {
@@ -173,6 +180,8 @@ struct Lost {
     since: Instant,
     stage: Stage,
     here: bool,
+    /// Some of its calls were read.
+    read: bool,
     /// The connection to its node broke since it answered last.
     broke: bool,
 }
@@ -207,7 +216,7 @@ impl LostNodes {
             return;
         }
         let stage = Stage::Waits(now);
-        let lost = Lost { member, seen, since: now, stage, here: false, broke: false };
+        let lost = Lost { member, seen, since: now, stage, here: false, read: false, broke: false };
         self.lost.entry(process).or_insert(lost);
     }
 
@@ -246,7 +255,7 @@ impl LostNodes {
         self.quiet_until = now + SETTLED;
         self.again = self.taken.iter().map(|process| (process.clone(), (None, now))).collect();
         for lost in self.lost.values_mut() {
-            if matches!(lost.stage, Stage::Claims { .. }) {
+            if matches!(lost.stage, Stage::Probed { .. } | Stage::Claims { .. }) {
                 lost.stage = Stage::Waits(now);
             }
         }
@@ -326,20 +335,21 @@ impl LostNodes {
         }
     }
 
-    /// The store has answered a claim. `node`: this one.
+    /// The store has answered a claim. `node`: this one. Returns the node that has calls of an
+    /// earlier process of this one, and which.
     pub(super) fn claimed(
         &mut self,
         now: Instant,
         node: &str,
         id: u64,
         answer: Result<Claim, String>,
-    ) {
+    ) -> Option<(String, Vec<String>)> {
         if self.claimed_again(now, id, &answer) {
-            return;
+            return None;
         }
         let asked =
             |l: &(&Process, &mut Lost)| matches!(l.1.stage, Stage::Claims { id: n, .. } if n == id);
-        let Some((process, lost)) = self.lost.iter_mut().find(asked) else { return };
+        let (process, lost) = self.lost.iter_mut().find(asked)?;
         let process = process.clone();
         match answer {
             Ok(Claim::Granted { names }) => {
@@ -358,13 +368,17 @@ impl LostNodes {
             Ok(Claim::Taken { by, names }) => {
                 self.lost.remove(&process);
                 self.told_until = Some(now + TOLD);
-                if node == process.node && by == closed_by(node).mark() {
-                    self.take(told_of(names.unwrap_or_default()).0);
-                }
+                let is_own = node == process.node;
                 self.know(now, process);
+                if is_own && by == closed_by(node).mark() {
+                    self.take(told_of(names.unwrap_or_default()).0);
+                } else if is_own && !self.taken.iter().any(|taken| taken.mark() == by) {
+                    return Some((by.get(16..)?.to_owned(), told_of(names?).1));
+                }
             }
             Ok(Claim::Lives) | Err(_) => lost.stage = Stage::Waits(now + AGAIN),
         }
+        None
     }
 
     /// Whether this answers a claim that told the store again what it had been told. Where another
@@ -378,12 +392,29 @@ impl LostNodes {
         if matches!(answer, Ok(Claim::Granted { .. } | Claim::Taken { .. })) {
             let process = process.clone();
             self.again.remove(&process);
+            if let Ok(Claim::Granted { names }) = answer {
+                self.still_there(&process, names);
+            }
         }
         true
     }
 
+    /// Of the calls of a process that are being read the store has lost all but these. Where it has
+    /// none, and none was read, whoever had them keeps them.
+    fn still_there(&mut self, process: &Process, names: &[String]) {
+        let Some(lost) = self.lost.get_mut(process) else { return };
+        let (Stage::Pauses { left, .. } | Stage::Takes { left, .. }) = &mut lost.stage else {
+            return;
+        };
+        left.retain(|name| names.contains(name));
+        if left.is_empty() && !lost.read {
+            self.lost.remove(process);
+            self.taken.retain(|taken| taken != process);
+        }
+    }
+
     /// These processes' calls are this one's.
-    fn take(&mut self, processes: Vec<Process>) {
+    pub(super) fn take(&mut self, processes: Vec<Process>) {
         for process in processes {
             self.taken.retain(|taken| *taken != process);
             self.taken.push(process);
@@ -410,6 +441,7 @@ impl LostNodes {
             return None;
         };
         batch(&left).into_iter().for_each(|_| drop(left.pop_front()));
+        lost.read |= !values.is_empty();
         let age = |value: &CallValue| Duration::from_millis(store.saturating_sub(value.taken));
         let values = values.into_iter().map(|(name, value)| (name, age(&value), value));
         let (seen, here, last) = (lost.seen, lost.here, left.is_empty());
@@ -435,7 +467,9 @@ impl Lost {
         self.here = self.member.node == around.own.node
             || self.member.address.is_some_and(|ip| (around.has)(ip));
         let floats = if self.member.address.is_some() { FLOATS } else { Duration::ZERO };
-        if self.here { self.since } else { self.since + floats + TURN * around.before }
+        let from = if self.here { self.since } else { self.since + floats + TURN * around.before };
+        let awaits = (around.awaits)(&self.member, self.seen);
+        if awaits { from.max(self.seen + AWAITED) } else { from }
     }
 
     fn go_on(
@@ -449,9 +483,9 @@ impl Lost {
         let from = self.may_claim(around);
         match &mut self.stage {
             Stage::Waits(_) if now < from => {
-                // The address may come here meanwhile.
-                let floats = self.member.address.is_some();
-                self.stage = Stage::Waits(if floats { from.min(now + AGAIN / 5) } else { from });
+                // The address may come here meanwhile, or somebody tell what it took.
+                let step = if self.member.address.is_some() { AGAIN / 5 } else { AGAIN };
+                self.stage = Stage::Waits(from.min(now + step));
             }
             // It is this node's earlier process, which cannot answer any more.
             Stage::Waits(_) if process.node == around.own.node => {
@@ -470,7 +504,8 @@ impl Lost {
             Stage::Pauses { left, .. } | Stage::Takes { left, .. } => {
                 let left = std::mem::take(left);
                 let names = batch(&left);
-                work.commands.push(StoreCommand::Take { id, of: process.clone(), names });
+                let (of, connection) = (process.clone(), around.connection);
+                work.commands.push(StoreCommand::Take { id, of, connection, names });
                 self.stage = Stage::Takes { id, until: now + ANSWER, left };
             }
         }

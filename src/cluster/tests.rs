@@ -123,10 +123,12 @@ fn a_write_that_fails_or_is_never_answered_is_written_again_and_no_answer_counts
     cluster.touch("ada");
     assert!(writes(&mut cluster, now, &registrar).is_empty(), "one write of a user at a time");
     cluster.answered(at, StoreAnswer::Written { id: first, answer: Err("gone".into()) });
+    assert!(writes(&mut cluster, now, &registrar).is_empty(), "the next would fail at once");
+    let now = now + Duration::from_millis(100);
     let (second, _) = writes(&mut cluster, now, &registrar).remove(0);
     cluster.answered(at, StoreAnswer::Written { id: first, answer: Ok(()) });
     assert_eq!(cluster.waiting(), 1, "an old answer is none");
-    let later = now + Duration::from_millis(999);
+    let later = now + Duration::from_millis(800);
     assert!(writes(&mut cluster, later, &registrar).is_empty());
     cluster.answered(at, StoreAnswer::Written { id: second, answer: Ok(()) });
     assert_eq!(cluster.waiting(), 0);
@@ -194,7 +196,7 @@ fn what_a_newer_version_wrote_is_read_as_far_as_it_is_known_and_left_where_it_is
 fn what_a_node_was_before_it_lost_its_calls_is_bounded() {
     let (mut now, registrar) = (Instant::now(), Registrar::default());
     let (mut here, mine) = joined(now, "a", 1, &registrar);
-    for _ in 0..MAX_FORMER + 3 {
+    for _ in 0..ownership::MAX_FORMER + 3 {
         now += Duration::from_secs(1);
         let at = Moment { now, unix: UNIX };
         let work = here.turn(at, Census::default, &registrar, &|_| false);
@@ -223,7 +225,7 @@ fn what_a_node_was_before_it_lost_its_calls_is_bounded() {
         let work = here.answered(at, StoreAnswer::Claimed { id, answer: Ok(taken) });
         assert_eq!(work.deposed, Some(("b".to_owned(), Vec::new())));
     }
-    assert_eq!(here.former.len(), MAX_FORMER);
+    assert_eq!(here.ownership.former.len(), ownership::MAX_FORMER);
 }
 
 #[test]

@@ -101,8 +101,8 @@ events! {
         ),
     }
 
-    /// An INVITE became no call; `status` is that of its response. Unless it is `told`, it is one of
-    /// too many, and counted only.
+    /// An INVITE became no call; `status` is that of its response. Unless it is `told`, it is one
+    /// of too many, and counted only.
     CallRefused {
         call: CallId,
         from: Party,

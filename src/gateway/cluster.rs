@@ -28,7 +28,7 @@ impl Gateway {
     pub(super) fn cluster_turn(&mut self, turn: &mut Turn<'_>) {
         let at = self.moment(turn.now);
         let Some(cluster) = &self.services.cluster else { return };
-        let census = cluster.renews(turn.now).then(|| self.census());
+        let census = cluster.renews(turn.now).then(|| self.census(turn.now));
         let Some(cluster) = &mut self.services.cluster else { return };
         let census = || census.unwrap_or_default();
         let reach = &self.services.identity.reach;
@@ -54,7 +54,7 @@ impl Gateway {
     }
 
     /// What this node reports with each renewal of its lease.
-    fn census(&self) -> Census {
+    fn census(&self, now: Instant) -> Census {
         let trunks = self.config.trunks.values();
         let shared = trunks.filter(|trunk| trunk.max_calls.is_some() || trunk.register_once);
         let mut census = Census {
@@ -76,7 +76,8 @@ impl Gateway {
             let used = self.calls_of(&trunk.name) as u64;
             let calls = trunk.max_calls.map(|limit| (calls_of(&trunk.name), limit as u64, used));
             // Its holder asks like all others: a grant is its own until its lease ends.
-            let one = trunk.register_once.then(|| (registration_of(&trunk.name), 1, 0));
+            let most = u64::from(!self.leaves_registration(now, &trunk.name));
+            let one = trunk.register_once.then(|| (registration_of(&trunk.name), most, 0));
             census.wishes.extend(
                 calls.into_iter().chain(one).map(|(name, limit, used)| ShareWish {
                     name,
@@ -89,6 +90,13 @@ impl Gateway {
             }
         }
         census
+    }
+
+    /// Whether another node is to register with a trunk of which one node does: this one takes no
+    /// new calls, or does not reach it.
+    fn leaves_registration(&self, now: Instant, trunk: &str) -> bool {
+        let registrations = self.services.trunks.get(trunk).map(|trunk| &trunk.registrations);
+        self.draining || registrations.into_iter().flatten().any(|r| r.gives_way(now))
     }
 
     /// Whether this node is to register with a trunk of which one node does.

@@ -118,7 +118,7 @@ impl Gateway {
 
     /// Returns all calls as values. Those that have not changed since `before` was taken, moments
     /// ago, are taken from there.
-    pub(crate) fn all_calls(&self, now: Instant, before: Vec<CallSnapshot>) -> Vec<CallSnapshot> {
+    pub fn all_calls(&self, now: Instant, before: Vec<CallSnapshot>) -> Vec<CallSnapshot> {
         let (timers, taken) = (&self.services.timers, self.taken(now));
         let mut before: HashMap<CallId, CallSnapshot> =
             before.into_iter().map(|call| (call.id(), call)).collect();

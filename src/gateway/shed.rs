@@ -77,8 +77,8 @@ impl Gateway {
             .retry_after(again)
     }
 
-    /// The refusal of a request whose sender has its share of all that is under way: it acknowledges
-    /// nothing, or asks faster than it hears. Who hangs up needs no share.
+    /// The refusal of a request whose sender has its share of all that is under way: it
+    /// acknowledges nothing, or asks faster than it hears. Who hangs up needs no share.
     pub(super) fn screen_share(&self, hop: Hop, message: &Message) -> Option<Refusal> {
         let sender = self.sender(hop).filter(|_| message.method() != Method::Bye)?;
         let most = if let RequestSource::User(..) = sender { MAX_OF_USER } else { usize::MAX };

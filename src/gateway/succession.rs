@@ -194,6 +194,45 @@ impl Gateway {
         self.held.let_go(goes, out);
     }
 
+    /// This process ends: what waits until it is known whose it is goes out. Of a record that
+    /// another node writes, too, there are two with the call's number; of one that nobody writes
+    /// there is none.
+    pub fn let_go_of_all(&mut self, out: &mut Vec<Output>) {
+        self.held.let_go(|_, _, _| true, out);
+    }
+
+    /// Whether something waits until it is known whose it is.
+    pub(crate) fn keeps_back(&self) -> bool {
+        !self.held.waiting.is_empty()
+    }
+
+    /// Whether another process may have this one's calls, of which it knows what this one tells it.
+    ///
+    /// # Errors
+    /// This one does not know enough itself, and why.
+    pub(crate) fn may_hand_over(&self, now: Instant) -> Result<(), String> {
+        let unsure = self.services.cluster.as_ref().is_some_and(|cluster| cluster.is_unsure(now));
+        if unsure {
+            let why = "it is not known whether another node has taken this one's calls over";
+            return Err(format!("{why}: the store does not answer"));
+        }
+        if self.keeps_back() {
+            let why = "calls that have ended are still in the store";
+            return Err(format!("{why}, which does not answer: their records wait for it"));
+        }
+        Ok(())
+    }
+
+    /// The processes whose calls this one took over from other nodes.
+    pub fn taken_processes(&self) -> Vec<Process> {
+        self.services.cluster.as_ref().map_or(Vec::new(), |cluster| cluster.taken().to_vec())
+    }
+
+    /// The process whose place this one takes had the calls of these.
+    pub fn knows_taken(&mut self, taken: Vec<Process>) {
+        self.services.cluster.iter_mut().for_each(|cluster| cluster.knows_taken(taken.clone()));
+    }
+
     /// The call of an output that is not to be seen unless the call is ours.
     fn waits(&self, output: &Output) -> Option<CallId> {
         match output {

@@ -17,7 +17,7 @@ use crate::call::call_snapshot::CallSnapshot;
 use crate::cdr::Cdr;
 use crate::cluster::store::{CALLS, LEASE as HELD};
 use crate::cluster::succession::TakenCalls;
-use crate::config::Config;
+use crate::config::{ClusterSettings, Config};
 use crate::errors::Code;
 use crate::gateway::Gateway;
 use crate::handover::HandedCalls;
@@ -441,11 +441,16 @@ impl KeptCalls {
 /// Leaves calls of an earlier process to the nodes that took them over while there was none,
 /// without a word and without a record.
 pub(super) async fn leave_taken(config: &Config, state: &mut State) {
-    let Some(settings) = config.cluster.as_ref().filter(|_| !state.found.is_empty()) else {
+    let Some(settings) = &config.cluster else { return };
+    // The calls are in the store by the name that the node had then.
+    let before = state.rename_node(&settings.node);
+    if state.found.is_empty() {
         return;
-    };
+    }
+    let node = before.unwrap_or_else(|| settings.node.clone());
+    let settings = ClusterSettings { node, ..settings.clone() };
     let died = state.checkpoints.died();
-    let asked = store::taken_of_earlier(settings, &config.domain).await;
+    let asked = store::taken_of_earlier(&settings, &config.domain).await;
     let found = std::mem::take(&mut state.found);
     let (kept, left) = match asked {
         Ok(taken) => found.into_iter().partition(|entry| !is_taken(entry, &taken, died)),

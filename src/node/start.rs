@@ -11,6 +11,7 @@ use crate::api::metrics::NodeMetrics;
 use crate::api::{self, ApiState, socket};
 use crate::boot;
 use crate::call::context::NodeIdentity;
+use crate::cluster::store::Process;
 use crate::config::{ApiToken, Config, Scope};
 use crate::datagrams::local::KernelRoutes;
 use crate::gateway::restore::LateRequest;
@@ -71,6 +72,7 @@ pub(super) async fn start(
 ) -> anyhow::Result<Node> {
     // Another part of the process may have installed it already; either way it is in place.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    predecessor.as_ref().map_or(Ok(()), |predecessor| predecessor.is_this_node(&config))?;
     let (core, arrivals) = mpsc::channel(CORE_QUEUE);
     let (base, state) = Base::new(&config, Inbox::new(core), predecessor.as_deref()).await?;
     let sockets = predecessor.as_ref().map_or(&place.kept_open, |p| &p.sockets);
@@ -163,6 +165,8 @@ struct Succession {
     found: Vec<CheckpointEntry>,
     /// New calls are refused, as an operator ordered the predecessor.
     draining: bool,
+    /// The processes whose calls that one took over from other nodes.
+    taken: Vec<Process>,
 }
 
 impl Succession {
@@ -180,8 +184,9 @@ impl Succession {
             (None, state) => {
                 let state = state.unwrap_or_else(|| open_state(config, &base.metrics));
                 let workers = starter.start_all(&state.ports(), false)?;
-                let (resumed, late, found, draining) = (None, Vec::new(), Vec::new(), false);
-                Succession { state, workers, resumed, late, found, draining }
+                let (late, found, taken) = (Vec::new(), Vec::new(), Vec::new());
+                let (resumed, draining) = (None, false);
+                Succession { state, workers, resumed, late, found, draining, taken }
             }
         };
         let Succession { state, workers, .. } = &mut succession;
@@ -217,7 +222,8 @@ impl Succession {
         predecessor.wait_until_released();
         let state = open_state(config, &base.metrics);
         let (resumed, found) = (Some(resumed), Vec::new());
-        Ok(Succession { state, workers, resumed, late, found, draining: read.draining })
+        let (draining, taken) = (read.draining, read.taken);
+        Ok(Succession { state, workers, resumed, late, found, draining, taken })
     }
 }
 
@@ -259,7 +265,8 @@ impl Shells {
             ..opened.bound.identity(&config)
         };
         let config = Arc::new(config);
-        let gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
+        let mut gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
+        gateway.knows_taken(succession.taken.clone());
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
         let mut api = api_of(&config, base, opened);

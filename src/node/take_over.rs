@@ -1,6 +1,8 @@
 //! The successor's side of an upgrade: it takes the sockets and the calls of a running gateway.
 
 use super::RECORDS;
+use crate::cluster::store::Process;
+use crate::config::Config;
 use crate::gateway::restore::LateRequest;
 use crate::handover::sockets::Sockets;
 use crate::handover::{HandedCalls, Link, LinkFrame, LinkMessage, PROTOCOL};
@@ -26,6 +28,8 @@ pub struct Predecessor {
     /// What it listens on.
     pub(super) sockets: Sockets,
     certificate: String,
+    /// What it is called in its cluster, if it says so.
+    node: Option<String>,
     /// Its calls are ours: it cannot continue any more.
     gone: bool,
 }
@@ -36,6 +40,8 @@ pub(super) struct ReadCalls {
     pub calls: HandedCalls,
     /// New calls were refused by an operator's wish.
     pub draining: bool,
+    /// The processes whose calls it took over from other nodes.
+    pub taken: Vec<Process>,
     /// The sockets of [`HandedCalls::streams`].
     pub streams: Vec<TcpStream>,
 }
@@ -53,14 +59,30 @@ impl Predecessor {
         link.say(&hello).with_context(at)?;
         let LinkFrame { message, bytes, sockets } = link.receive(SOON).with_context(at)?;
         match message {
-            LinkMessage::Sockets { names, .. } => Ok(Predecessor {
+            LinkMessage::Sockets { names, node, .. } => Ok(Predecessor {
                 link,
                 sockets: Sockets::new(names.into_iter().zip(sockets)),
                 certificate: String::from_utf8(bytes).context("its certificate is unreadable")?,
+                node,
                 gone: false,
             }),
             LinkMessage::Refused { why } => bail!("the running gateway refuses an upgrade: {why}"),
             other => bail!("the running gateway says {other}, which is not expected"),
+        }
+    }
+
+    /// Whether this is the same node of a cluster: the others would look for its calls by its name,
+    /// and another one does not answer for it.
+    ///
+    /// # Errors
+    /// It is called otherwise now.
+    pub(super) fn is_this_node(&self, config: &Config) -> anyhow::Result<()> {
+        let own = config.cluster.as_ref().map(|cluster| cluster.node.as_str());
+        match self.node.as_deref() {
+            Some(node) if Some(node) != own => {
+                bail!("the running gateway is node {node}: to rename it, drain it and restart it")
+            }
+            _ => Ok(()),
         }
     }
 
@@ -85,8 +107,8 @@ impl Predecessor {
         self.link.say(&LinkMessage::Ready).context("the running gateway is gone")?;
         let LinkFrame { message, bytes, sockets } =
             self.link.receive(CALLS).context("the running gateway is gone")?;
-        let (draining, numbers) = match message {
-            LinkMessage::Calls { draining, ports } => (draining, ports),
+        let (draining, numbers, taken) = match message {
+            LinkMessage::Calls { draining, ports, taken } => (draining, ports, taken),
             LinkMessage::Refused { why } => bail!("the running gateway continues: {why}"),
             other => bail!("the running gateway says {other}, which is not expected"),
         };
@@ -103,7 +125,7 @@ impl Predecessor {
             ports.adopt(Pair { port, rtp: rtp.into(), rtcp: rtcp.into() }, now);
         }
         let streams = sockets.map(TcpStream::from).collect();
-        Ok(ReadCalls { calls, draining, streams })
+        Ok(ReadCalls { calls, draining, taken, streams })
     }
 
     /// Says that the calls can be taken. What the predecessor has to do for that it does while

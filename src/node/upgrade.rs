@@ -9,8 +9,8 @@ use super::core::Core;
 use crate::api::ApiState;
 use crate::api::socket::LinkDoor;
 use crate::errors::Code;
-use crate::gateway::Input;
 use crate::gateway::restore::LateRequest;
+use crate::gateway::{Gateway, Input};
 use crate::handover::{HandOver, HandedCalls, HandedOver, Link, LinkFrame, LinkMessage, PROTOCOL};
 use crate::transport::{Arrival, Queued};
 use crate::worker::{FrozenSessions, HandedStream, Kept, Worker};
@@ -304,7 +304,10 @@ impl Upgrader {
         let names = sockets.iter().map(|(name, _)| name.clone()).collect();
         let all: Vec<BorrowedFd<'_>> = sockets.iter().map(|(_, socket)| socket.as_fd()).collect();
         let own = env!("CARGO_PKG_VERSION").to_owned();
-        link.send(&LinkMessage::Sockets { version: own, names }, self.certificate.as_bytes(), &all)
+        let node = self.api.ask(|gateway, _| gateway.cluster().map(|c| c.node().to_owned()));
+        let node = node.await.map_err(|e| e.detail)?;
+        let offer = LinkMessage::Sockets { version: own, names, node };
+        link.send(&offer, self.certificate.as_bytes(), &all)
             .map_err(|e| format!("the new process is gone: {e}"))?;
         expect(link, &LinkMessage::Ready, READY).await?;
         let calls = match self.settle_and_give(link, wait, &who).await {
@@ -338,11 +341,14 @@ impl Upgrader {
         let asked = |e: crate::api::Problem| e.detail;
         self.api.ask(|gateway, _| gateway.refuse_for_upgrade(true)).await.map_err(asked)?;
         let until = Instant::now() + wait;
-        while self.api.ask(|gateway, _| gateway.unsettled()).await.map_err(asked)? > 0
+        let waits = |gateway: &Gateway| gateway.unsettled() > 0 || gateway.keeps_back();
+        while self.api.ask(move |gateway, _| waits(&*gateway)).await.map_err(asked)?
             && Instant::now() < until
         {
             tokio::time::sleep(LOOK).await;
         }
+        let may = self.api.ask(|gateway, turn| gateway.may_hand_over(turn.now)).await;
+        may.map_err(asked)??;
         let (tell, answer) = oneshot::channel();
         let (taken, commit) = oneshot::channel();
         let began = Instant::now();
@@ -442,7 +448,8 @@ fn send_calls(link: &Link, given: &HandedOver) -> io::Result<()> {
     let sockets: Vec<BorrowedFd<'_>> =
         pairs.chain(given.streams.iter().map(OwnedFd::as_fd)).collect();
     let ports = given.pairs.iter().map(|pair| pair.port).collect();
-    link.send(&LinkMessage::Calls { draining: given.draining, ports }, &bytes, &sockets)
+    let (draining, taken) = (given.draining, given.taken.clone());
+    link.send(&LinkMessage::Calls { draining, ports, taken }, &bytes, &sockets)
 }
 
 impl Core {
@@ -465,7 +472,8 @@ impl Core {
             let taken = crate::boot::uptime();
             let calls = HandedCalls { taken, calls, media: sessions, streams };
             let draining = self.gateway.gauges().draining;
-            HandedOver { calls, draining, pairs, streams: sockets }
+            let taken = self.gateway.taken_processes();
+            HandedOver { calls, draining, taken, pairs, streams: sockets }
         });
         let possible = given.is_ok();
         // It may have waited for a worker, and waits for the successor now.

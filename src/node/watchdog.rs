@@ -182,7 +182,8 @@ mod tests {
         assert_eq!(watch.look(back + STILL, UNKNOWN), None);
     }
 
-    /// After how many looks a thread is named that does not beat and runs for this part of the time.
+    /// After how many looks a thread is named that does not beat and runs for this part of the
+    /// time.
     fn named_after(wants_to_run: bool, share: f64) -> Option<u32> {
         let (mut watch, core, media, start) = world();
         core.beat(start);

@@ -238,8 +238,8 @@ impl Authenticator {
     }
 
     /// Checks a request's Authorization for our realm; `secret_of` finds a user's password. A nonce
-    /// that is `only_for` an address counts from there alone. An unknown user costs the same work as
-    /// a known one.
+    /// that is `only_for` an address counts from there alone. An unknown user costs the same work
+    /// as a known one.
     ///
     /// # Errors
     /// See [`Refused`].

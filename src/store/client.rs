@@ -33,6 +33,11 @@ impl StoreClient {
         Ok(StoreClient { config: config.clone(), work })
     }
 
+    /// What this connection is called.
+    pub fn number(&self) -> u64 {
+        self.work.number
+    }
+
     /// Carries a command out.
     pub async fn carry_out(&mut self, command: StoreCommand) -> StoreAnswer {
         self.work.answer(command).await.0

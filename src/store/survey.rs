@@ -16,6 +16,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 pub struct Survey {
     /// How far this machine's clock is from the store's, seconds.
     pub skew: u64,
+    /// The primary that Sentinel names takes writes also while no replica hears of them.
+    pub writes_alone: bool,
     /// Its nodes, this one too if it runs.
     pub nodes: Vec<SurveyedNode>,
 }
@@ -62,6 +64,11 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
         true => Vec::new(),
         false => second.query_async(&mut connection).await.map_err(|e| e.to_string())?,
     };
+    let mut writes_alone = false;
+    if settings.store.sentinel.is_some() {
+        let info = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
+        writes_alone = info.is_ok_and(|info: String| takes_writes_alone(&info));
+    }
     let keys = ClusterKeys::new(settings.key.reveal());
     let tls = NodeTls::new(settings).map_err(|e| format!("{e:#}"))?;
     let mut nodes = Vec::new();
@@ -85,5 +92,30 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
         nodes.push(SurveyedNode { name, lease, unreachable });
     }
     let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(Survey { skew: own.abs_diff(seconds), nodes })
+    Ok(Survey { skew: own.abs_diff(seconds), writes_alone, nodes })
+}
+
+/// Whether that is what Redis says of its replication: it has replicas, and needs none of them.
+fn takes_writes_alone(info: &str) -> bool {
+    let says = |what: &str| info.lines().any(|line| line.starts_with(what));
+    says("role:master") && says("slave0:") && !says("min_slaves_good_slaves:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_primary_with_replicas_is_to_need_one() {
+        let replica = "slave0:ip=192.0.2.2,port=6379,state=online,offset=1,lag=0\r\n";
+        for (info, alone) in [
+            (format!("# Replication\r\nrole:master\r\nconnected_slaves:1\r\n{replica}"), true),
+            (format!("role:master\r\nmin_slaves_good_slaves:1\r\n{replica}"), false),
+            ("role:master\r\nconnected_slaves:0\r\n".to_owned(), false),
+            ("role:slave\r\n".to_owned(), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(takes_writes_alone(&info), alone, "{info}");
+        }
+    }
 }

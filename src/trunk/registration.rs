@@ -49,6 +49,8 @@ pub(crate) struct Registration {
     expires: u32,
     next: Option<Instant>,
     failures: u32,
+    /// Nobody was heard there: until it is tried again, another node may do better.
+    gives_way_until: Option<Instant>,
     /// 423s in a row.
     too_brief: u8,
     /// The same for all its REGISTERs (§10.2): Call-ID, and a CSeq that grows.
@@ -88,6 +90,7 @@ impl Registration {
             expires,
             next: Some(now),
             failures: 0,
+            gives_way_until: None,
             too_brief: 0,
             call_id: String::new(),
             cseq: 0,
@@ -114,6 +117,11 @@ impl Registration {
     pub(crate) fn leave(&mut self, now: Instant, why: String) {
         self.state = RegistrationState::Waiting { why };
         self.next = Some(now + LEFT);
+    }
+
+    /// Whether another node is to register, if one node does: from here nobody was heard.
+    pub(crate) fn gives_way(&self, now: Instant) -> bool {
+        self.gives_way_until.is_some_and(|until| now < until)
     }
 
     /// A REGISTER is about to be sent: its CSeq and the seconds asked for.
@@ -182,7 +190,9 @@ impl Registration {
         self.failures += 1;
         // RFC 5626 §4.5: between half and the whole of it, so that a fleet does not come back
         // together.
-        self.fail(now, why, longest / 2 + longest / 2 * u32::from(chance) / 255)
+        let again_in = longest / 2 + longest / 2 * u32::from(chance) / 255;
+        self.gives_way_until = Some(now + again_in);
+        self.fail(now, why, again_in)
     }
 
     fn fail(&mut self, now: Instant, why: String, again_in: Duration) -> NextRegistration {
@@ -219,7 +229,7 @@ impl Registration {
             .unwrap_or(self.expires)
             .max(SHORTEST);
         let first = !matches!(self.state, RegistrationState::Registered { .. });
-        (self.failures, self.too_brief) = (0, 0);
+        (self.failures, self.too_brief, self.gives_way_until) = (0, 0, None);
         self.answering.accepted();
         self.state =
             RegistrationState::Registered { until: now + Duration::from_secs(u64::from(granted)) };

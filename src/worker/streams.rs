@@ -3,8 +3,8 @@
 //!
 //! A connection whose first frame is no STUN check for one of our ufrags ends at once. It is
 //! somebody's once a check was authentic, so that its address leads to a call, with which it ends;
-//! until then it has ten seconds. What a peer does not read in time is lost, as a network would lose
-//! it: nothing is queued for it.
+//! until then it has ten seconds. What a peer does not read in time is lost, as a network would
+//! lose it: nothing is queued for it.
 
 use super::HandedStream;
 use crate::address::network_of;
@@ -366,8 +366,8 @@ impl WaitingStream {
         Some(datagram)
     }
 
-    /// Whether that datagram was for somebody: a first one that is not ends the connection. `valid`:
-    /// a check from there was authentic; a name alone proves nothing, for it is no secret.
+    /// Whether that datagram was for somebody: a first one that is not ends the connection.
+    /// `valid`: a check from there was authentic; a name alone proves nothing, for it is no secret.
     pub(super) fn judge(&mut self, known: bool, valid: bool) -> bool {
         self.proved |= valid;
         self.named |= known || self.proved;

@@ -194,7 +194,7 @@ fn a_reinvite_we_cannot_use_is_488_and_the_call_stays_as_it_was() {
 }
 
 #[test]
-fn a_reinvite_before_the_first_answer_is_491_and_one_before_the_ack_500() {
+fn a_reinvite_before_the_first_answer_is_491_and_one_that_overtakes_the_ack_is_answered() {
     let mut lab = Lab::with_phones();
     lab.plays(
         "0.0s alice calls 201 at bob
@@ -217,12 +217,56 @@ fn a_reinvite_before_the_first_answer_is_491_and_one_before_the_ack_500() {
     lab.plays(
         "0.0s alice → INVITE sdp
          0.0s alice ← 100 INVITE
-         0.0s alice ← 500 INVITE
-         0.0s alice → ACK
-         0.0s alice hangs up on bob",
+         0.0s alice ← 200 INVITE sdp",
     );
-    let refused = lab.last(ALICE, "500 INVITE");
+    let again = lab.last(ALICE, "200 INVITE");
+    // The ACKs come in the wrong order.
+    lab.ack(ALICE, &again);
+    lab.ack(ALICE, &ok);
+    lab.clear();
+    lab.advance(std::time::Duration::from_secs(40));
+    assert!(!lab.got(ALICE, "200"), "neither is repeated");
+    lab.plays("40.0s alice hangs up on bob");
+    lab.expect_idle();
+}
+
+#[test]
+fn a_reinvite_that_overtakes_an_answer_is_500_until_that_has_come() {
+    let mut lab = Lab::with_phones();
+    lab.invite(T1, "+12065550111", "");
+    lab.plays(
+        "0.0s t1 → INVITE +12065550111
+         0.0s t1 ← 100 INVITE
+         0.0s alice ← INVITE sdp
+         0.0s alice → 200 INVITE sdp recvonly
+         0.0s alice ← ACK
+         0.0s t1 ← 200 INVITE sdp",
+    );
+    let ok = lab.last(T1, "200 INVITE");
+    let cseq = ok.cseq().unwrap().number;
+    let hold = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2");
+    let early = lab.in_dialog(T1, &ok, "INVITE", cseq + 1, "", &hold);
+    lab.says(T1, &early);
+    lab.plays(
+        "0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 500 INVITE
+         0.0s t1 → ACK",
+    );
+    let refused = lab.last(T1, "500 INVITE");
     assert!(refused.header(webtrunk::sip::HeaderName::RetryAfter).is_some());
+    let ack = lab.in_dialog(T1, &ok, "ACK", cseq, "", TRUNK_SDP);
+    lab.says(T1, &ack);
+    let again = lab.in_dialog(T1, &ok, "INVITE", cseq + 2, "", &hold);
+    lab.says(T1, &again);
+    lab.plays(
+        "0.0s t1 → ACK sdp
+         0.0s t1 → INVITE sdp
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK
+         0.0s t1 hangs up on alice",
+    );
     lab.expect_idle();
 }
 

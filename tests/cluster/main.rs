@@ -2,6 +2,8 @@
 //! which node fail when, what is lost, late or doubled. Whatever happened, five seconds after the
 //! last fault everybody reaches everybody, nobody was hung up on twice, and nothing is left.
 
+mod forks;
+mod joined;
 mod media;
 mod outside;
 mod phone;
@@ -10,6 +12,7 @@ mod shares;
 mod shell;
 mod store;
 mod takeover;
+mod takers;
 mod tokens;
 mod world;
 mod wrong_node;
@@ -310,8 +313,12 @@ fn a_step_asks_for_so_many_users_and_no_more() {
 }
 
 fn run_of(seed: u64) {
+    run_among(3, seed);
+}
+
+fn run_among(nodes: usize, seed: u64) {
     // In every other run a node's address moves with its calls.
-    let mut world = if seed % 4 < 2 { World::new(seed) } else { World::floating(seed) };
+    let mut world = World::of_nodes(nodes, seed, seed % 4 >= 2);
     world.settle();
     world.stir(45 * SECOND);
     world.heal_all();
@@ -330,18 +337,27 @@ fn run_of(seed: u64) {
 #[test]
 fn whatever_fails_everybody_is_reached_five_seconds_later() {
     // So many, or those from one to another: "17..18".
-    let asked = std::env::var("WEBTRUNK_SEEDS").unwrap_or_else(|_| "200".into());
-    let (from, to) = asked.split_once("..").unwrap_or(("0", &asked));
+    seeds_among(3, &std::env::var("WEBTRUNK_SEEDS").unwrap_or_else(|_| "200".into()));
+}
+
+#[test]
+fn five_and_nine_nodes_hold_what_three_do() {
+    let asked = std::env::var("WEBTRUNK_SEEDS").unwrap_or_else(|_| "12".into());
+    [5, 9].into_iter().for_each(|nodes| seeds_among(nodes, &asked));
+}
+
+fn seeds_among(nodes: usize, asked: &str) {
+    let (from, to) = asked.split_once("..").unwrap_or(("0", asked));
     let number = |text: &str| text.parse::<u64>().expect("a number");
     let seeds = number(from)..number(to);
-    let fails = |n: &u64| std::panic::catch_unwind(|| run_of(1_000 + n)).is_err();
+    let fails = |n: &u64| std::panic::catch_unwind(|| run_among(nodes, 1_000 + n)).is_err();
     let half = |half| seeds.clone().filter(|n| n % 2 == half).filter(fails).collect::<Vec<u64>>();
     let failed = std::thread::scope(|scope| {
         let half = &half;
         let halves = [0, 1].map(|n| scope.spawn(move || half(n)));
         halves.map(|thread| thread.join().expect("it does not panic")).concat()
     });
-    assert!(failed.is_empty(), "seeds {failed:?} of {asked}");
+    assert!(failed.is_empty(), "seeds {failed:?} of {asked}, {nodes} nodes");
 }
 
 /// Runs that failed once, by what was wrong; in each, something that happens seldom.
@@ -383,6 +399,16 @@ fn who_alone_knows_of_a_taker_that_died_looks_for_what_that_one_took() {
 #[test]
 fn a_process_says_nothing_for_the_one_before_it_until_it_knows_what_that_one_took() {
     run_of(2_134);
+}
+
+#[test]
+fn no_value_of_a_call_reaches_a_store_that_has_lost_whose_it_is() {
+    run_of(3_007);
+}
+
+#[test]
+fn what_a_taker_that_is_cut_off_may_have_is_left_to_it() {
+    run_of(3_982);
 }
 
 #[test]

@@ -183,17 +183,18 @@ impl Phone {
 
     /// Its page was reloaded: the INVITE that takes its newest call up.
     pub(crate) fn replace(&mut self) -> String {
-        let (id, to, from) = self.newest();
+        let mut talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
+        let id = talking.next_back().expect("it talks").0.clone();
+        let (to, from) = self.tags_of(&id);
         let call = self.calls.get_mut(&id).expect("it talks");
         call.over = true;
         let replaces = format!("Replaces: {id};to-tag={to};from-tag={from}\r\nContent-Type");
         self.invite_to("sip:resume@wt.test").replacen("Content-Type", &replaces, 1)
     }
 
-    /// Its newest call, and the tags in it: the other side's first.
-    fn newest(&self) -> (String, String, String) {
-        let mut talking = self.calls.iter().filter(|(_, c)| c.answered && !c.over);
-        let (id, call) = talking.next_back().expect("it talks");
+    /// The tags in a call: the other side's, and its own.
+    fn tags_of(&self, id: &str) -> (String, String) {
+        let call = &self.calls[id];
         let made_by = call.made_by.clone().expect("it was answered");
         let tag = |a: Option<webtrunk::sip::header::NameAddr<'_>>| {
             a.and_then(|a| a.tag().map(str::to_owned))
@@ -201,7 +202,7 @@ impl Phone {
         let (to, from) = (tag(made_by.to()), tag(made_by.from()));
         let (theirs, own) =
             if call.incoming { (from, Some(self.name.clone())) } else { (to, from) };
-        (id.clone(), theirs.expect("a tag"), own.expect("a tag"))
+        (theirs.expect("a tag"), own.expect("a tag"))
     }
 
     /// Whether it rings.
@@ -232,12 +233,25 @@ impl Phone {
         let mut ids: Vec<String> = talking.map(|(id, _)| id.clone()).collect();
         ids.sort_by_key(|id| id.rsplit('c').next().and_then(|n| n.parse::<u64>().ok()));
         let (second, first) = (ids.pop().expect("two"), ids.pop().expect("two"));
-        let made_by = self.calls[&second].made_by.clone().expect("it was answered");
-        let to = made_by.to().and_then(|to| to.tag().map(str::to_owned)).expect("a tag");
-        let from = made_by.from().and_then(|from| from.tag().map(str::to_owned)).expect("a tag");
+        self.refer_of((&first, &second), "joined")
+    }
+
+    /// The REFER that joins a call that it was called by and one that it made, sent in the former,
+    /// or in the latter; it names whom the other is with.
+    pub(crate) fn refer_across(&mut self, in_incoming: bool, whom: &str) -> String {
+        let of = |incoming: bool| {
+            let fits = |c: &PhoneCall| c.answered && !c.over && c.incoming == incoming;
+            self.calls.iter().find(|(_, c)| fits(c)).expect("one of each").0.clone()
+        };
+        let (first, second) = (of(in_incoming), of(!in_incoming));
+        self.refer_of((&first, &second), whom)
+    }
+
+    fn refer_of(&mut self, (first, second): (&str, &str), whom: &str) -> String {
+        let (to, from) = self.tags_of(second);
         let replaces = format!("{second}%3Bto-tag%3D{to}%3Bfrom-tag%3D{from}");
-        let refer_to = format!("Refer-To: <sip:joined@wt.test?Replaces={replaces}>\r\n");
-        let refer = self.in_dialog(&first, Method::Refer).expect("it is in a dialog");
+        let refer_to = format!("Refer-To: <sip:{whom}@wt.test?Replaces={replaces}>\r\n");
+        let refer = self.in_dialog(first, Method::Refer).expect("it is in a dialog");
         let contact = format!("Contact: {}\r\n{refer_to}Content-Length", self.contact());
         refer.replacen("Content-Length", &contact, 1)
     }

@@ -17,7 +17,7 @@ fn with_calls(mut world: World) -> World {
 fn nodes_are_updated_one_after_the_other_under_calls_and_none_is_lost() {
     for seed in 0..40 {
         let floats = seed % 2 == 0;
-        let world = if floats { World::floating(500 + seed) } else { World::new(500 + seed) };
+        let world = World::either(500 + seed, floats);
         let mut world = with_calls(world);
         for node in 0..3 {
             // Sooner than its lease is gone, and later.
@@ -41,7 +41,7 @@ fn nodes_are_updated_one_after_the_other_under_calls_and_none_is_lost() {
 fn a_call_that_one_node_alone_can_read_is_left_to_it() {
     for seed in 0..20 {
         let floats = seed % 2 == 0;
-        let mut world = if floats { World::floating(600 + seed) } else { World::new(600 + seed) };
+        let mut world = World::either(600 + seed, floats);
         world.settle();
         for node in [1, 2] {
             world.update(node, SECOND);

@@ -148,6 +148,39 @@ fn one_node_registers_with_a_carrier_that_takes_one_and_another_when_it_is_gone(
 }
 
 #[test]
+fn a_node_that_drains_or_does_not_reach_the_carrier_leaves_its_registration_to_another() {
+    let mut world = World::with_carrier(37);
+    world.settle();
+    world.run(10 * SECOND);
+    let registering = |world: &mut World, time: Duration| {
+        world.forget_trunk();
+        world.run(time);
+        let found = world.nodes_that_registered();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0]
+    };
+    let first = registering(&mut world, 120 * SECOND);
+    // It is noticed when the registration is to be refreshed, and 32 s later it is given up.
+    world.unheard = Some(first);
+    world.run(95 * SECOND);
+    let second = registering(&mut world, 120 * SECOND);
+    assert_ne!(second, first);
+    world.unheard = None;
+    assert_eq!(registering(&mut world, 200 * SECOND), second, "it stays where it is");
+    world.drain(second);
+    assert_ne!(registering(&mut world, 5 * SECOND), second, "at once: it takes no calls");
+    let third = registering(&mut world, 120 * SECOND);
+    assert_ne!(third, second);
+    // All fail: each tries now and then, and one has it as soon as it is heard.
+    world.unheard = Some(third);
+    world.fault(Fault::Kill(3 - second - third));
+    world.run(150 * SECOND);
+    world.unheard = None;
+    world.run(300 * SECOND);
+    assert_eq!(registering(&mut world, 120 * SECOND), third);
+}
+
+#[test]
 fn a_node_asks_for_so_many_limits_and_no_more() {
     let mut world = World::with_trunks(36, 300);
     world.settle();

@@ -12,6 +12,7 @@ use webtrunk::call::call_snapshot::{CallSnapshot, SettledOf};
 use webtrunk::call::reach::Routing;
 use webtrunk::call::relocation::PortsOf;
 use webtrunk::cdr::NodeChange;
+use webtrunk::cluster::store::Process;
 use webtrunk::cluster::succession::TakenCalls;
 use webtrunk::gateway::Input;
 use webtrunk::gateway::restore::FoundCall;
@@ -349,6 +350,41 @@ impl World {
         let (n, mut taken) = self.calls.last_read.clone().expect("something was read");
         taken.values.iter_mut().for_each(|(_, age, _)| *age += older);
         self.take_up(n, taken);
+    }
+
+    /// A process goes on with what the one before it at its node gave it: its calls, and whose
+    /// calls it had taken.
+    pub(crate) fn go_on(&mut self, n: usize, given: (Vec<CallSnapshot>, Vec<Process>)) {
+        let (now, process) = (self.now(), self.nodes[n].process);
+        let (calls, taken) = given;
+        let mut out = Vec::new();
+        let gateway = self.nodes[n].gateway.as_mut().expect("it was started");
+        gateway.knows_taken(taken);
+        let mut restored = Vec::new();
+        for call in calls {
+            let id = call.id();
+            let told = self.calls.told.iter().filter(|((session, _), _)| *session == id.0);
+            let known: BTreeMap<LegId, Settled> =
+                told.map(|((_, end), settled)| (*end, settled.clone())).collect();
+            let settled = |end| known.get(&end).cloned();
+            let media = Ok(&settled as SettledOf<'_>);
+            let found = FoundCall {
+                call,
+                age: Duration::ZERO,
+                silent_since: now,
+                media,
+                from: None,
+                ports: None,
+            };
+            gateway.restore(now, found, &mut out);
+            restored.push(id);
+        }
+        out.into_iter().for_each(|output| self.perform(n, output));
+        for id in restored {
+            let notice = Notice::Restored { age: Duration::ZERO };
+            self.push_to_node(n, process, Input::Media { session: id.0, notice });
+        }
+        self.keep(n);
     }
 
     /// A node goes on with calls of one that is gone.

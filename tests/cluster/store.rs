@@ -53,6 +53,8 @@ pub(crate) struct StoreModel {
     pub(crate) generation: u64,
     /// Operations as the store counts them, leases aside.
     pub(crate) operations: usize,
+    /// Writes of values of calls.
+    pub(crate) kept: usize,
     /// Limits that a node asked for at most.
     pub(crate) most_wishes: usize,
 }
@@ -123,8 +125,12 @@ impl StoreModel {
 
     /// Carries out what is about calls.
     fn of_calls(&mut self, now: Instant, connection: u64, command: StoreCommand) -> StoreAnswer {
-        match command.clone() {
-            StoreCommand::Keep { id, owner, anew, writes } => {
+        if command.only_by().is_some_and(|by| by != connection) {
+            return command.refused("the connection is another");
+        }
+        match command {
+            StoreCommand::Keep { id, owner, anew, writes, .. } => {
+                self.kept += 1;
                 let calls = self.held.calls.entry(owner).or_default();
                 if calls.by.is_some() {
                     return StoreAnswer::Kept { id, answer: Ok(Keeping::Deposed) };
@@ -140,9 +146,6 @@ impl StoreModel {
                     }
                 }
                 StoreAnswer::Kept { id, answer: Ok(Keeping::Kept) }
-            }
-            StoreCommand::Claim { connection: by, .. } if by != connection => {
-                command.refused("the connection is another")
             }
             StoreCommand::Claim { id, of, by, again, .. } => {
                 let lease = self.held.leases.get(&of.node).filter(|(_, until)| *until > now);
@@ -168,7 +171,7 @@ impl StoreModel {
                 };
                 StoreAnswer::Claimed { id, answer: Ok(answer) }
             }
-            StoreCommand::Take { id, of, names } => {
+            StoreCommand::Take { id, of, names, .. } => {
                 let readable = |calls: &&CallsHeld| calls.readable.is_some_and(|until| now < until);
                 let claimed = self.held.calls.get(&of).filter(readable);
                 let values = claimed.map(|calls| &calls.values);

@@ -130,6 +130,8 @@ pub(crate) struct World {
     pub(crate) calls: Calls,
     addresses: Addresses,
     floats: bool,
+    /// How many nodes there are, twins aside.
+    size: usize,
     phones: Vec<Phone>,
     store: StoreModel,
     store_down: bool,
@@ -148,6 +150,8 @@ pub(crate) struct World {
     /// The last arrival on each link, so that TCP keeps the order.
     last: BTreeMap<(usize, usize), Instant>,
     ports: u16,
+    /// A node that the trunk does not hear.
+    pub(crate) unheard: Option<usize>,
     /// What the trunk was sent, and by which node.
     trunk: Vec<(usize, Message)>,
     located: usize,
@@ -175,6 +179,20 @@ impl World {
     /// One in which a node's address moves when it is gone.
     pub(crate) fn floating(seed: u64) -> World {
         World::made(seed, &FLOATING, true)
+    }
+
+    /// One in which it does, or stays.
+    pub(crate) fn either(seed: u64, floats: bool) -> World {
+        if floats { World::floating(seed) } else { World::new(seed) }
+    }
+
+    /// One of so many nodes.
+    pub(crate) fn of_nodes(nodes: usize, seed: u64, floats: bool) -> World {
+        if nodes == NODES {
+            return World::either(seed, floats);
+        }
+        let configs: Vec<_> = (0..nodes).map(|n| config(n, &format!("n{n}"), "", floats)).collect();
+        World::made(seed, &configs, floats)
     }
 
     /// One whose trunk is a carrier that takes one registration.
@@ -212,11 +230,10 @@ impl World {
         World::of(seed, &configs)
     }
 
-    /// One whose trunk sends texts.
-    pub(crate) fn with_texts(seed: u64) -> World {
-        let texts = "messages = true\n";
+    /// One whose trunk may do what these lines say.
+    pub(crate) fn with_trunk(seed: u64, lines: &str) -> World {
         let configs: Vec<_> =
-            (0..NODES).map(|n| config(n, &format!("n{n}"), texts, false)).collect();
+            (0..NODES).map(|n| config(n, &format!("n{n}"), lines, false)).collect();
         World::of(seed, &configs)
     }
 
@@ -263,6 +280,7 @@ impl World {
             calls: Calls::default(),
             addresses: Addresses::default(),
             floats,
+            size: configs.len(),
             phones: (0..PHONES).map(|n| Phone::new(format!("u{n}"))).collect(),
             store: StoreModel::default(),
             store_down: false,
@@ -276,6 +294,7 @@ impl World {
             next: 0,
             last: BTreeMap::new(),
             ports: 20_000,
+            unheard: None,
             trunk: Vec::new(),
             located: 0,
             last_asked: 0,
@@ -336,7 +355,7 @@ impl World {
         gateway.keep_calls();
         gateway.keep_calls_as(node.form, &(1..=node.form).collect::<Vec<_>>());
         node.gateway = Some(gateway);
-        if self.floats && n < NODES {
+        if self.floats && n < self.size {
             self.addresses.give(n, n);
         }
         self.handle(n, Input::Tick);

@@ -4,8 +4,10 @@
 
 use crate::world::{Fault, World};
 use crate::{SECOND, TRUNK_SDP};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use webtrunk::sip::Message;
+use webtrunk::sip::parse::HeaderName;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -291,7 +293,7 @@ fn a_proxy_that_tries_another_node_after_the_refusal_of_the_first_is_served() {
 
 #[test]
 fn a_text_of_a_trunk_that_comes_again_to_another_node_is_one_text() {
-    let mut world = World::with_texts(47);
+    let mut world = World::with_trunk(47, "messages = true\n");
     world.settle();
     let text = request("MESSAGE", 1, "text", "z9hG4bKt", "", "good day");
     world.trunk_says(0, text.clone());
@@ -461,3 +463,146 @@ fn whatever_refers_to_a_dialog_is_answered_alike_by_every_node() {
     world.run(SECOND);
     world.expect_idle();
 }
+
+/// The 200 for a request that the trunk was sent.
+fn accepted(request: &Message) -> String {
+    let header = |name| request.header(name).unwrap_or_default().to_owned();
+    format!(
+        "SIP/2.0 200 OK\r\nVia: {}\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {}\r\nContent-Length: 0\r\n\r\n",
+        header(HeaderName::Via),
+        header(HeaderName::From),
+        header(HeaderName::To),
+        request.call_id(),
+        header(HeaderName::CSeq),
+    )
+}
+
+#[test]
+fn a_refer_that_comes_again_to_another_node_is_one_transfer() {
+    let mut world = World::with_trunk(53, "refer = \"execute\"\n");
+    world.settle();
+    let (owner, to, target) = (0, 1, 2);
+    let ok = call_of_trunk(&mut world, owner, to, "call");
+    let refer_to = format!("Refer-To: <sip:10{target}@wt.test>\r\n");
+    let refer = request("REFER", to, "call", "", &refer_to, "");
+    let refer = within(&refer, "REFER", &ok, "z9hG4bKr", 2);
+    let mut told = BTreeMap::new();
+    for node in [1, 2, owner, 1, 2] {
+        world.trunk_says(node, refer.clone());
+        let (by, answer) = world.trunk_answered("z9hG4bKr");
+        assert_eq!((by, answer.status()), (1, 202), "by the way it came first");
+        for notify in world.trunk_requests("NOTIFY") {
+            let body = String::from_utf8_lossy(notify.body()).into_owned();
+            told.insert(notify.cseq().expect("one").number, body);
+            world.trunk_says(node, accepted(&notify));
+        }
+        world.run(400 * MS);
+    }
+    let last = told.values().filter(|told| told.starts_with("SIP/2.0 200")).count();
+    assert_eq!(last, 1, "{told:?}\n{}", world.story());
+    assert_eq!(world.phone(target).rung(), 1, "once");
+    assert!(world.talks(to) && world.talks(target));
+    let bye = request("BYE", to, "call", "", "", "");
+    world.trunk_says(2, within(&bye, "BYE", &ok, "z9hG4bKb", 3));
+    world.run(SECOND);
+    assert_eq!(world.trunk_answered("z9hG4bKb").1.status(), 200);
+    assert!(world.talks(to) && world.talks(target), "the transferor has left");
+    world.hang_up(target);
+    world.run(SECOND);
+    assert!(!world.talks(to));
+    world.expect_idle();
+}
+
+#[test]
+fn a_prack_that_comes_to_other_nodes_is_taken_once_and_answered_each_time() {
+    let mut world = World::new(54);
+    world.settle();
+    world.phone(1).lets_ring = true;
+    let required = "Require: 100rel\r\n";
+    world.trunk_says(0, request("INVITE", 1, "call", "z9hG4bKi", required, TRUNK_SDP));
+    world.run(200 * MS);
+    let (_, ringing) = world.trunk_got("180");
+    let number = ringing.header(HeaderName::RSeq).expect("it is reliable").to_owned();
+    let prack = request("PRACK", 1, "call", "", &format!("RAck: {number} 1 INVITE\r\n"), "");
+    let prack = within(&prack, "PRACK", &ringing, "z9hG4bKp", 2);
+    for node in [1, 2, 0, 1] {
+        world.trunk_says(node, prack.clone());
+        let (by, answer) = world.trunk_answered("z9hG4bKp");
+        assert_eq!((by, answer.status()), (1, 200), "by the way it came first");
+    }
+    world.forget_trunk();
+    world.run(10 * SECOND);
+    assert!(!world.trunk_heard("180"), "it is not said again");
+    world.trunk_says(2, request("CANCEL", 1, "call", "z9hG4bKi", "", ""));
+    let (_, refused) = world.trunk_got("487");
+    let ack = request("ACK", 1, "call", "", "", "");
+    world.trunk_says(1, within(&ack, "ACK", &refused, "z9hG4bKi", 1));
+    world.expect_idle();
+}
+
+#[test]
+fn a_reinvite_that_overtakes_the_ack_by_another_node_is_answered() {
+    let mut world = World::new(55);
+    world.settle();
+    let (owner, to) = (0, 1);
+    world.trunk_says(owner, request("INVITE", to, "call", "z9hG4bKi", "", TRUNK_SDP));
+    world.run(SECOND);
+    let (_, ok) = world.trunk_got("200");
+    let hold = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2");
+    let hold = request("INVITE", to, "call", "", "", &hold);
+    let hold = within(&hold, "INVITE", &ok, "z9hG4bKh", 2);
+    for node in [1, 2] {
+        world.trunk_says(node, hold.clone());
+        let (by, held) = world.trunk_answered("z9hG4bKh");
+        assert_eq!((by, held.status()), (1, 200), "{}", world.story());
+    }
+    let ack = request("ACK", to, "call", "", "", "");
+    for (node, number) in [(2, 1), (1, 2)] {
+        world.trunk_says(node, within(&ack, "ACK", &ok, &format!("z9hG4bKa{number}"), number));
+    }
+    world.forget_trunk();
+    world.run(40 * SECOND);
+    assert!(!world.trunk_heard("200"), "both are acknowledged");
+    assert!(world.talks(to));
+    let update = TRUNK_SDP.replace("o=- 1 1", "o=- 1 3");
+    let update = request("UPDATE", to, "call", "", "", &update);
+    let update = within(&update, "UPDATE", &ok, "z9hG4bKu", 3);
+    let mut answers = Vec::new();
+    for node in [2, 1, owner] {
+        world.trunk_says(node, update.clone());
+        let (by, answer) = world.trunk_answered("z9hG4bKu");
+        assert_eq!((by, answer.status()), (2, 200));
+        answers.push(answer.body().to_vec());
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "one offer has one answer");
+    let bye = request("BYE", to, "call", "", "", "");
+    world.trunk_says(1, within(&bye, "BYE", &ok, "z9hG4bKb", 4));
+    world.run(SECOND);
+    assert!(!world.talks(to));
+    world.expect_idle();
+}
+
+#[test]
+fn a_call_costs_a_few_writes_of_the_store_and_a_trunk_s_one_message_for_each_other_node() {
+    let mut world = World::new(60);
+    world.settle();
+    let (from, to) = world.neighbours();
+    let (kept, asked) = (world.kept(), world.located());
+    world.expect_call(from, to);
+    world.run(2 * SECOND);
+    let writes = world.kept() - kept;
+    assert!((2..=MOST_OF_A_CALL).contains(&writes), "{writes} writes");
+    assert_eq!((world.located(), world.passed("")), (asked, 0), "it is this node's alone");
+    let kept = world.kept();
+    call_of_trunk(&mut world, 0, 0, "call");
+    assert_eq!(world.passed("OPTIONS"), 2, "that it has begun");
+    assert_eq!(world.passed(""), 2, "and nothing else");
+    world.hang_up(0);
+    world.run(2 * SECOND);
+    let writes = world.kept() - kept;
+    assert!((2..=MOST_OF_A_CALL).contains(&writes), "{writes} writes");
+    world.expect_idle();
+}
+
+/// A process writes at most once in 20 ms, and several calls together; here each change is one.
+const MOST_OF_A_CALL: usize = 10;

@@ -234,6 +234,19 @@ fn lists_are_of_one_node_or_of_all_and_name_who_does_not_answer() {
 }
 
 #[test]
+fn an_upgrade_does_not_rename_a_node() {
+    let store = StoreStub::start();
+    let (mut a, _b) = joined(&store);
+    a.edit("webtrunk.toml", "node = \"a\"", "node = \"c\"");
+    let said = a.upgrade(&[]);
+    assert!(said.code != 0 && said.err.contains("is node a"), "{said:?}");
+    a.edit("webtrunk.toml", "node = \"c\"", "node = \"a\"");
+    let said = a.upgrade(&[]);
+    assert_eq!(said.code, 0, "{said:?}\n{}", a.log());
+    a.until(|| list(&a, &["nodes"]).iter().filter(|n| n["state"] == "joined").count() == 2);
+}
+
+#[test]
 fn requests_for_one_call_or_node_work_from_another_node() {
     let store = StoreStub::start();
     let (a, b) = joined(&store);

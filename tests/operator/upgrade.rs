@@ -149,7 +149,9 @@ fn the_old_process_continues_if_no_new_one_comes_up() {
     fails(&mut server, &[], "another upgrade is under way");
     link.say(&LinkMessage::Ready).expect("said");
     let given = link.receive(SOON).expect("a word");
-    let LinkMessage::Calls { draining: false, ports } = &given.message else { panic!("{given:?}") };
+    let LinkMessage::Calls { draining: false, ports, .. } = &given.message else {
+        panic!("{given:?}")
+    };
     assert_eq!((ports.len(), given.sockets.len()), (1, 2));
     drop((link, offered, given));
     voice.hears(&server, 50);

@@ -42,6 +42,11 @@ impl Beside {
         format!("{call:016x}{}", if self.below(2) == 0 { "" } else { ".media" })
     }
 
+    /// The connection that a command is meant for: mostly this one.
+    fn by(&mut self) -> u64 {
+        self.number - u64::from(self.below(6) == 0)
+    }
+
     fn command(&mut self) -> StoreCommand {
         let (n, other) = (self.below(3) as usize, self.below(3) as usize);
         let (own, theirs) =
@@ -69,10 +74,11 @@ impl Beside {
                 let mut named = std::collections::BTreeMap::new();
                 named.extend(writes.into_iter().map(|w| (w.name.clone(), w)));
                 let writes = named.into_values().collect();
-                StoreCommand::Keep { id: 1, owner: own, anew: self.below(8) == 0, writes }
+                let (connection, anew) = (self.by(), self.below(8) == 0);
+                StoreCommand::Keep { id: 1, owner: own, connection, anew, writes }
             }
             7 | 8 => {
-                let connection = self.number - u64::from(self.below(6) == 0);
+                let connection = self.by();
                 StoreCommand::Claim {
                     id: 1,
                     of: theirs,
@@ -83,7 +89,7 @@ impl Beside {
             }
             9 => {
                 let names = (0..3).map(|_| self.name()).collect();
-                StoreCommand::Take { id: 1, of: theirs, names }
+                StoreCommand::Take { id: 1, of: theirs, connection: self.by(), names }
             }
             _ => {
                 let user = format!("u{}", self.below(3));

@@ -20,9 +20,14 @@ pub(crate) async fn run(primary: &str, replica: &str) -> anyhow::Result<()> {
     said("kept")?;
     // The replica hears nothing of what follows.
     let forget = CallWrite { name: "gone".into(), value: None };
-    let forget =
-        StoreCommand::Keep { id: 1, owner: own.clone(), anew: false, writes: vec![forget] };
-    store.carry_out(forget).await;
+    let write = |connection, anew, writes| StoreCommand::Keep {
+        id: 1,
+        owner: own.clone(),
+        connection,
+        anew,
+        writes,
+    };
+    store.carry_out(write(1, false, vec![forget])).await;
     store.expire_lease("a").await?;
     let granted = claim(&mut store, &own, &taker, 1).await?;
     ensure!(granted == Claim::Granted { names: vec!["stays".into()] }, "{granted:?}");
@@ -35,8 +40,9 @@ pub(crate) async fn run(primary: &str, replica: &str) -> anyhow::Result<()> {
     println!("ok      a claim by a connection of before the failover is refused");
     // The first write of who goes on says all that is true.
     let writes = vec![CallWrite { name: "stays".into(), value: value(2) }];
-    let anew = StoreCommand::Keep { id: 1, owner: own.clone(), anew: true, writes };
-    let kept = store.carry_out(anew).await;
+    let late = store.carry_out(write(1, false, writes.clone())).await;
+    ensure!(matches!(late, StoreAnswer::Kept { answer: Err(_), .. }), "nor writes: {late:?}");
+    let kept = store.carry_out(write(2, true, writes)).await;
     let StoreAnswer::Kept { answer: Ok(Keeping::Kept), .. } = kept else { bail!("{kept:?}") };
     // Until it knows that it was deposed: it closes its own calls, and nobody gets them twice.
     let closed = claim(&mut store, &own, &own, 2).await?;

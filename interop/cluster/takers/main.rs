@@ -68,7 +68,8 @@ pub(crate) async fn keep(
 ) -> anyhow::Result<Keeping> {
     let write = |name: &&str| CallWrite { name: (*name).to_owned(), value: value(1) };
     let writes = names.iter().map(write).collect();
-    let keep = StoreCommand::Keep { id: 1, owner: own.clone(), anew: false, writes };
+    let (owner, connection) = (own.clone(), store.number());
+    let keep = StoreCommand::Keep { id: 1, owner, connection, anew: false, writes };
     match store.carry_out(keep).await {
         StoreAnswer::Kept { answer: Ok(kept), .. } => Ok(kept),
         other => bail!("{other:?}"),

@@ -129,18 +129,34 @@ case(
     [*takes_call(), *takes_bye()],
 )
 case(
-    "a-reinvite-before-the-ack-is-500",
+    "a-reinvite-that-overtakes-the-ack-is-answered",
     [
         invite(),
         response(100, optional=True),
         response(200),
         inside("INVITE", 2, body=sdp(2)),
         response(100, optional=True),
-        response(500, ("Retry-After", "[0-9]"), rrs=False),
-        send("ACK [next_url] SIP/2.0", caller_head("ACK", 2, via="[last_Via:]")),
+        response(200, ("CSeq", "2 INVITE")),
+        ack(2),
         ack(),
         *hang_up(3),
     ],
+)
+case(
+    "a-reinvite-before-the-answer-in-the-ack-is-500",
+    [
+        LATE,
+        response(100, optional=True),
+        response(180, optional=True),
+        response(200),
+        inside("INVITE", 2, body=sdp(2)),
+        response(100, optional=True),
+        response(500, ("Retry-After", "[0-9]"), rrs=False),
+        send("ACK [next_url] SIP/2.0", caller_head("ACK", 2, via="[last_Via:]")),
+        ack(body=sdp()),
+        *hang_up(3),
+    ],
+    [*takes_call(), *takes_bye()],
 )
 case(
     "a-reinvite-in-an-early-dialog-is-491",

@@ -93,8 +93,16 @@ case(
         ack(),
         *hang_up(3),
     ],
-    # Before the PRACK, and not so soon that it overtakes the 183 by another way.
-    [ringing(), reply(183, body=sdp()), pause(100), answer(), request("ACK"), *takes_bye()],
+    # Once its own 183 was acknowledged, which is before the caller's is.
+    [
+        ringing(*KEEP),
+        reply(183, *RELIABLE, body=sdp()),
+        request("PRACK"),
+        ok(),
+        reply_to_invite(200, retrans=500),
+        request("ACK"),
+        *takes_bye(),
+    ],
 )
 case(
     "reliable-on-both-legs",

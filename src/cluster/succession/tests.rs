@@ -6,6 +6,11 @@ fn member(n: u64) -> Member {
     Member::named(&format!("n{n}"), n, SocketAddr::from(([127, 0, 1, 1], 5071)))
 }
 
+/// Nothing is known but this process and the store.
+fn around(own: Process) -> Surroundings<'static> {
+    Surroundings { own, connection: 3, before: 0, has: &|_| false, awaits: &|_, _| false }
+}
+
 /// Has the calls of one be claimed, and told of what came of it.
 fn take(nodes: &mut LostNodes, now: Instant, n: u64, names: usize) {
     nodes.lost(now, member(n), now);
@@ -48,8 +53,7 @@ fn a_store_that_may_have_lost_who_took_what_is_told_again_at_once() {
     nodes.store_changed(now);
     nodes.claimed(now, "here", 7, Ok(Claim::Granted { names: vec!["00".into()] }));
     assert_eq!(nodes.taken(), [member(1).process()], "what the store before said is lost, too");
-    let own = Process { node: "here".into(), epoch: 9 };
-    let around = Surroundings { own, connection: 3, before: 0, has: &|_| false };
+    let around = around(Process { node: "here".into(), epoch: 9 });
     let turn = |nodes: &mut LostNodes, at: Instant, mut next: u64| {
         let mut work = SuccessionWork::default();
         nodes.turn(at, &around, &mut next, &mut work);
@@ -77,8 +81,7 @@ fn a_connection_that_broke_is_no_sign_that_a_node_is_dead_and_one_that_cannot_be
     let (now, at) = (Instant::now(), member(1).advertise);
     let mut nodes = LostNodes::new(now);
     nodes.lost(now, member(1), now);
-    let own = Process { node: "here".into(), epoch: 9 };
-    let around = Surroundings { own, connection: 3, before: 0, has: &|_| false };
+    let around = around(Process { node: "here".into(), epoch: 9 });
     let turn = |nodes: &mut LostNodes, mut next: u64| {
         let mut work = SuccessionWork::default();
         nodes.turn(now, &around, &mut next, &mut work);
@@ -139,4 +142,66 @@ fn nodes_that_are_gone_and_what_is_taken_of_them_are_bounded() {
     take(&mut nodes, now, 50, MAX_NAMES + 1);
     let stage = &nodes.lost[&member(50).process()].stage;
     assert!(matches!(stage, Stage::Pauses { left, .. } if left.len() == MAX_NAMES));
+}
+
+#[test]
+fn what_another_may_have_taken_is_left_to_it_until_it_has_said_so_or_nobody_could_go_on_with_it() {
+    let now = Instant::now();
+    let own = Process { node: "here".into(), epoch: 9 };
+    let mut nodes = LostNodes::new(now);
+    nodes.lost(now, member(1), now);
+    let turn = |nodes: &mut LostNodes, at: Instant, awaits: bool| {
+        let awaits = |gone: &Member, seen: Instant| awaits && gone.node == "n1" && seen == now;
+        let around = Surroundings { awaits: &awaits, ..around(own.clone()) };
+        let (mut next, mut work) = (50, SuccessionWork::default());
+        nodes.turn(at, &around, &mut next, &mut work);
+        work.probes.len() + work.commands.len()
+    };
+    assert_eq!(turn(&mut nodes, now, true), 0);
+    assert_eq!(nodes.next_timeout(), Some(now + AGAIN), "it is looked at again");
+    let nearly = now + AWAITED - AGAIN;
+    assert_eq!(turn(&mut nodes, nearly, true), 0);
+    assert_eq!(turn(&mut nodes, now + AWAITED, true), 1, "then it is nobody else's");
+    let mut nodes = LostNodes::new(now);
+    nodes.lost(now, member(1), now);
+    assert_eq!(turn(&mut nodes, now, true), 0);
+    assert_eq!(turn(&mut nodes, now + AGAIN, false), 1, "all have said what they took");
+    // What was asked before the store lost something is asked anew, and so is that.
+    nodes.store_changed(now + AGAIN);
+    assert_eq!(turn(&mut nodes, now + AGAIN + SETTLED, true), 0);
+}
+
+#[test]
+fn who_was_upgraded_while_it_was_cut_off_lets_go_of_what_another_node_has() {
+    let (now, before) = (Instant::now(), member(1));
+    let other = Process { node: "n3".into(), epoch: 3 };
+    let claim = |nodes: &mut LostNodes| {
+        nodes.lost(now, before.clone(), now);
+        let lost = nodes.lost.get_mut(&before.process()).expect("there is room");
+        lost.stage = Stage::Claims { id: 1, until: now };
+        let names = Some(vec!["00000000000000aa".to_owned()]);
+        nodes.claimed(now, "n1", 1, Ok(Claim::Taken { by: other.mark(), names }))
+    };
+    let theirs = Some(("n3".to_owned(), vec!["00000000000000aa".to_owned()]));
+    assert_eq!(claim(&mut LostNodes::new(now)), theirs);
+    // It may have taken what that node had.
+    let mut nodes = LostNodes::new(now);
+    nodes.take(vec![other.clone()]);
+    assert_eq!(claim(&mut nodes), None);
+}
+
+#[test]
+fn who_was_granted_calls_that_the_store_lost_before_they_were_read_has_none_of_them() {
+    let now = Instant::now();
+    let around = around(Process { node: "here".into(), epoch: 9 });
+    for (kept, left) in [(Vec::new(), 0), (vec![format!("{:016x}", 1)], 1)] {
+        let mut nodes = LostNodes::new(now);
+        take(&mut nodes, now, 1, 2);
+        nodes.store_changed(now);
+        let (mut next, mut work) = (20, SuccessionWork::default());
+        nodes.turn(now, &around, &mut next, &mut work);
+        assert_eq!((next, work.commands.len()), (21, 1), "it is told again");
+        nodes.claimed(now, "here", 21, Ok(Claim::Granted { names: kept }));
+        assert_eq!((nodes.lost.len(), nodes.taken().len()), (left, left));
+    }
 }

@@ -20,8 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
 const PATH: &str = "/.well-known/acme-challenge/";
-/// Connections at one time, each of which is short; and of one source, so that no stranger keeps the
-/// authority out until the certificate has expired.
+/// Connections at one time, each of which is short; and of one source, so that no stranger keeps
+/// the authority out until the certificate has expired.
 const MAX_CONNECTIONS: usize = 256;
 const MAX_PER_SOURCE: usize = 8;
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);

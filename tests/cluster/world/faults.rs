@@ -1,6 +1,6 @@
 //! What fails, and what comes of it.
 
-use crate::world::{Delivery, Fault, MS, NODES, NodeState, PHONES, World};
+use crate::world::{Delivery, Fault, MS, NodeState, PHONES, World};
 use std::net::SocketAddr;
 use std::time::Duration;
 use webtrunk::errors::Code;
@@ -95,6 +95,30 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A node's process gives its place to another, with its calls; its connections end.
+    pub(crate) fn upgrade(&mut self, n: usize) {
+        self.picture.push(format!("{:?} n{n} is upgraded", self.now - self.start));
+        self.send_media(n);
+        let gateway = self.nodes[n].gateway.take().expect("it runs");
+        let given = (gateway.all_calls(self.now, Vec::new()), gateway.taken_processes());
+        self.nodes[n].links.clear();
+        for phone in 0..PHONES {
+            if self.phones[phone].at.is_some_and(|(node, _)| node == n) {
+                self.phone_gone(phone);
+            }
+        }
+        self.start_node(n);
+        self.go_on(n, given);
+    }
+
+    /// A node's process ends as it should, though its calls are not over.
+    pub(crate) fn stop(&mut self, n: usize) {
+        let mut out = Vec::new();
+        self.nodes[n].gateway.as_mut().expect("it runs").let_go_of_all(&mut out);
+        out.into_iter().for_each(|output| self.perform(n, output));
+        self.fault(Fault::Kill(n));
     }
 
     /// A connection from one node to another is found to be broken after a while.
@@ -200,8 +224,8 @@ impl World {
             let step = self.between(50_000, 1_500_000);
             self.run(step);
             let (n, phone) =
-                (self.below(NODES as u64) as usize, self.below(PHONES as u64) as usize);
-            let other = (n + 1 + self.below(2) as usize) % NODES;
+                (self.below(self.size as u64) as usize, self.below(PHONES as u64) as usize);
+            let other = (n + 1 + self.below(self.size as u64 - 1) as usize) % self.size;
             match self.below(27) {
                 0 | 1 => self.fault(Fault::Cut(n, other)),
                 2 | 3 => self.fault(Fault::Heal(n, other)),
@@ -230,7 +254,7 @@ impl World {
 
     /// The last faults: everything works again from now on.
     pub(crate) fn heal_all(&mut self) {
-        for n in 0..NODES {
+        for n in 0..self.size {
             self.fault(Fault::Wake(n));
             self.fault(Fault::Start(n));
             self.fault(Fault::HealStore(n));

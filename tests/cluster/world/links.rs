@@ -54,6 +54,9 @@ impl World {
             }
             Hop::Udp(to) if to == TRUNK => {
                 let message = Message::parse(bytes, Framing::Datagram).expect("it can be read");
+                if self.unheard == Some(n) {
+                    return;
+                }
                 if message.is_request() && message.method_token() == "REGISTER" {
                     self.trunk_registers(n, &message);
                 }

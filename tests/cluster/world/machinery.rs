@@ -1,6 +1,6 @@
 //! One event after the other: timers, arrivals, and what a node does about them.
 
-use crate::world::{Delivery, NODES, World};
+use crate::world::{Delivery, World};
 use std::net::SocketAddr;
 use std::time::Duration;
 use webtrunk::call::context::Output;
@@ -78,7 +78,7 @@ impl World {
                 self.handle(node, Input::Received { hop: Hop::Flow(Flow(flow)), remote, message });
             }
             Delivery::Address { of, process } => {
-                let next = (1..NODES).map(|n| (of + n) % NODES);
+                let next = (1..self.size).map(|n| (of + n) % self.size);
                 let alive = |n: &usize| self.nodes[*n].gateway.is_some();
                 if self.nodes[of].process == process
                     && self.nodes[of].gateway.is_none()
@@ -89,7 +89,7 @@ impl World {
             }
             Delivery::Connect { phone, attempt } => {
                 if self.phones[phone].attempts == attempt {
-                    let node = self.below(NODES as u64) as usize;
+                    let node = self.below(self.size as u64) as usize;
                     self.connect(phone, node);
                 }
             }

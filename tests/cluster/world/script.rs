@@ -2,7 +2,7 @@
 
 use crate::phone::Phone;
 use crate::world::configs::{address, config};
-use crate::world::{Fault, MS, NODES, PHONES, TRUNK, World};
+use crate::world::{Fault, MS, PHONES, TRUNK, World};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use webtrunk::errors::Code;
@@ -46,6 +46,11 @@ impl World {
         self.store.operations
     }
 
+    /// How often values of calls were written to the store.
+    pub(crate) fn kept(&self) -> usize {
+        self.store.kept
+    }
+
     pub(crate) fn registered(&self) -> usize {
         self.phones.iter().map(|p| p.registered).sum()
     }
@@ -81,13 +86,14 @@ impl World {
     /// Everybody registers, two on each node, and pointers are written.
     pub(crate) fn settle(&mut self) {
         for phone in 0..PHONES {
-            self.connect(phone, phone % NODES);
+            self.connect(phone, phone % self.size);
         }
         self.run(Duration::from_secs(3));
-        let there = (0..NODES).map(|n| self.nodes[n].gateway.as_ref().expect("it runs"));
-        for gateway in there {
-            assert_eq!(gateway.gauges().bindings, PHONES / NODES);
-            assert_eq!(gateway.cluster().expect("one").members().count(), NODES);
+        for n in 0..self.size {
+            let gateway = self.nodes[n].gateway.as_ref().expect("it runs");
+            let phones = (0..PHONES).filter(|phone| phone % self.size == n).count();
+            assert_eq!(gateway.gauges().bindings, phones);
+            assert_eq!(gateway.cluster().expect("one").members().count(), self.size);
         }
     }
 
@@ -206,6 +212,15 @@ impl World {
         let at = self.trunk.iter().rposition(|(_, m)| fits(m));
         let at = at.unwrap_or_else(|| panic!("the trunk never got {what}\n{}", self.story()));
         self.trunk.remove(at)
+    }
+
+    /// Takes all requests of a method that the trunk was sent.
+    pub(crate) fn trunk_requests(&mut self, method: &str) -> Vec<Message> {
+        let is_one = |(_, m): &(usize, Message)| m.is_request() && m.method_token() == method;
+        let (taken, rest) = std::mem::take(&mut self.trunk).into_iter().partition(is_one);
+        self.trunk = rest;
+        let taken: Vec<(usize, Message)> = taken;
+        taken.into_iter().map(|(_, message)| message).collect()
     }
 
     pub(crate) fn dial_at_once(&mut self, phone: usize, number: usize) {
@@ -369,6 +384,13 @@ impl World {
             }
         }
         self.run(Duration::from_secs(1));
+    }
+
+    /// Everybody hangs up, and nothing is left.
+    pub(crate) fn ends_idle(&mut self) {
+        self.hang_up_all();
+        self.media_stops();
+        self.expect_idle();
     }
 
     pub(crate) fn expect_idle(&mut self) {

@@ -1,0 +1,190 @@
+//! Whether the calls of this process are still its own, as far as it can know.
+//!
+//! Once its lease has run out another node may have taken them. The store says so as soon as it is
+//! asked, unless it has lost that; whoever has them says so too, by its lease or when it is asked.
+//! A process that was deposed goes on with the rest of its calls as another one.
+
+use super::inquiry::{ASK, Inquiry};
+use super::keeping::StoredCalls;
+use super::lease::Lease;
+use super::store::{Claim, LEASE, Process, StoreCommand};
+use super::succession::{Probe, ProbeAnswer};
+use std::net::SocketAddr;
+use std::time::Instant;
+
+/// The number of no claim: the next is sent later.
+const NOT_ASKED: u64 = 0;
+/// Processes this one was before it was deposed, that are remembered.
+pub(super) const MAX_FORMER: usize = 16;
+
+/// What is known of who has this process's calls.
+pub(super) struct Ownership {
+    /// What the others say of that.
+    inquiry: Inquiry,
+    /// By when it is known that nobody had taken them.
+    sure: Instant,
+    /// This process was these before another node took their calls.
+    pub(super) former: Vec<u64>,
+    /// The claim that asks who has our calls, and until when.
+    asks: Option<(u64, Instant)>,
+    /// Since when a node says that it has them, and the store that it found none.
+    doubts: Option<Instant>,
+}
+
+impl Ownership {
+    pub(super) fn new(now: Instant) -> Ownership {
+        let (inquiry, former) = (Inquiry::default(), Vec::new());
+        Ownership { inquiry, sure: now, former, asks: None, doubts: None }
+    }
+
+    /// Whether this process was that one, before another node took its calls.
+    pub(super) fn was(&self, epoch: u64) -> bool {
+        self.former.contains(&epoch)
+    }
+
+    /// Whether another node may have taken this one's calls, as far as is known.
+    pub(super) fn is_unsure(&self, now: Instant, lease: &Lease) -> bool {
+        lease.is_deposed() || lease.is_unsure(now) && !self.is_cleared(now, lease)
+    }
+
+    /// Whether all others have said lately that they did not take this node's calls.
+    fn is_cleared(&self, now: Instant, lease: &Lease) -> bool {
+        self.inquiry.is_cleared(now, lease.others().met())
+    }
+
+    /// By when it is known that nobody had taken this node's calls; `None`: it would be known now.
+    pub(super) fn vouched(&mut self, now: Instant, lease: &Lease) -> Option<Instant> {
+        if !lease.may_be_taken(now) {
+            self.sure = now;
+            return None;
+        }
+        let vouched = self.inquiry.vouched(lease.others().met());
+        self.sure = self.sure.max(vouched.unwrap_or(self.sure));
+        Some(self.sure)
+    }
+
+    /// Asks the store who has this process's calls, if somebody else has.
+    pub(super) fn ask_store(
+        &mut self,
+        now: Instant,
+        lease: &Lease,
+        next_id: &mut u64,
+    ) -> Option<StoreCommand> {
+        let due = lease.is_deposed() && self.asks.is_none_or(|(_, until)| until <= now);
+        let connection = lease.connection().filter(|_| due)?;
+        *next_id += 1;
+        self.asks = Some((*next_id, now + ASK));
+        let (id, of, by) = (*next_id, lease.process(), lease.process());
+        Some(StoreCommand::Claim { id, of, by, connection, again: false })
+    }
+
+    /// While the store is away, the others know whether they took this node's calls.
+    pub(super) fn ask_others(
+        &mut self,
+        now: Instant,
+        lease: &Lease,
+        next_id: &mut u64,
+    ) -> Vec<Probe> {
+        let mut probes = Vec::new();
+        match lease.is_unsure(now) {
+            true => self.inquiry.ask(now, lease.others().met(), next_id, &mut probes),
+            false => self.inquiry.rest(),
+        }
+        probes
+    }
+
+    /// Whether the store was asked this.
+    pub(super) fn asked(&self, id: u64) -> bool {
+        self.asks.is_some_and(|(asked, _)| asked == id)
+    }
+
+    /// The store has said who has our calls; this process goes on with those that it did not take,
+    /// as another one, whose numbers begin after `next`. Returns who has the others, and which
+    /// these are.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        (lease, kept): (&mut Lease, &mut StoredCalls),
+        answer: Result<Claim, String>,
+        next: u64,
+    ) -> Option<(String, Vec<String>)> {
+        self.asks = None;
+        // Who claims them once the store has lost that they were taken finds nothing: who has them
+        // says so by its lease, or when it is asked.
+        let found_none = |names: &Option<Vec<String>>| names.as_ref().is_some_and(Vec::is_empty);
+        let taker = self.taker(lease);
+        // What it says by its lease may be older than what the store says of it.
+        if let Ok(Claim::Taken { by, names }) = &answer
+            && found_none(names)
+            && Process::of_mark(by).map(|process| process.node) == taker
+            && now < *self.doubts.get_or_insert(now) + LEASE
+        {
+            self.asks = Some((NOT_ASKED, now + ASK / 4));
+            return None;
+        }
+        let (by, names) = match (answer, taker) {
+            (Ok(Claim::Taken { names, .. }), Some(taker)) if found_none(&names) => (taker, None),
+            (Ok(Claim::Taken { names, .. }), None)
+                if found_none(&names) && lease.settles(now) && !self.is_cleared(now, lease) =>
+            {
+                self.asks = Some((NOT_ASKED, now + ASK / 4));
+                return None;
+            }
+            (Ok(Claim::Taken { by, names }), _) => {
+                (by.get(16..).unwrap_or_default().to_owned(), names)
+            }
+            // The store has lost who took them, or it is too long ago.
+            (Ok(Claim::Granted { .. }), taker) => {
+                (taker.unwrap_or_else(|| lease.node().to_owned()), None)
+            }
+            (Ok(Claim::Lives) | Err(_), _) => return None,
+        };
+        // What it knows no more: whoever took them found what it had been told by then.
+        let back = lease.back().unwrap_or(now);
+        let names = names.unwrap_or_else(|| kept.told_before(back));
+        kept.forget(&names);
+        if self.former.len() == MAX_FORMER {
+            self.former.remove(0);
+        }
+        self.former.push(lease.epoch());
+        lease.begin_anew(now);
+        (self.inquiry, self.doubts) = (Inquiry::from(next + 1), None);
+        Some((by, names))
+    }
+
+    /// The node that says that it took this process's calls.
+    fn taker(&self, lease: &Lease) -> Option<String> {
+        let told = lease.taker().map(str::to_owned);
+        told.or_else(|| lease.others().node_at(self.inquiry.denied()?).map(str::to_owned))
+    }
+
+    /// The node there says that it has them.
+    pub(super) fn denied_by(&mut self, from: SocketAddr, lease: &mut Lease) {
+        self.inquiry.deny(from);
+        lease.say_deposed();
+    }
+
+    /// A node has answered a probe.
+    pub(super) fn probed(
+        &mut self,
+        from: SocketAddr,
+        number: u64,
+        answer: ProbeAnswer,
+        lease: &mut Lease,
+    ) {
+        self.inquiry.answered(from, number, answer);
+        if self.inquiry.denied().is_some() {
+            lease.say_deposed();
+        }
+    }
+
+    /// Nobody answers there.
+    pub(super) fn unreachable(&mut self, at: SocketAddr) {
+        self.inquiry.unreachable(at);
+    }
+
+    /// When the others are to be asked next.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        self.inquiry.next_timeout()
+    }
+}
