@@ -146,7 +146,11 @@ function useKeys(help: () => void) {
 
 function Help({ close }: { close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    dialog.current?.showModal();
+    // The button at the end has the focus; the list is read from its beginning.
+    dialog.current?.scrollTo(0, 0);
+  }, []);
   return (
     <dialog ref={dialog} class="dialog" aria-labelledby="keys" onClose={close}>
       <h2 id="keys">{t.keys.title}</h2>

@@ -30,8 +30,14 @@ const safe = (text: string | number | null) =>
     /[&<>"]/g,
     (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c] ?? c,
   );
+/** With what is to be typed `between backticks`. */
+const coded = (text: string) =>
+  text
+    .split("`")
+    .map((part, n) => (n % 2 ? `<code>${safe(part)}</code>` : safe(part)))
+    .join("");
 /** What the gateway says, which is English. */
-const said = (text: string) => `<span lang="en">${safe(text)}</span>`;
+const said = (text: string) => `<span lang="en">${coded(text)}</span>`;
 const terms = (rows: [string, string][]) =>
   `<dl>${rows.map(([name, value]) => `<dt>${safe(name)}</dt><dd>${value}</dd>`).join("")}</dl>`;
 
@@ -80,7 +86,7 @@ function verdict(call: Call, ladder: Ladder) {
   const found = call.verdict;
   if (!found) return `<section class="hero live"><h1>${safe(t.call.active)}</h1></section>`;
   const remedy = remedyOf(found);
-  const word = (text: string) => (remedy?.ours ? safe(text) : said(text));
+  const word = (text: string) => (remedy?.ours ? coded(text) : said(text));
   const mended = remedy
     ? terms([
         [t.call.likely, word(remedy.likely)],
@@ -128,7 +134,7 @@ ${verdict(call, ladder)}
 <h2>${safe(t.call.ladder)}</h2><div class="picture" tabindex="0">${picture.replace(/<\?xml[^>]*>/, "")}</div>
 <h2>${safe(t.call.qualityTitle)}</h2>${sound(quality, ladder)}
 <h2>${safe(t.call.facts)}</h2>${details(call)}
-<h2>${safe(t.call.text)}</h2><pre tabindex="0" lang="en">${safe(text)}</pre>
+<h2>${safe(t.call.inFull)}</h2><pre tabindex="0" lang="en">${safe(text)}</pre>
 <details><summary>JSON</summary><pre tabindex="0">${safe(JSON.stringify(call, null, 2))}</pre></details>
 </main></body></html>`;
 }
