@@ -1,4 +1,5 @@
-// The console and the API beside thousands of calls that go on, while others begin and end.
+// The console and the API beside thousands of calls that go on and many more that are remembered,
+// while others begin and end.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Peer } from "./carrier.mjs";
@@ -7,7 +8,12 @@ import { reader, readingToken } from "./tickets.mjs";
 
 const PORT = 8114;
 const SIP = { address: "127.0.0.1", port: 5076 };
-const CALLS = 3000;
+const SLOW = Boolean(process.env.WEBTRUNK_SLOW);
+/** Under way, and ended before; the larger numbers take minutes to come to. */
+const CALLS = SLOW ? 5000 : 3000;
+const REMEMBERED = SLOW ? 100_000 : 3000;
+/** Of the calls wanted, so many make the case worth its name. */
+const ENOUGH = SLOW ? 0.96 : 0.66;
 /** At once under way; more would measure how the gateway refuses. */
 const BEGINNING = 24;
 /** A moment that people do not take for waiting, ms. */
@@ -27,6 +33,9 @@ browser_port = ${PORT}
 ports = "20000-29999"
 timeout = "off"
 stopped_after = "off"
+[recorder]
+calls = 200000
+memory = "2GB"
 [api]
 control = "c.sock"
 [limits]
@@ -38,9 +47,13 @@ codecs = ["pcmu"]
 context = "from-crowd"
 `;
 
+const lateAnswer = () => new Promise((done) => setTimeout(done, 5000, { status: 408 }));
+
 /** Many callers who say nothing: one socket takes what is sent to all of them. */
 class Crowd extends Peer {
   calls = [];
+  /** Calls that were refused. */
+  remembered = 0;
 
   sound() {
     const lines = [
@@ -57,8 +70,7 @@ class Crowd extends Peer {
 
   /** One more talks, unless the gateway is asked too much at the moment. */
   async begin(number) {
-    const late = new Promise((done) => setTimeout(done, 5000, { status: 408 }));
-    const call = await Promise.race([this.call(number, "9196"), late]);
+    const call = await Promise.race([this.call(number, "9196"), lateAnswer()]);
     if (call.status === 200) this.calls.push(call);
     else await new Promise((done) => setTimeout(done, 200));
     return call.status === 200;
@@ -73,6 +85,20 @@ class Crowd extends Peer {
         await this.begin(`+1206555${String(next++).padStart(4, "0")}`);
     };
     await Promise.all(Array.from({ length: BEGINNING }, filler));
+  }
+
+  /** So many call where nobody is, or as many as can in `seconds`; returns how many did. */
+  async refused(calls, seconds) {
+    const end = performance.now() + seconds * 1000;
+    let [next, done] = [0, 0];
+    const caller = async () => {
+      while (next < calls && performance.now() < end) {
+        const call = this.call(`+1312${String(next++).padStart(7, "0")}`, "404");
+        if ((await Promise.race([call, lateAnswer()])).status === 404) done++;
+      }
+    };
+    await Promise.all(Array.from({ length: BEGINNING }, caller));
+    return done;
   }
 
   /** Each fifth of a second one call ends and another begins, until it is stopped. */
@@ -122,6 +148,14 @@ async function used(page, crowd) {
   );
   const took = {};
   took["the list opens"] = await middle(open, () => page.goto("about:blank"));
+  if (crowd.remembered > 0) {
+    const early = `+1312${String(crowd.remembered >> 1).padStart(7, "0")}`;
+    took["one that ended long ago is found"] = await middle(
+      () => sought(early, 1),
+      () => sought("", PAGE),
+    );
+    await sought("", PAGE);
+  }
   took["one number is found among all"] = await middle(
     (n) => sought(callers[n], 1),
     () => sought("", PAGE),
@@ -166,6 +200,9 @@ async function asked(secret) {
     "/calls?state=live",
     "/calls?state=live&limit=1000",
     "/calls?number=5551500",
+    "/calls?number=13120001000",
+    "/calls?outcome=refused&since=1h",
+    "/calls?search=WT-1104+0001234",
     "/calls?trunk=crowd&state=live",
     "/status",
     "/trunks",
@@ -189,9 +226,14 @@ export function besideCalls(chrome) {
       return /serves the page/.test(node.output);
     });
     const crowd = await Crowd.open("127.0.0.21", SIP);
-    // Fifteen seconds where the machine is its own.
-    await crowd.fill(CALLS, 90);
-    if (crowd.calls.length < 2000) throw new Error(`only ${crowd.calls.length} calls began`);
+    // Fifteen seconds each where the machine is its own; minutes for the larger numbers.
+    crowd.remembered = await crowd.refused(REMEMBERED, SLOW ? 900 : 60);
+    await crowd.fill(CALLS, SLOW ? 300 : 90);
+    for (const [what, is, wanted] of [
+      ["began", crowd.calls.length, CALLS],
+      ["were refused", crowd.remembered, REMEMBERED],
+    ])
+      if (is < ENOUGH * wanted) throw new Error(`only ${is} calls of ${wanted} ${what}`);
     const page = await reader(chrome(), secret, PORT);
     const problems = [];
     page.on("pageerror", (error) => problems.push(error.message));
@@ -203,9 +245,13 @@ export function besideCalls(chrome) {
     await page.screenshot({ path: join(SHOTS, "console-thousands.png") });
     still();
     const report = Object.entries(took).map(([what, ms]) => `${Math.round(ms)} ms  ${what}`);
-    console.log(`        ${status.calls} calls\n        ${report.join("\n        ")}`);
+    console.log(
+      `        ${status.calls} calls, ${status.recorder.calls} remembered\n        ${report.join("\n        ")}`,
+    );
     if (status.calls < 0.98 * crowd.calls.length)
       throw new Error(`${status.calls} of ${crowd.calls.length} calls go on`);
+    if (status.recorder.calls < crowd.remembered)
+      throw new Error(`${status.recorder.calls} of ${crowd.remembered} calls are remembered`);
     const slow = report.filter((_, n) => Object.values(took)[n] > QUICK);
     equal(slow.join(), "", "what took longer than a second");
     equal(problems.join(), "", "problems on the page");

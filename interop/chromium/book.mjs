@@ -18,7 +18,8 @@ import {
   until,
   work,
 } from "./rig.mjs";
-import { accessible, demo, stop } from "./console.mjs";
+import { accessible, demo, stop, threeNodes } from "./console.mjs";
+import { readingToken } from "./tickets.mjs";
 
 const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
 const base64 = (data) => Buffer.from(data).toString("base64url");
@@ -271,7 +272,9 @@ export function bookCases(chrome) {
     const line = text.split("\n").findIndex((l) => /^listen/.test(l)) + 1;
     await page.goto("http://localhost:8103/#/settings");
     const said = (selector) => page.textContent(selector);
-    await page.waitForSelector('#reload:has-text("Nothing: the file says what is in force.")');
+    await page.waitForSelector(
+      '#reload:has-text("Nothing: the file matches the settings in force.")',
+    );
     const row = (key) =>
       page.locator("#view-settings .facts.lines > div", { hasText: key }).first();
     const listen = await row("listen").textContent();
@@ -330,11 +333,11 @@ export function bookCases(chrome) {
     };
     await enter("not the password");
     await until("a wrong password is told", async () =>
-      /password is another/.test(await page.textContent("#entry-wrong")),
+      /wrong password/.test(await page.textContent("#entry-wrong")),
     );
     await enter(password);
     await page.waitForSelector("#view-calls:visible");
-    const entered = "Logged in as anna, who may do everything";
+    const entered = "Logged in as anna (full access)";
     equal(await page.textContent("#entered-as"), entered, "who is logged in");
     await accessible(page, "calls, logged in");
     // What the cookie lets in, and that no script sees it.
@@ -344,6 +347,10 @@ export function bookCases(chrome) {
     await page.goto("http://localhost:8106/#/settings");
     await page.reload();
     await page.waitForSelector("#view-settings:visible");
+    // Accounts without a telephone are listed for administrators.
+    await page.goto("http://localhost:8106/#/users");
+    await page.click('#absent a:has-text("alice")');
+    await page.waitForSelector('#view-users h2:has-text("alice")');
     // A call comes: its event draws the list anew, by the session's stream.
     await page.goto("http://localhost:8106/#/calls");
     await page.waitForSelector("#view-calls:visible");
@@ -394,5 +401,78 @@ export function bookCases(chrome) {
     await page.screenshot({ path: join(SHOTS, "console-login-small.png") });
     await context.close();
     await own.stop();
+  });
+
+  test("events sent to the web application are listed, found, opened one by one, and sent again", async () => {
+    const received = [];
+    const answer = async (request, response) => {
+      let body = "";
+      for await (const part of request) body += part;
+      received.push(JSON.parse(body).type);
+      response.writeHead(204).end();
+    };
+    const shop = await serveHttp(answer, 8107);
+    const { lines, secret } = readingToken("write");
+    const key = Buffer.from("a secret of thirty-two characters").toString("base64");
+    const webhook = `webhook = { url = "http://127.0.0.1:8107/", secret = "whsec_${key}", allow_private = true }`;
+    const own = await serve("events", 8105, `${PEOPLE}${lines}\n[events]\n${webhook}\n`, {
+      "default.toml": '[[route]]\nname = "All"\nmatch = "9X."\ndo = [{ echo = true }]\n',
+    });
+    const control = join(own.folder, "c.sock");
+    const call = ["call", "9196", "--as", "alice", "--for", "1s", "--control", control];
+    execFileSync(binary, call);
+    await until("the end is delivered", () => received.includes("call.ended"));
+    const context = await chrome().newContext({ viewport: { width: 1280, height: 860 } });
+    await context.addInitScript((token) => sessionStorage.setItem("webtrunk-token", token), secret);
+    const page = await context.newPage();
+    await page.goto("http://localhost:8105/#/webhooks");
+    const rows = page.locator("#view-webhooks tr.leads");
+    await rows.first().waitFor();
+    await accessible(page, "events");
+    await page.fill('#view-webhooks input[type="search"]', "call.ended delivered");
+    await until("one is left", async () => (await rows.count()) === 1);
+    await rows.locator("td").nth(1).click();
+    await page.waitForSelector('#view-webhooks h2:has-text("call.ended")');
+    const body = JSON.parse(await page.textContent("#view-webhooks pre"));
+    equal(body.data.to.dialled, "9196", "the body");
+    await accessible(page, "an event");
+    await page.screenshot({ path: join(SHOTS, "console-event.png") });
+    const before = received.length;
+    await page.click('#view-webhooks button:has-text("Send again")');
+    await until("it came again", () => received.length === before + 1);
+    equal(received.at(-1), "call.ended", "what came again");
+    await page.click("#view-webhooks .facts a");
+    await page.waitForSelector("#call-view .hero");
+    await page.goBack();
+    await page.keyboard.press("Escape");
+    await until("Escape leads back", async () => /#\/webhooks$/.test(page.url()));
+    await page.goto("http://localhost:8105/#/webhooks/gone");
+    await page.waitForSelector('#view-webhooks [role="alert"]:has-text("no longer remembered")');
+    await context.close();
+    shop.close();
+    await own.stop();
+  });
+
+  test("nodes are listed, found, and opened one by one", async () => {
+    const own = await demo(chrome(), 8120, { viewport: { width: 1280, height: 860 } });
+    const { page } = own;
+    await threeNodes(page);
+    await page.goto("http://localhost:8120/#/nodes");
+    await page.reload();
+    const rows = page.locator("#view-nodes tr.leads");
+    await until("all three", async () => (await rows.count()) === 3);
+    await page.fill('#view-nodes input[type="search"]', "draining");
+    await until("one drains", async () => (await rows.count()) === 1);
+    await rows.locator(".row-link").click();
+    await page.waitForSelector('#view-nodes h2:has-text("b")');
+    const said = await page.textContent("#view-nodes");
+    for (const words of ["draining", "10.0.0.2:5072", "Accept calls", "41"])
+      if (!said.includes(words)) throw new Error(`the node's page has no ${words}: ${said}`);
+    await accessible(page, "a node");
+    await page.keyboard.press("Escape");
+    await until("Escape leads back", async () => (await rows.count()) === 3);
+    await page.goto("http://localhost:8120/#/nodes/z");
+    await page.waitForSelector('#view-nodes [role="alert"]:has-text("There is no node z")');
+    await stop(own);
   });
 }

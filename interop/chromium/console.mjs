@@ -63,6 +63,54 @@ export async function stop({ child, page }) {
   await until("the demo has stopped", () => child.code !== undefined);
 }
 
+/** The gateway is alone; its page is told of two nodes besides, one of which drains. */
+export async function threeNodes(page) {
+  const node = (name, more) => ({
+    node: name,
+    this: false,
+    state: "joined",
+    lease_s: 2.5,
+    address: `10.0.0.${name.charCodeAt(0) - 96}:5072`,
+    version: "0.2.0",
+    calls: 41,
+    registrations: 120,
+    calls_left: 459,
+    draining: false,
+    took: [],
+    config_differs: false,
+    ...more,
+  });
+  const json = [
+    node("a", { this: true }),
+    node("b", { draining: true }),
+    node("c", { took: ["d"] }),
+  ];
+  await page.route("**/api/v1/nodes", (route) => route.fulfill({ json }));
+  await page.route(/\/api\/v1\/\w+\?.*node=/, (route) => route.fulfill({ json: [] }));
+}
+
+/** What a button saves, as text. */
+export async function savedBy(page, selector) {
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click(selector)]);
+  return readFileSync(await download.path(), "utf8");
+}
+
+/** A report opened as a file: it is clean by axe, and loads nothing from anywhere. */
+export async function opened(page, report, what) {
+  const file = join(work, "report.html");
+  writeFileSync(file, report);
+  const own = await page.context().browser().newContext();
+  const reader = await own.newPage();
+  const asked = [];
+  reader.on("request", (request) => asked.push(request.url()));
+  reader.on("pageerror", (error) => asked.push(error.message));
+  await reader.goto(`file://${file}`);
+  await accessible(reader, what);
+  await reader.screenshot({ path: join(SHOTS, "report.png"), fullPage: true });
+  await own.close();
+  equal(asked.length, 1, `what the report asks for: ${asked}`);
+}
+
 export function consoleCases(chrome) {
   test("the console shows a call as it happens, its ladder, its verdict, and ends it", async () => {
     const own = await demo(chrome(), 8096, { viewport: { width: 1360, height: 900 } });
@@ -87,7 +135,7 @@ export function consoleCases(chrome) {
     );
     await page.fill('#calls-filter [name="search"]', "nobody");
     await until("and by nothing else", async () =>
-      /No call that is remembered fits/.test(await page.textContent("#calls-list")),
+      /No remembered call matches/.test(await page.textContent("#calls-list")),
     );
     await page.fill('#calls-filter [name="search"]', "");
     await page.waitForSelector("#calls-list .row-link");
@@ -101,10 +149,24 @@ export function consoleCases(chrome) {
       throw new Error("a message is not shown");
     if (/response=[0-9a-f"]/.test(await page.textContent("#call-view pre")))
       throw new Error("a credential is shown");
+    const note = page.locator("#call-view pre .rule", { hasText: "hops that are left" });
+    equal(await note.count(), 1, "Max-Forwards is explained");
+    await accessible(page, "a message with its headers explained");
     await page.screenshot({ path: join(SHOTS, "console-message.png") });
-    await page.locator("#call-view svg [data-row]").nth(2).press("Enter");
-    if (!(await page.locator("#call-view pre del").count()))
-      throw new Error("two messages are not compared");
+    await page.uncheck('#call-view label:has-text("Explain the headers") input');
+    equal(await note.count(), 0, "explanations that are not wanted");
+    // The caller's INVITE, and the one made of it: each line that differs says by what rule.
+    const invite = (way) =>
+      page.locator(`#call-view svg [data-row][aria-label*="${way}"][aria-label*=": INVITE"]`);
+    await page.locator("#call-view svg [aria-pressed=true]").press("Enter");
+    await invite(" to webtrunk").last().press("Enter");
+    await invite("webtrunk to ").first().press("Enter");
+    await page.waitForSelector("#call-view pre del");
+    const made = page.locator("#call-view pre ins", { hasText: "m=audio" });
+    if (!/← .*our port/.test(await made.textContent()))
+      throw new Error(`the rule is not told: ${await made.textContent()}`);
+    if (!(await page.locator('#call-view pre del:has-text("←")').count()))
+      throw new Error("a line that is gone does not say why");
     await page.click('#call-view button:has-text("Hang up")');
     await page.click('dialog button:has-text("Cancel")');
     if (!/active/.test(await page.textContent("#call-view .hero")))
@@ -127,7 +189,7 @@ export function consoleCases(chrome) {
     await until("it is told", async () => /has ended/.test(await page.textContent("#told")));
     await page.waitForSelector('#call-view .chart:has-text("Estimated quality, MOS")');
     await page.waitForSelector('#call-view .marked li:has-text("answered")');
-    const level = page.locator('#call-view .chart:has-text("Level of what each says, dBov")');
+    const level = page.locator('#call-view .chart:has-text("Sound level of each side, dBov")');
     const loudest = await level.locator("figcaption").textContent();
     if (!/leg a ≤ -\d+, leg b ≤ -\d+/.test(loudest)) throw new Error(`no level: ${loudest}`);
     await level.locator(".u-over").hover();
@@ -148,9 +210,11 @@ export function consoleCases(chrome) {
     const report = (
       await saved(() => page.click('#call-view button:has-text("Report")'))
     ).toString();
-    for (const part of ["<svg", "INVITE sip:", "<h1>"])
+    for (const part of ["<svg", "INVITE sip:", "<h1 ", "Estimated quality, MOS: leg a"])
       if (!report.includes(part)) throw new Error(`the report has no ${part}`);
     if (/response=[0-9a-f"]/.test(report)) throw new Error("a credential is in the report");
+    if (!report.includes(permalink)) throw new Error("the report does not name the call's page");
+    await opened(page, report, "a good call's report");
     await page.keyboard.press("Escape");
     await until("Escape leads back", async () => /#\/calls$/.test(page.url()));
     await page.goto(permalink);
@@ -211,6 +275,11 @@ export function consoleCases(chrome) {
     await page.keyboard.press("g");
     await page.keyboard.press("t");
     await page.waitForSelector("#view-trunks .row-link");
+    await page.keyboard.press("/");
+    await page.keyboard.type("nirgends");
+    await page.waitForSelector('#view-trunks .empty:has-text("Kein Trunk passt.")');
+    equal(new URL(page.url()).hash, "#/trunks?search=nirgends", "the address");
+    await page.fill('#view-trunks input[type="search"]', "LOOP 127.0");
     await page.click("#view-trunks .row-link");
     await until("the trunk's own page", async () =>
       /Letzte Anrufe/.test(await page.textContent("#view-trunks")),
@@ -234,6 +303,110 @@ export function consoleCases(chrome) {
     await page.click("#view-users .row-link");
     await page.waitForSelector('#view-users :text("Geräte")');
     await until("toasts go away", async () => (await page.locator(".toast").count()) === 0, 15);
+    await stop(own);
+  });
+
+  test("busy, declined and given up are not red and have no fix, in the list, the call and the report; a fault has", async () => {
+    const own = await demo(chrome(), 8118, { viewport: { width: 1280, height: 900 } });
+    const { page } = own;
+    const options = { url: "http://localhost:8118/", user: null };
+    const other = await phone(chrome(), options);
+    const rung = async (ended) => {
+      await page.click('#numbers button:has-text("9101")');
+      await other.waitForSelector("#answer:visible");
+      await ended();
+      await Promise.all([over(page), over(other)]);
+    };
+    const newest = async (number) => {
+      await page.goto("http://localhost:8118/#/calls");
+      await until(`a call of ${number}`, async () =>
+        (await page.locator("#calls-list tr.leads").first().textContent()).includes(number),
+      );
+    };
+    /** The newest call: what is red of it, what is to be mended, and its report. */
+    const looked = async (code) => {
+      const row = page.locator("#calls-list tr.leads").first();
+      await row.locator(`.chip:has-text("${code}")`).waitFor();
+      const inList = await row.locator(".bad").count();
+      await row.locator("td").nth(2).click();
+      await page.waitForSelector(`#call-view .hero:has-text("${code}")`);
+      const red = await page
+        .locator("#call-view")
+        .locator(".bad, .ladder .failure, .ladder .marked")
+        .count();
+      const mended = await page.locator("#call-view .hero dd").count();
+      const report = await savedBy(page, '#call-view button:has-text("Report")');
+      const advice = /Likely cause|What to do/.test(report);
+      const word = await page.textContent("#call-view .subtitle .chip");
+      await page.goto("http://localhost:8118/#/phone");
+      return { found: `${inList} ${red} ${mended} ${advice}`, word, report };
+    };
+    await dial(page, "(206) 555-0199");
+    await over(page);
+    await newest("0199");
+    equal((await looked("WT-1301")).found, "0 0 0 false", "busy");
+    await rung(() => other.click("#hangup"));
+    await newest("9101");
+    const declined = await looked("WT-1303");
+    equal(`${declined.word} ${declined.found}`, "declined 0 0 0 false", "declined");
+    await rung(() => page.click("#hangup"));
+    await newest("9101");
+    equal((await looked("WT-1300")).found, "0 0 0 false", "given up");
+    await dial(page, "999");
+    await over(page);
+    await newest("999");
+    const { found, report } = await looked("WT-1104");
+    if (!/^[1-9]\d* [1-9]\d* 2 true$/.test(found)) throw new Error(`a fault: ${found}`);
+    await opened(page, report, "the report of a call that failed");
+    // The code leads to the calls that ended by it, and says that it was asked for.
+    await page.goto("http://localhost:8118/#/calls");
+    await page.click("#calls-list tr.leads td:nth-child(3)");
+    await page.click('#call-view .hero a:has-text("Calls like this")');
+    const asked = page.locator('#calls-filter button:has-text("Code: WT-1104")');
+    await asked.waitFor();
+    await until(
+      "one call is left",
+      async () => (await page.locator("#calls-list tr.leads").count()) === 1,
+    );
+    await asked.click();
+    await until(
+      "all are there again",
+      async () => (await page.locator("#calls-list tr.leads").count()) === 4,
+    );
+    await other.context().close();
+    await stop(own);
+  });
+
+  test("keys: ? lists them all, on the phone too, and g leads away from it; Esc closes the list and hangs nobody up", async () => {
+    const own = await demo(chrome(), 8119, { viewport: { width: 1280, height: 900 } });
+    const { page } = own;
+    const list = page.locator("dialog[open]");
+    await page.focus("#number");
+    await page.keyboard.press("?");
+    await list.waitFor();
+    const words = await list.textContent();
+    for (const said of ["Everywhere", "In lists", "On the phone", "Mute, unmute"])
+      if (!words.includes(said)) throw new Error(`the list has no ${said}`);
+    await accessible(page, "the list of keys, on the phone");
+    await page.keyboard.press("Escape");
+    await list.waitFor({ state: "detached" });
+    equal(await page.inputValue("#number"), "", "the number");
+    await page.click('#numbers button:has-text("9197")');
+    await connected(page);
+    await page.keyboard.press("?");
+    await list.waitFor();
+    await page.keyboard.press("Escape");
+    await list.waitFor({ state: "detached" });
+    equal(await page.evaluate(() => webtrunkPhone.session !== null), true, "still in the call");
+    equal(await page.textContent("#verdict"), "", "what the phone says of Esc");
+    await page.keyboard.press("g");
+    await page.keyboard.press("c");
+    await page.waitForSelector("#view-calls:visible");
+    await page.keyboard.press("g");
+    await page.keyboard.press("p");
+    await page.waitForSelector("#phone:visible");
+    await page.click("#hangup");
+    await over(page);
     await stop(own);
   });
 
@@ -273,7 +446,7 @@ export function consoleCases(chrome) {
     await page.click("#check");
     await until(
       "the report is whole",
-      async () => /there and back/.test(await page.textContent("#report")),
+      async () => /round trip/.test(await page.textContent("#report")),
       30,
     );
     const report = await page.textContent("#report");

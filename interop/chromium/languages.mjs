@@ -2,8 +2,8 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { buildSync } from "esbuild";
-import { accessible, demo, stop } from "./console.mjs";
-import { ROOT, SHOTS, dial, equal, over, test, until, work } from "./rig.mjs";
+import { accessible, demo, savedBy, stop, threeNodes } from "./console.mjs";
+import { ROOT, SHOTS, connected, dial, equal, over, test, until, work } from "./rig.mjs";
 
 const WEB = join(ROOT, "src/web");
 
@@ -46,7 +46,103 @@ async function english() {
   return [...only];
 }
 
+/** Words of English that are no words of German, nor of SIP or the configuration. */
+const ENGLISH =
+  /\b(the|and|of|is|are|with|lost|received|sent|answered|talking|ended|caller|callee|estimated|trip|delivered|hung|packets|called|because|dial|then)\b/i;
+/** Names of the demo's routes. */
+const NAMES = /The (other pages|world)/g;
+
+/**
+ * Texts of the console that hold English words and are not marked as English: what the gateway says
+ * is, and so is whatever is of SIP or of the configuration's file.
+ */
+async function unmarked(page) {
+  const texts = await page.evaluate(() => {
+    const marked = "script, style, svg, code, pre, [lang=en], .facts.lines dt";
+    const said = [];
+    const walk = document.createTreeWalker(
+      document.getElementById("console"),
+      NodeFilter.SHOW_TEXT,
+    );
+    while (walk.nextNode())
+      if (!walk.currentNode.parentElement.closest(marked)) said.push(walk.currentNode.data.trim());
+    return said;
+  });
+  return texts.filter((text) => ENGLISH.test(text.replace(NAMES, "")));
+}
+
 export function languages(chrome) {
+  test("the console speaks German in every view: what is English is the gateway's, and marked so", async () => {
+    const wrong = await english();
+    const own = await demo(chrome(), 8121, {
+      viewport: { width: 1280, height: 900 },
+      locale: "de-DE",
+    });
+    const { page } = own;
+    const german = async (view, shown) => {
+      await page.waitForSelector(shown);
+      equal((await unmarked(page)).join(" | "), "", `English in ${view}`);
+      const names = await page
+        .locator("#console [aria-label], #console [title], #console [placeholder]")
+        .evaluateAll((all) => all.flatMap((e) => [e.ariaLabel, e.title, e.placeholder]));
+      const foreign = names.filter((name) => wrong.includes(name) || / to webtrunk: /.test(name));
+      equal(foreign.join(" | "), "", `English names in ${view}`);
+    };
+    const go = (hash) => page.goto(`http://localhost:8121/#/${hash}`);
+    await page.click('#numbers button:has-text("+12065550123")');
+    await connected(page);
+    await go("calls");
+    await page.waitForSelector('#calls-list .chip:has-text("im Gespräch")');
+    await german("the list during a call", "#calls-list .row-link");
+    await page.click("#calls-list tr.leads td:nth-child(3)");
+    await german("a call that goes on", "#call-view .hero.live");
+    await go("phone");
+    await page.click("#hangup");
+    await over(page);
+    await dial(page, "999");
+    await over(page);
+    await go("calls");
+    await until("both have ended", async () =>
+      /999/.test(await page.textContent("#calls-list tr.leads:has(.sentence)")),
+    );
+    for (const [n, what] of ["a call that failed", "a call that was talked"].entries()) {
+      await go("calls");
+      await page.locator("#calls-list tr.leads td:nth-child(3)").nth(n).click();
+      await page.waitForSelector("#call-view .hero.said .sentence[lang=en]");
+      await german(what, "#call-view .facts");
+    }
+    const facts = await page.textContent("#call-view .facts");
+    for (const said of ["Pakete empfangen", "geschätzter MOS"])
+      if (!facts.includes(said)) throw new Error(`the facts have no ${said}: ${facts}`);
+    const report = await savedBy(page, '#call-view button:has-text("Bericht")');
+    if (!/<html lang="de">/.test(report) || !/Pakete empfangen/.test(report))
+      throw new Error("the report is not German");
+    for (const [hash, shown] of [
+      ["trunks", "#view-trunks .row-link"],
+      ["trunks/loopback", "#view-trunks .facts"],
+      ["users", "#logins .chip"],
+      ["users/demo", "#logins .chip"],
+      ["dialplan", "#view-dialplan li"],
+      ["webhooks", "#view-webhooks .empty"],
+      ["settings", "#view-settings .facts.lines"],
+      ["trunks/none", '#view-trunks [role="alert"]'],
+    ]) {
+      await go(hash);
+      await german(hash, shown);
+    }
+    await go("dialplan");
+    await page.fill("#test-number", "(206) 555-0123");
+    await page.click('#view-dialplan button[type="submit"]');
+    await german("a number that was tested", "#view-dialplan li.hit");
+    page.problems.splice(0, page.problems.length, ...page.problems.filter((p) => !/404/.test(p)));
+    await threeNodes(page);
+    await go("nodes");
+    await german("nodes", "#view-nodes .row-link");
+    await go("nodes/b");
+    await german("a node", "#view-nodes .facts");
+    await stop(own);
+  });
+
   test("the phone speaks German in every state, where the browser does", async () => {
     const wrong = await english();
     const own = await demo(chrome(), 8109, {

@@ -1,6 +1,11 @@
-// Each browser with each SIP library, and Firefox with the page: calls both ways, sound both ways, digits, hold, reload.
+// Each browser with each SIP library, and Firefox with the page: calls both ways, sound
+// both ways, digits, hold, reload, and how every view fits.
+import { join } from "node:path";
+import { accessible } from "./console.mjs";
 import { firefoxBrowser } from "./firefox.mjs";
+import { everyView, fits, sameLooks } from "./looks.mjs";
 import {
+  SHOTS,
   asterisk,
   cdrs,
   connected,
@@ -234,10 +239,24 @@ function libraryCases(name, browser, library, title) {
     }));
 }
 
+/** The console in Firefox. */
+function viewCases() {
+  test("Firefox, the page: every view at 360, 768 and 1440 px in both themes fits and is clean by axe", async () => {
+    await everyView(theFox, 8123, "en-US", async (page, view, width, theme) => {
+      const name = `firefox-${view}-${width}-${theme}`;
+      await page.screenshot({ path: join(SHOTS, `${name}.png`) });
+      await fits(page, name);
+      await accessible(page, name);
+    });
+    sameLooks();
+  });
+}
+
 let world;
 export function libraries(given) {
   world = given;
   pageCases();
+  viewCases();
   for (const [name, browser] of [
     ["Firefox", theFox],
     ["Chromium", () => world.chrome],

@@ -160,17 +160,22 @@ export function singleSignOn(chrome) {
     await accessible(page, "the login with a provider");
 
     await logInAs("sam");
-    await isEntered("Logged in as sam, who may look");
+    await isEntered("Logged in as sam (view only)");
     await page.screenshot({ path: join(SHOTS, "oidc-entered.png") });
     await page.goto(`${PAGE}/#/trunks/carrier`);
     const disable = page.locator('#view-trunks button:has-text("Disable")');
     equal(await disable.isDisabled(), true, "who may look disables no trunk");
+    // How the gateway is, and not the file; nor is that taken for a fault.
+    await page.goto(`${PAGE}/#/settings`);
+    await page.waitForSelector('#view-settings :text("are shown to the role")');
+    equal(await page.locator("#view-settings .facts").count(), 1, "what is shown of the settings");
+    await accessible(page, "settings of who may look");
     await page.reload();
     await page.waitForSelector("#entered:visible");
     await logOut();
 
     await logInAs("ada");
-    await isEntered("Logged in as ada, who may do everything");
+    await isEntered("Logged in as ada (full access)");
     await page.goto(`${PAGE}/#/trunks/carrier`);
     await disable.click();
     await page.click('dialog button:has-text("Disable")');
@@ -181,7 +186,7 @@ export function singleSignOn(chrome) {
 
     for (const [who, why] of [
       ["eve", /You have no role here/],
-      ["nobody", /The provider let nobody in/],
+      ["nobody", /The provider refused the login/],
     ]) {
       await logInAs(who);
       await page.waitForSelector("#entry-wrong:not(:empty)");

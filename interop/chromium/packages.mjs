@@ -238,6 +238,19 @@ export function packages(chrome) {
     if (/useReducer|call-button/.test(phone)) throw new Error("React or the button came along");
   });
 
+  test("one design: the button, the application's icon and its frame have the colours of the tokens", () => {
+    const web = (path) => readFileSync(join(ROOT, "src/web", path), "utf8");
+    const colours = (text) => text.match(/#[0-9a-f]{3,8}\b/gi) ?? [];
+    const tokens = new Set([...colours(web("console/tokens.css")), "#fff"]);
+    const files = ["packages/button/src/style.ts", "manifest.webmanifest", "icon.svg"];
+    for (const file of [...files, "phone.css", "docs.css", "console/console.css"]) {
+      const own = colours(web(file));
+      equal(own.filter((c) => !tokens.has(c)).join(), "", `colours of ${file} alone`);
+    }
+    const [theme] = colours(/theme-color[^>]*/.exec(web("index.html"))[0]);
+    equal(tokens.has(theme), true, "the page's theme colour is a token");
+  });
+
   test("the call button from the package, in React: colours, size, timer, mute, keypad, check", async () => {
     const script = `import { CallButton } from "@webtrunk/button/react";
       import { createRoot } from "react-dom/client";
@@ -343,7 +356,7 @@ export function packages(chrome) {
       });
       await says("button", /^Call$/);
       await part("button").click();
-      await says("state", /^It did not work: The line is busy/);
+      await says("state", /^The call failed: The line is busy/);
       await page.evaluate(
         (printed) => {
           new Function("CallButton", printed)(customElements.get("call-button"));

@@ -300,8 +300,9 @@ function memory(chrome) {
       await page.click("#hangup");
       await over(page);
       await says(page, "#recents li", /601.*0:0\d/);
-      await page.click('.tabs button:has-text("Contacts")');
-      await page.fill('#contact [aria-label="Name"]', "Mill & Watt <b>");
+      await page.click('#recents [aria-label="Save 601 as a contact"]');
+      equal(await page.inputValue('#contact [aria-label^="Number"]'), "601", "the number to save");
+      await page.keyboard.type("Mill & Watt <b>");
       await page.fill('#contact [aria-label^="Number"]', "6-01");
       await page.click('#contact button[type="submit"]');
       await says(page, "#contacts li", /Mill & Watt <b>/);
@@ -329,6 +330,13 @@ function memory(chrome) {
       await page.reload();
       await says(page, "#recents li", /missed/);
       equal(await page.locator("#recents li").count(), 4, "remembered");
+      const news = page.locator(".tabs .count");
+      equal(await news.textContent(), "1 missed", "what is new");
+      await page.click('.tabs button:has-text("Recents")');
+      await news.waitFor({ state: "detached" });
+      await page.reload();
+      await says(page, "#recents li", /missed/);
+      equal(await news.count(), 0, "what is new after a reload");
     }));
 
   test("keys: digits edit the number outside a call and are sent in one; M mutes, Esc hangs up", () =>
@@ -433,7 +441,7 @@ function sound(chrome) {
       [{ lost: 25 }, "bad", "20 % of what you hear is lost on the way."],
       [{ lossOut: 0.06 }, "bad", "6.0 % of what you say is lost on the way."],
       [{ jitter: 45 }, "fair", "Sound arrives unevenly (jitter 45 ms)."],
-      [{ roundTrip: 420, lost: 2 }, "bad", "The way is long (420 ms there and back)."],
+      [{ roundTrip: 420, lost: 2 }, "bad", "The delay is long (round trip 420 ms)."],
       [{ received: 100 }, "none", "No sound arrives from them."],
     ]) {
       const found = judge(before, { ...now, ...change });
@@ -483,6 +491,30 @@ function truth(chrome) {
         navigator.mediaDevices.dispatchEvent(new Event("devicechange"));
       });
       await says(page, "#microphone-note", /No microphone was found/);
+    }));
+
+  test("the page can be installed: the browser finds nothing wrong with its manifest, and its icons are of their sizes", () =>
+    withBob(chrome(), {}, async (page) => {
+      await page.evaluate(() => navigator.serviceWorker.ready);
+      const devtools = await page.context().newCDPSession(page);
+      const { errors, data } = await devtools.send("Page.getAppManifest");
+      equal(errors.map((error) => error.message).join(), "", "the manifest's errors");
+      const { installabilityErrors: found } = await devtools.send("Page.getInstallabilityErrors");
+      // A context of a test is private, as no person's is.
+      const wrong = found.map(({ errorId }) => errorId).filter((id) => id !== "in-incognito");
+      equal(wrong.join(), "", "what keeps it from being installed");
+      const icons = JSON.parse(data).icons.filter(({ sizes }) => sizes !== "any");
+      const sizes = await page.evaluate(
+        (all) =>
+          Promise.all(
+            all.map(async ({ src }) => {
+              const image = await createImageBitmap(await (await fetch(src)).blob());
+              return `${image.width}x${image.height}`;
+            }),
+          ),
+        icons,
+      );
+      equal(sizes.join(), icons.map((icon) => icon.sizes).join(), "sizes of its icons");
     }));
 
   test("the gateway goes: the page says so, opens without it, and comes back with it", async () => {

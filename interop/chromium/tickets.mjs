@@ -182,12 +182,12 @@ async function seed(chrome) {
   return [carrier, ...others];
 }
 
-/** A token of somebody who may read, and its lines of the configuration. */
-export function readingToken() {
-  const made = execFileSync("bash", ["-c", `"${binary}" api-token page --scope read 2>&1`], {
+/** A token of somebody who may read, or more, and its lines of the configuration. */
+export function readingToken(scope = "read") {
+  const made = execFileSync("bash", ["-c", `"${binary}" api-token page --scope ${scope} 2>&1`], {
     encoding: "utf8",
   });
-  const [lines] = /\[api\.token\.page\][\s\S]*?scope\s*=\s*"read"/.exec(made);
+  const [lines] = /\[api\.token\.page\][\s\S]*?scope\s*=\s*"\w+"/.exec(made);
   const secret = made.split("\n").find((line) => /^[A-Za-z0-9_-]{20,}$/.test(line.trim()));
   return { lines, secret: secret.trim() };
 }
@@ -278,7 +278,7 @@ export function tickets(chrome) {
     await accessible(page, "the log of logins");
     // Another time has none of them.
     await page.goto(`http://localhost:${PORT}/#/calls?search=2020-01-01 0177`);
-    await page.waitForSelector('#calls-list:has-text("No call that is remembered fits")');
+    await page.waitForSelector('#calls-list:has-text("No remembered call matches")');
     equal(problems.join(), "", "problems on the page");
     console.log(`        ${report.join("\n        ")}`);
     await page.context().close();

@@ -19,7 +19,7 @@ await button.click();
 const state = own.page.locator("call-button");
 await until("it is connected", async () => {
   const told = await state.locator('[part~="state"]').textContent();
-  if (/It did not work/.test(told)) throw new Error(told);
+  if (/The call failed/.test(told)) throw new Error(told);
   return (await state.getAttribute("data-state")) === "connected";
 });
 await until("its own tone comes back", async () => {

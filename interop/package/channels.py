@@ -110,6 +110,11 @@ def formula(version):
         assert hashlib.sha256(archive.read_bytes()).hexdigest() == digest, name
         with tarfile.open(archive) as packed:
             inside = {n.split("/", 1)[1] for n in packed.getnames() if "/" in n}
+            # A folder of the prefix takes the place of the one that only a package may write to.
+            [name_of_config] = [n for n in packed.getnames() if n.endswith("/webtrunk.toml")]
+            config = packed.extractfile(name_of_config)
+            replaced = re.search(r'inreplace "webtrunk.toml", "(.*?)"', text)[1]
+            assert replaced in config.read().decode(), replaced
         # What the formula installs is in the archive.
         for installed in re.findall(r'install (?:Dir\[)?"([^"]+)"', text):
             found = [n for n in inside if pathlib.PurePath(n).match(installed)]

@@ -4,6 +4,7 @@
 # Homebrew formula, a bill of materials, and the sums of all.
 #   DIST_TARGETS   which of the two; both where it is not set
 #   DIST_BINARY    a binary that is there, for this machine alone, instead of building
+#   NATIVE         a binary of this machine, which writes the manual where only the other target is built
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 cd "$root"
@@ -18,7 +19,7 @@ mkdir -p "$out"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # The manual and the completions are the same everywhere, and a binary of this machine writes them.
-native=${DIST_BINARY:-}
+native=${DIST_BINARY:-${NATIVE:-}}
 targets=${DIST_TARGETS:-x86_64-unknown-linux-musl aarch64-unknown-linux-gnu}
 [ -z "${DIST_BINARY:-}" ] || targets=$(rustc -vV | sed -n 's/^host: //p')
 made=()
@@ -33,12 +34,15 @@ for target in $targets; do
     aarch64-*) arch=aarch64 deb=arm64 ;;
   esac
   [ -n "$native" ] || native=$binary
+  "$native" --version > /dev/null 2>&1 ||
+    { echo "$native does not run here: name this machine's target first, or a binary in NATIVE" >&2; exit 1; }
   name=webtrunk-$version-linux-$arch
-  mkdir -p "$work/$name/completions"
+  mkdir -p "$work/$name/completions" "$work/$name/dialplans"
   install -m755 "$binary" "$work/$name/webtrunk"
   "$native" man --dir "$work/$name/man"
   for shell in bash zsh fish; do "$native" completions $shell > "$work/$name/completions/webtrunk.$shell"; done
   cp LICENSE-MIT LICENSE-APACHE README.md interop/package/webtrunk.toml "$work/$name/"
+  cp interop/package/default.toml "$work/$name/dialplans/"
   cp -r interop/systemd "$work/$name/"
   # The same files have the same archive, whenever it is made.
   tar -C "$work" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct)" -cf - "$name" |
@@ -55,6 +59,7 @@ if [ -z "${DIST_BINARY:-}" ]; then
   cp target/packages/*.tgz "$out/"
   made+=($(cd target/packages && ls ./*.tgz))
   interop/deny.sh sbom
+  [ "$out" -ef target/package ] || mv target/package/webtrunk.cdx.json "$out/"
   made+=(webtrunk.cdx.json)
 fi
 interop/package/formula.sh "$out" > "$out/webtrunk.rb"

@@ -34,7 +34,13 @@ $(of aarch64 "$1" arm)
     bash_completion.install "completions/webtrunk.bash" => "webtrunk"
     zsh_completion.install "completions/webtrunk.zsh" => "_webtrunk"
     fish_completion.install "completions/webtrunk.fish"
+    inreplace "webtrunk.toml", "/var/lib/webtrunk", var/"webtrunk"
     (etc/"webtrunk").install "webtrunk.toml"
+    (etc/"webtrunk/dialplans").install "dialplans/default.toml"
+  end
+
+  def post_install
+    (var/"webtrunk").mkpath
   end
 
   service do

@@ -1,5 +1,7 @@
 // What the console asks of the gateway: /api/v1, its lists page by page, and its events.
 
+import { t } from "./texts";
+
 export interface Verdict {
   code: string | null;
   title: string | null;
@@ -256,7 +258,7 @@ export class Problem extends Error {
     readonly status: number,
     body: { detail?: string; fix?: string },
   ) {
-    super(body.detail ?? `the gateway said ${status}`);
+    super(body.detail ?? t.answered(status));
     this.fix = body.fix;
   }
   readonly fix?: string;

@@ -12,22 +12,23 @@ import {
   send,
   type Verdict,
 } from "./api";
-import { Mos, tone } from "./calls";
+import { fateOf, Mos } from "./calls";
+import { calleeOf, callerOf, factsOf } from "./facts";
 import { LadderView } from "./ladder";
-import { Card, Chip, Copy, Coded, clock, Deed, Facts, Head, Icon, sure, Wait, When } from "./parts";
+import { Card, Chip, Coded, Copy, clock, Deed, Facts, Head, Icon, sure, Wait, When } from "./parts";
 import { QualityView } from "./quality";
+import { remedyOf, reportOf } from "./report";
 import { link, tell, useLoaded } from "./store";
 import { t } from "./texts";
+import { isFault, type Tone, tone } from "./tone";
 
 /** The verdict as text, to be pasted into a ticket. */
-function told(verdict: Verdict, withFix: boolean) {
-  const lossy = !verdict.code;
-  const likely = lossy ? t.call.lossyLikely : verdict.likely;
-  const fix = lossy ? t.call.lossyFix : verdict.fix;
+function told(verdict: Verdict) {
+  const remedy = remedyOf(verdict);
   return [
     [verdict.code, verdict.sentence].filter(Boolean).join(" "),
-    withFix && likely && `${t.call.likely}: ${likely}`,
-    withFix && fix && `${t.call.fix}: ${fix}`,
+    remedy && `${t.call.likely}: ${remedy.likely}`,
+    remedy && `${t.call.fix}: ${remedy.fix}`,
     location.href,
   ]
     .filter(Boolean)
@@ -35,7 +36,7 @@ function told(verdict: Verdict, withFix: boolean) {
 }
 
 /** The answer to "what happened to this call, and why". */
-export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: string }) {
+export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: Tone }) {
   if (!verdict) {
     return (
       <section class="hero live said">
@@ -43,31 +44,35 @@ export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: string 
       </section>
     );
   }
-  const fault = verdict.code && kind !== "calm";
-  const lossy = !verdict.code && verdict.side === "network";
+  const remedy = remedyOf(verdict);
+  // The gateway's own words are English; those about loss are the page's.
+  const lang = remedy?.ours ? undefined : "en";
   return (
-    <section class={`hero said ${kind} ${fault ? "fault" : ""}`}>
+    <section class={`hero said ${kind} ${isFault(verdict.code) ? "fault" : ""}`}>
       <p class="sentence" lang="en">
         {verdict.sentence}
       </p>
       <p class="marks">
         {verdict.code && (
           <>
-            <Chip tone={kind as "good"}>{verdict.code}</Chip>
+            <Chip tone={kind}>{verdict.code}</Chip>
             <span>{t.call.sides[verdict.side] ?? verdict.side}</span>
+            <a href={link("calls", null, new URLSearchParams({ code: verdict.code }))}>
+              {t.call.alike}
+            </a>
           </>
         )}
-        <Copy text={told(verdict, fault || lossy)}>{t.call.copyVerdict}</Copy>
+        <Copy text={told(verdict)}>{t.call.copyVerdict}</Copy>
       </p>
-      {(fault || lossy) && (
+      {remedy && (
         <dl>
           <dt>{t.call.likely}</dt>
-          <dd>
-            <Coded text={(lossy ? t.call.lossyLikely : verdict.likely) ?? ""} />
+          <dd lang={lang}>
+            <Coded text={remedy.likely} />
           </dd>
           <dt>{t.call.fix}</dt>
-          <dd>
-            <Coded text={(lossy ? t.call.lossyFix : verdict.fix) ?? ""} />
+          <dd lang={lang}>
+            <Coded text={remedy.fix} />
           </dd>
         </dl>
       )}
@@ -75,82 +80,33 @@ export function Hero({ verdict, kind }: { verdict: Verdict | null; kind: string 
   );
 }
 
-function codecs(call: Call) {
-  const leg = (l: Call["legs"][number]): [string, string] => [
-    `${t.call.heardOf} ${l.leg}`,
-    [
-      l.codec,
-      `${l.packets_in} in`,
-      `${l.packets_lost} lost`,
-      `${l.packets_out} out`,
-      l.jitter_ms == null ? null : `jitter ${l.jitter_ms} ms`,
-      l.rtt_ms == null ? null : `round trip ${l.rtt_ms} ms`,
-      `MOS ${l.mos_in_estimated ?? t.none} / ${l.mos_out_estimated ?? t.none} (estimated)`,
-      l.srtp,
-    ]
-      .filter(Boolean)
-      .join(", "),
-  ];
-  return call.legs.filter((l) => l.codec).map(leg);
-}
+const Details = ({ call }: { call: Call }) => (
+  <Facts
+    rows={factsOf(call, {
+      moment: (at) => <When key={at} at={at} />,
+      quoted: (text) => (
+        <span key={text} lang="en">
+          {text}
+        </span>
+      ),
+    })}
+  />
+);
 
-function Details({ call }: { call: Call }) {
-  const { from, to } = call;
-  return (
-    <Facts
-      rows={[
-        [
-          t.call.from,
-          [from.user, from.name && `“${from.name}”`, from.number !== from.user && from.number]
-            .filter(Boolean)
-            .join(" "),
-        ],
-        [t.call.shown, from.shown],
-        [t.call.device, from.ua],
-        [t.call.to, to.dialled],
-        [t.call.normalised, to.number !== to.dialled ? to.number : null],
-        [t.call.route, call.route ? `${call.route} (${call.context})` : null],
-        [
-          t.call.tried,
-          call.attempts.map((a) => `${a.target}: ${a.code} (${a.ms} ms)`).join(", ") ||
-            t.call.nobody,
-        ],
-        [t.call.began, <When key="began" at={call.start} />],
-        [t.call.answered, call.answer && <When key="answer" at={call.answer} />],
-        [t.call.setUp, call.setup_ms == null ? null : `${call.setup_ms} ms`],
-        [t.call.hungUpBy, call.hangup_by],
-        [t.call.reason, call.why && `${call.sip_code ?? ""} ${call.why}`],
-        ...codecs(call),
-        ...Object.entries(call.tags ?? {}),
-      ]}
-    />
-  );
-}
-
-const safe = (text: string) =>
-  text.replace(
-    /[&<>"]/g,
-    (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" })[c] ?? c,
-  );
-
-/** All about a call in one file that can be attached to a ticket; the API masks what is secret. */
+/** All about a call in one file. */
 async function report(call: Call, node: string | null) {
-  const path = `/calls/${call.call}/ladder`;
-  const get = async (format: string, accept: string) =>
-    (await ask(ofNode(`${path}?format=${format}`, node), "GET", undefined, accept)).text();
-  const [picture, text] = await Promise.all([
-    get("svg", "image/svg+xml"),
-    get("text&full=true", "text/plain"),
+  const path = `/calls/${call.call}`;
+  const text = async (format: string, accept: string) =>
+    (await ask(ofNode(`${path}/ladder?format=${format}`, node), "GET", undefined, accept)).text();
+  const [ladder, quality, picture, messages, tokens] = await Promise.all([
+    get<Ladder>(ofNode(`${path}/ladder`, node)),
+    get<Quality>(ofNode(`${path}/quality`, node)),
+    text("svg", "image/svg+xml"),
+    text("text&full=true", "text/plain"),
+    fetch("tokens.css").then((response) => response.text()),
   ]);
-  const v = call.verdict;
-  const why = v?.code
-    ? `<p><b>${safe(v.code)}</b> ${safe(t.call.sides[v.side] ?? v.side)}</p><p>${safe(v.likely ?? "")}</p><p>${safe(v.fix ?? "")}</p>`
-    : "";
-  const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${safe(call.call)}</title>
-<style>body{font:16px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}pre{background:#f4f5f7;padding:1rem;overflow:auto;font-size:13px}svg{max-width:100%}</style>
-<h1>${safe(v?.sentence ?? call.call)}</h1>${why}<p>${safe(call.start)}</p>
-${picture.replace(/<\?xml[^>]*>/, "")}<pre>${safe(text)}</pre>
-<details><summary>JSON</summary><pre>${safe(JSON.stringify(call, null, 2))}</pre></details></html>`;
+  const address = location.href;
+  const page = reportOf({ call, ladder, quality, picture, text: messages, tokens, address });
   saveBlob(new Blob([page], { type: "text/html" }), `call-${call.call}.html`);
 }
 
@@ -212,23 +168,19 @@ export function CallView({ id, node }: { id: string; node: string | null }) {
   if (!value) return <Wait error={error} />;
   const [call, ladder, quality] = value;
   const ended = call.state === "ended";
-  const known = call.from.user.startsWith("trunk:") ? call.from.number : call.from.user;
   return (
     <div class="call" id="call-view">
       <Head
         back={link("calls")}
         title={
           <>
-            {call.from.name || known} <span class="soft">→</span>{" "}
-            {call.to.number || call.to.dialled}
+            {callerOf(call)} <span class="soft">→</span> {calleeOf(call)}
           </>
         }
         side={<Exports call={call} node={node} />}
       />
       <p class="subtitle">
-        <Chip tone={tone(call)}>
-          {ended ? (t.calls.outcomes[call.outcome ?? ""] ?? call.outcome) : call.state}
-        </Chip>
+        <Chip tone={tone(call)}>{fateOf(call)}</Chip>
         <When at={call.start} />
         <span>{clock(call.duration_s)}</span>
         <span>
@@ -238,7 +190,7 @@ export function CallView({ id, node }: { id: string; node: string | null }) {
       </p>
       <Hero verdict={ended ? call.verdict : null} kind={tone(call)} />
       <Card title={t.call.ladder}>
-        <LadderView drawn={ladder} />
+        <LadderView drawn={ladder} calm={tone(call) === "calm"} />
       </Card>
       <Card title={t.call.qualityTitle}>
         <QualityView quality={quality} rows={ladder.rows} />

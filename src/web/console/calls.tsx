@@ -7,26 +7,11 @@ import { Button, Chip, clock, Head, Icon, Search, Table, Wait, When } from "./pa
 import { link, useLoaded } from "./store";
 import { sought } from "./sought";
 import { t } from "./texts";
+import { isDeclined, tone } from "./tone";
 
 const PAGE = 100;
-
-/** Given up, busy, not answered, declined. */
-const EVERY_DAY = /^WT-130[0-3]$/;
-
-/** How a call's end is coloured: what people do every day is no fault. */
-export function tone(call: {
-  state: string;
-  outcome: string | null;
-  code: string | null;
-  mos_estimated: number | null;
-}) {
-  if (call.state !== "ended") return "live";
-  const usual = ["busy", "no_answer", "cancelled"].includes(call.outcome ?? "");
-  if (usual && (!call.code || EVERY_DAY.test(call.code))) return "calm";
-  if (call.outcome === "success")
-    return call.code || (call.mos_estimated ?? 5) < 3.1 ? "wait" : "good";
-  return "bad";
-}
+/** Calls below something else. */
+const RECENT = 20;
 
 /** Who calls: a user by its name, anybody else by number, and how that is called. */
 export function Caller({ call }: { call: CallLine }) {
@@ -46,9 +31,16 @@ export function Mos({ value }: { value: number | null }) {
   return <span class={`mos ${tone}`}>{value.toFixed(1)}</span>;
 }
 
+/** A word for how a call is, or how it ended. */
+export function fateOf({ state, outcome, code }: Pick<CallLine, "state" | "outcome" | "code">) {
+  if (state !== "ended") return t.calls.states[state] ?? state;
+  if (isDeclined(code)) return t.calls.outcomes.declined;
+  return t.calls.outcomes[outcome ?? ""] ?? outcome;
+}
+
 function Fate({ call }: { call: CallLine }) {
   const kind = tone(call);
-  if (kind === "live") return <Chip tone="live">{call.state}</Chip>;
+  if (kind === "live") return <Chip tone="live">{fateOf(call)}</Chip>;
   return (
     <span class="fate">
       {call.code && <Chip tone={kind}>{call.code}</Chip>}
@@ -115,6 +107,9 @@ export function CallTable({
 
 const OUTCOMES = ["success", "busy", "no_answer", "cancelled", "refused", "server_error"];
 
+/** What an address may ask for that has no field here; it is named, and can be taken away. */
+const WITHOUT_A_FIELD = ["code", "user", "number", "name", "until"];
+
 function Filters({ query, nodes }: { query: URLSearchParams; nodes: Node[] }) {
   const [trunks, setTrunks] = useState<Trunk[]>([]);
   useEffect(() => {
@@ -174,24 +169,17 @@ function Filters({ query, nodes }: { query: URLSearchParams; nodes: Node[] }) {
           ["", t.calls.anyTrunk],
           ...trunks.map((x): [string, string] => [x.trunk, x.trunk]),
         ])}
-      <NodePick view="calls" query={query} nodes={nodes} />
+      <NodePick nodes={nodes} />
+      {WITHOUT_A_FIELD.filter((name) => query.has(name)).map((name) => (
+        <Button key={name} icon="close" onClick={() => change(name, "")}>
+          {t.calls.only[name]}: {query.get(name)}
+        </Button>
+      ))}
     </search>
   );
 }
 
-const KNOWN = [
-  "search",
-  "since",
-  "until",
-  "state",
-  "outcome",
-  "trunk",
-  "user",
-  "code",
-  "mos_below",
-  "number",
-  "name",
-];
+const KNOWN = ["search", "since", "state", "outcome", "trunk", "mos_below", ...WITHOUT_A_FIELD];
 
 /** The newest of all nodes' first. */
 const newest = (calls: CallLine[], most: number) =>
@@ -258,19 +246,19 @@ export function Calls({ query }: { query: URLSearchParams }) {
   );
 }
 
-/** The newest calls of a user or through a trunk. */
+/** The newest calls of a user, through a trunk, or of a node. */
 export function RecentCalls({
-  by,
   of,
+  node = null,
   empty,
 }: {
-  by: "trunk" | "user";
-  of: string;
+  of: Record<string, string>;
+  node?: string | null;
   empty: string;
 }) {
-  const query = new URLSearchParams({ [by]: of, limit: "20" });
-  const load = () => ofNodes<CallLine>("/calls", query, 20, null);
-  const { value, error } = useLoaded(load, [by, of]);
+  const query = new URLSearchParams({ ...of, limit: String(RECENT) });
+  const load = () => ofNodes<CallLine>("/calls", query, RECENT, node);
+  const { value, error } = useLoaded(load, [of, node]);
   if (!value) return <Wait error={error} />;
-  return <CallTable calls={newest(value.items, 20)} nodes={value.nodes} empty={empty} />;
+  return <CallTable calls={newest(value.items, RECENT)} nodes={value.nodes} empty={empty} />;
 }

@@ -13,11 +13,11 @@ import {
   useToken,
 } from "./api";
 import { CallView, Hero } from "./call";
-import { Calls, tone } from "./calls";
+import { Calls, fateOf, Mos } from "./calls";
 import { Dialplan } from "./dialplan";
 import { LadderPicture } from "./ladder";
-import { Nodes } from "./nodes";
-import { Confirm, Toasts } from "./parts";
+import { Nodes, NodeView } from "./nodes";
+import { Chip, Confirm, clock, Toasts, When } from "./parts";
 import { Settings } from "./settings";
 import {
   failed,
@@ -32,9 +32,10 @@ import {
   usePlace,
 } from "./store";
 import { t } from "./texts";
+import { tone } from "./tone";
 import { Trunks, TrunkView } from "./trunks";
 import { Users, UserView } from "./users";
-import { Webhooks } from "./webhooks";
+import { Webhooks, WebhookView } from "./webhooks";
 
 const VIEWS = ["phone", "calls", "trunks", "users", "nodes", "dialplan", "webhooks", "settings"];
 const $ = (id: string) => document.getElementById(id) as HTMLElement;
@@ -61,19 +62,40 @@ function View({ at, withFiles }: { at: Place; withFiles: boolean }) {
     );
   if (at.view === "users")
     return at.item ? <UserView key={at.item} name={at.item} /> : <Users query={at.query} />;
-  if (at.view === "nodes") return <Nodes />;
-  if (at.view === "dialplan") return <Dialplan withFiles={withFiles} />;
-  if (at.view === "webhooks") return <Webhooks />;
+  if (at.view === "nodes") return at.item ? <NodeView key={at.item} name={at.item} /> : <Nodes />;
+  if (at.view === "dialplan") return <Dialplan withFiles={withFiles} chosen={at.item} />;
+  if (at.view === "webhooks")
+    return at.item ? <WebhookView key={at.item} id={at.item} /> : <Webhooks />;
   return <Settings />;
 }
 
-const KEYS: [string, string][] = [
-  ["?", t.keys.help],
-  ["/", t.keys.search],
-  ["j k", t.keys.next],
-  ["Enter", t.keys.open],
-  ["Esc", t.keys.close],
-  ["g p c t u n d w s", t.keys.go],
+/** What the keys do, by where they do it. */
+const KEYS: [string, [string, string][]][] = [
+  [
+    t.keys.everywhere,
+    [
+      ["?", t.keys.help],
+      ["g p c t u n d w s", t.keys.go],
+      ["Esc", t.keys.close],
+    ],
+  ],
+  [
+    t.keys.lists,
+    [
+      ["/", t.keys.search],
+      ["j k", t.keys.next],
+      ["Enter", t.keys.open],
+    ],
+  ],
+  [
+    t.keys.phone,
+    [
+      ["0 … 9 * #", t.keys.digits],
+      ["Enter", t.keys.call],
+      ["M", t.keys.mute],
+      ["Esc", t.keys.end],
+    ],
+  ],
 ];
 
 function step(by: number) {
@@ -82,28 +104,39 @@ function step(by: number) {
   rows[Math.max(0, Math.min(rows.length - 1, at + by))]?.focus();
 }
 
-/** The keys of the console; none while somebody types, and none in the phone, whose keys dial. */
+/** Whether what is typed belongs to a field; no number begins with a question mark. */
+function isTyped({ key, target }: KeyboardEvent) {
+  const field = (target as Element).closest<HTMLInputElement>("input, select, textarea, dialog");
+  return field && !(key === "?" && field.id === "number" && !field.value);
+}
+
+/** Keys of the lists; the phone's own dial. */
+function actInList(key: string, at: Place) {
+  if (key === "j" || key === "k") step(key === "j" ? 1 : -1);
+  else if (key === "/")
+    document.querySelector<HTMLElement>('#console input[type="search"]')?.focus();
+  else if (key === "Escape" && at.item) location.hash = link(at.view);
+  else return false;
+  return true;
+}
+
+/** The keys of the page; none while somebody types. */
 function useKeys(help: () => void) {
   const going = useRef(false);
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
-      const at = place();
-      const typing = (event.target as Element).closest("input, select, textarea, dialog");
-      if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+      const { key } = event;
+      if (isTyped(event) || event.ctrlKey || event.metaKey || event.altKey) return;
       if (going.current) {
         going.current = false;
-        const view = VIEWS.find((v) => v[0] === event.key);
+        const view = VIEWS.find((v) => v[0] === key);
         if (view) location.hash = link(view);
         return;
       }
-      if (at.view === "phone") return;
-      if (event.key === "g") going.current = true;
-      else if (event.key === "?") help();
-      else if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
-      else if (event.key === "/")
-        document.querySelector<HTMLElement>('#console input[type="search"]')?.focus();
-      else if (event.key === "Escape" && at.item) location.hash = link(at.view);
-      else return;
+      const at = place();
+      if (key === "g") going.current = true;
+      else if (key === "?") help();
+      else if (at.view === "phone" || !actInList(key, at)) return;
       event.preventDefault();
     };
     addEventListener("keydown", pressed);
@@ -113,22 +146,31 @@ function useKeys(help: () => void) {
 
 function Help({ close }: { close: () => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
-  useEffect(() => dialog.current?.showModal(), []);
+  useEffect(() => {
+    dialog.current?.showModal();
+    // The button at the end has the focus; the list is read from its beginning.
+    dialog.current?.scrollTo(0, 0);
+  }, []);
   return (
     <dialog ref={dialog} class="dialog" aria-labelledby="keys" onClose={close}>
       <h2 id="keys">{t.keys.title}</h2>
-      <dl class="keys">
-        {KEYS.map(([key, does]) => (
-          <div key={key}>
-            <dt>
-              {key.split(" ").map((k) => (
-                <kbd key={k}>{k}</kbd>
-              ))}
-            </dt>
-            <dd>{does}</dd>
-          </div>
-        ))}
-      </dl>
+      {KEYS.map(([where, keys]) => (
+        <section key={where}>
+          <h3>{where}</h3>
+          <dl class="keys">
+            {keys.map(([key, does]) => (
+              <div key={key}>
+                <dt>
+                  {key.split(" ").map((k) => (
+                    <kbd key={k}>{k}</kbd>
+                  ))}
+                </dt>
+                <dd>{does}</dd>
+              </div>
+            ))}
+          </dl>
+        </section>
+      ))}
       <form method="dialog" class="buttons end">
         <button type="submit" class="button">
           {t.dismiss}
@@ -138,10 +180,15 @@ function Help({ close }: { close: () => void }) {
   );
 }
 
-function Console({ withFiles }: { withFiles: boolean }) {
-  const at = usePlace();
+/** The keys and their list, for whoever is logged in, and for whoever only telephones. */
+function Keyboard() {
   const [help, setHelp] = useState(false);
   useKeys(() => setHelp(true));
+  return help ? <Help close={() => setHelp(false)} /> : null;
+}
+
+function Console({ withFiles }: { withFiles: boolean }) {
+  const at = usePlace();
   return (
     <>
       {at.view !== "phone" && (
@@ -151,7 +198,6 @@ function Console({ withFiles }: { withFiles: boolean }) {
       )}
       <Toasts />
       <Confirm />
-      {help && <Help close={() => setHelp(false)} />}
     </>
   );
 }
@@ -165,11 +211,24 @@ function Beside() {
   const { value } = useLoaded(load, []);
   if (!value) return <p class="soft">{t.beside.empty}</p>;
   const { newest, drawn } = value;
+  const kind = tone(newest);
   return (
     <>
-      <p class="subtitle">{drawn.headline}</p>
-      {newest.state === "ended" && <Hero verdict={drawn.verdict} kind={tone(newest)} />}
-      <LadderPicture drawn={drawn} />
+      <p class="subtitle">
+        <Chip tone={kind}>{fateOf(newest)}</Chip>
+        <span>
+          {newest.from_name || newest.from_number || newest.from} → {newest.to}
+        </span>
+        <When at={newest.start} />
+        {newest.talked_s != null && <span>{clock(newest.talked_s)}</span>}
+        {newest.mos_estimated != null && (
+          <span>
+            MOS <Mos value={newest.mos_estimated} />
+          </span>
+        )}
+      </p>
+      {newest.state === "ended" && <Hero verdict={drawn.verdict} kind={kind} />}
+      <LadderPicture drawn={drawn} calm={kind === "calm"} />
       <a class="button" href={link("calls", newest.call)}>
         {t.beside.all}
       </a>
@@ -279,7 +338,7 @@ async function enter(settings: PageSettings) {
 }
 
 /** What `index.html` says before a script runs, by the names it has there. */
-const TEXTS = { ...t.entry, book: t.book, beside: t.beside.title };
+const TEXTS = { ...t.entry, beside: t.beside.title };
 
 /** The outcome of a login at the provider, from the address; it is shown once. */
 async function returned() {
@@ -325,13 +384,16 @@ async function begin() {
     ticks.set(ticks.value + 1);
   });
   for (const tab of document.querySelectorAll<HTMLAnchorElement>("#tabs a")) {
-    const text = t.nav[tab.hash.slice(2)];
-    if (text) tab.textContent = text;
+    const text = t.nav[tab.hash.slice(2)] ?? t.book;
+    // Where there is room for the drawings alone, the words are shown by the pointer.
+    tab.title = text;
+    for (const word of tab.getElementsByTagName("span")) word.textContent = text;
   }
   document.documentElement.lang = t.language;
   $("tabs").ariaLabel = t.views;
   for (const element of document.querySelectorAll<HTMLElement>("[data-text]"))
     element.textContent = TEXTS[element.dataset.text as keyof typeof TEXTS];
+  render(<Keyboard />, $("keyboard"));
   show();
   if (token || user) await enter(settings);
 }

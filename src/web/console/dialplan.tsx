@@ -1,14 +1,22 @@
 // The dialplan: which route a number takes, and what the files say.
 
-import { useState } from "preact/hooks";
 import { type Context, type Files, get, type Mark, send, type Tested } from "./api";
-import { Button, Card, Coded, Head, Wait } from "./parts";
-import { failed, Shared, useLoaded } from "./store";
+import { Button, Card, Coded, Head, Search, Wait } from "./parts";
+import { failed, holds, link, Shared, useLoaded, useSearch } from "./store";
 import { t } from "./texts";
 
 /** Kept beside the views: what is typed, and the answer to it, outlive them. */
 const answer = new Shared<Tested | null>(null);
 const number = new Shared("");
+
+/** What a route does, in the words of the gateway. */
+const Steps = ({ steps }: { steps: string[] }) =>
+  steps.map((step, n) => (
+    <span key={n}>
+      {n > 0 && `, ${t.dialplan.andThen} `}
+      <span lang="en">{step}</span>
+    </span>
+  ));
 
 function Tester({
   contexts,
@@ -61,7 +69,7 @@ function Tester({
               {said.route ? (
                 <>
                   {": "}
-                  <b>{said.route}</b>, {said.steps.join(`, ${t.dialplan.andThen} `)}
+                  <b>{said.route}</b>, <Steps steps={said.steps} />
                 </>
               ) : null}
             </p>
@@ -74,25 +82,29 @@ function Tester({
 }
 
 /** Routes in their order; beside each, once a number was tested, why it does not take it. */
-function Routes({ context, said }: { context: Context; said: Tested | null }) {
+function Routes({ context, said, find }: { context: Context; said: Tested | null; find: string }) {
+  const routes = context.routes.filter((r) => holds(find, r.route, ...r.steps));
   const why = (name: string) => said?.considered.filter((c) => c.route === name) ?? [];
   return (
     <Card title={context.context}>
+      {!routes.length && <p class="soft">{t.dialplan.noneFits}</p>}
       <ol class="routes">
-        {context.routes.map((r) => {
+        {routes.map((r) => {
           const considered = why(r.route);
           const hit = considered.some((c) => !c.why_not);
           return (
-            <li key={r.route} class={hit ? "hit" : ""}>
+            <li key={r.route} class={hit ? "hit" : ""} value={context.routes.indexOf(r) + 1}>
               <p>
                 {hit && "✓ "}
                 <b>{r.route}</b>{" "}
-                <span class="soft">{r.steps.join(`, ${t.dialplan.andThen} `)}</span>
+                <span class="soft">
+                  <Steps steps={r.steps} />
+                </span>
               </p>
               {!hit &&
                 considered.map((c) => (
                   <p class="soft" key={c.pattern}>
-                    ✗ <code>{c.pattern}</code> {c.why_not}
+                    ✗ <code>{c.pattern}</code> <span lang="en">{c.why_not}</span>
                   </p>
                 ))}
             </li>
@@ -104,7 +116,7 @@ function Routes({ context, said }: { context: Context; said: Tested | null }) {
 }
 
 const Remark = ({ mark }: { mark: Mark }) => (
-  <span class={mark.warning ? "mark" : "mark wrong"}>
+  <span lang="en" class={mark.warning ? "mark" : "mark wrong"}>
     {mark.warning ? "⚠" : "✗"} {mark.message}. <Coded text={mark.fix} />
   </span>
 );
@@ -137,8 +149,11 @@ function FileText({ file }: { file: Files["files"][number] }) {
   );
 }
 
-export function Dialplan({ withFiles }: { withFiles: boolean }) {
-  const [chosen, choose] = useState("");
+export function Dialplan({ withFiles, chosen }: { withFiles: boolean; chosen: string | null }) {
+  const [find, set] = useSearch();
+  const choose = (context: string) => {
+    location.hash = link("dialplan", context);
+  };
   const { value: contexts, error } = useLoaded(() => get<Context[]>("/dialplan"), []);
   // Files are for administrators; the demo, which brings a token along, has none.
   const { value: files } = useLoaded(
@@ -151,19 +166,24 @@ export function Dialplan({ withFiles }: { withFiles: boolean }) {
   return (
     <>
       <Head title={t.dialplan.title} />
+      <search class="filters">
+        <Search hint={t.dialplan.find} value={find} onFind={set} />
+      </search>
       <div class="halves">
         <Tester contexts={contexts} context={context?.context ?? ""} choose={choose} />
-        {context && <Routes context={context} said={said} />}
+        {context && <Routes context={context} said={said} find={find} />}
       </div>
       {files?.elsewhere.map((m) => (
-        <p class="said fault" key={m.message}>
+        <p class="said fault" lang="en" key={m.message}>
           {m.file ?? ""}
           {m.line ? `:${m.line}` : ""} {m.message}. <Coded text={m.fix} />
         </p>
       ))}
-      {files?.files.map((f) => (
-        <FileText key={f.file} file={f} />
-      ))}
+      {files?.files
+        .filter((f) => holds(find, f.file, f.text))
+        .map((f) => (
+          <FileText key={f.file} file={f} />
+        ))}
     </>
   );
 }

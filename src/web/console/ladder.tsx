@@ -1,8 +1,10 @@
 // A call's messages as a picture: a lane a party, time downwards, what happened between them.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Ladder as Drawn, Row } from "./api";
+import type { Ladder as Drawn, Row, Rule } from "./api";
+import { explained } from "./headers";
 import { t } from "./texts";
+import { isFault } from "./tone";
 
 const HEIGHT = 34;
 /** Of a line of a note, and what a character of it takes at most, on average. */
@@ -37,17 +39,19 @@ function lines(rows: Row[], repeats: boolean): Line[] {
   return drawn;
 }
 
-/** Whether a response says that something failed: not a challenge, and no answer to CANCEL. */
-function isFailure(row: Message) {
+/** A challenge, busy, declined, and the answer to a CANCEL. */
+const NO_FAILURES = [401, 407, 486, 487, 600, 603];
+/** How a call ends that nobody answers; elsewhere it is a failure. */
+const UNANSWERED = [408, 480];
+
+/** Whether a response says that something failed; `calm`: the call ended as calls do every day. */
+function isFailure(row: Message, calm: boolean) {
   const status = Number(/^(\d{3}) /.exec(row.summary)?.[1]);
-  return status >= 400 && ![401, 407, 486, 487, 600, 603].includes(status);
+  return status >= 400 && ![...NO_FAILURES, ...(calm ? UNANSWERED : [])].includes(status);
 }
 
-function words(row: Message, lanes: string[]) {
-  return row.sent
-    ? `webtrunk to ${lanes[row.lane]}: ${row.summary}`
-    : `${lanes[row.lane]} to webtrunk: ${row.summary}`;
-}
+const words = (row: Message, lanes: string[]) =>
+  (row.sent ? t.call.sentTo : t.call.receivedFrom)(lanes[row.lane], row.summary);
 
 /** The browser's lane is left of the gateway, the others are right of it. */
 function places(lanes: number, width: number) {
@@ -92,6 +96,7 @@ function Arrow({
   from,
   to,
   picked,
+  failed,
   press,
   label,
 }: {
@@ -100,6 +105,7 @@ function Arrow({
   from: number;
   to: number;
   picked: boolean;
+  failed: boolean;
   press?: () => void;
   label: string;
 }) {
@@ -119,7 +125,7 @@ function Arrow({
   return (
     // biome-ignore lint/a11y/noStaticElementInteractions: it has the role of a button where it acts.
     <g
-      class={`message lane-${row.lane % 4} ${isFailure(row) ? "failure" : ""}`}
+      class={`message lane-${row.lane % 4} ${failed ? "failure" : ""}`}
       data-row={line.at}
       aria-label={label}
       onClick={press}
@@ -149,11 +155,14 @@ export function LadderPicture({
   picked,
   press,
   repeats = false,
+  calm = false,
 }: {
   drawn: Drawn;
   picked?: number[];
   press?: (at: number) => void;
   repeats?: boolean;
+  /** Busy, declined, given up: nothing in it is drawn as a failure. */
+  calm?: boolean;
 }) {
   const { frame, width } = useWidth();
   const all = lines(drawn.rows, repeats);
@@ -184,11 +193,11 @@ export function LadderPicture({
           );
           if (line.row.kind === "event") {
             return (
-              <g key={line.at} class={`event ${line.row.code?.startsWith("WT-") ? "marked" : ""}`}>
+              <g key={line.at} class={`event ${isFault(line.row.code) ? "marked" : ""}`}>
                 {time}
                 <circle cx={place.gateway} cy={y - 4} r="4" />
                 <foreignObject x={place.gateway + 12} y={y - 20} width={room} height={high[n] - 4}>
-                  <p class="note" title={line.row.text}>
+                  <p class="note" lang="en" title={line.row.text}>
                     {line.row.text}
                   </p>
                 </foreignObject>
@@ -207,6 +216,7 @@ export function LadderPicture({
                 from={from}
                 to={to}
                 picked={picked?.includes(line.at) ?? false}
+                failed={isFailure(row, calm)}
                 press={press && (() => press(line.at))}
                 label={words(row, drawn.lanes)}
               />
@@ -218,32 +228,50 @@ export function LadderPicture({
   );
 }
 
-/** A message, and beside each line of a description we made the rule it was made by. */
-function MessageText({ row }: { row: Message }) {
+/** Where a line of a description comes from, and by what rule. */
+const RuleNote = ({ rule }: { rule: Rule }) => (
+  <span class="rule" lang="en">
+    {" ← "}
+    {rule.from && rule.line ? `${rule.from}: ` : ""}
+    {rule.why}
+  </span>
+);
+
+const Note = ({ text }: { text: string }) => (
+  <span class="rule">
+    {" ← "}
+    {text}
+  </span>
+);
+
+/**
+ * A message: beside each header what it is for, if that is wanted, and beside each line of a
+ * description we made the rule it was made by.
+ */
+function MessageText({ row, explain }: { row: Message; explain: boolean }) {
   const rules = [...(row.rules ?? [])];
-  const texts = row.text.split("\n").map((text) => {
+  const all = row.text.split("\n");
+  const headers = all.findIndex((line) => !line.trim());
+  const texts = all.map((text, n) => {
     const at = rules.findIndex((r) => r.line === text);
-    return { text, rule: at < 0 ? null : rules.splice(at, 1)[0] };
+    const rule = at < 0 ? null : rules.splice(at, 1)[0];
+    const isHeader = n > 0 && (headers < 0 || n < headers);
+    return { text, rule, note: explain && isHeader ? explained(text) : null };
   });
   const gone = rules.filter((r) => !r.line);
   return (
     <pre class="message-text" tabIndex={0}>
-      {texts.map(({ text, rule }, n) => (
+      {texts.map(({ text, rule, note }, n) => (
         <span key={n}>
           {text}
-          {rule && (
-            <span class="rule">
-              {" ← "}
-              {rule.from ? `${rule.from}: ` : ""}
-              {rule.why}
-            </span>
-          )}
+          {note && <Note text={note} />}
+          {rule && <RuleNote rule={rule} />}
           {"\n"}
         </span>
       ))}
       {gone.map((rule) => (
         <span key={rule.from} class="rule">
-          {t.call.leftOut}: {rule.from}: {rule.why}
+          {t.call.leftOut}: {rule.from}: <span lang="en">{rule.why}</span>
           {"\n"}
         </span>
       ))}
@@ -251,26 +279,60 @@ function MessageText({ row }: { row: Message }) {
   );
 }
 
-function Difference({ before, after }: { before: string; after: string }) {
-  const [a, b] = [before.split("\n"), after.split("\n")];
+/**
+ * What two messages do not have in common; beside it the rule by which the second was made, or what
+ * the header is for.
+ */
+function Difference({ before, after }: { before: Message; after: Message }) {
+  const [a, b] = [before.text.split("\n"), after.text.split("\n")];
   const gone = a.filter((l) => !b.includes(l));
   const come = b.filter((l) => !a.includes(l));
   if (!gone.length && !come.length) return <p class="soft">{t.call.same}</p>;
+  const rules = [...(after.rules ?? []), ...(before.rules ?? [])];
+  const made = (line: string) => rules.find((r) => r.line === line);
+  const left = (line: string) => rules.find((r) => !r.line && r.from === line) ?? made(line);
+  const shown = (line: string, rule: Rule | undefined) => {
+    const note = rule ? null : explained(line);
+    return (
+      <>
+        {line}
+        {rule && <RuleNote rule={rule} />}
+        {note && <Note text={note} />}
+        {"\n"}
+      </>
+    );
+  };
   return (
     <pre class="message-text" tabIndex={0}>
       {gone.map((l, n) => (
-        <del key={n}>{`- ${l}\n`}</del>
+        <del key={n}>
+          {"- "}
+          {shown(l, left(l))}
+        </del>
       ))}
       {come.map((l, n) => (
-        <ins key={n}>{`+ ${l}\n`}</ins>
+        <ins key={n}>
+          {"+ "}
+          {shown(l, made(l))}
+        </ins>
       ))}
     </pre>
   );
 }
 
-export function LadderView({ drawn }: { drawn: Drawn }) {
+function Check({ text, on, set }: { text: string; on: boolean; set: (on: boolean) => void }) {
+  return (
+    <label class="check">
+      <input type="checkbox" checked={on} onChange={(e) => set(e.currentTarget.checked)} />
+      {text}
+    </label>
+  );
+}
+
+export function LadderView({ drawn, calm }: { drawn: Drawn; calm: boolean }) {
   const [picked, set] = useState<number[]>([]);
   const [repeats, setRepeats] = useState(false);
+  const [explain, setExplain] = useState(true);
   const press = (at: number) =>
     set(picked.includes(at) ? picked.filter((n) => n !== at) : [...picked.slice(-1), at]);
   const [first, second] = picked.map((n) => drawn.rows[n] as Message);
@@ -278,27 +340,25 @@ export function LadderView({ drawn }: { drawn: Drawn }) {
   return (
     <>
       {drawn.rows.some((r) => r.kind === "message" && r.repeated) && (
-        <label class="check">
-          <input
-            type="checkbox"
-            checked={repeats}
-            onChange={(e) => setRepeats(e.currentTarget.checked)}
-          />
-          {t.call.showRepeats}
-        </label>
+        <Check text={t.call.showRepeats} on={repeats} set={setRepeats} />
       )}
-      <LadderPicture drawn={drawn} picked={picked} press={press} repeats={repeats} />
+      <LadderPicture drawn={drawn} picked={picked} press={press} repeats={repeats} calm={calm} />
       <div aria-live="polite">
         {!first && <p class="soft">{t.call.choose}</p>}
-        {first && !second && <MessageText row={first} />}
-        {first && second && <Difference before={first.text} after={second.text} />}
+        {first && !second && (
+          <>
+            <Check text={t.call.explain} on={explain} set={setExplain} />
+            <MessageText row={first} explain={explain} />
+          </>
+        )}
+        {first && second && <Difference before={first} after={second} />}
       </div>
       {routes.length > 0 && (
         <details>
           <summary>
             {t.call.routes}: {routes.length}
           </summary>
-          <ul class="considered">
+          <ul class="considered" lang="en">
             {routes.map((r, n) => (
               <li key={n} class={r.why_not ? "" : "hit"}>
                 {r.why_not ? "✗" : "✓"} <b>{r.route}</b> <code>{r.pattern}</code> {r.why_not}

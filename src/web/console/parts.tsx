@@ -4,8 +4,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { dismiss, failed, SCOPES, type Scope, Shared, scope, tell, tick, toasts } from "./store";
 import { t } from "./texts";
-
-type Tone = "good" | "bad" | "wait" | "calm" | "live";
+import type { Tone } from "./tone";
 
 export function Chip({ tone, children }: { tone: Tone; children: ComponentChildren }) {
   return <span class={`chip ${tone}`}>{children}</span>;
@@ -148,7 +147,7 @@ export function Toasts() {
     <div id="told" class="toasts" role="status" aria-live="polite">
       {all.map((toast) => (
         <div key={toast.id} class={`toast ${toast.wrong ? "wrong" : ""}`}>
-          <span>{toast.text}</span>
+          <span lang={toast.lang}>{toast.text}</span>
           <button type="button" aria-label={t.dismiss} onClick={() => dismiss(toast.id)}>
             <Icon name="close" />
           </button>
@@ -292,7 +291,7 @@ export function Wait({ error }: { error?: Error }) {
   if (error) {
     const { message, fix } = error as Error & { fix?: string };
     return (
-      <div class="empty" role="alert">
+      <div class="empty" role="alert" lang={"status" in error ? "en" : undefined}>
         <p>{message}</p>
         {fix && (
           <p class="soft">

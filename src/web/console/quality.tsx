@@ -3,118 +3,20 @@
 
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import uPlot from "uplot";
-import type { Quality, Row, Sample } from "./api";
+import type { Quality, Row } from "./api";
+import {
+  figure,
+  type Line,
+  linesOf,
+  MEASURES,
+  type Mark,
+  type Measure,
+  marks,
+  worst,
+} from "./measures";
 import { t } from "./texts";
 
-interface Measure {
-  title: string;
-  /** Behind a figure. */
-  unit: string;
-  of: (sample: Sample, before: Sample | undefined) => number | null;
-  /** From here on people hear it; or, of what they are to hear, no longer do. */
-  threshold: number;
-  /** What the other direction's figure is, as the peer reports it. */
-  reported?: (sample: Sample) => number | null;
-  /** The scale, where it is not from 0 up. */
-  scale?: [number, number];
-  /** Less is worse. */
-  falling?: boolean;
-  /** Digits behind the point. */
-  digits?: number;
-  /** What lies below the threshold is called so, and drawn as such. */
-  below?: string;
-  /** How to read it. */
-  hint?: string;
-}
-
-/** A figure with its unit, as the pointer shows it. */
-function figure(measure: Measure, value: number | null | undefined) {
-  if (value == null) return "–";
-  const text = `${value.toFixed(measure.digits ?? 1)} ${measure.unit}`.trim();
-  return measure.below && value < measure.threshold ? `${measure.below} (${text})` : text;
-}
-
-/** Something that happened: seconds since the call began, and what. */
-interface Mark {
-  at: number;
-  text: string;
-}
-
-/** Marks of one call that fit on a chart. */
-const MARKS = 9;
-
-/** What is marked: the answer, and what is no message. */
-function marks(rows: Row[]): Mark[] {
-  const answer = rows.find(
-    (r) => r.kind === "message" && r.lane === 0 && r.sent && r.summary.startsWith("200 OK ("),
-  );
-  const events = rows.flatMap((r) => (r.kind === "event" ? [{ at: r.at_s, text: r.text }] : []));
-  const all = answer ? [{ at: answer.at_s, text: t.call.heard }, ...events] : events;
-  return all.sort((a, b) => a.at - b.at).slice(-MARKS);
-}
-
-const MEASURES: Measure[] = [
-  {
-    title: t.call.mos,
-    unit: "",
-    of: (s) => s.mos_estimated,
-    threshold: 3.6,
-    scale: [1, 4.5],
-    falling: true,
-  },
-  {
-    title: t.call.loss,
-    unit: "%",
-    of: (s) => {
-      const expected = s.received + s.lost;
-      return expected ? (100 * s.lost) / expected : null;
-    },
-    reported: (s) => s.reported_loss_percent,
-    threshold: 3,
-  },
-  { title: t.call.jitter, unit: "ms", of: (s) => s.jitter_ms, threshold: 30 },
-  { title: t.call.rtt, unit: "ms", of: (s) => s.rtt_ms, threshold: 300 },
-  {
-    title: t.call.level,
-    unit: "dBov",
-    // A node of a version before has none.
-    of: (s) => s.level_dbov ?? null,
-    threshold: -60,
-    scale: [-80, 0],
-    digits: 0,
-    below: t.call.silence,
-    hint: t.call.levelHint,
-  },
-];
-
 const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name);
-
-interface Line {
-  label: string;
-  lane: number;
-  reported: boolean;
-  values: Map<number, number | null>;
-}
-
-/** A leg's figures by the second of the call. */
-function linesOf(measure: Measure, quality: Quality): Line[] {
-  return quality.legs.flatMap((leg, lane) => {
-    const label = `${t.call.heardOf} ${leg.leg}`;
-    const second = (s: Sample) => Math.round(((leg.began_ms ?? 0) + s.at_ms) / 1000);
-    const by = (of: Measure["of"]) =>
-      new Map(leg.series.map((s, n) => [second(s), of(s, leg.series[n - 1])]));
-    const line = { label, lane, reported: false, values: by(measure.of) };
-    const { reported } = measure;
-    if (!reported) return [line];
-    const told = {
-      label: `${label}, ${t.call.reported}`,
-      lane,
-      reported: true,
-      values: by(reported),
-    };
-    return [line, told];
-  });
-}
 
 /** The threshold, where it is on the chart. */
 function drawThreshold(u: uPlot, threshold: number) {
@@ -172,15 +74,6 @@ function drawBelow(u: uPlot, line: Line, threshold: number, word: string) {
     if (!was && x(time) > from) u.ctx.fillText(word, from + 3, top - 3);
   }
   u.ctx.restore();
-}
-
-/** What a measure was at its worst on a leg, or that it was not measured. */
-function worst(measure: Measure, leg: Quality["legs"][number]) {
-  const [bound, worstOf] = measure.falling ? ["≥", Math.min] : ["≤", Math.max];
-  const label = `${t.call.heardOf} ${leg.leg}`;
-  const values = leg.series.map((s) => measure.of(s, undefined)).filter((v) => v !== null);
-  if (!values.length) return `${label} ${t.call.unmeasured}`;
-  return `${label} ${bound} ${worstOf(...values).toFixed(measure.digits ?? 1)}`;
 }
 
 function Chart({ measure, quality, marks }: { measure: Measure; quality: Quality; marks: Mark[] }) {
@@ -270,9 +163,9 @@ export function QualityView({ quality, rows }: { quality: Quality; rows: Row[] }
       {happened.length > 0 && (
         <>
           <p class="soft">{t.call.marks}</p>
-          <ol class="marked" lang="en">
+          <ol class="marked">
             {happened.map((mark) => (
-              <li key={`${mark.at} ${mark.text}`}>
+              <li key={`${mark.at} ${mark.text}`} lang={mark.ours ? undefined : "en"}>
                 {mark.at.toFixed(1)} s: {mark.text}
               </li>
             ))}

@@ -1,9 +1,8 @@
 // The gateway and the settings it runs with.
 
-import { useState } from "preact/hooks";
 import { get, type Sources, send, type Status } from "./api";
 import { Card, Chip, Coded, Deed, Facts, Head, Search, Wait } from "./parts";
-import { tell, useLoaded } from "./store";
+import { holds, scope, tell, useLoaded, useSearch } from "./store";
 import { t } from "./texts";
 
 function shown(value: unknown): string {
@@ -71,9 +70,7 @@ function Part({
   find: string;
   sources: Sources;
 }) {
-  const rows = flat("", value).filter(([key, v]) =>
-    `${name}.${key} ${shown(v)}`.toLowerCase().includes(find.toLowerCase()),
-  );
+  const rows = flat("", value).filter(([key, v]) => holds(find, `${name}.${key}`, shown(v)));
   if (!rows.length) return null;
   return (
     <Card title={`[${name}]`}>
@@ -93,7 +90,8 @@ function Part({
 
 async function reload() {
   const done = await send<{ changed: string[]; needs_restart: string[] }>("/reload", "POST");
-  tell(done.changed.length ? done.changed.join(", ") : t.settings.nothingChanged);
+  if (done.changed.length) tell(done.changed.join(", "), false, "en");
+  else tell(t.settings.nothingChanged);
 }
 
 /** What a reload would change, of the file as it is now. */
@@ -197,19 +195,48 @@ function Ports({ sources }: { sources: Sources }) {
   );
 }
 
+function OfFile({
+  config,
+  sources,
+  find,
+  set,
+}: {
+  config: Record<string, unknown>;
+  sources: Sources;
+  find: string;
+  set: (typed: string) => void;
+}) {
+  return (
+    <>
+      <Foretold sources={sources} />
+      <div class="halves">
+        <Ports sources={sources} />
+        <Certificates sources={sources} />
+      </div>
+      <search class="filters">
+        <Search hint={t.settings.find} value={find} onFind={set} />
+      </search>
+      <div class="masonry">
+        {Object.entries(config).map(([name, part]) => (
+          <Part key={name} name={name} value={part} find={find} sources={sources} />
+        ))}
+      </div>
+    </>
+  );
+}
+
 export function Settings() {
-  const [find, set] = useState("");
+  const [find, set] = useSearch();
+  const admin = scope.use() === "admin";
+  // The file is for administrators; how the gateway is, for everybody who is in.
+  const file = () =>
+    Promise.all([get<Record<string, unknown>>("/config"), get<Sources>("/config/sources")]);
   const { value, error } = useLoaded(
-    () =>
-      Promise.all([
-        get<Record<string, unknown>>("/config"),
-        get<Status>("/status"),
-        get<Sources>("/config/sources"),
-      ]),
-    [],
+    () => Promise.all([get<Status>("/status"), admin ? file() : null]),
+    [admin],
   );
   if (!value) return <Wait error={error} />;
-  const [config, status, sources] = value;
+  const [status, known] = value;
   const { settings: s } = t;
   return (
     <>
@@ -229,19 +256,8 @@ export function Settings() {
           ]}
         />
       </Card>
-      <Foretold sources={sources} />
-      <div class="halves">
-        <Ports sources={sources} />
-        <Certificates sources={sources} />
-      </div>
-      <search class="filters">
-        <Search hint={s.find} value={find} onFind={set} />
-      </search>
-      <div class="masonry">
-        {Object.entries(config).map(([name, part]) => (
-          <Part key={name} name={name} value={part} find={find} sources={sources} />
-        ))}
-      </div>
+      {!known && <p class="soft">{s.forAdmins}</p>}
+      {known && <OfFile config={known[0]} sources={known[1]} find={find} set={set} />}
     </>
   );
 }

@@ -36,6 +36,33 @@ export function usePlace() {
   return at;
 }
 
+/** What is sought in a list; the address keeps it, so that the way back leads to what was found. */
+export function useSearch(): [string, (typed: string) => void] {
+  const [typed, set] = useState(() => place().query.get("search") ?? "");
+  useEffect(() => {
+    const moved = () => set(place().query.get("search") ?? "");
+    addEventListener("hashchange", moved);
+    return () => removeEventListener("hashchange", moved);
+  }, []);
+  const find = (text: string) => {
+    const { view, item, query } = place();
+    if (text.trim()) query.set("search", text);
+    else query.delete("search");
+    history.replaceState(null, "", link(view, item, query));
+    set(text);
+  };
+  return [typed, find];
+}
+
+/** Whether each word that was typed is in one of these texts. */
+export function holds(typed: string, ...texts: unknown[]) {
+  const within = texts.filter(Boolean).join(" ").toLowerCase();
+  return typed
+    .toLowerCase()
+    .split(/\s+/)
+    .every((word) => within.includes(word));
+}
+
 /** A value many parts look at. */
 export class Shared<T> {
   private readonly watchers = new Set<(value: T) => void>();
@@ -75,15 +102,17 @@ export interface Toast {
   id: number;
   text: string;
   wrong: boolean;
+  /** The gateway's own words are English; the page's are in its language. */
+  lang?: "en";
 }
 
 export const toasts = new Shared<Toast[]>([]);
 let last = 0;
 
 /** Says something for a while. */
-export function tell(text: string, wrong = false) {
+export function tell(text: string, wrong = false, lang?: "en") {
   const id = ++last;
-  toasts.set([...toasts.value.slice(-3), { id, text, wrong }]);
+  toasts.set([...toasts.value.slice(-3), { id, text, wrong, lang }]);
   setTimeout(() => dismiss(id), wrong ? 12_000 : 6_000);
 }
 
@@ -92,8 +121,9 @@ export function dismiss(id: number) {
 }
 
 export function failed(error: unknown) {
-  const { message, fix } = error as { message: string; fix?: string };
-  tell(fix ? `${message}. ${fix}` : message, true);
+  const { message, fix, status } = error as { message: string; fix?: string; status?: number };
+  // What has a status is in the gateway's words.
+  tell(fix ? `${message}. ${fix}` : message, true, status ? "en" : undefined);
 }
 
 /** Goes up whenever something happened at the gateway; at most four times a second. */

@@ -2,9 +2,9 @@
 
 import { get, ofNode, ofNodes, send, type Trunk } from "./api";
 import { Mos, RecentCalls } from "./calls";
-import { Card, Chip, clock, Deed, Facts, Head, sure, Table, Wait, When } from "./parts";
+import { Card, Chip, clock, Deed, Facts, Head, Search, sure, Table, Wait, When } from "./parts";
 import { NodePick, nodeColumn, Silent } from "./nodes";
-import { link, tell, useLoaded } from "./store";
+import { holds, link, tell, useLoaded, useSearch } from "./store";
 import { t } from "./texts";
 
 const path = (name: string) => `/trunks/${encodeURIComponent(name)}`;
@@ -15,6 +15,9 @@ function trouble(trunk: Trunk) {
   const call = trunk.last_call_failure;
   return trunk.why_not ?? trunk.last_failure ?? (call ? `${call.sip_code}` : null);
 }
+
+/** What went wrong, in the gateway's words. */
+const Trouble = ({ trunk }: { trunk: Trunk }) => <span lang="en">{trouble(trunk) ?? t.none}</span>;
 
 const named = (state: string) => t.trunks.states[state] ?? state;
 
@@ -58,26 +61,27 @@ const linked = (x: Trunk) =>
   link("trunks", x.trunk, x.node ? new URLSearchParams({ node: x.node }) : undefined);
 
 export function Trunks({ query }: { query: URLSearchParams }) {
+  const [find, set] = useSearch();
   const node = query.get("node");
+  const wanted = (x: Trunk) => holds(find, x.trunk, x.uri, x.context, named(x.state), trouble(x));
   const load = () => ofNodes<Trunk>("/trunks", new URLSearchParams(), Infinity, node);
   const { value, error } = useLoaded(load, [node]);
   return (
     <>
       <Head title={t.trunks.title} />
-      {value && value.nodes.length > 1 && (
-        <search class="filters">
-          <NodePick view="trunks" query={query} nodes={value.nodes} />
-        </search>
-      )}
+      <search class="filters">
+        <Search hint={t.trunks.find} value={find} onFind={set} />
+        <NodePick nodes={value?.nodes ?? []} />
+      </search>
       <Silent nodes={value?.silent ?? []} />
       <section class="panel flush">
         {value ? (
           <Table
             caption={t.trunks.list}
-            rows={value.items}
+            rows={value.items.filter(wanted)}
             id={(x) => `${x.node} ${x.trunk}`}
             to={linked}
-            empty={t.trunks.none}
+            empty={value.items.length ? t.trunks.noneFits : t.trunks.none}
             columns={[
               {
                 name: t.trunks.trunk,
@@ -98,7 +102,7 @@ export function Trunks({ query }: { query: URLSearchParams }) {
               { name: t.trunks.asr, kind: "num right", show: (x) => share(x.asr) },
               { name: t.trunks.ner, kind: "num right", show: (x) => share(x.ner) },
               { name: "MOS", kind: "num right", show: (x) => <Mos value={x.mos_estimated} /> },
-              { name: t.trunks.trouble, kind: "wide", show: (x) => trouble(x) ?? t.none },
+              { name: t.trunks.trouble, kind: "wide", show: (x) => <Trouble trunk={x} /> },
               { name: "", kind: "right", show: (x) => <Deeds trunk={x} /> },
             ]}
           />
@@ -120,7 +124,7 @@ export function TrunkView({ name, node }: { name: string; node: string | null })
       <p class="subtitle">
         <Chip tone={tone(trunk)}>{named(trunk.state)}</Chip>
         {trunk.code && <Chip tone="bad">{trunk.code}</Chip>}
-        <span>{trouble(trunk)}</span>
+        {trouble(trunk) && <Trouble trunk={trunk} />}
       </p>
       <Card>
         <Facts
@@ -156,12 +160,16 @@ export function TrunkView({ name, node }: { name: string; node: string | null })
                 </Chip>
               ),
             },
-            { name: t.trunks.why, kind: "wide", show: (c) => c.why ?? t.none },
+            {
+              name: t.trunks.why,
+              kind: "wide",
+              show: (c) => <span lang="en">{c.why ?? t.none}</span>,
+            },
           ]}
         />
       </Card>
       <Card title={t.trunks.recent}>
-        <RecentCalls by="trunk" of={name} empty={t.calls.noneFits} />
+        <RecentCalls of={{ trunk: name }} empty={t.calls.noneFits} />
       </Card>
     </>
   );

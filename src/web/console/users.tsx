@@ -1,11 +1,10 @@
 // Users who are registered, with their devices.
 
-import { useState } from "preact/hooks";
 import { get, type Login, type Node, ofNode, ofNodes, type Registration, send } from "./api";
 import { RecentCalls } from "./calls";
 import { NodePick, nodeColumn, Silent } from "./nodes";
 import { Card, Chip, Coded, clock, Deed, Head, Search, sure, Table, Wait, When } from "./parts";
-import { link, tell, useLoaded } from "./store";
+import { holds, link, scope, tell, useLoaded, useSearch } from "./store";
 import { t } from "./texts";
 
 /** A user may be at several nodes: each of them gets the request. */
@@ -79,8 +78,7 @@ function Devices({
 function Logins({ user, find = "" }: { user?: string; find?: string }) {
   const query = user ? `?${new URLSearchParams({ user })}` : "?limit=500";
   const { value, error } = useLoaded(() => get<Login[]>(`/logins${query}`), [user]);
-  const wanted = (l: Login) =>
-    `${l.user} ${l.remote} ${l.code}`.toLowerCase().includes(find.toLowerCase());
+  const wanted = (l: Login) => holds(find, l.user, l.remote, l.code);
   const tone = (l: Login) =>
     l.type === "login.refused" ? "bad" : l.type === "registration.added" ? "good" : "calm";
   return (
@@ -110,10 +108,10 @@ function Logins({ user, find = "" }: { user?: string; find?: string }) {
               kind: "wide",
               show: (l) => (
                 <>
-                  {[l.code, l.why].filter(Boolean).join(" ")}
+                  <span lang="en">{[l.code, l.why].filter(Boolean).join(" ")}</span>
                   {l.more ? ` (${t.users.more(l.more)})` : ""}
                   {l.fix && (
-                    <small class="soft">
+                    <small class="soft" lang="en">
                       {" "}
                       <Coded text={l.fix} />
                     </small>
@@ -133,18 +131,40 @@ function Logins({ user, find = "" }: { user?: string; find?: string }) {
 const registrations = (node: string | null) =>
   ofNodes<Registration>("/registrations", new URLSearchParams(), Infinity, node);
 
+/** Names that are shown at once; the search finds the others. */
+const ABSENT = 100;
+
+/** Accounts of the file that nobody is registered by; the file is for administrators. */
+function Absent({ present, find }: { present: Set<string>; find: string }) {
+  const { value } = useLoaded(() => get<{ user?: Record<string, unknown> }>("/config"), [], false);
+  const names = Object.keys(value?.user ?? {}).filter((n) => !present.has(n) && holds(find, n));
+  if (!names.length) return null;
+  return (
+    <Card title={t.users.absent} id="absent">
+      <p class="buttons">
+        {names.slice(0, ABSENT).map((name) => (
+          <a key={name} class="button" href={link("users", name)}>
+            {name}
+          </a>
+        ))}
+        {names.length > ABSENT && <span class="soft">{t.users.others(names.length - ABSENT)}</span>}
+      </p>
+    </Card>
+  );
+}
+
 export function Users({ query }: { query: URLSearchParams }) {
-  const [find, set] = useState("");
+  const [find, set] = useSearch();
+  const admin = scope.use() === "admin";
   const node = query.get("node");
   const { value, error } = useLoaded(() => registrations(node), [node]);
-  const wanted = (r: Registration) =>
-    `${r.user} ${r.remote}`.toLowerCase().includes(find.toLowerCase());
+  const wanted = (r: Registration) => holds(find, r.user, r.remote, r.user_agent);
   return (
     <>
       <Head title={t.users.title} />
       <search class="filters">
         <Search hint={t.users.find} value={find} onFind={set} />
-        <NodePick view="users" query={query} nodes={value?.nodes ?? []} />
+        <NodePick nodes={value?.nodes ?? []} />
       </search>
       <Silent nodes={value?.silent ?? []} />
       <section class="panel flush">
@@ -159,6 +179,7 @@ export function Users({ query }: { query: URLSearchParams }) {
           <Wait error={error} />
         )}
       </section>
+      {value && admin && <Absent present={new Set(value.items.map((r) => r.user))} find={find} />}
       <Logins find={find} />
     </>
   );
@@ -180,7 +201,7 @@ export function UserView({ name }: { name: string }) {
       </Card>
       <Logins user={name} />
       <Card title={t.users.recent}>
-        <RecentCalls by="user" of={name} empty={t.calls.noneFits} />
+        <RecentCalls of={{ user: name }} empty={t.calls.noneFits} />
       </Card>
     </>
   );

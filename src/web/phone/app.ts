@@ -53,6 +53,8 @@ export class App extends Emitter<{ change: App }> {
   panel: Panel = "none";
   history = kept<Entry[]>("history", []);
   contacts = kept<Contact[]>("contacts", []);
+  /** Since when missed calls are news. */
+  #seen = kept("seen", "");
   devices = NO_DEVICES;
   choice = kept<Choice>("devices", { microphone: "", speaker: "", ring: "" });
   microphone: MicrophoneProblem | null = null;
@@ -290,6 +292,17 @@ export class App extends Emitter<{ change: App }> {
   dropContact(contact: Contact): void {
     this.contacts = this.contacts.filter((other) => other !== contact);
     keep("contacts", this.contacts);
+    this.changed();
+  }
+
+  /** Calls that were missed since somebody looked. */
+  get missed(): number {
+    return this.history.filter(({ fate, at }) => fate === "missed" && at > this.#seen).length;
+  }
+
+  seeMissed(): void {
+    this.#seen = new Date().toISOString();
+    keep("seen", this.#seen);
     this.changed();
   }
 

@@ -19,6 +19,7 @@ const PATHS = {
   trash: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13",
   bell: "M6 16V11a6 6 0 0 1 12 0v5l2 2H4zM10 21h4",
   person: "M12 4a4 4 0 1 1 0 8 4 4 0 0 1 0-8M4 21a8 8 0 0 1 16 0",
+  addPerson: "M10 4a4 4 0 1 1 0 8 4 4 0 0 1 0-8M2 21a8 8 0 0 1 13-6M19 14v7M15.5 17.5h7",
   warning: "M12 4 2.5 20h19zM12 10v4M12 17h.01",
 } as const;
 

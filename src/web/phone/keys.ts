@@ -35,7 +35,9 @@ function pressed(app: App, event: KeyboardEvent): boolean {
 export function listenToKeys(app: App): void {
   document.addEventListener("keydown", (event) => {
     const shown = !document.getElementById("view-phone")?.hidden;
-    if (!shown || event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    // A dialog in front has its own keys: its Escape hangs nobody up.
+    if (!shown || document.querySelector("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (pressed(app, event)) event.preventDefault();
   });
 }

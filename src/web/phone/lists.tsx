@@ -1,4 +1,4 @@
-import { useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { App } from "./app.js";
 import { Avatar, clock, who } from "./calls.js";
 import { Icon, type IconName } from "./icons.js";
@@ -13,7 +13,13 @@ function when(at: string): string {
     : date.toLocaleDateString([], { day: "numeric", month: "short" });
 }
 
-function Recent({ app, entry }: { app: App; entry: Entry }) {
+interface OneRecent {
+  app: App;
+  entry: Entry;
+  save(number: string): void;
+}
+
+function Recent({ app, entry, save }: OneRecent) {
   const [title, number] = who(app, entry);
   const missed = entry.fate === "missed";
   const icon: IconName = missed ? "missed" : entry.direction;
@@ -32,17 +38,28 @@ function Recent({ app, entry }: { app: App; entry: Entry }) {
       <time class="soft" dateTime={entry.at}>
         {when(entry.at)}
       </time>
+      {!app.nameOf(entry.number) && (
+        <button
+          type="button"
+          class="quiet"
+          title={t.people.save(title)}
+          aria-label={t.people.save(title)}
+          onClick={() => save(entry.number)}
+        >
+          <Icon name="addPerson" />
+        </button>
+      )}
     </li>
   );
 }
 
-function Recents({ app }: { app: App }) {
+function Recents({ app, save }: { app: App; save(number: string): void }) {
   if (!app.history.length) return <p class="soft">{t.people.nobody}</p>;
   return (
     <>
       <ul id="recents">
         {app.history.map((entry) => (
-          <Recent key={entry.at + entry.number} app={app} entry={entry} />
+          <Recent key={entry.at + entry.number} app={app} entry={entry} save={save} />
         ))}
       </ul>
       <button type="button" class="quiet" onClick={() => app.clearHistory()}>
@@ -52,8 +69,18 @@ function Recents({ app }: { app: App }) {
   );
 }
 
-function NewContact({ app }: { app: App }) {
+interface Drafted {
+  app: App;
+  /** A number that only wants its name; the empty string is none. */
+  draft: string;
+  saved(): void;
+}
+
+function NewContact({ app, draft, saved }: Drafted) {
   const name = useRef<HTMLInputElement>(null);
+  useEffect(() => {
+    if (draft) name.current?.focus();
+  }, [draft]);
   const number = useRef<HTMLInputElement>(null);
   const last = app.history.find((entry) => !app.nameOf(entry.number))?.number ?? "";
   return (
@@ -62,6 +89,7 @@ function NewContact({ app }: { app: App }) {
       onSubmit={(event) => {
         event.preventDefault();
         app.keepContact(name.current?.value ?? "", number.current?.value ?? "");
+        saved();
         event.currentTarget.reset();
         name.current?.focus();
       }}
@@ -77,6 +105,7 @@ function NewContact({ app }: { app: App }) {
         ref={number}
         aria-label={t.people.numberOf}
         placeholder={last || t.people.number}
+        defaultValue={draft}
         inputMode="tel"
         autocomplete="off"
         required
@@ -86,7 +115,7 @@ function NewContact({ app }: { app: App }) {
   );
 }
 
-function Contacts({ app }: { app: App }) {
+function Contacts({ app, draft, saved }: Drafted) {
   return (
     <>
       <ul id="contacts">
@@ -108,7 +137,7 @@ function Contacts({ app }: { app: App }) {
           </li>
         ))}
       </ul>
-      <NewContact app={app} />
+      <NewContact app={app} draft={draft} saved={saved} />
     </>
   );
 }
@@ -116,19 +145,35 @@ function Contacts({ app }: { app: App }) {
 /** Who was called, and who can be. */
 export function Lists({ app }: { app: App }) {
   const [tab, setTab] = useState<"recents" | "contacts">("recents");
-  const missed = app.history.filter((entry) => entry.fate === "missed").length;
+  const [draft, setDraft] = useState("");
+  const show = (which: "recents" | "contacts", number = "") => {
+    setDraft(number);
+    setTab(which);
+  };
+  const { missed } = app;
   return (
     <section class="lists" aria-label={t.people.title}>
       <fieldset class="tabs" aria-label={t.people.which}>
-        <button type="button" aria-pressed={tab === "recents"} onClick={() => setTab("recents")}>
+        <button
+          type="button"
+          aria-pressed={tab === "recents"}
+          onClick={() => {
+            show("recents");
+            app.seeMissed();
+          }}
+        >
           {t.people.recents}
           {missed > 0 && <span class="count">{t.people.missed(missed)}</span>}
         </button>
-        <button type="button" aria-pressed={tab === "contacts"} onClick={() => setTab("contacts")}>
+        <button type="button" aria-pressed={tab === "contacts"} onClick={() => show("contacts")}>
           {t.people.contacts}
         </button>
       </fieldset>
-      {tab === "recents" ? <Recents app={app} /> : <Contacts app={app} />}
+      {tab === "recents" ? (
+        <Recents app={app} save={(number) => show("contacts", number)} />
+      ) : (
+        <Contacts app={app} draft={draft} saved={() => setDraft("")} />
+      )}
     </section>
   );
 }

@@ -1,3 +1,4 @@
+// On a page of another origin: the colours are those of tokens.css, which is not there.
 export const STYLE = `
 :host {
   --_back: var(--call-button-background, #12703a);
@@ -30,7 +31,7 @@ button {
   background: transparent;
   cursor: pointer;
 }
-button:focus-visible { outline: 3px solid var(--call-button-focus, #3b6df0); outline-offset: 2px; }
+button:focus-visible { outline: 3px solid var(--call-button-focus, #3d4fd6); outline-offset: 2px; }
 [part~="button"] {
   padding-inline: 1.25em;
   border-color: transparent;
@@ -39,7 +40,7 @@ button:focus-visible { outline: 3px solid var(--call-button-focus, #3b6df0); out
 }
 :host([data-state]:not([data-state="idle"])) [part~="button"] { background: var(--_stop); color: #fff; }
 :host([data-state]:not([data-state="idle"])) [part~="icon"] { rotate: 135deg; }
-[part~="mute"][aria-pressed="true"] { background: #8a5200; border-color: transparent; color: #fff; }
+[part~="mute"][aria-pressed="true"] { background: #8a5300; border-color: transparent; color: #fff; }
 [part~="timer"] { font-variant-numeric: tabular-nums; }
 [part~="state"] { font-weight: 400; }
 [part~="keypad"] {

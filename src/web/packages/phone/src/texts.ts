@@ -9,7 +9,7 @@ export const english = {
   microphone: {
     denied: "The microphone is blocked. Allow it in the address bar and call again.",
     missing: "No microphone was found. Plug one in and call again.",
-    busy: "The microphone cannot be opened. Does another program use it?",
+    busy: "The microphone cannot be opened. Is another program using it?",
     insecure: "This page may not use the microphone: it needs https, or http://localhost.",
   } as Record<MicrophoneProblem, string>,
   /** By the SIP status a call was refused with. */
@@ -22,14 +22,14 @@ export const english = {
     487: "The call was cancelled.",
     488: "The two sides have no audio format in common.",
     502: "The trunk did not accept the gateway's credentials.",
-    503: "The gateway does not accept calls at the moment.",
+    503: "The gateway is not accepting calls at the moment.",
     603: "The call was declined.",
   } as Record<number, string>,
   /** By JsSIP's cause where there was no status. */
   causes: {
     "Connection Error": "The connection to the gateway was lost.",
     "Request Timeout": "The gateway did not respond.",
-    "RTP Timeout": "No sound arrived any more.",
+    "RTP Timeout": "Sound stopped arriving.",
     "WebRTC Error": "The browser could not set up audio.",
   } as Record<string, string>,
   failed: (cause: string) => `The call failed: ${cause}.`,
@@ -56,12 +56,12 @@ export const english = {
     lossIn: (share: number) => `${percent(share)} of what you hear is lost on the way.`,
     lossOut: (share: number) => `${percent(share)} of what you say is lost on the way.`,
     jitter: (ms: number) => `Sound arrives unevenly (jitter ${ms} ms).`,
-    far: (ms: number) => `The way is long (${ms} ms there and back).`,
+    far: (ms: number) => `The delay is long (round trip ${ms} ms).`,
   },
   devices: { microphone: "Microphone", speaker: "Speaker" },
   check: {
-    heard: (dbfs: number) => `The microphone hears something (${dbfs} dBFS at its peak).`,
-    silent: "The microphone is silent: is it muted, or is it another one?",
+    heard: (dbfs: number) => `The microphone picks up sound (${dbfs} dBFS at its peak).`,
+    silent: "The microphone is silent: is it muted, or is another one meant?",
     noAnswer: "The gateway did not answer in 5 s.",
     answers: "The gateway answers.",
     unreachable: "The gateway cannot be reached, or this page's origin is not in web.origins.",
@@ -72,11 +72,11 @@ export const english = {
     sound: (packets: number) =>
       `Sound arrives in both directions: ${packets} packets in four seconds.`,
     loss: (percent: string, fine: boolean) =>
-      `${percent} % were lost${fine ? "." : ": the network is bad; a cable helps."}`,
+      `${percent} % were lost${fine ? "." : ": the network is poor; a cable helps."}`,
     jitter: (ms: number, fine: boolean) =>
       `Jitter is ${ms} ms${fine ? "." : ": too much for a good call; a cable helps."}`,
     trip: (ms: number, fine: boolean) =>
-      `The gateway is ${ms} ms away, there and back${fine ? "." : ": people will interrupt each other."}`,
+      `The round trip to the gateway takes ${ms} ms${fine ? "." : ": people will interrupt each other."}`,
     registered: "You are registered.",
     notRegistered: "There is no connection to the gateway.",
   },
