@@ -39,7 +39,7 @@ fn a_renewed_certificate_is_shown_and_a_broken_one_is_not() {
     let second = write_pair(&place);
     assert_eq!(server.run(&["reload"]).code, 0);
     assert!(shows(&second) && !shows(&first));
-    assert!(server.log().contains("web.tls: the certificate in "), "{}", server.log());
+    server.logs("web.tls: the certificate in ");
     assert!(answers(&mut connected), "who is connected stays");
 
     std::fs::write(place.join("cert.pem"), "-----BEGIN CERTIFICATE-----\n").expect("written");

@@ -265,7 +265,7 @@ fn somebody_logs_in_at_a_provider_and_their_groups_grant_their_scopes() {
     assert_eq!(status(&server, &session, "POST", "/drain"), 403, "who reads drains nothing");
     let who = server.web_with("GET", "/api/v1/session", &format!("Cookie: {session}\r\n"), "");
     assert!(who.contains("\"user\":\"ada\"") && who.contains("\"scope\":\"read\""), "{who}");
-    assert!(server.log().contains("ada has logged in to the console at http://"));
+    server.logs("ada has logged in to the console at http://");
 
     let admin = Login::begin(&server);
     let claims = admin.claims(&provider, &["staff", "voice-admins"]);
@@ -309,7 +309,7 @@ fn a_token_that_is_not_for_this_login_lets_nobody_in() {
         let fine = Login::begin(&server);
         let claims = fine.claims(&provider, &["staff"]);
         assert_eq!(fine.end(&server, &provider, claims).0, "done");
-        assert!(server.log().contains(said), "{name}: {said}\n{}", server.log());
+        server.logs(said);
     }
     // Another gateway, which has not seen as many wrong ones in this minute.
     let server = Server::start_public(&provider.settings());
@@ -405,7 +405,7 @@ fn a_wrong_or_unreachable_provider_is_reported_by_the_page_and_by_doctor() {
     let server = Server::start_public(&provider.settings());
     let answer = server.web_with("GET", "/api/v1/session/oidc", "", "");
     assert_eq!(came_of(&answer), ("provider".to_owned(), None));
-    assert!(server.log().contains("is of another issuer"), "{}", server.log());
+    server.logs("is of another issuer");
     let config = server.config();
     let doctor = || Server::offline(&["doctor", "-c", config.to_str().expect("UTF-8")]).out;
     let said = doctor();

@@ -156,7 +156,7 @@ fn a_trunks_call_continues_after_the_process_was_killed() {
     server.start_again();
     voice.hears(&server, 100);
     assert!(!trunk.got_a_message(), "{}", server.log());
-    assert!(server.log().contains("gateway restarted"), "{}", server.log());
+    server.logs("gateway restarted");
     trunk.hang_up();
     the_record(&server);
 }
@@ -230,7 +230,7 @@ fn a_gateway_that_is_stopped_while_it_starts_ends_well() {
         end.is_some()
     });
     assert_eq!(end.and_then(|end| end.code()), Some(0), "{}", server.log());
-    assert!(server.log().contains("stopped"), "{}", server.log());
+    server.logs("stopped");
 }
 
 /// As a limit of the service, or a quota: no place, but no reason to end.

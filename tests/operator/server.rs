@@ -371,6 +371,12 @@ impl Server {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
+    /// Waits until this is in the log, which is written a moment later than what it tells of.
+    pub(crate) fn logs(&self, text: &str) {
+        let logged = self.comes_true(|| self.log().contains(text));
+        assert!(logged, "{text} is not logged\n{}", self.log());
+    }
+
     /// Waits until `wanted` holds.
     pub(crate) fn until(&self, wanted: impl FnMut() -> bool) {
         assert!(self.comes_true(wanted), "it never came true\n{}", self.log());

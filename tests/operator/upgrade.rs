@@ -255,7 +255,7 @@ fn a_new_process_that_ends_or_hangs_with_the_sockets_costs_nothing_but_a_moment(
     // It has them, and says nothing any more.
     voice.hears(&server, 50);
     assert!(voice.breaks().1 < Duration::from_secs(5), "{:?}", voice.breaks());
-    assert!(server.log().contains("the new process is gone or hangs"), "{}", server.log());
+    server.logs("the new process is gone or hangs");
     assert!(!trunk.got_a_message(), "{}", server.log());
     trunk.hang_up();
     the_record_after(&server, 0);
@@ -312,7 +312,7 @@ fn a_call_that_rings_is_waited_for() {
     let said = upgrade.join().expect("it ran");
     server.note_successor(&said);
     assert!(said.code == 0 && said.out.contains(", 1 calls continue"), "{said:?}");
-    assert!(server.log().contains("upgraded: 1 of 1 calls continue"), "{}", server.log());
+    server.logs("upgraded: 1 of 1 calls continue");
     let status = server.control("GET", "/api/v1/status", "");
     assert!(!status.contains("\"calls_left\":0,"), "{status}");
 }
