@@ -314,7 +314,7 @@ mod tests {
         assert!(note("one", 7), "it is known");
         let others = ["two", "three"].into_iter().zip([2_000, 3_000]);
         let more = others.flat_map(|(name, from)| (from..from + 1_000).map(move |n| (name, n)));
-        assert_eq!(more.filter(|(name, n)| note(*name, *n)).count(), MAX_ASKED - MOST_OF_TRUNK);
+        assert_eq!(more.filter(|(name, n)| note(name, *n)).count(), MAX_ASKED - MOST_OF_TRUNK);
         assert!(!note("four", 9_999));
         assert!(nodes.has_not(&key(7), SocketAddr::from(([192, 0, 2, 0], 5071))));
         assert!(nodes.remove(&key(7)).is_some() && nodes.remove(&key(7)).is_none());
