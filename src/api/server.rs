@@ -264,7 +264,7 @@ pub(crate) async fn dialplan_test(
             "context": context,
             "considered": considered,
             "route": verdict.route.as_ref().map(|r| &r.name),
-            "steps": verdict.route.as_ref().map(|r| steps(r)),
+            "steps": verdict.route.as_ref().map(steps),
         })))
     })
     .await?

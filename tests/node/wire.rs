@@ -228,8 +228,14 @@ impl Carrier for Web {
         self.socket.send(WebFrame::Binary(frame.into())).await.expect("still open");
     }
     async fn next(&mut self) -> Message {
-        let frame = self.socket.next().await.expect("still open").expect("sound").into_data();
-        Message::parse(frame.to_vec(), Framing::WebSocket).expect("ours")
+        loop {
+            let frame = self.socket.next().await.expect("still open").expect("sound");
+            // A connection that carries a call is pinged every 4 s.
+            if !frame.is_ping() {
+                return Message::parse(frame.into_data().to_vec(), Framing::WebSocket)
+                    .expect("ours");
+            }
+        }
     }
 }
 

@@ -7,6 +7,16 @@ use webtrunk::errors::Code;
 use webtrunk::gateway::{FlowKind, Gateway, Input};
 use webtrunk::sip::transaction::{Flow, Hop};
 
+/// Whether it is on its way to a node, by the link from the node at `from`.
+fn goes_by_link(delivery: &Delivery, node: usize, from: SocketAddr) -> bool {
+    match delivery {
+        Delivery::Node { to, input: Input::Received { hop, .. }, .. } => {
+            *to == node && *hop == Hop::Node(from)
+        }
+        _ => false,
+    }
+}
+
 impl World {
     pub(super) fn is_cut(&self, a: usize, b: usize) -> bool {
         self.cuts.contains(&(a.min(b), a.max(b)))
@@ -27,12 +37,7 @@ impl World {
                 // What is under way is lost, and the connections stand for a while.
                 for (from, to) in [(a, b), (b, a)] {
                     let at = self.nodes[from].address;
-                    let lost = |d: &Delivery| match d {
-                        Delivery::Node { to: n, input: Input::Received { hop, .. }, .. } => {
-                            *n == to && *hop == Hop::Node(at)
-                        }
-                        _ => false,
-                    };
+                    let lost = |d: &Delivery| goes_by_link(d, to, at);
                     self.queue.retain(|_, d| !lost(d));
                     if let Some(broken) = self.nodes[from].links.get_mut(&to) {
                         *broken = true;
