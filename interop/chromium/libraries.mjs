@@ -256,7 +256,8 @@ let world;
 export function libraries(given) {
   world = given;
   pageCases();
-  viewCases();
+  // Sixty pictures, minutes long.
+  if (process.env.WEBTRUNK_SLOW) viewCases();
   for (const [name, browser] of [
     ["Firefox", theFox],
     ["Chromium", () => world.chrome],
