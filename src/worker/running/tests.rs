@@ -7,6 +7,9 @@ fn running(ports: &Arc<PortRange>) -> Running {
     let poll = Poll::new().expect("a poll");
     let browsers = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let parts = WorkerParts {
+        browsers,
+        listener: None,
+        ports: ports.clone(),
         identity: Arc::new(DtlsIdentity::generate().expect("a certificate")),
         late: Arc::default(),
         load: Arc::default(),
@@ -16,7 +19,7 @@ fn running(ports: &Arc<PortRange>) -> Running {
         held: false,
     };
     let tell = Box::new(|_, _| {});
-    Running::new(poll, sync_channel(8), (browsers, None), ports.clone(), parts, tell)
+    Running::new(poll, sync_channel(8), parts, tell)
 }
 
 #[test]
