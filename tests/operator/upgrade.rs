@@ -197,7 +197,7 @@ fn a_file_that_is_no_program_of_this_machine_costs_nothing() {
         assert!(said.code == 1 && said.err.contains(why), "{said:?}");
         assert_eq!(server.pid(), before);
     };
-    let folder = crate::server::folder("no-program");
+    let folder = crate::server::Folder::new("no-program");
     fails(&folder, "cannot be started");
     let text = folder.join("text");
     std::fs::write(&text, "webtrunk").expect("written");
@@ -215,7 +215,6 @@ fn a_file_that_is_no_program_of_this_machine_costs_nothing() {
     let (jumps, gap) = voice.breaks();
     assert!(jumps == 0 && gap < GAP, "{jumps} jumps, {gap:?}");
     trunk.hang_up();
-    let _ = std::fs::remove_dir_all(folder);
 }
 
 #[test]
