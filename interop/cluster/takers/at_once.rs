@@ -74,7 +74,8 @@ async fn round(
     ensure!(renew(&mut owner, &of).await?, "the owner learns that it was deposed");
     ensure!(keep(&mut owner, &of, &["late"]).await? == Keeping::Deposed, "and writes nothing more");
     let names: Vec<String> = names.iter().cloned().collect();
-    let take = StoreCommand::Take { id: 1, of: of.clone(), names: names.clone() };
+    let connection = stores[0].number();
+    let take = StoreCommand::Take { id: 1, of: of.clone(), connection, names: names.clone() };
     let StoreAnswer::Taken { answer: Ok(values), .. } = stores[0].carry_out(take).await else {
         bail!("nothing can be read");
     };
