@@ -180,11 +180,11 @@ fn the_times_of_a_token_may_have_fractions() {
 #[test]
 fn wrong_tokens_lock_out_neither_a_proved_flow_nor_who_logged_in_there() {
     let mut lab = with_tokens();
-    connect(&mut lab, VISITOR);
+    lab.connects(VISITOR);
     register(&mut lab, VISITOR, &ours(&json!({})));
     lab.take(VISITOR, "200 REGISTER");
     let guesser = Peer::Browser("mallory", 70);
-    connect(&mut lab, guesser);
+    lab.connects(guesser);
     for _ in 0..30 {
         register(&mut lab, guesser, &token("k1", &ANOTHER, &json!({ "sub": "mallory" })));
     }
@@ -192,12 +192,12 @@ fn wrong_tokens_lock_out_neither_a_proved_flow_nor_who_logged_in_there() {
     register(&mut lab, VISITOR, &ours(&json!({})));
     lab.take(VISITOR, "200 REGISTER");
     let again = Peer::Browser("visitor-8c1", 71);
-    connect(&mut lab, again);
+    lab.connects(again);
     register(&mut lab, again, &ours(&json!({})));
     lab.take(again, "200 REGISTER");
     // Guesses at that very name use up what it has for itself, and lock out no proved flow.
     let other = Peer::Browser("visitor-8c1", 72);
-    connect(&mut lab, other);
+    lab.connects(other);
     for _ in 0..30 {
         register(&mut lab, other, &token("k1", &ANOTHER, &json!({})));
     }
