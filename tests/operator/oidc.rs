@@ -285,7 +285,6 @@ fn somebody_logs_in_at_a_provider_and_their_groups_grant_their_scopes() {
 #[test]
 fn a_token_that_is_not_for_this_login_lets_nobody_in() {
     let provider = Provider::open();
-    let server = Server::start_public(&provider.settings());
     type Change = fn(&mut Value);
     let wrong: [(&str, Change, &str); 9] = [
         ("nonce", |c| c["nonce"] = json!("another"), "its nonce is not the one of this login"),
@@ -299,6 +298,8 @@ fn a_token_that_is_not_for_this_login_lets_nobody_in() {
         ("no sub", |c| c["sub"] = Value::Null, "sub"),
     ];
     for (name, change, said) in wrong {
+        // Each has a log of its own: of many failures in a moment one is told whole.
+        let server = Server::start_public(&provider.settings());
         let login = Login::begin(&server);
         let mut claims = login.claims(&provider, &["staff"]);
         change(&mut claims);
