@@ -28,7 +28,7 @@ class Report:
         self.began, self.load = time.time(), os.getloadavg()[0]
 
     def row(self, event, found, silences, most=None, wanted=None):
-        """An event's row: `most` is the bar of p99 in ms, `wanted` the calls that have to continue."""
+        """An event's row: `most` is the bar of p99 in ms, `wanted` the calls that must continue."""
         browser = [gap for at in silences for gap in at["browser"]]
         trunk = [gap for at in silences for gap in at["trunk"]]
         told = found["trunk"]

@@ -7,6 +7,9 @@ the callee. `record` is the status and who hung up, or several of whom one may h
 run in `make test-all`.
 """
 
+import importlib
+import pkgutil
+
 from words import sdp
 
 SE = "Supported: timer"
@@ -60,14 +63,5 @@ def case(
 
 
 # Each topic adds its own.
-from . import (  # noqa: E402, F401
-    caller_id,
-    calls,
-    credentials,
-    in_dialog,
-    negotiation,
-    refusals,
-    reliable,
-    routing,
-    session_timers,
-)
+for topic in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{topic.name}")
