@@ -30,7 +30,8 @@ pub(crate) const CROWD: u32 = 10;
 const MOST_REGISTERED: u32 = 120;
 /// Times in a minute that trunks say what waits for one user, whose phones and nodes all hear it.
 const MOST_SUMMARIES: u32 = 60;
-/// Refused calls of one user in a minute that are remembered and told; the rest is counted only.
+/// Refused calls of one user in a minute that are remembered and told, unless it may begin more;
+/// the rest is counted only.
 const MOST_REFUSALS_TOLD: u32 = 30;
 /// The same of a trunk, whose callers are many.
 const MOST_REFUSALS_TOLD_OF_TRUNK: u32 = 600;
@@ -172,9 +173,17 @@ impl Brakes {
     }
 
     /// Whether one more refused call of `who` is told: whoever repeats what is refused must not
-    /// fill what others look at.
-    pub(crate) fn tells_refusal(&mut self, now: Instant, who: &str, is_trunk: bool) -> bool {
+    /// fill what others look at. `pace` is the calls in a second that it may begin, if it has a
+    /// pace of its own.
+    pub(crate) fn tells_refusal(
+        &mut self,
+        now: Instant,
+        who: &str,
+        is_trunk: bool,
+        pace: Option<u32>,
+    ) -> bool {
         let most = if is_trunk { MOST_REFUSALS_TOLD_OF_TRUNK } else { MOST_REFUSALS_TOLD };
+        let most = most.max(pace.unwrap_or(0).saturating_mul(60));
         self.refusals.entry(now, who.to_owned()).take_within(now, MINUTE, most).is_ok()
     }
 
@@ -311,11 +320,14 @@ mod tests {
         assert!(brakes.registration(now, "bob").is_ok());
         assert!(brakes.registration(now + MINUTE, "ada").is_ok());
         let mut told = |who: &str, is_trunk| {
-            (0..1_000).filter(|_| brakes.tells_refusal(now, who, is_trunk)).count()
+            (0..1_000).filter(|_| brakes.tells_refusal(now, who, is_trunk, None)).count()
         };
         assert_eq!(told("ada", false), MOST_REFUSALS_TOLD as usize);
         assert_eq!(told("trunk t", true), MOST_REFUSALS_TOLD_OF_TRUNK as usize);
         assert_eq!(told("bob", false), MOST_REFUSALS_TOLD as usize);
+        // Who may begin more is told of more.
+        let told = (0..1_000).filter(|_| brakes.tells_refusal(now, "dialler", false, Some(10)));
+        assert_eq!(told.count(), 600);
     }
 
     #[test]

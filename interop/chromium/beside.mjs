@@ -11,7 +11,7 @@ const SIP = { address: "127.0.0.1", port: 5076 };
 const SLOW = Boolean(process.env.WEBTRUNK_SLOW);
 /** Under way, and ended before; the larger numbers take minutes to come to. */
 const CALLS = SLOW ? 5000 : 3000;
-const REMEMBERED = SLOW ? 100_000 : 3000;
+const REMEMBERED = SLOW ? 100_000 : 1500;
 /** Of the calls wanted, so many make the case worth its name. */
 const ENOUGH = SLOW ? 0.96 : 0.66;
 /** At once under way; more would measure how the gateway refuses. */

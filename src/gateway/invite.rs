@@ -81,8 +81,7 @@ impl Gateway {
                 self.with_call(turn, call_id, |call, cx| call.start(cx));
             }
             Err(why) => {
-                let (who, is_trunk) = (sender.name(), party.trunk().is_some());
-                let told = self.services.brakes.tells_refusal(turn.now, &who, is_trunk);
+                let told = self.tells_refusal(turn.now, &sender);
                 let record = refused_record(call_id, turn.now, &message, party, &why);
                 turn.push(Output::Event(Event::CallRefused {
                     call: call_id,
@@ -103,6 +102,20 @@ impl Gateway {
                 self.refuse(turn, id, &message, &why);
             }
         }
+    }
+
+    /// Whether a refused call is recorded and told: as many as its sender may begin.
+    fn tells_refusal(&mut self, now: Instant, sender: &RequestSource) -> bool {
+        let (is_trunk, pace) = match sender {
+            RequestSource::Trunk(name) => {
+                let pace = self.config.trunks.get(name).and_then(|t| t.calls_per_second);
+                (true, Some(pace.unwrap_or(self.config.limits.new_calls_per_second)))
+            }
+            RequestSource::User(..) => {
+                (false, self.account_of(sender).and_then(|user| user.calls_per_second))
+            }
+        };
+        self.services.brakes.tells_refusal(now, &sender.name(), is_trunk, pace)
     }
 
     /// What a user may do: as its login on this flow said, else as it is configured.

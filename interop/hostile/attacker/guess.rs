@@ -90,7 +90,7 @@ impl Guess {
         let mut failed = 0;
         for n in 0..self.count {
             // Each is first as often as the other: known, unknown, unknown, known.
-            let unknown = (n + 1) / 2 % 2;
+            let unknown = n.div_ceil(2) % 2;
             let user = [self.user.as_str(), "nobody"][unknown];
             // Few guesses a source, so that no brake answers.
             let source = nth(self.from, n / 10);
