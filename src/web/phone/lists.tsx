@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { App } from "./app.js";
 import { Avatar, clock, who } from "./calls.js";
 import { Icon, type IconName } from "./icons.js";
@@ -78,7 +78,8 @@ interface Drafted {
 
 function NewContact({ app, draft, saved }: Drafted) {
   const name = useRef<HTMLInputElement>(null);
-  useEffect(() => {
+  // Before anybody can type on.
+  useLayoutEffect(() => {
     if (draft) name.current?.focus();
   }, [draft]);
   const number = useRef<HTMLInputElement>(null);
