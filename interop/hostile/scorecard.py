@@ -55,7 +55,8 @@ class Scorecard:
         """`again` names the lines that are measured anew for a page that is there."""
         self.short, self.seed, self.rows, self.again = short, seed, [], again
         self.path = path and pathlib.Path(path)
-        self.page = Page(self.path.read_text() if again and self.path.exists() else "")
+        kept = bool(again and self.path and self.path.exists())
+        self.page = Page(self.path.read_text() if kept else "")
         self.began, self.load = time.time(), os.getloadavg()[0]
 
     def note(self, line, what, value, bar=None, good=None, unit=""):
