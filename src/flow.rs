@@ -1,6 +1,8 @@
 //! Flows: the connections peers opened to this node, and what is known of who is behind each
 //! (RFC 5626).
 
+pub(crate) mod aliases;
+
 use crate::config::{Config, User};
 use crate::ids::IdMap;
 use crate::sip::transaction::{Flow, Hop};

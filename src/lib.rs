@@ -22,6 +22,7 @@ pub mod printable;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it makes files")]
 pub mod private;
 pub(crate) mod refused;
+pub(crate) mod tally;
 pub mod timers;
 
 pub mod codec;
@@ -100,6 +101,7 @@ pub const LAYERS: &[&[&str]] = &[
         "printable",
         "private",
         "refused",
+        "tally",
         "timers",
     ],
     &["codec", "rtp", "sdp", "sip"],

@@ -463,12 +463,8 @@ impl CallContext<'_> {
             Hop::Tls(to, _) if self.config.sip.client_ca.is_some() => (to, FlowKind::Tls),
             _ => return hop,
         };
-        let fits = |f: &&Flow| self.services.flows.get(f).is_some_and(|s| s.kind == kind);
-        self.services
-            .aliases
-            .get(&(trunk.to_owned(), to))
-            .filter(fits)
-            .map_or(hop, |f| Hop::Flow(*f))
+        let fits = |f: &Flow| self.services.flows.get(f).is_some_and(|s| s.kind == kind);
+        self.services.aliases.get(&(trunk.to_owned(), to)).filter(fits).map_or(hop, Hop::Flow)
     }
 
     /// Looks a target up as far as the cache goes; what is missing is asked for, and `waiter` hears

@@ -7,17 +7,18 @@ use crate::brakes::Brakes;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::flow::FlowState;
+use crate::flow::aliases::Aliases;
 use crate::ids::IdMap;
 use crate::media::LegId;
 use crate::registrar::Registrar;
 use crate::resolver::{DnsQuery, Resolver};
 use crate::sip::transaction::{ClientId, Flow, Transactions};
+use crate::tally::Tally;
 use crate::timers::Timers;
 use crate::trunk::Trunks;
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::time::Instant;
 
 /// What the node is called and where it can be reached.
@@ -81,11 +82,11 @@ pub struct Services {
     /// The state of each.
     pub trunks: Trunks,
     /// Calls that each trunk carries or is tried for.
-    pub trunk_calls: HashMap<String, usize>,
+    pub(crate) trunk_calls: Tally<String>,
     /// Open connections.
     pub flows: IdMap<Flow, FlowState>,
     /// Connections a trunk offered for our requests too, by the address it listens at (RFC 5923).
-    pub aliases: HashMap<(String, SocketAddr), Flow>,
+    pub(crate) aliases: Aliases,
     /// What DNS said.
     pub locator: Resolver,
     /// Questions to DNS that are open, and who waits for each.
@@ -121,9 +122,9 @@ impl Services {
             registrar: Registrar::default(),
             brakes: Brakes::default(),
             trunks: Trunks::new(now, config),
-            trunk_calls: HashMap::new(),
+            trunk_calls: Tally::default(),
             flows: IdMap::default(),
-            aliases: HashMap::new(),
+            aliases: Aliases::default(),
             locator: Resolver::new(config.udp.is_some_and(|a| a.is_ipv6())),
             pending_queries: HashMap::new(),
             dialogs: HashMap::new(),
@@ -135,7 +136,7 @@ impl Services {
     /// Whether one more call by a trunk that may have `limit` is let in, counting all nodes if
     /// there are several.
     pub(crate) fn trunk_has_room(&self, now: Instant, trunk: &str, limit: usize) -> bool {
-        let used = self.trunk_calls.get(trunk).copied().unwrap_or(0);
+        let used = self.trunk_calls.of(trunk);
         let all = self.cluster.as_ref();
         used < limit && all.is_none_or(|cluster| cluster.has_room(now, trunk, limit, used))
     }

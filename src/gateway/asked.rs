@@ -18,6 +18,7 @@ use crate::cluster::token::short;
 use crate::sip::message::Message;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::Hop;
+use crate::tally::Tally;
 use crate::timers::Timers;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -77,7 +78,7 @@ pub(super) struct AskedNodes {
     open: HashMap<AskedKey, AskedRequest>,
     timers: Timers<AskedKey>,
     /// How many are of each sender.
-    of_sender: HashMap<String, usize>,
+    of_sender: Tally<String>,
     /// The deadline of the one that is being asked about once more.
     again: Option<(AskedKey, Instant)>,
 }
@@ -107,9 +108,9 @@ impl AskedNodes {
         let before = self.again.filter(|(again, _)| *again == key).map(|(_, until)| until);
         let until = known.or(before).unwrap_or(asked.until);
         self.timers.set(key, until.min(now + AGAIN));
-        *self.of_sender.entry(asked.sender.name()).or_default() += 1;
+        self.of_sender.add(asked.sender.name());
         if let Some(before) = self.open.insert(key, AskedRequest { until, ..asked }) {
-            self.uncount(&before.sender);
+            self.of_sender.remove(&before.sender.name());
         }
         true
     }
@@ -120,23 +121,13 @@ impl AskedNodes {
             RequestSource::User(..) => MOST_OF_USER,
             RequestSource::Trunk(_) => MOST_OF_TRUNK,
         };
-        self.of_sender.get(&sender.name()).is_none_or(|n| *n < most)
-    }
-
-    fn uncount(&mut self, sender: &RequestSource) {
-        let name = sender.name();
-        if let Some(n) = self.of_sender.get_mut(&name) {
-            *n -= 1;
-            if *n == 0 {
-                self.of_sender.remove(&name);
-            }
-        }
+        self.of_sender.of(&sender.name()) < most
     }
 
     fn remove(&mut self, key: &AskedKey) -> Option<AskedRequest> {
         let asked = self.open.remove(key)?;
         self.timers.clear(key);
-        self.uncount(&asked.sender);
+        self.of_sender.remove(&asked.sender.name());
         Some(asked)
     }
 

@@ -15,6 +15,7 @@ use crate::ids::{CallKey, IdMap, before, looked_at};
 use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::transaction::{Flow, Hop, ServerId};
+use crate::tally::Tally;
 use std::borrow::Borrow;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, Hash};
@@ -80,7 +81,7 @@ pub(super) struct CallTable {
     by_party: HashMap<String, BTreeSet<CallId>>,
     by_trunk: HashMap<String, BTreeSet<CallId>>,
     /// Calls each user has.
-    per_user: HashMap<String, usize>,
+    per_user: Tally<String>,
     /// Calls that are not over.
     live: usize,
     /// Calls that are over but not yet forgotten.
@@ -101,7 +102,7 @@ impl CallTable {
         self.live += 1;
         let crowd = call.caller().account.as_ref().and_then(|account| account.crowd());
         let users: Vec<String> = user.into_iter().chain(crowd).collect();
-        users.iter().for_each(|u| *self.per_user.entry(u.clone()).or_default() += 1);
+        users.iter().for_each(|user| self.per_user.add(user.clone()));
         let id = call.id();
         self.note_change(id);
         self.by_start.insert((call.cdr().start, id));
@@ -259,13 +260,13 @@ impl CallTable {
 
     /// Returns how many calls a user has.
     pub(super) fn of_user(&self, user: &str) -> usize {
-        self.per_user.get(user).copied().unwrap_or(0)
+        self.per_user.of(user)
     }
 
     /// Users with more than one call, at most so many.
     pub(super) fn busy(&self, most: usize) -> impl Iterator<Item = (&str, usize)> {
-        let several = self.per_user.iter().filter(|(_, calls)| **calls > 1).take(most);
-        several.map(|(user, calls)| (user.as_str(), *calls))
+        let several = self.per_user.iter().filter(|(_, calls)| *calls > 1).take(most);
+        several.map(|(user, calls)| (user.as_str(), calls))
     }
 
     /// Returns how many calls are not over.
@@ -299,15 +300,13 @@ impl CallTable {
         if now_on == live.counted {
             return;
         }
-        for name in &now_on {
-            *services.trunk_calls.entry(name.clone()).or_default() += 1;
-        }
+        now_on.iter().for_each(|name| services.trunk_calls.add(name.clone()));
         let before = std::mem::replace(&mut live.counted, now_on);
         before.iter().for_each(|name| unfile(&mut self.by_trunk, name, id));
         for name in &live.counted {
             self.by_trunk.entry(name.clone()).or_default().insert(id);
         }
-        release(&before, services);
+        before.iter().for_each(|name| services.trunk_calls.remove(name.as_str()));
     }
 
     /// Files a call under its legs as they are now; most often they are as they were.
@@ -345,13 +344,7 @@ impl CallTable {
     fn uncount(&mut self, id: CallId) {
         let Some(live) = self.calls.get_mut(&id) else { return };
         self.live -= 1;
-        for user in std::mem::take(&mut live.users) {
-            let Some(n) = self.per_user.get_mut(&user) else { continue };
-            *n -= 1;
-            if *n == 0 {
-                self.per_user.remove(&user);
-            }
-        }
+        std::mem::take(&mut live.users).iter().for_each(|user| self.per_user.remove(user.as_str()));
     }
 
     /// Forgets the calls that can bring nothing more, and returns the records of those whose end
@@ -401,18 +394,8 @@ impl CallTable {
             place.user.iter().for_each(|user| unfile(&mut self.by_party, user, id));
         }
         live.counted.iter().for_each(|name| unfile(&mut self.by_trunk, name, id));
-        release(&live.counted, services);
+        live.counted.iter().for_each(|name| services.trunk_calls.remove(name.as_str()));
         Some(live)
-    }
-}
-
-fn release(counted: &[String], services: &mut Services) {
-    for name in counted {
-        let Some(n) = services.trunk_calls.get_mut(name) else { continue };
-        *n -= 1;
-        if *n == 0 {
-            services.trunk_calls.remove(name);
-        }
     }
 }
 

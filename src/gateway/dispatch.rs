@@ -21,10 +21,6 @@ use crate::sip::status::{Method, Refusal, SUPPORTED, TRICKLE};
 use crate::sip::transaction::{ClientId, Hop, ServerId, TransactionEvent, Transmit};
 use std::net::SocketAddr;
 
-/// Most connections remembered as offered, and addresses that one of them is offered for.
-const MAX_ALIASES: usize = 4_096;
-const MOST_ALIASES_OF_FLOW: usize = 4;
-
 impl Gateway {
     pub(super) fn received(
         &mut self,
@@ -411,14 +407,7 @@ impl Gateway {
         let Some(via) = message.via().filter(|v| v.params.has("alias")) else { return };
         let port = via.port.unwrap_or(if state.kind == FlowKind::Tls { 5061 } else { 5060 });
         let offered = (trunk.to_owned(), SocketAddr::new(state.remote.ip(), port));
-        let aliases = &mut self.services.aliases;
-        if aliases.get(&offered) == Some(&flow) {
-            return;
-        }
-        let own = aliases.values().filter(|other| **other == flow).count();
-        if aliases.len() < MAX_ALIASES && own < MOST_ALIASES_OF_FLOW {
-            aliases.insert(offered, flow);
-        }
+        self.services.aliases.offer(offered, flow);
     }
 
     /// Whether nobody known is at the other end of a hop.

@@ -51,7 +51,7 @@ impl Gateway {
         let trunk =
             state.filter(|s| s.kind != FlowKind::WebSocket).map(|s| (s.remote.ip(), s.kind));
         if trunk.is_some() {
-            self.services.aliases.retain(|_, f| *f != flow);
+            self.services.aliases.forget(flow);
             self.trunk_flow_closed(flow, turn.out);
         }
         let legs = self.legs_on(flow);

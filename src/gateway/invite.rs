@@ -432,7 +432,7 @@ impl Gateway {
             }
             Party::Trunk(name) => {
                 let most = self.config.trunks.get(name).and_then(|t| t.max_calls);
-                let has = self.services.trunk_calls.get(name).copied().unwrap_or(0);
+                let has = self.services.trunk_calls.of(name.as_str());
                 let most = most.unwrap_or(limits.calls) + MOST_EMERGENCIES_OF_TRUNK;
                 (format!("trunk {name}"), has, most)
             }

@@ -233,7 +233,7 @@ impl Gateway {
 
     /// How many calls a trunk has.
     pub(crate) fn calls_of(&self, trunk: &str) -> usize {
-        self.services.trunk_calls.get(trunk).copied().unwrap_or(0)
+        self.services.trunk_calls.of(trunk)
     }
 
     /// All of trunks' state.

@@ -19,6 +19,7 @@ use crate::call::Output;
 use crate::cluster::store::StoreCommand;
 use crate::event::Event;
 use crate::sip::transaction::Flow;
+use crate::tally::Tally;
 use rand_core::RngCore;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -88,7 +89,7 @@ pub(super) struct SpentTokens {
     /// The same by their end.
     ends: BTreeSet<(u64, TokenId)>,
     /// How many are of each source.
-    of_source: HashMap<IpAddr, usize>,
+    of_source: Tally<IpAddr>,
     asked: BTreeMap<u64, AskedToken>,
     /// Those that the store may not know of.
     untold: BTreeSet<TokenId>,
@@ -123,25 +124,20 @@ impl SpentTokens {
             self.ends.pop_first();
             let gone = self.spent.remove(&token);
             self.untold.remove(&token);
-            if let Some(source) = gone.and_then(|gone| gone.source)
-                && let Some(n) = self.of_source.get_mut(&source)
-            {
-                *n -= 1;
-                if *n == 0 {
-                    self.of_source.remove(&source);
-                }
+            if let Some(source) = gone.and_then(|gone| gone.source) {
+                self.of_source.remove(&source);
             }
         }
     }
 
     /// Notes a token that nobody here has used; `false` if there is no room.
     fn note(&mut self, spent: SpentToken) -> bool {
-        let own = spent.source.and_then(|source| self.of_source.get(&source)).copied();
-        if self.spent.len() >= MAX_SPENT || own.unwrap_or(0) >= MAX_SPENT_OF_SOURCE {
+        let own = spent.source.map_or(0, |source| self.of_source.of(&source));
+        if self.spent.len() >= MAX_SPENT || own >= MAX_SPENT_OF_SOURCE {
             return false;
         }
         if let Some(source) = spent.source {
-            *self.of_source.entry(source).or_default() += 1;
+            self.of_source.add(source);
         }
         let TokenLogin { token, until, .. } = spent.login;
         self.ends.insert((until, token));

@@ -16,6 +16,7 @@ use super::parse::HeaderName;
 use super::status::Method;
 use crate::hex::hex;
 use crate::ids::{IdMap, looked_at};
+use crate::tally::Tally;
 use crate::timers::Timers;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -162,7 +163,7 @@ pub struct Transactions {
     by_hop: HashMap<Hop, BTreeSet<u64>>,
     keys: HashMap<Arc<str>, u64>,
     /// Requests of each sender.
-    by_sender: HashMap<Arc<str>, usize>,
+    by_sender: Tally<Arc<str>>,
     timers: Timers<(u64, Timer)>,
     next: u64,
     /// Messages sent once more because nothing came, by transport; kept by the user of this layer,
@@ -215,8 +216,7 @@ impl Transactions {
     /// Whether `sender` may begin one more request, if it may have `most`.
     pub(crate) fn has_room_for(&self, sender: &str, most: usize) -> bool {
         let free = MAX_TRANSACTIONS.saturating_sub(self.entries.len());
-        let own = self.by_sender.get(sender).copied().unwrap_or(0);
-        own < most.min(OF_WHAT_IS_FREE * free)
+        self.by_sender.of(sender) < most.min(OF_WHAT_IS_FREE * free)
     }
 
     /// A request counts among those of `sender` for as long as it lives.
@@ -224,9 +224,9 @@ impl Transactions {
         let Some(entry) = self.entries.get_mut(&id.0).filter(|e| e.sender.is_none()) else {
             return;
         };
-        let known = self.by_sender.get_key_value(sender).map(|(name, _)| name.clone());
+        let known = self.by_sender.key(sender).cloned();
         let sender: Arc<str> = known.unwrap_or_else(|| sender.into());
-        *self.by_sender.entry(sender.clone()).or_default() += 1;
+        self.by_sender.add(sender.clone());
         entry.sender = Some(sender);
     }
 
@@ -523,13 +523,8 @@ impl Transactions {
         if let Some(entry) = self.entries.remove(&id) {
             self.keys.remove(&entry.key);
             leave(&mut self.by_hop, entry.hop, id);
-            if let Some(sender) = &entry.sender
-                && let Some(own) = self.by_sender.get_mut(sender)
-            {
-                *own -= 1;
-                if *own == 0 {
-                    self.by_sender.remove(sender);
-                }
+            if let Some(sender) = &entry.sender {
+                self.by_sender.remove(sender);
             }
             if entry.machine.is_client() {
                 events.push(TransactionEvent::Ended { id: ClientId(id) });

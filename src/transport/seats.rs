@@ -4,7 +4,7 @@
 use super::proved::ProvedSources;
 use crate::address::network_of;
 use crate::refused::{Full, RefusedConnections, RefusedPort};
-use std::collections::HashMap;
+use crate::tally::Tally;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,7 +37,7 @@ pub(crate) struct Seats {
 #[derive(Default, Debug)]
 struct HeldSeats {
     all: usize,
-    by_source: HashMap<IpAddr, usize>,
+    by_source: Tally<IpAddr>,
 }
 
 /// A place; it is given back when the last holder drops it.
@@ -51,14 +51,13 @@ pub(crate) struct Seat {
 
 impl HeldSeats {
     fn take(&mut self, source: IpAddr, most: usize, per_source: usize) -> Result<(), Full> {
-        let own = self.by_source.get(&source).copied().unwrap_or(0);
         if self.all >= most {
             return Err(Full::Everywhere);
         }
-        if own >= per_source {
+        if self.by_source.of(&source) >= per_source {
             return Err(Full::OfSource);
         }
-        self.by_source.insert(source, own + 1);
+        self.by_source.add(source);
         self.all += 1;
         Ok(())
     }
@@ -162,10 +161,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut held = self.seats.lock(self.stands.is_some());
         held.all -= 1;
-        match held.by_source.get_mut(&self.source) {
-            Some(n) if *n > 1 => *n -= 1,
-            _ => drop(held.by_source.remove(&self.source)),
-        }
+        held.by_source.remove(&self.source);
     }
 }
 
