@@ -35,7 +35,6 @@ const MOST_SUMMARIES: u32 = 60;
 const MOST_REFUSALS_TOLD: u32 = 30;
 /// The same of a trunk, whose callers are many.
 const MOST_REFUSALS_TOLD_OF_TRUNK: u32 = 600;
-
 /// Requests of one trunk in a second that the other nodes are told of as begun: it fills neither
 /// their table nor the way to them.
 const MOST_BEGUN_OF_TRUNK: u32 = 1_000;
@@ -154,8 +153,7 @@ impl Brakes {
         let window = self.registrations.entry(now, user.to_owned());
         window.take_within(now, MINUTE, MOST_REGISTERED).map_err(|wait| {
             let why = format!("{user} has registered {MOST_REGISTERED} times in this minute");
-            let wait = wait.as_secs() as u32 + 1;
-            Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
+            spent(why, wait)
         })
     }
 
@@ -167,8 +165,7 @@ impl Brakes {
         let window = self.summaries.entry(now, user.to_owned());
         window.take_within(now, MINUTE, MOST_SUMMARIES).map_err(|wait| {
             let why = format!("{user} was told {MOST_SUMMARIES} times in this minute what waits");
-            let wait = wait.as_secs() as u32 + 1;
-            Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
+            spent(why, wait)
         })
     }
 
@@ -214,8 +211,7 @@ impl Brakes {
         let window = self.emergencies.entry(now, who.to_owned());
         window.take_within(now, MINUTE, most).map_err(|wait| {
             let why = format!("{who} has made {most} emergency calls in this minute");
-            let wait = wait.as_secs() as u32 + 1;
-            Refusal::new(503, why).code(Code::LIMIT).retry_after(wait)
+            spent(why, wait)
         })
     }
 
@@ -249,10 +245,9 @@ impl Brakes {
         }
         if calls.len() >= most as usize {
             let end = calls.front().map_or(now, |first| *first + HOUR);
-            let wait = end.saturating_duration_since(now).as_secs() + 1;
             let why =
                 format!("{user} has made its {most} calls of this hour by route {:?}", route.name);
-            return Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait as u32));
+            return Err(spent(why, end.saturating_duration_since(now)));
         }
         calls.push_back(now);
         Ok(())
@@ -271,8 +266,7 @@ impl Brakes {
     ) -> Result<(), Refusal> {
         let refused = |who: &str, key: &str, most: u32, wait: Duration| {
             let why = format!("{who} has sent its texts of this minute: limits.{key} = {most}");
-            let wait = wait.as_secs() as u32 + 1;
-            Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(wait))
+            Err(spent(why, wait))
         };
         let most = limits.texts_per_minute;
         if let Some(user) = user
@@ -294,6 +288,11 @@ impl Brakes {
             Err(wait) => refused(&who, "texts_per_minute_of_source", most, wait),
         }
     }
+}
+
+/// The refusal of what was used up, for so long.
+fn spent(why: String, wait: Duration) -> Refusal {
+    Refusal::new(503, why).code(Code::LIMIT).retry_after(wait.as_secs() as u32 + 1)
 }
 
 #[cfg(test)]
