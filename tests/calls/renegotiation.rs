@@ -230,8 +230,8 @@ fn a_reinvite_before_the_first_answer_is_491_and_one_that_overtakes_the_ack_is_a
     lab.expect_idle();
 }
 
-#[test]
-fn a_reinvite_that_overtakes_an_answer_is_500_until_that_has_come() {
+/// Alice has answered a trunk that offers nothing: its 200 has our offer, and waits for its ACK.
+fn called_without_an_offer() -> (Lab, webtrunk::sip::Message) {
     let mut lab = Lab::with_phones();
     lab.invite(T1, "+12065550111", "");
     lab.plays(
@@ -243,6 +243,12 @@ fn a_reinvite_that_overtakes_an_answer_is_500_until_that_has_come() {
          0.0s t1 ← 200 INVITE sdp",
     );
     let ok = lab.last(T1, "200 INVITE");
+    (lab, ok)
+}
+
+#[test]
+fn a_reinvite_that_overtakes_an_answer_is_500_until_that_has_come() {
+    let (mut lab, ok) = called_without_an_offer();
     let cseq = ok.cseq().unwrap().number;
     let hold = TRUNK_SDP.replace("o=- 1 1", "o=- 1 2");
     let early = lab.in_dialog(T1, &ok, "INVITE", cseq + 1, "", &hold);
@@ -272,17 +278,7 @@ fn a_reinvite_that_overtakes_an_answer_is_500_until_that_has_come() {
 
 #[test]
 fn a_trunk_without_an_offer_gets_ours_in_the_200_and_answers_in_the_ack() {
-    let mut lab = Lab::with_phones();
-    lab.invite(T1, "+12065550111", "");
-    lab.plays(
-        "0.0s t1 → INVITE +12065550111
-         0.0s t1 ← 100 INVITE
-         0.0s alice ← INVITE sdp
-         0.0s alice → 200 INVITE sdp recvonly
-         0.0s alice ← ACK
-         0.0s t1 ← 200 INVITE sdp",
-    );
-    let ok = lab.last(T1, "200 INVITE");
+    let (mut lab, ok) = called_without_an_offer();
     assert!(body(&ok).contains("m=audio") && body(&ok).contains("RTP/AVP"), "{}", body(&ok));
     let cseq = ok.cseq().unwrap().number;
     let ack = lab.in_dialog(T1, &ok, "ACK", cseq, "", TRUNK_SDP);
