@@ -24,8 +24,11 @@ HOMES, STRANGERS, CROWD = "10.50.0.1", "10.66.0.1", "10.70.0.1"
 # Nobody may make the gateway send anything there.
 INTERNAL = "10.99.0.1"
 NETWORKS = ["10.50.0.0/16", "10.60.0.0/16", "10.66.0.0/16", "10.70.0.0/16", "10.99.0.0/16"]
-SECRETS = ["alice-secret", "bob-secret", "storm-secret", "branch-secret"]
-
+SECRETS = ["alice-secret", "bob-secret", "clerk-secret", "storm-secret", "branch-secret"]
+# Who logs in while others attack.
+CLERKS = "\n".join(
+    f'[user.clerk_{letter}]\npassword = "clerk-secret"\ncontext = "in"' for letter in "abcdefghij"
+)
 CONFIG = f"""[server]
 domain = "hostile.test"
 public_ip = "{GATEWAY}"
@@ -58,6 +61,7 @@ fraud_brake = false
 [user.bob]
 password = "bob-secret"
 context = "in"
+{CLERKS}
 [trunk.branch]
 accepts_registration = true
 username = "branch"

@@ -19,10 +19,6 @@ pub(crate) struct Victim {
     /// The first of the addresses logins come from, one after the other
     #[arg(long)]
     homes: IpAddr,
-    #[arg(long, default_value = "alice")]
-    user: String,
-    #[arg(long, default_value = "alice-secret")]
-    password: String,
     /// Time between two logins, ms
     #[arg(long, default_value_t = 200)]
     every: u64,
@@ -32,6 +28,9 @@ pub(crate) struct Victim {
 
 /// Addresses that logins come from.
 const HOMES: usize = 50;
+/// People who come to work, clerk_a and so on: one of them would log in more often in a minute than
+/// any user may.
+const CLERKS: usize = 10;
 
 #[derive(Default)]
 struct Tries {
@@ -86,13 +85,14 @@ impl Victim {
             }
             let began = Instant::now();
             let home = nth(self.homes, n % HOMES);
-            tries.note(began, self.login(home, &mut dice).await);
+            let clerk = format!("clerk_{}", (b'a' + (n % CLERKS) as u8) as char);
+            tries.note(began, self.login(home, &clerk, &mut dice).await);
         }
         tries
     }
 
-    async fn login(&self, home: IpAddr, dice: &mut Dice) -> anyhow::Result<u16> {
-        let who = (self.user.as_str(), self.password.as_str());
+    async fn login(&self, home: IpAddr, clerk: &str, dice: &mut Dice) -> anyhow::Result<u16> {
+        let who = (clerk, "clerk-secret");
         let mut phone = Phone::connect(&self.place, home, who, dice).await?;
         let status = phone.register().await?;
         // The binding ends with its connection.
@@ -121,7 +121,8 @@ impl Victim {
             if lost {
                 break;
             }
-            sleep(Duration::from_millis(self.every)).await;
+            // A user registers 120 times in a minute at most.
+            sleep(Duration::from_millis(3 * self.every)).await;
         }
         tries
     }
