@@ -7,7 +7,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 use std::io::{self, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::Interest;
@@ -19,6 +19,21 @@ pub(crate) async fn bind(at: SocketAddr) -> anyhow::Result<UdpSocket> {
     socket2::SockRef::from(&socket).set_recv_buffer_size(1 << 20)?;
     setsockopt(&socket, ReceiveTimestampns, &true)?;
     Ok(socket)
+}
+
+/// Two sockets at ports that follow each other: one for RTP, at an even port, and one that holds
+/// the place of its RTCP, so that no other telephone is sent that (RFC 3550 section 11).
+pub(crate) async fn bind_pair(at: IpAddr) -> anyhow::Result<(UdpSocket, UdpSocket)> {
+    for _ in 0..100 {
+        let rtp = bind(SocketAddr::new(at, 0)).await?;
+        let port = rtp.local_addr()?.port();
+        if port.is_multiple_of(2)
+            && let Ok(rtcp) = UdpSocket::bind(SocketAddr::new(at, port + 1)).await
+        {
+            return Ok((rtp, rtcp));
+        }
+    }
+    anyhow::bail!("no two ports at {at} that follow each other are free")
 }
 
 /// The next datagram: its length, who sent it, and when it came.

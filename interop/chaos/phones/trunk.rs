@@ -53,7 +53,7 @@ impl Trunk {
     /// Calls this number.
     pub(crate) async fn call(trunk: &Rc<RefCell<Trunk>>, number: &str) -> anyhow::Result<()> {
         let at = trunk.borrow().at;
-        let media = arrival::bind(SocketAddr::new(at.ip(), 0)).await?;
+        let (media, rtcp) = arrival::bind_pair(at.ip()).await?;
         let mut this = trunk.borrow_mut();
         let (at, gateway, run) = (this.at, this.gateway, crate::run());
         let body = texts::pcmu(media.local_addr()?);
@@ -70,7 +70,7 @@ impl Trunk {
         let call = Call::new(&call_id, (media.local_addr()?, gateway), Some(invite));
         this.calls.insert(number.to_owned(), call.clone());
         drop(this);
-        tokio::task::spawn_local(talk(media, call));
+        tokio::task::spawn_local(talk((media, rtcp), call));
         Ok(())
     }
 
@@ -223,8 +223,8 @@ impl Call {
     }
 }
 
-/// The media of one call.
-async fn talk(socket: UdpSocket, call: Rc<RefCell<Call>>) {
+/// The media of one call; nobody reads the RTCP.
+async fn talk((socket, _rtcp): (UdpSocket, UdpSocket), call: Rc<RefCell<Call>>) {
     let mut packet = [0; 172];
     Law::Mu.encode(&tone(FROM_TRUNK), &mut packet[12..]);
     let ssrc = u32::from(socket.local_addr().map_or(0, |a| a.port()));
@@ -288,7 +288,7 @@ async fn begin(
     call_id: &str,
 ) -> anyhow::Result<()> {
     let at = trunk.borrow().at;
-    let media = arrival::bind(SocketAddr::new(at.ip(), 0)).await?;
+    let (media, rtcp) = arrival::bind_pair(at.ip()).await?;
     let mut this = trunk.borrow_mut();
     let Some(to) = texts::audio(invite) else { return Ok(()) };
     let number = invite.split([':', '@']).nth(1).unwrap_or_default().to_owned();
@@ -296,6 +296,6 @@ async fn begin(
     let call = Call::new(call_id, (own, to), None);
     this.put(&texts::ok(invite, this.at, own), from);
     this.calls.insert(number, call.clone());
-    tokio::task::spawn_local(talk(media, call));
+    tokio::task::spawn_local(talk((media, rtcp), call));
     Ok(())
 }
