@@ -11,6 +11,7 @@ pub mod chance;
 pub mod datagrams;
 pub(crate) mod egress;
 pub mod errors;
+pub(crate) mod expiring;
 pub mod hex;
 pub mod ids;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it is the log's clock")]
@@ -93,6 +94,7 @@ pub const LAYERS: &[&[&str]] = &[
         "datagrams",
         "egress",
         "errors",
+        "expiring",
         "hex",
         "ids",
         "log_limit",

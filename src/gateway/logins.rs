@@ -2,6 +2,11 @@
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
+mod held;
+mod remembered;
+
+use self::held::{Awaited, HeldRequest, HeldRequests};
+pub(super) use self::remembered::RememberedNames;
 use super::admission::{Admitted, KnownCredentials, LoginSource};
 use super::credential::{Credential, credential_fits};
 use super::spent::{Spending, TokenLogin};
@@ -23,7 +28,6 @@ use rand_core::RngCore;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,13 +40,6 @@ const REMEMBER: Duration = Duration::from_secs(60);
 const REMEMBER_AT_MOST: Duration = Duration::from_secs(3_600);
 /// Names a web application does not know are not asked again so soon.
 const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
-/// Names remembered; when full, those whose time is over are forgotten, then those that nobody has,
-/// then all.
-const MAX_REMEMBERED: usize = 10_000;
-/// Requests that wait for an answer; any more get 503 with Retry-After.
-const MAX_HELD: usize = 1_000;
-/// Those of one source: a stranger with names nobody has keeps nobody else waiting.
-const MAX_HELD_OF_SOURCE: usize = 200;
 /// What a web application has for its answer.
 pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(3);
 
@@ -58,22 +55,6 @@ pub struct Answered {
     /// What the user may do.
     #[serde(default)]
     pub grant: Grant,
-}
-
-/// What is waited for.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Awaited {
-    Keys,
-    User(String),
-    /// Whether a token was used at another node.
-    Token(TokenId),
-}
-
-/// A request that waits.
-struct HeldRequest {
-    flow: Flow,
-    remote: SocketAddr,
-    message: Message,
 }
 
 /// A token, who its sender claims to be, and what tokens are judged by.
@@ -103,9 +84,6 @@ enum NoLogin {
     Unchecked,
 }
 
-/// What a web application said of names, and until when it is believed.
-pub(super) type Remembered = HashMap<String, (Option<Arc<User>>, Instant)>;
-
 /// What is known of logins beyond the configuration.
 #[derive(Default)]
 pub(super) struct Logins {
@@ -113,8 +91,8 @@ pub(super) struct Logins {
     /// When the key set is to be read again; `None`: it is being read, or no tokens are taken.
     keys_due: Option<Instant>,
     keys_asked: Option<Instant>,
-    remembered: Remembered,
-    held: HashMap<Awaited, Vec<HeldRequest>>,
+    remembered: RememberedNames,
+    held: HeldRequests,
 }
 
 impl Logins {
@@ -124,12 +102,17 @@ impl Logins {
 
     /// Names that were asked for, and requests that wait for the answer.
     pub(super) fn remembered(&self) -> usize {
-        self.remembered.len() + self.held.values().map(Vec::len).sum::<usize>()
+        self.remembered.len() + self.held.len()
     }
 
     /// Another configuration: what was said of users is asked again, a key set of another place is
     /// read.
-    pub(super) fn reload(&mut self, now: Instant, before: &Config, after: &Config) -> Remembered {
+    pub(super) fn reload(
+        &mut self,
+        now: Instant,
+        before: &Config,
+        after: &Config,
+    ) -> RememberedNames {
         if before.auth.jwt != after.auth.jwt {
             (self.keys, self.keys_asked, self.keys_due) =
                 (None, None, after.auth.jwt.as_ref().map(|_| now));
@@ -139,36 +122,6 @@ impl Logins {
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         self.keys_due
-    }
-
-    fn user(&self, now: Instant, name: &str) -> Option<&Option<Arc<User>>> {
-        self.remembered.get(name).filter(|(_, until)| *until > now).map(|(user, _)| user)
-    }
-
-    fn remember(&mut self, now: Instant, name: String, user: Option<Arc<User>>, time: Duration) {
-        if self.remembered.len() >= MAX_REMEMBERED {
-            self.remembered.retain(|_, (_, until)| *until > now);
-        }
-        if self.remembered.len() >= MAX_REMEMBERED {
-            // Anybody can ask for names that nobody has.
-            self.remembered.retain(|_, (user, _)| user.is_some());
-        }
-        if self.remembered.len() >= MAX_REMEMBERED {
-            if user.is_none() {
-                return;
-            }
-            self.remembered.clear();
-        }
-        self.remembered.insert(name, (user, now + time));
-    }
-
-    /// Whether one more request from `ip` may wait for an answer.
-    fn has_place(&self, ip: IpAddr) -> bool {
-        let source = network_of(ip);
-        let sources = self.held.values().flatten().map(|held| network_of(held.remote.ip()));
-        let (mut all, mut own) = (0, 0);
-        sources.for_each(|other| (all, own) = (all + 1, own + usize::from(other == source)));
-        all < MAX_HELD && own < MAX_HELD_OF_SOURCE
     }
 
     /// Whether the key set may be asked for now: not while it is, nor right after.
@@ -251,7 +204,7 @@ impl Gateway {
                 Ok(()) => KnownCredentials::Password(credential.password(&secret)),
                 Err(_) => KnownCredentials::Nobody,
             },
-            None => match (config.users.get(name), logins.user(turn.now, name)) {
+            None => match (config.users.get(name), logins.remembered.get(turn.now, name)) {
                 (Some(user), _) | (None, Some(Some(user))) => {
                     KnownCredentials::Password(user.password.clone())
                 }
@@ -320,7 +273,7 @@ impl Gateway {
         let account = if self.config.users.contains_key(name) {
             None
         } else {
-            self.logins.user(now, name).cloned().flatten()
+            self.logins.remembered.get(now, name).flatten().cloned()
         };
         Ok(Proved { user: name.to_owned(), account, until: None, token: None })
     }
@@ -450,14 +403,11 @@ impl Gateway {
         held: HeldRequest,
         out: &mut Vec<Output>,
     ) -> Screening {
-        if !self.logins.has_place(held.remote.ip()) {
-            return Screening::Refuse(unchecked());
+        match self.logins.held.keep(awaited, held) {
+            None => return Screening::Refuse(unchecked()),
+            Some(first) if first => out.extend(question.map(Output::Ask)),
+            Some(_) => {}
         }
-        let waiting = self.logins.held.entry(awaited).or_default();
-        if waiting.is_empty() {
-            out.extend(question.map(Output::Ask));
-        }
-        waiting.push(held);
         Screening::Handled
     }
 
@@ -530,21 +480,20 @@ impl Gateway {
             .and_then(|answered| answered.map(|a| remembered(&name, &a, &self.config)).transpose());
         match granted {
             Ok(Some((user, time))) => {
-                self.logins.remember(turn.now, name.clone(), Some(user), time)
+                self.logins.remembered.put(turn.now, name.clone(), Some(user), time);
             }
-            Ok(None) => self.logins.remember(turn.now, name.clone(), None, REMEMBER_NOBODY),
+            Ok(None) => {
+                self.logins.remembered.put(turn.now, name.clone(), None, REMEMBER_NOBODY);
+            }
             Err(why) => {
                 turn.push(Output::Event(Event::LoginUnchecked {
                     what: "the web application of auth.webhook",
                     why,
                 }));
-                let waiting = self.logins.held.remove(&Awaited::User(name));
-                for held in waiting
-                    .into_iter()
-                    .flatten()
-                    .filter(|h| self.services.flows.contains_key(&h.flow))
-                    .collect::<Vec<_>>()
-                {
+                for held in self.logins.held.take(&Awaited::User(name)) {
+                    if !self.services.flows.contains_key(&held.flow) {
+                        continue;
+                    }
                     self.respond_stateless(
                         Hop::Flow(held.flow),
                         &held.message,
@@ -559,7 +508,7 @@ impl Gateway {
     }
 
     fn replay(&mut self, turn: &mut Turn<'_>, awaited: &Awaited) {
-        for held in self.logins.held.remove(awaited).into_iter().flatten() {
+        for held in self.logins.held.take(awaited) {
             let (hop, call_id) = (Hop::Flow(held.flow), held.message.call_id().to_owned());
             self.received(turn, hop, held.remote, held.message.clone());
             // The recorder hears what arrives in this turn; this arrived in another.

@@ -1,7 +1,7 @@
 //! What an operator may do to a running gateway, and look at: the API's side of the core.
 
 use super::credential::Credential;
-use super::logins::Remembered;
+use super::logins::RememberedNames;
 use super::{Gateway, Turn};
 use crate::call::operator::PartyRole;
 use crate::call::{Call, CallId, CallPhase, EndReason, HangupBy, Output};
@@ -73,7 +73,7 @@ impl Revised {
 /// What a reload left.
 pub(crate) struct Replaced {
     _config: Arc<Config>,
-    _logins: Remembered,
+    _logins: RememberedNames,
 }
 
 impl Gateway {

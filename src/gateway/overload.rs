@@ -8,7 +8,7 @@
 
 pub(super) mod units;
 
-use std::collections::HashMap;
+use crate::expiring::Expiring;
 use std::time::{Duration, Instant};
 pub(super) use units::Units;
 
@@ -151,7 +151,7 @@ pub(super) struct Overload {
     shed: Shed,
     recorded: (Instant, u32),
     /// Users whose calls lost their connection, and until when they are waited for.
-    expected: HashMap<String, Instant>,
+    expected: Expiring<String, ()>,
 }
 
 impl Overload {
@@ -165,7 +165,7 @@ impl Overload {
             units: Units::new(workers),
             shed: Shed::default(),
             recorded: (now, 0),
-            expected: HashMap::new(),
+            expected: Expiring::new(MAX_EXPECTED),
         }
     }
 
@@ -253,17 +253,14 @@ impl Overload {
 
     /// A user's calls have lost their connection, and wait for it until then.
     pub(super) fn expect(&mut self, now: Instant, user: String, until: Instant) {
-        if self.expected.len() >= MAX_EXPECTED {
-            self.expected.retain(|_, until| *until > now);
-        }
-        if self.expected.len() < MAX_EXPECTED {
-            self.expected.insert(user, until);
+        if self.expected.has_room(now) {
+            self.expected.insert(now, user, (), until);
         }
     }
 
     /// Whether a user's calls wait for it.
     pub(super) fn expects(&self, now: Instant, user: &str) -> bool {
-        self.expected.get(user).is_some_and(|until| *until > now)
+        self.expected.get(now, user).is_some()
     }
 }
 

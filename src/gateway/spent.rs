@@ -105,7 +105,8 @@ impl SpentTokens {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.asked.values().map(|asked| asked.until).min()
+        // Each has the same time: whichever was asked first is due first.
+        self.asked.first_key_value().map(|(_, asked)| asked.until)
     }
 
     fn known(&self, login: &TokenLogin) -> Option<Spending> {
@@ -194,7 +195,7 @@ impl SpentTokens {
 
     /// Questions that were not answered in time.
     fn late(&self, now: Instant) -> Vec<u64> {
-        self.asked.iter().filter(|(_, asked)| asked.until <= now).map(|(id, _)| *id).collect()
+        self.asked.iter().take_while(|(_, asked)| asked.until <= now).map(|(id, _)| *id).collect()
     }
 }
 
