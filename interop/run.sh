@@ -30,6 +30,8 @@ cluster() {
   node "$here/cluster/run.mjs" "$@"
   "$here/cluster/balancer.sh" up
   ip netns exec trunks "$here/cluster/trunk.py" "$@"
+  # Its cases have no names.
+  [ $# -gt 0 ] || ip netns exec trunks "$here/cluster/asterisk.py"
   "$here/cluster/balancer.sh" down
   node "$here/cluster/takeover.mjs" "$@"
   # The cases of real browsers are named by parts of their names, these by their own.

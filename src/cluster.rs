@@ -5,6 +5,7 @@
 //! that cannot reach it serves its own users as before.
 //! Not here: the store's protocol, and the connections between nodes.
 
+mod clock;
 mod inquiry;
 mod keeping;
 pub(crate) mod keys;
@@ -222,7 +223,8 @@ impl Cluster {
         work.commands.extend(self.ownership.ask_store(now, &self.lease, &mut self.next));
         let lease = &self.lease;
         let awaits = |gone: &Member, seen| lease.awaits_others(gone, seen);
-        let around = Surroundings { own, connection, before: lease.before(), has, awaits: &awaits };
+        let (at, before) = (lease.advertise(), lease.before());
+        let around = Surroundings { own, at, connection, before, has, awaits: &awaits };
         let mut due = SuccessionWork::default();
         self.succession.turn(now, &around, &mut self.next, &mut due);
         work.commands.extend(due.commands);
@@ -253,7 +255,7 @@ impl Cluster {
                 }
             }
             StoreAnswer::Taken { id, answer } => {
-                let store = self.lease.store_millis(at.now).map_or(0, |(_, latest)| latest);
+                let store = self.lease.oldest_millis(at.now);
                 work.taken = self.succession.read(at.now, store, id, answer);
             }
             StoreAnswer::Spent { id, answer } => work.spent = Some((id, answer.ok())),
@@ -325,13 +327,15 @@ impl Cluster {
         self.lease.view_age(now).is_some_and(lasts) && self.kept.has(&call_name(call))
     }
 
-    /// Which values the store has confirmed since last asked, by name and number. It is not asked
-    /// while another may have gone on from an earlier one that the store has lost.
+    /// Which values the store has confirmed since last asked, by name and number, and will not lose
+    /// any more. It is not asked while another may have gone on from an earlier one that the store
+    /// has lost.
     pub(crate) fn take_confirmed(&mut self, now: Instant) -> Vec<(String, u64)> {
-        match self.lease.may_be_taken(now) {
-            true => Vec::new(),
-            false => self.kept.take_confirmed(),
+        if self.lease.may_be_taken(now) {
+            return Vec::new();
         }
+        self.lease.renewed().into_iter().for_each(|sent| self.kept.settle(now, sent));
+        self.kept.take_confirmed()
     }
 
     /// Whether another node may have taken this one's calls, as far as is known.
@@ -362,7 +366,7 @@ impl Cluster {
         }
         // The asker leaves its calls to this process, which may never have seen its lease.
         let is_taken = self.lease.others().iter().any(|member| member.taken.contains(of));
-        if of.epoch < own.epoch && !is_taken {
+        if !is_taken {
             self.succession.lost(now, self.lease.as_process(of), self.began);
         }
         let learns = self.succession.learns_of(now, of);

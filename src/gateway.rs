@@ -323,6 +323,7 @@ impl Gateway {
         self.out_of_dialog_due(turn);
         self.elsewhere_due(turn);
         self.asked_due(turn);
+        self.begun_due(turn);
         self.named_hosts_due(turn);
         for user in self.services.registrar.due(turn.now) {
             self.registration_changed(turn, &user);
@@ -350,6 +351,7 @@ impl Gateway {
                 self.out_of_dialog.next_timeout(),
                 self.elsewhere.next_timeout(),
                 self.asked.next_timeout(),
+                self.begun.next_timeout(),
                 self.named_hosts.next_timeout(),
                 self.logins.next_timeout(),
                 self.spent.next_timeout(),

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Debian's redis-server: every script of src/store beside the simulation's model, several takers at
 once, and a claim that a failover loses. Then Redis by Sentinel, TLS and a password, with
-three sentinels and two gateways: the primary is killed with writes that no replica has, and every
-user is in the next one all the same.
+three sentinels and two gateways: a primary of which no replica hears takes no writes; one that is
+made to take them is killed with writes that no replica has, and every user is in the next one all
+the same.
   interop/run.sh store
 """
 
@@ -58,6 +59,8 @@ def tls(folder, port):
 def data_server(folder, port, primary=None):
     text = tls(folder, port) + f"requirepass {PASSWORD}\nmasterauth {PASSWORD}\n"
     text += 'save ""\nappendonly no\nrepl-diskless-sync-delay 0\n'
+    # As the book says: one that the network has cut off takes no writes beside the next.
+    text += "min-replicas-to-write 1\nmin-replicas-max-lag 2\n"
     text += f"replicaof 127.0.0.1 {primary}\n" if primary else ""
     file = folder / f"redis-{port}.conf"
     file.write_text(text)
@@ -124,6 +127,41 @@ def joined(folder):
     )
 
 
+def state(folder, node):
+    """Where a node says that it stands."""
+    return next((n["state"] for n in nodes(folder, node) if n["this"]), None)
+
+
+def doctor(folder, node):
+    words = [BINARY, "doctor", "-c", str(folder / node / "webtrunk.toml")]
+    return subprocess.run(words, capture_output=True, text=True).stdout
+
+
+def alone(folder, servers):
+    """The primary is left without its replica, and takes writes again once it is there."""
+    if "no replica hears" in (said := doctor(folder, "a")):
+        raise AssertionError(said)
+    os.kill(servers[DATA[1]].pid, signal.SIGSTOP)
+    cli(folder, DATA[0], "CLIENT", "KILL", "TYPE", "replica")
+    began = time.monotonic()
+    away = lambda: all(state(folder, node) == "store away" for node in WEB)  # noqa: E731
+    until("both nodes see a store that is away", away, 15)
+    took = time.monotonic() - began
+    os.kill(servers[DATA[1]].pid, signal.SIGCONT)
+    until("the replica follows again", lambda: online(folder), 30)
+    until("the gateways have joined again", lambda: joined(folder), 30)
+    print(f"ok      a primary without a replica was away for its nodes after {took:.1f} s")
+    for port in DATA:
+        cli(folder, port, "CONFIG", "SET", "min-replicas-to-write", "0")
+    if "no replica hears" not in (said := doctor(folder, "a")):
+        raise AssertionError(said)
+    print("ok      doctor says that a primary takes writes of which no replica hears")
+
+
+def online(folder):
+    return "state=online" in cli(folder, DATA[0], "INFO", "replication")
+
+
 async def registered(browsers):
     async def one(n, browser):
         await browser.connect(WEB["ab"[n % 2]])
@@ -153,6 +191,7 @@ def cases(folder, servers):
     # They ask the primary for its replicas every ten seconds; of one that they have not heard of
     # they can make no primary.
     until("the sentinels know the replica", lambda: all(knows(folder, at) for at in SENTINELS), 30)
+    alone(folder, servers)
     # The replica hears nothing of what follows.
     os.kill(servers[DATA[1]].pid, signal.SIGSTOP)
     cli(folder, DATA[0], "CLIENT", "KILL", "TYPE", "replica")

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Three nodes on machines of their own (namespaces), Debian's redis-server, and the telephones of
 `interop/run.sh chaos`: a node is killed under all their calls, with an address that moves and
-without, and Redis is killed for a minute. What the telephones and the trunk heard, and what the
-records say, is held to what the issue asks.
+without, Redis is killed for a minute, and all nodes are upgraded one after the other. What the
+telephones and the trunk heard, and what the records say, is held to what the issue asks.
   interop/cluster/takeover.py [--calls N] [--write FILE] [CASE ...]
-Run by `interop/run.sh cluster`.
+Run by `interop/run.sh cluster`. WEBTRUNK_BEFORE: the binary of an earlier version, which `rolling`
+begins with.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from common import running, until  # noqa: E402
 from report import spread  # noqa: E402
 from rig import BINARY, PHONES, ROUTES, Told, build, machine  # noqa: E402
 
+BEFORE = os.environ.get("WEBTRUNK_BEFORE", BINARY)
 HERE, REDIS, FLOATING = "10.46.0.1", 6399, "10.46.0.100"
 OWN = {"a": "10.46.0.11", "b": "10.46.0.12", "c": "10.46.0.13"}
 # The telephones' homes, which are all this machine's.
@@ -104,8 +106,8 @@ def give(node):
 class Cluster:
     """Nodes, a store and the telephones, in a folder of their own."""
 
-    def __init__(self, stack, calls, floats):
-        self.stack, self.calls, self.floats = stack, calls, floats
+    def __init__(self, stack, calls, floats, binary=BINARY):
+        self.stack, self.calls, self.floats, self.binary = stack, calls, floats, binary
         self.folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
         self.nodes, self.redis = {}, None
         self.store()
@@ -174,7 +176,7 @@ class Cluster:
         (home / "webtrunk.toml").write_text(text)
         (home / "dialplans/in.toml").write_text(ROUTES)
         (home / "cluster.key").write_text("a key of the whole cluster, for a test only\n")
-        words = ["ip", "netns", "exec", f"n{node}", BINARY, "serve", "--log", "text", "-c"]
+        words = ["ip", "netns", "exec", f"n{node}", self.binary, "serve", "--log", "text", "-c"]
         serves = running([*words, str(home / "webtrunk.toml")], self.folder / f"{node}.log")
         self.nodes[node] = self.stack.enter_context(serves)
         until(f"{node} serves", lambda: "serves the page" in self.log(node), 30)
@@ -194,6 +196,14 @@ class Cluster:
             and all(n["state"] == "joined" for n in all_of)
             for node in OWN
         )
+
+    def upgrade(self, node):
+        """A process of this version takes the place of the one that runs."""
+        control = str(self.folder / node / "control.sock")
+        words = [BINARY, "upgrade", "--binary", BINARY, "--control", control]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise AssertionError(f"{node}: {done.stdout}{done.stderr}")
 
     def kill(self, node):
         self.nodes[node].send_signal(signal.SIGKILL)
@@ -361,7 +371,30 @@ def store_away(calls, report):
         report.case("Redis is killed for 60 s", silences, found, (1_000, 1.0, False))
 
 
-CASES = {"with-address": with_address, "without-address": without_address, "store-away": store_away}
+def rolling(calls, report):
+    """All nodes are upgraded, one after the other."""
+    with contextlib.ExitStack() as stack:
+        cluster = Cluster(stack, calls, False, BEFORE)
+        versions = []
+        for node in OWN:
+            cluster.upgrade(node)
+            until("the nodes have joined", cluster.joined, 30)
+            versions.append("/".join(sorted(n["version"] for n in cluster.seen(node))))
+            # Two versions stand side by side under calls.
+            time.sleep(5)
+        silences = cluster.heard()
+        found = cluster.end()
+        name = "nodes are upgraded one after the other"
+        report.case(name, silences, found, (1_000, 1.0, False))
+        report.note(f"{name}: versions after each, {', '.join(versions)}")
+
+
+CASES = {
+    "with-address": with_address,
+    "without-address": without_address,
+    "store-away": store_away,
+    "rolling": rolling,
+}
 
 
 def main():

@@ -9,53 +9,19 @@ Run by `interop/run.sh cluster`.
 
 import concurrent.futures
 import contextlib
-import json
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
-import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 for folder in ("interop", "interop/sipp"):
     sys.path.insert(0, str(ROOT / folder))
 import run as suite  # noqa: E402
+from behind import BALANCER, OWN, SHARED, errors, passed, records, serving  # noqa: E402
 from cases import CASES, EXECUTE, RSEQ, case  # noqa: E402
-from common import running, until  # noqa: E402
 from words import *  # noqa: E402
-
-BALANCER = ROOT / "interop/cluster/balancer.sh"
-SHARED, STORE, REDIS = "10.48.0.100", "10.49.0.2", 6399
-OWN = {"a": "10.49.0.11", "b": "10.49.0.12", "c": "10.49.0.13"}
-
-CONFIG = """[server]
-domain = "wt.test"
-public_ip = "{own}"
-[cluster]
-node = "{node}"
-store = "redis://{store}:{redis}"
-key = {{ file = "cluster.key" }}
-advertise = "{own}:5071"
-[web]
-listen = "0.0.0.0:8100"
-[sip]
-udp = "0.0.0.0:5060"
-public_ip = "{shared}"
-sha256 = false
-[media]
-browser_port = 8100
-workers = 1
-ports = "{ports}"
-[limits]
-new_calls_per_second = 1000
-[metrics]
-listen = "0.0.0.0:9091"
-[events]
-cdr = {{ file = "cdr.jsonl" }}
-[api]
-control = "control.sock"
-"""
 
 # Cases of the one gateway that are of it alone.
 ALONE = {
@@ -346,46 +312,6 @@ def addresses(named):
     return lambda side, n, _="udp": address(3 if side == 1 and n in named else side, n)
 
 
-def folders(work, runs, place):
-    trunks, routes = suite.trunks_and_routes(runs, place)
-    for i, (node, own) in enumerate(OWN.items()):
-        folder = work / node
-        (folder / "dialplans").mkdir(parents=True)
-        ports = f"{20000 + 1000 * i}-{20999 + 1000 * i}"
-        more = {"node": node, "own": own, "ports": ports}
-        config = CONFIG.format(store=STORE, redis=REDIS, shared=SHARED, **more)
-        (folder / "webtrunk.toml").write_text("\n".join([config, *trunks]) + "\n")
-        (folder / "dialplans/in.toml").write_text("\n".join(routes) + "\n")
-        (folder / "cluster.key").write_text("a key of the whole cluster, for a test only\n")
-        (folder / "cdr.jsonl").touch()
-
-
-def serves(work, node):
-    return "serves the page" in (work / node / "log").read_text()
-
-
-def joined(work, node):
-    words = ["nodes", "-o", "json", "--control", str(work / node / "control.sock")]
-    told = subprocess.run([suite.BINARY, *words], capture_output=True, text=True)
-    found = json.loads(told.stdout) if told.returncode == 0 else []
-    return len(found) == len(OWN) and all(one["state"] == "joined" for one in found)
-
-
-def passed():
-    """Requests that nodes got from nodes, and all they got: no trunk here has TLS."""
-    counts = {"tls": 0, "udp": 0}
-    for own in OWN.values():
-        with urllib.request.urlopen(f"http://{own}:9091/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        for line in re.findall(
-            r'^webtrunk_sip_requests_total\{[^}]*direction="in"[^}]*\} \d+', text, re.M
-        ):
-            for transport in counts:
-                if f'transport="{transport}"' in line:
-                    counts[transport] += int(line.rsplit(" ", 1)[1])
-    return counts
-
-
 def reasons(folder, name):
     """What ended a case's SIPps, from their own words."""
     text = "".join(file.read_text(errors="replace") for file in folder.glob(f"{name}-*.err"))
@@ -432,14 +358,14 @@ def surplus(work, mode, tried):
 
 def judge(work, found):
     """What the records of all nodes say."""
-    records = [json.loads(line) for node in OWN for line in (work / node / "cdr.jsonl").open()]
+    found_records = [record for _, record in records(work)]
     failed = []
     for mode, runs in found.items():
         for tried, transport, n in runs:
             failed += [f"{tried['name']} ({mode}): {why}" for why in surplus(work, mode, tried)]
             if tried["record"] and tried["calls"] == 1:
                 by_record = dict(tried, seen=None, heard=None)
-                why = suite.judge(work, by_record, transport, n, records)
+                why = suite.judge(work, by_record, transport, n, found_records)
                 if why:
                     failed.append(f"{tried['name']} ({mode}): {why}")
     return failed
@@ -456,27 +382,14 @@ def main():
     place = addresses(named)
     with contextlib.ExitStack() as stack:
         work = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        folders(work, runs, place)
         tone = ["synth", "2", "sine", "440", "gain", "-6"]
         kind = ["-r", "8000", "-c", "1", "-e", "mu-law", "-b", "8"]
         subprocess.run(["sox", "-n", *kind, str(work / "tone.ul"), *tone], check=True)
-        store = ["--port", str(REDIS), "--bind", STORE, "--protected-mode", "no", "--save", ""]
-        beside = ["ip", "netns", "exec", "balancer", "redis-server"]
-        stack.enter_context(running([*beside, *store], work / "redis"))
-        until("redis-server is ready", lambda: "Ready to accept" in (work / "redis").read_text())
-        for node in OWN:
-            place_of = ["ip", "netns", "exec", f"n{node}", suite.BINARY, "serve", "--log", "text"]
-            serve = [*place_of, "-c", str(work / node / "webtrunk.toml")]
-            stack.enter_context(running(serve, work / node / "log", cwd=work / node))
-        for node in OWN:
-            until(f"node {node} serves", lambda node=node: serves(work, node))
-        until("all are joined", lambda: all(joined(work, node) for node in OWN))
+        serving(stack, work, *suite.trunks_and_routes(runs, place))
         failed = run_all(work, found, place, named, show)
         counts = passed()
         failed += judge(work, found)
-        for node in OWN:
-            log = (work / node / "log").read_text()
-            failed += [f"node {node}: {line}" for line in log.splitlines() if "ERROR" in line]
+        failed += errors(work)
     # A CANCEL without a tag is asked of two nodes, and two are told of an INVITE.
     if not 0 < counts["tls"] <= 2 * counts["udp"]:
         failed.append(f"of {counts['udp']} requests, {counts['tls']} were passed between nodes")

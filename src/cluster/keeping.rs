@@ -6,7 +6,7 @@
 
 use super::pause::Pause;
 use super::store::{CallValue, CallWrite, Process, StoreCommand};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Values of one write.
@@ -15,6 +15,9 @@ const BATCH: usize = 64;
 const MAX_WRITES: usize = 4;
 /// How long the store has for a write.
 const ANSWER: Duration = Duration::from_secs(1);
+/// What a failover may lose though it was confirmed: so long a primary takes writes that no replica
+/// hears (`min-replicas-max-lag 2`, which Redis reckons in whole seconds, once a second).
+const LOST: Duration = Duration::from_secs(4);
 
 /// Whose values are written, and by which connection: by another, the store may have lost what they
 /// belong to.
@@ -34,6 +37,10 @@ struct StoredValue {
     busy: bool,
     /// When the store was told of it first.
     told: Option<Instant>,
+    /// The newest number that the store confirmed; 0: none yet.
+    newest: u64,
+    /// One that may be lost still, and when it was confirmed.
+    settles: Option<(u64, Instant)>,
 }
 
 /// What is to be written.
@@ -51,13 +58,23 @@ pub(super) struct StoredCalls {
     writes_anew: Option<u64>,
     /// Names of which the store has a value, and the newest such value's number, since last asked.
     confirmed: BTreeMap<String, u64>,
+    /// Names of which a confirmed value may be lost still, and when that was, oldest first: each
+    /// once.
+    settling: VecDeque<(Instant, String)>,
     pause: Pause,
 }
 
 impl StoredCalls {
     /// The newest value of a name; nothing: it is of no use any more. Returns the value's number.
     pub(super) fn put(&mut self, name: &str, value: Option<CallValue>) -> u64 {
-        let new = || StoredValue { value: None, number: 0, busy: false, told: None };
+        let new = || StoredValue {
+            value: None,
+            number: 0,
+            busy: false,
+            told: None,
+            newest: 0,
+            settles: None,
+        };
         let kept = self.all.entry(name.to_owned()).or_insert_with(new);
         (kept.value, kept.number) = (value, kept.number + 1);
         self.dirty.insert(name.to_owned());
@@ -66,6 +83,8 @@ impl StoredCalls {
 
     pub(super) fn write_all_again(&mut self) {
         self.dirty.extend(self.all.keys().cloned());
+        self.all.values_mut().for_each(|kept| kept.settles = None);
+        self.settling.clear();
         self.anew = true;
         self.pause.end();
     }
@@ -78,6 +97,25 @@ impl StoredCalls {
     /// Which values the store has confirmed since the last time, by their numbers.
     pub(super) fn take_confirmed(&mut self) -> Vec<(String, u64)> {
         std::mem::take(&mut self.confirmed).into_iter().collect()
+    }
+
+    /// The store has taken a renewal that was sent at `renewed`. What it confirmed long enough
+    /// before that, no failover loses any more.
+    pub(super) fn settle(&mut self, now: Instant, renewed: Instant) {
+        while let Some((at, _)) = self.settling.front()
+            && *at + LOST <= renewed
+        {
+            let Some((at, name)) = self.settling.pop_front() else { return };
+            let Some(kept) = self.all.get_mut(&name) else { continue };
+            let Some((number, _)) = kept.settles.take_if(|(_, since)| *since == at) else {
+                continue;
+            };
+            if kept.newest > number {
+                kept.settles = Some((kept.newest, now));
+                self.settling.push_back((now, name.clone()));
+            }
+            self.confirmed.insert(name, number);
+        }
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
@@ -109,8 +147,14 @@ impl StoredCalls {
                 self.confirmed.remove(&name);
                 self.ended.extend(kept.told.map(|told| (name.clone(), told)));
                 self.all.remove(&name);
-            } else {
+                continue;
+            }
+            // Before the first there is none of this process that a failover could bring back.
+            if std::mem::replace(&mut kept.newest, number) == 0 {
                 self.confirmed.insert(name, number);
+            } else if kept.settles.is_none() {
+                kept.settles = Some((number, now));
+                self.settling.push_back((now, name));
             }
         }
         if !done {
@@ -274,6 +318,37 @@ mod tests {
         let last = writes(&mut kept, again, &mut id);
         kept.written(again, last[0].0, true);
         assert_eq!((kept.waiting(), kept.all.len(), kept.next_timeout()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_value_that_replaces_another_counts_once_no_failover_can_bring_that_back() {
+        let (start, mut id, mut kept) = (Instant::now(), 0, StoredCalls::default());
+        let mut write = |kept: &mut StoredCalls, now: Instant, n: u8| {
+            kept.put("x", value(n));
+            for (write, _) in writes(kept, now, &mut id) {
+                kept.written(now, write, true);
+            }
+        };
+        let at = |ms| start + Duration::from_millis(ms);
+        write(&mut kept, start, 1);
+        assert_eq!(kept.take_confirmed(), [("x".to_owned(), 1)], "there is none before it");
+        for ms in [100, 200, 300] {
+            write(&mut kept, at(ms), 2);
+        }
+        kept.settle(at(4_099), at(4_099));
+        assert_eq!(kept.take_confirmed(), []);
+        kept.settle(at(4_500), at(4_100));
+        assert_eq!(kept.take_confirmed(), [("x".to_owned(), 2)]);
+        // The last of those that came meanwhile follows.
+        kept.settle(at(8_499), at(8_499));
+        assert_eq!(kept.take_confirmed(), []);
+        kept.settle(at(8_500), at(8_500));
+        assert_eq!(kept.take_confirmed(), [("x".to_owned(), 4)]);
+        // What the store may have lost is confirmed anew.
+        write(&mut kept, at(9_000), 5);
+        kept.write_all_again();
+        kept.settle(at(20_000), at(20_000));
+        assert_eq!((kept.take_confirmed(), kept.settling.len()), (vec![], 0));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!      +--another process of the same name renews--> Refused --its lease is gone--> Joined
 //! ```
 
+use super::clock::StoreClock;
 use super::keeping::Writer;
 use super::keys::ClusterKeys;
 use super::member::{Member, NodeLoad, name_of, read};
@@ -90,14 +91,6 @@ enum LeaseState {
     Refused,
 }
 
-/// The store's clock: what it said between two moments of ours.
-#[derive(Clone, Copy, Debug)]
-struct StoreClock {
-    millis: u64,
-    sent: Instant,
-    received: Instant,
-}
-
 /// A beat under way.
 #[derive(Debug)]
 struct Waiting {
@@ -123,8 +116,7 @@ pub(crate) struct Lease {
     /// The process of our name before this one, and when its lease was first seen.
     before: Option<(Member, Instant)>,
     others: Others,
-    /// The store's clock less our own, milliseconds: at least, and at most.
-    clock: Option<StoreClock>,
+    clock: StoreClock,
     /// Another process took over what this one had.
     deposed: bool,
     /// When the last renewal came through after the lease had run out.
@@ -171,7 +163,7 @@ impl Lease {
             rival: None,
             before: None,
             others: Others::default(),
-            clock: None,
+            clock: StoreClock::default(),
             deposed: false,
             back: None,
             settles: None,
@@ -233,9 +225,12 @@ impl Lease {
     /// The store's clock, milliseconds since 1970: not later than it is, and not earlier. `None`
     /// before it was heard of.
     pub(super) fn store_millis(&self, now: Instant) -> Option<(u64, u64)> {
-        let StoreClock { millis, sent, received } = self.clock?;
-        let since = |at: Instant| now.saturating_duration_since(at).as_millis() as u64;
-        Some((millis + since(received), millis + since(sent)))
+        self.clock.millis(now)
+    }
+
+    /// By which the age of a value counts that another wrote: it is not younger.
+    pub(super) fn oldest_millis(&self, now: Instant) -> u64 {
+        self.clock.oldest(now)
     }
 
     /// Whether the lease may have run out, so that others may have taken what this node has.
@@ -343,6 +338,11 @@ impl Lease {
     pub(super) fn writer(&self) -> Option<Writer> {
         let connection = self.connection().filter(|_| !self.deposed)?;
         Some(Writer { owner: self.process(), connection })
+    }
+
+    /// When the last renewal was sent that the store confirmed.
+    pub(super) fn renewed(&self) -> Option<Instant> {
+        self.confirmed.map(|(sent, _)| sent)
     }
 
     /// The connection to the store that renewed the lease last.
@@ -461,7 +461,7 @@ impl Lease {
             }
         };
         self.look_at_clock(at, answer.millis / 1_000, &mut events);
-        self.clock = Some(StoreClock { millis: answer.millis, sent: self.sent, received: at.now });
+        self.clock.said(at.now, self.sent, answer.millis);
         self.look_at_own(at.now, &answer, keys, &mut events);
         let before = self.confirmed.replace((self.sent, answer.connection));
         if let Some((sent, connection)) = before {

@@ -61,8 +61,9 @@ impl LeftNodes {
         probes: &mut Vec<Probe>,
     ) {
         for left in self.0.iter_mut().filter(|left| !left.told) {
-            let is_later = |m: &&Member| m.node == left.member.node && m.epoch > left.member.epoch;
-            let Some(back) = others().find(is_later) else { continue };
+            // Its clock may have been put back, so that its number is lower.
+            let is_back = |m: &&Member| m.node == left.member.node && m.epoch != left.member.epoch;
+            let Some(back) = others().find(is_back) else { continue };
             left.told = true;
             *next_id += 1;
             let (number, of) = (*next_id, left.member.process());

@@ -135,6 +135,8 @@ pub(super) struct SuccessionWork {
 pub(super) struct Surroundings<'a> {
     /// This process.
     pub own: Process,
+    /// Where the others reach it.
+    pub at: SocketAddr,
     /// The connection by which the store told of it.
     pub connection: u64,
     /// Nodes that claim before this one.
@@ -462,10 +464,15 @@ impl Lost {
         matches!(self.stage, Stage::Pauses { .. } | Stage::Takes { .. })
     }
 
+    /// Whether it is an earlier process of this node, where this one is now. One of this name at
+    /// another machine may live, and has its own address.
+    fn was_here(&self, around: &Surroundings<'_>) -> bool {
+        self.member.node == around.own.node && self.member.advertise == around.at
+    }
+
     /// When this node may claim: at once where the address is, after the others' turns elsewhere.
     fn may_claim(&mut self, around: &Surroundings<'_>) -> Instant {
-        self.here = self.member.node == around.own.node
-            || self.member.address.is_some_and(|ip| (around.has)(ip));
+        self.here = self.was_here(around) || self.member.address.is_some_and(|ip| (around.has)(ip));
         let floats = if self.member.address.is_some() { FLOATS } else { Duration::ZERO };
         let from = if self.here { self.since } else { self.since + floats + TURN * around.before };
         let awaits = (around.awaits)(&self.member, self.seen);
@@ -480,7 +487,7 @@ impl Lost {
         id: u64,
         work: &mut SuccessionWork,
     ) {
-        let from = self.may_claim(around);
+        let (from, was_here) = (self.may_claim(around), self.was_here(around));
         match &mut self.stage {
             Stage::Waits(_) if now < from => {
                 // The address may come here meanwhile, or somebody tell what it took.
@@ -488,9 +495,7 @@ impl Lost {
                 self.stage = Stage::Waits(from.min(now + step));
             }
             // It is this node's earlier process, which cannot answer any more.
-            Stage::Waits(_) if process.node == around.own.node => {
-                self.claim(now, process, around, id, work)
-            }
+            Stage::Waits(_) if was_here => self.claim(now, process, around, id, work),
             Stage::Waits(_) => {
                 work.probes.push(Probe {
                     number: id,

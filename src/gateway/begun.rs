@@ -2,11 +2,12 @@
 //! not begun twice (RFC 3261 §17.2.3, §8.2.2.2).
 //!
 //! A trunk that gets no 100 in time sends its INVITE once more, and a balancer may hand that to
-//! another node. So whoever begins something of a trunk's tells the others at once, which is long
-//! before the sender repeats it; nobody waits for that, and the store is not asked. A node that
-//! knows of it asks whoever began it (`asked`), and serves it itself if that one has nothing of it:
-//! a proxy tries another node after the refusal of the first one. Where both began it, neither
-//! having heard of the other in time, the later one gives way.
+//! another node. So whoever begins something of a trunk's tells the others at once, or together
+//! with what else begins in the same moment, which is long before the sender repeats it; nobody
+//! waits for that, and the store is not asked. A node that knows of it asks whoever began it
+//! (`asked`), and serves it itself if that one has nothing of it: a proxy tries another node after
+//! the refusal of the first one. Where both began it, neither having heard of the other in time,
+//! the later one gives way.
 
 use super::call_table::invite_key;
 use super::edge::own_hop_off;
@@ -22,13 +23,19 @@ use crate::sip::parse::HeaderName;
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{Hop, T1X64, Transactions, Transmit};
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What is known to have begun.
 const MAX_BEGUN: usize = 100_000;
-/// What a message says of it: request, transaction, when, and the mark of the node. Between nodes
-/// only.
+/// How long what begins after something that was told waits, to be told with what else begins.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// How much one message tells of: what a line of a header can say.
+const MOST_TOLD: usize = 128;
+/// What a message says of it: request, transaction, when, and the mark of the node; then request,
+/// transaction, when of each further one. Between nodes only.
 const BEGUN: &str = "X-Webtrunk-Begun";
 
 /// Where a request began.
@@ -36,7 +43,7 @@ enum BegunAt {
     /// Here; the string leads to its call.
     Here(String),
     /// At the node of this mark.
-    Elsewhere(String),
+    Elsewhere(Arc<str>),
 }
 
 /// A request that began something.
@@ -49,12 +56,12 @@ struct BegunRequest {
     until: Instant,
 }
 
-/// What another node says of one.
+/// What a node says to another of one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct ToldBegun {
     request: u64,
     transaction: u64,
     since: u64,
-    mark: String,
 }
 
 /// The requests that began something, by what makes them one request, in short.
@@ -62,6 +69,9 @@ struct ToldBegun {
 pub(super) struct BegunRequests {
     known: HashMap<u64, BegunRequest>,
     ends: VecDeque<(Instant, u64)>,
+    /// What began here and the others were not told of yet, and when they were told something last.
+    untold: Vec<ToldBegun>,
+    told: Option<Instant>,
 }
 
 /// What makes it one request, whichever way it comes.
@@ -102,23 +112,58 @@ impl BegunRequests {
     pub(super) fn forget(&mut self, message: &Message) {
         self.known.remove(&request_of(message));
     }
+
+    /// When the others are to be told what they were not told yet.
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        let told = self.told.filter(|_| !self.untold.is_empty())?;
+        Some(told + TOGETHER)
+    }
+
+    /// Takes what the others are to be told now.
+    fn take_untold(&mut self, now: Instant) -> Option<Vec<ToldBegun>> {
+        let waits = self.told.is_some_and(|told| now < told + TOGETHER);
+        if self.untold.is_empty() || waits && self.untold.len() < MOST_TOLD {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
 }
 
 impl ToldBegun {
-    fn read(text: &str) -> Option<ToldBegun> {
+    /// Reads the mark of a node, and what began there.
+    fn read_all(text: &str) -> Option<(Arc<str>, Vec<ToldBegun>)> {
         let mut words = text.split(' ');
-        let number = |word: Option<&str>| u64::from_str_radix(word?, 16).ok();
+        let first = ToldBegun::read(words.next()?, &mut words)?;
+        let (mark, mut all) = (words.next()?.into(), vec![first]);
+        while let Some(word) = words.next() {
+            all.push(ToldBegun::read(word, &mut words)?);
+        }
+        Some((mark, all))
+    }
+
+    fn read<'a>(word: &str, more: &mut impl Iterator<Item = &'a str>) -> Option<ToldBegun> {
+        let number = |word: &str| u64::from_str_radix(word, 16).ok();
+        let request = number(word)?;
         Some(ToldBegun {
-            request: number(words.next())?,
-            transaction: number(words.next())?,
-            since: number(words.next())?,
-            mark: words.next()?.to_owned(),
+            request,
+            transaction: number(more.next()?)?,
+            since: number(more.next()?)?,
         })
     }
 
-    fn text(&self) -> String {
-        let ToldBegun { request, transaction, since, mark } = self;
-        format!("{request:016x} {transaction:016x} {since:x} {mark}")
+    /// What is said of all of these. The mark follows the first, and whoever knows of one only
+    /// reads that.
+    fn text_of(all: &[ToldBegun], mark: &str) -> String {
+        let (mut text, mut mark) = (String::new(), Some(mark));
+        for ToldBegun { request, transaction, since } in all {
+            let space = if text.is_empty() { "" } else { " " };
+            let _ = write!(text, "{space}{request:016x} {transaction:016x} {since:x}");
+            if let Some(mark) = mark.take() {
+                let _ = write!(text, " {mark}");
+            }
+        }
+        text
     }
 }
 
@@ -129,9 +174,8 @@ impl Gateway {
         if !begins(message) || matches!(hop, Hop::Node(_)) {
             return;
         }
-        let others: Vec<SocketAddr> = cluster.others().collect();
         let Some(RequestSource::Trunk(trunk)) = self.sender(hop) else { return };
-        if others.is_empty()
+        if cluster.others().next().is_none()
             || self.services.transactions.knows(message)
             || !self.services.brakes.tells_begun(turn.now, &trunk)
         {
@@ -141,18 +185,25 @@ impl Gateway {
             request: request_of(message),
             transaction: Transactions::short_key(message),
             since: cluster.store_millis(turn.now),
-            mark: cluster.mark().to_owned(),
         };
-        for to in others {
-            self.send_begun(turn, to, &told);
-        }
-        let (transaction, since) = (told.transaction, told.since);
+        let ToldBegun { request, transaction, since } = told;
         let at = BegunAt::Here(invite_key(message));
         let begun = BegunRequest { at, transaction, since, until: turn.now + T1X64 };
-        self.begun.note(turn.now, told.request, begun);
+        self.begun.note(turn.now, request, begun);
+        self.begun.untold.push(told);
+        self.begun_due(turn);
     }
 
-    fn send_begun(&mut self, turn: &mut Turn<'_>, to: SocketAddr, told: &ToldBegun) {
+    /// Tells the other nodes what is due of what began here.
+    pub(super) fn begun_due(&mut self, turn: &mut Turn<'_>) {
+        let Some(cluster) = &self.services.cluster else { return };
+        let Some(untold) = self.begun.take_untold(turn.now) else { return };
+        let text = ToldBegun::text_of(&untold, cluster.mark());
+        let others: Vec<SocketAddr> = cluster.others().collect();
+        others.into_iter().for_each(|to| self.send_begun(turn, to, &text));
+    }
+
+    fn send_begun(&mut self, turn: &mut Turn<'_>, to: SocketAddr, told: &str) {
         let Some(cluster) = &self.services.cluster else { return };
         let at = cluster.advertise();
         let random = &mut self.services.random;
@@ -164,7 +215,7 @@ impl Gateway {
         options.put(HeaderName::To, format_args!("<sip:{to}>"));
         options.put(HeaderName::CallId, token::<8>(random));
         options.put(HeaderName::CSeq, "1 OPTIONS");
-        options.put_named(HeaderName::Other, BEGUN, &told.text());
+        options.put_named(HeaderName::Other, BEGUN, told);
         turn.push(Output::Send(Transmit { hop: Hop::Node(to), bytes: options.end() }));
     }
 
@@ -177,23 +228,28 @@ impl Gateway {
         let Some(value) = message.header_named(BEGUN).filter(|_| message.is_request()) else {
             return false;
         };
-        let Some(told) = ToldBegun::read(value) else { return true };
-        if let Some(begun) = self.begun.known.get(&told.request)
+        let Some((mark, told)) = ToldBegun::read_all(value) else { return true };
+        told.into_iter().for_each(|told| self.take_told(turn, &mark, told));
+        true
+    }
+
+    /// Something began at the node of this mark.
+    fn take_told(&mut self, turn: &mut Turn<'_>, mark: &Arc<str>, told: ToldBegun) {
+        let ToldBegun { request, transaction, since } = told;
+        if let Some(begun) = self.begun.known.get(&request)
             && let BegunAt::Here(key) = &begun.at
         {
             let own = self.services.cluster.as_ref().map_or("", |cluster| cluster.mark());
-            if (begun.since, own) < (told.since, told.mark.as_str()) {
-                return true;
+            if (begun.since, own) < (since, &**mark) {
+                return;
             }
-            let (key, same) = (key.clone(), begun.transaction == told.transaction);
+            let (key, same) = (key.clone(), begun.transaction == transaction);
             if !self.yield_call(turn, &key, same) {
-                return true;
+                return;
             }
         }
-        let ToldBegun { request, transaction, since, mark } = told;
-        let (at, until) = (BegunAt::Elsewhere(mark), turn.now + T1X64);
+        let (at, until) = (BegunAt::Elsewhere(mark.clone()), turn.now + T1X64);
         self.begun.note(turn.now, request, BegunRequest { at, transaction, since, until });
-        true
     }
 
     /// Another node began this call before: it ends here. Its caller hears nothing of that if it
@@ -235,7 +291,7 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use crate::sip::parse::MAX_HEADER_LINE;
 
     fn begun(now: Instant) -> BegunRequest {
         let at = BegunAt::Elsewhere("-n1".into());
@@ -259,15 +315,43 @@ mod tests {
         assert!(requests.known.contains_key(&50));
     }
 
+    fn told(request: u64) -> ToldBegun {
+        ToldBegun { request, transaction: u64::MAX, since: 1_795_000_000_000 }
+    }
+
+    #[test]
+    fn what_begins_alone_is_told_at_once_and_what_begins_together_with_one_message() {
+        let (mut now, mut requests) = (Instant::now(), BegunRequests::default());
+        let mut messages = Vec::new();
+        for n in 0..1_000 {
+            requests.untold.push(told(n));
+            messages.extend(requests.take_untold(now).map(|told| told.len()));
+        }
+        assert_eq!(messages[..2], [1, MOST_TOLD], "the first at once, then as many as fit");
+        assert_eq!(requests.next_timeout(), Some(now + TOGETHER));
+        now += TOGETHER;
+        messages.extend(requests.take_untold(now).map(|told| told.len()));
+        assert_eq!(messages.iter().sum::<usize>(), 1_000, "and the rest soon");
+        assert!(messages.iter().all(|told| *told <= MOST_TOLD), "{messages:?}");
+        assert_eq!((requests.next_timeout(), requests.take_untold(now)), (None, None));
+        // Whatever begins later alone waits for nothing.
+        requests.untold.push(told(0));
+        assert!(requests.take_untold(now + TOGETHER).is_some());
+    }
+
     #[test]
     fn what_a_node_tells_is_read_as_it_was_written() {
-        let told =
-            ToldBegun { request: 7, transaction: u64::MAX, since: 9, mark: "-nabc".to_owned() };
-        let read = ToldBegun::read(&told.text()).expect("sound");
-        assert_eq!((read.request, read.transaction, read.since), (7, u64::MAX, 9));
-        assert_eq!(read.mark, "-nabc");
-        for broken in ["", "7", "7 8 9", "x 8 9 m"] {
-            assert!(ToldBegun::read(broken).is_none(), "{broken}");
+        let all: Vec<ToldBegun> = (0..MOST_TOLD as u64).map(told).collect();
+        for count in [1, 2, MOST_TOLD] {
+            let text = ToldBegun::text_of(&all[..count], "-nabc");
+            let (mark, read) = ToldBegun::read_all(&text).expect("sound");
+            assert_eq!((&*mark, &read[..]), ("-nabc", &all[..count]));
+            // A version that knows of one only read so many words.
+            assert_eq!(text.split(' ').nth(3), Some("-nabc"));
+            assert!(BEGUN.len() + text.len() + 4 < MAX_HEADER_LINE, "it is one line");
+        }
+        for broken in ["", "7", "7 8 9", "x 8 9 m", "7 8 9 m 1", "7 8 9 m 1 2 x"] {
+            assert!(ToldBegun::read_all(broken).is_none(), "{broken}");
         }
     }
 }

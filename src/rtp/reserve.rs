@@ -16,8 +16,9 @@ pub const RESERVE: u64 = 1_200;
 /// Where packets are shorter.
 const LARGE_RESERVE: u64 = 2 * RESERVE;
 /// Before a successor has sent anything: it may be killed again and again, and each time the stream
-/// jumps.
-const FIRST_RESERVE: u64 = RESERVE / 8;
+/// jumps. It lasts until a cluster's store has not only confirmed the next record, but loses it by
+/// no failover.
+const FIRST_RESERVE: u64 = RESERVE / 4;
 /// Packets a second from which on the larger reserve is needed to last as long as a lease.
 const FAST: u64 = RESERVE / LEASE.as_secs();
 /// Reserves that differ by no more are one.

@@ -1,12 +1,16 @@
 //! A model of the store: what each command does, and which of what it confirmed it may forget.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 use webtrunk::call::CallId;
 use webtrunk::cluster::store::{
     BeatAnswer, CALLS, CLAIM, CallValue, CallWrite, Claim, FoundPointers, Keeping, LEASE,
     PointerWrite, Process, ShareGrant, ShareWish, StoreAnswer, StoreCommand, grant, is_of_epoch,
 };
+
+/// Between two snapshots that it makes of what it holds, and how many it keeps.
+const SNAPSHOT: Duration = Duration::from_secs(7);
+const SNAPSHOTS: usize = 8;
 
 /// What it holds.
 #[derive(Clone, Default)]
@@ -31,6 +35,19 @@ impl Held {
         shares.insert(node.to_owned(), (grant.claim, wish.used));
         grant
     }
+
+    /// Everything lasts for so much longer, or less long.
+    fn lasts(&mut self, millis: i64) {
+        let by = Duration::from_millis(millis.unsigned_abs());
+        let shift = |at: &mut Instant| {
+            let shorter = at.checked_sub(by).unwrap_or(*at);
+            *at = if millis < 0 { shorter } else { *at + by };
+        };
+        self.leases.values_mut().for_each(|(_, until)| shift(until));
+        self.tokens.values_mut().for_each(|(_, until)| shift(until));
+        let calls = self.calls.values_mut();
+        calls.flat_map(|c| [&mut c.readable, &mut c.until]).flatten().for_each(shift);
+    }
 }
 
 /// What is held of a process's calls.
@@ -43,12 +60,16 @@ struct CallsHeld {
     until: Option<Instant>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct StoreModel {
     held: Held,
     /// What a replica has: it is behind.
     replica: Held,
     replicated: Option<Instant>,
+    /// Snapshots of what it held, the newest last, and what its clock was ahead by then.
+    snapshots: VecDeque<(Instant, Held, i64)>,
+    /// What its clock is ahead by, milliseconds.
+    ahead: i64,
     /// Grows with each failover: who was connected is connected anew.
     pub(crate) generation: u64,
     /// Operations as the store counts them, leases aside.
@@ -72,6 +93,11 @@ impl StoreModel {
             self.replica = self.held.clone();
             self.replicated = Some(now);
         }
+        if self.snapshots.back().is_none_or(|(at, ..)| now >= *at + SNAPSHOT) {
+            let over = self.snapshots.len().saturating_sub(SNAPSHOTS - 1);
+            self.snapshots.drain(..over);
+            self.snapshots.push_back((now, self.held.clone(), self.ahead));
+        }
         self.held.calls.retain(|_, calls| calls.until.is_none_or(|until| until > now));
         match command {
             StoreCommand::Beat { id, node, epoch, instead, value, wishes } => {
@@ -94,7 +120,7 @@ impl StoreModel {
                 }
                 let leases = self.held.leases.iter();
                 let leases = leases.map(|(n, (v, _))| (n.clone(), v.clone())).collect();
-                let millis = unix * 1_000;
+                let millis = (unix * 1_000).saturating_add_signed(self.ahead);
                 let answer = BeatAnswer { held, leases, millis, connection, deposed, grants };
                 StoreAnswer::Beat { id, answer: Ok(answer) }
             }
@@ -222,9 +248,33 @@ impl StoreModel {
         self.generation += 1;
     }
 
+    /// Its clock is set: what expires then does so by that clock.
+    pub(crate) fn set_clock(&mut self, by: i64) {
+        self.ahead += by;
+        self.held.lasts(-by);
+        self.replica.lasts(-by);
+        self.snapshots.iter_mut().for_each(|(_, held, _)| held.lasts(-by));
+    }
+
+    /// It is started again with what it held a while ago: the newest snapshot but so many. `clock`:
+    /// and its clock goes on from then, as that of a machine that is put back as a whole.
+    pub(crate) fn restore(&mut self, now: Instant, back: usize, clock: bool) {
+        let at = self.snapshots.len().saturating_sub(1 + back);
+        let Some((taken, held, ahead)) = self.snapshots.get(at).cloned() else { return };
+        // A process that begins knows no snapshot but the one it began with.
+        self.snapshots.clear();
+        (self.held, self.replica) = (held.clone(), held);
+        self.generation += 1;
+        if clock {
+            let since = now.saturating_duration_since(taken).as_millis() as i64;
+            self.set_clock(ahead - self.ahead - since);
+        }
+    }
+
     /// It is started again without its data.
     pub(crate) fn forget(&mut self) {
         (self.held, self.replica) = (Held::default(), Held::default());
+        self.snapshots.clear();
         self.generation += 1;
     }
 }

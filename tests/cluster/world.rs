@@ -5,6 +5,7 @@ mod faults;
 mod links;
 mod machinery;
 mod script;
+mod worse;
 
 use crate::media::Stream;
 use crate::phone::Phone;
@@ -26,6 +27,7 @@ use webtrunk::errors::Code;
 use webtrunk::gateway::token::TokenKeys;
 use webtrunk::gateway::{Gateway, Input};
 use webtrunk::sip::Message;
+use worse::Parted;
 
 const NODES: usize = 3;
 const PHONES: usize = 6;
@@ -47,6 +49,23 @@ pub(crate) enum Fault {
     StoreEmpty,
     /// A replica takes over, which has not all that was confirmed.
     StoreFailsOver,
+    /// The store answers, so much later than usual.
+    StoreSlow(Duration),
+    /// The store is started again with what it held a while ago, or so is its whole machine, with
+    /// the clock of then.
+    StoreOfBefore(usize, bool),
+    /// The network parts: a node is left alone with the primary of then, and the others have a
+    /// replica for one. `needs`: a primary of which no replica hears takes no writes.
+    StoreParts {
+        alone: usize,
+        needs: bool,
+    },
+    /// There is one primary again: the one the most nodes have.
+    StoreMeets,
+    /// The store's clock is set, by so many milliseconds.
+    StoreClock(i64),
+    /// A node's clock is so many seconds ahead when it is started next.
+    NodeClock(usize, i64),
     /// Questions for users get no answer.
     LocateUnanswered,
     Kill(usize),
@@ -97,6 +116,8 @@ pub(crate) struct NodeState {
     address: SocketAddr,
     /// Grows with each start.
     pub(crate) process: u64,
+    /// What its clock is ahead by, seconds.
+    clock: i64,
     /// Asleep, and what waits for it.
     paused: Option<Vec<Input>>,
     /// The form in which it keeps calls; it reads those up to it.
@@ -135,6 +156,9 @@ pub(crate) struct World {
     phones: Vec<Phone>,
     store: StoreModel,
     store_down: bool,
+    store_slow: Duration,
+    /// The primary that one node has for itself.
+    parted: Option<Parted>,
     locate_unanswered: bool,
     /// How much later than usual it is noted that a token was used.
     pub(crate) tokens_late: Duration,
@@ -284,6 +308,8 @@ impl World {
             phones: (0..PHONES).map(|n| Phone::new(format!("u{n}"))).collect(),
             store: StoreModel::default(),
             store_down: false,
+            store_slow: Duration::ZERO,
+            parted: None,
             locate_unanswered: false,
             tokens_late: Duration::ZERO,
             locate_late: Duration::ZERO,
@@ -314,6 +340,7 @@ impl World {
             config,
             address,
             process: 0,
+            clock: 0,
             paused: None,
             form: 1,
             kept_at: None,
@@ -343,7 +370,7 @@ impl World {
             web_secure: true,
             workers: 1,
             reach: Reach(Some(self.addresses.seen_by(n))),
-            unix: self.unix(),
+            unix: self.unix().saturating_add_signed(self.nodes[n].clock),
         };
         let mut seed = [0; 32];
         self.random.fill_bytes(&mut seed);

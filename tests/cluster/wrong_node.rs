@@ -604,5 +604,33 @@ fn a_call_costs_a_few_writes_of_the_store_and_a_trunk_s_one_message_for_each_oth
     world.expect_idle();
 }
 
+/// What a node tells the others costs by the time, not by the call; and of each that began at one
+/// every other node knows.
+#[test]
+fn what_trunks_begin_together_is_told_together_and_each_comes_again_elsewhere_as_one() {
+    let mut world = World::new(61);
+    world.settle();
+    let invite = |n: usize| {
+        let branch = format!("z9hG4bKm{n}");
+        request("INVITE", n % 6, &format!("many{n}"), &branch, "", TRUNK_SDP)
+    };
+    let invites: Vec<String> = (0..100).map(invite).collect();
+    world.trunk_says_all(0, &invites);
+    assert_eq!(world.passed("OPTIONS"), 4, "the first alone, and the rest with one message");
+    world.run(SECOND);
+    let rung: Vec<usize> = (0..6).map(|phone| world.phone(phone).rung()).collect();
+    for node in [1, 2] {
+        world.trunk_says_all(node, &invites);
+        world.run(SECOND);
+        let begins = ["CallStarted", "CallRefused"].map(|what| world.said(node, what));
+        assert_eq!(begins, [false; 2], "n{node} has heard of all of them");
+    }
+    let again: Vec<usize> = (0..6).map(|phone| world.phone(phone).rung()).collect();
+    assert_eq!(rung, again, "nobody is rung twice");
+    assert_eq!(world.passed("INVITE"), 200, "they were asked of the node where they began");
+    world.run(40 * SECOND);
+    world.ends_idle();
+}
+
 /// A process writes at most once in 20 ms, and several calls together; here each change is one.
 const MOST_OF_A_CALL: usize = 10;

@@ -8,7 +8,8 @@ fn member(n: u64) -> Member {
 
 /// Nothing is known but this process and the store.
 fn around(own: Process) -> Surroundings<'static> {
-    Surroundings { own, connection: 3, before: 0, has: &|_| false, awaits: &|_, _| false }
+    let at = SocketAddr::from(([127, 0, 1, 9], 5071));
+    Surroundings { own, at, connection: 3, before: 0, has: &|_| false, awaits: &|_, _| false }
 }
 
 /// Has the calls of one be claimed, and told of what came of it.
@@ -203,5 +204,20 @@ fn who_was_granted_calls_that_the_store_lost_before_they_were_read_has_none_of_t
         assert_eq!((next, work.commands.len()), (21, 1), "it is told again");
         nodes.claimed(now, "here", 21, Ok(Claim::Granted { names: kept }));
         assert_eq!((nodes.lost.len(), nodes.taken().len()), (left, left));
+    }
+}
+
+#[test]
+fn an_earlier_process_of_this_name_is_asked_unless_it_was_where_this_one_is() {
+    for (port, is_asked) in [(5071, false), (5072, true)] {
+        let now = Instant::now();
+        let mut nodes = LostNodes::new(now);
+        let at = SocketAddr::from(([127, 0, 1, 9], port));
+        nodes.lost(now, Member::named("here", 1, at), now);
+        let around = around(Process { node: "here".into(), epoch: 9 });
+        let mut work = SuccessionWork::default();
+        nodes.turn(now, &around, &mut 1, &mut work);
+        let asks = (work.probes.len(), work.commands.len());
+        assert_eq!(asks, if is_asked { (1, 0) } else { (0, 1) }, "at port {port}");
     }
 }

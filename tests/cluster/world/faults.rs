@@ -75,6 +75,15 @@ impl World {
                 self.store.fail_over();
                 self.calls.store_lost(self.now);
             }
+            Fault::StoreSlow(by) => self.store_slow = by,
+            Fault::StoreOfBefore(back, clock) => {
+                self.store.restore(self.now, back, clock);
+                self.calls.store_lost(self.now);
+            }
+            Fault::StoreParts { alone, needs } => self.part_store(alone, needs),
+            Fault::StoreMeets => self.parted = None,
+            Fault::StoreClock(by) => self.set_store_clock(by),
+            Fault::NodeClock(n, ahead) => self.nodes[n].clock = ahead,
             Fault::LocateUnanswered => self.locate_unanswered = true,
             Fault::Kill(n) => self.kill(n),
             Fault::Start(n) => {
@@ -265,6 +274,8 @@ impl World {
             self.fault(Fault::HealStore(n));
             (0..n).for_each(|other| self.fault(Fault::Heal(n, other)));
         }
+        self.fault(Fault::StoreSlow(Duration::ZERO));
+        self.fault(Fault::StoreMeets);
         self.fault(Fault::StoreUp);
     }
 }

@@ -26,7 +26,7 @@ impl World {
             return self.push(self.tokens_late, Delivery::Store { node: n, process, command });
         }
         // A connection keeps its order; a late one overtakes nobody.
-        let after = self.store_delay();
+        let after = self.store_delay() + self.store_slow / 2;
         let last = self.last.entry((n, 99)).or_insert(self.now);
         let at = (self.now + after).max(*last + Duration::from_micros(1));
         *last = at;

@@ -1,5 +1,6 @@
 //! One event after the other: timers, arrivals, and what a node does about them.
 
+use crate::store::StoreModel;
 use crate::world::{Delivery, World};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -128,13 +129,8 @@ impl World {
     }
 
     pub(super) fn carried_out(&mut self, node: usize, process: u64, command: StoreCommand) {
-        if self.nodes[node].generation != self.store.generation {
-            self.nodes[node].generation = self.store.generation;
-            self.nodes[node].connection += 1;
-        }
-        let (unix, connection) = (self.unix(), self.nodes[node].connection);
         let asks_for_own = matches!(&command, StoreCommand::Claim { of, by, .. } if of == by);
-        let answer = self.store.carry_out(self.now, unix, connection, command);
+        let answer = self.answer_of_store(node, command);
         if asks_for_own && let StoreAnswer::Claimed { answer: Ok(claim), .. } = &answer {
             self.nodes[node].owner_said = match claim {
                 Claim::Taken { by, names } => Some((by[16..].to_owned(), names.clone())),
@@ -143,9 +139,33 @@ impl World {
         }
         let copies = 1 + usize::from(self.below(10) == 0);
         for _ in 0..copies {
-            let after = self.store_delay();
+            let after = self.store_delay() + self.store_slow / 2;
             let input = Input::Store(answer.clone());
             self.push(after, Delivery::Node { to: node, process, input });
+        }
+    }
+
+    /// What the primary that a node has makes of a command.
+    fn answer_of_store(&mut self, node: usize, command: StoreCommand) -> StoreAnswer {
+        let (now, unix) = (self.now, self.unix());
+        if self.parted.as_ref().is_some_and(|parted| parted.refuses(node, now)) {
+            return command.refused("NOREPLICAS Not enough good replicas to write.");
+        }
+        let generation = self.store_of(node).generation;
+        let of = &mut self.nodes[node];
+        if of.generation != generation {
+            of.generation = generation;
+            of.connection += 1;
+        }
+        let connection = of.connection;
+        self.store_of(node).carry_out(now, unix, connection, command)
+    }
+
+    /// The primary that a node has.
+    fn store_of(&mut self, node: usize) -> &mut StoreModel {
+        match &mut self.parted {
+            Some(parted) if parted.alone == node => &mut parted.store,
+            _ => &mut self.store,
         }
     }
 
@@ -194,10 +214,11 @@ impl World {
                 let answer: LocatedUsers = if self.store_down || self.nodes[n].store_cut {
                     Err("the store is away".into())
                 } else {
-                    Ok(users.iter().map(|u| (u.clone(), self.store.find(u))).collect())
+                    let store = self.store_of(n);
+                    Ok(users.iter().map(|u| (u.clone(), store.find(u))).collect())
                 };
                 for _ in 0..1 + usize::from(self.below(10) == 0) {
-                    let after = self.between(200, 20_000) + late;
+                    let after = self.between(200, 20_000) + late + self.store_slow;
                     let input = Input::Located { seeker, ask, answer: answer.clone() };
                     self.push(after, Delivery::Node { to: n, process, input });
                 }

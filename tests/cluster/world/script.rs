@@ -179,13 +179,20 @@ impl World {
 
     /// The trunk's message comes to each of these nodes at the same moment.
     pub(crate) fn trunk_says_to_all(&mut self, nodes: &[usize], text: &str) {
-        for node in nodes {
-            let bytes = text.as_bytes().to_vec();
-            let message = Message::parse(bytes, Framing::Datagram).expect("sound");
-            let message = message.with_source(TRUNK);
-            self.handle(*node, Input::Received { hop: Hop::Udp(TRUNK), remote: TRUNK, message });
-        }
+        nodes.iter().for_each(|node| self.trunk_says_now(*node, text));
         self.run(100 * MS);
+    }
+
+    /// These messages of the trunk come to a node one right after the other.
+    pub(crate) fn trunk_says_all(&mut self, node: usize, texts: &[String]) {
+        texts.iter().for_each(|text| self.trunk_says_now(node, text));
+        self.run(100 * MS);
+    }
+
+    fn trunk_says_now(&mut self, node: usize, text: &str) {
+        let message = Message::parse(text.as_bytes().to_vec(), Framing::Datagram).expect("sound");
+        let message = message.with_source(TRUNK);
+        self.handle(node, Input::Received { hop: Hop::Udp(TRUNK), remote: TRUNK, message });
     }
 
     /// A node takes no new calls from now on.
