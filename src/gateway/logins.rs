@@ -4,9 +4,9 @@
 
 use super::admission::{Admitted, KnownCredentials, LoginSource};
 use super::credential::{Credential, credential_fits};
-use super::spent::{Spending, TokenLogin};
 use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
 use super::turn::Screening;
+use super::used_tokens::{Spending, TokenLogin};
 use super::{Gateway, Turn};
 use crate::address::network_of;
 use crate::call::context::{Output, Question};

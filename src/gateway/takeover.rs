@@ -5,7 +5,7 @@
 //! account, whether it registers or not. Nobody else learns that there is such a dialog.
 
 use super::dispatch::same_source;
-use super::edge::{PassedFor, passed_for};
+use super::edge_proxy::{PassedFor, passed_for};
 use super::turn::{Incoming, RequestSource, Screening};
 use super::{Gateway, Turn};
 use crate::call::leg::Leg;

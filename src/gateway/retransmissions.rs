@@ -4,12 +4,12 @@
 //! A trunk that gets no 100 in time sends its INVITE once more, and a balancer may hand that to
 //! another node. So whoever begins something of a trunk's tells the others at once, which is long
 //! before the sender repeats it; nobody waits for that, and the store is not asked. A node that
-//! knows of it asks whoever began it (`asked`), and serves it itself if that one has nothing of it:
-//! a proxy tries another node after the refusal of the first one. Where both began it, neither
+//! knows of it asks whoever began it (`node_queries`), and serves it itself if that one has nothing
+//! of it: a proxy tries another node after the refusal of the first one. If both began it, neither
 //! having heard of the other in time, the later one gives way.
 
 use super::call_table::invite_key;
-use super::edge::own_hop_off;
+use super::edge_proxy::own_hop_off;
 use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::call::{EndReason, HangupBy, Output};
@@ -149,7 +149,7 @@ impl Gateway {
         let (transaction, since) = (told.transaction, told.since);
         let at = BegunAt::Here(invite_key(message));
         let begun = BegunRequest { at, transaction, since, until: turn.now + T1X64 };
-        self.begun.note(turn.now, told.request, begun);
+        self.retransmissions.note(turn.now, told.request, begun);
     }
 
     fn send_begun(&mut self, turn: &mut Turn<'_>, to: SocketAddr, told: &ToldBegun) {
@@ -178,7 +178,7 @@ impl Gateway {
             return false;
         };
         let Some(told) = ToldBegun::read(value) else { return true };
-        if let Some(begun) = self.begun.known.get(&told.request)
+        if let Some(begun) = self.retransmissions.known.get(&told.request)
             && let BegunAt::Here(key) = &begun.at
         {
             let own = self.services.cluster.as_ref().map_or("", |cluster| cluster.mark());
@@ -192,7 +192,11 @@ impl Gateway {
         }
         let ToldBegun { request, transaction, since, mark } = told;
         let (at, until) = (BegunAt::Elsewhere(mark), turn.now + T1X64);
-        self.begun.note(turn.now, request, BegunRequest { at, transaction, since, until });
+        self.retransmissions.note(
+            turn.now,
+            request,
+            BegunRequest { at, transaction, since, until },
+        );
         true
     }
 
