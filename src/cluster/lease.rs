@@ -6,12 +6,12 @@
 //!      +--another process of the same name renews--> Refused --its lease is gone--> Joined
 //! ```
 
-use super::keeping::Writer;
 use super::keys::ClusterKeys;
 use super::member::{Member, NodeLoad, name_of, read};
-use super::others::Others;
-use super::shares::{NodeCount, Shares};
+use super::other_nodes::Others;
+use super::shared_limits::{NodeCount, Shares};
 use super::store::{BeatAnswer, CALLS, LEASE, Process, ShareWish, StoreCommand, is_of_epoch};
+use super::stored_calls::Writer;
 use super::work::{ClusterWork, Moment};
 use crate::config::ClusterSettings;
 use std::net::SocketAddr;

@@ -5,9 +5,9 @@
 //! A process that was deposed goes on with the rest of its calls as another one.
 
 use super::inquiry::{ASK, Inquiry};
-use super::keeping::StoredCalls;
 use super::lease::Lease;
 use super::store::{Claim, LEASE, Process, StoreCommand};
+use super::stored_calls::StoredCalls;
 use super::succession::{Probe, ProbeAnswer};
 use std::net::SocketAddr;
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! What a checkpoint of a call holds, as bytes.
 
 use super::RECORDS;
-use super::kept::unix;
+use super::call_storage::unix;
 use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;

@@ -7,12 +7,12 @@ mod survival;
 #[cfg(test)]
 mod tests;
 
+use super::heartbeat::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
 use super::load::{Load, LoadGauge, thread_time};
 use super::ports::{Pair, PortRange};
-use super::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
-use super::sources::Sources;
+use super::source_addresses::Sources;
 use super::streams::{self, StreamTable};
 use super::{Notice, WorkerMessage, WorkerParts};
 use crate::datagrams::local::{KernelRoutes as LocalRoutes, LocalSource};

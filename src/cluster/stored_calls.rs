@@ -4,8 +4,8 @@
 //! while it waits never is, so what waits is bounded by the calls. A store that is new or back gets
 //! everything again.
 
-use super::pause::Pause;
 use super::store::{CallValue, CallWrite, Process, StoreCommand};
+use super::write_backoff::Pause;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
