@@ -444,6 +444,11 @@ impl Running {
         if done.is_err() {
             return self.lose(id);
         }
+        if self.events.is_empty() {
+            // Nearly every packet: its session is looked up once.
+            let next = live.session.next_timeout();
+            return self.set_timer(id, now, next);
+        }
         let (mut checkpoint, mut begun) = (false, None);
         for event in self.events.drain(..) {
             if let SessionEvent::Flowing { end } = event {
@@ -460,7 +465,12 @@ impl Running {
         if checkpoint && catch_unwind(AssertUnwindSafe(|| self.checkpoint(id))).is_err() {
             return self.lose(id);
         }
-        match self.sessions.get(&id).and_then(|live| live.session.next_timeout()) {
+        let next = self.sessions.get(&id).and_then(|live| live.session.next_timeout());
+        self.set_timer(id, now, next);
+    }
+
+    fn set_timer(&mut self, id: u64, now: Instant, next: Option<Instant>) {
+        match next {
             Some(at) => self.timers.set_if_earlier(id, now, at),
             None => self.timers.clear(&id),
         }
