@@ -501,7 +501,7 @@ impl Cluster {
         self.keys.conceal(&postcard::to_allocvec(names).ok()?, chance)
     }
 
-    /// What such a user part names, if it is of this cluster.
+    /// Returns what the user part of a temporary GRUU names, or `None` if another cluster made it.
     pub(crate) fn open_temporary_gruu(&self, text: &str) -> Option<TemporaryGruu> {
         postcard::from_bytes(&self.keys.reveal(text)?).ok()
     }

@@ -68,7 +68,7 @@ impl LocationQueries {
 }
 
 impl Gateway {
-    /// Why nobody can be asked where users are; `None` if somebody can.
+    /// Returns why the store cannot be asked where users are, or `None` if it can.
     pub(super) fn cannot_locate(&self, turn: &Turn<'_>) -> Option<String> {
         let cluster = self.services.cluster.as_ref()?;
         let full = || "too many questions wait for the store".to_owned();

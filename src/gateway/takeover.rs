@@ -141,7 +141,7 @@ impl Gateway {
             judged => return judged,
         }
         let Some(call) = self.calls.of_transaction(server) else {
-            // Its call is over, and was told to nobody: who still asks for one gets one.
+            // Its call ended without anybody hearing of it: this INVITE begins another.
             self.services.transactions.forget_server(server);
             return Screening::Proceed;
         };

@@ -25,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Tokens that were used and have not expired; a login by any other gets 503 with Retry-After.
+/// Used tokens that are remembered until they expire; beyond that a login by another token gets 503
+/// with Retry-After.
 const MAX_SPENT: usize = 100_000;
 /// Those of one source: whoever is given token after token leaves room for others.
 const MAX_SPENT_OF_SOURCE: usize = 10_000;

@@ -108,10 +108,11 @@ pub(super) struct Running {
     pulse: Arc<Pulse>,
     kept: Kept,
     events: Vec<SessionEvent>,
-    /// A successor of the process is to continue with all of it, or it is one whose predecessor has
-    /// all of it still: nothing is read, sent or due.
+    /// Nothing is read, sent or due: a successor of this process is about to continue with all of
+    /// it, or this is a successor whose predecessor still has all of it.
     frozen: bool,
-    /// By when it is known that nobody else continues with a session; `None`: it would be known.
+    /// Until when it is certain that no other node has taken sessions over; `None`: always, as it
+    /// would have been noticed.
     vouched: Option<Instant>,
     /// Sessions that were taken up meanwhile.
     taken_up: Vec<u64>,
