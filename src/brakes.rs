@@ -39,7 +39,7 @@ const MOST_REFUSALS_TOLD_OF_TRUNK: u32 = 600;
 /// their table nor the way to them.
 const MOST_BEGUN_OF_TRUNK: u32 = 1_000;
 
-/// A table that forgets what nobody has asked for in `life`, and what was asked for longest ago
+/// A table that forgets entries nobody has asked for within `life`, and the least recently used one
 /// when it is full. Each step costs the same, however many entries there are.
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {

@@ -6,28 +6,27 @@
 //! Not here: the store's protocol, and the connections between nodes.
 
 mod clock;
+mod deferred_calls;
 mod inquiry;
-mod keeping;
 pub(crate) mod keys;
 pub mod lease;
-mod left;
 pub(crate) mod location;
 pub mod member;
-pub(crate) mod others;
+pub(crate) mod other_nodes;
 mod ownership;
-mod pause;
-pub(crate) mod shares;
+pub(crate) mod shared_limits;
 pub mod store;
+mod stored_calls;
 pub mod succession;
 pub(crate) mod token;
 pub(crate) mod work;
+mod write_backoff;
 
 use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
-use keeping::StoredCalls;
+use deferred_calls::LeftNodes;
 use keys::ClusterKeys;
 use lease::{Census, Lease, LeaseEvent};
-use left::LeftNodes;
 use location::Location;
 use member::Member;
 use ownership::Ownership;
@@ -35,6 +34,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::{CallValue, Claim, FoundPointers, Keeping, Process, StoreAnswer, StoreCommand};
+use stored_calls::StoredCalls;
 use succession::{
     LostNodes, PeerProbe, ProbeAnswer, SuccessionWork, Surroundings, TOOK, name_of_taken,
 };
@@ -470,7 +470,7 @@ impl Cluster {
     /// Whether one more call may begin by a trunk that has `used` here and may have `limit` at all
     /// nodes together.
     pub(crate) fn has_room(&self, now: Instant, trunk: &str, limit: usize, used: usize) -> bool {
-        self.lease.has_room(now, &shares::calls_of(trunk), limit as u64, used as u64)
+        self.lease.has_room(now, &shared_limits::calls_of(trunk), limit as u64, used as u64)
     }
 
     /// What a node gets of `limit` a second.
@@ -480,7 +480,7 @@ impl Cluster {
 
     /// Whether this node is the one that registers with `trunk`.
     pub(crate) fn registers(&self, trunk: &str) -> bool {
-        self.lease.holds(&shares::registration_of(trunk))
+        self.lease.holds(&shared_limits::registration_of(trunk))
     }
 
     /// The other node that registers with `trunk`.
@@ -505,7 +505,7 @@ impl Cluster {
         self.keys.conceal(&postcard::to_allocvec(names).ok()?, chance)
     }
 
-    /// What such a user part names, if it is of this cluster.
+    /// Returns what the user part of a temporary GRUU names, or `None` if another cluster made it.
     pub(crate) fn open_temporary_gruu(&self, text: &str) -> Option<TemporaryGruu> {
         postcard::from_bytes(&self.keys.reveal(text)?).ok()
     }

@@ -4,22 +4,22 @@
 //! own.
 
 pub(crate) mod admission;
-mod asked;
-mod bearer;
-mod begun;
 mod call_table;
 mod challenges;
 mod cluster;
 pub mod credential;
+mod dialog_owner;
 mod dispatch;
-mod edge;
-mod elsewhere;
+mod edge_proxy;
 mod flows;
 mod growth;
 mod invite;
 mod joined;
+mod load_shedding;
+mod location_queries;
 pub mod logins;
 mod named_hosts;
+mod node_queries;
 pub mod operate;
 pub mod originate;
 mod out_of_dialog;
@@ -27,16 +27,16 @@ pub mod overload;
 mod record;
 mod registering;
 pub mod restore;
-mod shed;
-mod spent;
-mod stall;
+mod retransmissions;
 mod succession;
 mod takeover;
 mod texts;
+mod time_jumps;
 pub mod token;
 mod trunks;
 mod turn;
 mod unproved;
+mod used_tokens;
 
 use crate::call::context::{NodeIdentity, Seeker, Services};
 use crate::call::{Call, CallContext, CallId, EndReason, HangupBy, Output};
@@ -163,12 +163,12 @@ pub struct Gateway {
     admission: Admission,
     out_of_dialog: OutOfDialog,
     texts: texts::Texts,
-    elsewhere: elsewhere::Elsewhere,
-    asked: asked::AskedNodes,
-    begun: begun::BegunRequests,
+    location_queries: location_queries::LocationQueries,
+    node_queries: node_queries::NodeQueries,
+    retransmissions: retransmissions::BegunRequests,
     named_hosts: named_hosts::NamedHosts,
     logins: logins::Logins,
-    spent: spent::SpentTokens,
+    used_tokens: used_tokens::UsedTokens,
     /// What credentials for test calls are made of.
     trunk_test_secret: Secret,
     /// Calls of the whole node.
@@ -219,12 +219,12 @@ impl Gateway {
             admission: Admission::new(now, authenticator),
             out_of_dialog: OutOfDialog::default(),
             texts: texts::Texts::default(),
-            elsewhere: elsewhere::Elsewhere::default(),
-            asked: asked::AskedNodes::default(),
-            begun: begun::BegunRequests::default(),
+            location_queries: location_queries::LocationQueries::default(),
+            node_queries: node_queries::NodeQueries::default(),
+            retransmissions: retransmissions::BegunRequests::default(),
             named_hosts: named_hosts::NamedHosts::default(),
             logins: logins::Logins::new(now, &config),
-            spent: spent::SpentTokens::default(),
+            used_tokens: used_tokens::UsedTokens::default(),
             trunk_test_secret: Secret::new(
                 trunk_test_secret.iter().map(|b| format!("{b:02x}")).collect::<String>(),
             ),
@@ -319,10 +319,10 @@ impl Gateway {
         }
         self.trunks_due(turn);
         self.logins_due(turn);
-        self.spent_due(turn);
+        self.used_tokens_due(turn);
         self.out_of_dialog_due(turn);
-        self.elsewhere_due(turn);
-        self.asked_due(turn);
+        self.location_queries_due(turn);
+        self.node_queries_due(turn);
         self.begun_due(turn);
         self.named_hosts_due(turn);
         for user in self.services.registrar.due(turn.now) {
@@ -349,12 +349,12 @@ impl Gateway {
             .chain([
                 self.services.trunks.next_timeout(),
                 self.out_of_dialog.next_timeout(),
-                self.elsewhere.next_timeout(),
-                self.asked.next_timeout(),
-                self.begun.next_timeout(),
+                self.location_queries.next_timeout(),
+                self.node_queries.next_timeout(),
+                self.retransmissions.next_timeout(),
                 self.named_hosts.next_timeout(),
                 self.logins.next_timeout(),
-                self.spent.next_timeout(),
+                self.used_tokens.next_timeout(),
                 self.services.registrar.next_timeout(),
                 self.services.cluster.as_ref().and_then(Cluster::next_timeout),
             ])
@@ -463,9 +463,9 @@ impl Gateway {
                 + self.services.transaction_users.len()
                 + self.services.own_call_ids.len()
                 + self.texts.len()
-                + self.elsewhere.len()
-                + self.asked.len()
-                + self.spent.open()
+                + self.location_queries.len()
+                + self.node_queries.len()
+                + self.used_tokens.open()
                 + self.named_hosts.len()
                 + self.services.brakes.fraud.running(),
             pending_queries: self.services.pending_queries.len(),

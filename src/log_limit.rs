@@ -49,7 +49,7 @@ impl LineClass {
 pub(crate) struct HeldBack {
     /// What they have in common.
     pub(crate) class: LineClass,
-    /// How many they are.
+    /// How many lines were held back.
     pub(crate) lines: u64,
 }
 

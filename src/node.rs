@@ -1,14 +1,14 @@
 //! A node: it binds the ports, runs the core, and carries its outputs out. Start, drain, stop.
 
-mod bound;
+mod call_storage;
 mod checkpoint;
 mod core;
 pub mod demo;
-mod hosts;
-mod kept;
+mod dtls_certificate;
+mod own_addresses;
 mod perform;
 mod reload;
-mod shown;
+mod sockets;
 mod start;
 #[cfg(test)]
 mod survival;

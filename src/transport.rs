@@ -206,7 +206,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    /// Shells share one.
+    /// The inbox of the core; all transports share it.
     pub(crate) fn new(core: mpsc::Sender<Queued>) -> Inbox {
         Inbox { core, next_flow: Arc::new(AtomicU64::new(1)), leaving: Arc::default() }
     }

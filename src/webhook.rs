@@ -116,7 +116,7 @@ pub fn signature(secret: &str, id: &str, timestamp: u64, body: &str) -> String {
 pub(crate) struct Hook {
     settings: Webhook,
     client: Client,
-    /// What is counted of it.
+    /// Deliveries, counted for the metrics.
     pub counts: Arc<Counts>,
     failures: AtomicU32,
     broken_until: std::sync::Mutex<Option<Instant>>,

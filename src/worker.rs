@@ -4,14 +4,14 @@
 //! check); each trunk leg has a port pair. No packet crosses threads, and a bug costs one session.
 
 mod command;
+pub(crate) mod heartbeat;
 mod kept;
 pub(crate) mod lateness;
 pub(crate) mod load;
 pub mod ports;
-pub(crate) mod pulse;
 mod running;
 mod snapshot;
-mod sources;
+mod source_addresses;
 pub(crate) mod streams;
 
 pub use self::command::{Notice, OpenKind, QueueFull, WorkerCommand};
@@ -21,12 +21,12 @@ use crate::media::LegId;
 use crate::media::dtls::DtlsIdentity;
 use crate::refused::RefusedConnections;
 use crate::sdp::offer_answer::Ice;
+use heartbeat::Pulse;
 pub use kept::Kept;
 use lateness::Lateness;
 use load::LoadGauge;
 use mio::{Poll, Waker};
 use ports::{Pair, PortRange};
-use pulse::Pulse;
 use running::Running;
 use serde::{Deserialize, Serialize};
 pub use snapshot::{MediaSnapshot, NotResumed, TrunkPorts};

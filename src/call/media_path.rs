@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 /// A browser that has been silent for so long is asked, though its WebSocket is where it was: what
 /// a bad network loses, and a NAT that binds anew, mends itself sooner.
 const OVERDUE: Duration = Duration::from_secs(5);
-/// One whose WebSocket is new has moved if it falls silent within this time, and is asked at once.
+/// A browser that falls silent so soon after its WebSocket was opened has moved: it is asked at
+/// once.
 const JUST_MOVED: Duration = Duration::from_secs(10);
 /// How long a browser has to be heard after it was asked.
 const SETTLED: Duration = Duration::from_secs(4);

@@ -218,8 +218,8 @@ impl Branch {
         BranchOutcome::Progress { status: message.status(), tag, early }
     }
 
-    /// Finds or makes the early dialog of a provisional response. Returns false if it is to be
-    /// ignored, being an old or an early reliable one (RFC 3262 §4), or of one dialog too many.
+    /// Finds or makes the early dialog of a provisional response. Returns false if the response is
+    /// to be ignored: a reliable one out of order (RFC 3262 §4), or one dialog too many.
     fn take_early_dialog(&mut self, message: &Message) -> bool {
         let tag = tag_of(message);
         if tag.is_empty() {

@@ -34,7 +34,8 @@ pub(super) struct CountryPlans {
 }
 
 impl CountryPlans {
-    /// Those of the country `code`; or else of the one `number` is of, or of the United States.
+    /// The plans of the country `code`, else of the country `number` lies in, else of the United
+    /// States.
     ///
     /// # Errors
     /// Nothing is known of that country.

@@ -1,5 +1,5 @@
-//! `webtrunk doctor`: everything around a gateway that usually goes wrong, each finding with its
-//! code and what mends it.
+//! `webtrunk doctor`: checks what usually goes wrong around a gateway; each finding has its
+//! code and its fix.
 
 use super::print;
 use std::fmt::{self, Display, Formatter};

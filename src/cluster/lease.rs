@@ -7,12 +7,12 @@
 //! ```
 
 use super::clock::StoreClock;
-use super::keeping::Writer;
 use super::keys::ClusterKeys;
 use super::member::{Member, NodeLoad, name_of, read};
-use super::others::Others;
-use super::shares::{NodeCount, Shares};
+use super::other_nodes::Others;
+use super::shared_limits::{NodeCount, Shares};
 use super::store::{BeatAnswer, CALLS, LEASE, Process, ShareWish, StoreCommand, is_of_epoch};
+use super::stored_calls::Writer;
 use super::work::{ClusterWork, Moment};
 use crate::config::ClusterSettings;
 use std::net::SocketAddr;
@@ -275,13 +275,14 @@ impl Lease {
         self.others.taker(&self.own.process())
     }
 
-    /// A node tells whose calls it has, if only by saying nothing of them.
+    /// A node has said whose calls it took over; to say nothing of any is an answer too.
     pub(super) fn told_by(&mut self, now: Instant, node: &str) {
         self.others.told_by(now, node);
     }
 
-    /// Whether some other node may have taken what a process had that was seen last then, and the
-    /// store may have lost that: it has not said so since, neither by its lease nor by a question.
+    /// Whether another node may have taken the calls of `gone`, last seen at `seen`, in a way that
+    /// the store has lost: that node has said nothing of them since, neither by its lease nor by a
+    /// question.
     pub(super) fn awaits_others(&self, gone: &Member, seen: Instant) -> bool {
         self.changed.is_some_and(|at| seen < at && self.others.awaits(&gone.node, at))
     }

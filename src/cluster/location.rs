@@ -6,10 +6,10 @@
 
 use super::keys::ClusterKeys;
 use super::lease::Lease;
-use super::pause::Pause;
 use super::store::{FoundPointers, MAX_NODES, MAX_VALUE, PointerWrite, StoreCommand};
 use super::token::{self, EdgeToken, short};
 use super::work::Moment;
+use super::write_backoff::Pause;
 use crate::registrar::{Binding, MAX_BINDINGS, Registrar, Way};
 use crate::sip::transaction::Hop;
 use serde::{Deserialize, Serialize};

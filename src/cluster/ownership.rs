@@ -5,9 +5,9 @@
 //! A process that was deposed goes on with the rest of its calls as another one.
 
 use super::inquiry::{ASK, Inquiry};
-use super::keeping::StoredCalls;
 use super::lease::Lease;
 use super::store::{Claim, LEASE, Process, StoreCommand};
+use super::stored_calls::StoredCalls;
 use super::succession::{Probe, ProbeAnswer};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -98,9 +98,8 @@ impl Ownership {
         self.asks.is_some_and(|(asked, _)| asked == id)
     }
 
-    /// The store has said who has our calls; this process goes on with those that it did not take,
-    /// as another one, whose numbers begin after `next`. Returns who has the others, and which
-    /// these are.
+    /// The store has said who took calls of ours. This process continues with the rest under a new
+    /// epoch, whose numbers begin after `next`. Returns the node that took calls, and their names.
     pub(super) fn answered(
         &mut self,
         now: Instant,

@@ -26,13 +26,13 @@ const AGAIN: Duration = Duration::from_millis(500);
 const TURN: Duration = Duration::from_millis(400);
 /// How long the node that gets the address of the one that is gone has for that.
 const FLOATS: Duration = Duration::from_secs(5);
-/// How long the calls of a node are left to one that may have taken them before the store lost
-/// that, and has not told so: then nobody goes on with their media any more, and the store forgets
-/// them soon.
+/// How long the calls of a lost node are left to another node that may have taken them, if the store
+/// lost that fact and the node has not repeated it. After that their media is gone anyway, and the
+/// store forgets them soon.
 const AWAITED: Duration = Duration::from_secs(50);
 /// How long the store has for an answer.
 const ANSWER: Duration = Duration::from_secs(1);
-/// Until a node that took calls has said so by its lease, and the others have read that.
+/// Time for a node that took calls to say so by its lease, and for the others to read that.
 const TOLD: Duration = Duration::from_millis(2_500);
 /// Calls that are read at once, and how long the core has for others after them.
 const BATCH: usize = 16;
@@ -64,8 +64,8 @@ fn told_of(names: Vec<String>) -> (Vec<Process>, Vec<String>) {
     (took.iter().filter_map(|name| Process::of_mark(name.get(1..)?)).collect(), names)
 }
 
-/// By whom a node that starts where it was has claimed what its earlier processes left in the
-/// store, so that nobody else does: it goes on with what is on its disk.
+/// The process in whose name a restarted node claims what its earlier processes left in the store:
+/// no other node takes that over, and the node continues from its disk.
 pub(crate) fn closed_by(node: &str) -> Process {
     Process { node: node.to_owned(), epoch: 0 }
 }

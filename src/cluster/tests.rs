@@ -148,7 +148,10 @@ fn what_a_node_tells_of_busy_users_is_bounded() {
     let second = Duration::from_secs(1);
     beat(&mut here, now + second, &registrar, Some(mine), vec![("b".into(), lease)]);
     let calls = |n: usize| here.calls_elsewhere(now + second, &format!("u{n}"));
-    assert_eq!((calls(0), calls(others::MAX_BUSY - 1), calls(others::MAX_BUSY)), (2, 2, 0));
+    assert_eq!(
+        (calls(0), calls(other_nodes::MAX_BUSY - 1), calls(other_nodes::MAX_BUSY)),
+        (2, 2, 0)
+    );
 }
 
 #[test]

@@ -276,9 +276,9 @@ pub(crate) struct Fraud {
     /// and that of its `did` never are. Default: none but these.
     pub home: Vec<Text>,
     /// Business hours, such as { tz = "America/New_York", open = ["daily 06:00-22:00"] }. Outside
-    /// them a user reaches only those countries abroad that it has called within them in the last
-    /// 30 days. A number that a route's `match` spells out is never abroad. Default: no difference
-    /// is made.
+    /// these hours a user reaches only the foreign countries that it called during them in the last
+    /// 30 days. A number that a route's `match` spells out counts as domestic. Default: hours make
+    /// no difference.
     pub hours: Option<Spanned<Hours>>,
 }
 

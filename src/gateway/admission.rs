@@ -20,7 +20,7 @@ const MAX_REMEMBERED: usize = 10_000;
 /// Names that logged in at one source which are remembered: whoever is handed one name after the
 /// other makes nobody else's forgotten.
 const MOST_KNOWN_OF_SOURCE: usize = 500;
-/// A name that logs in no more is remembered this long, and up to twice as long.
+/// A name is remembered for at least this long after its last login, and for twice as long at most.
 const KNOWN: Duration = Duration::from_secs(24 * 3_600);
 /// Characters of a name nobody has proved that are shown.
 const SHOWN: usize = 64;

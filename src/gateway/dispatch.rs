@@ -1,7 +1,7 @@
 //! From a received message to the one who handles it: registrar, call, or a refusal.
 
 use super::challenges::opened;
-use super::edge::is_passed_replacement;
+use super::edge_proxy::is_passed_replacement;
 use super::out_of_dialog::is_of_foreign_scheme;
 use super::turn::{RequestSource, Screening};
 use super::{FlowKind, Gateway, Turn};

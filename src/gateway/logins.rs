@@ -2,21 +2,22 @@
 //! password a web application knows, or a token. What has to be asked for first holds the request
 //! until the answer is there.
 
+mod by_token;
 mod held;
 mod remembered;
 
+use self::by_token::{Bearer, bearer};
 use self::held::{Awaited, HeldRequest, HeldRequests};
 pub(super) use self::remembered::RememberedNames;
 use super::admission::{Admitted, KnownCredentials, LoginSource};
 use super::credential::{Credential, credential_fits};
-use super::spent::{Spending, TokenLogin};
-use super::token::{CLOCK_SKEW, Claims, TokenError, TokenId, TokenKeys};
+use super::token::{TokenId, TokenKeys};
 use super::turn::Screening;
 use super::{Gateway, Turn};
 use crate::address::network_of;
 use crate::call::context::{Output, Question};
 use crate::config::grant::Grant;
-use crate::config::{Config, JwtSettings, User};
+use crate::config::{Config, User};
 use crate::errors::Code;
 use crate::event::Event;
 use crate::sip::digest::{Fresh, Secret};
@@ -57,13 +58,6 @@ pub struct Answered {
     pub grant: Grant,
 }
 
-/// A token, who its sender claims to be, and what tokens are judged by.
-struct Bearer<'a> {
-    claimed: &'a str,
-    token: &'a str,
-    settings: &'a JwtSettings,
-}
-
 /// The account that a login authenticated.
 struct Proved {
     user: String,
@@ -73,15 +67,6 @@ struct Proved {
     until: Option<u64>,
     /// The token it was proved by, if that is good for one login.
     token: Option<TokenId>,
-}
-
-/// Why somebody is not let in by a token.
-enum NoLogin {
-    Wrong(String),
-    /// The store is asked whether this token was used.
-    Waits(TokenId),
-    /// That cannot be said just now.
-    Unchecked,
 }
 
 /// What is known of logins beyond the configuration.
@@ -128,14 +113,6 @@ impl Logins {
     fn may_ask_keys(&self, now: Instant) -> bool {
         self.keys_asked.is_none_or(|at| now.saturating_duration_since(at) >= KEYS_AGAIN)
     }
-}
-
-/// The token of an Authorization header of the Bearer scheme (RFC 8898 section 2.1.2).
-fn bearer(message: &Message) -> Option<&str> {
-    message.all(HeaderName::Authorization).find_map(|value| {
-        let (scheme, token) = value.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim())
-    })
 }
 
 impl Gateway {
@@ -291,103 +268,6 @@ impl Gateway {
             (state.until, state.token) = (proved.until, proved.token);
         }
         Screening::Proceed
-    }
-
-    fn admit_token(
-        &mut self,
-        turn: &mut Turn<'_>,
-        flow: Flow,
-        remote: SocketAddr,
-        message: &Message,
-        bearer: Bearer<'_>,
-    ) -> Screening {
-        let Bearer { claimed, token, settings } = bearer;
-        // As with a password: a flow that has proved it is never braked, and where somebody has
-        // logged in before, others' guesses do not lock it out.
-        let proved = self.has_proved(turn.now, flow, claimed);
-        let braked = || self.admission.braked(turn.now, remote.ip(), claimed);
-        if let Some(braked) = (!proved).then(braked).flatten() {
-            turn.push(Output::Event(Event::LoginRefused {
-                user: claimed.chars().take(64).collect(),
-                remote,
-                code: braked.code,
-                why: braked.why.clone(),
-            }));
-            return Screening::Refuse(braked);
-        }
-        let held = || HeldRequest { flow, remote, message: message.clone() };
-        let Some(keys) = self.logins.keys.clone() else {
-            return if self.logins.keys_due.is_some() && !self.logins.may_ask_keys(turn.now) {
-                Screening::Refuse(unchecked())
-            } else {
-                self.hold_for_keys(turn, held())
-            };
-        };
-        let why = match keys.verify(token, settings, self.unix(turn.now)) {
-            Ok(claims) => match self.token_login(turn, flow, &claims, &bearer) {
-                Ok(proved) => {
-                    self.admission.right(turn.now, remote.ip(), &proved.user);
-                    return self.prove(flow, claimed, proved);
-                }
-                Err(NoLogin::Waits(token)) => {
-                    return self.hold(Awaited::Token(token), None, held(), turn.out);
-                }
-                Err(NoLogin::Unchecked) => return Screening::Refuse(unchecked()),
-                Err(NoLogin::Wrong(why)) => why,
-            },
-            Err(TokenError::UnknownKey(_)) if self.logins.may_ask_keys(turn.now) => {
-                return self.hold_for_keys(turn, held());
-            }
-            Err(TokenError::UnknownKey(why) | TokenError::Wrong(why)) => why,
-        };
-        self.admission.wrong(remote.ip(), claimed);
-        let user = claimed.chars().take(64).collect();
-        turn.push(Output::Event(Event::LoginRefused {
-            user,
-            remote,
-            code: Code::TOKEN,
-            why: format!("token: {why}"),
-        }));
-        let bytes = self.token_challenge(message, &why);
-        turn.push(Output::Send(Transmit { hop: Hop::Flow(flow), bytes }));
-        Screening::Handled
-    }
-
-    /// The account of a valid token.
-    fn token_login(
-        &mut self,
-        turn: &mut Turn<'_>,
-        flow: Flow,
-        claims: &Claims,
-        &Bearer { claimed, settings, .. }: &Bearer<'_>,
-    ) -> Result<Proved, NoLogin> {
-        if !Credential::is_name(&claims.sub) {
-            return Err(NoLogin::Wrong("its sub is no name of a user".to_owned()));
-        }
-        let repeats =
-            claims.webtrunk == Grant::default() && self.config.users.contains_key(&claims.sub);
-        let (secret, context) = (Secret::new(""), settings.context.as_deref());
-        let account =
-            || claims.webtrunk.granted_user(&claims.sub, secret, context, &self.config).map(Some);
-        let account = if repeats { None } else { account().map_err(NoLogin::Wrong)? };
-        let until = claims.exp.saturating_add(CLOCK_SKEW);
-        let mut proved =
-            Proved { user: claims.sub.clone(), account, until: Some(until), token: None };
-        // One for somebody else is refused, and not used by that.
-        if settings.single_use && claims.sub == claimed {
-            let token = claims.single(self.unix(turn.now)).map_err(NoLogin::Wrong)?;
-            proved.token = Some(token);
-            match self.spend_token(turn, TokenLogin { token, flow, until }) {
-                Spending::Ours => {}
-                Spending::Waits => return Err(NoLogin::Waits(token)),
-                Spending::Full => return Err(NoLogin::Unchecked),
-                Spending::Used => {
-                    let why = "it was used before, and is good for one login";
-                    return Err(NoLogin::Wrong(why.to_owned()));
-                }
-            }
-        }
-        Ok(proved)
     }
 
     /// It is known whether a token was used, or is not to be known.

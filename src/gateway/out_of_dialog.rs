@@ -357,7 +357,7 @@ impl Gateway {
                 .replace('"', "&quot;")
         };
         let aor = escape(&format!("sip:{}@{}", escape_user(user), self.config.domain));
-        let elsewhere = self.elsewhere.phones(user).iter().filter(|way| way.expires > now);
+        let elsewhere = self.location_queries.phones(user).iter().filter(|way| way.expires > now);
         let elsewhere: Vec<&Way> = elsewhere.collect();
         let none = bindings.is_empty() && elsewhere.is_empty();
         let state = if none { "terminated" } else { "active" };
@@ -425,7 +425,7 @@ impl Gateway {
                 self.out_of_dialog.by_flow.remove(&(flow, number));
             }
             if !self.watches_registration(&subscription.user) {
-                self.elsewhere.forget(&subscription.user);
+                self.location_queries.forget(&subscription.user);
             }
         }
     }

@@ -228,7 +228,7 @@ impl Gateway {
         self.services.cluster.as_ref().map_or(Vec::new(), |cluster| cluster.taken().to_vec())
     }
 
-    /// The process whose place this one takes had the calls of these.
+    /// The process before this one had taken over the calls of these.
     pub fn knows_taken(&mut self, taken: Vec<Process>) {
         self.services.cluster.iter_mut().for_each(|cluster| cluster.knows_taken(taken.clone()));
     }

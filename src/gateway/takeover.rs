@@ -5,7 +5,7 @@
 //! account, whether it registers or not. Nobody else learns that there is such a dialog.
 
 use super::dispatch::same_source;
-use super::edge::{PassedFor, passed_for};
+use super::edge_proxy::{PassedFor, passed_for};
 use super::turn::{Incoming, RequestSource, Screening};
 use super::{Gateway, Turn};
 use crate::call::leg::Leg;
@@ -141,7 +141,7 @@ impl Gateway {
             judged => return judged,
         }
         let Some(call) = self.calls.of_transaction(server) else {
-            // Its call is over, and was told to nobody: who still asks for one gets one.
+            // Its call ended without anybody hearing of it: this INVITE begins another.
             self.services.transactions.forget_server(server);
             return Screening::Proceed;
         };

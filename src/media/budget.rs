@@ -1,39 +1,30 @@
 //! What one end may send: twice what the shortest packets of a call come to, so that no peer has
 //! its others wait, or its partner's link filled, by packets that are authentic and far too many.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Packets a second: of 10 ms each, and as many again for digits and repetitions.
-const RATE: f32 = 200.0;
-/// Packets at once: what a network holds back for two seconds comes in a moment.
-const BURST: f32 = 400.0;
+/// A packet's share of time, of 200 a second: packets of 10 ms each, and as many again for digits
+/// and repetitions.
+const SHARE: Duration = Duration::from_millis(5);
+/// Shares at once: what a network holds back for two seconds comes in a moment.
+const BURST: Duration = Duration::from_secs(2);
 
-/// A token bucket of packets.
-#[derive(Clone, Copy, Debug)]
+/// A bucket of packets that runs empty with time; kept as the time when it is (the virtual
+/// scheduling algorithm of ITU-T I.371).
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct PacketBudget {
-    left: f32,
-    at: Option<Instant>,
-}
-
-impl Default for PacketBudget {
-    fn default() -> PacketBudget {
-        PacketBudget { left: BURST, at: None }
-    }
+    empty: Option<Instant>,
 }
 
 impl PacketBudget {
     /// Takes a packet's share; false if nothing is left, and the packet is one too many.
     pub(super) fn take(&mut self, now: Instant) -> bool {
-        if let Some(at) = self.at {
-            let earned = now.saturating_duration_since(at).as_secs_f32() * RATE;
-            self.left = (self.left + earned).min(BURST);
+        let empty = self.empty.map_or(now, |at| at.max(now)) + SHARE;
+        let passes = empty <= now + BURST;
+        if passes {
+            self.empty = Some(empty);
         }
-        self.at = Some(now);
-        if self.left < 1.0 {
-            return false;
-        }
-        self.left -= 1.0;
-        true
+        passes
     }
 }
 

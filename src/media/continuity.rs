@@ -2,7 +2,7 @@
 //! timestamps, each alone and at any point.
 
 use crate::codec::Codec;
-use crate::rtp::packet::{Packet, time_of};
+use crate::rtp::packet::{Packet, is_longer};
 use std::time::{Duration, Instant};
 
 /// Sequence distance ahead beyond which a source has restarted, and behind.
@@ -55,11 +55,11 @@ impl Continuity {
         let passed = sound.map(|(_, timestamp, _)| packet.timestamp.wrapping_sub(timestamp) as i32);
         if step > 0 {
             let early = sound.zip(passed).is_some_and(|((codec, _, at), passed)| {
-                let lead = time_of(passed.max(0) as u32, codec.clock());
-                let least = step as u32 * (codec.clock() / SHORTEST);
+                let (units, clock) = (passed as u32, codec.clock());
+                let leads = |most| is_longer(units, clock, most);
                 passed < 0
-                    || lead > now.saturating_duration_since(at) + LEAD
-                    || (step > GAP && (passed as u32) < least)
+                    || (leads(LEAD) && leads(now.saturating_duration_since(at) + LEAD))
+                    || (step > GAP && units < step as u32 * (clock / SHORTEST))
             });
             if early {
                 return false;

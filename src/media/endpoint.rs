@@ -365,7 +365,12 @@ impl Endpoint {
     /// Whether something can go out now. What cannot is given no number: its peer would count it as
     /// lost, and SRTP could not follow a long gap (RFC 3711 §3.3.1).
     pub(super) fn reaches_peer(&self) -> bool {
-        self.may_send() && self.rtp_target().is_some()
+        self.peer_address().is_some()
+    }
+
+    /// Where what goes out now is sent to.
+    pub(super) fn peer_address(&self) -> Option<SocketAddr> {
+        if self.may_send() { self.rtp_target() } else { None }
     }
 
     /// What tells this end's packets, while its source continues, from those of any other.

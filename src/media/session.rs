@@ -303,7 +303,7 @@ impl Session {
             Path::Transcode(t) => t.transcoder.fits(from, to, ptime, listen),
             _ => false,
         };
-        // What is of another length than the peer asked for is cut anew, and then continues to be.
+        // Packets of another length than the peer asked for are cut anew, and from then on all are.
         let is_cut = matches!(to, Codec::Pcmu | Codec::Pcma | Codec::Opus);
         let unfit = |ms: u32| {
             (wanted.ptime_asked && ms != frame_ms(to, ptime))

@@ -1,7 +1,7 @@
 //! STUN binding requests, read in place and answered, and one of ours with its response (RFC 8489,
 //! RFC 8445 §7).
 //!
-//! Authentication is checked before anything is answered: no reply, no state to the rest.
+//! Authentication is checked first: what fails it gets no reply and leaves no state.
 
 use crate::sdp::offer_answer::Ice;
 use aws_lc_rs::hmac;

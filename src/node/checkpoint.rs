@@ -1,7 +1,7 @@
 //! What a checkpoint of a call holds, as bytes.
 
 use super::RECORDS;
-use super::kept::unix;
+use super::call_storage::unix;
 use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
@@ -77,7 +77,8 @@ pub(super) fn of_store(stored: &[u8]) -> Option<Record> {
     })
 }
 
-/// The call of a name in the cluster's store, and whether it is of its media.
+/// Returns the call that a key of the cluster's store belongs to, and whether the key holds its
+/// media.
 pub(super) fn stored_call(name: &str) -> Option<(CallId, bool)> {
     let (id, media) = name.strip_suffix(MEDIA).map_or((name, false), |id| (id, true));
     Some((CallId(u64::from_str_radix(id, 16).ok()?), media))

@@ -1,7 +1,7 @@
 //! The core's task: what arrives goes into the machine, and what comes out of it is carried out.
 
 use super::RECORDS;
-use super::kept::{KeptCalls, TakenUp};
+use super::call_storage::{KeptCalls, TakenUp};
 use super::take_over::READS;
 use super::workers::Starter;
 use crate::api::events::Feed;
@@ -35,8 +35,8 @@ use crate::transport::tcp::Secure;
 use crate::transport::{Arrival, FlowTask, Inbox, Queued, Reloaded, WorkTurn, udp};
 use crate::web::{AwaitedAddresses, WebPort};
 use crate::webhook::Hook;
+use crate::worker::heartbeat::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use crate::worker::load::thread_time;
-use crate::worker::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use crate::worker::{Notice, Worker, WorkerCommand};
 use bytes::Bytes;
 use std::cell::RefCell;

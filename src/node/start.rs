@@ -1,10 +1,13 @@
 //! A start, part after part, each made of what came before it.
 
-use super::bound::{Bound, control};
 use super::core::{ClusterLinks, Core, ReportedRefusals};
+use super::sockets::{Bound, control};
 use super::upgrade::{self, Upgrader};
 use super::workers::Starter;
-use super::{Control, Node, Predecessor, RECORDS, hosts, kept, random, reload, shown};
+use super::{
+    Control, Node, Predecessor, RECORDS, call_storage, dtls_certificate, own_addresses, random,
+    reload,
+};
 use crate::api::access::Access;
 use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
@@ -37,7 +40,7 @@ use crate::transport::{Inbox, Queued, acme, certificate, tls};
 use crate::web::WebPort;
 use crate::webhook::{self, Hook};
 use crate::worker::Worker;
-use crate::worker::pulse::Pulse;
+use crate::worker::heartbeat::Pulse;
 use anyhow::Context;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -107,8 +110,8 @@ impl Base {
             Some(predecessor) => (None, DtlsIdentity::from_pem(predecessor.certificate())?),
             None => {
                 let mut state = open_state(config, &metrics);
-                kept::leave_taken(config, &mut state).await;
-                let dtls = shown::certificate(config, &state).await?;
+                call_storage::leave_taken(config, &mut state).await;
+                let dtls = dtls_certificate::certificate(config, &state).await?;
                 (Some(state), dtls)
             }
         };
@@ -159,7 +162,7 @@ struct Succession {
     state: State,
     workers: Vec<Worker>,
     /// The calls of a predecessor; else those that were found are taken up.
-    resumed: Option<Vec<kept::TakenUp>>,
+    resumed: Option<Vec<call_storage::TakenUp>>,
     /// What was said within them while they were taken.
     late: Vec<LateRequest>,
     found: Vec<CheckpointEntry>,
@@ -211,9 +214,9 @@ impl Succession {
         let since = read.calls.still_since();
         let workers = starter.start_all(&[], true)?;
         predecessor.say_taken()?;
-        let resumed = kept::resume(read.calls, read.streams, &workers);
+        let resumed = call_storage::resume(read.calls, read.streams, &workers);
         let late = predecessor.take()?;
-        kept::let_go(&workers);
+        call_storage::let_go(&workers);
         let stood = boot::uptime().saturating_sub(since);
         tracing::info!(
             "{} calls are taken over; media was interrupted for {stood:.1?}",
@@ -341,7 +344,7 @@ fn core(
         links: inner.links,
         journal: inner.journal,
         state: succession.state,
-        kept: kept::KeptCalls::new(on_disk),
+        kept: call_storage::KeptCalls::new(on_disk),
         taking: HashMap::new(),
         clock: inner.clock,
         feed: base.feed.clone(),
@@ -388,7 +391,7 @@ async fn serve(
     let core = core(&base, &bound, engine, succession, inner);
     let tls = links.as_ref().map(|links| links.tls.clone());
     let mut tasks = bound.serve(web_port, tls, &api);
-    tasks.push(tokio::spawn(hosts::watch(config.stun.clone(), base.inbox.clone())));
+    tasks.push(tokio::spawn(own_addresses::watch(config.stun.clone(), base.inbox.clone())));
     tasks.push(tokio::spawn(certificate::watch(certificates.clone())));
     tasks.extend(certificates.web.map(|shown| tokio::spawn(acme::run(config, shown))));
     let doors = upgrade::door(upgrader.clone());

@@ -1,7 +1,7 @@
 //! Watches the core and the media workers from a thread of its own. A process that hangs
 //! while it looks alive is worse than one that ends: a supervisor starts the latter again.
 
-use crate::worker::pulse::Pulse;
+use crate::worker::heartbeat::Pulse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

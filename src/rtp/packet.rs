@@ -94,6 +94,12 @@ pub fn time_of(units: u32, clock: u32) -> Duration {
     Duration::from_micros(u64::from(units) * 1_000_000 / u64::from(clock.max(1)))
 }
 
+/// Whether `units` of a stream's clock are longer than `time`. Asked of every packet: it divides
+/// nothing.
+pub(crate) fn is_longer(units: u32, clock: u32, time: Duration) -> bool {
+    u64::from(units) * 1_000_000 > time.as_micros() as u64 * u64::from(clock)
+}
+
 /// Writes a bare 12-byte header.
 pub fn write_header(
     out: &mut [u8; HEADER],

@@ -2,7 +2,7 @@
 //! behind them.
 
 use super::bursts::{Bursts, GMIN};
-use super::packet::{Packet, Unwrapper, time_of};
+use super::packet::{Packet, Unwrapper, is_longer, time_of};
 use super::quality::Impairment;
 use rtc_rtcp::extended_report::{ExtendedReport, VoIPMetricsReportBlock};
 use rtc_rtcp::receiver_report::ReceiverReport;
@@ -144,7 +144,7 @@ impl ReceiverStats {
         let d = transit.wrapping_sub(last).unsigned_abs();
         // A sender whose timestamps stand still in a pause, or jump, has not been late by it.
         let most = if packet.marker { LONGEST_PACKET } else { LONGEST_DELAY };
-        if time_of(d, clock) <= most {
+        if !is_longer(d, clock, most) {
             self.jitter = self.jitter.wrapping_add(d).wrapping_sub((self.jitter + 8) >> 4);
         }
     }

@@ -30,7 +30,7 @@ struct Read {
     body_parts: OnceLock<Vec<BodyPart>>,
 }
 
-/// What a text is whose type nobody said.
+/// The type of a text that names none.
 pub(crate) const TEXT: &str = "text/plain";
 /// Longest Content-Type passed on, characters: a boundary alone has up to 70.
 const MAX_CONTENT_TYPE: usize = 256;

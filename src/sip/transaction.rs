@@ -7,18 +7,18 @@
 pub(crate) mod client;
 pub(crate) mod invite_client;
 pub(crate) mod invite_server;
+mod key;
 pub(crate) mod server;
 
-use super::header::Via;
 pub use super::hop::{Flow, Hop, TrunkNumber};
 use super::message::Message;
-use super::parse::HeaderName;
 use super::status::Method;
-use crate::hex::hex;
 use crate::ids::{IdMap, looked_at};
 use crate::tally::Tally;
 use crate::timers::Timers;
 use bytes::Bytes;
+pub(crate) use key::PASSED_ON;
+use key::{key_of, passed_on, server_key};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,10 +35,6 @@ pub(crate) const T1X64: Duration = Duration::from_secs(32);
 pub(crate) const TIMER_D: Duration = Duration::from_secs(32);
 /// A client INVITE that has a provisional response but no final one (timer C, §16.6 step 11).
 pub(crate) const TIMER_C: Duration = Duration::from_secs(181);
-
-/// What branches begin with of requests that another node of a cluster only passes on: it keeps
-/// nothing of them, so the transaction is that of the Via below, whichever way it comes again.
-pub(crate) const PASSED_ON: &str = "z9hG4bKwte.";
 
 /// The RFC's timer letters.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -564,62 +560,6 @@ fn leave(by_hop: &mut HashMap<Hop, BTreeSet<u64>>, hop: Hop, id: u64) {
         ids.remove(&id);
         if ids.is_empty() {
             by_hop.remove(&hop);
-        }
-    }
-}
-
-/// The key of the server transaction a request is of; an ACK's is its INVITE's.
-fn key_of(request: &Message) -> Arc<str> {
-    let method = if request.method() == Method::Ack { "INVITE" } else { request.method_token() };
-    request.transaction(|| server_key(request, method).into())
-}
-
-/// Longest key kept as it is, bytes: branches and tags are as long as their writer likes.
-const MAX_KEY: usize = 256;
-
-/// The key kept for `key`: itself, or its digest if it is long.
-fn bounded(key: String) -> String {
-    if key.len() <= MAX_KEY {
-        return key;
-    }
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes());
-    ["h", &hex(digest.as_ref())].concat()
-}
-
-fn server_key(message: &Message, method: &str) -> String {
-    bounded(whole_server_key(message, method))
-}
-
-/// The Via below that of a node which only passed the request on.
-fn passed_on(request: &Message) -> Option<Via<'_>> {
-    let top = request.via()?.branch()?;
-    let below = || request.values(HeaderName::Via).nth(1);
-    top.starts_with(PASSED_ON).then(below).flatten().and_then(|via| Via::parse(via).ok())
-}
-
-/// RFC 3261 §17.2.3: branch, sent-by and method; without the magic cookie the RFC 2543 fields.
-fn whole_server_key(message: &Message, method: &str) -> String {
-    let below = passed_on(message);
-    let skipped = usize::from(below.is_some());
-    let Some(via) = below.or(message.via()) else { return String::new() };
-    match via.branch() {
-        Some(branch) if branch.len() > 7 && branch[..7].eq_ignore_ascii_case("z9hG4bK") => {
-            let port = via.port.unwrap_or(5060).to_string();
-            ["s", branch, " ", &via.host.to_ascii_lowercase(), ":", &port, " ", method].concat()
-        }
-        _ => {
-            let tag = |a: Option<super::header::NameAddr<'_>>| {
-                a.and_then(|a| a.tag()).unwrap_or_default().to_owned()
-            };
-            let cseq = message.cseq().map_or(0, |c| c.number);
-            let via = message.values(HeaderName::Via).nth(skipped).unwrap_or_default();
-            // The To tag is omitted: an ACK carries ours, the INVITE none.
-            format!(
-                "o{} {} {} {cseq} {via} {method}",
-                message.request_uri(),
-                tag(message.from()),
-                message.call_id()
-            )
         }
     }
 }

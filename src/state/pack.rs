@@ -2,8 +2,8 @@
 //! of them begin with.
 //!
 //! A call names its Call-IDs, tags and addresses several times over, and peers write their random
-//! bytes in hexadecimal: half of a checkpoint says nothing new. Whoever can read the lengths of
-//! what is sealed has the file, and nobody but the gateway has.
+//! bytes in hexadecimal: half of a checkpoint is redundant. The lengths that compression reveals
+//! are visible to whoever can read the file, which is the gateway alone.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 

@@ -9,7 +9,7 @@ use crate::sip::message::Message;
 use crate::sip::parse::Framing;
 use crate::sip::salvage::salvage;
 use crate::sip::transaction::{Flow, Hop};
-use crate::worker::pulse::STALL;
+use crate::worker::heartbeat::STALL;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use std::net::SocketAddr;

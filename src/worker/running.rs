@@ -7,12 +7,12 @@ mod survival;
 #[cfg(test)]
 mod tests;
 
+use super::heartbeat::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
 use super::kept::{Kept, Orders};
 use super::lateness::Lateness;
 use super::load::{Load, LoadGauge, thread_time};
 use super::ports::{Pair, PortRange};
-use super::pulse::{BEAT, CATCH_UP, Pulse, STALL, StallWatch};
-use super::sources::Sources;
+use super::source_addresses::Sources;
 use super::streams::{self, StreamTable};
 use super::{Notice, WorkerMessage, WorkerParts};
 use crate::datagrams::local::{KernelRoutes as LocalRoutes, LocalSource};
@@ -108,10 +108,11 @@ pub(super) struct Running {
     pulse: Arc<Pulse>,
     kept: Kept,
     events: Vec<SessionEvent>,
-    /// A successor of the process is to continue with all of it, or it is one whose predecessor has
-    /// all of it still: nothing is read, sent or due.
+    /// Nothing is read, sent or due: a successor of this process is about to continue with all of
+    /// it, or this is a successor whose predecessor still has all of it.
     frozen: bool,
-    /// By when it is known that nobody else continues with a session; `None`: it would be known.
+    /// Until when it is certain that no other node has taken sessions over; `None`: always, as it
+    /// would have been noticed.
     vouched: Option<Instant>,
     /// Sessions that were taken up meanwhile.
     taken_up: Vec<u64>,
@@ -444,6 +445,11 @@ impl Running {
         if done.is_err() {
             return self.lose(id);
         }
+        if self.events.is_empty() {
+            // Nearly every packet: its session is looked up once.
+            let next = live.session.next_timeout();
+            return self.set_timer(id, now, next);
+        }
         let (mut checkpoint, mut begun) = (false, None);
         for event in self.events.drain(..) {
             if let SessionEvent::Flowing { end } = event {
@@ -460,7 +466,12 @@ impl Running {
         if checkpoint && catch_unwind(AssertUnwindSafe(|| self.checkpoint(id))).is_err() {
             return self.lose(id);
         }
-        match self.sessions.get(&id).and_then(|live| live.session.next_timeout()) {
+        let next = self.sessions.get(&id).and_then(|live| live.session.next_timeout());
+        self.set_timer(id, now, next);
+    }
+
+    fn set_timer(&mut self, id: u64, now: Instant, next: Option<Instant>) {
+        match next {
             Some(at) => self.timers.set_if_earlier(id, now, at),
             None => self.timers.clear(&id),
         }

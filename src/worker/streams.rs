@@ -6,6 +6,8 @@
 //! until then it has ten seconds. What a peer does not read in time is lost, as a network would
 //! lose it: nothing is queued for it.
 
+mod waiting;
+
 use super::HandedStream;
 use crate::address::network_of;
 use crate::refused::{Full, RefusedConnections, RefusedPort};
@@ -19,6 +21,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+#[cfg(any(test, fuzzing))]
+pub(crate) use waiting::datagrams;
+use waiting::{StreamState, WaitingStream};
 
 /// Tokens of streams begin here; those of trunk ends are far below.
 pub(super) const FIRST: usize = usize::MAX / 2;
@@ -35,13 +40,10 @@ const PROVE: Duration = Duration::from_secs(10);
 /// A connection that brings nothing for this long is closed: a browser checks its consent every
 /// few seconds (RFC 7675).
 const IDLE: Duration = Duration::from_secs(60);
-/// Longest frame taken: more is no RTP, DTLS or STUN of a browser's.
-const LONGEST: usize = 4_096;
 /// Bytes that may wait to be written: a frame that was begun must be ended.
 const PENDING: usize = 64 * 1_024;
-/// Bytes and frames of one connection taken in one turn; then the others have theirs.
+/// Bytes of one connection taken in one turn; then the others have theirs.
 const BYTES: usize = 8_192;
-const FRAMES: usize = 32;
 
 struct MediaStream {
     socket: TcpStream,
@@ -322,86 +324,6 @@ impl StreamTable {
     }
 }
 
-/// How reading a connection ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum StreamState {
-    /// Nothing more is there now.
-    Empty,
-    More,
-    /// Closed, or to be.
-    Over,
-}
-
-/// What a connection has sent.
-pub(super) struct WaitingStream {
-    /// Where it came from.
-    pub remote: SocketAddr,
-    bytes: Vec<u8>,
-    at: usize,
-    /// Frames looked at in this turn.
-    frames: usize,
-    named: bool,
-    proved: bool,
-    state: StreamState,
-}
-
-impl WaitingStream {
-    /// The next whole frame's datagram, as long as this turn lasts.
-    pub(super) fn next(&mut self) -> Option<&mut [u8]> {
-        let length = frame(self.bytes.get(self.at..)?)?;
-        if self.frames == FRAMES {
-            if self.state == StreamState::Empty {
-                self.state = StreamState::More;
-            }
-            return None;
-        }
-        self.frames += 1;
-        if length > LONGEST {
-            self.state = StreamState::Over;
-            return None;
-        }
-        let from = self.at + 2;
-        let datagram = self.bytes.get_mut(from..from + length)?;
-        self.at = from + length;
-        Some(datagram)
-    }
-
-    /// Whether that datagram was for somebody: a first one that is not ends the connection.
-    /// `valid`: a check from there was authentic; a name alone proves nothing, for it is no secret.
-    pub(super) fn judge(&mut self, known: bool, valid: bool) -> bool {
-        self.proved |= valid;
-        self.named |= known || self.proved;
-        if !self.named {
-            self.state = StreamState::Over;
-        }
-        self.named
-    }
-}
-
-/// The length of the frame that begins here, once it can be read.
-fn frame(bytes: &[u8]) -> Option<usize> {
-    bytes.first_chunk().map(|head| usize::from(u16::from_be_bytes(*head)))
-}
-
-/// The datagrams of a connection that brings `bytes`, turn by turn, and then ends.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn datagrams(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let remote = SocketAddr::from(([192, 0, 2, 1], 1));
-    let (mut all, mut at) = (Vec::new(), 0);
-    loop {
-        let (bytes, state) = (bytes[at..].to_vec(), StreamState::Empty);
-        let (frames, named, proved) = (0, true, true);
-        let mut turn = WaitingStream { remote, bytes, at: 0, frames, named, proved, state };
-        while let Some(datagram) = turn.next() {
-            all.push(datagram.to_vec());
-        }
-        at += turn.at;
-        if turn.state != StreamState::More {
-            return all;
-        }
-    }
-}
-
 impl MediaStream {
     /// Reads a turn's worth. What an earlier turn has left is looked through first.
     fn fill(&mut self) -> StreamState {
@@ -436,6 +358,7 @@ impl MediaStream {
 
 #[cfg(test)]
 mod tests {
+    use super::waiting::FRAMES;
     use super::*;
     use mio::Poll;
     use std::net::TcpListener;
@@ -608,19 +531,5 @@ mod tests {
         streams.expire(poll.registry(), now + IDLE + PROVE);
         assert!(streams.all.is_empty());
         drop(browser);
-    }
-
-    #[test]
-    fn a_frame_that_is_too_long_ends_its_connection() {
-        for (length, over) in [(LONGEST, false), (LONGEST + 1, true)] {
-            let mut bytes = (length as u16).to_be_bytes().to_vec();
-            bytes.resize(2 + length, 0);
-            let remote = SocketAddr::from(([127, 0, 0, 1], 4_000));
-            let (at, frames, named, proved) = (0, 0, false, false);
-            let state = StreamState::Empty;
-            let mut waiting = WaitingStream { remote, bytes, at, frames, named, proved, state };
-            assert_eq!(waiting.next().is_none(), over, "{length}");
-            assert_eq!(waiting.state == StreamState::Over, over, "{length}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::gateway::Input;
 use webtrunk::media::SessionEvent;
-use webtrunk::sip::{Message, Method};
+use webtrunk::sip::Method;
 use webtrunk::worker::Notice;
 
 const fn secs(n: u64) -> Duration {
@@ -18,48 +18,21 @@ fn tell(lab: &mut Lab, trunk: bool, stopped: bool) {
     lab.handle(Input::Media { session, notice: Notice::Media(event) });
 }
 
-fn alice_gets_bye(lab: &mut Lab) -> Message {
-    let bye = lab.take(ALICE, "BYE");
-    lab.reply(ALICE, &bye, 200, "");
-    bye
-}
-
-/// The end of the trunk's side, which may live or not.
-fn trunk_gets_bye(lab: &mut Lab) {
-    while lab.got(T1, "OPTIONS") {
-        lab.take(T1, "OPTIONS");
-    }
-    let bye = lab.take(T1, "BYE");
-    lab.reply(T1, &bye, 200, "");
-    lab.advance(secs(40));
-    lab.expect_idle();
-}
-
 #[test]
 fn a_trunk_that_answers_nothing_is_gone_eight_seconds_after_it_was_asked() {
     let mut lab = Lab::with_phones();
     lab.talk("+12065550123");
     tell(&mut lab, true, true);
-    assert!(lab.got(T1, "OPTIONS"), "it is asked at once");
     lab.plays(
-        "0.0s t1 ← OPTIONS
+        "0.0s t1 ← OPTIONS      // it is asked at once
          0.5s t1 ← OPTIONS
          1.5s t1 ← OPTIONS
          3.5s t1 ← OPTIONS
-         7.0s",
-    );
-    assert_eq!(lab.gateway.gauges().calls, 1);
-    lab.plays(
-        "7.5s t1 ← OPTIONS
+         7.5s t1 ← OPTIONS
          8.0s alice ← BYE
          8.0s t1 ← BYE
          8.5s t1 ← BYE
-         9.0s",
-    );
-    alice_gets_bye(&mut lab);
-    trunk_gets_bye(&mut lab);
-    lab.plays(
-        "9.0s alice → 200 BYE
+         9.0s alice → 200 BYE
          9.0s t1 → 200 BYE
          11.5s t1 ← OPTIONS
          15.5s t1 ← OPTIONS
@@ -68,55 +41,65 @@ fn a_trunk_that_answers_nothing_is_gone_eight_seconds_after_it_was_asked() {
          27.5s t1 ← OPTIONS
          31.5s t1 ← OPTIONS",
     );
+    lab.expect_idle();
 }
 
 #[test]
 fn a_trunk_that_forgot_the_dialog_is_gone_at_once_and_any_other_answer_is_life() {
-    for (status, gone) in [
-        (481, true),
-        (408, true),
-        (200, false),
-        (404, false),
-        (405, false),
-        (480, false),
-        (500, false),
-        (501, false),
-    ] {
+    for status in [481, 408] {
         let mut lab = Lab::with_phones();
-        let (ok, _) = lab.talk("+12065550123");
-        for round in 0..3 {
+        lab.talk("+12065550123");
+        tell(&mut lab, true, true);
+        lab.plays(&format!(
+            "0.0s t1 ← OPTIONS
+             0.0s t1 → {status} OPTIONS
+             0.0s alice ← BYE
+             0.0s t1 ← BYE
+             0.0s alice → 200 BYE
+             0.0s t1 → 200 BYE"
+        ));
+        lab.expect_idle();
+    }
+    for status in [200, 404, 405, 480, 500, 501] {
+        let mut lab = Lab::with_phones();
+        lab.talk("+12065550123");
+        for at in ["0.0", "30.0", "60.0"] {
+            lab.plays(&format!("{at}s"));
             tell(&mut lab, true, true);
-            let options = lab.take(T1, "OPTIONS");
-            lab.reply(T1, &options, status, "");
-            if gone {
-                assert_eq!(round, 0, "{status}");
-                alice_gets_bye(&mut lab);
-                break;
-            }
-            lab.advance(secs(30));
-            assert_eq!(lab.gateway.gauges().calls, 1, "{status}, round {round}");
+            lab.plays(&format!(
+                "{at}s t1 ← OPTIONS
+                 {at}s t1 → {status} OPTIONS"
+            ));
         }
-        if !gone {
-            let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-            lab.says(ALICE, &bye);
-        }
-        trunk_gets_bye(&mut lab);
+        lab.plays("90.0s alice hangs up on t1");
+        lab.expect_idle();
     }
 }
 
 #[test]
 fn a_trunk_that_sends_again_lives_whatever_becomes_of_the_question() {
     let mut lab = Lab::with_phones();
-    let (ok, _) = lab.talk("+12065550123");
+    lab.talk("+12065550123");
     tell(&mut lab, true, true);
-    lab.advance(secs(4));
+    lab.plays(
+        "0.0s t1 ← OPTIONS
+         0.5s t1 ← OPTIONS
+         1.5s t1 ← OPTIONS
+         3.5s t1 ← OPTIONS
+         4.0s",
+    );
     tell(&mut lab, true, false);
-    lab.advance(secs(60));
-    assert_eq!(lab.gateway.gauges().calls, 1);
-    assert!(!lab.got(ALICE, "BYE"));
-    let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-    lab.says(ALICE, &bye);
-    trunk_gets_bye(&mut lab);
+    lab.plays(
+        "7.5s t1 ← OPTIONS
+         11.5s t1 ← OPTIONS
+         15.5s t1 ← OPTIONS
+         19.5s t1 ← OPTIONS
+         23.5s t1 ← OPTIONS
+         27.5s t1 ← OPTIONS
+         31.5s t1 ← OPTIONS
+         64.0s alice hangs up on t1",
+    );
+    lab.expect_idle();
 }
 
 #[test]
@@ -125,8 +108,7 @@ fn a_browser_whose_media_stops_is_asked_nothing() {
     lab.talk("+12065550123");
     tell(&mut lab, false, true);
     lab.plays("0.0s alice hangs up on t1");
-    trunk_gets_bye(&mut lab);
-    lab.plays("0.0s t1 → 200 BYE");
+    lab.expect_idle();
 }
 
 #[test]
@@ -153,7 +135,7 @@ fn the_calls_of_a_trunk_that_is_marked_down_are_asked_and_flowing_media_is_the_b
         if silent {
             tell(&mut lab, true, true);
             lab.advance(secs(9));
-            alice_gets_bye(&mut lab);
+            assert!(lab.got(ALICE, "BYE"));
         } else {
             let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
             lab.says(ALICE, &bye);
@@ -175,19 +157,23 @@ fn how_long_an_answer_is_waited_for_and_silence_borne_are_settings() {
     );
     lab.talk("+12065550123");
     media_says(&mut lab, SessionEvent::NoMedia { since: secs(59) });
-    assert!(!lab.got(ALICE, "BYE"));
     tell(&mut lab, true, true);
-    lab.advance(secs(2));
-    assert!(!lab.got(ALICE, "BYE"));
-    lab.advance(secs(2));
-    alice_gets_bye(&mut lab);
-    trunk_gets_bye(&mut lab);
+    lab.plays(
+        "0.0s t1 ← OPTIONS
+         0.5s t1 ← OPTIONS
+         1.5s t1 ← OPTIONS
+         3.0s alice ← BYE
+         3.0s t1 ← BYE
+         3.0s alice → 200 BYE
+         3.0s t1 → 200 BYE",
+    );
+    lab.expect_idle();
 
     let off = "[media]\ntimeout = \"off\"\n[limits]";
     let mut lab = Lab::changed(&[("[limits]", off)], "");
     lab.talk("+12065550123");
     media_says(&mut lab, SessionEvent::NoMedia { since: secs(7_200) });
-    assert!(!lab.got(ALICE, "BYE"));
+    lab.plays("0.0s alice hangs up on t1");
 }
 
 #[test]
@@ -200,17 +186,25 @@ fn a_call_on_hold_ends_after_the_time_for_it_and_no_sooner() {
     ] {
         let setting = limit.map(|l| format!("[media]\nhold_timeout = \"{l}\"\n[limits]"));
         let mut lab = Lab::changed(&[("[limits]", setting.as_deref().unwrap_or("[limits]"))], "");
-        let (ok, _) = lab.talk("+12065550123");
-        let held = OFFER.replace("a=sendrecv", "a=sendonly");
-        let text = lab.in_dialog(ALICE, &ok, "INVITE", 80, "", &held);
-        lab.says(ALICE, &text);
-        let answered = lab.take(ALICE, "200");
-        lab.ack(ALICE, &answered);
+        lab.talk("+12065550123");
+        lab.plays(
+            "0.0s alice → INVITE sdp sendonly
+             0.0s alice ← 100 INVITE
+             0.0s alice ← 200 INVITE sdp recvonly
+             0.0s alice → ACK",
+        );
         media_says(&mut lab, SessionEvent::NoMedia { since: secs(since) });
-        assert_eq!(lab.got(ALICE, "BYE"), ends, "{limit:?} {since}");
         if ends {
+            lab.plays(
+                "0.0s alice ← BYE
+                 0.0s t1 ← BYE
+                 0.0s alice → 200 BYE
+                 0.0s t1 → 200 BYE",
+            );
             let why = &lab.ended()[0].why;
             assert!(why.contains("on hold, and no sign of either side for 600 s"), "{why}");
+        } else {
+            lab.plays("0.0s alice hangs up on t1");
         }
     }
 }

@@ -39,23 +39,19 @@ pub(crate) fn prove(
     lab.inbox.remove(at).expect("it is there").1
 }
 
-fn bye_from_trunk(lab: &mut Lab, invite: &Message, browser: Peer) {
-    let bye = lab.in_dialog(T1, invite, "BYE", 900, "peer", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(browser, "BYE");
-    lab.reply(browser, &bye, 200, "");
+fn trunk_hangs_up(lab: &mut Lab, browser: Peer) {
+    let (at, name) = (lab.seconds(), lab.name_of(browser.hop()));
+    lab.plays(&format!("{at}s t1 hangs up on {name}"));
     lab.expect_idle();
 }
 
 /// A call to alice from the trunk, answered: the INVITE she got.
 pub(crate) fn called(lab: &mut Lab) -> (Message, Message) {
-    lab.invite(T1, "+12065550111", TRUNK_SDP);
-    let ringing = lab.take(ALICE, "INVITE");
-    lab.reply(ALICE, &ringing, 200, ANSWER);
-    lab.take(ALICE, "ACK");
-    let ok = lab.take(T1, "200");
-    lab.ack(T1, &ok);
-    (ringing, ok)
+    lab.plays(
+        "0.0s t1 calls +12065550111 at alice
+         0.0s alice answers t1",
+    );
+    (lab.last(ALICE, "INVITE"), lab.last(T1, "200 INVITE"))
 }
 
 #[test]
@@ -70,28 +66,34 @@ fn any_request_of_the_same_account_resumes_the_call_without_register() {
     ] {
         for dialled in [true, false] {
             let mut lab = Lab::with_phones();
-            let (seen, trunk) = if dialled { lab.talk("+12065550123") } else { called(&mut lab) };
+            let (seen, _) = if dialled { lab.talk("+12065550123") } else { called(&mut lab) };
             close(&mut lab, ALICE);
-            lab.advance(Duration::from_secs(5));
+            lab.plays("5.0s");
             open(&mut lab, BACK);
             let text = lab.in_dialog_with(BACK, &seen, method, 700, extra, body);
             let answer = prove(&mut lab, BACK, &text, ("alice", "secret-a"));
-            assert_eq!(answer.status(), status, "{method} {dialled}\n{}", lab.picture());
+            let sdp = if body.is_empty() { "" } else { " sdp" };
+            let (offered, answered) = (format!("{method}{sdp}"), format!("{status} {method}{sdp}"));
+            let (mut trying, mut acknowledged) = ("", "");
             if method == "INVITE" {
                 lab.ack(BACK, &answer);
+                (trying, acknowledged) = ("5.0s flow-7 ← 100 INVITE", "5.0s flow-7 → ACK");
             }
-            lab.advance(Duration::from_secs(60));
+            lab.plays(&format!(
+                "5.0s flow-7 → {offered}
+                 5.0s flow-7 ← 401 {method}
+                 5.0s flow-7 → {offered}
+                 {trying}
+                 5.0s flow-7 ← {answered}
+                 {acknowledged}
+                 65.0s"
+            ));
             assert_eq!(lab.gateway.gauges().calls, 1, "{method}: the grace timer was stopped");
-            if dialled {
-                bye_from_trunk(&mut lab, &trunk, BACK);
-            } else {
-                let bye = lab.in_dialog(T1, &trunk, "BYE", 900, "", "");
-                lab.says(T1, &bye);
-                let bye = lab.take(BACK, "BYE");
+            trunk_hangs_up(&mut lab, BACK);
+            if !dialled {
+                let bye = lab.last(BACK, "BYE");
                 let target = bye.request_uri().contains("y.invalid");
                 assert_eq!(target, !extra.is_empty(), "{method}: its Contact");
-                lab.reply(BACK, &bye, 200, "");
-                lab.expect_idle();
             }
         }
     }
@@ -105,9 +107,15 @@ fn a_bye_over_a_new_flow_ends_the_call_at_once_on_both_sides() {
         close(&mut lab, ALICE);
         open(&mut lab, BACK);
         let bye = lab.in_dialog(BACK, &seen, "BYE", 700, "peer", "");
-        assert_eq!(prove(&mut lab, BACK, &bye, ("alice", "secret-a")).status(), 200);
-        let bye = lab.take(T1, "BYE");
-        lab.reply(T1, &bye, 200, "");
+        prove(&mut lab, BACK, &bye, ("alice", "secret-a"));
+        lab.plays(
+            "0.0s flow-7 → BYE
+             0.0s flow-7 ← 401 BYE
+             0.0s flow-7 → BYE
+             0.0s flow-7 ← 200 BYE
+             0.0s t1 ← BYE
+             0.0s t1 → 200 BYE",
+        );
         lab.expect_idle();
     }
 }
@@ -157,22 +165,26 @@ fn a_client_without_instance_that_registers_the_same_contact_again_is_back() {
             .request(caller, "INVITE", "sip:+12065550123@wt.test", contact, OFFER)
             .replace(";expires=600", "");
         lab.says(caller, &text);
-        let invite = lab.take(T1, "INVITE");
-        lab.reply(T1, &invite, 200, TRUNK_SDP);
-        let ok = lab.take(caller, "200");
-        lab.ack(caller, &ok);
+        lab.plays(
+            "0.0s alice-30 calls +12065550123 at t1
+             0.0s t1 answers alice-30",
+        );
         close(&mut lab, caller);
         lab.log_in_with(BACK, "secret-a", &again);
-        assert_eq!(lab.got(BACK, "OPTIONS"), found, "another device of hers is left alone");
         if found {
-            let probe = lab.take(BACK, "OPTIONS");
-            lab.reply(BACK, &probe, 200, "");
-            bye_from_trunk(&mut lab, &invite, BACK);
+            lab.plays(
+                "0.0s alice-7 ← OPTIONS
+                 0.0s alice-7 → 200 OPTIONS
+                 0.0s t1 hangs up on alice-7",
+            );
         } else {
-            lab.advance(Duration::from_secs(31));
-            lab.take(T1, "BYE");
-            lab.expect_idle();
+            // Another device of hers is left alone.
+            lab.plays(
+                "30.0s t1 ← BYE
+                 30.0s t1 → 200 BYE",
+            );
         }
+        lab.expect_idle();
     }
 }
 
@@ -185,7 +197,6 @@ fn a_200_retransmitted_while_the_browser_is_away_is_acknowledged_over_its_new_fl
          0.0s t1 ← ACK
          0.0s alice ← 200 INVITE sdp",
     );
-    let invite = lab.last(T1, "INVITE");
     close(&mut lab, ALICE);
     lab.plays("3.0s");
     lab.log_in(BACK, "secret-a", "uuid-a");
@@ -197,27 +208,27 @@ fn a_200_retransmitted_while_the_browser_is_away_is_acknowledged_over_its_new_fl
          63.0s",
     );
     assert_eq!(lab.gateway.gauges().calls, 1);
-    bye_from_trunk(&mut lab, &invite, BACK);
-    lab.plays("63.0s t1 hangs up on alice-7");
+    trunk_hangs_up(&mut lab, BACK);
 }
 
 #[test]
 fn two_tabs_of_one_instance_leave_each_other_and_their_calls_alone() {
     let mut lab = Lab::with_phones();
-    let (_, first) = lab.talk("+12065550123");
-    let other = Peer::Browser("alice", 8);
-    for _ in 0..3 {
-        lab.log_in(other, "secret-a", "uuid-a");
-        let probe = lab.take(ALICE, "OPTIONS");
-        lab.reply(ALICE, &probe, 200, "");
+    lab.talk("+12065550123");
+    for at in ["0.0", "20.0", "40.0"] {
+        lab.log_in(Peer::Browser("alice", 8), "secret-a", "uuid-a");
+        lab.plays(&format!(
+            "{at}s alice ← OPTIONS
+             {at}s alice → 200 OPTIONS"
+        ));
         lab.advance(Duration::from_secs(20));
-        assert!(!lab.got(other, "OPTIONS"));
+        // Its call is where it was: it is not asked.
         lab.log_in(ALICE, "secret-a", "uuid-a");
-        assert!(!lab.got(ALICE, "OPTIONS"), "it is where it was");
     }
+    lab.plays("60.0s");
     assert!(lab.closed_flows.is_empty(), "{:?}", lab.closed_flows);
     assert_eq!(lab.gateway.gauges().bindings, 2, "one of alice's, one of bob's");
-    bye_from_trunk(&mut lab, &first, ALICE);
+    trunk_hangs_up(&mut lab, ALICE);
 }
 
 #[test]
@@ -291,25 +302,30 @@ fn a_caller_who_is_away_while_it_rings_hears_the_answer_when_it_is_back() {
             "0.0s alice calls +12065550123 at t1
              0.0s t1 rings alice",
         );
-        let invite = lab.last(T1, "INVITE");
         close(&mut lab, ALICE);
-        lab.advance(Duration::from_secs(3));
+        lab.plays("3.0s");
         if answered_first {
-            lab.reply(T1, &invite, 200, TRUNK_SDP);
+            lab.plays(
+                "3.0s t1 → 200 INVITE sdp
+                 3.0s t1 ← ACK",
+            );
+            lab.log_in(BACK, "secret-a", "uuid-a");
+            lab.plays(
+                "3.0s alice-7 ← 200 INVITE sdp
+                 3.0s alice-7 ← OPTIONS
+                 3.0s alice-7 → ACK
+                 3.0s alice-7 → 200 OPTIONS",
+            );
+        } else {
+            lab.log_in(BACK, "secret-a", "uuid-a");
+            lab.plays(
+                "3.0s alice-7 ← 180 INVITE
+                 3.0s t1 answers alice-7",
+            );
         }
-        lab.log_in(BACK, "secret-a", "uuid-a");
-        if !answered_first {
-            lab.reply(T1, &invite, 200, TRUNK_SDP);
-        }
-        let ok = lab.take(BACK, "200 INVITE");
-        lab.ack(BACK, &ok);
-        if answered_first {
-            let probe = lab.take(BACK, "OPTIONS");
-            lab.reply(BACK, &probe, 200, "");
-        }
-        lab.advance(Duration::from_secs(40));
+        lab.plays("43.0s");
         assert_eq!(lab.gateway.gauges().calls, 1, "{}", lab.picture());
-        bye_from_trunk(&mut lab, &invite, BACK);
+        trunk_hangs_up(&mut lab, BACK);
     }
 }
 
@@ -318,22 +334,27 @@ fn a_caller_who_is_away_while_it_rings_hears_the_answer_when_it_is_back() {
 fn a_caller_who_is_away_hears_that_it_was_refused_when_it_is_back() {
     for rings in [false, true] {
         let mut lab = Lab::with_phones();
-        lab.invite(ALICE, "+12065550123", OFFER);
-        let invited = lab.take(ALICE, "100").call_id().to_owned();
-        let invite = lab.take(T1, "INVITE");
+        lab.plays("0.0s alice calls +12065550123 at t1");
         if rings {
-            lab.reply(T1, &invite, 180, "");
+            lab.plays("0.0s t1 rings alice");
         }
+        let invited = lab.last(ALICE, "100").call_id().to_owned();
         close(&mut lab, ALICE);
-        lab.advance(Duration::from_secs(3));
-        lab.reply(T1, &invite, 486, "");
-        lab.take(T1, "ACK");
+        lab.plays(if rings {
+            "3.0s t1 → 486 INVITE
+             3.0s t1 ← ACK"
+        } else {
+            "0.5s t1 ← INVITE sdp
+             1.5s t1 ← INVITE sdp
+             3.0s t1 → 486 INVITE
+             3.0s t1 ← ACK"
+        });
         assert_eq!(lab.ended().len(), 1, "its record waits for nobody");
-        lab.inbox.clear();
-        lab.advance(Duration::from_secs(20));
+        lab.plays("23.0s");
         lab.log_in(BACK, "secret-a", "uuid-a");
-        let refused = lab.take(BACK, "486");
-        assert!(!lab.got(BACK, "OPTIONS"), "there is no dialog\n{}", lab.picture());
+        // There is no dialog of which it could be asked.
+        lab.plays("23.0s alice-7 ← 486 INVITE");
+        let refused = lab.last(BACK, "486");
         assert_eq!((refused.call_id(), lab.ended().len()), (invited.as_str(), 1));
         lab.expect_idle();
     }
@@ -343,14 +364,14 @@ fn a_caller_who_is_away_hears_that_it_was_refused_when_it_is_back() {
 fn a_caller_who_never_comes_back_for_its_refusal_leaves_nothing() {
     let mut lab = Lab::with_phones();
     lab.plays("0.0s alice calls +12065550123 at t1");
-    let invite = lab.last(T1, "INVITE");
     close(&mut lab, ALICE);
-    lab.reply(T1, &invite, 486, "");
-    lab.take(T1, "ACK");
-    lab.advance(Duration::from_secs(33));
-    lab.inbox.clear();
+    lab.plays(
+        "0.0s t1 → 486 INVITE
+         0.0s t1 ← ACK
+         33.0s",
+    );
     lab.log_in(BACK, "secret-a", "uuid-a");
-    assert!(!lab.got(BACK, "486"), "{}", lab.picture());
+    lab.plays("33.0s");
     lab.expect_idle();
 }
 
@@ -362,27 +383,29 @@ fn an_invite_that_comes_again_by_another_flow_is_answered_there_and_to_its_accou
         "0.0s alice calls +12065550123 at t1
          0.0s t1 rings alice",
     );
-    let invite = lab.last(T1, "INVITE");
     close(&mut lab, ALICE);
-    lab.inbox.clear();
     // Nobody else learns anything by it.
     let before = lab.gateway.gauges().transactions;
     lab.says(BOB, &invited);
-    assert!(!lab.got(BOB, "180"), "{}", lab.picture());
     let stranger = Peer::Browser("alice", 9);
     open(&mut lab, stranger);
     lab.says(stranger, &invited);
-    lab.take(stranger, "401");
+    lab.plays(
+        "0.0s bob → INVITE +12065550123 sdp
+         0.0s bob ← 401 INVITE
+         0.0s flow-9 → INVITE +12065550123 sdp
+         0.0s flow-9 ← 401 INVITE",
+    );
     assert_eq!(lab.gateway.gauges().transactions, before);
-    lab.inbox.clear();
     lab.log_in(BACK, "secret-a", "uuid-z");
     lab.says(BACK, &invited);
-    lab.take(BACK, "180");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok = lab.take(BACK, "200 INVITE");
-    lab.ack(BACK, &ok);
-    lab.advance(Duration::from_secs(40));
-    bye_from_trunk(&mut lab, &invite, BACK);
+    lab.plays(
+        "0.0s alice-7 → INVITE +12065550123 sdp
+         0.0s alice-7 ← 180 INVITE
+         0.0s t1 answers alice-7
+         40.0s",
+    );
+    trunk_hangs_up(&mut lab, BACK);
 }
 
 #[test]
@@ -444,17 +467,16 @@ fn a_cancel_counts_only_from_the_account_of_its_invite() {
     lab.expect_idle();
 }
 
-/// A call dialled by alice, whose browser agrees to a session of 90 s: the INVITE the trunk got.
-fn refreshed_call(lab: &mut Lab, allow: &str) -> Message {
+/// A call dialled by alice, whose browser agrees to a session of 90 s.
+fn refreshed_call(lab: &mut Lab, allow: &str) {
     let timer = format!("Supported: timer\r\nAllow: {allow}\r\nSession-Expires: 90\r\n");
-    let text = lab.request(ALICE, "INVITE", "sip:+12065550123@wt.test", &timer, OFFER);
-    lab.says(ALICE, &text);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply(T1, &invite, 200, TRUNK_SDP);
-    let ok = lab.take(ALICE, "200");
+    lab.adds(ALICE, "INVITE", &timer);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice",
+    );
+    let ok = lab.last(ALICE, "200 INVITE");
     assert_eq!(Lab::header(&ok, HeaderName::SessionExpires), "90;refresher=uas");
-    lab.ack(ALICE, &ok);
-    invite
 }
 
 /// The session's refreshes are ours wherever RFC 4028 lets them be, so there is no second of a call
@@ -466,7 +488,7 @@ fn a_drop_at_any_second_of_a_session_is_harmless() {
         for second in 0..=180 {
             for unanswered in [false, true] {
                 let mut lab = Lab::with_phones();
-                let invite = refreshed_call(&mut lab, allow);
+                refreshed_call(&mut lab, allow);
                 // The refresh of the last second is still on its way when the connection dies.
                 refreshes(&mut lab, ALICE, second - u64::from(unanswered && second > 0));
                 lab.advance(Duration::from_secs(u64::from(unanswered && second > 0)));
@@ -480,7 +502,11 @@ fn a_drop_at_any_second_of_a_session_is_harmless() {
                 assert!(seen >= 5, "{allow}, after {second} s: {seen} refreshes");
                 assert_eq!(lab.gateway.gauges().calls, 1, "{allow}, after {second} s");
                 assert!(lab.inbox.iter().all(|(hop, _)| *hop != T1.hop()), "the trunk hears of it");
-                bye_from_trunk(&mut lab, &invite, BACK);
+                let bye = lab.in_dialog(T1, &lab.last(T1, "INVITE"), "BYE", 900, "peer", "");
+                lab.says(T1, &bye);
+                let bye = lab.take(BACK, "BYE");
+                lab.reply(BACK, &bye, 200, "");
+                lab.expect_idle();
             }
         }
     }

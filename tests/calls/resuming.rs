@@ -3,25 +3,19 @@
 use crate::lab::*;
 use crate::recovery::prove;
 use crate::reload::{
-    begun, invite, leaves, opens, page, replaces, takes_up, trunk_hangs_up, trunk_hears_nothing,
+    begun, invite, is_refused, leaves, opens, page, replaces, takes_up, trunk_hangs_up,
 };
-use std::time::Duration;
-use webtrunk::sip::Message;
 
 #[test]
 fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
-    let (mut lab, ok, trunk) = begun(true);
+    let (mut lab, ok) = begun(true);
     let header = replaces(&ok);
     let wrong = |n: usize| {
         let mut parts: Vec<String> = header.trim_end().split(';').map(str::to_owned).collect();
         parts[n].push('x');
         format!("{}\r\n", parts.join(";"))
     };
-    invite(&mut lab, BOB, &header, OFFER);
-    lab.plays(
-        "0.0s bob → INVITE resume sdp
-         0.0s bob ← 403 INVITE",
-    );
+    is_refused(&mut lab, BOB, &header, 403);
     let from_trunk = lab.request(T1, "INVITE", "sip:+12065550111@127.0.0.1", &header, TRUNK_SDP);
     lab.says(T1, &from_trunk);
     lab.plays(
@@ -30,31 +24,18 @@ fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
     );
     opens(&mut lab, page(7));
     for (header, status) in [
-        (wrong(0), "481"),
-        (wrong(1), "481"),
-        (wrong(2), "481"),
-        (format!("{header}{header}"), "400"),
-        ("Replaces: unreadable\r\n".to_owned(), "400"),
-        (header.replace("\r\n", ";early-only\r\n"), "486"),
+        (wrong(0), 481),
+        (wrong(1), 481),
+        (wrong(2), 481),
+        (format!("{header}{header}"), 400),
+        ("Replaces: unreadable\r\n".to_owned(), 400),
+        (header.replace("\r\n", ";early-only\r\n"), 486),
     ] {
-        invite(&mut lab, page(7), &header, OFFER);
-        lab.take(page(7), status);
+        is_refused(&mut lab, page(7), &header, status);
     }
-    assert!(!lab.got(ALICE, "BYE") && lab.media.is_empty(), "{:?}", lab.media);
+    assert!(lab.media.is_empty(), "{:?}", lab.media);
     lab.plays(
-        "0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 400 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 400 INVITE
-         0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 486 INVITE
-         0.5s t1 ← 403 INVITE
+        "0.5s t1 ← 403 INVITE
          1.5s t1 ← 403 INVITE
          3.5s t1 ← 403 INVITE
          7.5s t1 ← 403 INVITE
@@ -66,36 +47,41 @@ fn nobody_else_takes_a_call_over_though_he_knows_its_dialog() {
          31.5s t1 ← 403 INVITE
          60.0s",
     );
-    trunk_hears_nothing(&lab);
-    trunk_hangs_up_only(&mut lab, &trunk, ALICE);
-    lab.plays("60.0s t1 hangs up on alice");
+    trunk_hangs_up_only(&mut lab, ALICE);
 }
 
 /// As [`trunk_hangs_up`], where others were refused meanwhile.
-pub(crate) fn trunk_hangs_up_only(lab: &mut Lab, seen: &Message, page: Peer) {
-    let bye = lab.in_dialog(T1, seen, "BYE", 900, "peer", "");
-    lab.says(T1, &bye);
-    let bye = lab.take(page, "BYE");
-    lab.reply(page, &bye, 200, "");
+pub(crate) fn trunk_hangs_up_only(lab: &mut Lab, page: Peer) {
+    let (at, name) = (lab.seconds(), lab.name_of(page.hop()));
+    lab.plays(&format!("{at}s t1 hangs up on {name}"));
     lab.expect_idle();
 }
 
 #[test]
 fn a_page_proves_who_it_is_before_it_learns_anything() {
-    let (mut lab, ok, trunk) = begun(true);
+    let (mut lab, ok) = begun(true);
     leaves(&mut lab, ALICE);
     crate::recovery::open(&mut lab, page(7));
     let text = lab.request(page(7), "INVITE", "sip:resume@wt.test", &replaces(&ok), OFFER);
     // Bob's password, then none of them registers: the INVITE itself is proved.
     let as_bob = text.replace("sip:alice@wt.test", "sip:bob@wt.test");
-    let answer = prove(&mut lab, page(7), &as_bob, ("bob", "secret-b"));
-    assert_eq!(answer.status(), 403, "{}", lab.picture());
+    prove(&mut lab, page(7), &as_bob, ("bob", "secret-b"));
     crate::recovery::open(&mut lab, page(8));
     let text = lab.request(page(8), "INVITE", "sip:resume@wt.test", &replaces(&ok), OFFER);
-    let answer = prove(&mut lab, page(8), &text, ("alice", "secret-a"));
-    assert_eq!(answer.status(), 200);
-    lab.ack(page(8), &answer);
-    trunk_hangs_up_only(&mut lab, &trunk, page(8));
+    prove(&mut lab, page(8), &text, ("alice", "secret-a"));
+    lab.plays(
+        "0.0s flow-7 → INVITE resume sdp
+         0.0s flow-7 ← 401 INVITE
+         0.0s flow-7 → INVITE resume sdp
+         0.0s flow-7 ← 403 INVITE
+         0.0s flow-8 → INVITE resume sdp
+         0.0s flow-8 ← 401 INVITE
+         0.0s flow-8 → INVITE resume sdp
+         0.0s flow-8 ← 200 INVITE sdp",
+    );
+    lab.ack(page(8), &lab.last(page(8), "200 INVITE"));
+    lab.plays("0.0s flow-8 → ACK");
+    trunk_hangs_up_only(&mut lab, page(8));
 }
 
 #[test]
@@ -106,23 +92,16 @@ fn an_unanswered_call_is_not_resumed() {
         "0.0s alice calls +12065550123 at t1
          0.0s t1 rings alice",
     );
-    let trunk = lab.last(T1, "INVITE");
     let ringing = lab.last(ALICE, "180 INVITE");
     opens(&mut lab, page(7));
-    invite(&mut lab, page(7), &replaces(&ringing), OFFER);
-    lab.take(page(7), "481");
-    lab.plays(
-        "0.0s alice-7 → INVITE resume sdp
-         0.0s alice-7 ← 481 INVITE
-         0.0s t1 answers alice",
-    );
-    trunk_hangs_up_only(&mut lab, &trunk, ALICE);
-    lab.plays("0.0s t1 hangs up on alice");
+    is_refused(&mut lab, page(7), &replaces(&ringing), 481);
+    lab.plays("0.0s t1 answers alice");
+    trunk_hangs_up_only(&mut lab, ALICE);
 }
 
 #[test]
 fn a_page_that_reloads_without_end_is_slowed_down() {
-    let (mut lab, ok, trunk) = begun(true);
+    let (mut lab, ok) = begun(true);
     opens(&mut lab, page(7));
     let mut refused = 0;
     let mut seen = ok;
@@ -137,9 +116,9 @@ fn a_page_that_reloads_without_end_is_slowed_down() {
         }
     }
     assert!(refused > 0, "a user begins so many calls a second, and takes as many up");
-    trunk_hears_nothing(&lab);
-    lab.inbox.clear();
-    trunk_hangs_up_only(&mut lab, &trunk, page(7));
+    assert!(!lab.inbox.iter().any(|(hop, _)| *hop == T1.hop()), "{}", lab.picture());
+    lab.gateway_hangs_up();
+    lab.expect_idle();
 }
 
 #[test]
@@ -158,41 +137,30 @@ fn a_name_that_is_given_to_several_people_takes_over_nobody_elses_call() {
          0.0s t1 ← ACK
          0.0s flow-7 ← 200 INVITE sdp",
     );
-    let trunk = lab.last(T1, "INVITE");
-    let ok = lab.take(visitor(7), "200 INVITE");
+    let ok = lab.last(visitor(7), "200 INVITE");
     lab.ack(visitor(7), &ok);
-    lab.inbox.clear();
+    lab.plays("0.0s flow-7 → ACK");
     leaves(&mut lab, visitor(7));
-    invite(&mut lab, visitor(8), &replaces(&ok), OFFER);
-    lab.take(visitor(8), "403");
+    is_refused(&mut lab, visitor(8), &replaces(&ok), 403);
     takes_up(&mut lab, visitor(9), &ok);
-    trunk_hears_nothing(&lab);
-    trunk_hangs_up_only(&mut lab, &trunk, visitor(9));
-    lab.plays(
-        "0.0s flow-7 → ACK
-         0.0s flow-8 → INVITE resume sdp
-         0.0s flow-8 ← 403 INVITE
-         0.0s flow-9 → INVITE resume sdp
-         0.0s flow-9 ← 200 INVITE sdp
-         0.0s flow-9 → ACK
-         0.0s t1 hangs up on flow-9",
-    );
+    trunk_hangs_up_only(&mut lab, visitor(9));
 }
 
 #[test]
 fn a_page_that_registers_first_may_still_resume_its_call() {
     for dialled in [true, false] {
-        let (mut lab, seen, trunk) = begun(dialled);
+        let (mut lab, seen) = begun(dialled);
         leaves(&mut lab, ALICE);
         // Its instance is the one it had, so the gateway looks whether it knows the call.
         lab.log_in(page(7), "secret-a", "uuid-a");
-        let probe = lab.take(page(7), "OPTIONS");
-        lab.reply(page(7), &probe, 481, "");
-        lab.advance(Duration::from_secs(4));
+        lab.plays(
+            "0.0s alice-7 ← OPTIONS
+             0.0s alice-7 → 481 OPTIONS
+             4.0s",
+        );
         takes_up(&mut lab, page(7), &seen);
-        lab.advance(Duration::from_secs(60));
-        trunk_hears_nothing(&lab);
-        trunk_hangs_up(&mut lab, &trunk, page(7));
+        lab.plays("64.0s");
+        trunk_hangs_up(&mut lab, page(7));
     }
 }
 

@@ -111,11 +111,16 @@ fn a_target_that_rings_for_too_long_gives_the_transferor_its_call_back() {
     let mut lab = Lab::with_phones();
     let [ok, heard, ..] = one_call_and_one_that_rings(&mut lab);
     hands_over(&mut lab, &ok, &heard);
-    lab.take(ALICE, "487");
-    notified(&mut lab, ALICE);
-    lab.advance(std::time::Duration::from_secs(120));
-    assert!(notified(&mut lab, ALICE).starts_with("SIP/2.0 480"), "nobody answered");
-    lab.take(BOB, "CANCEL");
+    lab.plays(
+        "0.0s alice → REFER 201
+         0.0s alice ← 202 REFER
+         0.0s alice ← 487 INVITE
+         0.0s alice ← NOTIFY 180
+         0.0s alice → 200 NOTIFY
+         10.0s bob ← CANCEL
+         10.0s alice ← NOTIFY 480     // nobody answered
+         10.0s alice → 200 NOTIFY",
+    );
     assert_eq!(lab.gateway.gauges().calls, 1);
     lab.handle(webtrunk::gateway::Input::HangUpAll);
     lab.expect_idle();

@@ -2,7 +2,6 @@
 //! and go there.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
 
@@ -46,19 +45,19 @@ fn lab() -> Lab {
 #[test]
 fn a_number_in_another_country_is_refused_with_an_explanation() {
     // Another route may still take it.
-    let mut open = lab();
-    open.invite(ALICE, "+18765550123", OFFER);
-    assert!(open.got(T1, "INVITE"));
+    lab().plays("0.0s alice calls +18765550123 at t1");
     let mut strict = Lab::with_plans(&[], ROUTES);
-    strict.invite(ALICE, "+18765550123", OFFER);
-    let refused = strict.take(ALICE, "403");
+    strict.plays(
+        "0.0s alice → INVITE +18765550123 sdp
+         0.0s alice ← 403 INVITE",
+    );
+    let refused = strict.last(ALICE, "403");
     let why = refused.header(webtrunk::sip::HeaderName::Reason).expect("a reason");
     assert!(
         why.contains("+18765550123 may not be called: it lies in JM, and region allows US"),
         "{why}"
     );
-    strict.invite(ALICE, "+12065550123", OFFER);
-    assert!(strict.got(T2, "INVITE"));
+    strict.plays("0.0s alice calls +12065550123 at t2");
 }
 
 const DEAR: &str = r#"
@@ -91,16 +90,17 @@ fn a_dear_number_reaches_a_trunk_only_where_a_route_allows_it() {
         "1900555019999",
         "0019005550199",
     ] {
-        lab.invite(ALICE, number, OFFER);
-        lab.take(ALICE, "403");
-        assert!(!lab.got(T1, "INVITE"), "{number}");
+        lab.plays(&format!(
+            "0.0s alice → INVITE {number} sdp
+             0.0s alice ← 403 INVITE"
+        ));
         assert!(lab.notes.iter().any(|n| n.code() == Code::DEAR), "{number}");
         lab.clear();
     }
-    lab.invite(ALICE, "+19005550123", OFFER);
-    assert!(lab.got(T2, "INVITE"), "the route allows it");
-    lab.invite(ALICE, "+12065550123", OFFER);
-    assert!(lab.got(T1, "INVITE"), "like any other");
+    lab.plays(
+        "0.0s alice calls +19005550123 at t2    // the route allows it
+         0.0s alice calls +12065550123 at t1    // like any other",
+    );
 }
 
 #[test]
@@ -119,41 +119,36 @@ fn hours_follow_the_clock() {
 #[test]
 fn a_route_brakes_what_one_user_spends_in_an_hour() {
     let mut lab = lab();
-    let dial = |lab: &mut Lab| {
-        lab.invite(ALICE, "+12065550123", OFFER);
-        if !lab.got(T2, "INVITE") {
-            return false;
-        }
-        let invite = lab.take(T2, "INVITE");
-        lab.reply(T2, &invite, 486, "");
-        lab.take(ALICE, "486");
-        lab.advance(Duration::from_secs(40));
-        true
-    };
-    assert!(dial(&mut lab) && dial(&mut lab));
+    lab.plays(
+        "0.0s alice calls +12065550123 at t2
+         0.0s t2 refuses alice with 486
+         40.0s alice calls +12065550123 at t2
+         40.0s t2 refuses alice with 486
+         80.0s alice → INVITE +12065550123 sdp    // the third within the hour
+         80.0s alice ← 503 INVITE
+         80.0s bob calls +12065550123 at t2       // bob has his own
+         80.0s t2 refuses bob with 486
+         3680.0s alice calls +12065550123 at t2   // an hour later",
+    );
     assert_eq!(lab.ended()[0].tags["cost"], "low");
-    assert!(!dial(&mut lab), "the third within the hour");
-    let refused = lab.take(ALICE, "503");
+    let refused = lab.last(ALICE, "503");
     assert!(refused.header(webtrunk::sip::HeaderName::RetryAfter).is_some());
     assert!(lab.notes.iter().any(
         |n| matches!(n, Event::CallRefused { why, .. } if why.contains("2 calls of this hour"))
     ));
-    lab.invite(BOB, "+12065550123", OFFER);
-    assert!(lab.got(T2, "INVITE"), "bob has his own");
-    lab.advance(Duration::from_secs(3_600));
-    lab.inbox.clear();
-    assert!(dial(&mut lab), "an hour later");
 }
 
 #[test]
 fn goto_continues_in_another_dialplan_and_never_in_a_circle() {
-    let mut lab = lab();
-    lab.invite(ALICE, "+12065550112", OFFER);
-    assert!(lab.got(BOB, "INVITE"), "the owner of the number rings");
-    lab.invite(ALICE, "801", OFFER);
-    lab.take(ALICE, "482");
-    lab.invite(ALICE, "800", OFFER);
-    lab.take(ALICE, "404");
+    lab().plays(
+        "0.0s alice calls +12065550112 at bob    // the owner of the number rings
+         0.0s alice → INVITE 801 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 482 INVITE
+         0.0s alice → INVITE 800 sdp
+         0.0s alice ← 100 INVITE
+         0.0s alice ← 404 INVITE",
+    );
 }
 
 const ASKED: &str = r#"
@@ -223,9 +218,12 @@ fn an_answer_that_is_late_missing_or_wrong_leaves_the_call_to_the_next_step() {
         (Ok(r#"{ "do": [{ "goto": "nowhere" }] }"#), "no dialplan context"),
     ] {
         let mut lab = Lab::changed(&[], ASKED);
-        lab.invite(ALICE, "sales", OFFER);
+        lab.plays(
+            "0.0s alice → INVITE sales sdp
+             0.0s alice ← 100 INVITE",
+        );
         answers(&mut lab, answer);
-        lab.take(ALICE, "503");
+        lab.plays("0.0s alice ← 503 INVITE");
         let reported = lab.notes.iter().any(
             |n| matches!(n, Event::WebhookFailed { why: reported, .. } if reported.contains(why)),
         );

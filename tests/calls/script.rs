@@ -160,6 +160,11 @@ impl Lab {
         )
     }
 
+    /// How late it is, as a ladder says it.
+    pub(crate) fn seconds(&self) -> String {
+        format!("{:.1}", self.now.duration_since(self.start).as_secs_f32())
+    }
+
     fn time(&self, at: Duration) -> Instant {
         self.start + at
     }
@@ -183,6 +188,9 @@ impl Lab {
     fn peer(&self, name: &str) -> Peer {
         if let Some(n) = name.strip_prefix("127.0.0.") {
             return Peer::Trunk("another", n.parse().expect("an address"));
+        }
+        if let Some(flow) = name.strip_prefix("flow-") {
+            return Peer::Browser("flow", flow.parse().expect("a number"));
         }
         let known = [ALICE, BOB, T1, T2].into_iter().chain(self.phones.iter().copied());
         let found = known.into_iter().find(|p| self.name_of(p.hop()) == name);

@@ -1,51 +1,45 @@
 //! Session timers (RFC 4028), UPDATE (RFC 3311), and re-INVITEs of ours: refresh, glare, challenge.
 
 use crate::lab::*;
-use std::time::Duration;
 use webtrunk::call::HangupBy;
-use webtrunk::sip::{HeaderName, Message};
+use webtrunk::sip::HeaderName;
 
 const CHALLENGE: &str =
     "WWW-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", algorithm=SHA-256, qop=\"auth\"\r\n";
 
-/// A call of alice over t1, whose 200 has these extra lines; the trunk's INVITE and alice's 200.
-fn talk_with(lab: &mut Lab, extra: &str) -> (Message, Message) {
-    lab.invite(ALICE, "+12065550123", OFFER);
-    let invite = lab.take(T1, "INVITE");
-    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", extra);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    lab.take(T1, "ACK");
-    (invite, ok)
-}
-
-fn hang_up(lab: &mut Lab, ok: &Message) {
-    let bye = lab.in_dialog(ALICE, ok, "BYE", 9_000, "", "");
-    lab.says(ALICE, &bye);
-    lab.expect_idle();
+/// A call of alice over t1, whose 200 has these lines.
+fn talk_with(lab: &mut Lab, extra: &str) {
+    lab.adds(T1, "200 INVITE", extra);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice",
+    );
 }
 
 #[test]
 fn we_ask_for_a_session_timer_and_refresh_by_update_at_half_of_it() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(
+    talk_with(
         &mut lab,
         "Session-Expires: 1800;refresher=uac\r\nRequire: timer\r\nAllow: INVITE, ACK, BYE, UPDATE\r\n",
     );
+    let invite = lab.last(T1, "INVITE");
     assert_eq!(
         (Lab::header(&invite, HeaderName::SessionExpires), Lab::header(&invite, HeaderName::MinSe)),
         ("1800", "90")
     );
     assert!(invite.lists(HeaderName::Supported, "timer"));
-    for _ in 0..3 {
-        lab.advance(Duration::from_secs(900));
-        let update = lab.take(T1, "UPDATE");
+    for at in [900, 1_800, 2_700] {
+        lab.adds(T1, "200 UPDATE", "Session-Expires: 1800;refresher=uac\r\n");
+        lab.plays(&format!(
+            "{at}.0s t1 ← UPDATE
+             {at}.0s t1 → 200 UPDATE"
+        ));
+        let update = lab.last(T1, "UPDATE");
         assert_eq!(Lab::header(&update, HeaderName::SessionExpires), "1800;refresher=uac");
-        assert!(update.body().is_empty());
-        lab.reply_with(T1, &update, 200, "", "far", "Session-Expires: 1800;refresher=uac\r\n");
     }
-    assert_eq!(lab.gateway.gauges().calls, 1);
-    hang_up(&mut lab, &ok);
+    lab.plays("2700.0s alice hangs up on t1");
+    lab.expect_idle();
 }
 
 #[test]
@@ -84,11 +78,7 @@ fn without_update_the_refresh_is_a_reinvite_with_the_same_description() {
 fn a_peer_that_forgets_its_refresh_loses_the_session_before_it_expires() {
     let mut lab = Lab::with_phones();
     talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
-    lab.plays(
-        "0.0s alice calls +12065550123 at t1
-         0.0s t1 answers alice
-         267.0s",
-    );
+    lab.plays("267.0s");
     assert_eq!(lab.gateway.gauges().calls, 1);
     lab.plays(
         "268.0s alice ← BYE
@@ -107,25 +97,29 @@ fn a_peer_that_forgets_its_refresh_loses_the_session_before_it_expires() {
 #[test]
 fn a_peers_refreshes_keep_the_session_by_reinvite_and_by_update() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) =
-        talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
-    let refresh = "Session-Expires: 300;refresher=uac\r\nSupported: timer\r\n";
-    for (n, method) in ["UPDATE", "INVITE", "UPDATE", "INVITE"].into_iter().enumerate() {
-        lab.advance(Duration::from_secs(200));
-        let body = if method == "INVITE" { TRUNK_SDP } else { "" };
-        let text = lab
-            .in_dialog_with(T1, &invite, method, 2 + n as u32, refresh, body)
-            .replace(";tag=peer", ";tag=far");
-        lab.says(T1, &text);
-        let granted = lab.take(T1, &format!("200 {method}"));
+    talk_with(&mut lab, "Session-Expires: 300;refresher=uas\r\nRequire: timer\r\n");
+    for (at, method) in [(200, "UPDATE"), (400, "INVITE"), (600, "UPDATE"), (800, "INVITE")] {
+        let refresh = "Session-Expires: 300;refresher=uac\r\nSupported: timer\r\n";
+        lab.adds(T1, method, refresh);
+        lab.plays(&if method == "UPDATE" {
+            format!(
+                "{at}.0s t1 → UPDATE
+                 {at}.0s t1 ← 200 UPDATE"
+            )
+        } else {
+            format!(
+                "{at}.0s t1 → INVITE sdp
+                 {at}.0s t1 ← 100 INVITE
+                 {at}.0s t1 ← 200 INVITE sdp
+                 {at}.0s t1 → ACK"
+            )
+        });
+        let granted = lab.last(T1, &format!("200 {method}"));
         assert_eq!(Lab::header(&granted, HeaderName::SessionExpires), "300;refresher=uac");
         assert!(granted.lists(HeaderName::Require, "timer"));
-        if method == "INVITE" {
-            lab.ack(T1, &granted);
-        }
     }
-    assert_eq!(lab.gateway.gauges().calls, 1);
-    hang_up(&mut lab, &ok);
+    lab.plays("800.0s alice hangs up on t1");
+    lab.expect_idle();
 }
 
 #[test]
@@ -330,17 +324,8 @@ fn a_refresh_refused_otherwise_is_tried_again_until_the_session_ends() {
     let mut lab = Lab::with_phones();
     talk_with(&mut lab, "Session-Expires: 200;refresher=uac\r\nRequire: timer\r\n");
     lab.plays(
-        "0.0s alice calls +12065550123 at t1
-         0.0s t1 answers alice
-         100.0s t1 ← INVITE sdp",
-    );
-    for _ in 0..6 {
-        let refresh = lab.take(T1, "INVITE");
-        lab.reply_as(T1, &refresh, 500, "", "far");
-        lab.advance(Duration::from_secs(10));
-    }
-    lab.plays(
-        "100.0s t1 → 500 INVITE
+        "100.0s t1 ← INVITE sdp
+         100.0s t1 → 500 INVITE
          100.0s t1 ← ACK
          110.0s t1 ← INVITE sdp
          110.0s t1 → 500 INVITE
@@ -459,17 +444,20 @@ fn an_update_in_an_early_dialog_is_served_on_either_side() {
 #[test]
 fn a_reinvite_without_an_offer_gets_ours_and_a_bad_answer_leaves_the_session_as_it_was() {
     let mut lab = Lab::with_phones();
-    let (invite, ok) = talk_with(&mut lab, "");
-    for (cseq, answer) in [(2, TRUNK_SDP.replace("o=- 1 1", "o=- 1 2")), (3, String::new())] {
-        let text = lab.in_dialog(T1, &invite, "INVITE", cseq, "far", "");
-        lab.says(T1, &text);
-        let offer = lab.take(T1, "200 INVITE");
-        assert!(offer.body_of("application/sdp").is_some());
-        let ack = lab.in_dialog(T1, &offer, "ACK", cseq, "", &answer);
-        lab.says(T1, &ack);
-        assert_eq!(lab.gateway.gauges().calls, 1);
-    }
-    hang_up(&mut lab, &ok);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice
+         0.0s t1 → INVITE
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK sdp
+         0.0s t1 → INVITE
+         0.0s t1 ← 100 INVITE
+         0.0s t1 ← 200 INVITE sdp
+         0.0s t1 → ACK               // without the answer
+         0.0s alice hangs up on t1",
+    );
+    lab.expect_idle();
 }
 
 #[test]
@@ -488,10 +476,9 @@ fn the_route_set_of_a_trunk_is_followed_loose_and_strict() {
         ),
     ] {
         let mut lab = Lab::with_phones();
-        let (_, ok) = talk_with(&mut lab, &format!("Record-Route: {record_route}\r\n"));
-        let bye = lab.in_dialog(ALICE, &ok, "BYE", 90, "", "");
-        lab.says(ALICE, &bye);
-        let bye = lab.take(T1, "BYE");
+        talk_with(&mut lab, &format!("Record-Route: {record_route}\r\n"));
+        lab.plays("0.0s alice hangs up on t1");
+        let bye = lab.last(T1, "BYE");
         assert_eq!(
             (bye.request_uri(), bye.all(HeaderName::Route).collect::<Vec<_>>()),
             (uri, routes)

@@ -5,7 +5,6 @@ use crate::lab::*;
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::gateway::{FlowKind, Input};
-use webtrunk::sip::Message;
 use webtrunk::sip::transaction::Flow;
 
 const STALLS: [u64; 4] = [1, 5, 20, 60];
@@ -18,33 +17,32 @@ fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// A call of alice over t1 in a session of 90 s: the trunk's INVITE, and alice's 200.
-fn talk(extra: &str) -> (Lab, Message, Message) {
+/// A call of alice over t1 in a session of 90 s, whose 200 has these lines.
+fn talk(extra: &str) -> Lab {
     let short = ("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"");
     let mut lab = Lab::changed(&[short], "");
-    lab.plays("0.0s alice calls +12065550123 at t1");
-    let invite = lab.last(T1, "INVITE");
-    lab.reply_with(T1, &invite, 200, TRUNK_SDP, "far", extra);
-    let ok = lab.take(ALICE, "200");
-    lab.ack(ALICE, &ok);
-    lab.take(T1, "ACK");
-    lab.inbox.clear();
-    (lab, invite, ok)
+    lab.adds(T1, "200 INVITE", extra);
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 answers alice",
+    );
+    lab
 }
 
-/// The trunk refreshes the session; `cseq`: which time.
-fn refreshes(lab: &mut Lab, invite: &Message, cseq: u32) {
-    let asks = "Session-Expires: 90;refresher=uac\r\nSupported: timer\r\n";
-    let text = lab.in_dialog_with(T1, invite, "UPDATE", cseq, asks, "");
-    lab.says(T1, &text.replace(";tag=peer", ";tag=far"));
-    lab.take(T1, "200 UPDATE");
+/// The trunk refreshes the session.
+fn refreshes(lab: &mut Lab) {
+    lab.adds(T1, "UPDATE", "Session-Expires: 90;refresher=uac\r\nSupported: timer\r\n");
+    let at = lab.seconds();
+    lab.plays(&format!(
+        "{at}s t1 → UPDATE
+         {at}s t1 ← 200 UPDATE"
+    ));
 }
 
-fn hang_up(mut lab: Lab, ok: &Message) {
-    let bye = lab.in_dialog(ALICE, ok, "BYE", 9_000, "", "");
-    lab.says(ALICE, &bye);
-    let record = lab.ended();
-    assert_eq!(record[0].code, Code::FINE, "{}", lab.picture());
+fn hang_up(mut lab: Lab) {
+    let at = lab.seconds();
+    lab.plays(&format!("{at}s alice hangs up on t1"));
+    assert_eq!(lab.ended()[0].code, Code::FINE, "{}", lab.picture());
     lab.expect_idle();
 }
 
@@ -52,21 +50,21 @@ fn hang_up(mut lab: Lab, ok: &Message) {
 fn a_peer_that_refreshed_meanwhile_keeps_its_session_whenever_it_was() {
     for stall in STALLS {
         for second in 0..=REFRESH + 5 {
-            let (mut lab, invite, ok) = talk(BY_THEM);
+            let mut lab = talk(BY_THEM);
             lab.advance(secs(second.min(REFRESH)));
             if second > REFRESH {
-                refreshes(&mut lab, &invite, 2);
+                refreshes(&mut lab);
                 lab.advance(secs(second - REFRESH));
             }
             lab.stall(secs(stall));
             // Something else is read first.
             lab.log_in(BOB, "secret-b", "uuid-b");
             if (second..=second + stall).contains(&REFRESH) {
-                refreshes(&mut lab, &invite, 3);
+                refreshes(&mut lab);
             }
             lab.advance(Duration::from_millis(900));
             assert_eq!(lab.gateway.gauges().calls, 1, "{stall} s at {second}: {}", lab.picture());
-            hang_up(lab, &ok);
+            hang_up(lab);
         }
     }
 }
@@ -75,18 +73,18 @@ fn a_peer_that_refreshed_meanwhile_keeps_its_session_whenever_it_was() {
 fn a_missed_refresh_of_ours_is_sent_at_once_and_only_once() {
     for stall in STALLS {
         for second in 0..REFRESH {
-            let (mut lab, _, ok) = talk(BY_US);
+            let mut lab = talk(BY_US);
             lab.advance(secs(second));
             lab.stall(secs(stall));
-            let due = second + stall >= REFRESH;
-            let asked = lab.inbox.iter().filter(|(_, m)| m.method_token() == "UPDATE").count();
-            assert_eq!(asked, usize::from(due), "{stall} s at {second}: {}", lab.picture());
-            if due {
-                let update = lab.take(T1, "UPDATE");
-                lab.reply_with(T1, &update, 200, "", "far", BY_US);
+            let at = second + stall;
+            if at >= REFRESH {
+                lab.adds(T1, "200 UPDATE", BY_US);
+                lab.plays(&format!(
+                    "{at}.0s t1 ← UPDATE
+                     {at}.0s t1 → 200 UPDATE"
+                ));
             }
-            assert!(lab.inbox.is_empty(), "{}", lab.picture());
-            hang_up(lab, &ok);
+            hang_up(lab);
         }
     }
 }
@@ -94,16 +92,19 @@ fn a_missed_refresh_of_ours_is_sent_at_once_and_only_once() {
 #[test]
 fn an_answer_that_came_meanwhile_counts_whatever_was_open() {
     for stall in STALLS {
-        let (mut lab, _, ok) = talk(BY_US);
-        lab.advance(secs(REFRESH));
-        let update = lab.take(T1, "UPDATE");
+        let mut lab = talk(BY_US);
+        lab.plays("45.0s t1 ← UPDATE");
         lab.stall(secs(stall));
-        let again = lab.inbox.iter().filter(|(_, m)| m.method_token() == "UPDATE").count();
-        assert_eq!(again, 1, "it is repeated once for all times that were missed");
-        lab.reply_with(T1, &update, 200, "", "far", BY_US);
-        lab.advance(secs(3));
+        lab.adds(T1, "200 UPDATE", BY_US);
+        let at = REFRESH + stall;
+        lab.plays(&format!(
+            "{at}.0s t1 ← UPDATE          // once for all times that were missed
+             {at}.0s t1 → 200 UPDATE
+             {}.0s",
+            at + 3
+        ));
         assert_eq!(lab.gateway.gauges().calls, 1, "{stall} s: {}", lab.picture());
-        hang_up(lab, &ok);
+        hang_up(lab);
     }
 }
 
@@ -113,16 +114,17 @@ fn a_phone_that_was_picked_up_meanwhile_is_connected() {
         let mut lab = Lab::with_phones();
         lab.plays(
             "0.0s alice calls 201 at bob
-             0.0s bob rings alice",
+             0.0s bob rings alice
+             5.0s",
         );
-        let invite = lab.last(BOB, "INVITE");
-        lab.advance(secs(5));
         lab.stall(secs(stall));
-        lab.reply(BOB, &invite, 200, ANSWER);
-        let ok = lab.take(ALICE, "200");
-        lab.ack(ALICE, &ok);
-        lab.take(BOB, "ACK");
-        hang_up(lab, &ok);
+        let at = 5 + stall;
+        lab.plays(&format!(
+            "{at}.0s bob answers alice
+             {at}.0s alice hangs up on bob"
+        ));
+        assert_eq!(lab.ended()[0].code, Code::FINE, "{}", lab.picture());
+        lab.expect_idle();
     }
 }
 
@@ -130,18 +132,21 @@ fn a_phone_that_was_picked_up_meanwhile_is_connected() {
 fn a_browser_that_came_back_meanwhile_finds_its_call() {
     for stall in STALLS {
         let mut lab = Lab::with_phones();
-        let (ok, _) = lab.talk("+12065550123");
+        lab.plays(
+            "0.0s alice calls +12065550123 at t1
+             0.0s t1 answers alice",
+        );
         lab.handle(Input::FlowClosed { flow: Flow(1) });
-        lab.advance(secs(25));
+        lab.plays("25.0s");
         lab.stall(secs(stall));
-        let back = Peer::Browser("alice", 7);
-        lab.log_in(back, "secret-a", "uuid-a");
-        let probe = lab.take(back, "OPTIONS");
-        lab.reply(back, &probe, 200, "");
-        lab.advance(secs(10));
-        assert_eq!(lab.gateway.gauges().calls, 1, "{stall} s: {}", lab.picture());
-        let bye = lab.in_dialog(back, &ok, "BYE", 9_000, "", "");
-        lab.says(back, &bye);
+        lab.log_in(Peer::Browser("alice", 7), "secret-a", "uuid-a");
+        let at = 25 + stall;
+        lab.plays(&format!(
+            "{at}.0s alice-7 ← OPTIONS
+             {at}.0s alice-7 → 200 OPTIONS
+             {}.0s alice-7 hangs up on t1",
+            at + 10
+        ));
         lab.expect_idle();
     }
 }
@@ -175,24 +180,26 @@ const CLOCK: u64 = 1_700_000_000;
 #[test]
 fn a_clock_set_by_an_hour_changes_only_the_time_of_day() {
     const HOUR: u64 = 3_600;
-    for (set, open) in [(CLOCK + HOUR, true), (CLOCK - HOUR, false), (0, false)] {
+    for (set, status) in [(CLOCK + HOUR, 486), (CLOCK - HOUR, 603), (0, 603)] {
         let plan = "hours.late = { tz = \"UTC\", open = [\"daily 23:00-23:59\"] }\n\
                     [[route]]\nname = \"Late\"\nmatch = \"400\"\nwhen = \"late\"\n\
                     do = [{ hangup = 486 }]\n\
                     [[route]]\nname = \"Else\"\nmatch = \"400\"\ndo = [{ hangup = 603 }]\n";
         let short = ("realm = \"carrier\"", "realm = \"carrier\"\nsession_timer = \"90s\"");
         let mut lab = Lab::changed(&[short], plan);
-        let (ok, _) = lab.talk("+12065550123");
-        lab.advance(secs(10));
-        lab.inbox.clear();
+        lab.plays(
+            "0.0s alice calls +12065550123 at t1
+             0.0s t1 answers alice
+             10.0s",
+        );
         lab.gateway.set_clock(lab.now, set);
         lab.handle(Input::Tick);
-        lab.advance(secs(20));
-        assert!(lab.inbox.is_empty(), "no message is sent: {}", lab.picture());
-        lab.invite(BOB, "400", OFFER);
-        lab.take(BOB, if open { "486" } else { "603" });
-        let bye = lab.in_dialog(ALICE, &ok, "BYE", 9_000, "", "");
-        lab.says(ALICE, &bye);
+        lab.plays(&format!(
+            "30.0s bob → INVITE 400 sdp
+             30.0s bob ← 100 INVITE
+             30.0s bob ← {status} INVITE
+             30.0s alice hangs up on t1"
+        ));
         let records = lab.ended();
         let talked = records.iter().find(|r| r.code == Code::FINE && r.answered.is_some());
         let talked = talked.and_then(|r| r.end.zip(r.answered)).map(|(end, at)| end - at);

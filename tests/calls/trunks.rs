@@ -283,14 +283,14 @@ fn a_trunk_at_its_limit_is_skipped() {
 #[test]
 fn an_unreachable_trunk_fails_at_once_and_the_next_is_tried() {
     let mut lab = Lab::with_phones();
-    lab.invite(ALICE, "+32065550123", OFFER);
-    let hop = lab.inbox.back().expect("the INVITE").0;
+    lab.plays("0.0s alice calls +32065550123 at 127.0.0.12");
+    let hop = lab.heard.last().expect("the INVITE").0;
     lab.handle(webtrunk::gateway::Input::Unreachable {
         hop,
         code: Default::default(),
         why: String::new(),
     });
-    lab.take(ALICE, "480");
+    lab.plays("0.0s alice ← 480 INVITE");
     lab.expect_idle();
 }
 
@@ -305,14 +305,17 @@ fn the_callers_number_and_name_are_ours_not_the_browsers() {
         OFFER,
     );
     lab.says(ALICE, &text.replace("From: <", "From: \"Pres\\\"ident\" <"));
-    let invite = lab.take(T1, "INVITE");
+    lab.plays(
+        "0.0s alice calls +12065550123 at t1
+         0.0s t1 refuses alice with 486",
+    );
+    let invite = lab.last(T1, "INVITE");
     assert_eq!(invite.from().unwrap().uri.user, Some("+12065550111"));
     assert_eq!(invite.from().unwrap().display, "");
     let names: Vec<&str> = invite.headers().map(|(_, n, _)| n).collect();
     assert!(!names.iter().any(|n| n.starts_with("X-")), "{names:?}");
     let asserted = invite.header(HeaderName::PAssertedIdentity).expect("ours");
     assert!(asserted.contains("+12065550111") && !asserted.contains("president"), "{asserted}");
-    lab.reply(T1, &invite, 486, "");
     lab.expect_idle();
 }
 

@@ -452,30 +452,34 @@ match = "75"
 do = [{ dial = ["trunk:t2"] }, { echo = true, on = ["busy"] }, { hangup = 480 }]
 "#;
 
-/// What alice hears when bob's phone says `status` to her call of `number`; 0 is silence.
-fn heard(number: &str, status: u16) -> Lab {
+/// alice calls `number`, and bob's phone says `status`; 0 is silence. What follows is `hears`.
+fn heard(number: &str, status: u16, hears: &str) -> Lab {
     let mut lab = Lab::changed(&[], FALLBACK);
-    lab.invite(ALICE, number, OFFER);
-    let invite = lab.take(BOB, "INVITE");
+    lab.plays(&format!("0.0s alice calls {number} at bob"));
     if status == 0 {
-        lab.reply(BOB, &invite, 180, "");
-        lab.advance(Duration::from_secs(11));
-        let cancel = lab.take(BOB, "CANCEL");
-        lab.reply(BOB, &cancel, 200, "");
-        lab.reply(BOB, &invite, 487, "");
+        lab.plays(&format!(
+            "0.0s bob rings alice
+             10.0s bob ← CANCEL
+             10.0s {hears}
+             10.0s bob → 200 CANCEL
+             10.0s bob → 487 INVITE
+             10.0s bob ← ACK"
+        ));
     } else {
-        lab.reply(BOB, &invite, status, "");
+        lab.plays(&format!(
+            "0.0s bob → {status} INVITE
+             0.0s bob ← ACK
+             0.0s {hears}"
+        ));
     }
     lab
 }
 
 #[test]
 fn busy_and_declined_outrank_a_hangup_step_for_unanswered_calls() {
-    for (status, expected) in
-        [(486, "486"), (600, "600"), (603, "603"), (0, "480"), (480, "480"), (500, "480")]
+    for (status, expected) in [(486, 486), (600, 600), (603, 603), (0, 480), (480, 480), (500, 480)]
     {
-        let mut lab = heard("71", status);
-        lab.take(ALICE, expected);
+        let mut lab = heard("71", status, &format!("alice ← {expected} INVITE"));
         let skipped = lab.said("StepSkipped");
         assert_eq!(skipped, matches!(status, 486 | 600 | 603), "{status}");
         lab.expect_idle();
@@ -483,32 +487,30 @@ fn busy_and_declined_outrank_a_hangup_step_for_unanswered_calls() {
     // Nobody to ring: the hangup is for that.
     let mut lab = Lab::changed(&[], FALLBACK);
     lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(2) });
-    lab.advance(Duration::from_secs(60));
-    lab.invite(ALICE, "71", OFFER);
-    lab.take(ALICE, "480");
+    lab.plays(
+        "60.0s alice → INVITE 71 sdp
+         60.0s alice ← 100 INVITE
+         60.0s alice ← 480 INVITE",
+    );
     lab.expect_idle();
 }
 
 #[test]
 fn a_step_after_ring_runs_for_its_reason() {
-    for (status, expected) in [(0, "410"), (603, "410"), (480, "410"), (500, "500")] {
-        let mut lab = heard("72", status);
-        lab.take(ALICE, expected);
-        lab.expect_idle();
+    for (status, expected) in [(0, 410), (603, 410), (480, 410), (500, 500)] {
+        heard("72", status, &format!("alice ← {expected} INVITE")).expect_idle();
     }
-    let mut lab = heard("72", 486);
-    let invite = lab.take(T2, "INVITE");
-    lab.reply(T2, &invite, 486, "");
-    lab.take(ALICE, "486");
+    let mut lab = heard("72", 486, "t2 ← INVITE sdp");
+    lab.plays("0.0s t2 refuses alice with 486");
     lab.expect_idle();
 }
 
 #[test]
 fn a_fallback_that_is_no_hangup_runs_whatever_came_before() {
     for status in [486, 603, 0, 480] {
-        let mut lab = heard("73", status);
-        let ok = lab.take(ALICE, "200");
-        lab.ack(ALICE, &ok);
+        let mut lab = heard("73", status, "alice ← 200 INVITE sdp");
+        let at = lab.seconds();
+        lab.plays(&format!("{at}s alice → ACK"));
         lab.gateway_hangs_up();
         lab.expect_idle();
     }

@@ -3,6 +3,7 @@
 //! last fault everybody reaches everybody, nobody was hung up on twice, and nothing is left.
 
 mod forks;
+mod in_dialog;
 mod joined;
 mod media;
 mod outside;

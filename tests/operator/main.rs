@@ -20,6 +20,7 @@ mod phone;
 mod plain;
 mod proxies;
 mod records;
+mod requests;
 mod restart;
 mod server;
 mod shipped;

@@ -156,7 +156,7 @@ impl Session {
                     let settings = self.ends[at].settings.as_ref();
                     let content = settings.and_then(|s| s.negotiated.content(packet.payload_type));
                     if matches!(content, Some(Content::Audio(_))) {
-                        self.relay(now, at, at, packet, &bytes, sink);
+                        self.relay(now, at, at, &packet, &bytes, sink);
                     } else {
                         self.leave_out(at, at, &packet);
                     }

@@ -9,11 +9,19 @@ use crate::media::reorder::Ordered;
 use crate::media::transcoder::{Frames, Said};
 use crate::rtp::packet::{HEADER, Packet, write_header};
 use crate::sdp::offer_answer::{Content, Negotiated};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 /// Longest payload of our own making: an Opus frame of 60 ms at the bit rates we encode stays far
 /// below.
 const MAX_PAYLOAD: usize = 1_000;
+
+/// Room that most packets need, with what protects them: 40 ms of G.711. To clear the room of the
+/// longest one takes a good part of the time in which a packet is relayed.
+const USUAL_DATAGRAM: usize = 384;
+
+/// Longest tag that protection adds to a packet.
+const MAX_TAG: usize = 16;
 
 /// Where frames of one direction go.
 struct Outlet<'a, S> {
@@ -72,7 +80,7 @@ impl Session {
         &mut self,
         now: Instant,
         at: usize,
-        packet: Packet,
+        packet: &Packet,
         datagram: &[u8],
         content: Content,
         sink: &mut impl Sink,
@@ -82,9 +90,9 @@ impl Session {
             let Some(to) = self.index(peer) else { return };
             return match &self.ends[at].path {
                 // Packets of other content have no gap behind them either.
-                Path::Transcode(_) => self.transcode(now, at, to, packet, datagram, sink),
+                Path::Transcode(_) => self.transcode(now, at, to, *packet, datagram, sink),
                 Path::Relay if audio => self.relay(now, at, to, packet, datagram, sink),
-                Path::Relay => self.leave_out(at, to, &packet),
+                Path::Relay => self.leave_out(at, to, packet),
             };
         }
         match &mut self.ends[at].join {
@@ -94,7 +102,7 @@ impl Session {
                 }
             }
             AudioSource::Echo { .. } if audio => self.relay(now, at, at, packet, datagram, sink),
-            AudioSource::Echo { .. } => self.leave_out(at, at, &packet),
+            AudioSource::Echo { .. } => self.leave_out(at, at, packet),
             AudioSource::Nothing | AudioSource::Bridge(_) | AudioSource::Play { .. } => {}
         }
     }
@@ -129,20 +137,21 @@ impl Session {
         now: Instant,
         from: usize,
         to: usize,
-        packet: Packet,
+        packet: &Packet,
         datagram: &[u8],
         sink: &mut impl Sink,
     ) {
         let origin = self.ends[from].origin();
         let end = &mut self.ends[to];
-        let Some(target) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
-        let (clock, payload_type) = (target.codec.clock(), target.send);
+        let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
+        let (clock, payload_type) = (negotiated.codec.clock(), negotiated.send);
         end.comfort_noise = None;
-        if end.is_dialling() || !end.reaches_peer() {
+        let Some(target) = end.peer_address().filter(|_| !end.is_dialling()) else {
             return end.outbound.restart_mapping();
-        }
-        if let Some(numbers) = end.outbound.relay(now, origin, &packet, clock) {
-            self.send(to, payload_type, numbers, packet.payload(datagram), sink);
+        };
+        if let Some(numbers) = end.outbound.relay(now, origin, packet, clock) {
+            let payload = packet.payload(datagram);
+            self.send_to(target, to, (payload_type, numbers), payload, sink);
         }
     }
 
@@ -208,7 +217,7 @@ impl Session {
         self.send(to, payload_type, numbers, &payload[..n], sink);
     }
 
-    /// Sends one packet out of end `to`, protected if it must be.
+    /// Sends one packet out of end `to`, if something can go out now.
     pub(super) fn send(
         &mut self,
         to: usize,
@@ -217,10 +226,30 @@ impl Session {
         payload: &[u8],
         sink: &mut impl Sink,
     ) {
+        if let Some(target) = self.ends[to].peer_address() {
+            self.send_to(target, to, (payload_type, numbers), payload, sink);
+        }
+    }
+
+    /// Sends one packet out of end `to` to its peer at `target`, protected if it must be.
+    fn send_to(
+        &mut self,
+        target: SocketAddr,
+        to: usize,
+        (payload_type, numbers): (u8, RtpNumbers),
+        payload: &[u8],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[to];
-        let Some(target) = end.rtp_target().filter(|_| end.may_send()) else { return };
-        let mut buf = [0u8; MAX_DATAGRAM];
         let len = HEADER + payload.len();
+        let (mut usual, mut longest);
+        let buf: &mut [u8] = if len + MAX_TAG <= USUAL_DATAGRAM {
+            usual = [0u8; USUAL_DATAGRAM];
+            &mut usual
+        } else {
+            longest = [0u8; MAX_DATAGRAM];
+            &mut longest
+        };
         let Some(body) = buf.get_mut(HEADER..len) else { return };
         body.copy_from_slice(payload);
         let head = buf.first_chunk_mut::<HEADER>().expect("buffer is longer");
@@ -233,8 +262,7 @@ impl Session {
             end.outbound.sent.ssrc,
         );
         let port = end.transport.port(end.id);
-        let Some(len) =
-            end.transport.srtp().map_or(Some(len), |srtp| srtp.protect.rtp(&mut buf, len))
+        let Some(len) = end.transport.srtp().map_or(Some(len), |srtp| srtp.protect.rtp(buf, len))
         else {
             return;
         };
@@ -261,6 +289,6 @@ mod tests {
             assert!((1..=MAX_PAYLOAD).contains(&n), "{codec:?}: {n}");
         }
         // With the longest tag, and a master key identifier as long as any that is read.
-        const { assert!(HEADER + MAX_PAYLOAD + 16 + 128 <= MAX_DATAGRAM) }
+        const { assert!(HEADER + MAX_PAYLOAD + MAX_TAG + 128 <= MAX_DATAGRAM) }
     }
 }

@@ -251,7 +251,11 @@ impl Session {
                         if moved {
                             self.mark_changed();
                         }
-                        self.rtp(now, at, &datagram[..len], sink);
+                        let datagram = &datagram[..len];
+                        match Packet::parse(datagram, true) {
+                            Some(packet) => self.rtp(now, at, &packet, datagram, sink),
+                            None => self.ends[at].dropped.malformed += 1,
+                        }
                     }
                     Err(why) => count(&mut end.dropped, why),
                 }
@@ -302,14 +306,15 @@ impl Session {
             end.dropped.unknown_source += 1;
             return;
         }
-        if from.ip() != target.ip() {
-            // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
-            *rtcp = rtcp.filter(|rtcp| *rtcp == target).map(|_| from);
-        }
-        if rtp.replace(from) != Some(from) {
+        if from != target {
+            if from.ip() != target.ip() {
+                // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
+                *rtcp = rtcp.filter(|rtcp| *rtcp == target).map(|_| from);
+            }
+            *rtp = Some(from);
             self.mark_changed();
         }
-        self.rtp(now, at, datagram, sink);
+        self.rtp(now, at, &packet, datagram, sink);
     }
 
     pub(super) fn trunk_rtcp(
@@ -357,12 +362,15 @@ impl Session {
     }
 
     /// A verified RTP packet of end `at`.
-    pub(super) fn rtp(&mut self, now: Instant, at: usize, datagram: &[u8], sink: &mut impl Sink) {
+    pub(super) fn rtp(
+        &mut self,
+        now: Instant,
+        at: usize,
+        packet: &Packet,
+        datagram: &[u8],
+        sink: &mut impl Sink,
+    ) {
         let end = &mut self.ends[at];
-        let Some(packet) = Packet::parse(datagram, true) else {
-            end.dropped.malformed += 1;
-            return;
-        };
         if !end.budget.take(now) {
             end.dropped.excess += 1;
             return;
@@ -375,7 +383,7 @@ impl Session {
             end.unexpected_payload_type = Some(packet.payload_type);
             return;
         };
-        end.follow(now, &packet, content);
+        end.follow(now, packet, content);
         let Some(negotiated) = end.settings.as_ref().map(|s| &s.negotiated) else { return };
         let clock = match content {
             Content::Audio(codec) => Some(codec.clock()),
@@ -384,12 +392,12 @@ impl Session {
         };
         let running = now.saturating_duration_since(self.started);
         if let Some(reception) = &mut end.reception {
-            reception.receive(&packet, clock.map(|clock| (units_of(running, clock), clock)));
+            reception.receive(packet, clock.map(|clock| (units_of(running, clock), clock)));
         }
         end.received += 1;
         end.last_received = Some(now);
         let receives = negotiated.direction.receives();
-        end.listen(content, &packet, datagram);
+        end.listen(content, packet, datagram);
         end.take_sample(now);
         if !receives {
             end.dropped.not_expected += 1;
@@ -407,9 +415,9 @@ impl Session {
                 self.plan_from(at, codec, packet_ms(codec, packet.payload(datagram)));
             }
             Content::Event(clock) => {
-                self.on_telephone_event(now, at, &packet, clock, datagram, sink)
+                self.on_telephone_event(now, at, packet, clock, datagram, sink)
             }
-            Content::Noise => self.on_comfort_noise(now, at, &packet, datagram, sink),
+            Content::Noise => self.on_comfort_noise(now, at, packet, datagram, sink),
         }
         self.forward(now, at, packet, datagram, content, sink);
     }

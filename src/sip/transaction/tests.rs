@@ -1,3 +1,4 @@
+use super::key::{MAX_KEY, bounded};
 use super::*;
 use crate::sip::parse::Framing;
 

@@ -176,8 +176,8 @@ impl Running {
         true
     }
 
-    /// Media from where nobody is known: its source may be that of a browser that a NAT has moved.
-    /// It is asked back from where it came to.
+    /// Media from an unknown address: its SSRC may be that of a browser that a NAT has moved. The
+    /// browser is asked back, from the address the media came to.
     pub(super) fn strayed(
         &mut self,
         now: Instant,
@@ -194,7 +194,7 @@ impl Running {
         }
     }
 
-    /// Gives a datagram to a session; what is sent back by it leaves by where it came to.
+    /// Gives a datagram to a session; the reply leaves from the address the datagram came to.
     fn answer(
         &mut self,
         now: Instant,

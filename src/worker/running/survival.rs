@@ -6,7 +6,7 @@ use crate::datagrams::local::LocalSource;
 use crate::media::{LegId, Session};
 use crate::worker::kept::KeptSession;
 use crate::worker::snapshot::clocks;
-use crate::worker::sources::Sources;
+use crate::worker::source_addresses::Sources;
 use crate::worker::{FrozenSessions, MediaSnapshot, NotResumed, Notice, Restored, TrunkPorts};
 use std::io;
 use std::net::{IpAddr, SocketAddr};

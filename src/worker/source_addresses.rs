@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-/// The exceptions of a worker's browsers: as many as there are routes of sessions.
+/// Browsers that are answered from another of our addresses than the kernel would choose; at most
+/// one entry for each route of a session.
 pub(super) struct Sources {
     ipv6: bool,
     routes: KernelRoutes,

@@ -25,7 +25,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Tokens that were used and have not expired; a login by any other gets 503 with Retry-After.
+/// Used tokens that are remembered until they expire; beyond that a login by another token gets 503
+/// with Retry-After.
 const MAX_SPENT: usize = 100_000;
 /// Those of one source: whoever is given token after token leaves room for others.
 const MAX_SPENT_OF_SOURCE: usize = 10_000;
@@ -84,7 +85,7 @@ pub(super) enum Spending {
 
 /// The tokens that were used.
 #[derive(Default)]
-pub(super) struct SpentTokens {
+pub(super) struct UsedTokens {
     spent: HashMap<TokenId, SpentToken>,
     /// The same by their end.
     ends: BTreeSet<(u64, TokenId)>,
@@ -98,7 +99,7 @@ pub(super) struct SpentTokens {
     next: u64,
 }
 
-impl SpentTokens {
+impl UsedTokens {
     /// Returns how many questions are open.
     pub(super) fn open(&self) -> usize {
         self.asked.len()
@@ -208,30 +209,30 @@ impl Gateway {
         }
         let source = flow.map(|f| network_of(f.remote.ip()));
         let unix = self.unix(turn.now);
-        self.spent.forget_expired(unix);
-        if let Some(known) = self.spent.known(&login) {
+        self.used_tokens.forget_expired(unix);
+        if let Some(known) = self.used_tokens.known(&login) {
             return known;
         }
         let cluster = self.services.cluster.as_ref();
         let asks = cluster.is_some_and(|c| c.cannot_ask(turn.now).is_none());
         let standing = if asks { TokenStanding::Asked } else { TokenStanding::Ours };
         let mark = self.services.random.next_u64();
-        if !self.spent.note(SpentToken { login, source, standing, mark }) {
+        if !self.used_tokens.note(SpentToken { login, source, standing, mark }) {
             return Spending::Full;
         }
         if !asks {
             if cluster.is_some() {
-                self.spent.untold.insert(login.token);
+                self.used_tokens.untold.insert(login.token);
             }
             return Spending::Ours;
         }
-        turn.out.extend(self.spent.ask(turn.now, unix, login.token).map(Output::Store));
+        turn.out.extend(self.used_tokens.ask(turn.now, unix, login.token).map(Output::Store));
         Spending::Waits
     }
 
     /// The store answered, or cannot.
     pub(super) fn token_spent(&mut self, turn: &mut Turn<'_>, id: u64, answer: Option<bool>) {
-        let Some((token, twice)) = self.spent.answered(id, answer) else { return };
+        let Some((token, twice)) = self.used_tokens.answered(id, answer) else { return };
         if let Some(flow) = twice {
             let user = self.services.flows.get(&flow).and_then(|f| f.user.clone());
             let user = user.unwrap_or_else(|| "somebody who is gone".to_owned());
@@ -241,8 +242,8 @@ impl Gateway {
     }
 
     /// Gives up questions not answered in time, and tells the store what it may not know.
-    pub(super) fn spent_due(&mut self, turn: &mut Turn<'_>) {
-        for id in self.spent.late(turn.now) {
+    pub(super) fn used_tokens_due(&mut self, turn: &mut Turn<'_>) {
+        for id in self.used_tokens.late(turn.now) {
             self.token_spent(turn, id, None);
         }
         let Some(cluster) = &self.services.cluster else { return };
@@ -250,7 +251,7 @@ impl Gateway {
             return;
         }
         let (state, unix) = (cluster.store_state(), self.unix(turn.now));
-        let commands = self.spent.tell(turn.now, unix, state);
+        let commands = self.used_tokens.tell(turn.now, unix, state);
         turn.out.extend(commands.into_iter().map(Output::Store));
     }
 }
@@ -270,7 +271,7 @@ mod tests {
 
     #[test]
     fn one_sources_tokens_leave_room_for_those_of_others() {
-        let mut tokens = SpentTokens::default();
+        let mut tokens = UsedTokens::default();
         let mut from = |n: usize, source: u8| {
             let source = Some(IpAddr::from([192, 0, 2, source]));
             tokens.note(SpentToken { source, ..used(n as u128, 100) })
@@ -283,12 +284,12 @@ mod tests {
 
     #[test]
     fn so_many_tokens_are_remembered_until_they_expire_and_none_is_forgotten_before() {
-        let mut tokens = SpentTokens::default();
+        let mut tokens = UsedTokens::default();
         for n in 0..MAX_SPENT {
             assert!(tokens.note(used(n as u128, 100 + n as u64 % 2)));
         }
         assert!(!tokens.note(used(TokenId::MAX, 200)), "there is no room");
-        let known = |tokens: &SpentTokens, token, flow| tokens.known(&login(token, flow, 200));
+        let known = |tokens: &UsedTokens, token, flow| tokens.known(&login(token, flow, 200));
         assert_eq!(known(&tokens, 7, 2), Some(Spending::Used));
         tokens.forget_expired(100);
         assert_eq!(known(&tokens, 0, 2), None, "it is over");
@@ -301,7 +302,7 @@ mod tests {
 
     #[test]
     fn the_store_is_told_so_many_at_once_and_all_again_when_it_may_have_lost_them() {
-        let (now, mut tokens) = (Instant::now(), SpentTokens::default());
+        let (now, mut tokens) = (Instant::now(), UsedTokens::default());
         for n in 0..3 * BATCH {
             assert!(tokens.note(used(n as u128, 100)));
         }

@@ -4,10 +4,10 @@
 //! Nothing is kept of it: a signed token in the route says down which flow and to which node, and
 //! one in our Via where the response goes. Bodies pass as they are: the media is the other node's.
 //! What belongs to another node and reached this one (a trunk behind a balancer, a browser that
-//! came back elsewhere) is passed to its owner likewise (`bearer`). What comes from a node never
-//! leaves to a node, so nothing goes in a circle.
+//! came back elsewhere) is passed to its owner likewise (`dialog_owner`). What comes from a node
+//! never leaves to a node, so nothing goes in a circle.
 
-use super::asked::AskedKey;
+use super::node_queries::AskedKey;
 use super::{Gateway, Turn};
 use crate::call::Output;
 use crate::call::transfer_state::Replaces;

@@ -4,8 +4,8 @@
 //! while it waits never is, so what waits is bounded by the calls. A store that is new or back gets
 //! everything again.
 
-use super::pause::Pause;
 use super::store::{CallValue, CallWrite, Process, StoreCommand};
+use super::write_backoff::Pause;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -50,10 +50,10 @@ pub(super) struct StoredCalls {
     dirty: BTreeSet<String>,
     /// By the number of the write: until when, and the names with their numbers.
     writes: BTreeMap<u64, (Instant, Vec<(String, u64)>)>,
-    /// Names that were removed since it was last sure whose calls these are, and when the store was
-    /// told of them first.
+    /// Names that were removed since it was last certain who has these calls, and when the store
+    /// first heard of the removal.
     ended: Vec<(String, Instant)>,
-    /// The store may have what is not true any more: the next write says so; and its number.
+    /// The store may hold outdated values: the next write replaces all of them. Below: its number.
     anew: bool,
     writes_anew: Option<u64>,
     /// Names of which the store has a value, and the newest such value's number, since last asked.

@@ -11,7 +11,7 @@
 //! The deadline is the time after which another node has gone on with the calls of one that was
 //! lost.
 
-use super::edge::{ForeignHop, Passing};
+use super::edge_proxy::{ForeignHop, Passing};
 use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::cluster::token::short;
@@ -74,7 +74,7 @@ struct AskedRequest {
 
 /// The requests that are asked about.
 #[derive(Default)]
-pub(super) struct AskedNodes {
+pub(super) struct NodeQueries {
     open: HashMap<AskedKey, AskedRequest>,
     timers: Timers<AskedKey>,
     /// How many are of each sender.
@@ -83,7 +83,7 @@ pub(super) struct AskedNodes {
     again: Option<(AskedKey, Instant)>,
 }
 
-impl AskedNodes {
+impl NodeQueries {
     /// Returns how many requests are open.
     pub(super) fn len(&self) -> usize {
         self.open.len()
@@ -157,12 +157,12 @@ impl Gateway {
         let silent = nodes.iter().map(|(node, _)| *node).collect();
         let (message, until) = (message.clone(), now + LONGEST);
         let asked = AskedRequest { hop, message, sender, silent, then, until };
-        self.asked.note(now, key, asked)
+        self.node_queries.note(now, key, asked)
     }
 
     /// Nobody was asked after all.
     pub(super) fn forget_asked(&mut self, hop: Hop, message: &Message) {
-        AskedKey::of(hop, message).and_then(|key| self.asked.remove(&key));
+        AskedKey::of(hop, message).and_then(|key| self.node_queries.remove(&key));
     }
 
     /// A node answered. `has`: what it says of whether it has what a request is of. Returns true if
@@ -177,21 +177,23 @@ impl Gateway {
         if has == Some("no") {
             let lost =
                 self.services.cluster.as_ref().is_some_and(|cluster| cluster.has_lost(turn.now));
-            if self.asked.has_not(&key, node) && !lost {
+            if self.node_queries.has_not(&key, node) && !lost {
                 self.nobody_has(turn, &key);
             }
         } else {
-            self.asked.remove(&key);
+            self.node_queries.remove(&key);
         }
         has.is_some()
     }
 
     /// No node has what a request is of.
     fn nobody_has(&mut self, turn: &mut Turn<'_>, key: &AskedKey) {
-        let Some(AskedRequest { hop, message, then, .. }) = self.asked.remove(key) else { return };
+        let Some(AskedRequest { hop, message, then, .. }) = self.node_queries.remove(key) else {
+            return;
+        };
         match then {
             IfNobody::Serve => {
-                self.begun.forget(&message);
+                self.retransmissions.forget(&message);
                 self.received_before(turn, hop, message);
             }
             IfNobody::Refuse => {
@@ -205,21 +207,21 @@ impl Gateway {
     }
 
     /// Asks once more, and gives up what nobody has answered.
-    pub(super) fn asked_due(&mut self, turn: &mut Turn<'_>) {
-        while let Some(key) = self.asked.timers.pop(turn.now) {
-            let Some(asked) = self.asked.open.get(&key) else { continue };
+    pub(super) fn node_queries_due(&mut self, turn: &mut Turn<'_>) {
+        while let Some(key) = self.node_queries.timers.pop(turn.now) {
+            let Some(asked) = self.node_queries.open.get(&key) else { continue };
             let (until, then) = (asked.until, asked.then);
             if self.is_here(&asked.message) || turn.now < until {
-                let Some(AskedRequest { hop, message, .. }) = self.asked.remove(&key) else {
+                let Some(AskedRequest { hop, message, .. }) = self.node_queries.remove(&key) else {
                     continue;
                 };
-                self.asked.again = Some((key, until));
+                self.node_queries.again = Some((key, until));
                 self.received_before(turn, hop, message);
-                self.asked.again = None;
+                self.node_queries.again = None;
             } else if then == IfNobody::Serve || key.method == Method::Cancel {
                 self.nobody_has(turn, &key);
             } else {
-                self.asked.remove(&key);
+                self.node_queries.remove(&key);
             }
         }
     }
@@ -246,10 +248,10 @@ impl Gateway {
     /// An INVITE or a text of a trunk that began at another node has come here: that one answers
     /// it. Returns false if it did not, or may not have.
     pub(super) fn pass_again(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
-        let (Some(cluster), false) = (&self.services.cluster, self.asked.is_full()) else {
+        let (Some(cluster), false) = (&self.services.cluster, self.node_queries.is_full()) else {
             return false;
         };
-        let Some(by) = self.begun.elsewhere(turn.now, message) else { return false };
+        let Some(by) = self.retransmissions.elsewhere(turn.now, message) else { return false };
         if self.services.transactions.knows(message) {
             return false;
         }
@@ -290,7 +292,7 @@ mod tests {
 
     #[test]
     fn so_many_requests_are_asked_about_at_once_and_the_next_is_passed_on_unnoticed() {
-        let (now, mut nodes) = (Instant::now(), AskedNodes::default());
+        let (now, mut nodes) = (Instant::now(), NodeQueries::default());
         let of = |name: &str, n: u64| {
             let sender = RequestSource::Trunk(name.to_owned());
             (key(n), AskedRequest { sender, ..asked(now, 1) })
@@ -318,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_user_asks_about_so_much_and_others_about_theirs() {
-        let (now, mut nodes) = (Instant::now(), AskedNodes::default());
+        let (now, mut nodes) = (Instant::now(), NodeQueries::default());
         let mut note = |name: &str, n: u64| {
             let sender = RequestSource::User(name.to_owned(), crate::sip::transaction::Flow(n));
             nodes.note(now, key(n), AskedRequest { sender, ..asked(now, 1) })
@@ -329,7 +331,7 @@ mod tests {
 
     #[test]
     fn what_comes_again_has_the_time_it_had() {
-        let (now, mut nodes) = (Instant::now(), AskedNodes::default());
+        let (now, mut nodes) = (Instant::now(), NodeQueries::default());
         assert!(nodes.note(now, key(1), asked(now, 2)));
         let later = now + LONGEST - Duration::from_millis(300);
         assert!(nodes.note(later, key(1), asked(later, 2)));

@@ -29,7 +29,7 @@ enum Sought {
 
 /// The questions that are open, and what watchers last received.
 #[derive(Default)]
-pub(super) struct Elsewhere {
+pub(super) struct LocationQueries {
     open: HashMap<u32, Sought>,
     timers: Timers<u32>,
     next: u32,
@@ -40,7 +40,7 @@ pub(super) struct Elsewhere {
     looks: Timers<String>,
 }
 
-impl Elsewhere {
+impl LocationQueries {
     /// Returns how many questions are open and users looked after.
     pub(super) fn len(&self) -> usize {
         self.open.len() + self.phones.len() + self.looks.len()
@@ -68,11 +68,11 @@ impl Elsewhere {
 }
 
 impl Gateway {
-    /// Why nobody can be asked where users are; `None` if somebody can.
+    /// Returns why the store cannot be asked where users are, or `None` if it can.
     pub(super) fn cannot_locate(&self, turn: &Turn<'_>) -> Option<String> {
         let cluster = self.services.cluster.as_ref()?;
         let full = || "too many questions wait for the store".to_owned();
-        let full = self.elsewhere.is_full().then(full);
+        let full = self.location_queries.is_full().then(full);
         cluster.cannot_ask(turn.now).or(full)
     }
 
@@ -87,7 +87,7 @@ impl Gateway {
     }
 
     fn seek(&mut self, turn: &mut Turn<'_>, waiting: Sought, users: Vec<String>) {
-        let elsewhere = &mut self.elsewhere;
+        let elsewhere = &mut self.location_queries;
         elsewhere.next = elsewhere.next.wrapping_add(1);
         let (ask, limit, seeker) = (elsewhere.next, LOCATE, Seeker::OutOfDialog);
         elsewhere.open.insert(ask, waiting);
@@ -102,24 +102,24 @@ impl Gateway {
         ask: u32,
         found: &LocatedUsers,
     ) {
-        let Some(waiting) = self.elsewhere.open.remove(&ask) else { return };
-        self.elsewhere.timers.clear(&ask);
+        let Some(waiting) = self.location_queries.open.remove(&ask) else { return };
+        self.location_queries.timers.clear(&ask);
         match waiting {
             Sought::Text(text) => self.text_found(turn, *text, found),
             Sought::Watchers(user) => {
-                self.elsewhere.asked.remove(&user);
+                self.location_queries.asked.remove(&user);
                 self.watched_found(turn, &user, found)
             }
         }
     }
 
     /// Gives questions up that were not answered in time, and looks after who is watched.
-    pub(super) fn elsewhere_due(&mut self, turn: &mut Turn<'_>) {
-        while let Some(ask) = self.elsewhere.timers.pop(turn.now) {
+    pub(super) fn location_queries_due(&mut self, turn: &mut Turn<'_>) {
+        while let Some(ask) = self.location_queries.timers.pop(turn.now) {
             let why = format!("the store did not answer within {} ms", LOCATE.as_millis());
             self.found_out_of_dialog(turn, ask, &Err(why));
         }
-        while let Some(user) = self.elsewhere.looks.pop(turn.now) {
+        while let Some(user) = self.location_queries.looks.pop(turn.now) {
             self.look_after(turn, &user);
         }
     }
@@ -131,8 +131,9 @@ impl Gateway {
         }
         // Those who began to watch together are not asked for together for ever.
         let more = LOOK / 6 * (self.services.random.next_u32() % 256) / 256;
-        self.elsewhere.looks.set(user.to_owned(), turn.now + LOOK + more);
-        if self.cannot_locate(turn).is_none() && self.elsewhere.asked.insert(user.to_owned()) {
+        self.location_queries.looks.set(user.to_owned(), turn.now + LOOK + more);
+        if self.cannot_locate(turn).is_none() && self.location_queries.asked.insert(user.to_owned())
+        {
             self.seek(turn, Sought::Watchers(user.to_owned()), vec![user.to_owned()]);
         }
     }
@@ -151,8 +152,8 @@ impl Gateway {
         let seen = |ways: &[Way]| -> Vec<(String, Option<String>)> {
             ways.iter().map(|way| (way.contact.clone(), way.instance.clone())).collect()
         };
-        let changed = seen(&ways) != seen(self.elsewhere.phones(user));
-        self.elsewhere.phones.insert(user.to_owned(), ways);
+        let changed = seen(&ways) != seen(self.location_queries.phones(user));
+        self.location_queries.phones.insert(user.to_owned(), ways);
         if changed {
             self.tell_watchers(turn, user);
         }
@@ -165,7 +166,7 @@ mod tests {
 
     #[test]
     fn so_many_questions_are_open_and_no_more() {
-        let mut elsewhere = Elsewhere::default();
+        let mut elsewhere = LocationQueries::default();
         for n in 0..MAX_OPEN as u32 {
             assert!(!elsewhere.is_full());
             elsewhere.open.insert(n, Sought::Watchers(format!("u{n}")));

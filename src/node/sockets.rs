@@ -1,7 +1,7 @@
 //! Every socket a configuration names but media's: bound, or taken over, and served.
 
 use super::Control;
-use super::hosts;
+use super::own_addresses;
 use super::workers::media_ip;
 use crate::api::{ApiState, across, socket};
 use crate::call::context::NodeIdentity;
@@ -155,7 +155,7 @@ impl Bound {
             tls_port: self.at.tls.map_or(5061, |a| a.port()),
             web_secure: config.web_tls != WebTls::Off,
             workers: 0,
-            reach: Reach(Some(Arc::new(hosts::System::new(config, media_ip(config))))),
+            reach: Reach(Some(Arc::new(own_addresses::System::new(config, media_ip(config))))),
             unix: WallClock::now().since_epoch(Instant::now()).as_secs(),
         }
     }

@@ -5,12 +5,12 @@
 //! another node. So whoever begins something of a trunk's tells the others at once, or together
 //! with what else begins in the same moment, which is long before the sender repeats it; nobody
 //! waits for that, and the store is not asked. A node that knows of it asks whoever began it
-//! (`asked`), and serves it itself if that one has nothing of it: a proxy tries another node after
-//! the refusal of the first one. Where both began it, neither having heard of the other in time,
+//! (`node_queries`), and serves it itself if that one has nothing of it: a proxy tries another node after
+//! the refusal of the first one. If both began it, neither having heard of the other in time,
 //! the later one gives way.
 
 use super::call_table::invite_key;
-use super::edge::own_hop_off;
+use super::edge_proxy::own_hop_off;
 use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::call::{EndReason, HangupBy, Output};
@@ -189,15 +189,15 @@ impl Gateway {
         let ToldBegun { request, transaction, since } = told;
         let at = BegunAt::Here(invite_key(message));
         let begun = BegunRequest { at, transaction, since, until: turn.now + T1X64 };
-        self.begun.note(turn.now, request, begun);
-        self.begun.untold.push(told);
+        self.retransmissions.note(turn.now, request, begun);
+        self.retransmissions.untold.push(told);
         self.begun_due(turn);
     }
 
     /// Tells the other nodes what is due of what began here.
     pub(super) fn begun_due(&mut self, turn: &mut Turn<'_>) {
         let Some(cluster) = &self.services.cluster else { return };
-        let Some(untold) = self.begun.take_untold(turn.now) else { return };
+        let Some(untold) = self.retransmissions.take_untold(turn.now) else { return };
         let text = ToldBegun::text_of(&untold, cluster.mark());
         let others: Vec<SocketAddr> = cluster.others().collect();
         others.into_iter().for_each(|to| self.send_begun(turn, to, &text));
@@ -236,7 +236,7 @@ impl Gateway {
     /// Something began at the node of this mark.
     fn take_told(&mut self, turn: &mut Turn<'_>, mark: &Arc<str>, told: ToldBegun) {
         let ToldBegun { request, transaction, since } = told;
-        if let Some(begun) = self.begun.known.get(&request)
+        if let Some(begun) = self.retransmissions.known.get(&request)
             && let BegunAt::Here(key) = &begun.at
         {
             let own = self.services.cluster.as_ref().map_or("", |cluster| cluster.mark());
@@ -249,7 +249,11 @@ impl Gateway {
             }
         }
         let (at, until) = (BegunAt::Elsewhere(mark.clone()), turn.now + T1X64);
-        self.begun.note(turn.now, request, BegunRequest { at, transaction, since, until });
+        self.retransmissions.note(
+            turn.now,
+            request,
+            BegunRequest { at, transaction, since, until },
+        );
     }
 
     /// Another node began this call before: it ends here. Its caller hears nothing of that if it

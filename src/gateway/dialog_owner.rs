@@ -2,8 +2,10 @@
 //! that may have that, known by the mark of its tags, or to all where nothing says which; who has
 //! it answers.
 
-use super::asked::IfNobody;
-use super::edge::{ASKED, HAS, PassedFor, Passing, TELL, for_user, own_hop_off, passed_for, says};
+use super::edge_proxy::{
+    ASKED, HAS, PassedFor, Passing, TELL, for_user, own_hop_off, passed_for, says,
+};
+use super::node_queries::IfNobody;
 use super::turn::RequestSource;
 use super::{Gateway, Turn};
 use crate::call::Output;
