@@ -15,7 +15,7 @@ npm run --silent check
 npm run --silent build
 diff -rq dist "$web/dist"
 # What a browser loads before the phone's JsSIP, as it is sent.
-files=(index.html console/tokens.css phone.css dist/{console,phone}.js dist/console.css)
+files=(index.html dist/page.css dist/{page,charts}.js)
 bytes=$(for file in "${files[@]}"; do gzip -9c "$file" | wc -c; done | awk "{ n += \$1 } END { print n }")
 [ "$bytes" -le 150000 ] || { echo "the page is $bytes bytes as gzip, more than 150,000" >&2; exit 1; }
 echo "the page's scripts are what their sources make, $bytes bytes as gzip"

@@ -16,6 +16,7 @@ pub(crate) mod print;
 pub(crate) mod records;
 pub(crate) mod signals;
 pub(crate) mod steer;
+#[cfg(feature = "top")]
 pub(crate) mod top;
 pub(crate) mod trace;
 pub(crate) mod users;

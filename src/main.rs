@@ -12,8 +12,8 @@ use cli::client::{ApiAddress, ApiClient, ApiRefusal, NotReachable};
 use cli::command::{Command, DialplanCommand};
 use cli::signals::{HeldSignals, Signals, Wish};
 use cli::{
-    call, dialplan, doctor, guard, local, log, look, peers, print, records, signals, steer, top,
-    trace, users,
+    call, dialplan, doctor, guard, local, log, look, peers, print, records, signals, steer, trace,
+    users,
 };
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -209,7 +209,10 @@ async fn ask(command: Command, client: &ApiClient) -> anyhow::Result<ExitCode> {
     match command {
         Command::Call(args) => call::call(client, &args).await,
         Command::Calls(args) => look::calls(client, &args).await,
-        Command::Top => top::top(client).await,
+        #[cfg(feature = "top")]
+        Command::Top => cli::top::top(client).await,
+        #[cfg(not(feature = "top"))]
+        Command::Top => anyhow::bail!("this build has no `top`: build it with `--features top`"),
         Command::Trace(args) => trace::trace(client, &args).await,
         Command::Registrations { node, output } => {
             look::registrations(client, node.as_ref(), output).await

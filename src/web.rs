@@ -28,9 +28,10 @@ use base64::Engine as _;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
-use hyper::service::service_fn;
+use hyper::service::{Service as _, service_fn};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use rand_core::{OsRng, TryRngCore};
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -41,7 +42,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tower::ServiceExt;
 
 /// Addresses that browsers with calls may come back from.
 const MAX_AWAITED: usize = 10_000;
@@ -346,7 +346,7 @@ async fn ask_api(
     let mut request = request.map(Body::new);
     let visit = web.visit(&request, client);
     request.extensions_mut().insert(visit);
-    web.api.clone().oneshot(request).await
+    TowerToHyperService::new(web.api.clone()).call(request).await
 }
 
 fn text(status: StatusCode, body: impl Into<String>) -> Response<Full<Bytes>> {
@@ -460,13 +460,13 @@ fn asset(path: &str) -> Option<(&'static str, &'static [u8])> {
     Some(match path {
         "/" => (HTML, include_bytes!("web/index.html")),
         "/button.html" => (HTML, include_bytes!("web/button.html")),
-        "/phone.js" => (SCRIPT, include_bytes!("web/dist/phone.js")),
+        "/page.js" => (SCRIPT, include_bytes!("web/dist/page.js")),
+        "/charts.js" => (SCRIPT, include_bytes!("web/dist/charts.js")),
         "/call-button.js" => (SCRIPT, include_bytes!("web/dist/call-button.js")),
-        "/console.js" => (SCRIPT, include_bytes!("web/dist/console.js")),
         "/resume.js" => (SCRIPT, include_bytes!("web/dist/resume.js")),
         "/jssip.js" => (SCRIPT, include_bytes!("web/dist/jssip.js")),
         "/service-worker.js" => (SCRIPT, include_bytes!("web/service-worker.js")),
-        "/console.css" => (STYLE, include_bytes!("web/dist/console.css")),
+        "/page.css" => (STYLE, include_bytes!("web/dist/page.css")),
         "/tokens.css" => (STYLE, include_bytes!("web/console/tokens.css")),
         "/phone.css" => (STYLE, include_bytes!("web/phone.css")),
         "/docs.css" => (STYLE, include_bytes!("web/docs.css")),

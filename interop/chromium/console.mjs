@@ -43,7 +43,7 @@ export async function accessible(page, what) {
   );
 }
 
-export async function demo(chrome, port, options) {
+async function gateway(port) {
   const child = start(binary, [
     "demo",
     "--port",
@@ -52,6 +52,16 @@ export async function demo(chrome, port, options) {
     join(work, `demo-${port}.sock`),
   ]);
   await until("the demo serves", () => new RegExp(`localhost:${port}`).test(child.output));
+  return child;
+}
+
+async function stopped(child) {
+  child.kill("SIGINT");
+  await until("the demo has stopped", () => child.code !== undefined);
+}
+
+export async function demo(chrome, port, options) {
+  const child = await gateway(port);
   const page = await phone(chrome, { url: `http://localhost:${port}/`, user: null, ...options });
   return { child, page };
 }
@@ -59,8 +69,7 @@ export async function demo(chrome, port, options) {
 export async function stop({ child, page }) {
   equal(page.problems.join(), "", "problems on the page");
   await page.context().close();
-  child.kill("SIGINT");
-  await until("the demo has stopped", () => child.code !== undefined);
+  await stopped(child);
 }
 
 /** The gateway is alone; its page is told of two nodes besides, one of which drains. */
@@ -204,6 +213,18 @@ export function consoleCases(chrome) {
       const [download] = await Promise.all([page.waitForEvent("download"), click()]);
       return readFileSync(await download.path());
     };
+    // The menu has keys of its own: Escape closes it, and leaves the call where it is.
+    const menu = page.locator("#call-view .menu");
+    await menu.locator("summary").press("Enter");
+    await page.keyboard.press("ArrowUp");
+    equal(await page.evaluate(() => document.activeElement.textContent), "Mermaid", "the last");
+    await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("Escape");
+    equal(await menu.getAttribute("open"), null, "the menu after Escape");
+    equal(page.url(), permalink, "where Escape in a menu leads");
+    await page.keyboard.press("Enter");
+    await page.click("#call-view h2");
+    equal(await menu.getAttribute("open"), null, "the menu after a click elsewhere");
     await page.click("#call-view .menu summary");
     const capture = await saved(() => page.click('#call-view button:has-text("Capture")'));
     if (!capture.includes("INVITE sip:")) throw new Error("the capture holds no INVITE");
@@ -215,11 +236,48 @@ export function consoleCases(chrome) {
     if (/response=[0-9a-f"]/.test(report)) throw new Error("a credential is in the report");
     if (!report.includes(permalink)) throw new Error("the report does not name the call's page");
     await opened(page, report, "a good call's report");
+    equal(await page.title(), `${id} – Calls – webtrunk`, "the title");
     await page.keyboard.press("Escape");
     await until("Escape leads back", async () => /#\/calls$/.test(page.url()));
+    await until("to the line of the call", () =>
+      page.evaluate((id) => document.activeElement.dataset.call === id, id),
+    );
     await page.goto(permalink);
     await page.waitForSelector("#call-view .hero");
     await stop(own);
+  });
+
+  test("the console says in its own words that the gateway is away, and comes back with it", async () => {
+    const port = 8125;
+    const own = await demo(chrome(), port, { locale: "de-DE" });
+    const { page } = own;
+    const unanswered = "**/api/v1/calls?*";
+    await page.route(unanswered, (route) => route.abort());
+    await page.goto(`http://localhost:${port}/#/calls`);
+    await until("it is told", async () =>
+      /Das Gateway antwortet nicht\./.test(await page.textContent("#calls-list")),
+    );
+    await page.unroute(unanswered);
+    await stopped(own.child);
+    const again = await gateway(port);
+    // It has another token and another password, which nobody has to know.
+    await page.waitForSelector("#calls-list .empty:has-text('9196')", { timeout: 20_000 });
+    await page.goto(`http://localhost:${port}/#/phone`);
+    await page.waitForSelector("#line[data-state=online]", { timeout: 20_000 });
+    await dial(page, "999");
+    await over(page);
+    await page.goto(`http://localhost:${port}/#/calls`);
+    await page.click("#calls-list .row-link");
+    await page.waitForSelector("#call-view .hero.said");
+    // As a page without HTTPS has it that is not of this machine.
+    await page.evaluate(() => Object.defineProperty(navigator, "clipboard", { value: undefined }));
+    await page.click("#call-view .hero button");
+    await until("that nothing is copied is told", async () =>
+      /nicht kopieren/.test(await page.textContent("#told")),
+    );
+    const strange = page.problems.filter((p) => !/Failed to load|WebSocket|ERR_/.test(p));
+    page.problems.splice(0, page.problems.length, ...strange);
+    await stop({ child: again, page });
   });
 
   test("the console is driven by keys, keeps its filters in the address, and speaks German", async () => {

@@ -3,7 +3,8 @@
 import { join } from "node:path";
 import { accessible } from "./console.mjs";
 import { firefoxBrowser } from "./firefox.mjs";
-import { everyView, fits, sameLooks } from "./looks.mjs";
+import { everyState, everyView, fits, sameLooks } from "./looks.mjs";
+import { everyPhone } from "./phone.mjs";
 import {
   SHOTS,
   asterisk,
@@ -239,15 +240,26 @@ function libraryCases(name, browser, library, title) {
     }));
 }
 
-/** The console in Firefox. */
+/** All of the page in Firefox. */
 function viewCases() {
+  const shown = async (page, what, width, theme) => {
+    const name = `firefox-${what}-${width}-${theme}`;
+    await page.screenshot({ path: join(SHOTS, `${name}.png`) });
+    await fits(page, name);
+    await accessible(page, name);
+  };
   test("Firefox, the page: every view at 360, 768 and 1440 px in both themes fits and is clean by axe", async () => {
-    await everyView(theFox, 8123, "en-US", async (page, view, width, theme) => {
-      const name = `firefox-${view}-${width}-${theme}`;
-      await page.screenshot({ path: join(SHOTS, `${name}.png`) });
-      await fits(page, name);
-      await accessible(page, name);
-    });
+    await everyView(theFox, 8123, "en-US", shown);
+    sameLooks();
+  });
+  test("Firefox, the page: the login, questions, keys, empty lists and nodes fit and are clean by axe", async () => {
+    await everyState(theFox, 8124, shown);
+    sameLooks();
+  });
+  test("Firefox, the page: the phone in every state fits and is clean by axe", async () => {
+    await everyPhone(await theFox(), (page, state, width, theme) =>
+      shown(page, `phone-${state}`, width, theme),
+    );
     sameLooks();
   });
 }
@@ -256,7 +268,7 @@ let world;
 export function libraries(given) {
   world = given;
   pageCases();
-  // Sixty pictures, minutes long.
+  // Some hundred and fifty pictures, minutes long.
   if (process.env.WEBTRUNK_SLOW) viewCases();
   for (const [name, browser] of [
     ["Firefox", theFox],

@@ -1,20 +1,29 @@
 // Lighthouse's figures of every view and of the call button, as a telephone and as a desk has them:
 // none of the three may fall below 95. Performance is a time, and other work on the machine lowers
-// it: it is shown by every run and held to that where WEBTRUNK_SLOW says that the machine is free.
+// it: it is held to that where WEBTRUNK_SLOW says that the machine is free, and to a little less
+// everywhere else. What makes it and is no time, every run holds: nothing moves while the page is
+// loaded, and nothing that nobody looks at is loaded before what is looked at.
 import lighthouse, { desktopConfig } from "lighthouse";
 import { VIEWS, demo, stop } from "./console.mjs";
 import { block, browser, connected, over, test, serveHttp } from "./rig.mjs";
 
 const LEAST = 95;
 const TIMED = Boolean(process.env.WEBTRUNK_SLOW);
+/** Performance beside other work. */
+const BESIDE = 90;
+/** What moved, as Lighthouse counts it; what is seen at all begins at 0.1. */
+const SHIFT = 0.02;
+/** Scripts that come after what is looked at. */
+const LATER = ["jssip.js", "service-worker.js"];
 const CATEGORIES = ["performance", "accessibility", "best-practices"];
 const PORT = 8112;
 const SHOP = 8113;
 const DEBUGGER = 9333;
 /** Other work on this machine only ever lowers the figure of performance. */
 const ATTEMPTS = 3;
+const least = (at) => (at === 0 && !TIMED ? BESIDE : LEAST);
 /** Whether a figure, by its place in CATEGORIES, is as asked. */
-const holds = (score, at) => score >= LEAST || (at === 0 && !TIMED && score > 0);
+const holds = (score, at) => score >= least(at);
 
 const settings = {
   onlyCategories: CATEGORIES,
@@ -26,6 +35,18 @@ const FORMS = {
   desktop: { ...desktopConfig, settings: { ...desktopConfig.settings, ...settings } },
   mobile: { extends: "lighthouse:default", settings: { ...settings, formFactor: "mobile" } },
 };
+
+/** What was loaded before the largest part of a page was painted, and what moved, if any should not. */
+function early({ audits }) {
+  const { items } = audits["network-requests"].details;
+  const [{ observedLargestContentfulPaint: painted }] = audits.metrics.details.items;
+  const before = items.filter((item) => item.networkEndTime <= painted);
+  const bytes = before.reduce((sum, item) => sum + item.transferSize, 0);
+  const moved = audits["cumulative-layout-shift"].numericValue;
+  const wrong = LATER.filter((name) => before.some(({ url }) => url.endsWith(`/${name}`)));
+  if (moved > SHIFT) wrong.push(`things move: ${moved.toFixed(3)}`);
+  return { bytes, wrong };
+}
 
 /** The three figures of a page, and what costs points in those that are too low. */
 async function figures(url, form) {
@@ -43,16 +64,17 @@ async function figures(url, form) {
       );
       return `${title} ${displayValue ?? ""} ${named.join(" ")}`.trim();
     });
-  return { scores, low };
+  const { bytes, wrong } = early(lhr);
+  return { scores, bytes, low: [...wrong, ...low], sound: !wrong.length && scores.every(holds) };
 }
 
 /** The best of a few attempts, which end as soon as all is well. */
 async function best(url, form) {
-  let found = { scores: [0, 0, 0], low: ["it was not measured"] };
+  let found = { scores: [0, 0, 0], bytes: 0, low: ["it was not measured"], sound: false };
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const now = await figures(url, form).catch((error) => ({ ...found, low: [error.message] }));
-    if (now.scores[0] >= found.scores[0]) found = now;
-    if (found.scores.every(holds)) break;
+    if (now.sound || now.scores[0] >= found.scores[0]) found = now;
+    if (found.sound) break;
   }
   return found;
 }
@@ -73,7 +95,8 @@ async function shop() {
 }
 
 export function lighthouseCases() {
-  test("Lighthouse: every view and the call button, desktop and mobile, at least 95", async () => {
+  const performance = TIMED ? LEAST : `${BESIDE} beside other work`;
+  test(`Lighthouse: every view and the call button, desktop and mobile, at least 95; performance ${performance}`, async () => {
     const own = await browser({ args: [`--remote-debugging-port=${DEBUGGER}`] });
     const served = await demo(own, PORT, { viewport: { width: 1280, height: 900 } });
     const { page } = served;
@@ -96,14 +119,16 @@ export function lighthouseCases() {
       ["book", `http://localhost:${PORT}/docs/`],
     ];
     const wrong = [];
-    console.log(`        ${"".padEnd(12)} ${"".padEnd(8)} ${CATEGORIES.join("  ")}`);
+    const names = [...CATEGORIES, "kB first"];
+    console.log(`        ${"".padEnd(12)} ${"".padEnd(8)} ${names.join("  ")}`);
     for (const [name, url] of pages)
       for (const form of Object.keys(FORMS)) {
-        const { scores, low } = await best(url, form);
-        const row = scores.map((score, at) => String(score).padStart(CATEGORIES[at].length));
+        const { scores, bytes, low, sound } = await best(url, form);
+        const row = [...scores, Math.round(bytes / 1000)].map((figure, at) =>
+          String(figure).padStart(names[at].length),
+        );
         console.log(`        ${name.padEnd(12)} ${form.padEnd(8)} ${row.join("  ")}`);
-        if (!scores.every(holds))
-          wrong.push(`${name}, ${form}: ${scores.join(" ")}\n  ${low.join("\n  ")}`);
+        if (!sound) wrong.push(`${name}, ${form}: ${scores.join(" ")}\n  ${low.join("\n  ")}`);
       }
     button.close();
     await own.close();

@@ -173,6 +173,66 @@ export async function everyView(chrome, port, locale, body) {
   await stop(own);
 }
 
+/** What else the console shows: empty lists, questions, keys, nodes, and the login. */
+export async function everyState(chrome, port, shown) {
+  const own = await demo(await chrome(), port, { viewport: { width: 1440, height: 900 } });
+  const { page } = own;
+  const states = {
+    empty: ["#/calls", "#calls-list .empty"],
+    "nothing-fits": ["#/calls?search=nobody", "#calls-list .empty"],
+    wrong: ["#/trunks/none", '#view-trunks [role="alert"]'],
+    trunks: ["#/trunks", "#view-trunks .row-link"],
+  };
+  const nodes = {
+    nodes: ["#/nodes", "#view-nodes .row-link"],
+    node: ["#/nodes/b", "#view-nodes .facts"],
+  };
+  const dialogs = {
+    question: () => page.locator("#view-trunks").getByRole("button", { name: "Disable" }).click(),
+    keys: () => page.keyboard.press("?"),
+  };
+  const everyLook = async (body) => {
+    for (const [width, height] of WIDTHS)
+      for (const theme of THEMES) {
+        await page.setViewportSize({ width, height });
+        await page.emulateMedia({ colorScheme: theme });
+        await body(width, theme);
+      }
+  };
+  const each = async (all, width, theme) => {
+    for (const [state, [hash, selector]] of Object.entries(all)) {
+      await page.goto(`http://localhost:${port}/${hash}`);
+      await page.waitForSelector(selector);
+      // Trunks have a look of their own; here a question is asked of them.
+      if (state !== "trunks") await shown(page, state, width, theme);
+    }
+  };
+  await everyLook(async (width, theme) => {
+    await each(states, width, theme);
+    for (const [state, open] of Object.entries(dialogs)) {
+      await open();
+      await page.waitForSelector("dialog[open]");
+      await shown(page, state, width, theme);
+      await page.keyboard.press("Escape");
+      await page.waitForSelector("dialog[open]", { state: "detached" });
+    }
+  });
+  await threeNodes(page);
+  await everyLook((width, theme) => each(nodes, width, theme));
+  // As a gateway has it that is no demo.
+  await page.route("**/settings.json", async (route) => {
+    const settings = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...settings, token: null, oidc: "Example ID" } });
+  });
+  await page.goto(`http://localhost:${port}/#/calls`);
+  await page.reload();
+  await page.waitForSelector("#entry:visible");
+  await page.click("#entry-token summary");
+  await everyLook((width, theme) => shown(page, "login", width, theme));
+  page.problems.splice(0, page.problems.length, ...page.problems.filter((p) => !/40[14]/.test(p)));
+  await stop(own);
+}
+
 export function looks(chrome) {
   test("how it looks: every view of the console at 360, 768 and 1440 px in both themes is as it was", async () => {
     await everyView(chrome, 8116, "en-US", async (page, view, width, theme) => {
@@ -184,71 +244,11 @@ export function looks(chrome) {
   });
 
   test("how it looks: the login, questions, keys, empty lists and nodes are as they were", async () => {
-    const own = await demo(chrome(), 8122, { viewport: { width: 1440, height: 900 } });
-    const { page } = own;
-    const states = {
-      empty: ["#/calls", "#calls-list .empty"],
-      "nothing-fits": ["#/calls?search=nobody", "#calls-list .empty"],
-      wrong: ["#/trunks/none", '#view-trunks [role="alert"]'],
-      trunks: ["#/trunks", "#view-trunks .row-link"],
-    };
-    const nodes = {
-      nodes: ["#/nodes", "#view-nodes .row-link"],
-      node: ["#/nodes/b", "#view-nodes .facts"],
-    };
-    const dialogs = {
-      question: () => page.locator("#view-trunks").getByRole("button", { name: "Disable" }).click(),
-      keys: () => page.keyboard.press("?"),
-    };
-    const shown = async (state, width, theme) => {
+    await everyState(chrome, 8122, async (page, state, width, theme) => {
       await look(page, `look-${state}-${width}-${theme}`);
       await fits(page, `${state}, ${width}, ${theme}`);
       await accessible(page, `${state}, ${width}, ${theme}`);
-    };
-    const everyLook = async (body) => {
-      for (const [width, height] of WIDTHS)
-        for (const theme of THEMES) {
-          await page.setViewportSize({ width, height });
-          await page.emulateMedia({ colorScheme: theme });
-          await body(width, theme);
-        }
-    };
-    const everyState = async (all, width, theme) => {
-      for (const [state, [hash, selector]] of Object.entries(all)) {
-        await page.goto(`http://localhost:8122/${hash}`);
-        await page.waitForSelector(selector);
-        // Trunks have a look of their own; here a question is asked of them.
-        if (state !== "trunks") await shown(state, width, theme);
-      }
-    };
-    await everyLook(async (width, theme) => {
-      await everyState(states, width, theme);
-      for (const [state, open] of Object.entries(dialogs)) {
-        await open();
-        await page.waitForSelector("dialog[open]");
-        await shown(state, width, theme);
-        await page.keyboard.press("Escape");
-        await page.waitForSelector("dialog[open]", { state: "detached" });
-      }
     });
-    await threeNodes(page);
-    await everyLook((width, theme) => everyState(nodes, width, theme));
-    // As a gateway has it that is no demo.
-    await page.route("**/settings.json", async (route) => {
-      const settings = await (await route.fetch()).json();
-      await route.fulfill({ json: { ...settings, token: null, oidc: "Example ID" } });
-    });
-    await page.goto("http://localhost:8122/#/calls");
-    await page.reload();
-    await page.waitForSelector("#entry:visible");
-    await page.click("#entry-token summary");
-    await everyLook((width, theme) => shown("login", width, theme));
-    page.problems.splice(
-      0,
-      page.problems.length,
-      ...page.problems.filter((p) => !/40[14]/.test(p)),
-    );
-    await stop(own);
     sameLooks();
   });
 

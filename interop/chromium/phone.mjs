@@ -135,7 +135,7 @@ function rings(chrome) {
         await page.click("#hangup");
         await over(page);
       });
-      equal(await page.title(), "webtrunk phone", "title");
+      equal(await page.title(), "Phone – webtrunk", "title");
     }));
 
   test("what rings there is heard here, and a second call knocks", () =>
@@ -563,46 +563,51 @@ function truth(chrome) {
   });
 }
 
+/** The phone of `browser` in every state, at every width and in both themes. */
+export async function everyPhone(browser, shown) {
+  for (const [width, height] of WIDTHS)
+    for (const colorScheme of THEMES) {
+      const options = { user: "bob", viewport: { width, height }, colorScheme };
+      const page = await phone(browser, { ...options });
+      const look = (state) => shown(page, state, width, colorScheme);
+      await look("idle");
+      await dial(page, "601");
+      await connected(page);
+      await page.keyboard.press("m");
+      await page.click("#keys");
+      await says(page, "#quality", /Good/);
+      await look("call");
+      await page.click("#hand-over");
+      await look("transfer");
+      await page.keyboard.press("Escape");
+      await page.click("#add-call");
+      await dial(page, "600");
+      await page.waitForSelector(".other");
+      await connected(page);
+      await look("two");
+      await page.click("#hangup");
+      await until("one is left", async () => (await page.locator(".other").count()) === 0);
+      await page.click("#hangup");
+      await over(page);
+      await page.click("#devices summary");
+      await page.click('.tabs button:has-text("Contacts")');
+      await look("devices");
+      await page.click("#log-out");
+      await page.waitForSelector("#login");
+      await look("login");
+      equal(page.problems.join(), "", "problems on the page");
+      await page.context().close();
+    }
+  await idle();
+}
+
 function looks(chrome) {
   test("the phone at 360, 768 and 1440 px, in both themes and every state, by axe and without scrolling sideways", async () => {
-    for (const [width, height] of WIDTHS)
-      for (const colorScheme of THEMES) {
-        const options = { user: "bob", viewport: { width, height }, colorScheme };
-        const page = await phone(chrome(), { ...options });
-        const look = async (state) => {
-          await accessible(page, `${state}, ${width}, ${colorScheme}`);
-          await fits(page, `${state}, ${width}`);
-          await compare(page, `phone-${state}-${width}-${colorScheme}`);
-        };
-        await look("idle");
-        await dial(page, "601");
-        await connected(page);
-        await page.keyboard.press("m");
-        await page.click("#keys");
-        await says(page, "#quality", /Good/);
-        await look("call");
-        await page.click("#hand-over");
-        await look("transfer");
-        await page.keyboard.press("Escape");
-        await page.click("#add-call");
-        await dial(page, "600");
-        await page.waitForSelector(".other");
-        await connected(page);
-        await look("two");
-        await page.click("#hangup");
-        await until("one is left", async () => (await page.locator(".other").count()) === 0);
-        await page.click("#hangup");
-        await over(page);
-        await page.click("#devices summary");
-        await page.click('.tabs button:has-text("Contacts")');
-        await look("devices");
-        await page.click("#log-out");
-        await page.waitForSelector("#login");
-        await look("login");
-        equal(page.problems.join(), "", "problems on the page");
-        await page.context().close();
-      }
-    await idle();
+    await everyPhone(chrome(), async (page, state, width, theme) => {
+      await accessible(page, `${state}, ${width}, ${theme}`);
+      await fits(page, `${state}, ${width}`);
+      await compare(page, `phone-${state}-${width}-${theme}`);
+    });
     sameLooks();
   });
 }

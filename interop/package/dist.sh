@@ -22,7 +22,32 @@ trap 'rm -rf "$work"' EXIT
 native=${DIST_BINARY:-${NATIVE:-}}
 targets=${DIST_TARGETS:-x86_64-unknown-linux-musl aarch64-unknown-linux-gnu}
 [ -z "${DIST_BINARY:-}" ] || targets=$(rustc -vV | sed -n 's/^host: //p')
+# What is missing is said at once and together, not after each quarter of an hour of building.
+have() { command -v "$1" > /dev/null; }
+missing=()
+have rpmbuild || missing+=(rpm)
+have umoci || missing+=(umoci)
+if [ -z "${DIST_BINARY:-}" ]; then
+  have npm || missing+=(npm)
+  have cmake || missing+=(cmake)
+  case " $targets " in *" x86_64-unknown-linux-musl "*) have musl-gcc || missing+=(musl-tools) ;; esac
+  case " $targets " in
+    *" aarch64-unknown-linux-gnu "*)
+      have aarch64-linux-gnu-gcc || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+      have qemu-aarch64-static || missing+=(qemu-user-static)
+      ;;
+  esac
+fi
+[ ${#missing[@]} = 0 ] || { echo "needed first: apt-get install ${missing[*]}" >&2; exit 1; }
 made=()
+if [ -z "${DIST_BINARY:-}" ]; then
+  make packages
+  cp target/packages/*.tgz "$out/"
+  made+=($(cd target/packages && ls ./*.tgz))
+  interop/deny.sh sbom
+  [ "$out" -ef target/package ] || mv target/package/webtrunk.cdx.json "$out/"
+  made+=(webtrunk.cdx.json)
+fi
 for target in $targets; do
   binary=${DIST_BINARY:-}
   if [ -z "$binary" ]; then
@@ -54,14 +79,6 @@ for target in $targets; do
 done
 tar -C interop/helm --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$(git log -1 --format=%ct)" -czf "$out/webtrunk-chart-$version.tgz" webtrunk
 made+=("webtrunk-chart-$version.tgz")
-if [ -z "${DIST_BINARY:-}" ]; then
-  make packages
-  cp target/packages/*.tgz "$out/"
-  made+=($(cd target/packages && ls ./*.tgz))
-  interop/deny.sh sbom
-  [ "$out" -ef target/package ] || mv target/package/webtrunk.cdx.json "$out/"
-  made+=(webtrunk.cdx.json)
-fi
 interop/package/formula.sh "$out" > "$out/webtrunk.rb"
 made+=(webtrunk.rb)
 (cd "$out" && sha256sum "${made[@]#./}" > SHA256SUMS && sha256sum --check --quiet SHA256SUMS)

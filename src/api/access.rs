@@ -5,6 +5,7 @@ use super::guesses::{Guesses, PasswordGuesses};
 use super::sessions::{Key, LoggedIn, Sessions};
 use super::{ApiState, Problem};
 use crate::config::{self, ApiToken, Scope};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -158,9 +159,7 @@ impl Access {
     /// The token that `text` is. Every known one is compared, each in constant time.
     fn token(&self, text: &str, source: Option<IpAddr>) -> Option<ApiToken> {
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-        let fits = |t: &ApiToken| {
-            bool::from(subtle::ConstantTimeEq::ct_eq(hash.as_ref(), t.sha256.as_slice()))
-        };
+        let fits = |t: &ApiToken| verify_slices_are_equal(hash.as_ref(), &t.sha256[..]).is_ok();
         let mut held = self.held();
         let found = held.tokens.iter().fold(None, |found, t| if fits(t) { Some(t) } else { found });
         let found = found.cloned();

@@ -16,6 +16,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
@@ -24,7 +25,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tower::ServiceExt;
 
 /// The lists a node may be asked for by another, which may be of all nodes.
 const LISTS: [&str; 3] = ["/calls", "/registrations", "/trunks"];
@@ -249,11 +249,12 @@ async fn of_nodes_only(request: Request, next: Next) -> Response {
 pub(crate) async fn serve(stream: tokio_rustls::server::TlsStream<TcpStream>, api: ApiState) {
     let router: Router =
         super::router(api).layer(axum::Extension(ByControlSocket)).layer(from_fn(of_nodes_only));
+    let api = TowerToHyperService::new(router);
     let service =
-        router.map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
+        service_fn(move |request: Request<hyper::body::Incoming>| api.call(request.map(Body::new)));
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(SERVED).keep_alive(false);
-    let served = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let served = http.serve_connection(TokioIo::new(stream), service);
     let _ = timeout(SERVED, served).await;
 }
 

@@ -47,8 +47,9 @@ mod tests {
     use axum::middleware::from_fn;
     use axum::routing::post;
     use futures_util::stream;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
     use std::convert::Infallible;
-    use tower::ServiceExt;
 
     /// The answer to a body, of somebody with this standing.
     async fn answer(standing: Standing, body: Body) -> StatusCode {
@@ -57,7 +58,7 @@ mod tests {
         let api = api.layer(from_fn(whole));
         let mut request = Request::post("/").body(body).expect("a request");
         request.extensions_mut().insert(standing);
-        api.oneshot(request).await.expect("an answer").status()
+        TowerToHyperService::new(api).call(request).await.expect("an answer").status()
     }
 
     #[tokio::test]

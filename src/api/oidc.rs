@@ -16,6 +16,7 @@ use crate::log_limit::{self, Level, LineClass};
 use crate::printable::brief;
 use crate::sip::digest::Secret;
 use crate::webhook::client::{allowed, client, send};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,7 +34,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use subtle::ConstantTimeEq;
 
 /// How long somebody may take to log in at the provider.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -542,7 +542,7 @@ impl ExpectedClaims<'_> {
         let unix = now.as_second().unsigned_abs();
         let claims = keys.claims(token.reveal(), id, Some(self.issuer), unix)?;
         let nonce = claims["nonce"].as_str().unwrap_or_default();
-        if !bool::from(nonce.as_bytes().ct_eq(self.nonce.as_bytes())) {
+        if verify_slices_are_equal(nonce.as_bytes(), self.nonce.as_bytes()).is_err() {
             return wrong("its nonce is not the one of this login");
         }
         let several = claims["aud"].as_array().is_some_and(|aud| aud.len() > 1);

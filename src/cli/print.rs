@@ -58,9 +58,10 @@ pub(crate) fn list(items: &Value, output: OutputFormat, columns: &[Column], empt
 
 /// Columns and rows of the terminal that is written to; `None` for a file or a pipe.
 pub(crate) fn terminal() -> Option<(usize, usize)> {
-    std::io::stdout().is_terminal().then(|| {
-        let (columns, rows) = ratatui::crossterm::terminal::size().unwrap_or((80, 24));
-        (columns.into(), rows.into())
+    let out = std::io::stdout();
+    out.is_terminal().then(|| {
+        let size = rustix::termios::tcgetwinsize(&out).ok().filter(|size| size.ws_col > 0);
+        size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
     })
 }
 

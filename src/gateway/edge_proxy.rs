@@ -20,6 +20,7 @@ use crate::sip::parse::{Framing, HeaderName};
 use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{Flow, Hop, PASSED_ON, Transmit, TrunkNumber};
 use crate::sip::uri::{escape_user, unescape};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -459,8 +460,8 @@ impl Gateway {
     fn read_branch(&self, text: &str) -> Option<ViaToken> {
         let (text, mac) = text.split_once('.')?;
         let own = self.services.cluster.as_ref()?.sign(text);
-        let same: bool = subtle::ConstantTimeEq::ct_eq(own.as_bytes(), mac.as_bytes()).into();
-        postcard::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok().filter(|_| same)?).ok()
+        verify_slices_are_equal(own.as_bytes(), mac.as_bytes()).ok()?;
+        postcard::from_bytes(&URL_SAFE_NO_PAD.decode(text).ok()?).ok()
     }
 }
 

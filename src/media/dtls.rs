@@ -9,6 +9,7 @@ use self::hello::{Fragment, Hello};
 use crate::errors::Code;
 use crate::rtp::srtp::{Profile, Protect, Unprotect};
 use crate::sdp::description::Fingerprint;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest;
 use bytes::BytesMut;
 use rtc_dtls::cipher_suite::CipherSuiteId;
@@ -20,7 +21,6 @@ use rtc_shared::TransportProtocol;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// A handshake may take this long altogether.
@@ -391,7 +391,8 @@ impl Handshake {
             return self.fail(Failed::NoCertificate);
         };
         let hash = digest::digest(&digest::SHA256, certificate);
-        if !self.fingerprints.iter().any(|f| bool::from(f.ct_eq(hash.as_ref()))) {
+        let fits = |wanted: &Fingerprint| verify_slices_are_equal(wanted, hash.as_ref()).is_ok();
+        if !self.fingerprints.iter().any(fits) {
             return self.fail(Failed::Fingerprint);
         }
         let shown = Fingerprint::try_from(hash.as_ref()).ok();

@@ -4,9 +4,10 @@
 //! Authentication is checked first: what fails it gets no reply and leaves no state.
 
 use crate::sdp::offer_answer::Ice;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
+use flate2::Crc;
 use std::net::{IpAddr, SocketAddr};
-use subtle::ConstantTimeEq;
 
 const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
 const USERNAME: u16 = 0x0006;
@@ -54,8 +55,8 @@ fn read(bytes: &[u8], wanted: [u8; 2]) -> Option<StunFields<'_>> {
         let signed = integrity_at.is_none();
         match kind {
             FINGERPRINT => {
-                let crc = crc32fast::hash(&bytes[..at]) ^ FINGERPRINT_XOR;
-                fingerprint = Some(value == crc.to_be_bytes() && at + 8 == bytes.len());
+                let own = fingerprint_of(&bytes[..at]);
+                fingerprint = Some(value == own && at + 8 == bytes.len());
             }
             // RFC 8489 §14.5: only FINGERPRINT may follow; the rest is unsigned and ignored.
             _ if !signed => {}
@@ -74,7 +75,7 @@ fn read(bytes: &[u8], wanted: [u8; 2]) -> Option<StunFields<'_>> {
 /// Whether the MESSAGE-INTEGRITY at `at` was made with `password`.
 fn is_authentic(bytes: &[u8], at: usize, password: &str) -> bool {
     let tag = bytes.get(at + 4..at + 24).unwrap_or_default();
-    integrity(&bytes[..at], password).ct_eq(tag).into()
+    verify_slices_are_equal(&integrity(&bytes[..at], password), tag).is_ok()
 }
 
 /// A well-formed binding request whose integrity is not yet checked.
@@ -176,9 +177,16 @@ fn sealed(mut out: Vec<u8>, password: &str) -> Vec<u8> {
     put(&mut out, MESSAGE_INTEGRITY, &tag);
     let length = (out.len() - 20 + 8) as u16;
     out[2..4].copy_from_slice(&length.to_be_bytes());
-    let crc = crc32fast::hash(&out) ^ FINGERPRINT_XOR;
-    put(&mut out, FINGERPRINT, &crc.to_be_bytes());
+    let fingerprint = fingerprint_of(&out);
+    put(&mut out, FINGERPRINT, &fingerprint);
     out
+}
+
+/// RFC 8489 §14.7: the CRC-32 of what is before it, and not that of any other protocol.
+fn fingerprint_of(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    (crc.sum() ^ FINGERPRINT_XOR).to_be_bytes()
 }
 
 fn put(out: &mut Vec<u8>, kind: u16, value: &[u8]) {

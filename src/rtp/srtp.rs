@@ -14,11 +14,11 @@ pub use master::{LONGEST, MasterKey};
 
 use super::reserve::{Reserve, ReserveHold};
 use aws_lc_rs::aead::Aad;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Instant;
-use subtle::ConstantTimeEq as _;
 use window::ReplayWindow;
 
 /// A protection profile (RFC 5764 §4.1.2, RFC 4568 §6.2, RFC 7714 §14).
@@ -525,9 +525,8 @@ impl Unprotect {
                     .filter(|l| *l >= header)
                     .ok_or(SrtpError::Malformed)?;
                 let expected = cm_tag(rtp_auth, &packet[..len], (index >> 16) as u32);
-                if !bool::from(expected[..*tag].ct_eq(&packet[len..])) {
-                    return Err(SrtpError::BadTag);
-                }
+                verify_slices_are_equal(&expected[..*tag], &packet[len..])
+                    .map_err(|_| SrtpError::BadTag)?;
                 aes_cm(rtp, cm_iv(rtp_salt, ssrc, index), &mut packet[header..len]);
                 Ok(len)
             }
@@ -574,9 +573,8 @@ impl Unprotect {
             }
             SrtpKeys::Cm { rtcp, rtcp_auth, rtcp_salt, .. } => {
                 let expected = hmac::sign(rtcp_auth, &packet[..split + 4]);
-                if !bool::from(expected.as_ref()[..10].ct_eq(&packet[split + 4..])) {
-                    return Err(SrtpError::BadTag);
-                }
+                verify_slices_are_equal(&expected.as_ref()[..10], &packet[split + 4..])
+                    .map_err(|_| SrtpError::BadTag)?;
                 if encrypted {
                     aes_cm(rtcp, cm_iv(rtcp_salt, ssrc, index), &mut packet[8..split]);
                 }

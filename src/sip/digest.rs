@@ -13,13 +13,13 @@ use super::uri::{Scheme, Uri};
 use super::{Message, build::quoted};
 use crate::hex::hex;
 use crate::ids::IdMap;
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::{digest, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use md5::{Digest as _, Md5};
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use subtle::ConstantTimeEq;
 
 /// Hash algorithm of a challenge.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
@@ -185,9 +185,9 @@ impl Authenticator {
         let nonce: [u8; NONCE] = URL_SAFE_NO_PAD.decode(nonce).ok()?.try_into().ok()?;
         let (head, tag) = nonce.split_at(NONCE_HEAD);
         let (now, random) = head.split_first_chunk()?;
-        let ours: bool = self.tag(head, only_for).ct_eq(tag).into();
+        verify_slices_are_equal(&self.tag(head, only_for), tag).ok()?;
         let number = |bytes: [u8; 4]| u64::from(u32::from_be_bytes(bytes));
-        ours.then_some((number(*now), number(random.try_into().ok()?)))
+        Some((number(*now), number(random.try_into().ok()?)))
     }
 
     /// The WWW-Authenticate values of one 401, each with its algorithm, strongest first.
@@ -277,7 +277,7 @@ impl Authenticator {
         let expected =
             response(algorithm, &ha1, request.method_token(), &d).ok_or(DigestError::Missing)?;
         let given = d.get("response").unwrap_or_default().to_ascii_lowercase();
-        let same: bool = expected.as_bytes().ct_eq(given.as_bytes()).into();
+        let same = verify_slices_are_equal(expected.as_bytes(), given.as_bytes()).is_ok();
         if !same || secret.is_none() {
             return Err(DigestError::Wrong);
         }

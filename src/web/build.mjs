@@ -52,20 +52,24 @@ async function scripts() {
   });
   await build({
     ...served,
-    entryPoints: ["phone/main.tsx"],
-    jsx: "automatic",
-    jsxImportSource: "preact",
-    outfile: "dist/phone.js",
-  });
-  await build({
-    ...common,
-    entryPoints: ["console/console.tsx", "console/console.css"],
+    entryPoints: ["page.ts", "page.css"],
     format: "esm",
     jsx: "automatic",
     jsxImportSource: "preact",
     outdir: "dist",
-    entryNames: "[name]",
+    plugins: [{ name: "charts", setup: apart }],
   });
+  await build({
+    ...common,
+    entryPoints: ["console/charts.ts"],
+    format: "esm",
+    outfile: "dist/charts.js",
+  });
+}
+
+/** The page loads what draws charts when it first does. */
+function apart({ onResolve }) {
+  onResolve({ filter: /^\.\/charts$/ }, () => ({ path: "./charts.js", external: true }));
 }
 
 /** Compiles a package's modules one by one, so that bundlers can leave out what is not used. */

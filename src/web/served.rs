@@ -132,15 +132,7 @@ mod tests {
     #[tokio::test]
     async fn the_page_is_at_most_150_kilobytes_before_jssip() {
         let mut sum = 0;
-        for path in [
-            "/",
-            "/tokens.css",
-            "/console.css",
-            "/phone.css",
-            "/console.js",
-            "/phone.js",
-            "/resume.js",
-        ] {
+        for path in ["/", "/page.css", "/page.js", "/charts.js"] {
             let (_, bytes) = super::super::asset(path).expect("it is served");
             let asked = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("gzip"))]);
             let mut response = Response::new(Full::default());

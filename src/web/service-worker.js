@@ -5,11 +5,9 @@
 const KEPT = "webtrunk-page";
 const FILES = [
   "./",
-  "tokens.css",
-  "phone.css",
-  "console.css",
-  "console.js",
-  "phone.js",
+  "page.css",
+  "page.js",
+  "charts.js",
   "jssip.js",
   "icon.svg",
   "icon-192.png",

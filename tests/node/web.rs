@@ -151,12 +151,12 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
         |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     for path in [
         "/",
-        "/phone.js",
+        "/page.js",
+        "/page.css",
         "/phone.css",
         "/tokens.css",
         "/icon.svg",
-        "/console.js",
-        "/console.css",
+        "/charts.js",
         "/call-button.js",
         "/button.html",
         "/jssip.js",
@@ -175,7 +175,7 @@ async fn pages_have_a_strict_policy_and_no_login_outside_the_demo() {
             "{path}"
         );
     }
-    for (path, open) in [("/resume.js", true), ("/call-button.js", true), ("/phone.js", false)] {
+    for (path, open) in [("/resume.js", true), ("/call-button.js", true), ("/page.js", false)] {
         let answer = ask(node.web, &get(path)).await;
         let by_cors = answer.contains("access-control-allow-origin: *");
         assert_eq!(by_cors, open, "{path}: modules of other origins are loaded by CORS");

@@ -287,6 +287,9 @@ export async function ask(path: string, method = "GET", body?: unknown, accept?:
     headers,
     body: body === undefined ? undefined : JSON.stringify(body),
     signal: method === "GET" && !accept ? AbortSignal.timeout(LONGEST_MS) : undefined,
+  }).catch(() => {
+    // Every browser has words of its own for that.
+    throw new Error(t.noAnswer);
   });
   if (!response.ok) throw new Problem(response.status, await response.json().catch(() => ({})));
   return response;
@@ -321,6 +324,16 @@ export function ofNode(path: string, node?: string | null) {
 /** As many entries as the API lists at most. */
 const MOST_LISTED = 1000;
 
+/** Whether the gateway was alone when it was asked last. */
+let alone = false;
+
+/** The nodes of the cluster, or none. */
+export async function nodesOf() {
+  const nodes = await get<Node[]>("/nodes");
+  alone = nodes.length < 2;
+  return nodes;
+}
+
 /** What a node lists, or all of them; the gateway itself where it is alone. */
 export async function ofNodes<T>(
   path: string,
@@ -328,9 +341,14 @@ export async function ofNodes<T>(
   most: number,
   node: string | null,
 ) {
-  const nodes = await get<Node[]>("/nodes");
+  // It mostly is what it was: then its answer does not wait for that.
+  const [nodes, first] = await Promise.all([
+    nodesOf(),
+    alone ? listed<T>(path, query, most) : undefined,
+  ]);
   const silent: string[] = [];
-  if (nodes.length < 2) return { ...(await listed<T>(path, query, most)), nodes, silent };
+  if (nodes.length < 2)
+    return { ...(first ?? (await listed<T>(path, query, most))), nodes, silent };
   const asked = new URLSearchParams(query);
   asked.set("node", node ?? "all");
   if (query.has("limit")) asked.set("limit", String(Math.min(most, MOST_LISTED)));
@@ -349,6 +367,7 @@ export async function follow(
   refused: (problem: Problem) => void,
 ) {
   let last = "";
+  let away = false;
   while (!stop.aborted) {
     try {
       const headers = bearer();
@@ -356,6 +375,9 @@ export async function follow(
       const response = await fetch("api/v1/events", { headers, signal: stop });
       if (response.status === 401 || response.status === 403)
         return refused(new Problem(response.status, await response.json()));
+      // What failed meanwhile is asked for again.
+      if (away) heard("back");
+      away = false;
       const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
       if (!reader) return;
       for (let text = "", part = await reader.read(); !part.done; part = await reader.read()) {
@@ -371,6 +393,7 @@ export async function follow(
     } catch {
       // The gateway restarts; it will be back.
     }
+    away = true;
     await new Promise((done) => setTimeout(done, 2000));
   }
 }

@@ -15,7 +15,7 @@ import {
 import { fateOf, Mos } from "./calls";
 import { calleeOf, callerOf, factsOf } from "./facts";
 import { LadderView } from "./ladder";
-import { Card, Chip, Coded, Copy, clock, Deed, Facts, Head, Icon, sure, Wait, When } from "./parts";
+import { Card, Chip, Coded, Copy, clock, Deed, Facts, Head, Menu, sure, Wait, When } from "./parts";
 import { QualityView } from "./quality";
 import { remedyOf, reportOf } from "./report";
 import { link, tell, useLoaded } from "./store";
@@ -131,26 +131,20 @@ function Exports({ call, node }: { call: Call; node: string | null }) {
       <Deed icon="down" kind="quiet" act={() => report(call, node)}>
         {t.call.report}
       </Deed>
-      <details class="menu">
-        <summary class="button">
-          {t.call.exports}
-          <Icon name="more" />
-        </summary>
-        <div>
-          <Deed kind="quiet" act={as("pcap", "pcap")}>
-            {t.call.capture}
-          </Deed>
-          <Deed kind="quiet" act={as("ladder?format=svg", "svg")}>
-            {t.call.picture}
-          </Deed>
-          <Deed kind="quiet" act={as("ladder?format=text&full=true", "txt")}>
-            {t.call.text}
-          </Deed>
-          <Deed kind="quiet" act={as("ladder?format=mermaid", "mmd")}>
-            {t.call.mermaid}
-          </Deed>
-        </div>
-      </details>
+      <Menu title={t.call.exports}>
+        <Deed kind="quiet" act={as("pcap", "pcap")}>
+          {t.call.capture}
+        </Deed>
+        <Deed kind="quiet" act={as("ladder?format=svg", "svg")}>
+          {t.call.picture}
+        </Deed>
+        <Deed kind="quiet" act={as("ladder?format=text&full=true", "txt")}>
+          {t.call.text}
+        </Deed>
+        <Deed kind="quiet" act={as("ladder?format=mermaid", "mmd")}>
+          {t.call.mermaid}
+        </Deed>
+      </Menu>
     </>
   );
 }

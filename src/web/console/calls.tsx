@@ -1,6 +1,6 @@
 // The list of calls: found by the gateway, a line a call.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { type CallLine, get, type Node, ofNodes, type Trunk } from "./api";
 import { NodePick, nodeColumn, Silent } from "./nodes";
 import { Button, Chip, clock, Head, Icon, Search, Table, Wait, When } from "./parts";
@@ -111,10 +111,7 @@ const OUTCOMES = ["success", "busy", "no_answer", "cancelled", "refused", "serve
 const WITHOUT_A_FIELD = ["code", "user", "number", "name", "until"];
 
 function Filters({ query, nodes }: { query: URLSearchParams; nodes: Node[] }) {
-  const [trunks, setTrunks] = useState<Trunk[]>([]);
-  useEffect(() => {
-    get<Trunk[]>("/trunks").then(setTrunks, () => {});
-  }, []);
+  const { value: trunks = [] } = useLoaded(() => get<Trunk[]>("/trunks"), [], false);
   const change = (name: string, value: string) => {
     const next = new URLSearchParams(query);
     if (value.trim()) next.set(name, value.trim());

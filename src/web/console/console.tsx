@@ -1,14 +1,15 @@
-// The gateway's side of the page: current state, history, and reasons. The phone is in phone.js.
+// The gateway's side of the page: current state, history, and reasons. The phone is in ../phone.
 
 import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { draw, named, type PageSettings, settings } from "../start";
 import {
   ask,
   type CallLine,
   follow,
   get,
   type Ladder,
-  type Node,
+  nodesOf,
   type Problem,
   useToken,
 } from "./api";
@@ -17,9 +18,10 @@ import { Calls, fateOf, Mos } from "./calls";
 import { Dialplan } from "./dialplan";
 import { LadderPicture } from "./ladder";
 import { Nodes, NodeView } from "./nodes";
-import { Chip, Confirm, clock, Toasts, When } from "./parts";
+import { Chip, Confirm, clock, Toasts, Wait, When } from "./parts";
 import { Settings } from "./settings";
 import {
+  coming,
   failed,
   link,
   type Place,
@@ -39,12 +41,6 @@ import { Webhooks, WebhookView } from "./webhooks";
 
 const VIEWS = ["phone", "calls", "trunks", "users", "nodes", "dialplan", "webhooks", "settings"];
 const $ = (id: string) => document.getElementById(id) as HTMLElement;
-
-interface PageSettings {
-  token: string | null;
-  /** What the provider is called at which people log in besides. */
-  oidc: string | null;
-}
 
 function View({ at, withFiles }: { at: Place; withFiles: boolean }) {
   const node = at.query.get("node");
@@ -187,12 +183,48 @@ function Keyboard() {
   return help ? <Help close={() => setHelp(false)} /> : null;
 }
 
+/** Whether what a view shows first has come; until then its parts would push each other about. */
+function useSettled(path: string) {
+  const [settled, set] = useState("");
+  useEffect(() => {
+    const look = (left: number) => {
+      if (left) return;
+      set(path);
+      draw();
+    };
+    look(coming.value);
+    return coming.watch(look);
+  }, [path]);
+  return settled === path;
+}
+
+/** The way back from a thing leads to its line in the list. */
+function useWayBack(at: Place, settled: boolean) {
+  const before = useRef(at);
+  const left = useRef<string | null>(null);
+  if (before.current !== at) {
+    if (before.current.view !== at.view || at.item) left.current = null;
+    else left.current = before.current.item ?? left.current;
+    before.current = at;
+  }
+  useEffect(() => {
+    if (!settled || !left.current) return;
+    const rows = document.querySelectorAll<HTMLAnchorElement>("#console .row-link");
+    const its = link(at.view, left.current);
+    left.current = null;
+    if (document.activeElement !== document.body) return;
+    [...rows].find((row) => row.hash.split("?")[0] === its)?.focus();
+  }, [settled, at]);
+}
+
 function Console({ withFiles }: { withFiles: boolean }) {
   const at = usePlace();
+  const settled = useSettled(`${at.view}/${at.item}`);
+  useWayBack(at, settled);
   return (
     <>
       {at.view !== "phone" && (
-        <div id={`view-${at.view}`} class="console">
+        <div id={`view-${at.view}`} class={settled ? "console" : "console settling"}>
           <View at={at} withFiles={withFiles} />
         </div>
       )}
@@ -206,9 +238,11 @@ function Console({ withFiles }: { withFiles: boolean }) {
 function Beside() {
   const load = async () => {
     const [newest] = await get<CallLine[]>("/calls?limit=1");
-    return newest && { newest, drawn: await get<Ladder>(`/calls/${newest.call}/ladder`) };
+    if (!newest) return null;
+    return { newest, drawn: await get<Ladder>(`/calls/${newest.call}/ladder`) };
   };
-  const { value } = useLoaded(load, []);
+  const { value, error } = useLoaded(load, []);
+  if (value === undefined) return <Wait error={error} />;
   if (!value) return <p class="soft">{t.beside.empty}</p>;
   const { newest, drawn } = value;
   const kind = tone(newest);
@@ -236,6 +270,9 @@ function Beside() {
   );
 }
 
+/** When a gateway that is away is asked again. */
+const AGAIN_MS = 2000;
+
 let token: string | null = null;
 /** Who is logged in by a session, which only its cookie knows. */
 let user: string | null = null;
@@ -250,10 +287,17 @@ function remember(name: string | null) {
   else localStorage.removeItem(USER);
 }
 
+/** The view we are at. */
+function nowAt() {
+  const { view } = place();
+  return VIEWS.includes(view) ? view : "phone";
+}
+
 /** Shows what belongs to where we are; the console is there for whoever was let in. */
 function show() {
-  const { view } = place();
-  const known = VIEWS.includes(view) ? view : "phone";
+  const known = nowAt();
+  named.title = [place().item, t.nav[known], "webtrunk"].filter(Boolean).join(" – ");
+  named.again();
   $("view-phone").hidden = known !== "phone";
   const entered = Boolean(token || user);
   $("console").hidden = !entered;
@@ -270,7 +314,16 @@ function show() {
   }
 }
 
-function refused(problem: Problem) {
+/** The demo has a token of its own each time: where it was started anew, so is its page. */
+async function restarted(known: PageSettings) {
+  const now: PageSettings | null = await fetch("settings.json")
+    .then((response) => response.json())
+    .catch(() => null);
+  return Boolean(now?.token && now.token !== known.token);
+}
+
+async function refused(problem: Problem, known: PageSettings) {
+  if (known.token && (await restarted(known))) return location.reload();
   const [field, unknown] = token ? ["token-wrong", t.unknownToken] : ["entry-wrong", t.sessionOver];
   $(field).textContent = problem.status === 401 ? unknown : problem.message;
   out();
@@ -291,7 +344,7 @@ function out() {
   show();
 }
 
-async function logIn(settings: PageSettings) {
+async function logIn(known: PageSettings) {
   const field = (id: string) => $(id) as HTMLInputElement;
   const login = { user: field("entry-user").value, password: field("entry-password").value };
   $("entry-wrong").textContent = "";
@@ -304,7 +357,7 @@ async function logIn(settings: PageSettings) {
   } finally {
     field("entry-password").value = "";
   }
-  await enter(settings);
+  await enter(known);
 }
 
 async function logOut() {
@@ -312,29 +365,42 @@ async function logOut() {
   out();
 }
 
-async function enter(settings: PageSettings) {
-  useToken(token);
-  try {
-    await get("/status");
-    role = (await get<{ scope: Scope | null }>("/session")).scope ?? "read";
-    scope.set(role);
-  } catch (error) {
-    return refused(error as Problem);
-  }
-  // A gateway that is alone has no nodes to look at.
-  const nodes = await get<Node[]>("/nodes").catch(() => []);
-  $("nodes-tab").hidden = !nodes.length;
-  render(<Console withFiles={!settings.token} />, $("console"));
+/** Makes room for what stands beside the phone. */
+function widen() {
   $("beside").hidden = false;
   $("view-phone").classList.add("wide");
+}
+
+async function enter(known: PageSettings) {
+  useToken(token);
+  try {
+    const [session, nodes] = await Promise.all([
+      get<{ scope: Scope | null }>("/session"),
+      nodesOf().catch(() => []),
+      // Who is unknown is refused this.
+      get("/status"),
+    ]);
+    role = session.scope ?? "read";
+    // A gateway that is alone has no nodes to look at.
+    $("nodes-tab").hidden = !nodes.length;
+  } catch (error) {
+    const problem = error as Problem;
+    if (problem.status) return refused(problem, known);
+    // A gateway that is away says nothing of who asks.
+    setTimeout(() => enter(known), AGAIN_MS);
+    return;
+  }
+  scope.set(role);
+  widen();
   render(<Beside />, $("beside-call"));
+  render(<Console withFiles={!known.token} />, $("console"));
   show();
   listening?.abort();
   listening = new AbortController();
   const heard = (type: string) => {
     if (type !== "call.quality") tick();
   };
-  follow(heard, listening.signal, refused);
+  follow(heard, listening.signal, (problem) => refused(problem, known));
 }
 
 /** What `index.html` says before a script runs, by the names it has there. */
@@ -352,37 +418,9 @@ async function returned() {
   else remember((await get<{ user: string | null }>("/session")).user);
 }
 
-async function begin() {
-  const settings: PageSettings = await (await fetch("settings.json")).json();
-  // The demo alone hands a token out.
-  $("demo-mark").hidden = !settings.token;
-  if (settings.oidc) {
-    const [link] = $("entry-elsewhere").getElementsByTagName("a");
-    link.textContent = t.elsewhere(settings.oidc);
-    $("entry-elsewhere").hidden = false;
-  }
-  await returned().catch(() => {});
-  token = settings.token ?? sessionStorage.getItem("webtrunk-token");
-  user = token ? null : localStorage.getItem(USER);
+/** Says what `index.html` says in this language. */
+function translate() {
   $("leave").textContent = t.leave;
-  $("leave").addEventListener("click", logOut);
-  $("entry-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    logIn(settings);
-  });
-  $("token-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const field = $("token") as HTMLInputElement;
-    token = field.value.trim();
-    sessionStorage.setItem("webtrunk-token", token);
-    field.value = "";
-    $("token-wrong").textContent = "";
-    enter(settings);
-  });
-  addEventListener("hashchange", () => {
-    show();
-    ticks.set(ticks.value + 1);
-  });
   for (const tab of document.querySelectorAll<HTMLAnchorElement>("#tabs a")) {
     const text = t.nav[tab.hash.slice(2)] ?? t.book;
     // Where there is room for the drawings alone, the words are shown by the pointer.
@@ -393,9 +431,51 @@ async function begin() {
   $("tabs").ariaLabel = t.views;
   for (const element of document.querySelectorAll<HTMLElement>("[data-text]"))
     element.textContent = TEXTS[element.dataset.text as keyof typeof TEXTS];
+}
+
+function listen(known: PageSettings) {
+  addEventListener("hashchange", () => {
+    show();
+    ticks.set(ticks.value + 1);
+  });
+  $("leave").addEventListener("click", logOut);
+  $("entry-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    logIn(known);
+  });
+  $("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const field = $("token") as HTMLInputElement;
+    token = field.value.trim();
+    sessionStorage.setItem("webtrunk-token", token);
+    field.value = "";
+    $("token-wrong").textContent = "";
+    enter(known);
+  });
+}
+
+async function begin() {
+  translate();
   render(<Keyboard />, $("keyboard"));
+  $("view-phone").hidden = nowAt() !== "phone";
+  const known = await settings;
+  // The demo alone hands a token out.
+  $("demo-mark").hidden = !known.token;
+  if (known.oidc) {
+    const [link] = $("entry-elsewhere").getElementsByTagName("a");
+    link.textContent = t.elsewhere(known.oidc);
+    $("entry-elsewhere").hidden = false;
+  }
+  await returned().catch(() => {});
+  token = known.token ?? sessionStorage.getItem("webtrunk-token");
+  user = token ? null : localStorage.getItem(USER);
+  listen(known);
   show();
-  if (token || user) await enter(settings);
+  if (token || user) {
+    widen();
+    $("view-phone").classList.remove("settling");
+    await enter(known);
+  } else draw();
 }
 
 begin().finally(() => $("view-phone").classList.remove("settling"));

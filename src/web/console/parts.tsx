@@ -2,7 +2,18 @@
 
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
-import { dismiss, failed, SCOPES, type Scope, Shared, scope, tell, tick, toasts } from "./store";
+import {
+  dismiss,
+  failed,
+  holdToasts,
+  SCOPES,
+  type Scope,
+  Shared,
+  scope,
+  tell,
+  tick,
+  toasts,
+} from "./store";
 import { t } from "./texts";
 import type { Tone } from "./tone";
 
@@ -83,8 +94,13 @@ export function Deed({
 
 export function Copy({ text, children }: { text: string; children: ComponentChildren }) {
   const copy = async () => {
-    await navigator.clipboard.writeText(text);
-    tell(t.copied);
+    // A page without HTTPS has no clipboard.
+    const copied = await navigator.clipboard?.writeText(text).then(
+      () => true,
+      () => false,
+    );
+    if (copied) tell(t.copied);
+    else tell(t.cannotCopy, true);
   };
   return (
     <Deed act={copy} kind="quiet" icon="copy">
@@ -141,10 +157,67 @@ export function Confirm() {
   );
 }
 
+/** Where keys lead in a menu; Escape, out of it. */
+const WAYS: Record<string, number | undefined> = { ArrowDown: 1, ArrowUp: -1, Escape: 0 };
+
+/**
+ * Deeds behind a button: the browser's own disclosure, walked by arrows besides, and closed by
+ * Escape, by a choice, and by whatever is done elsewhere.
+ */
+export function Menu({ title, children }: { title: string; children: ComponentChildren }) {
+  const menu = useRef<HTMLDetailsElement>(null);
+  const close = () => menu.current?.removeAttribute("open");
+  useEffect(() => {
+    const elsewhere = ({ target }: Event) => {
+      if (!menu.current?.contains(target as Node)) close();
+    };
+    const chosen = ({ target }: Event) => {
+      if ((target as Element).closest("button")) close();
+    };
+    const { current } = menu;
+    current?.addEventListener("click", chosen);
+    for (const type of ["pointerdown", "focusin"]) addEventListener(type, elsewhere);
+    return () => {
+      current?.removeEventListener("click", chosen);
+      for (const type of ["pointerdown", "focusin"]) removeEventListener(type, elsewhere);
+    };
+  }, []);
+  const pressed = (event: KeyboardEvent) => {
+    const way = WAYS[event.key];
+    if (!menu.current?.open || way === undefined) return;
+    event.preventDefault();
+    // Elsewhere this Escape leaves what is looked at.
+    event.stopPropagation();
+    const all = [...menu.current.querySelectorAll<HTMLElement>("summary, button")];
+    const at = all.indexOf(document.activeElement as HTMLElement);
+    if (way) return all[(at + way + all.length) % all.length].focus();
+    close();
+    all[0].focus();
+  };
+  return (
+    <details ref={menu} class="menu" onKeyDown={pressed}>
+      <summary class="button">
+        {title}
+        <Icon name="more" />
+      </summary>
+      <div>{children}</div>
+    </details>
+  );
+}
+
 export function Toasts() {
   const all = toasts.use();
   return (
-    <div id="told" class="toasts" role="status" aria-live="polite">
+    <div
+      id="told"
+      class="toasts"
+      role="status"
+      aria-live="polite"
+      onPointerEnter={() => holdToasts(true)}
+      onPointerLeave={() => holdToasts(false)}
+      onFocusIn={() => holdToasts(true)}
+      onFocusOut={() => holdToasts(false)}
+    >
       {all.map((toast) => (
         <div key={toast.id} class={`toast ${toast.wrong ? "wrong" : ""}`}>
           <span lang={toast.lang}>{toast.text}</span>

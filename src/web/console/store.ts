@@ -113,7 +113,17 @@ let last = 0;
 export function tell(text: string, wrong = false, lang?: "en") {
   const id = ++last;
   toasts.set([...toasts.value.slice(-3), { id, text, wrong, lang }]);
-  setTimeout(() => dismiss(id), wrong ? 12_000 : 6_000);
+  setTimeout(() => (held ? due.push(id) : dismiss(id)), wrong ? 12_000 : 6_000);
+}
+
+/** Whether somebody is at what was told, and what would be gone by now. */
+let held = false;
+const due: number[] = [];
+
+/** While somebody points at what was told, or is there by the keyboard, none of it goes. */
+export function holdToasts(hold: boolean) {
+  held = hold;
+  if (!hold) due.splice(0).forEach(dismiss);
 }
 
 export function dismiss(id: number) {
@@ -128,14 +138,27 @@ export function failed(error: unknown) {
 
 /** Goes up whenever something happened at the gateway; at most four times a second. */
 export const ticks = new Shared(0);
-let due = false;
+let ticking = false;
 export function tick() {
-  if (due) return;
-  due = true;
+  if (ticking) return;
+  ticking = true;
   setTimeout(() => {
-    due = false;
+    ticking = false;
     ticks.set(ticks.value + 1);
   }, 250);
+}
+
+/** How much of what is looked at has not come for the first time. */
+export const coming = new Shared(0);
+
+/** Says that something comes; what is returned, that it has. */
+function comes() {
+  let left = true;
+  coming.set(coming.value + 1);
+  return () => {
+    if (left) coming.set(coming.value - 1);
+    left = false;
+  };
 }
 
 /** What loads, again whenever something happened; the last answer stays until the next is there. */
@@ -146,6 +169,7 @@ export function useLoaded<T>(load: () => Promise<T>, about: unknown[], live = tr
     let over = false;
     let loading = false;
     let missed = false;
+    const came = comes();
     // One load at a time: where things happen faster than they load, each is still shown.
     const again = async () => {
       missed = loading;
@@ -156,12 +180,14 @@ export function useLoaded<T>(load: () => Promise<T>, about: unknown[], live = tr
         (error) => !over && set((before) => ({ ...before, error, key })),
       );
       loading = false;
+      came();
       if (missed) again();
     };
     again();
     const deaf = live ? ticks.watch(again) : undefined;
     return () => {
       over = true;
+      came();
       deaf?.();
     };
   }, [key, live]);

@@ -134,10 +134,9 @@ const registrations = (node: string | null) =>
 /** Names that are shown at once; the search finds the others. */
 const ABSENT = 100;
 
-/** Accounts of the file that nobody is registered by; the file is for administrators. */
-function Absent({ present, find }: { present: Set<string>; find: string }) {
-  const { value } = useLoaded(() => get<{ user?: Record<string, unknown> }>("/config"), [], false);
-  const names = Object.keys(value?.user ?? {}).filter((n) => !present.has(n) && holds(find, n));
+/** Accounts of the file that nobody is registered by. */
+function Absent({ known, present, find }: { known: string[]; present: Set<string>; find: string }) {
+  const names = known.filter((n) => !present.has(n) && holds(find, n));
   if (!names.length) return null;
   return (
     <Card title={t.users.absent} id="absent">
@@ -158,6 +157,9 @@ export function Users({ query }: { query: URLSearchParams }) {
   const admin = scope.use() === "admin";
   const node = query.get("node");
   const { value, error } = useLoaded(() => registrations(node), [node]);
+  // The file is for administrators.
+  const file = async () => (admin ? await get<{ user?: object }>("/config") : null);
+  const { value: config } = useLoaded(file, [admin], false);
   const wanted = (r: Registration) => holds(find, r.user, r.remote, r.user_agent);
   return (
     <>
@@ -179,7 +181,13 @@ export function Users({ query }: { query: URLSearchParams }) {
           <Wait error={error} />
         )}
       </section>
-      {value && admin && <Absent present={new Set(value.items.map((r) => r.user))} find={find} />}
+      {value && config && (
+        <Absent
+          known={Object.keys(config.user ?? {})}
+          present={new Set(value.items.map((r) => r.user))}
+          find={find}
+        />
+      )}
       <Logins find={find} />
     </>
   );

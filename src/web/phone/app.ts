@@ -16,6 +16,8 @@ import {
   Phone,
   type PhoneOptions,
 } from "@webtrunk/phone";
+import { isAway, type PageSettings, settings } from "../start.js";
+import { jssip } from "./jssip.js";
 import {
   type Choice,
   type Contact,
@@ -29,11 +31,6 @@ import {
 } from "./store.js";
 import { t } from "./texts.js";
 
-interface Settings {
-  domain: string;
-  login: { user: string; password: string } | null;
-}
-
 /** What is open beside a call. */
 export type Panel = "none" | "keypad" | "transfer" | "dialler";
 
@@ -43,7 +40,7 @@ const NO_DEVICES: Devices = { microphones: [], speakers: [] };
 
 export class App extends Emitter<{ change: App }> {
   readonly callOptions = callOptions();
-  settings: Settings | null = null;
+  settings: PageSettings | null = null;
   phone: Phone | null = null;
   user = "";
   /** Why the login form is shown, if not at the beginning. */
@@ -62,6 +59,10 @@ export class App extends Emitter<{ change: App }> {
   checking = false;
   #audio: HTMLAudioElement;
   #escaped = 0;
+  /** The gateway did not answer as the page was opened. */
+  #away = false;
+  /** Who is being logged in until JsSIP is there, if anybody. */
+  #coming: { user: string } | null = null;
 
   constructor(audio: HTMLAudioElement) {
     super();
@@ -80,10 +81,13 @@ export class App extends Emitter<{ change: App }> {
   }
   /** Whether nobody is logged in, and it is for a person to change that. */
   get loggedOut(): boolean {
-    return this.phone === null && this.settings !== null;
+    return !this.phone && !this.#coming && this.settings !== null;
   }
   get line(): Line {
-    return this.phone?.line ?? { state: this.settings ? "stopped" : "unreachable" };
+    if (this.phone) return this.phone.line;
+    if (this.#coming) return { state: "connecting" };
+    if (this.settings) return { state: "stopped" };
+    return { state: this.#away ? "unreachable" : "connecting" };
   }
   get lineText(): string {
     if (this.loginProblem) return this.loginProblem;
@@ -93,28 +97,30 @@ export class App extends Emitter<{ change: App }> {
 
   // ---- logging in
 
-  /** Logs in by what the demo gives, or by what was kept; until the gateway answers, again and again. */
+  /** Logs in by what the demo gives, or by what was kept. */
   async begin(): Promise<void> {
     void this.lookAround();
-    while (!this.settings) {
-      this.settings = await fetch("settings.json")
-        .then((response) => (response.ok ? response.json() : null))
-        .catch(() => null);
-      if (!this.settings) await new Promise((done) => setTimeout(done, 2000));
-    }
+    void isAway.then((away) => {
+      this.#away = away;
+      this.changed();
+    });
+    this.settings = await settings;
     const { login, domain } = this.settings;
     const known = kept<Login | null>("login", kept<Login | null>("login", null, sessionStorage));
-    if (login) this.#start(login.user, { password: login.password });
+    if (login) void this.#start(login.user, { password: login.password });
     else if (known?.domain === domain) {
       const { realm, ha1 } = known;
-      this.#start(known.user, { realm, ha1 });
+      void this.#start(known.user, { realm, ha1 });
+    } else {
+      // By when somebody has typed a password.
+      void jssip();
     }
     this.changed();
   }
 
   logIn(user: string, password: string, stay: boolean): void {
     this.loginProblem = "";
-    this.#start(user, { password }, stay ? localStorage : sessionStorage);
+    void this.#start(user, { password }, stay ? localStorage : sessionStorage);
   }
 
   logOut(): void {
@@ -127,12 +133,25 @@ export class App extends Emitter<{ change: App }> {
     this.loginProblem = problem;
     const { phone } = this;
     this.phone = null;
+    this.#coming = null;
     phone?.stop();
     this.changed();
   }
 
-  #start(user: string, secret: Partial<PhoneOptions>, store?: Storage): void {
-    const { domain } = this.settings as Settings;
+  async #start(user: string, secret: Partial<PhoneOptions>, store?: Storage): Promise<void> {
+    const coming = { user };
+    this.#coming = coming;
+    this.user = user;
+    this.changed();
+    await jssip();
+    // Whoever has left meanwhile, or is another, is not logged in.
+    if (this.#coming !== coming) return;
+    this.#coming = null;
+    this.#connect(user, secret, store);
+  }
+
+  #connect(user: string, secret: Partial<PhoneOptions>, store?: Storage): void {
+    const { domain } = this.settings as PageSettings;
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     const phone = new Phone({
       server: `${scheme}://${location.host}${new URL("sip", document.baseURI).pathname}`,
@@ -142,7 +161,6 @@ export class App extends Emitter<{ change: App }> {
       callOptions: this.callOptions,
       ...secret,
     });
-    this.user = user;
     this.phone = phone;
     let been = false;
     phone.on("line", (line) => {

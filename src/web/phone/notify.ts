@@ -1,11 +1,10 @@
 // What tells of a call while nobody looks at the page: its title, a notification, and the service
 // worker that shows it and keeps the page, never the calls.
 import type { Call } from "@webtrunk/phone";
+import { named, shown } from "../start.js";
 import type { App } from "./app.js";
 import { clock, who } from "./calls.js";
 import { t } from "./texts.js";
-
-const TITLE = document.title;
 
 export const mayNotify = (): NotificationPermission =>
   "Notification" in globalThis && "serviceWorker" in navigator ? Notification.permission : "denied";
@@ -42,7 +41,7 @@ function title(app: App): string {
   const incoming = app.calls.find((call) => call.state === "incoming");
   if (incoming) return `☎ ${t.title.incoming(who(app, incoming)[0])}`;
   const { active } = app;
-  if (!active) return TITLE;
+  if (!active) return named.title;
   const muted = active.muted ? t.title.muted : "";
   const how = active.connectedAt
     ? muted + clock(active.seconds)
@@ -57,6 +56,7 @@ export function notify(app: App): void {
     if (document.title !== wanted) document.title = wanted;
   };
   app.on("change", retitle);
+  named.again = retitle;
   setInterval(retitle, 1000);
   const told = new Map<Call, string>();
   app.on("change", () => {
@@ -73,8 +73,9 @@ export function notify(app: App): void {
     }
   });
   if (!("serviceWorker" in navigator)) return;
-  // Without one the page works, only not while the gateway is away.
-  navigator.serviceWorker.register("service-worker.js").catch(() => {});
+  // Without one the page works, only not while the gateway is away. It loads the whole page again,
+  // to keep it.
+  void shown.then(() => navigator.serviceWorker.register("service-worker.js")).catch(() => {});
   navigator.serviceWorker.addEventListener("message", ({ data }) => {
     const call = app.calls.find((one) => one.id === data.call);
     if (call && data.action === "answer") app.answer(call);

@@ -134,7 +134,7 @@ export function Page({ app }: { app: App }) {
   const [, render] = useState(0);
   useEffect(() => app.on("change", () => render((n) => n + 1)), [app]);
   if (app.loggedOut) return <LogIn app={app} />;
-  if (!app.phone) return <Notes app={app} />;
+  if (!app.settings) return <Notes app={app} />;
   const { active, calls } = app;
   return (
     <section id="phone" aria-labelledby="phone-title">

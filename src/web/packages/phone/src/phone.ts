@@ -6,7 +6,7 @@ import { type Line, lineText, refusedLine } from "./line.js";
 import { dialled } from "./number.js";
 import { instanceId, resumable, resume, resumedCall } from "./resume.js";
 import { Ringer } from "./ringer.js";
-import { WatchedSocket } from "./socket.js";
+import { type WatchedSocket, watchedSocket } from "./socket.js";
 import { texts } from "./texts.js";
 
 export interface PhoneOptions {
@@ -109,7 +109,7 @@ export class Phone extends Emitter<PhoneEvents> {
     this.audio = options.audio ?? new Audio();
     this.audio.autoplay = true;
     this.callOptions = options.callOptions ?? callOptions(options.iceServers);
-    this.#socket = new WatchedSocket(options.server);
+    this.#socket = watchedSocket(options.server);
     // A user who is not called rings nowhere.
     const rung = options.resume !== false && options.register !== false;
     const instance = rung ? instanceId(options.uri) : undefined;

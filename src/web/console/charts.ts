@@ -1,0 +1,145 @@
+// Draws figures on the time axis of a call. It is a script of its own: whoever looks at no call loads
+// none of this.
+
+import uPlot from "uplot";
+import type { Line, Mark } from "./measures";
+
+/** What is drawn. */
+export interface Figures {
+  lines: Line[];
+  marks: Mark[];
+  threshold: number;
+  /** The scale, where it is not from 0 up. */
+  scale?: [number, number];
+  /** What lies below the threshold is called so, and drawn as such. */
+  below?: string;
+  /** A figure with its unit. */
+  told: (value: number | null | undefined) => string;
+}
+
+/** Without its legend, pixels. */
+const HEIGHT = 132;
+
+const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
+/** The threshold, where it is on the chart. */
+function drawThreshold(u: uPlot, threshold: number) {
+  const y = u.valToPos(threshold, "y", true);
+  if (y < u.bbox.top) return;
+  u.ctx.save();
+  u.ctx.strokeStyle = colour("--bad");
+  u.ctx.setLineDash([6, 6]);
+  u.ctx.beginPath();
+  u.ctx.moveTo(u.bbox.left, y);
+  u.ctx.lineTo(u.bbox.left + u.bbox.width, y);
+  u.ctx.stroke();
+  u.ctx.restore();
+}
+
+function drawMarks(u: uPlot, marks: Mark[]) {
+  const soft = colour("--soft");
+  u.ctx.save();
+  u.ctx.fillStyle = soft;
+  u.ctx.strokeStyle = soft;
+  u.ctx.setLineDash([2, 4]);
+  u.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
+  marks.forEach((mark, n) => {
+    const x = u.valToPos(mark.at, "x", true);
+    if (x < u.bbox.left || x > u.bbox.left + u.bbox.width) return;
+    u.ctx.beginPath();
+    u.ctx.moveTo(x, u.bbox.top);
+    u.ctx.lineTo(x, u.bbox.top + u.bbox.height);
+    u.ctx.stroke();
+    u.ctx.fillText(String(n + 1), x + 3, u.bbox.top + 11 * devicePixelRatio);
+  });
+  u.ctx.restore();
+}
+
+/** Where a leg is below the threshold: a bar of its colour at the bottom, with the word for it. */
+function drawBelow(u: uPlot, line: Line, threshold: number, word: string) {
+  const height = 6 * devicePixelRatio;
+  const top = u.bbox.top + u.bbox.height - height * (line.lane + 1);
+  const right = u.bbox.left + u.bbox.width;
+  const x = (at: number) => Math.min(right, Math.max(u.bbox.left, u.valToPos(at, "x", true)));
+  u.ctx.save();
+  u.ctx.fillStyle = colour(`--lane-${line.lane}`);
+  u.ctx.font = `${10 * devicePixelRatio}px system-ui, sans-serif`;
+  let before: number | undefined;
+  let below = false;
+  for (const [time, value] of line.values) {
+    const was = below;
+    below = value !== null && value < threshold;
+    const from = x(before ?? time - 1);
+    before = time;
+    if (!below) continue;
+    u.ctx.globalAlpha = 0.5;
+    u.ctx.fillRect(from, top, x(time) - from, height);
+    u.ctx.globalAlpha = 1;
+    if (!was && x(time) > from) u.ctx.fillText(word, from + 3, top - 3);
+  }
+  u.ctx.restore();
+}
+
+/** The axes and lines of figures; how wide they are is for the frame to say. */
+function optionsOf({ lines, marks, threshold, scale, below, told }: Figures): uPlot.Options {
+  const axis = {
+    stroke: colour("--soft"),
+    grid: { stroke: colour("--rule"), width: 1 },
+    ticks: { show: false },
+  };
+  return {
+    width: 0,
+    height: HEIGHT,
+    cursor: { sync: { key: "quality" }, drag: { x: true, y: false } },
+    legend: { live: true },
+    scales: {
+      x: { time: false, range: (_, __, most) => [0, most] },
+      y: { range: (_, __, most) => scale ?? [0, Math.max(most * 1.1, threshold / 3)] },
+    },
+    axes: [
+      { ...axis, values: (_, all) => all.map((s) => `${s} s`), size: 28 },
+      { ...axis, size: 44 },
+    ],
+    series: [
+      { label: "s", value: (_, s) => (s == null ? "–" : `${s.toFixed(0)} s`) },
+      ...lines.map((line) => ({
+        label: line.label,
+        stroke: colour(`--lane-${line.lane}`),
+        width: line.reported ? 1 : 2,
+        dash: line.reported ? [4, 4] : undefined,
+        spanGaps: !below,
+        points: { show: false },
+        value: (_: uPlot, v: number | null) => told(v),
+      })),
+    ],
+    hooks: {
+      draw: [
+        (u) => drawThreshold(u, threshold),
+        (u) => {
+          if (below) for (const line of lines) drawBelow(u, line, threshold, below);
+        },
+        (u) => drawMarks(u, marks),
+      ],
+    },
+  };
+}
+
+/** Draws them into `frame` at its width, whatever that becomes; what is returned takes them away. */
+export function drawChart(frame: HTMLElement, figures: Figures): () => void {
+  const { lines } = figures;
+  const times = [...new Set(lines.flatMap((line) => [...line.values.keys()]))];
+  times.sort((a, b) => a - b);
+  const series = lines.map((line) => times.map((time) => line.values.get(time)));
+  const size = () => ({ width: frame.clientWidth, height: HEIGHT });
+  const plot = new uPlot(
+    { ...optionsOf(figures), ...size() },
+    [times, ...series] as uPlot.AlignedData,
+    frame,
+  );
+  const watch = new ResizeObserver(() => plot.setSize(size()));
+  watch.observe(frame);
+  return () => {
+    watch.disconnect();
+    plot.destroy();
+  };
+}

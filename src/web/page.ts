@@ -1,0 +1,3 @@
+// All of the page: the phone, and the gateway's side of it.
+import "./phone/main.js";
+import "./console/console.js";
