@@ -41,6 +41,7 @@ mod refresh;
 pub(crate) mod reinvite;
 pub mod relocation;
 pub(crate) mod replacement;
+mod resumed_route;
 pub(crate) mod retries;
 pub(crate) mod route_cursor;
 mod routing;
@@ -62,6 +63,7 @@ pub use crate::cdr::{Cdr, HangupBy, NodeChange, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub(crate) use branch::Branch;
+use branch::BranchState;
 use branches::Branches;
 use call_media::CallMedia;
 use context::Followup;
@@ -114,7 +116,7 @@ pub struct Call {
     route: RouteCursor,
     transfer: TransferState,
     joined: Option<JoinedCall>,
-    /// A call nobody dialled, and how far it has come.
+    /// A call nobody dialled, while its first party is rung.
     third_party: Option<ThirdPartyCall>,
     media: CallMedia,
     cdr: Cdr,
@@ -128,6 +130,18 @@ struct Inherited {
     silent_since: Option<Instant>,
     /// The node of that process, and the one that took over, if that is another.
     taken_from: Option<NodeChange>,
+    /// Since when the step that was under way waits to be taken again.
+    step_waits: Option<Instant>,
+}
+
+impl Inherited {
+    /// What became of the process before, and its code.
+    pub(super) fn why_interrupted(&self) -> (String, Code) {
+        match &self.taken_from {
+            Some(NodeChange { lost, .. }) => (format!("node {lost} was lost"), Code::NODE_LOST),
+            None => ("the gateway was restarted".to_owned(), Code::RESTARTED),
+        }
+    }
 }
 
 impl Call {
@@ -368,6 +382,7 @@ impl Call {
             CallTimer::Locate => self.not_located(cx),
             CallTimer::Where => self.ask_where(cx),
             CallTimer::OtherHalf => self.other_half_missing(cx),
+            CallTimer::Again => self.take_step_again(cx),
             CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
             CallTimer::MaxDuration => {
                 self.finish(

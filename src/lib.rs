@@ -165,6 +165,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "cancel",
                 "operator",
                 "replacement",
+                "resumed_route",
                 "silent_trunk",
                 "takeover",
                 "third_party",

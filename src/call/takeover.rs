@@ -267,6 +267,7 @@ impl Call {
         self.ring_again(cx, end, hop);
         if !over {
             self.on_new_flow(cx, end);
+            self.take_step_again(cx);
         }
     }
 

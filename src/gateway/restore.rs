@@ -158,6 +158,7 @@ impl Gateway {
         }
         self.give_way(turn, &found);
         let (settled, transferring) = (found.call.is_settled(), found.call.is_transferring());
+        let connecting = found.call.is_connecting();
         let with = Resumption {
             age: found.age,
             silent_since: found.silent_since,
@@ -181,6 +182,7 @@ impl Gateway {
                 call.cut_off(cx, "its trunk is not configured any more");
             }
             Ok(_) if transferring => call.take_transfer_back(cx),
+            Ok(_) if connecting => call.take_route_again(cx),
             Ok(_) if settled => {}
             Ok(_) => call.cut_off(cx, "it was not yet answered, or was being handed over"),
             Err(why) => call.cut_off(cx, why),

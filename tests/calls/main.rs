@@ -38,6 +38,7 @@ mod renegotiation;
 mod restart;
 mod restart_connections;
 mod restart_moments;
+mod restart_routes;
 mod resuming;
 mod ringing_transfers;
 mod routes;

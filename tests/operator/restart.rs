@@ -2,7 +2,7 @@
 //! nothing.
 
 use crate::server::Server;
-use crate::trunk::Trunk;
+use crate::trunk::{Trunk, reply};
 use serde_json::Value;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
