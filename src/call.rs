@@ -358,14 +358,23 @@ impl Call {
             self.uas.refuse(cx, self.id, &self.caller, &why.refusal());
         } else {
             // A leg that said goodbye itself has no dialog any more, and gets none.
+            let wait = self.caller.ack_wait.as_ref();
+            let unheard = wait.is_some_and(|wait| Some(wait.server) == self.uas.transaction());
             self.caller.bye(cx, self.id, &why.reason);
+            if !unheard {
+                self.caller.owe_bye(cx, self.id, &why.reason);
+            }
         }
         for branch in self.branches.iter_mut() {
             if branch.is_trying() {
                 self.cdr.tried.push(branch.tried(cx.now, Some(487)));
             }
             branch.leg.stop_timers(cx, self.id);
+            let talked = branch.state == BranchState::Answered;
             branch.abandon(cx, self.id, &why.reason);
+            if talked {
+                branch.leg.owe_bye(cx, self.id, &why.reason);
+            }
         }
         self.cdr.ended(cx.now, &why);
         self.media.close(cx);
