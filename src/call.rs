@@ -22,6 +22,7 @@ pub(crate) mod codec_policy;
 pub mod context;
 mod dtmf_info;
 mod failure;
+pub mod farewells;
 mod in_dialog;
 mod invite;
 pub(crate) mod invite_server;

@@ -14,6 +14,7 @@ pub mod credential;
 mod dispatch;
 mod edge;
 mod elsewhere;
+mod farewells;
 mod flows;
 mod growth;
 mod invite;

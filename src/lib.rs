@@ -139,6 +139,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "caller_id",
                 "codec_policy",
                 "dtmf_info",
+                "farewells",
                 "joined_call",
                 "media_policy",
                 "reach",
@@ -195,7 +196,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
             // What one node asks another, and tells it.
             &["asked", "bearer", "begun", "edge", "elsewhere", "named_hosts"],
             &["dispatch", "flows", "joined", "operate", "trunks"],
-            &["growth", "invite", "originate", "restore", "takeover"],
+            &["farewells", "growth", "invite", "originate", "restore", "takeover"],
         ],
     ),
 ];

@@ -367,6 +367,7 @@ impl CallContext<'_> {
         let id =
             self.services.transactions.request(self.now, method, branch, hop, bytes, &mut sends);
         self.out.extend(sends.into_iter().map(Output::Send));
+        self.services.farewells.sent(id, method, branch, hop);
         id
     }
 

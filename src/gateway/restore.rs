@@ -57,6 +57,7 @@ impl Gateway {
     /// Has [`changed_calls`](Self::changed_calls) tell of calls from now on.
     pub fn keep_calls(&mut self) {
         self.calls.keep();
+        self.services.farewells.keep();
     }
 
     /// Tells the other nodes in which form calls are kept here, and which forms can be read.

@@ -25,6 +25,8 @@ use tokio::sync::Notify;
 const FILE: &str = "checkpoints.db";
 /// Before the names of values that are of trunks rather than of calls.
 pub(crate) const TRUNK: &str = "trunk ";
+/// Before the names of goodbyes that were not answered.
+pub(crate) const FAREWELL: &str = "farewell ";
 /// When this process lived last, while it has checkpoints: by the boot, and its clock.
 const ALIVE: &str = "alive";
 /// Between two times that this is written.
