@@ -78,6 +78,7 @@ use crate::flow::{FlowKind, Transport};
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
 use crate::sip::status::Refusal;
+use crate::sip::transaction::Hop;
 use crate::worker::Notice;
 use invite_server::CallerInvite;
 use joined_call::JoinedCall;
@@ -430,6 +431,20 @@ impl Call {
         transport.into_iter().for_each(|t| cx.services.transactions.repeated[t as usize] += 1);
         cx.respond(server, 200, bytes);
         cx.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
+    }
+
+    /// A trunk that registers here came by another connection: its legs whose own is gone go by
+    /// that, for it need not listen where it comes from.
+    pub(crate) fn follow_trunk(&mut self, trunk: &str, hop: Hop) {
+        for leg in self.legs_mut().filter(|leg| leg.lacks_connection_of(trunk)) {
+            leg.hop = hop;
+            leg.dialog.iter_mut().for_each(|dialog| dialog.hop = hop);
+        }
+    }
+
+    /// Whether it has a leg of this trunk whose connection is gone.
+    pub(crate) fn lacks_connection_of(&self, trunk: &str) -> bool {
+        self.legs().any(|leg| leg.lacks_connection_of(trunk))
     }
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must
