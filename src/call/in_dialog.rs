@@ -208,8 +208,11 @@ impl Call {
         if !package.is_empty() {
             return self.info_package(cx, end, server, message, package);
         }
-        if message.body().is_empty() {
-            // RFC 2976: an empty INFO is a keep-alive.
+        let number = message.cseq().map(|cseq| cseq.number);
+        let taken = self.leg_of(end).and_then(|leg| leg.taken_before);
+        if message.body().is_empty() || taken.is_some() && taken == number {
+            // RFC 2976: an empty INFO is a keep-alive. The digit of one that comes again, for its
+            // answer was lost with an earlier process, was pressed there.
             return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         }
         let why = || "INFO is taken for digits, or a package the other side asked for";
