@@ -106,10 +106,18 @@ mod revealed {
     use crate::sip::digest::Secret;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    /// The secret as it is.
+    ///
+    /// # Errors
+    /// Those of what it is written to.
     pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(secret.reveal())
     }
 
+    /// The secret of a value.
+    ///
+    /// # Errors
+    /// Those of what it is read from.
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
         String::deserialize(from).map(Secret::new)
     }
