@@ -92,7 +92,8 @@ impl Database {
             // Locks are of files that can be written.
             Connection::open_with_flags_and_vfs(path, only, c"unix-none")?
         } else {
-            // Whoever had it last ended well. Its log would be made, were it not as good as immutable.
+            // Whoever had it last ended well. A log would be made, were this not taken for one that
+            // nobody changes.
             let name: String = path.to_string_lossy().chars().map(escaped).collect();
             let uri = format!("file:{name}?immutable=1");
             Connection::open_with_flags(uri, only | OpenFlags::SQLITE_OPEN_URI)?
