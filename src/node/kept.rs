@@ -111,6 +111,8 @@ pub(super) struct KeptCalls {
     again: Option<Instant>,
     /// A call was answered, which is put at once.
     answered: bool,
+    /// Since when there are goodbyes to be put.
+    goodbyes: Option<Instant>,
 }
 
 /// What an earlier process left of one call.
@@ -137,7 +139,8 @@ impl KeptCalls {
     pub(super) fn new(on_disk: bool) -> KeptCalls {
         let (calls, unconfirmed) = (IdMap::default(), Vec::new());
         let put = Instant::now();
-        KeptCalls { calls, on_disk, unconfirmed, put, reported: 0, again: None, answered: false }
+        let (reported, again, answered, goodbyes) = (0, None, false, None);
+        KeptCalls { calls, on_disk, unconfirmed, put, reported, again, answered, goodbyes }
     }
 
     /// A call was answered: what it is is put in this turn.
@@ -147,9 +150,9 @@ impl KeptCalls {
 
     /// When [`put`](Self::put) has something to do next.
     pub(super) fn due(&self, gateway: &Gateway) -> Option<Instant> {
-        let changed = gateway.has_changed_calls() || gateway.has_changed_farewells();
-        let changes = changed.then_some(self.put + PAUSE);
-        changes.into_iter().chain(self.again).min()
+        let changes = gateway.has_changed_calls().then_some(self.put + PAUSE);
+        let goodbyes = self.goodbyes.map(|since| since + PAUSE);
+        changes.into_iter().chain(goodbyes).chain(self.again).min()
     }
 
     /// Puts what changed into its checkpoints, and tells workers what is on disk.
@@ -171,10 +174,14 @@ impl KeptCalls {
                 None => slot.remove(),
             }
         }
-        let changed = gateway.has_changed_calls() || gateway.has_changed_farewells();
-        if changed && (self.answered || now >= self.put + PAUSE) {
-            (self.put, self.answered) = (now, false);
+        // Nearly all are answered before they are put.
+        let waits = gateway.has_changed_farewells();
+        self.goodbyes = waits.then(|| self.goodbyes.unwrap_or(now));
+        if self.goodbyes.take_if(|since| now >= *since + PAUSE).is_some() {
             put_farewells(checkpoints, gateway);
+        }
+        if gateway.has_changed_calls() && (self.answered || now >= self.put + PAUSE) {
+            (self.put, self.answered) = (now, false);
             for (id, call) in gateway.changed_calls(now) {
                 match call {
                     Some(call) => self.put_call((checkpoints, gateway), id, call, workers),

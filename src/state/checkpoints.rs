@@ -39,6 +39,8 @@ const SETTINGS: DatabaseSettings = DatabaseSettings {
 };
 /// Between two commits.
 const BATCH: Duration = Duration::from_millis(50);
+/// The same in a hurry.
+const HASTE: Duration = Duration::from_millis(5);
 /// After a failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);

@@ -255,6 +255,9 @@ fn a_bye_that_was_not_answered_is_sent_by_the_next_process() {
     server.start_again();
     trunk.expect("BYE");
     server.until(|| farewells(&server) == Some(0));
+    // The first process had recorded the call, and the next one did not continue it.
+    let records = std::fs::read_to_string(server.folder.join("cdr.jsonl")).expect("a record");
+    assert_eq!(records.lines().count(), 1, "{records}");
 }
 
 #[test]
