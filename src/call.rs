@@ -22,6 +22,7 @@ pub(crate) mod codec_policy;
 pub mod context;
 mod dtmf_info;
 mod failure;
+pub mod farewells;
 mod in_dialog;
 mod invite;
 pub(crate) mod invite_server;
@@ -41,6 +42,7 @@ mod refresh;
 pub(crate) mod reinvite;
 pub mod relocation;
 pub(crate) mod replacement;
+mod resumed_route;
 pub(crate) mod retries;
 pub(crate) mod route_cursor;
 mod routing;
@@ -62,6 +64,7 @@ pub use crate::cdr::{Cdr, HangupBy, NodeChange, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub(crate) use branch::Branch;
+use branch::BranchState;
 use branches::Branches;
 use call_media::CallMedia;
 use context::Followup;
@@ -75,6 +78,7 @@ use crate::flow::{FlowKind, Transport};
 use crate::media::LegId;
 use crate::media::session::SessionEvent;
 use crate::sip::status::Refusal;
+use crate::sip::transaction::Hop;
 use crate::worker::Notice;
 use invite_server::CallerInvite;
 use joined_call::JoinedCall;
@@ -114,7 +118,7 @@ pub struct Call {
     route: RouteCursor,
     transfer: TransferState,
     joined: Option<JoinedCall>,
-    /// A call nobody dialled, and how far it has come.
+    /// A call nobody dialled, while its first party is rung.
     third_party: Option<ThirdPartyCall>,
     media: CallMedia,
     cdr: Cdr,
@@ -128,6 +132,18 @@ struct Inherited {
     silent_since: Option<Instant>,
     /// The node of that process, and the one that took over, if that is another.
     taken_from: Option<NodeChange>,
+    /// Since when the step that was under way waits to be taken again.
+    step_waits: Option<Instant>,
+}
+
+impl Inherited {
+    /// What became of the process before, and its code.
+    pub(super) fn why_interrupted(&self) -> (String, Code) {
+        match &self.taken_from {
+            Some(NodeChange { lost, .. }) => (format!("node {lost} was lost"), Code::NODE_LOST),
+            None => ("the gateway was restarted".to_owned(), Code::RESTARTED),
+        }
+    }
 }
 
 impl Call {
@@ -344,14 +360,23 @@ impl Call {
             self.uas.refuse(cx, self.id, &self.caller, &why.refusal());
         } else {
             // A leg that said goodbye itself has no dialog any more, and gets none.
+            let wait = self.caller.ack_wait.as_ref();
+            let unheard = wait.is_some_and(|wait| Some(wait.server) == self.uas.transaction());
             self.caller.bye(cx, self.id, &why.reason);
+            if !unheard {
+                self.caller.owe_bye(cx, self.id, &why.reason);
+            }
         }
         for branch in self.branches.iter_mut() {
             if branch.is_trying() {
                 self.cdr.tried.push(branch.tried(cx.now, Some(487)));
             }
             branch.leg.stop_timers(cx, self.id);
+            let talked = branch.state == BranchState::Answered;
             branch.abandon(cx, self.id, &why.reason);
+            if talked {
+                branch.leg.owe_bye(cx, self.id, &why.reason);
+            }
         }
         self.cdr.ended(cx.now, &why);
         self.media.close(cx);
@@ -368,6 +393,7 @@ impl Call {
             CallTimer::Locate => self.not_located(cx),
             CallTimer::Where => self.ask_where(cx),
             CallTimer::OtherHalf => self.other_half_missing(cx),
+            CallTimer::Again => self.take_step_again(cx),
             CallTimer::Silent(branch) => self.silent_timeout(cx, branch),
             CallTimer::MaxDuration => {
                 self.finish(
@@ -405,6 +431,20 @@ impl Call {
         transport.into_iter().for_each(|t| cx.services.transactions.repeated[t as usize] += 1);
         cx.respond(server, 200, bytes);
         cx.arm(id, CallTimer::Ack(end), interval.min(deadline.saturating_duration_since(now)));
+    }
+
+    /// A trunk that registers here came by another connection: its legs whose own is gone go by
+    /// that, for it need not listen where it comes from.
+    pub(crate) fn follow_trunk(&mut self, trunk: &str, hop: Hop) {
+        for leg in self.legs_mut().filter(|leg| leg.lacks_connection_of(trunk)) {
+            leg.hop = hop;
+            leg.dialog.iter_mut().for_each(|dialog| dialog.hop = hop);
+        }
+    }
+
+    /// Whether it has a leg of this trunk whose connection is gone.
+    pub(crate) fn lacks_connection_of(&self, trunk: &str) -> bool {
+        self.legs().any(|leg| leg.lacks_connection_of(trunk))
     }
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must

@@ -17,12 +17,13 @@ use crate::errors::Code;
 use crate::sip::digest::Secret;
 use crate::sip::status::Refusal;
 use rlibphonenumber::{NumberLengthType, PhoneNumber, PhoneNumberFormat, Region};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 /// What to do with a call, in order.
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Step {
     /// Trunks one after the other; `to` replaces the number sent.
     Dial {
@@ -78,11 +79,14 @@ impl Step {
 }
 
 /// Where a webhook goes, and what its signature is made with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// As a value it holds the secret. Whoever stores one seals it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Webhook {
     /// `https`, or `http` to a loopback address.
     pub url: String,
     /// Signs each request.
+    #[serde(with = "revealed")]
     pub secret: Secret,
     /// Targets within this network are allowed.
     pub allow_private: bool,
@@ -97,8 +101,30 @@ impl Webhook {
     }
 }
 
+/// A secret within a value that is sealed.
+mod revealed {
+    use crate::sip::digest::Secret;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// The secret as it is.
+    ///
+    /// # Errors
+    /// Those of what it is written to.
+    pub(super) fn serialize<S: Serializer>(secret: &Secret, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(secret.reveal())
+    }
+
+    /// The secret of a value.
+    ///
+    /// # Errors
+    /// Those of what it is read from.
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+        String::deserialize(from).map(Secret::new)
+    }
+}
+
 /// How several targets ring.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum DialOrder {
     /// At once.
     Together,
@@ -107,7 +133,7 @@ pub enum DialOrder {
 }
 
 /// Whom `ring` rings.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Target {
     /// All devices of this user.
     User(String),
@@ -116,7 +142,7 @@ pub enum Target {
 }
 
 /// When the next trunk is tried.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum NextOn {
     /// This status.
     Status(u16),

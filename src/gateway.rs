@@ -11,6 +11,7 @@ pub mod credential;
 mod dialog_owner;
 mod dispatch;
 mod edge_proxy;
+mod farewells;
 mod flows;
 mod growth;
 mod invite;

@@ -42,7 +42,7 @@ pub use upgrade::{GUARDED, Successor};
 pub(crate) use watchdog::Watchdog;
 
 /// The version of the checkpoints of calls.
-const RECORDS: u16 = 4;
+const RECORDS: u16 = 5;
 /// How long a stop waits for what the core says last.
 const LAST: Duration = Duration::from_secs(1);
 

@@ -12,6 +12,7 @@ use crate::sip::status::Refusal;
 use crate::sip::transaction::{Flow, Hop};
 use crate::sip::{Message, Uri};
 use crate::timers::Timers;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::time::{Duration, Instant};
@@ -70,7 +71,7 @@ impl Binding {
 }
 
 /// The one phone of a user that is meant (RFC 5627).
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct WantedPhone {
     /// Its `+sip.instance`.
     pub instance: String,

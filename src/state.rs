@@ -15,7 +15,7 @@ use crate::config::check::WITHOUT_STATE;
 use crate::errors::Code;
 use crate::media::dtls::DtlsIdentity;
 use anyhow::Context;
-use checkpoints::{CheckpointEntry, Checkpoints, TRUNK};
+use checkpoints::{CheckpointEntry, Checkpoints, FAREWELL, TRUNK};
 use prometheus_client::metrics::counter::Counter;
 use rand_core::{OsRng, TryRngCore};
 use spool::Spool;
@@ -187,6 +187,8 @@ pub struct State {
     pub found: Vec<CheckpointEntry>,
     /// Of trunks that were registered with it.
     pub trunks: Vec<CheckpointEntry>,
+    /// Of goodbyes of its that nobody had answered.
+    pub farewells: Vec<CheckpointEntry>,
     /// What could not be delivered yet.
     pub spool: Option<Arc<Spool>>,
     /// Dropped last: what is above writes into it until then.
@@ -209,8 +211,11 @@ impl State {
             None => (Checkpoints::in_memory(), Vec::new()),
         };
         let spool = directory.clone().map(|directory| Arc::new(Spool::new(directory)));
-        let (trunks, found) = found.into_iter().partition(|entry| entry.name.starts_with(TRUNK));
-        State { checkpoints, found, trunks, spool, directory }
+        let (trunks, found): (Vec<_>, Vec<_>) =
+            found.into_iter().partition(|entry| entry.name.starts_with(TRUNK));
+        let (farewells, found) =
+            found.into_iter().partition(|entry| entry.name.starts_with(FAREWELL));
+        State { checkpoints, found, trunks, farewells, spool, directory }
     }
 
     /// The ports that the system chose for browsers' media at the start before.

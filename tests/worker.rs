@@ -5,7 +5,7 @@ mod agreed;
 
 use agreed::agreed;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -115,6 +115,14 @@ fn a_pair_whose_old_peer_does_not_stop_is_bound_anew() {
 
 fn framed(datagram: &[u8]) -> Vec<u8> {
     [&(datagram.len() as u16).to_be_bytes()[..], datagram].concat()
+}
+
+/// The next datagram in a stream, if one comes.
+fn frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).ok()?;
+    let mut datagram = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut datagram).ok().map(|()| datagram)
 }
 
 /// RFC 6544 and RFC 4571: whose network lets no UDP out comes to the same number over TCP.
@@ -295,13 +303,41 @@ impl Peer {
         }
     }
 
-    fn send(&mut self, to: SocketAddr) {
-        let mut packet = [0u8; 200];
+    /// The next packet it speaks.
+    fn speaks(&mut self) -> Vec<u8> {
+        let mut packet = vec![0u8; 200];
         let head = packet.first_chunk_mut().expect("room");
         write_header(head, false, 0, self.sequence, u32::from(self.sequence) * 160, 9);
         self.sequence += 1;
         let len = self.protect.rtp(&mut packet, 172).expect("room");
-        self.socket.send_to(&packet[..len], to).expect("sent");
+        packet.truncate(len);
+        packet
+    }
+
+    fn send(&mut self, to: SocketAddr) {
+        let packet = self.speaks();
+        self.socket.send_to(&packet, to).expect("sent");
+    }
+
+    /// Comes by a connection, and speaks there until it hears itself: the connection, and the
+    /// number of the packet it heard.
+    fn comes_over_tcp(&mut self, to: SocketAddr, check: &[u8]) -> (TcpStream, u16) {
+        let mut stream = TcpStream::connect(to).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_millis(200))).expect("set");
+        stream.write_all(&framed(check)).expect("sent");
+        assert_eq!(frame(&mut stream).expect("an answer")[..2], [1, 1], "a success response");
+        for _ in 0..50 {
+            let packet = framed(&self.speaks());
+            stream.write_all(&packet).expect("sent");
+            let Some(mut heard) = frame(&mut stream) else { continue };
+            // Reports come too, and checks.
+            if heard[0] >= 128 && heard[1] & 0x7f == 0 {
+                let len = self.unprotect.rtp(&mut heard).expect("new, and authentic");
+                let packet = Packet::parse(&heard[..len], true).expect("RTP");
+                return (stream, packet.sequence);
+            }
+        }
+        panic!("it hears itself");
     }
 
     /// The next packet of ours that is heard, or that none is: its SSRC and sequence number.
@@ -495,6 +531,50 @@ fn a_browser_is_answered_from_the_address_it_chose_by_the_next_process_too() {
     assert_eq!(browser.hears_from(), browser.at);
 }
 
+/// Its connection ended with the process. A browser makes another at once, and checks it.
+#[test]
+fn a_browser_over_tcp_is_heard_by_its_next_connection_to_the_next_process() {
+    let everywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let identity = Arc::new(DtlsIdentity::generate().expect("a certificate"));
+    // Free for datagrams and for connections.
+    let both = || {
+        let listener = TcpListener::bind((everywhere, 0)).expect("a port");
+        let port = listener.local_addr().expect("bound").port();
+        UdpSocket::bind((everywhere, port)).ok().map(|_| port)
+    };
+    let port = std::iter::repeat_with(both).take(100).flatten().next().expect("a number");
+    let start = || {
+        let ports = Arc::new(PortRange::new(everywhere, 24_460..=24_463, 7));
+        let at = SocketAddr::new(everywhere, port);
+        let setup = WorkerSetup::new("test", at, Streamed::Own, ports, identity.clone());
+        let (tell, notices) = channel();
+        let tell = std::sync::Mutex::new(tell);
+        let worker = Worker::start(setup, move |session, notice| {
+            let _ = tell.lock().expect("sound").send((session, notice));
+        });
+        (worker.expect("it starts"), notices)
+    };
+    let check = binding_request([8; 12], "ours:theirs", "ours-password-of-22-chars", true);
+    let (mut worker, mut notices) = start();
+    let Distant { mut peer, at } = Distant::connect(&worker, &identity);
+    let (mut stream, mut last) = peer.comes_over_tcp(at, &check);
+    for _ in 0..3 {
+        let kept = snapshot(&worker, &notices);
+        drop(worker);
+        assert!(matches!(stream.read(&mut [0; 4_096]), Ok(0) | Err(_)), "it ends with the process");
+        (worker, notices) = start();
+        assert!(matches!(worker.restore(7, kept, true), Ok(None)));
+        worker.wake();
+        assert!(matches!(next(&notices), (7, Notice::Restored { .. })));
+        snapshot(&worker, &notices);
+        let heard;
+        (stream, heard) = peer.comes_over_tcp(at, &check);
+        let jump = heard.wrapping_sub(last);
+        assert!(0 < jump && jump < 3_000, "{last}, and then {heard}");
+        last = heard;
+    }
+}
+
 #[test]
 fn so_many_commands_wait_for_a_worker_and_no_more() {
     const QUEUE: usize = 4_096;
@@ -512,7 +592,12 @@ fn so_many_commands_wait_for_a_worker_and_no_more() {
         worker.wake_for_all();
         std::thread::yield_now();
     }
-    assert!(worker.command(WorkerCommand::Close { session: 1 }).is_ok());
+    // It may have taken one command only.
+    while worker.command(WorkerCommand::Close { session: 1 }).is_err() {
+        assert!(began.elapsed() < Duration::from_secs(10));
+        worker.wake_for_all();
+        std::thread::yield_now();
+    }
     worker.wake_for_all();
     while !matches!(next(&notices), (1, Notice::Closed { .. })) {}
 }

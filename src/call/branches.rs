@@ -34,6 +34,11 @@ impl Branches {
         self.last_id
     }
 
+    /// Passes over so many ids, which others may have been given.
+    pub(super) fn skip_ids(&mut self, many: u16) {
+        self.last_id = self.last_id.saturating_add(many);
+    }
+
     /// The newest id; 0 if there never was a branch.
     pub(super) fn last_id(&self) -> u16 {
         self.last_id

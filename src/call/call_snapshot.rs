@@ -1,7 +1,8 @@
 //! A call as a value that outlives the process, and a call from one.
 //!
-//! One in which two parties talk, or one talks to a far end of ours, continues. Any other is ended:
-//! the value also has what its peers must receive.
+//! One in which two parties talk, or one talks to a far end of ours, continues; so does one whose
+//! caller was answered and is being connected. Any other is ended: the value also has what its
+//! peers must receive.
 
 use super::branch_snapshot::BranchSnapshot;
 use super::branches::Branches;
@@ -38,6 +39,8 @@ enum Resumability {
     Settled,
     /// It continues as it was before it was handed over.
     Transferring,
+    /// It continues with the step of its route that was under way: its caller was answered.
+    Connecting,
     /// It is ended: it rings, or is being joined.
     Unsettled,
 }
@@ -106,7 +109,7 @@ impl CallSnapshot {
             transfer: None,
             joined: None,
             retired: Vec::new(),
-            route: RouteCursor::default().snapshot(),
+            route: RouteCursor::default().snapshot(false),
             presented_number: None,
             referred_by: None,
             held_by_operator: false,
@@ -134,6 +137,11 @@ impl CallSnapshot {
     /// Whether it continues as it was before it was handed over.
     pub(crate) fn is_transferring(&self) -> bool {
         self.standing == Resumability::Transferring
+    }
+
+    /// Whether it continues with a step of its route.
+    pub(crate) fn is_connecting(&self) -> bool {
+        self.standing == Resumability::Connecting
     }
 }
 
@@ -168,6 +176,9 @@ impl Call {
             (false, _) if self.state == CallPhase::Talking && !self.branches.is_any_trying() => {
                 Resumability::Settled
             }
+            (_, None) if self.state == CallPhase::Routing && self.joined.is_none() => {
+                Resumability::Connecting
+            }
             _ => Resumability::Unsettled,
         }
     }
@@ -194,10 +205,11 @@ impl Call {
         let wait = self.caller.ack_wait.as_ref();
         let unacknowledged = wait.filter(|wait| Some(wait.server) == self.uas.transaction());
         let session = |leg: &Leg| Some((leg.end.0, timer(CallTimer::Session(leg.end))?));
+        let standing = self.standing();
         Some(CallSnapshot {
             id: self.id,
             worker: self.media.worker() as u16,
-            standing: self.standing(),
+            standing,
             caller: self.caller.snapshot(taken),
             uas: self.uas.snapshot(unacknowledged.map(|wait| &wait.bytes)),
             branches: branches.filter_map(|b| b.snapshot(taken)).collect(),
@@ -207,7 +219,7 @@ impl Call {
             joined: self.joined,
             last_branch: self.branches.last_id(),
             retired: self.branches.retired().cloned().collect(),
-            route: self.route.snapshot(),
+            route: self.route.snapshot(standing == Resumability::Connecting),
             presented_number: self.transfer.presented_number().map(str::to_owned),
             referred_by: self.transfer.referred_by().map(|user| user.name.clone()),
             held_by_operator: self.media.is_held_by_operator(),
@@ -240,20 +252,20 @@ impl Call {
         let mut transfer = TransferState::default();
         let user = from.referred_by.and_then(|name| cx.config.users.get(&name).cloned());
         transfer.on_behalf_of(user, from.presented_number);
-        if let Some(transferor) = from.transferor {
-            let transferor = Branch::restore(cx, id, transferor, then, media);
-            transfer.resume(from.transfer, transferor);
-            if from.transfer.is_none() {
-                // It knows, and hangs up itself or is hung up.
-                cx.arm(id, CallTimer::Transferred, LEAVE);
-            }
+        let transferor = from.transferor.map(|t| Branch::restore(cx, id, t, then, media));
+        if transferor.is_some() && from.transfer.is_none() {
+            // It knows, and hangs up itself or is hung up.
+            cx.arm(id, CallTimer::Transferred, LEAVE);
         }
+        transfer.resume(from.transfer, transferor);
         if let Some(accepted) = unacknowledged {
             uas.accept_again(cx, id, &mut caller, accepted);
         }
         let state = match from.standing {
             Resumability::Settled => CallPhase::Talking,
-            Resumability::Transferring | Resumability::Unsettled => CallPhase::Routing,
+            Resumability::Transferring | Resumability::Connecting | Resumability::Unsettled => {
+                CallPhase::Routing
+            }
         };
         let mut call = Call {
             id,
@@ -261,7 +273,7 @@ impl Call {
             caller,
             uas,
             branches,
-            route: RouteCursor::restore(from.route),
+            route: RouteCursor::restore(from.route, cx.config),
             transfer,
             joined: from.joined,
             third_party: None,
@@ -270,6 +282,7 @@ impl Call {
             inherited: Inherited {
                 silent_since: Some(with.silent_since),
                 taken_from: with.from.clone(),
+                step_waits: None,
             },
         };
         if let Some(ports) = with.ports {
@@ -338,10 +351,7 @@ impl Call {
 
     /// Ends a call that cannot continue in this process.
     pub(crate) fn cut_off(&mut self, cx: &mut CallContext<'_>, why: &str) {
-        let (what, code) = match &self.inherited.taken_from {
-            Some(NodeChange { lost, .. }) => (format!("node {lost} was lost"), Code::NODE_LOST),
-            None => ("the gateway was restarted".to_owned(), Code::RESTARTED),
-        };
+        let (what, code) = self.inherited.why_interrupted();
         let why = Refusal::new(503, format!("{what}: {why}")).code(code).retry_after(1);
         self.finish(cx, EndReason::refused(HangupBy::Us, why));
     }
@@ -350,7 +360,10 @@ impl Call {
     /// call continues as it was before.
     pub(crate) fn take_transfer_back(&mut self, cx: &mut CallContext<'_>) {
         let why = Refusal::new(503, "the gateway was restarted").code(Code::RESTARTED);
-        self.branches.abandon_trying(cx, self.id, None, &Reason::new(503, why.why.clone()));
+        let given_up = Reason::new(503, why.why.clone());
+        for branch in self.branches.abandon_trying(cx, self.id, None, &given_up) {
+            self.media.close_end(cx, branch.leg.end);
+        }
         self.transfer_failed(cx, why);
     }
 
@@ -361,5 +374,6 @@ impl Call {
         let node = self.inherited.taken_from.clone();
         self.cdr.interruptions.push(Interruption { at: since, gap, node: node.clone() });
         cx.note(Event::CallInterrupted { call: self.id, gap, node });
+        self.take_step_again(cx);
     }
 }

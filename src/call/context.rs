@@ -58,6 +58,8 @@ pub enum CallTimer {
     Where,
     /// The call it is joined with was not taken over yet.
     OtherHalf,
+    /// Whom the process before rang is waited for no longer.
+    Again,
 }
 
 impl CallTimer {
@@ -70,6 +72,7 @@ impl CallTimer {
             | CallTimer::FlowGrace(_)
             | CallTimer::Probe(_)
             | CallTimer::Transferred
+            | CallTimer::Again
             | CallTimer::Locate => true,
             // A limit is one, and what is owed to a peer has waited for long enough.
             CallTimer::MaxDuration
@@ -84,7 +87,7 @@ impl CallTimer {
     }
 
     /// Those that do not belong to one leg.
-    pub(crate) const OF_CALL: [CallTimer; 7] = [
+    pub(crate) const OF_CALL: [CallTimer; 8] = [
         CallTimer::Ring,
         CallTimer::MaxDuration,
         CallTimer::Reliable,
@@ -92,6 +95,7 @@ impl CallTimer {
         CallTimer::Locate,
         CallTimer::Where,
         CallTimer::OtherHalf,
+        CallTimer::Again,
     ];
 }
 
@@ -363,6 +367,7 @@ impl CallContext<'_> {
         let id =
             self.services.transactions.request(self.now, method, branch, hop, bytes, &mut sends);
         self.out.extend(sends.into_iter().map(Output::Send));
+        self.services.farewells.sent(id, method, branch, hop);
         id
     }
 

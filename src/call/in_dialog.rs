@@ -4,7 +4,7 @@ use super::bodies::{check_parts, description};
 use super::branch::BranchState;
 use super::context::InDialogRequest;
 use super::leg::Composed;
-use super::{Call, CallContext, CallPhase, EndReason, dtmf_info};
+use super::{Call, CallContext, CallPhase, EndReason, HangupBy, dtmf_info};
 use crate::media::{Digits, LegId};
 use crate::sip::build::MessageWriter;
 use crate::sip::cause::reasons;
@@ -14,6 +14,14 @@ use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Reason, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
 use std::time::Duration;
+
+/// Why a call ends that `by` has said goodbye to.
+fn said_goodbye(by: HangupBy, bye: &Message) -> EndReason {
+    let said = reasons(bye);
+    let cause = said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200);
+    let text = said.text.unwrap_or_else(|| "normal call clearing".into());
+    EndReason::said(by, Reason::new(cause, text).q850(said.q850))
+}
 
 impl Call {
     /// The dialog of `end` that `message` names: the leg's own, or an early one of its branch.
@@ -144,10 +152,19 @@ impl Call {
         if let Some(leg) = self.leg_mut(end) {
             leg.dialog = None;
         }
-        let said = reasons(message);
-        let cause = said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200);
-        let text = said.text.unwrap_or_else(|| "normal call clearing".into());
-        self.finish(cx, EndReason::said(by, Reason::new(cause, text).q850(said.q850)));
+        self.finish(cx, said_goodbye(by, message));
+    }
+
+    /// Whether somebody talks to the other party at this end.
+    pub(crate) fn talks_at(&self, end: LegId) -> bool {
+        let talks = end == self.caller.end || self.opposite(self.caller.end) == Some(end);
+        talks && self.state != CallPhase::Over
+    }
+
+    /// The process before sent this BYE to `end`: the other side had hung up by then.
+    pub(crate) fn was_left(&mut self, cx: &mut CallContext<'_>, end: LegId, bye: &Message) {
+        let by = if end == self.cdr.caller_end { HangupBy::Callee } else { HangupBy::Caller };
+        self.finish(cx, said_goodbye(by, bye));
     }
 
     /// UPDATE (RFC 3311): a new offer, a new target, or a session refresh; answered at once.
@@ -191,8 +208,11 @@ impl Call {
         if !package.is_empty() {
             return self.info_package(cx, end, server, message, package);
         }
-        if message.body().is_empty() {
-            // RFC 2976: an empty INFO is a keep-alive.
+        let number = message.cseq().map(|cseq| cseq.number);
+        let taken = self.leg_of(end).and_then(|leg| leg.taken_before);
+        if message.body().is_empty() || taken.is_some() && taken == number {
+            // RFC 2976: an empty INFO is a keep-alive. The digit of one that comes again, for its
+            // answer was lost with an earlier process, was pressed there.
             return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         }
         let why = || "INFO is taken for digits, or a package the other side asked for";

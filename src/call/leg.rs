@@ -107,6 +107,8 @@ pub(crate) struct Leg {
     pub local_tag: String,
     /// Its dialog, once there is one.
     pub dialog: Option<Dialog>,
+    /// CSeq of the last request of its peer's that an earlier process took.
+    pub taken_before: Option<u32>,
     /// Dialogs that were replaced, the oldest first, while a Replaces may still name them.
     pub former: Vec<DialogId>,
     /// The first request of ours that may have been made in its dialog.
@@ -121,6 +123,8 @@ pub(crate) struct Leg {
     pub path: MediaPath,
     /// It went as a page does that is closed or reloaded.
     pub page_left: bool,
+    /// The call ended while its browser was away, which is told once it is back.
+    pub owed_bye: Option<Reason>,
     /// The flow its browser has registered by since, while nobody knows whether its own still
     /// lives: two tabs may share one instance.
     pub successor: Option<Flow>,
@@ -230,6 +234,7 @@ impl Leg {
             signalling: cx.remote_ip(hop).or(Some(remote_ip)),
             local_tag: cx.marked_token(),
             dialog: None,
+            taken_before: None,
             former: Vec::new(),
             first_client: ClientId(0),
             negotiation,
@@ -237,6 +242,7 @@ impl Leg {
             flow_lost: false,
             path: MediaPath::default(),
             page_left: false,
+            owed_bye: None,
             successor: None,
             probe: None,
             silent: false,
@@ -578,6 +584,22 @@ impl Leg {
         self.stop_timers(cx, call);
         if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
             self.say_goodbye(cx, bye, &branch, why);
+        }
+    }
+
+    /// Whether it is of this trunk, and the connection its trunk made is gone: one would have to be
+    /// made to it.
+    pub(super) fn lacks_connection_of(&self, trunk: &str) -> bool {
+        let gone = matches!(self.hop, Hop::Tcp(_) | Hop::Tls(..));
+        gone && matches!(&self.party, Party::Trunk(name) if name == trunk)
+    }
+
+    /// Its call is over. If its browser is away, it gets its BYE once it is back.
+    pub(super) fn owe_bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
+        let waits = self.flow_lost && !self.page_left && self.dialog.is_some();
+        if waits && matches!(self.party, Party::User { .. }) {
+            self.owed_bye = Some(why.clone());
+            cx.arm(call, CallTimer::FlowGrace(self.end), T1X64);
         }
     }
 

@@ -70,6 +70,7 @@ impl Call {
             BranchOutcome::Failed(why) => self.branch_failed(cx, id, why),
             BranchOutcome::GivenUp(why) => self.step_failed(cx, id, why),
         }
+        self.take_step_again(cx);
     }
 
     /// A callee is alerted, or has something for the caller to hear.

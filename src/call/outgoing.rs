@@ -118,7 +118,11 @@ impl Call {
             .map(|b| b.hop);
         let found = match (bound, &trunk.uri) {
             (Some(hop), _) => Located::Ready(vec![hop]),
-            (None, None) => Located::Failed(format!("trunk {name} is not registered")),
+            (None, None) => {
+                let why = format!("trunk {name} is not registered here: it has to come by itself");
+                let why = Refusal::new(503, why).code(Code::TRUNK_AWAY);
+                return self.branch_failed(cx, id, why);
+            }
             (None, Some(uri)) => {
                 let target = Destination::of(uri, trunk);
                 cx.locate(&target, DnsWaiter::Branch(call, id))

@@ -14,7 +14,6 @@ use crate::registrar::{WantedPhone, Way};
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::Refusal;
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +98,10 @@ pub(crate) struct RouteCursor {
     /// The number that is called.
     number: String,
     steps: VecDeque<PlannedStep>,
+    /// The step under way.
+    current: Option<Step>,
+    /// The trunk that is tried of it, if it dials.
+    dialling: Option<String>,
     /// What came of the last ring or dial step.
     outcomes: Outcomes,
     /// The best refusal seen so far.
@@ -131,45 +134,7 @@ pub(crate) struct RouteCursor {
     max_breadth: u32,
 }
 
-/// What is kept of the cursor of an answered call. Its route is taken: what is left of one that a
-/// transfer is taking is not kept, nor what came of it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub(crate) struct RouteCursorSnapshot {
-    number: String,
-    gotos: u8,
-    /// Numbers that redirected the call, and whether unconditionally.
-    diversions: Vec<(String, bool)>,
-    max_forwards: u32,
-    max_breadth: u32,
-}
-
 impl RouteCursor {
-    /// The cursor of an answered call as a value.
-    pub(crate) fn snapshot(&self) -> RouteCursorSnapshot {
-        let diversions = self.diversions.iter();
-        RouteCursorSnapshot {
-            number: self.number.clone(),
-            gotos: self.gotos,
-            diversions: diversions.map(|d| (d.number.clone(), d.reason == UNCONDITIONAL)).collect(),
-            max_forwards: self.max_forwards,
-            max_breadth: self.max_breadth,
-        }
-    }
-
-    /// The cursor of a value: what bounds a call's walk continues counting.
-    pub(crate) fn restore(snapshot: RouteCursorSnapshot) -> RouteCursor {
-        let diversion = |(number, unconditional): (String, bool)| Diversion {
-            number,
-            reason: if unconditional { UNCONDITIONAL } else { UNKNOWN },
-        };
-        RouteCursor {
-            number: snapshot.number,
-            gotos: snapshot.gotos,
-            diversions: snapshot.diversions.into_iter().map(diversion).collect(),
-            ..RouteCursor::new(snapshot.max_forwards, snapshot.max_breadth)
-        }
-    }
-
     /// A cursor without a route, for requests that may go this far and fork this wide.
     pub(crate) fn new(max_forwards: u32, max_breadth: u32) -> RouteCursor {
         RouteCursor { max_forwards, max_breadth, ..RouteCursor::default() }
@@ -247,6 +212,7 @@ impl RouteCursor {
         if matches!(step.inner(), Step::Dial { .. } | Step::Ring { .. }) {
             self.outcomes = Outcomes::default();
         }
+        (self.current, self.dialling) = (Some(step.inner().clone()), None);
         NextStep::Run(step)
     }
 
@@ -262,7 +228,8 @@ impl RouteCursor {
 
     /// Takes the next trunk of the dial step.
     pub(super) fn next_trunk(&mut self) -> Option<String> {
-        self.trunks_left.pop_front()
+        self.dialling = self.trunks_left.pop_front();
+        self.dialling.clone()
     }
 
     /// The number to dial by a trunk of the dial step.
@@ -526,5 +493,8 @@ fn as_wished(rounds: Vec<Vec<RingTarget>>, invite: &Message) -> Vec<Vec<RingTarg
     rounds.into_iter().filter(|r| !r.is_empty()).collect()
 }
 
+mod snapshot;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use snapshot::RouteCursorSnapshot;

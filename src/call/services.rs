@@ -2,6 +2,7 @@
 
 use super::CallId;
 use super::context::{CallTimer, DnsWaiter, TransactionUser};
+use super::farewells::Farewells;
 use super::reach::Reach;
 use crate::brakes::Brakes;
 use crate::cluster::Cluster;
@@ -71,6 +72,8 @@ pub struct Services {
     pub transactions: Transactions,
     /// The transaction user of each request of ours.
     pub transaction_users: IdMap<ClientId, TransactionUser>,
+    /// Requests of ours that end something, until they are answered.
+    pub(crate) farewells: Farewells,
     /// Of calls.
     pub timers: Timers<(CallId, CallTimer)>,
     /// The registrar.
@@ -118,6 +121,7 @@ impl Services {
             wall: (now, unix),
             transactions: Transactions::default(),
             transaction_users: IdMap::default(),
+            farewells: Farewells::default(),
             timers: Timers::default(),
             registrar: Registrar::default(),
             brakes: Brakes::default(),

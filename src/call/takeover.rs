@@ -150,7 +150,8 @@ impl Call {
     /// Nobody came back in time, or nobody answered by the flow that was replaced.
     pub(super) fn flow_grace_over(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         if self.state == CallPhase::Over {
-            // Who called is not back to hear that it was refused.
+            // Who called is not back to hear that it was refused, or that it is over.
+            self.leg_mut(end).into_iter().for_each(|leg| leg.owed_bye = None);
             return self.uas.give_up_telling();
         }
         let Some(leg) = self.leg_of(end) else { return };
@@ -241,6 +242,9 @@ impl Call {
         leg.hop = hop;
         leg.signalling = signalling.or(leg.signalling);
         leg.dialog.iter_mut().for_each(|d| d.hop = hop);
+        if let Some(why) = leg.owed_bye.take() {
+            leg.bye(cx, call, &why);
+        }
         if let Some(open) = leg.open {
             // Asked once more: an answer that was lost with the flow comes again.
             cx.ask_again(open.client, hop);
@@ -267,6 +271,7 @@ impl Call {
         self.ring_again(cx, end, hop);
         if !over {
             self.on_new_flow(cx, end);
+            self.take_step_again(cx);
         }
     }
 

@@ -9,13 +9,13 @@ use crate::config::User;
 use crate::dialplan::Route;
 use std::sync::Arc;
 
-/// How far such a call has come.
+/// Such a call, until its first party has answered.
 #[derive(Debug)]
-pub(crate) enum ThirdPartyCall {
-    /// The first party is rung; then this route is taken, by this number.
-    Ringing { route: Box<Route>, number: String },
-    /// It has answered, and is the caller.
-    Connecting,
+pub(crate) struct ThirdPartyCall {
+    /// The route that is taken then.
+    pub route: Box<Route>,
+    /// The number it is taken by.
+    pub number: String,
 }
 
 impl Call {
@@ -25,12 +25,12 @@ impl Call {
         &mut self,
         (route, number): (Route, String),
         user: Option<Arc<User>>,
-        connecting: ThirdPartyCall,
+        then: ThirdPartyCall,
     ) {
         let presented_number = user.is_none().then(|| number.clone());
         self.transfer.on_behalf_of(user, presented_number);
         self.route.begin(route, number);
-        self.third_party = Some(connecting);
+        self.third_party = Some(then);
     }
 
     /// Begins to ring the first party.
@@ -43,9 +43,7 @@ impl Call {
     /// A branch has answered. Returns true if it is the first party, and its call continues from
     /// here.
     pub(super) fn first_answered(&mut self, cx: &mut CallContext<'_>) -> bool {
-        let Some(ThirdPartyCall::Ringing { route, number }) =
-            self.third_party.take_if(|o| matches!(o, ThirdPartyCall::Ringing { .. }))
-        else {
+        let Some(ThirdPartyCall { route, number }) = self.third_party.take() else {
             return false;
         };
         let Some(branch) = self.branches.take_answered() else { return false };
@@ -58,7 +56,6 @@ impl Call {
         self.caller = branch.leg;
         self.media.begin_anew();
         self.cdr.ringing = None;
-        self.third_party = Some(ThirdPartyCall::Connecting);
         self.cdr.route = Some(route.name.clone());
         self.cdr.tags.extend(route.tags.clone());
         self.route.begin(*route, number);

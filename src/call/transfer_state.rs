@@ -169,8 +169,8 @@ impl TransferState {
         Some(TransferSnapshot { end, id, wanted, by_caller, last_notified })
     }
 
-    /// The transfer of a value, and whose leg is set aside.
-    pub(super) fn resume(&mut self, from: Option<TransferSnapshot>, transferor: Branch) {
+    /// The transfer of a value, and whose leg is set aside, unless that has left.
+    pub(super) fn resume(&mut self, from: Option<TransferSnapshot>, transferor: Option<Branch>) {
         self.current =
             from.map(|TransferSnapshot { end, id, wanted, by_caller, last_notified }| Transfer {
                 subscription: ReferSubscription { end, id, wanted },
@@ -178,7 +178,7 @@ impl TransferState {
                 by_caller,
                 last_notified,
             });
-        self.transferor = Some(transferor);
+        self.transferor = transferor;
     }
 
     /// Begins a transfer.

@@ -1,10 +1,11 @@
 //! What came of a ring or dial step, and which steps are there for it.
 
 use super::Step;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Why nobody answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Outcome {
     /// It rang, and nobody answered in time.
     Timeout,
@@ -64,7 +65,7 @@ impl fmt::Display for Outcome {
 }
 
 /// The outcomes of one step: of several phones each may have had its own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcomes(u8);
 
 impl Outcomes {

@@ -460,6 +460,15 @@ events! {
         },
     }
 
+    /// A step that was under way when another process had the call.
+    StepRepeated { call: CallId, step: String } {
+        call: Some(*call), level: Info, code: Code::FINE,
+        class: None,
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "takes the step \"{step}\" again"),
+    }
+
     WebhookFailed { call: CallId, why: String } {
         call: Some(*call), level: Warn, code: Code::WEBHOOK,
         class: None,

@@ -222,11 +222,15 @@ impl Gateway {
             }
             TransactionEvent::Ack { message, hop } => self.ack(turn, hop, &message),
             TransactionEvent::Response { id, message } => {
+                if message.status() >= 200 {
+                    self.services.farewells.over(id);
+                }
                 self.on_response(turn, id, Some(&message))
             }
             TransactionEvent::Timeout { id } => self.on_response(turn, id, None),
             TransactionEvent::Ended { id } => {
                 self.services.transaction_users.remove(&id);
+                self.services.farewells.over(id);
             }
             TransactionEvent::LateSuccess { message } => self.late_success(turn, &message),
             TransactionEvent::Stray => self.dropped += 1,

@@ -152,7 +152,7 @@ impl Gateway {
         cdr.from_name = account.and_then(|u| u.display_name.clone()).unwrap_or_default();
         let route = plan.second.name.clone();
         let connecting =
-            ThirdPartyCall::Ringing { route: Box::new(plan.second), number: plan.number.clone() };
+            ThirdPartyCall { route: Box::new(plan.second), number: plan.number.clone() };
         call.ring_first((plan.first, plan.from.clone()), plan.user.clone(), connecting);
         turn.push(Output::Event(Event::CallStarted {
             call: call_id,

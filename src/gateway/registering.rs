@@ -309,6 +309,10 @@ impl Gateway {
         if let Hop::Flow(flow) = hop {
             self.unproved.clear(&flow);
         }
+        if granted > 0 && !star {
+            let calls = self.calls.of_trunk(&name);
+            self.trunk_came_by(turn, (&name, hop), calls);
+        }
         self.trunk_lives(turn, &name);
     }
 

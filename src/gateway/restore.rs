@@ -57,6 +57,7 @@ impl Gateway {
     /// Has [`changed_calls`](Self::changed_calls) tell of calls from now on.
     pub fn keep_calls(&mut self) {
         self.calls.keep();
+        self.services.farewells.keep();
     }
 
     /// Tells the other nodes in which form calls are kept here, and which forms can be read.
@@ -158,6 +159,7 @@ impl Gateway {
         }
         self.give_way(turn, &found);
         let (settled, transferring) = (found.call.is_settled(), found.call.is_transferring());
+        let connecting = found.call.is_connecting();
         let with = Resumption {
             age: found.age,
             silent_since: found.silent_since,
@@ -181,6 +183,7 @@ impl Gateway {
                 call.cut_off(cx, "its trunk is not configured any more");
             }
             Ok(_) if transferring => call.take_transfer_back(cx),
+            Ok(_) if connecting => call.take_route_again(cx),
             Ok(_) if settled => {}
             Ok(_) => call.cut_off(cx, "it was not yet answered, or was being handed over"),
             Err(why) => call.cut_off(cx, why),

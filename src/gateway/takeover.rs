@@ -338,7 +338,14 @@ impl Gateway {
         message: &Message,
     ) -> Option<(CallId, LegId)> {
         match (self.owner_of(hop, message), hop) {
-            (Owner::Here(call, end), _) => Some((call, end)),
+            (Owner::Here(call, end), _) => {
+                let by_flow = matches!(hop, Hop::Flow(_)).then_some(call);
+                let party = by_flow.and_then(|id| self.calls.get(id)?.party_of(end).cloned());
+                if let Some(Party::Trunk(name)) = party {
+                    self.trunk_came_by(turn, (&name, hop), [call]);
+                }
+                Some((call, end))
+            }
             (Owner::Account(call, end, _), Hop::Flow(flow)) => {
                 self.take_up(turn, call, end, flow).then_some((call, end))
             }

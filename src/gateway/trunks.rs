@@ -2,8 +2,8 @@
 //! are wedged.
 
 use super::{Gateway, Turn};
-use crate::call::Output;
 use crate::call::context::{DnsWaiter, TransactionUser};
+use crate::call::{CallId, Output};
 use crate::config::Trunk;
 use crate::event::Event;
 use crate::resolver::{Destination, DnsAnswer, DnsQuery, Located};
@@ -230,6 +230,25 @@ impl Gateway {
         {
             turn.push(Output::Event(Event::TrunkDown { trunk: name.to_owned(), why }));
             self.ask_calls_of(turn, name);
+        }
+    }
+
+    /// A trunk that comes by itself is here by this connection: those of these calls whose own
+    /// connection is gone go by it.
+    pub(super) fn trunk_came_by(
+        &mut self,
+        turn: &mut Turn<'_>,
+        (name, hop): (&str, Hop),
+        calls: impl IntoIterator<Item = CallId>,
+    ) {
+        let comes = self.config.trunks.get(name).is_some_and(|trunk| trunk.uri.is_none());
+        if !comes || !matches!(hop, Hop::Flow(_)) {
+            return;
+        }
+        for id in calls {
+            if self.calls.get(id).is_some_and(|call| call.lacks_connection_of(name)) {
+                self.with_call(turn, id, |call, _| call.follow_trunk(name, hop));
+            }
         }
     }
 

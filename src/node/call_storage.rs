@@ -8,12 +8,12 @@
 //! reserves lasts. Between its end and the writing of its record, the first holds the record.
 
 use super::checkpoint::{
-    CallCheckpoint, MEDIA, age, bound_trunk, encoded, ended, live, media, of_store, read,
-    read_trunk, stored_call, stored_names, to_store,
+    CallCheckpoint, MEDIA, age, bound_trunk, encoded, ended, farewell as farewell_bytes, live,
+    media, of_store, read, read_farewell, read_trunk, stored_call, stored_names, to_store,
 };
 use crate::boot;
-use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
+use crate::call::{CallId, Output};
 use crate::cdr::Cdr;
 use crate::cluster::store::{CALLS, LEASE as HELD};
 use crate::cluster::succession::TakenCalls;
@@ -25,8 +25,9 @@ use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::media::Clocks;
 use crate::rtp::reserve::LEASE;
+use crate::sip::transaction::T1X64;
 use crate::state::State;
-use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, TRUNK};
+use crate::state::checkpoints::{CheckpointEntry, Checkpoints, FAREWELL, Record, Slot, TRUNK};
 use crate::store::{self, TakenCallNames};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -83,6 +84,19 @@ fn remove_stored(gateway: &mut Gateway, id: CallId) {
     }
 }
 
+/// Puts the goodbyes that wait for their answers.
+fn put_farewells(checkpoints: &Checkpoints, gateway: &mut Gateway) {
+    for (name, farewell) in gateway.changed_farewells() {
+        let slot = checkpoints.slot(&format!("{FAREWELL}{name}"));
+        match farewell {
+            Some(farewell) => {
+                slot.put(farewell_bytes((boot::uptime(), unix()), &farewell), T1X64);
+            }
+            None => slot.remove(),
+        }
+    }
+}
+
 /// The checkpoints of all calls.
 pub(super) struct KeptCalls {
     calls: IdMap<CallId, Slots>,
@@ -97,6 +111,8 @@ pub(super) struct KeptCalls {
     again: Option<Instant>,
     /// A call was answered, which is put at once.
     answered: bool,
+    /// Since when there are goodbyes to be put.
+    goodbyes: Option<Instant>,
 }
 
 /// What an earlier process left of one call.
@@ -123,7 +139,8 @@ impl KeptCalls {
     pub(super) fn new(on_disk: bool) -> KeptCalls {
         let (calls, unconfirmed) = (IdMap::default(), Vec::new());
         let put = Instant::now();
-        KeptCalls { calls, on_disk, unconfirmed, put, reported: 0, again: None, answered: false }
+        let (reported, again, answered, goodbyes) = (0, None, false, None);
+        KeptCalls { calls, on_disk, unconfirmed, put, reported, again, answered, goodbyes }
     }
 
     /// A call was answered: what it is is put in this turn.
@@ -134,7 +151,8 @@ impl KeptCalls {
     /// When [`put`](Self::put) has something to do next.
     pub(super) fn due(&self, gateway: &Gateway) -> Option<Instant> {
         let changes = gateway.has_changed_calls().then_some(self.put + PAUSE);
-        changes.into_iter().chain(self.again).min()
+        let goodbyes = self.goodbyes.map(|since| since + PAUSE);
+        changes.into_iter().chain(goodbyes).chain(self.again).min()
     }
 
     /// Puts what changed into its checkpoints, and tells workers what is on disk.
@@ -155,6 +173,12 @@ impl KeptCalls {
                 }
                 None => slot.remove(),
             }
+        }
+        // Nearly all are answered before they are put.
+        let waits = gateway.has_changed_farewells();
+        self.goodbyes = waits.then(|| self.goodbyes.unwrap_or(now));
+        if self.goodbyes.take_if(|since| now >= *since + PAUSE).is_some() {
+            put_farewells(checkpoints, gateway);
         }
         if gateway.has_changed_calls() && (self.answered || now >= self.put + PAUSE) {
             (self.put, self.answered) = (now, false);
@@ -357,6 +381,22 @@ impl KeptCalls {
             stays
         };
         found.into_iter().map(stays).filter(|stays| *stays).count()
+    }
+
+    /// Says goodbyes of an earlier process again that nobody had answered.
+    pub(super) fn say_farewells(
+        (checkpoints, gateway): (&Checkpoints, &mut Gateway),
+        found: Vec<CheckpointEntry>,
+        out: &mut Vec<Output>,
+    ) {
+        let now = Instant::now();
+        for CheckpointEntry { name, record } in found {
+            let said = read_farewell(record)
+                .is_some_and(|farewell| gateway.say_farewell(now, farewell, out));
+            if !said {
+                checkpoints.slot(&name).remove();
+            }
+        }
     }
 
     /// Takes up calls of a node that is gone, as far as the store had them: their media first.

@@ -5,6 +5,7 @@ use super::call_storage::unix;
 use crate::boot;
 use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
+use crate::call::farewells::FarewellSnapshot;
 use crate::call::tombstone::Tombstone;
 use crate::state::checkpoints::Record;
 use crate::trunk::TrunkBindingSnapshot;
@@ -112,6 +113,22 @@ pub(super) fn read_trunk(record: Record) -> Option<(TrunkBindingSnapshot, Durati
         false => unix().saturating_sub(wall),
     };
     (form == TRUNK_FORM).then_some((bound, age))
+}
+
+/// The form of a goodbye.
+const FAREWELL_FORM: u8 = 3;
+
+/// The checkpoint of a goodbye that was taken then.
+pub(super) fn farewell(taken: (Duration, Duration), farewell: &FarewellSnapshot) -> Vec<u8> {
+    encoded(&(FAREWELL_FORM, taken, farewell))
+}
+
+/// A goodbye, and how long ago it was open. Every version reads it.
+pub(super) fn read_farewell(record: Record) -> Option<(FarewellSnapshot, Duration)> {
+    let (Record::Fresh(bytes) | Record::Stale(bytes) | Record::UnknownVersion(_, bytes)) = record;
+    let (form, taken, farewell): (u8, (Duration, Duration), FarewellSnapshot) =
+        postcard::from_bytes(&bytes).ok()?;
+    (form == FAREWELL_FORM).then(|| (farewell, age(taken)))
 }
 
 /// How long ago a checkpoint was taken.

@@ -319,6 +319,7 @@ impl Core {
         let died = self.state.checkpoints.died();
         let died = died.and_then(|ago| Instant::now().checked_sub(ago));
         let (goes_on, all) = self.restore(left, died, None);
+        self.say_farewells();
         if all > 0 {
             tracing::info!("restarted: {goes_on} of {all} calls continue");
         }
@@ -332,6 +333,15 @@ impl Core {
         if stay > 0 {
             tracing::info!("restarted: {stay} trunk(s) stay registered");
         }
+    }
+
+    /// Goodbyes that nobody has answered are said again.
+    fn say_farewells(&mut self) {
+        let found = std::mem::take(&mut self.state.farewells);
+        let mut out = Vec::new();
+        let places = (&self.state.checkpoints, &mut self.gateway);
+        KeptCalls::say_farewells(places, found, &mut out);
+        self.perform_all(&mut out);
     }
 
     /// Goes on with the calls of a process whose place was taken; their media continues already.
@@ -348,6 +358,7 @@ impl Core {
             self.kept.take_over(checkpoints, found, &given, journal);
         }
         let (goes_on, all) = self.restore(given, None, None);
+        self.say_farewells();
         tracing::info!("upgraded: {goes_on} of {all} calls continue");
         let (now, mut out) = (Instant::now(), Vec::new());
         for request in late {

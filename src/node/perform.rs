@@ -110,6 +110,11 @@ impl Core {
         // The record first: whoever receives the event may look for it.
         if let Event::CallEnded { cdr } = &note {
             let kept = self.kept.ended(&mut self.gateway, cdr, &self.clock);
+            if kept.is_some() {
+                // A process that dies now must not leave the call to be continued, and recorded
+                // once more.
+                self.state.checkpoints.hurry();
+            }
             match (&self.journal, kept) {
                 (Some(journal), kept) => journal.record(cdr, &self.clock, kept),
                 (None, kept) => kept.iter().for_each(Slot::remove),

@@ -196,6 +196,8 @@ fn ran_out(timer: CallTimer, name: &impl Fn(LegId) -> &'static str) -> Option<St
         CallTimer::Transferred => "timer: the transferor has not hung up".to_owned(),
         // What they repeat is drawn as repeated.
         CallTimer::Ack(_) | CallTimer::Reliable => return None,
+        // The step that is taken again has its own line.
+        CallTimer::Again => return None,
     })
 }
 

@@ -291,6 +291,11 @@ impl Transactions {
         }
     }
 
+    /// Whether this branch of ours is that of a request that lives.
+    pub(crate) fn has_client(&self, method: Method, branch: &str) -> bool {
+        self.keys.contains_key(["c", branch, " ", method.as_str()].concat().as_str())
+    }
+
     fn receive_response(
         &mut self,
         now: Instant,

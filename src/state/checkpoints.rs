@@ -25,6 +25,8 @@ use tokio::sync::Notify;
 const FILE: &str = "checkpoints.db";
 /// Before the names of values that are of trunks rather than of calls.
 pub(crate) const TRUNK: &str = "trunk ";
+/// Before the names of goodbyes that were not answered.
+pub(crate) const FAREWELL: &str = "farewell ";
 /// When this process lived last, while it has checkpoints: by the boot, and its clock.
 const ALIVE: &str = "alive";
 /// Between two times that this is written.
@@ -37,6 +39,8 @@ const SETTINGS: DatabaseSettings = DatabaseSettings {
 };
 /// Between two commits.
 const BATCH: Duration = Duration::from_millis(50);
+/// The same in a hurry.
+const HASTE: Duration = Duration::from_millis(5);
 /// After a failure; doubles up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);

@@ -34,6 +34,21 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     path.metadata().ok().map(|m| (m.dev(), m.ino()))
 }
 
+/// The log of a database.
+fn log_of(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+/// A character of a path within the URI of a database.
+fn escaped(character: char) -> String {
+    match character {
+        '?' | '#' | '%' => format!("%{:02x}", u32::from(character)),
+        other => other.into(),
+    }
+}
+
 /// Whether the file is no database, or no longer one.
 pub(crate) fn is_corrupt(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
@@ -72,12 +87,17 @@ impl Database {
     /// # Errors
     /// It cannot be read.
     pub(crate) fn open_read_only(path: &Path) -> rusqlite::Result<Database> {
-        // Locks are of files that can be written.
-        let connection = Connection::open_with_flags_and_vfs(
-            path,
-            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-            c"unix-none",
-        )?;
+        let only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = if log_of(path).exists() {
+            // Locks are of files that can be written.
+            Connection::open_with_flags_and_vfs(path, only, c"unix-none")?
+        } else {
+            // Whoever had it last ended well. A log would be made, were this not taken for one that
+            // nobody changes.
+            let name: String = path.to_string_lossy().chars().map(escaped).collect();
+            let uri = format!("file:{name}?immutable=1");
+            Connection::open_with_flags(uri, only | OpenFlags::SQLITE_OPEN_URI)?
+        };
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         Ok(Database { connection, path: path.to_owned(), file: identity(path) })
     }
@@ -117,8 +137,6 @@ pub(super) fn remove(path: &Path) -> std::io::Result<()> {
         _ => Ok(()),
     };
     // The database first: a log without one is nothing.
-    let mut wal = path.as_os_str().to_owned();
-    wal.push("-wal");
     gone(path)?;
-    gone(Path::new(&wal))
+    gone(&log_of(path))
 }

@@ -104,6 +104,8 @@ pub(crate) struct Lab {
     pub kept: BTreeMap<CallId, Vec<u8>>,
     /// What of each trunk that registered, and when it was put there.
     kept_trunks: BTreeMap<String, (Instant, Vec<u8>)>,
+    /// What of goodbyes that were not answered.
+    kept_farewells: BTreeMap<String, (Instant, Vec<u8>)>,
 }
 
 fn identity() -> NodeIdentity {
@@ -158,6 +160,7 @@ impl Lab {
             config,
             kept: BTreeMap::new(),
             kept_trunks: BTreeMap::new(),
+            kept_farewells: BTreeMap::new(),
         };
         // Past the first second, so that counters of "this second" start clean.
         lab.advance(Duration::from_secs(2));
@@ -382,6 +385,15 @@ impl Lab {
                 None => drop(self.kept_trunks.remove(&name)),
             }
         }
+        for (name, farewell) in self.gateway.changed_farewells() {
+            match farewell {
+                Some(farewell) => {
+                    let bytes = postcard::to_stdvec(&farewell).expect("a value");
+                    self.kept_farewells.insert(name, (self.now, bytes));
+                }
+                None => drop(self.kept_farewells.remove(&name)),
+            }
+        }
         for (id, call) in self.gateway.changed_calls(self.now) {
             match call {
                 Some(call) => {
@@ -436,7 +448,18 @@ impl Lab {
     /// The process is killed, and started again after a while. Returns the sessions that media, if
     /// there is any, continues with.
     pub(crate) fn start_again(&mut self, away: Duration, media: Result<(), String>) -> Vec<u64> {
-        let (calls, died) = (self.on_disk(), self.now);
+        self.flush();
+        self.start_from_disk(away, media)
+    }
+
+    /// As [`start_again`](Self::start_again), with what was on disk when it was last flushed.
+    pub(crate) fn start_from_disk(
+        &mut self,
+        away: Duration,
+        media: Result<(), String>,
+    ) -> Vec<u64> {
+        let calls = self.kept.values().map(|bytes| postcard::from_bytes(bytes).expect("the value"));
+        let (calls, died): (Vec<CallSnapshot>, _) = (calls.collect(), self.now);
         self.now += away;
         // Chance of its own, as each process has it.
         let mut seed = [8; 32];
@@ -464,6 +487,12 @@ impl Lab {
         }
         let mut out = Vec::new();
         self.gateway.all_restored(self.now, &ids, &mut out);
+        for (name, (taken, bytes)) in std::mem::take(&mut self.kept_farewells) {
+            let farewell = postcard::from_bytes(&bytes).expect("the value");
+            if self.gateway.say_farewell(self.now, (farewell, self.now - taken), &mut out) {
+                self.kept_farewells.insert(name, (taken, bytes));
+            }
+        }
         self.perform(out);
         settled
     }

@@ -117,3 +117,75 @@ fn a_call_of_a_trunk_that_is_not_configured_any_more_goes_on_or_ends_at_once() {
         lab.expect_idle();
     }
 }
+
+const OFFICE: &str = "[trunk.office]\naccepts_registration = true\nusername = \"office\"\n\
+    password = \"office-secret\"\ncontext = \"incoming\"\n[trunk.t2]\n";
+
+/// A message of a PBX behind a NAT, by a connection it made from this port: the answer.
+fn pbx_says(lab: &mut Lab, (flow, port): (u64, u16), text: &str) -> Message {
+    let remote = SocketAddr::from(([127, 0, 0, 77], port));
+    let message = Message::parse(text.as_bytes().to_vec(), Framing::WebSocket).expect("sound");
+    lab.handle(Input::Received { hop: Hop::Flow(Flow(flow)), remote, message });
+    let by = |(to, _): &(Hop, Message)| *to == Hop::Flow(Flow(flow));
+    let at = lab.inbox.iter().rposition(by).expect("an answer");
+    lab.inbox.remove(at).expect("it is there").1
+}
+
+fn pbx_connects(lab: &mut Lab, (flow, port): (u64, u16)) {
+    let remote = SocketAddr::from(([127, 0, 0, 77], port));
+    lab.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::Tcp, remote });
+}
+
+fn pbx_registers(lab: &mut Lab, by: (u64, u16)) {
+    let n = lab.token();
+    let text = format!(
+        "REGISTER sip:wt.test SIP/2.0\r\nVia: SIP/2.0/TCP 10.9.9.9;branch=z9hG4bK-{n}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:office@wt.test>;tag=f\r\nTo: <sip:office@wt.test>\r\n\
+         Call-ID: reg\r\nCSeq: {n} REGISTER\r\nContact: <sip:office@10.9.9.9;transport=tcp>\r\n\
+         Expires: 300\r\nContent-Length: 0\r\n\r\n"
+    );
+    let challenge = pbx_says(lab, by, &text);
+    let answer = lab.answer_challenge(&challenge, &text, "office", "office-secret");
+    assert_eq!(pbx_says(lab, by, &answer).status(), 200);
+}
+
+/// It listens nowhere that could be connected to.
+#[test]
+fn a_call_of_a_pbx_behind_a_nat_goes_by_its_next_connection() {
+    for registers in [true, false] {
+        let mut lab = Lab::changed(&[("[trunk.t2]\n", OFFICE)], "");
+        let (first, next) = ((9, 41_000), (10, 42_000));
+        pbx_connects(&mut lab, first);
+        pbx_registers(&mut lab, first);
+        let pbx = Peer::Trunk("office", 77);
+        let sdp = TRUNK_SDP.replace("127.0.0.10", "127.0.0.77");
+        let invite = lab.request(pbx, "INVITE", "sip:+12065550111@127.0.0.1", "", &sdp);
+        pbx_says(&mut lab, first, &invite);
+        let ringing = lab.take(ALICE, "INVITE");
+        lab.reply(ALICE, &ringing, 200, ANSWER);
+        let flow = Hop::Flow(Flow(first.0));
+        let ok = lab.inbox.iter().find(|(to, m)| *to == flow && m.status() == 200);
+        let ok = ok.expect("the 200").1.clone();
+        let ack = lab.in_dialog(pbx, &ok, "ACK", ok.cseq().expect("a CSeq").number, "", "");
+        let message = Message::parse(ack.into_bytes(), Framing::WebSocket).expect("sound");
+        lab.handle(Input::Received { hop: flow, remote: pbx.remote(), message });
+        lab.inbox.clear();
+        lab.restart(AWAY);
+        comes_back(&mut lab);
+        knows_its_call(&mut lab, BACK);
+        pbx_connects(&mut lab, next);
+        if registers {
+            pbx_registers(&mut lab, next);
+        } else {
+            let asks = lab.in_dialog(pbx, &ok, "OPTIONS", 900, "", "");
+            assert_eq!(pbx_says(&mut lab, next, &asks).status(), 200);
+        }
+        lab.inbox.clear();
+        let bye = lab.in_dialog(BACK, &ringing, "BYE", 5, "peer", "");
+        lab.says(BACK, &bye);
+        assert_eq!(said_by(&lab, Hop::Flow(Flow(next.0))), ["BYE"], "registers {registers}");
+        assert_eq!(lab.ended()[0].code, Code::FINE);
+        lab.handle(Input::FlowClosed { flow: Flow(next.0) });
+        lab.expect_idle();
+    }
+}

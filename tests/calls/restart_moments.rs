@@ -163,6 +163,50 @@ fn a_reinvite_without_a_description_that_was_open_costs_no_call() {
     }
 }
 
+/// The keys that a description gives for its own media, by suite.
+fn keys_of(message: &Message) -> Vec<(String, String)> {
+    let body = String::from_utf8_lossy(message.body()).into_owned();
+    let lines = body.lines().filter_map(|line| line.strip_prefix("a=crypto:"));
+    let parts = lines.map(|line| line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+    parts.map(|parts| (parts[..2].join(" "), parts[2].clone())).collect()
+}
+
+/// Its keys are those of the process before, whose indices were reserved.
+#[test]
+fn a_trunk_with_srtp_is_shown_the_same_key_by_the_next_process() {
+    let srtp = ("max_calls = 3\n", "max_calls = 3\nsrtp = \"required\"\n");
+    let mut lab = Lab::changed(&[srtp], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    let offered = keys_of(&invite);
+    let (suite, ours) =
+        offered.iter().find(|(suite, _)| suite.ends_with("_128_HMAC_SHA1_80")).expect("offered");
+    let theirs = "inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz";
+    let sdp = TRUNK_SDP.replace("RTP/AVP", "RTP/SAVP");
+    let sdp = format!("{sdp}a=crypto:{suite} {theirs}\r\n");
+    lab.reply(T1, &invite, 200, &sdp);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.inbox.clear();
+    for version in [2u32, 3] {
+        lab.restart(AWAY);
+        let again = sdp.replace("o=- 1 1", &format!("o=- 1 {version}"));
+        let reinvite = lab.in_dialog(T1, &invite, "INVITE", 5 + version, "peer", &again);
+        lab.says(T1, &reinvite);
+        let answer = lab.take(T1, "200 INVITE");
+        assert_eq!(keys_of(&answer), [(suite.clone(), ours.clone())]);
+        lab.ack(T1, &answer);
+    }
+    comes_back(&mut lab);
+    let bye = lab.in_dialog(BACK, &ok, "BYE", 9_000, "", "");
+    lab.inbox.clear();
+    lab.says(BACK, &bye);
+    let at_trunk = lab.take(T1, "BYE");
+    lab.reply(T1, &at_trunk, 200, "");
+    assert_eq!(lab.ended().iter().map(|r| r.code).collect::<Vec<_>>(), [Code::FINE]);
+    lab.expect_idle();
+}
+
 #[test]
 fn a_call_on_hold_stays_on_hold_and_is_taken_back_by_its_browser() {
     let mut lab = talk("");

@@ -2,7 +2,7 @@
 //! nothing.
 
 use crate::server::Server;
-use crate::trunk::Trunk;
+use crate::trunk::{Trunk, reply};
 use serde_json::Value;
 use std::io::Write;
 use std::net::{SocketAddr, UdpSocket};
@@ -187,6 +187,77 @@ fn a_browsers_call_continues_after_the_process_was_killed() {
     assert_eq!(said.code, 0, "{said:?}\n{}", server.log());
     let record = the_record(&server);
     assert_eq!(record["hangup_by"], "caller");
+}
+
+/// A route of the dialplan that answers and then dials.
+const ANSWERED: &str = "[[route]]\nname = \"Answered\"\nmatch = \"701\"\n\
+    do = [{ answer = true }, { dial = [\"trunk:peer\"], to = \"+4940\" }]\n";
+
+/// A response of a callee to a request.
+fn response(request: &str, status: &str) -> String {
+    let to = request.lines().find(|l| l.starts_with("To:")).expect("a To");
+    reply(request).replace("200 OK", status).replace(to, &format!("{to};tag=silent"))
+}
+
+#[test]
+fn a_caller_who_was_answered_is_connected_after_the_process_was_killed() {
+    let mut server = Server::start_with_routes(ANSWERED);
+    let (mut trunk, mut caller, mut callee) = (Trunk::new(&server), Voice::new(), Voice::new());
+    let ok = trunk.call_with_media("701", caller.port());
+    caller.speak(media_of(&ok));
+    let rang = trunk.expect("INVITE");
+    trunk.send(&response(&rang, "180 Ringing"));
+    caller.hears(&server, 50);
+    server.kill();
+    server.start_again();
+    let cancel = trunk.expect("CANCEL");
+    trunk.send(&reply(&cancel));
+    trunk.send(&response(&rang, "487 Request Terminated"));
+    caller.hears(&server, 20);
+    let again = trunk.answer_with_media(callee.port());
+    let call_id = |m: &str| m.lines().find(|l| l.starts_with("Call-ID:")).map(str::to_owned);
+    assert_ne!(call_id(&again), call_id(&rang));
+    callee.speak(media_of(&again));
+    caller.hears(&server, 150);
+    callee.hears(&server, 150);
+    trunk.hang_up();
+    trunk.expect("BYE");
+    let record = the_record(&server);
+    assert_eq!(record["attempts"].as_array().map(Vec::len), Some(2), "{record:#}");
+    server.logs("takes the step");
+}
+
+/// How many goodbyes are on disk, if that can be seen while it is written.
+fn farewells(server: &Server) -> Option<i64> {
+    let copy = server.folder.join("farewells.db");
+    for companion in ["", "-wal"] {
+        let file = server.folder.join(format!("state/checkpoints.db{companion}"));
+        std::fs::copy(file, format!("{}{companion}", copy.display())).ok()?;
+    }
+    let database = rusqlite::Connection::open(copy).ok()?;
+    let count = "SELECT COUNT(*) FROM checkpoint WHERE name LIKE 'farewell %'";
+    database.query_row(count, (), |row| row.get(0)).ok()
+}
+
+#[test]
+fn a_bye_that_was_not_answered_is_sent_by_the_next_process() {
+    let mut server = Server::start_with_routes(ANSWERED);
+    let (mut trunk, mut voice) = (Trunk::new(&server), Voice::new());
+    let ok = trunk.call_with_media("701", voice.port());
+    voice.speak(media_of(&ok));
+    trunk.answer_with_media(voice.port());
+    voice.hears(&server, 20);
+    // Its 200 comes before the other leg's BYE, which is not read.
+    trunk.hang_up();
+    server.until(|| farewells(&server) == Some(1));
+    server.kill();
+    assert!(trunk.got_a_message(), "the BYE");
+    server.start_again();
+    trunk.expect("BYE");
+    server.until(|| farewells(&server) == Some(0));
+    // The first process had recorded the call, and the next one did not continue it.
+    let records = std::fs::read_to_string(server.folder.join("cdr.jsonl")).expect("a record");
+    assert_eq!(records.lines().count(), 1, "{records}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::scenarios::{
     from_outside, hung_up_on_hold, kicked, later, limit, lost_ack, lost_flow, media_stopped,
     nameless_trunk, no_ports, no_route, offline_and_a_trunk_that_refuses, offline_and_announced,
     offline_and_busy, offline_and_hung_up, offline_and_nothing_more, private_trunk,
-    refused_by_trunk, secs, session_timer, short, trunk_died, trunk_down, trunk_full, trunk_says,
-    trunk_waits, unreachable, unusable_answer,
+    refused_by_trunk, secs, session_timer, short, trunk_away, trunk_died, trunk_down, trunk_full,
+    trunk_says, trunk_waits, unreachable, unusable_answer,
 };
 use crate::world::{Audio, Behaviour};
 use std::time::Duration;
@@ -260,6 +260,12 @@ pub(crate) const FAULTS: &[Fault] = &[
         expected: Code::DNS,
         side: Blame::Network,
         run: dns,
+    },
+    Fault {
+        name: "the trunk has not registered",
+        expected: Code::TRUNK_AWAY,
+        side: Blame::Callee,
+        run: trunk_away,
     },
     Fault {
         name: "the trunk's certificate has expired",

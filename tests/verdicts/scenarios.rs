@@ -85,6 +85,14 @@ pub(crate) fn dns() -> Diagnosis {
     said(&lab)
 }
 
+/// A PBX that has to register by itself, and has not.
+pub(crate) fn trunk_away() -> Diagnosis {
+    let registers = "accepts_registration = true";
+    let mut lab = Lab::changed(&[("uri = \"sip:127.0.0.10\"", registers)], "");
+    lab.invite(ALICE, "+12065550123", OFFER);
+    said(&lab)
+}
+
 /// What the TLS shell says of an expired certificate; its own words are tested where it is.
 pub(crate) fn certificate() -> Diagnosis {
     let mut lab = Lab::with_phones();

@@ -143,15 +143,72 @@ fn circles_end() {
     assert_eq!(cursor.number(), "7");
 }
 
+/// The cursor of a process that comes next.
+fn outlives(cursor: &RouteCursor, under_way: bool) -> RouteCursor {
+    let text = serde_json::to_string(&cursor.snapshot(under_way)).expect("a value");
+    let config = "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n\
+        [sip]\nudp = \":5060\"\n[trunk.peer]\nuri = \"sip:127.0.0.10\"\n";
+    let (config, _) = crate::config::check::parse_embedded(config, &[]).expect("a configuration");
+    RouteCursor::restore(serde_json::from_str(&text).expect("the value"), &config)
+}
+
+#[test]
+fn the_step_under_way_is_the_next_one_of_the_next_process() {
+    let step = Step::Dial { trunks: vec!["b".into()], to: Some("1".into()), timeout: None };
+    let both = Step::Dial { trunks: vec!["a".into(), "b".into()], to: None, timeout: None };
+    let mut cursor = cursor(vec![both.clone(), on(Outcome::Busy, step.clone()), Step::Hangup(480)]);
+    assert_eq!(cursor.next_step(), NextStep::Run(both.clone()));
+    cursor.begin_dial(vec!["a".into(), "b".into()], None, None);
+    assert_eq!(cursor.next_trunk().as_deref(), Some("a"));
+    assert_eq!(outlives(&cursor, true).next_step(), NextStep::Run(both));
+    assert_eq!(cursor.next_trunk().as_deref(), Some("b"));
+    cursor.on_refused(Outcome::Busy, refusal(486).code(Code::BUSY));
+    assert_eq!(
+        outlives(&cursor, true).upcoming().map(ToString::to_string).as_deref(),
+        Some("dial  trunk:b")
+    );
+    // A step that names outcomes is taken again whatever came of it so far.
+    assert!(matches!(cursor.next_step(), NextStep::Run(Step::On { .. })));
+    cursor.begin_dial(vec!["b".into()], Some("1".into()), None);
+    cursor.next_trunk();
+    let mut again = outlives(&cursor, true);
+    assert_eq!(outlives(&again, true).snapshot(true), again.snapshot(true));
+    assert_eq!(again.next_step(), NextStep::Run(step));
+    let NextStep::Run(Step::Hangup(480)) = again.next_step() else { panic!("the last step") };
+    let NextStep::End(why) = again.next_step() else { panic!("the end") };
+    assert_eq!((why.status, why.code), (486, Code::BUSY), "the best refusal outlives it too");
+}
+
+#[test]
+fn the_rules_of_a_route_outlive_the_process() {
+    let mut cursor = cursor(vec![dial()]);
+    let route = Route {
+        patterns: vec![crate::dialplan::Pattern::parse("100").expect("a pattern")],
+        caller_id: Some("+1".into()),
+        timeout: Some(Duration::from_secs(7)),
+        next_on: vec![crate::dialplan::NextOn::Status(404)],
+        ignore_limits: true,
+        redirect: true,
+        ..Route::of_steps("rules", vec![dial()])
+    };
+    cursor.begin(route, "100".into());
+    cursor.next_step();
+    let again = outlives(&cursor, true);
+    assert!(again.is_exempt() && again.may_redirect() && again.dialled().spelled);
+    assert_eq!((again.caller_id(), again.step_time()), (Some("+1"), Duration::from_secs(7)));
+    assert_eq!(again.silent_after(), None);
+    let route = again.route.expect("a route");
+    assert!(route.moves_on(404) && !route.moves_on(503));
+}
+
 #[test]
 fn what_bounds_a_walk_outlives_the_process() {
     let mut cursor = cursor(vec![dial()]);
     let by = Diversion { number: "1".into(), reason: UNCONDITIONAL };
     cursor.redirect(by, None, Vec::new());
     assert!(cursor.count_goto().is_ok());
-    let text = serde_json::to_string(&cursor.snapshot()).expect("a value");
-    let again = RouteCursor::restore(serde_json::from_str(&text).expect("the value"));
-    assert_eq!(again.snapshot(), cursor.snapshot());
+    let again = outlives(&cursor, false);
+    assert_eq!(again.snapshot(false), cursor.snapshot(false));
     assert_eq!((again.diversions(), again.number()), (cursor.diversions(), "100"));
     assert_eq!((again.gotos, again.steps.len()), (1, 0));
 }

@@ -228,6 +228,102 @@ fn a_full_disk_costs_checkpoints_until_there_is_room() {
     assert!(entries.iter().all(|e| e.record == Record::Fresh(noise(3, 2_000))));
 }
 
+/// Whether a process may have a view of the file system of its own here.
+fn may_mount() -> bool {
+    let tried = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).output();
+    tried.is_ok_and(|tried| tried.status.success())
+}
+
+fn mount(options: &str, folder: &Path) {
+    let mut command = Command::new("mount");
+    match options {
+        "bind" => command.arg("--bind").arg(folder),
+        options => command.args(["-o", &format!("remount,bind,nosuid,nodev,{options}")]),
+    };
+    let done = command.arg(folder).output().expect("mount");
+    assert!(done.status.success(), "{done:?}");
+}
+
+/// As a file system is on which its host has found errors.
+#[test]
+fn a_read_only_directory_is_read_and_written_again_once_it_can_be() {
+    let own = "exec unshare --map-root-user --mount \"$0\" \"$@\"";
+    let test = "a_read_only_directory_is_read_and_written_again_once_it_can_be";
+    if std::env::var_os(CHILD).is_none() && !may_mount() {
+        eprintln!("skipped: this host lets nobody mount");
+        return;
+    }
+    if !in_child(test, own) {
+        return;
+    }
+    for killed in [false, true] {
+        let scratch = Scratch::new("read-only");
+        let folder = scratch.0.join("odd #1%20?");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let (checkpoints, ..) = open(&scratch.0);
+        let slot = checkpoints.slot("a");
+        let first = slot.put(*b"first", LONG);
+        until("it is written", || slot.written() >= first);
+        if !killed {
+            drop((checkpoints, slot));
+        }
+        // What a process that is killed leaves has its log beside it.
+        for file in std::fs::read_dir(&scratch.0).expect("readable").flatten() {
+            if file.path().is_file() {
+                std::fs::copy(file.path(), folder.join(file.file_name())).expect("a copy");
+            }
+        }
+        assert_eq!(folder.join(format!("{FILE}-wal")).exists(), killed);
+        is_read_and_written_later(&folder);
+    }
+}
+
+fn is_read_and_written_later(folder: &Path) {
+    mount("bind", folder);
+    mount("ro", folder);
+    assert!(std::fs::write(folder.join("other"), "").is_err(), "it is read-only");
+    for _ in 0..2 {
+        let (checkpoints, found, failed) = open(folder);
+        assert_eq!(found, [fresh("a", b"first")], "its calls continue");
+        let slot = checkpoints.slot("a");
+        slot.put(*b"second", LONG);
+        until("it is tried", || failed.get() > 0);
+        assert!(slot.written() == 0 && !checkpoints.is_nothing_left(), "the old one can be found");
+    }
+    let directory = Directory::open(folder).expect("a directory");
+    let (checkpoints, _) = Checkpoints::open(&directory, 1, Counter::default());
+    let slot = checkpoints.slot("a");
+    let second = slot.put(*b"second", LONG);
+    mount("rw", folder);
+    until("it is written", || slot.written() >= second);
+    drop((checkpoints, slot, directory));
+    assert_eq!(open(folder).1, [fresh("a", b"second")]);
+}
+
+/// The process may not enter it: it starts and serves all the same, and keeps nothing.
+#[test]
+fn a_directory_of_another_user_costs_checkpoints_only() {
+    let own = "exec setpriv --bounding-set=-dac_override,-dac_read_search \"$0\" \"$@\"";
+    let test = "a_directory_of_another_user_costs_checkpoints_only";
+    let root = nix::unistd::geteuid().is_root();
+    if root && !in_child(test, own) {
+        return;
+    }
+    let scratch = Scratch::new("another");
+    let theirs = scratch.0.join("theirs");
+    std::fs::create_dir_all(&theirs).expect("a folder");
+    let mode = |mode| std::fs::set_permissions(&theirs, std::fs::Permissions::from_mode(mode));
+    mode(0o700).expect("closed to others");
+    if !root || std::os::unix::fs::chown(&theirs, Some(65_534), None).is_err() {
+        mode(0o000).expect("closed to everybody");
+    }
+    let state = crate::state::State::open(Some(&theirs), 1, Counter::default());
+    assert!(state.directory.is_none() && state.found.is_empty());
+    let slot = state.checkpoints.slot("a");
+    slot.put(*b"value", LONG);
+    assert_eq!((slot.newest().as_deref(), slot.written()), (Some(&b"value"[..]), 0));
+}
+
 #[test]
 fn a_directory_that_is_taken_away_under_the_process_is_made_again() {
     type Theft = (&'static str, fn(&Path));

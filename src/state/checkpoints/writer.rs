@@ -5,7 +5,7 @@ use super::super::pack::{Packer, unpack};
 use super::super::seal::Sealer;
 use super::super::{Directory, Home, move_aside};
 use super::{
-    ALIVE, BATCH, BEAT, BOOT, CheckpointEntry, CheckpointShared, FILE, FIRST_PAUSE, HEADER,
+    ALIVE, BATCH, BEAT, BOOT, CheckpointEntry, CheckpointShared, FILE, FIRST_PAUSE, HASTE, HEADER,
     MAX_PAUSE, NamedSlot, Queue, Record, SETTINGS, boot_millis, locked,
 };
 use crate::boot;
@@ -209,15 +209,18 @@ impl CheckpointWriter {
                 return;
             }
             // A batch, rather than a commit for each.
-            let since = last.elapsed();
-            if let Some(rest) = BATCH.checked_sub(since) {
-                let queue = locked(&self.shared.queue);
-                let waits = |q: &mut Queue| !q.over && !q.hurry;
-                let wait = self.shared.wake.wait_timeout_while(queue, rest, waits);
-                drop(wait.unwrap_or_else(PoisonError::into_inner));
-            }
+            self.rest(last + HASTE, |queue| !queue.over);
+            self.rest(last + BATCH, |queue| !queue.over && !queue.hurry);
             last = Instant::now();
         }
+    }
+
+    /// Waits until then, as long as nothing else is to be done.
+    fn rest(&self, until: Instant, waits: impl Fn(&Queue) -> bool) {
+        let Some(rest) = until.checked_duration_since(Instant::now()) else { return };
+        let queue = locked(&self.shared.queue);
+        let waited = self.shared.wake.wait_timeout_while(queue, rest, |queue| waits(queue));
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Waits until something has changed, a retry is due, or it is over.
