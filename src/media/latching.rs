@@ -114,19 +114,19 @@ impl Latching {
         open && near && self.until.is_some_and(|until| now < until)
     }
 
-    /// Takes a packet from `from`, which is admitted, while media goes to `target`. Returns whether
-    /// `from` is where media goes now.
-    pub(super) fn observe(
-        &mut self,
-        target: SocketAddr,
-        from: SocketAddr,
-        packet: &Packet,
-    ) -> bool {
-        if self.is_announced(from) || from == target {
-            if self.state != LatchState::Strict {
-                self.state = LatchState::Locked;
-            }
-            self.left = None;
+    /// A packet came from where media goes, or from the announced address: that is settled.
+    pub(super) fn confirm(&mut self) {
+        if !matches!(self.state, LatchState::Strict) {
+            self.state = LatchState::Locked;
+        }
+        self.left = None;
+    }
+
+    /// Takes a packet from `from`, which is admitted and not where media goes. Returns whether it is
+    /// now.
+    pub(super) fn observe(&mut self, from: SocketAddr, packet: &Packet) -> bool {
+        if self.is_announced(from) {
+            self.confirm();
             return true;
         }
         let LatchState::Open { from: candidate, ssrc, sequence, run } = &mut self.state else {

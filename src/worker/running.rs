@@ -111,8 +111,7 @@ pub(super) struct Running {
     /// Nothing is read, sent or due: a successor of this process is about to continue with all of
     /// it, or this is a successor whose predecessor still has all of it.
     frozen: bool,
-    /// Until when it is certain that no other node has taken sessions over; `None`: always, as it
-    /// would have been noticed.
+    /// Until when it is certain that no other node has taken sessions over; `None`: always.
     vouched: Option<Instant>,
     /// Sessions that were taken up meanwhile.
     taken_up: Vec<u64>,
@@ -413,8 +412,7 @@ impl Running {
         wait.saturating_duration_since(now)
     }
 
-    /// Takes orders and nothing else, for so long as it shows that it lives. Returns true if the
-    /// thread is to stop.
+    /// Takes orders only, and shows that it lives. Returns true if the thread is to stop.
     fn stand_still(&mut self) -> bool {
         self.pulse.beat(Instant::now());
         let next = self.orders.as_ref().map(|(_, inbox)| inbox.recv_timeout(BEAT));

@@ -21,7 +21,7 @@ const MAX_PAYLOAD: usize = 1_000;
 const USUAL_DATAGRAM: usize = 384;
 
 /// Longest tag that protection adds to a packet.
-const MAX_TAG: usize = 16;
+const TAG: usize = 16;
 
 /// Where frames of one direction go.
 struct Outlet<'a, S> {
@@ -243,7 +243,7 @@ impl Session {
         let end = &mut self.ends[to];
         let len = HEADER + payload.len();
         let (mut usual, mut longest);
-        let buf: &mut [u8] = if len + MAX_TAG <= USUAL_DATAGRAM {
+        let buf: &mut [u8] = if len + TAG <= USUAL_DATAGRAM {
             usual = [0u8; USUAL_DATAGRAM];
             &mut usual
         } else {
@@ -289,6 +289,6 @@ mod tests {
             assert!((1..=MAX_PAYLOAD).contains(&n), "{codec:?}: {n}");
         }
         // With the longest tag, and a master key identifier as long as any that is read.
-        const { assert!(HEADER + MAX_PAYLOAD + MAX_TAG + 128 <= MAX_DATAGRAM) }
+        const { assert!(HEADER + MAX_PAYLOAD + TAG + 128 <= MAX_DATAGRAM) }
     }
 }

@@ -288,7 +288,9 @@ impl Session {
         let MediaTransport::Trunk { rtp, rtcp, latching, sdes } = &mut end.transport else {
             return;
         };
-        let Some(target) = rtp.filter(|target| latching.admits(now, *target, from)) else {
+        // Whole addresses are compared once a packet: nearly all come from where media goes.
+        let same = *rtp == Some(from);
+        let Some(target) = rtp.filter(|target| same || latching.admits(now, *target, from)) else {
             end.dropped.unknown_source += 1;
             end.unexpected_source = Some(from);
             return;
@@ -302,11 +304,13 @@ impl Session {
             end.dropped.malformed += 1;
             return;
         };
-        if !latching.observe(target, from, &packet) {
-            end.dropped.unknown_source += 1;
-            return;
-        }
-        if from != target {
+        if same {
+            latching.confirm();
+        } else {
+            if !latching.observe(from, &packet) {
+                end.dropped.unknown_source += 1;
+                return;
+            }
             if from.ip() != target.ip() {
                 // Where its RTCP is, nobody knows: it goes with RTP, or nowhere.
                 *rtcp = rtcp.filter(|rtcp| *rtcp == target).map(|_| from);
