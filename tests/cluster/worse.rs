@@ -53,7 +53,8 @@ fn a_primary_that_needs_no_replica_has_two_nodes_send_under_the_same_keys() {
 
 /// A call whose owner is left alone with the primary for half a minute.
 fn parted(step: u32, needs: bool, may_repeat: bool) -> (World, Talk) {
-    let (mut world, talk) = talking(World::either(11_000 + u64::from(step), step % 2 == 0));
+    let (mut world, talk) =
+        talking(World::either(11_000 + u64::from(step), step.is_multiple_of(2)));
     world.calls.indices.may_repeat = may_repeat;
     world.run(10 * SECOND + step * Duration::from_millis(200));
     world.fault(Fault::StoreParts { alone: talk.owner, needs });
@@ -66,7 +67,8 @@ fn parted(step: u32, needs: bool, may_repeat: bool) -> (World, Talk) {
 #[test]
 fn takers_that_sleep_in_the_middle_leave_a_call_to_the_next_or_go_on_with_it() {
     for step in 0..60u64 {
-        let (mut world, Talk { owner, .. }) = talking(World::either(12_000 + step, step % 2 == 0));
+        let (mut world, Talk { owner, .. }) =
+            talking(World::either(12_000 + step, step.is_multiple_of(2)));
         world.fault(Fault::Kill(owner));
         while world.claims() == 0 {
             world.run(Duration::from_millis(5));

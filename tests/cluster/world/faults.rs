@@ -32,28 +32,8 @@ impl World {
     pub(crate) fn fault(&mut self, fault: Fault) {
         self.picture.push(format!("{:?} {fault:?}", self.now - self.start));
         match fault {
-            Fault::Cut(a, b) => {
-                self.cuts.insert((a.min(b), a.max(b)));
-                // What is under way is lost, and the connections stand for a while.
-                for (from, to) in [(a, b), (b, a)] {
-                    let at = self.nodes[from].address;
-                    let lost = |d: &Delivery| goes_by_link(d, to, at);
-                    self.queue.retain(|_, d| !lost(d));
-                    if let Some(broken) = self.nodes[from].links.get_mut(&to) {
-                        *broken = true;
-                        let after = self.between(1_000_000, 20_000_000);
-                        self.break_link(from, to, after);
-                    }
-                }
-            }
-            Fault::Heal(a, b) => {
-                self.cuts.remove(&(a.min(b), a.max(b)));
-                for (from, to) in [(a, b), (b, a)] {
-                    if self.nodes[from].links.get(&to) == Some(&true) {
-                        self.break_link(from, to, Duration::ZERO);
-                    }
-                }
-            }
+            Fault::Cut(a, b) => self.cut(a, b),
+            Fault::Heal(a, b) => self.heal(a, b),
             Fault::CutStore(n) => self.nodes[n].store_cut = true,
             Fault::HealStore(n) => {
                 if std::mem::take(&mut self.nodes[n].store_cut) {
@@ -107,6 +87,31 @@ impl World {
                 for input in self.nodes[n].paused.take().into_iter().flatten() {
                     self.handle(n, input);
                 }
+            }
+        }
+    }
+
+    /// Two nodes lose each other, and what is under way between them.
+    fn cut(&mut self, a: usize, b: usize) {
+        self.cuts.insert((a.min(b), a.max(b)));
+        // The connections stand for a while.
+        for (from, to) in [(a, b), (b, a)] {
+            let at = self.nodes[from].address;
+            let lost = |d: &Delivery| goes_by_link(d, to, at);
+            self.queue.retain(|_, d| !lost(d));
+            if let Some(broken) = self.nodes[from].links.get_mut(&to) {
+                *broken = true;
+                let after = self.between(1_000_000, 20_000_000);
+                self.break_link(from, to, after);
+            }
+        }
+    }
+
+    fn heal(&mut self, a: usize, b: usize) {
+        self.cuts.remove(&(a.min(b), a.max(b)));
+        for (from, to) in [(a, b), (b, a)] {
+            if self.nodes[from].links.get(&to) == Some(&true) {
+                self.break_link(from, to, Duration::ZERO);
             }
         }
     }
