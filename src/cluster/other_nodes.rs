@@ -79,8 +79,8 @@ impl Others {
         }
     }
 
-    /// Whether a node other than `gone` has not said since `since` what it took: it has sent nothing
-    /// itself, and no lease of it was seen after those of before `since` had run out.
+    /// Whether a node other than `gone` has not said since `since` what it took: it has sent
+    /// nothing itself, and no lease of it was seen after those of before `since` had run out.
     pub(super) fn awaits(&self, gone: &str, since: Instant) -> bool {
         let has_told = |node: &str| {
             let of_node =

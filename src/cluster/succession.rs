@@ -26,9 +26,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 const TURN: Duration = Duration::from_millis(400);
 /// How long the node that gets the address of the one that is gone has for that.
 const FLOATS: Duration = Duration::from_secs(5);
-/// How long the calls of a lost node are left to another node that may have taken them, if the store
-/// lost that fact and the node has not repeated it. After that their media is gone anyway, and the
-/// store forgets them soon.
+/// How long the calls of a lost node are left to another node that may have taken them, if the
+/// store lost that fact and the node has not repeated it. After that their media is gone anyway,
+/// and the store forgets them soon.
 const AWAITED: Duration = Duration::from_secs(50);
 /// How long the store has for an answer.
 const ANSWER: Duration = Duration::from_secs(1);

@@ -149,7 +149,8 @@ impl InboundEvent {
             self.earlier = self.duration;
             self.first = packet.timestamp.wrapping_sub(self.duration);
         } else if step > 0 && event.duration <= self.said {
-            // Another segment, whose durations begin again; or a peer that counts each packet's own.
+            // Another segment, whose durations begin again; or a peer that counts each packet's
+            // own.
             self.earlier = packet.timestamp.wrapping_sub(self.first);
         } else if step == 0 && self.said > WRAPPED.0 && event.duration < WRAPPED.1 {
             self.earlier = self.earlier.saturating_add(SEGMENT + 1);

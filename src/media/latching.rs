@@ -122,8 +122,8 @@ impl Latching {
         self.left = None;
     }
 
-    /// Takes a packet from `from`, which is admitted and not where media goes. Returns whether it is
-    /// now.
+    /// Takes a packet from `from`, which is admitted and not where media goes. Returns whether it
+    /// is now.
     pub(super) fn observe(&mut self, from: SocketAddr, packet: &Packet) -> bool {
         if self.is_announced(from) {
             self.confirm();

@@ -1,5 +1,6 @@
 //! What reaches a node that has not what it is of, and does not say which node has: a CANCEL of
-//! nothing, an INVITE or a text that comes again, an INVITE that names the dialog of another node. It is answered as the node that has it would answer, once.
+//! nothing, an INVITE or a text that comes again, an INVITE that names the dialog of another node.
+//! It is answered as the node that has it would answer, once.
 
 use crate::world::{Fault, World};
 use crate::{SECOND, TRUNK_SDP};
