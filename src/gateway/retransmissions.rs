@@ -5,8 +5,8 @@
 //! another node. So whoever begins something of a trunk's tells the others at once, or together
 //! with what else begins in the same moment, which is long before the sender repeats it; nobody
 //! waits for that, and the store is not asked. A node that knows of it asks whoever began it
-//! (`node_queries`), and serves it itself if that one has nothing of it: a proxy tries another node after
-//! the refusal of the first one. If both began it, neither having heard of the other in time,
+//! (`node_queries`), and serves it itself if that one has nothing of it: a proxy tries another node
+//! after the refusal of the first one. If both began it, neither having heard of the other in time,
 //! the later one gives way.
 
 use super::call_table::invite_key;

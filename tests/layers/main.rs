@@ -60,7 +60,8 @@ fn files(folder: &Path, out: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("readable") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            if !path.ends_with("node_modules") {
+            // What is fetched and what is built is no source of ours.
+            if !path.ends_with("node_modules") && !path.ends_with("target") {
                 files(&path, out);
             }
         } else if path.extension().is_some_and(|e| e == "rs") {

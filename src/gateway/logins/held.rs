@@ -25,8 +25,11 @@ pub(super) enum Awaited {
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct HeldRequest {
+    /// The connection it came by.
     pub(super) flow: Flow,
+    /// Where that comes from.
     pub(super) remote: SocketAddr,
+    /// The request as it came.
     pub(super) message: Message,
 }
 
