@@ -23,14 +23,27 @@ impl PatternPiece {
         }
     }
 
-    /// Every character it takes.
-    fn characters(&self) -> Vec<char> {
+    /// The characters it takes, as ranges.
+    fn ranges(&self) -> Vec<(char, char)> {
         match self {
-            PatternPiece::Literal(l) => vec![*l],
-            PatternPiece::Range(from, to) => (*from..=*to).collect(),
-            PatternPiece::Set(set) => set.iter().flat_map(|(from, to)| *from..=*to).collect(),
-            PatternPiece::Rest => ('0'..='9').chain("+*#".chars()).collect(),
+            PatternPiece::Literal(l) => vec![(*l, *l)],
+            PatternPiece::Range(from, to) => vec![(*from, *to)],
+            PatternPiece::Set(set) => set.clone(),
+            PatternPiece::Rest => vec![('0', '9'), ('+', '+'), ('*', '*'), ('#', '#')],
         }
+    }
+
+    /// One character of each kind that it takes and `others` tell apart: what they take changes
+    /// only where a range begins or has ended. A range may have a million characters.
+    fn kinds<'a>(&self, others: impl Iterator<Item = &'a PatternPiece>) -> Vec<char> {
+        let mut kinds: Vec<char> = self.ranges().into_iter().map(|(from, _)| from).collect();
+        for (from, to) in others.flat_map(PatternPiece::ranges) {
+            let behind = (to..=char::MAX).nth(1);
+            kinds.extend([Some(from), behind].into_iter().flatten().filter(|c| self.takes(*c)));
+        }
+        let mut seen = HashSet::new();
+        kinds.retain(|c| seen.insert(*c));
+        kinds
     }
 
     fn describe(&self) -> String {
@@ -136,7 +149,7 @@ impl Pattern {
     pub(crate) fn meets(&self, other: &Pattern) -> bool {
         let longest = self.pieces.len().max(other.pieces.len());
         let both = |at: usize| match (self.piece_at(at), other.piece_at(at)) {
-            (Some(a), Some(b)) => a.characters().into_iter().any(|c| b.takes(c)),
+            (Some(a), Some(b)) => a.kinds([b].into_iter()).into_iter().any(|c| b.takes(c)),
             (a, b) => a.is_none() && b.is_none(),
         };
         (0..longest).all(both)
@@ -169,7 +182,7 @@ impl Pattern {
                 .collect::<Vec<_>>()
         };
         piece
-            .characters()
+            .kinds(alive.iter().filter_map(|n| others[*n].piece_at(at)))
             .into_iter()
             .find_map(|c| self.escape(format!("{number}{c}"), fits(c), others, longest, seen))
     }
@@ -258,5 +271,14 @@ mod tests {
             escapes("+NXXXXXXXXXXXXX.", &["+2.", "+3XX.", "+[4-8]XXXXXXX"]).is_some(),
             "long ones end too"
         );
+        assert_eq!(escapes("[a-y]", &["[a-m]", "[n-x]"]).as_deref(), Some("y"));
+    }
+
+    #[test]
+    fn a_set_of_all_characters_costs_no_more_than_one_of_two() {
+        let set = format!("[{}]", "\u{1}-\u{10ffff}".repeat(5_000));
+        let (one, other) = (pattern(&set), pattern("[\u{1}-\u{10fffe}]"));
+        assert!(one.meets(&other));
+        assert_eq!(one.escapes(&[&other]).as_deref(), Some("\u{10ffff}"));
     }
 }
