@@ -59,6 +59,7 @@ struct TrunkRows {
     public_ips: HashSet<IpAddr>,
     /// Those that may register, by username.
     logins: HashMap<String, String>,
+    by_number: HashMap<TrunkNumber, String>,
 }
 
 impl TrunkTable {
@@ -74,7 +75,9 @@ impl TrunkTable {
                 table.logins.entry(username.clone()).or_insert_with(|| trunk.name.clone());
             }
         }
-        TrunkTable(Arc::new(TrunkRows { by_name, ..table }))
+        let mut rows = TrunkRows { by_name, ..table };
+        rows.index_numbers();
+        TrunkTable(Arc::new(rows))
     }
 
     /// The first trunk by name that allows calls from `ip`.
@@ -92,6 +95,11 @@ impl TrunkTable {
         self.0.by_name.get(self.0.logins.get(username)?)
     }
 
+    /// The trunk that has this number.
+    pub(crate) fn numbered(&self, number: TrunkNumber) -> Option<&Trunk> {
+        self.0.by_name.get(self.0.by_number.get(&number)?)
+    }
+
     /// Whether any trunk may register.
     pub(crate) fn accept_registrations(&self) -> bool {
         !self.0.logins.is_empty()
@@ -105,7 +113,8 @@ impl TrunkTable {
     /// Keeps the numbers trunks had `before`, by name; a new trunk gets one nobody had.
     pub(super) fn renumber(&mut self, before: &TrunkTable) {
         let mut next = before.values().map(|t| t.number.0 + 1).max().unwrap_or(0);
-        for trunk in Arc::make_mut(&mut self.0).by_name.values_mut() {
+        let rows = Arc::make_mut(&mut self.0);
+        for trunk in rows.by_name.values_mut() {
             trunk.number = before.get(&trunk.name).map_or_else(
                 || {
                     next += 1;
@@ -114,6 +123,14 @@ impl TrunkTable {
                 |t| t.number,
             );
         }
+        rows.index_numbers();
+    }
+}
+
+impl TrunkRows {
+    fn index_numbers(&mut self) {
+        let numbered = self.by_name.values().map(|trunk| (trunk.number, trunk.name.clone()));
+        self.by_number = numbered.collect();
     }
 }
 
@@ -220,5 +237,11 @@ mod tests {
         let mut after = of(&["a", "c"]);
         after.renumber(&before);
         assert_eq!((number(&after, "c"), number(&after, "a")), (number(&before, "c"), 2));
+        for config in [&before, &after] {
+            for trunk in config.trunks.values() {
+                let found = config.trunks.numbered(trunk.number).map(|t| t.name.as_str());
+                assert_eq!(found, Some(trunk.name.as_str()));
+            }
+        }
     }
 }

@@ -27,11 +27,7 @@ impl Gateway {
         let value = |client| {
             let (hop, bytes) = transactions.sent(client)?;
             let trunk = match hop {
-                Hop::Tls(_, number) => config
-                    .trunks
-                    .values()
-                    .find(|trunk| trunk.number == number)
-                    .map(|t| t.name.clone()),
+                Hop::Tls(_, number) => config.trunks.numbered(number).map(|t| t.name.clone()),
                 _ => None,
             };
             Some(FarewellSnapshot { hop: HopSnapshot::of(hop), trunk, bytes: bytes.to_vec() })
