@@ -20,7 +20,7 @@ mod stored_calls;
 pub mod succession;
 pub(crate) mod token;
 pub(crate) mod work;
-mod write_backoff;
+mod write_window;
 
 use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};

@@ -9,21 +9,17 @@ use super::lease::Lease;
 use super::store::{FoundPointers, MAX_NODES, MAX_VALUE, PointerWrite, StoreCommand};
 use super::token::{self, EdgeToken, short};
 use super::work::Moment;
-use super::write_backoff::Pause;
+use super::write_window::WriteWindow;
 use crate::registrar::{Binding, MAX_BINDINGS, Registrar, Way};
 use crate::sip::transaction::Hop;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 /// Users of one write.
 const BATCH: usize = 32;
-/// Writes under way.
-const MAX_WRITES: usize = 4;
 /// Users whose write waits; beyond them everything is written again.
 const MAX_DIRTY: usize = 10_000;
-/// How long the store has for a write.
-const ANSWER: Duration = Duration::from_secs(1);
 /// The longest Contact and list of features that is told to others.
 const MAX_TEXT: usize = 1_024;
 
@@ -59,8 +55,7 @@ pub(super) struct Location {
     dirty: BTreeSet<String>,
     /// Everything is written again: after this user. `Some(None)`: from the first on.
     again: Option<Option<String>>,
-    writes: BTreeMap<u64, (Instant, Vec<String>)>,
-    pause: Pause,
+    writes: WriteWindow<String>,
 }
 
 impl Location {
@@ -73,30 +68,27 @@ impl Location {
 
     pub(super) fn write_all_again(&mut self) {
         self.again = Some(None);
-        self.pause.end();
+        self.writes.end_pause();
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.dirty.len() + self.writes.values().map(|(_, users)| users.len()).sum::<usize>()
+        self.dirty.len() + self.writes.items()
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.writes.values().map(|(until, _)| *until).chain(self.pause.until()).min()
+        self.writes.next_timeout()
     }
 
     /// What was not answered in time is written again.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.pause.expire(now);
-        let late: Vec<u64> =
-            self.writes.iter().filter(|(_, w)| w.0 <= now).map(|(id, _)| *id).collect();
-        late.into_iter().for_each(|id| self.written(now, id, false));
+        self.writes.late(now).into_iter().for_each(|id| self.written(now, id, false));
     }
 
     pub(super) fn written(&mut self, now: Instant, id: u64, done: bool) {
-        let Some((_, users)) = self.writes.remove(&id) else { return };
+        let Some(users) = self.writes.take(id) else { return };
         if !done {
             users.iter().for_each(|user| self.touch(user));
-            self.pause.begin(now);
+            self.writes.failed(now);
         }
     }
 
@@ -110,11 +102,15 @@ impl Location {
         value: impl Fn(&str) -> Option<String>,
         commands: &mut Vec<StoreCommand>,
     ) {
-        while self.writes.len() < MAX_WRITES && !self.pause.lasts() {
+        while self.writes.has_room() {
             // A user is in one write at a time, so that no older one comes after a newer.
-            let busy = |user: &String| self.writes.values().any(|(_, users)| users.contains(user));
-            let mut users: Vec<String> =
-                self.dirty.iter().filter(|user| !busy(user)).take(BATCH).cloned().collect();
+            let mut users: Vec<String> = self
+                .dirty
+                .iter()
+                .filter(|user| !self.writes.has(user))
+                .take(BATCH)
+                .cloned()
+                .collect();
             for user in &users {
                 self.dirty.remove(user);
             }
@@ -124,7 +120,7 @@ impl Location {
                 let more: Vec<String> = more.map(str::to_owned).collect();
                 self.again = (more.len() == room).then(|| more.last().cloned());
                 for user in more {
-                    if self.writes.values().any(|(_, users)| users.contains(&user)) {
+                    if self.writes.has(&user) {
                         self.dirty.insert(user);
                     } else if !users.contains(&user) {
                         users.push(user);
@@ -144,7 +140,7 @@ impl Location {
                 id: *next_id,
                 writes: users.iter().map(write).collect(),
             });
-            self.writes.insert(*next_id, (now + ANSWER, users));
+            self.writes.begin(now, *next_id, users);
         }
     }
 }

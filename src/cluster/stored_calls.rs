@@ -5,16 +5,12 @@
 //! everything again.
 
 use super::store::{CallValue, CallWrite, Process, StoreCommand};
-use super::write_backoff::Pause;
+use super::write_window::WriteWindow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Values of one write.
 const BATCH: usize = 64;
-/// Writes under way.
-const MAX_WRITES: usize = 4;
-/// How long the store has for a write.
-const ANSWER: Duration = Duration::from_secs(1);
 /// What a failover may lose though it was confirmed: so long a primary takes writes that no replica
 /// hears (`min-replicas-max-lag 2`, which Redis reckons in whole seconds, once a second).
 const LOST: Duration = Duration::from_secs(4);
@@ -48,8 +44,8 @@ struct StoredValue {
 pub(super) struct StoredCalls {
     all: BTreeMap<String, StoredValue>,
     dirty: BTreeSet<String>,
-    /// By the number of the write: until when, and the names with their numbers.
-    writes: BTreeMap<u64, (Instant, Vec<(String, u64)>)>,
+    /// Names in writes under way, with their numbers.
+    writes: WriteWindow<(String, u64)>,
     /// Names that were removed since it was last certain who has these calls, and when the store
     /// first heard of the removal.
     ended: Vec<(String, Instant)>,
@@ -61,7 +57,6 @@ pub(super) struct StoredCalls {
     /// Names of which a confirmed value may be lost still, and when that was, oldest first: each
     /// once.
     settling: VecDeque<(Instant, String)>,
-    pause: Pause,
 }
 
 impl StoredCalls {
@@ -86,12 +81,12 @@ impl StoredCalls {
         self.all.values_mut().for_each(|kept| kept.settles = None);
         self.settling.clear();
         self.anew = true;
-        self.pause.end();
+        self.writes.end_pause();
     }
 
     /// Values that wait or are on their way.
     pub(super) fn waiting(&self) -> usize {
-        self.dirty.len() + self.writes.values().map(|(_, names)| names.len()).sum::<usize>()
+        self.dirty.len() + self.writes.items()
     }
 
     /// Which values the store has confirmed since the last time, by their numbers.
@@ -119,19 +114,16 @@ impl StoredCalls {
     }
 
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        self.writes.values().map(|(until, _)| *until).chain(self.pause.until()).min()
+        self.writes.next_timeout()
     }
 
     /// What was not answered in time is written again.
     pub(super) fn expire(&mut self, now: Instant) {
-        self.pause.expire(now);
-        let late: Vec<u64> =
-            self.writes.iter().filter(|(_, w)| w.0 <= now).map(|(id, _)| *id).collect();
-        late.into_iter().for_each(|id| self.written(now, id, false));
+        self.writes.late(now).into_iter().for_each(|id| self.written(now, id, false));
     }
 
     pub(super) fn written(&mut self, now: Instant, id: u64, done: bool) {
-        let Some((_, names)) = self.writes.remove(&id) else { return };
+        let Some(names) = self.writes.take(id) else { return };
         if self.writes_anew.take_if(|anew| *anew == id).is_some() && !done {
             // What was written after it may be gone with it.
             self.write_all_again();
@@ -158,7 +150,7 @@ impl StoredCalls {
             }
         }
         if !done {
-            self.pause.begin(now);
+            self.writes.failed(now);
         }
     }
 
@@ -170,7 +162,7 @@ impl StoredCalls {
         writer: &Writer,
         commands: &mut Vec<StoreCommand>,
     ) {
-        while self.writes.len() < MAX_WRITES && !self.pause.lasts() {
+        while self.writes.has_room() {
             // A name is in one write at a time, so that no older value comes after a newer.
             let free = |name: &&String| self.all.get(*name).is_none_or(|kept| !kept.busy);
             let names: Vec<String> = self.dirty.iter().filter(free).take(BATCH).cloned().collect();
@@ -193,7 +185,7 @@ impl StoredCalls {
             }
             let (id, owner, connection) = (*next_id, writer.owner.clone(), writer.connection);
             commands.push(StoreCommand::Keep { id, owner, connection, anew, writes });
-            self.writes.insert(*next_id, (now + ANSWER, numbers));
+            self.writes.begin(now, *next_id, numbers);
         }
     }
 
@@ -257,6 +249,7 @@ impl StoredCalls {
 
 #[cfg(test)]
 mod tests {
+    use super::super::write_window::{ANSWER, MAX_WRITES};
     use super::*;
 
     fn writer() -> Writer {
