@@ -5,6 +5,7 @@ mod checkpoint;
 mod core;
 pub mod demo;
 mod dtls_certificate;
+mod farewells;
 mod own_addresses;
 mod perform;
 mod reload;

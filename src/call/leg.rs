@@ -1,5 +1,7 @@
 //! One side of a call: its dialog, its negotiation, its media end.
 
+mod pace;
+
 use super::context::{InDialogRequest, TransactionUser};
 use super::media_path::MediaPath;
 use super::retries::Retries;
@@ -9,7 +11,6 @@ use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
-use crate::errors::Code;
 use crate::media::endpoint::{Digits, EndpointSettings};
 use crate::media::{LegId, MediaWatch};
 use crate::pace::Pace;
@@ -22,7 +23,7 @@ use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::session_timer::{Granted, SessionTimer};
-use crate::sip::status::{Method, Reason, Refusal};
+use crate::sip::status::{Method, Reason};
 use crate::sip::transaction::{ClientId, Flow, Hop, ServerId, T1, T1X64};
 use crate::timers::Timers;
 use crate::worker::{OpenKind, WorkerCommand};
@@ -31,11 +32,6 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Requests that a peer makes within its dialog in a second; more are refused.
-const MOST_IN_SECOND: u32 = 50;
-/// Digits, texts and packages that wait for the peer's answers; no more are passed on.
-const MAX_UNANSWERED: usize = 64;
 
 /// A 2xx of ours that waits for its ACK (RFC 3261 §13.3.1.4).
 #[derive(Debug)]
@@ -261,43 +257,6 @@ impl Leg {
             requests: Pace::default(),
             unanswered: 0,
         }
-    }
-
-    /// Counts one more request of its peer's within the dialog.
-    ///
-    /// # Errors
-    /// 503: it has made those of this second.
-    pub(super) fn take_request(&mut self, now: Instant) -> Result<(), Refusal> {
-        let taken = self.requests.take_within(now, Duration::from_secs(1), MOST_IN_SECOND);
-        taken.map_err(|_| {
-            let why = format!(
-                "{} has made its {MOST_IN_SECOND} requests of this second within the call",
-                self.party
-            );
-            Refusal::new(503, why).code(Code::LIMIT).retry_after(1)
-        })
-    }
-
-    /// Whether something more may be passed on to its peer.
-    ///
-    /// # Errors
-    /// 503: it leaves too much unanswered.
-    pub(super) fn takes_more(&self) -> Result<(), Refusal> {
-        if self.unanswered < MAX_UNANSWERED {
-            return Ok(());
-        }
-        let why = format!("{} has left {MAX_UNANSWERED} requests unanswered", self.party);
-        Err(Refusal::new(503, why).code(Code::LIMIT).retry_after(5))
-    }
-
-    /// What was passed on to its peer was answered, or never will be.
-    pub(super) fn answered_one(&mut self) {
-        self.unanswered = self.unanswered.saturating_sub(1);
-    }
-
-    /// Another page takes its place, which has been asked nothing.
-    pub(super) fn forget_unanswered(&mut self) {
-        self.unanswered = 0;
     }
 
     /// Whether it is half of two joined calls, with no signalling of its own.

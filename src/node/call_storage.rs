@@ -8,12 +8,13 @@
 //! reserves lasts. Between its end and the writing of its record, the first holds the record.
 
 use super::checkpoint::{
-    CallCheckpoint, MEDIA, age, bound_trunk, encoded, ended, farewell as farewell_bytes, live,
-    media, of_store, read, read_farewell, read_trunk, stored_call, stored_names, to_store,
+    CallCheckpoint, MEDIA, age, bound_trunk, encoded, ended, live, media, of_store, read,
+    read_trunk, stored_call, stored_names, to_store,
 };
+use super::farewells;
 use crate::boot;
+use crate::call::CallId;
 use crate::call::call_snapshot::CallSnapshot;
-use crate::call::{CallId, Output};
 use crate::cdr::Cdr;
 use crate::cluster::store::{CALLS, LEASE as HELD};
 use crate::cluster::succession::TakenCalls;
@@ -25,9 +26,8 @@ use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::media::Clocks;
 use crate::rtp::reserve::LEASE;
-use crate::sip::transaction::T1X64;
 use crate::state::State;
-use crate::state::checkpoints::{CheckpointEntry, Checkpoints, FAREWELL, Record, Slot, TRUNK};
+use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, TRUNK};
 use crate::store::{self, TakenCallNames};
 use crate::worker::{MediaSnapshot, Notice, QueueFull, Worker, WorkerCommand};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -81,19 +81,6 @@ impl Slots {
 fn remove_stored(gateway: &mut Gateway, id: CallId) {
     for name in stored_names(id) {
         gateway.keep_in_store(Instant::now(), &name, None, Duration::ZERO);
-    }
-}
-
-/// Puts the goodbyes that wait for their answers.
-fn put_farewells(checkpoints: &Checkpoints, gateway: &mut Gateway) {
-    for (name, farewell) in gateway.changed_farewells() {
-        let slot = checkpoints.slot(&format!("{FAREWELL}{name}"));
-        match farewell {
-            Some(farewell) => {
-                slot.put(farewell_bytes((boot::uptime(), unix()), &farewell), T1X64);
-            }
-            None => slot.remove(),
-        }
     }
 }
 
@@ -178,7 +165,7 @@ impl KeptCalls {
         let waits = gateway.has_changed_farewells();
         self.goodbyes = waits.then(|| self.goodbyes.unwrap_or(now));
         if self.goodbyes.take_if(|since| now >= *since + PAUSE).is_some() {
-            put_farewells(checkpoints, gateway);
+            farewells::put(checkpoints, gateway);
         }
         if gateway.has_changed_calls() && (self.answered || now >= self.put + PAUSE) {
             (self.put, self.answered) = (now, false);
@@ -381,22 +368,6 @@ impl KeptCalls {
             stays
         };
         found.into_iter().map(stays).filter(|stays| *stays).count()
-    }
-
-    /// Says goodbyes of an earlier process again that nobody had answered.
-    pub(super) fn say_farewells(
-        (checkpoints, gateway): (&Checkpoints, &mut Gateway),
-        found: Vec<CheckpointEntry>,
-        out: &mut Vec<Output>,
-    ) {
-        let now = Instant::now();
-        for CheckpointEntry { name, record } in found {
-            let said = read_farewell(record)
-                .is_some_and(|farewell| gateway.say_farewell(now, farewell, out));
-            if !said {
-                checkpoints.slot(&name).remove();
-            }
-        }
     }
 
     /// Takes up calls of a node that is gone, as far as the store had them: their media first.

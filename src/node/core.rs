@@ -2,6 +2,7 @@
 
 use super::RECORDS;
 use super::call_storage::{KeptCalls, TakenUp};
+use super::farewells;
 use super::take_over::READS;
 use super::workers::Starter;
 use crate::api::events::Feed;
@@ -340,7 +341,7 @@ impl Core {
         let found = std::mem::take(&mut self.state.farewells);
         let mut out = Vec::new();
         let places = (&self.state.checkpoints, &mut self.gateway);
-        KeptCalls::say_farewells(places, found, &mut out);
+        farewells::say_again(places, found, &mut out);
         self.perform_all(&mut out);
     }
 
