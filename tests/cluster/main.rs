@@ -320,9 +320,14 @@ fn run_of(seed: u64) {
 
 fn run_among(nodes: usize, seed: u64) {
     // In every other run a node's address moves with its calls.
-    let mut world = World::of_nodes(nodes, seed, seed % 4 >= 2);
+    live(World::of_nodes(nodes, seed, seed % 4 >= 2), seed, |world| world.stir(45 * SECOND));
+}
+
+/// The life of a cluster in which `faults` happen: five seconds after the last of them everybody
+/// is reached, and at the end nothing is left.
+fn live(mut world: World, seed: u64, faults: impl FnOnce(&mut World)) {
     world.settle();
-    world.stir(45 * SECOND);
+    faults(&mut world);
     world.heal_all();
     world.run(5 * SECOND);
     world.expect_one_owner();

@@ -7,20 +7,8 @@ use crate::world::{Fault, World};
 use std::time::Duration;
 
 fn run_of(seed: u64) {
-    let mut world = World::either(seed, seed % 4 >= 2);
-    world.settle();
-    world.stir_worse(45 * SECOND);
-    world.heal_all();
-    world.run(5 * SECOND);
-    world.expect_one_owner();
-    world.hang_up_all();
-    for from in 0..world.phones() {
-        let to = (from + 1 + (seed as usize % (world.phones() - 1))) % world.phones();
-        world.expect_call(from, to);
-    }
-    world.run(30 * SECOND);
-    world.media_stops();
-    world.expect_idle();
+    let world = World::either(seed, seed % 4 >= 2);
+    crate::live(world, seed, |world| world.stir_worse(45 * SECOND));
 }
 
 #[test]
