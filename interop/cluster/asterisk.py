@@ -19,7 +19,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "interop"))
-from behind import BALANCER, OWN, SHARED, errors, passed, records, serving  # noqa: E402
+from behind import BALANCER, OWN, SHARED, errors, passed, records, report, serving  # noqa: E402
 from common import running, until  # noqa: E402
 
 SCRIPT = ROOT / "interop/asterisk/asterisk.sh"
@@ -198,13 +198,7 @@ def main():
     # At the next node is the owner of a third of them.
     if not counts["tls"]:
         failed.append("nothing was passed between nodes")
-    for line in failed:
-        print(f"FAILED  {line}")
-    print(
-        f"{count} calls of Asterisk through a balancer over three nodes, {len(failed)} failures; "
-        f"of {counts['udp']} requests {counts['tls']} were passed between nodes"
-    )
-    return 1 if failed else 0
+    return report(failed, f"{count} calls of Asterisk", counts)
 
 
 if __name__ == "__main__":

@@ -112,3 +112,14 @@ def errors(work):
     for node in OWN:
         log = (work / node / "log").read_text()
         yield from (f"node {node}: {line}" for line in log.splitlines() if "ERROR" in line)
+
+
+def report(failed, what, counts):
+    """Says what failed, and what was passed between nodes; returns the exit status."""
+    for line in failed:
+        print(f"FAILED  {line}")
+    print(
+        f"{what} through a balancer over three nodes, {len(failed)} failures; of "
+        f"{counts['udp']} requests of trunks {counts['tls']} were passed between nodes"
+    )
+    return 1 if failed else 0

@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 for folder in ("interop", "interop/sipp"):
     sys.path.insert(0, str(ROOT / folder))
 import run as suite  # noqa: E402
-from behind import BALANCER, OWN, SHARED, errors, passed, records, serving  # noqa: E402
+from behind import BALANCER, OWN, SHARED, errors, passed, records, report, serving  # noqa: E402
 from cases import CASES, EXECUTE, RSEQ, case  # noqa: E402
 from words import *  # noqa: E402
 
@@ -393,13 +393,7 @@ def main():
     # A CANCEL without a tag is asked of two nodes, and two are told of an INVITE.
     if not 0 < counts["tls"] <= 2 * counts["udp"]:
         failed.append(f"of {counts['udp']} requests, {counts['tls']} were passed between nodes")
-    for line in failed:
-        print(f"FAILED  {line}")
-    print(
-        f"{count} SIPp cases through a balancer over three nodes, {len(failed)} failures; of "
-        f"{counts['udp']} requests of trunks {counts['tls']} were passed between nodes"
-    )
-    return 1 if failed else 0
+    return report(failed, f"{count} SIPp cases", counts)
 
 
 if __name__ == "__main__":
