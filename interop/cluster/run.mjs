@@ -54,7 +54,7 @@ control = "control.sock"
 [api.token.test]
 sha256 = "${createHash("sha256").update(TOKEN).digest("hex")}"
 scope = "admin"
-${USERS.map((user) => `[user.${user}]\npassword = "${user}-secret"\ncontext = "phones"\n`).join("")}`;
+${USERS.map((user) => `[user.${user}]\npassword = "${user}-secret"\ncontext = "phones"\ncalls_per_second = 50\n`).join("")}`;
 
 const plan = USERS.map(
   (user, n) =>
