@@ -235,16 +235,16 @@ impl Gateway {
 
     /// Something began at the node of this mark.
     fn take_told(&mut self, turn: &mut Turn<'_>, mark: &Arc<str>, told: ToldBegun) {
-        let ToldBegun { request, transaction, since } = told;
-        if let Some(begun) = self.retransmissions.known.get(&request)
-            && let BegunAt::Here(key) = &begun.at
+        let ToldBegun { request, transaction, since: then } = told;
+        if let Some(BegunRequest { at: BegunAt::Here(key), transaction: own, since, .. }) =
+            self.retransmissions.known.get(&request)
         {
-            let own = self.services.cluster.as_ref().map_or("", |cluster| cluster.mark());
-            if (begun.since, own) < (since, &**mark) {
-                return;
-            }
-            let (key, same) = (key.clone(), begun.transaction == transaction);
-            if !self.yield_call(turn, &key, same) {
+            let key = key.clone();
+            let own = ToldBegun { request, transaction: *own, since: *since };
+            // What came here before and is over says nothing of what began there since: a sender
+            // that was refused here tries the next node, by another transaction.
+            let over = own.transaction != transaction && self.calls.begun_by(&key).is_none();
+            if !over && !self.yields(turn, &key, (own, told), mark) {
                 return;
             }
         }
@@ -252,8 +252,27 @@ impl Gateway {
         self.retransmissions.note(
             turn.now,
             request,
-            BegunRequest { at, transaction, since, until },
+            BegunRequest { at, transaction, since: then, until },
         );
+    }
+
+    /// Something began here, and at the node of this mark: the one that began later gives way.
+    /// Returns whether that is this one.
+    fn yields(
+        &mut self,
+        turn: &mut Turn<'_>,
+        key: &str,
+        (own, told): (ToldBegun, ToldBegun),
+        mark: &str,
+    ) -> bool {
+        let here = self.services.cluster.as_ref().map_or("", |cluster| cluster.mark());
+        if (own.since, here) < (told.since, mark) {
+            // The others may have heard of the later one last, and would ask there.
+            self.retransmissions.untold.push(own);
+            self.begun_due(turn);
+            return false;
+        }
+        self.yield_call(turn, key, own.transaction == told.transaction)
     }
 
     /// Another node began this call before: it ends here. Its caller hears nothing of that if it

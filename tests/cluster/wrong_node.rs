@@ -302,6 +302,59 @@ fn a_proxy_that_tries_another_node_after_the_refusal_of_the_first_is_served() {
     world.expect_idle();
 }
 
+/// The node that had the first transaction would otherwise take that for its own, long over.
+#[test]
+fn what_is_over_at_one_node_and_begins_anew_at_another_is_asked_of_that_one() {
+    let mut world = World::new(49);
+    world.settle();
+    world.phone(1).lets_ring = true;
+    let hangs_up = |world: &mut World, node, branch: &str| {
+        world.trunk_says(node, request("CANCEL", 1, "anew", branch, "", ""));
+        let (by, refused) = world.trunk_got("487");
+        let ack = request("ACK", 1, "anew", "", "", "");
+        world.trunk_says(node, within(&ack, "ACK", &refused, branch, 1));
+        world.forget_trunk();
+        by
+    };
+    for (round, node) in [0, 1, 2, 0].into_iter().enumerate() {
+        let branch = format!("z9hG4bKn{round}");
+        let invite = request("INVITE", 1, "anew", &branch, "", TRUNK_SDP);
+        let before = world.phone(1).rung();
+        world.trunk_says(node, invite.clone());
+        assert!(world.phone(1).rings(), "{}", world.story());
+        for again in [1, 2, 0] {
+            world.run(400 * MS);
+            world.trunk_says(again, invite.clone());
+        }
+        assert_eq!(world.phone(1).rung(), before + 1, "round {round}: {}", world.story());
+        assert_eq!(hangs_up(&mut world, (node + 1) % 3, &branch), node);
+    }
+    world.expect_idle();
+}
+
+/// Which of two nodes that both began it a third heard of last is chance.
+#[test]
+fn an_invite_of_two_nodes_at_once_that_comes_again_to_the_third_is_one_call() {
+    for seed in 0..20 {
+        let mut world = World::new(seed);
+        world.settle();
+        world.phone(2).lets_ring = true;
+        let invite = request("INVITE", 2, "third", "z9hG4bK3", "", TRUNK_SDP);
+        world.trunk_says_to_all(&[0, 2], &invite);
+        world.run(400 * MS);
+        let before = world.phone(2).rung();
+        world.trunk_says(1, invite);
+        world.run(SECOND);
+        assert_eq!(world.phone(2).incoming(), 1, "seed {seed}: {}", world.story());
+        assert_eq!(world.phone(2).rung(), before, "seed {seed}: {}", world.story());
+        world.trunk_says(1, request("CANCEL", 2, "third", "z9hG4bK3", "", ""));
+        let (by, refused) = world.trunk_got("487");
+        let ack = request("ACK", 2, "third", "", "", "");
+        world.trunk_says(by, within(&ack, "ACK", &refused, "z9hG4bK3", 1));
+        world.expect_idle();
+    }
+}
+
 #[test]
 fn a_text_of_a_trunk_that_comes_again_to_another_node_is_one_text() {
     let mut world = World::with_trunk(47, "messages = true\n");
