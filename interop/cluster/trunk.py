@@ -274,6 +274,17 @@ for found in CASES.values():
     if any("REFER " in step for step in found["caller"]) and found["callee"]:
         long = (pause(700), pause(900))
         found["callee"] = [TRANSFERRED if step in long else step for step in found["callee"]]
+    # The 200 of a PRACK comes by another way than that of its INVITE: where a case tells one from
+    # the other, the branch does.
+    sent = [step for step in found["caller"] if "\nPRACK [next_url]" in step]
+    awaited = [step for step in found["caller"] if 'regexp="PRACK"' in step]
+    if awaited and len(sent) == len(awaited):
+        found["caller"] = [
+            step.replace("<send", '<send start_txn="prack"', step in sent)
+            if step not in awaited
+            else step.replace('"200"', '"200" response_txn="prack"', 1)
+            for step in found["caller"]
+        ]
     # Whatever else overtakes an ACK, a request does not that goes by the answer in it.
     steps = []
     for step in found["caller"]:
