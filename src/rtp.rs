@@ -8,5 +8,6 @@ pub mod quality;
 pub mod report;
 pub mod reserve;
 pub mod srtp;
+pub mod underway;
 
 pub use packet::Packet;

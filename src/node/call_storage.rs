@@ -26,6 +26,7 @@ use crate::ids::IdMap;
 use crate::journal::{Journal, WallClock, to_json};
 use crate::media::Clocks;
 use crate::rtp::reserve::LEASE;
+use crate::rtp::underway::{PutRecord, RecordsUnderway};
 use crate::state::State;
 use crate::state::checkpoints::{CheckpointEntry, Checkpoints, Record, Slot, TRUNK};
 use crate::store::{self, TakenCallNames};
@@ -50,19 +51,10 @@ struct Slots {
     worker: usize,
     /// Its media is asked for.
     journalled: bool,
-    /// The media snapshot that is on its way.
-    unconfirmed: Option<Unconfirmed>,
+    /// Its media snapshots of which it is not known whether a successor would find them.
+    unconfirmed: RecordsUnderway,
     /// The number of the newest value of its media that the cluster's store has.
     stored: u64,
-}
-
-/// A media snapshot of which it is not known whether a successor would find it.
-struct Unconfirmed {
-    /// The number of its put, and its own.
-    put: u64,
-    number: u64,
-    /// Its number in the cluster's store, which must have it too.
-    stored: Option<u64>,
 }
 
 impl Slots {
@@ -72,7 +64,7 @@ impl Slots {
             media: checkpoints.slot(&format!("{id}{MEDIA}")),
             worker,
             journalled: false,
-            unconfirmed: None,
+            unconfirmed: RecordsUnderway::default(),
             stored: 0,
         }
     }
@@ -195,7 +187,7 @@ impl KeptCalls {
             let Some((id, true)) = stored_call(&name) else { continue };
             if let Some(slots) = self.calls.get_mut(&id) {
                 slots.stored = slots.stored.max(number);
-                any |= slots.unconfirmed.is_some();
+                any |= !slots.unconfirmed.is_empty();
             }
         }
         any
@@ -239,30 +231,30 @@ impl KeptCalls {
         if put == 1 {
             checkpoints.hurry();
         }
-        let unconfirmed = Unconfirmed { put, number: media.session.number, stored };
-        if slots.unconfirmed.replace(unconfirmed).is_none() {
+        if slots.unconfirmed.is_empty() {
             self.unconfirmed.push(id);
         }
+        let (number, disk) = (media.session.number, self.on_disk.then_some(put));
+        slots.unconfirmed.put(PutRecord { number, disk, stored });
     }
 
     /// Tells workers which snapshots a next process would find, or newer ones, or none.
     fn confirm(&mut self, now: Instant, workers: &[Worker], nothing_left: bool) {
-        let (calls, again, on_disk) = (&mut self.calls, &mut self.again, self.on_disk);
+        let (calls, again) = (&mut self.calls, &mut self.again);
         self.unconfirmed.retain(|id| {
             let Some(slots) = calls.get_mut(id) else { return false };
-            let Some(Unconfirmed { put, number, stored }) = slots.unconfirmed else { return false };
-            let on_disk = !on_disk || nothing_left || slots.media.written() >= put;
-            if !on_disk || stored.is_some_and(|stored| slots.stored < stored) {
-                return true;
-            }
+            let written = (!nothing_left).then(|| slots.media.written());
+            let Some(number) = slots.unconfirmed.confirmed(written, slots.stored) else {
+                return !slots.unconfirmed.is_empty();
+            };
             let command = WorkerCommand::Confirm { session: id.0, number };
             let reported = workers.get(slots.worker).map(|worker| worker.command(command));
-            let behind = matches!(reported, Some(Err(_)));
-            if behind {
+            if matches!(reported, Some(Err(_))) {
                 again.get_or_insert(now + AGAIN);
+                return true;
             }
-            slots.unconfirmed.take_if(|_| !behind);
-            behind
+            slots.unconfirmed.forget(number);
+            !slots.unconfirmed.is_empty()
         });
     }
 

@@ -11,14 +11,11 @@ use smallvec::{SmallVec, smallvec};
 use std::time::{Duration, Instant};
 
 /// Indices a record reserves: 24 s of packets of 20 ms, and far below the 3,000 that RFC 3550's
-/// receivers take for a loss (appendix A.1).
+/// receivers take for a loss (appendix A.1). They last for a lease and longer, so that a store that
+/// confirms late, or not at all, holds no packet back.
 pub const RESERVE: u64 = 1_200;
 /// Where packets are shorter.
 const LARGE_RESERVE: u64 = 2 * RESERVE;
-/// Before a successor has sent anything: it may be killed again and again, and each time the stream
-/// jumps. It lasts until a cluster's store has not only confirmed the next record, but loses it by
-/// no failover.
-const FIRST_RESERVE: u64 = RESERVE / 4;
 /// Packets a second from which on the larger reserve is needed to last as long as a lease.
 const FAST: u64 = RESERVE / LEASE.as_secs();
 /// Reserves that differ by no more are one.
@@ -51,8 +48,6 @@ pub struct Reserve {
     records: SmallVec<[Reservation; 2]>,
     /// When the newest record was made, and what was next then.
     made: Option<(Instant, u64)>,
-    /// Nothing was used since it was continued from a record.
-    idle: bool,
 }
 
 impl Reserve {
@@ -60,7 +55,7 @@ impl Reserve {
     /// one of its own, the next successor could find the same.
     pub fn resume(number: u64, taken: Instant, next: u64) -> Reserve {
         let record = Reservation { number, until: next, taken };
-        Reserve { next, records: smallvec![record], made: None, idle: true }
+        Reserve { next, records: smallvec![record], made: None }
     }
 
     /// What a successor continues with that uses the very next index: it is held back by the same
@@ -71,7 +66,7 @@ impl Reserve {
             Reservation { number, until, taken }
         };
         let records = held.0.into_iter().take(MOST).map(record).collect();
-        Reserve { next, records, made: None, idle: false }
+        Reserve { next, records, made: None }
     }
 
     /// What holds it back now.
@@ -89,7 +84,6 @@ impl Reserve {
     /// An index was used.
     pub fn used(&mut self, index: u64) {
         self.next = self.next.max(index + 1);
-        self.idle = false;
     }
 
     /// Whether a newer record is wanted soon: half of the newest reserve is used.
@@ -121,11 +115,6 @@ impl Reserve {
 
     /// How many indices last for a lease, by the rate at which the last were used.
     fn size(&self, now: Instant) -> u64 {
-        // Where the first is not confirmed for so long that there is a second, the stream has to
-        // outlast the leases of both.
-        if self.idle && self.made.is_none() {
-            return FIRST_RESERVE;
-        }
         let fast = self.made.is_some_and(|(at, from)| {
             let passed = now.saturating_duration_since(at).as_millis() as u64;
             (self.next - from) * 1_000 > passed.max(1_000) * FAST
@@ -226,7 +215,7 @@ mod tests {
             }
         }
         let (first, began) = *sent.first().expect("it sends");
-        assert_eq!(began, 23_000, "the lease of its own first record, which was taken at 3 s");
+        assert_eq!(began, 20_000, "the lease of the record it found is over");
         assert_eq!(sent.len() as u64, 23_000 - first, "and continues without a break");
     }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use webtrunk::call::CallId;
 use webtrunk::rtp::reserve::{LEASE, Reserve};
+use webtrunk::rtp::underway::{PutRecord, RecordsUnderway};
 
 /// Between two packets.
 const PACKET: Duration = Duration::from_millis(20);
@@ -22,13 +23,19 @@ pub(crate) struct Stream {
     /// Of the last record, and when the next is due.
     number: u64,
     due: Instant,
-    /// Records the store was told of: the number there, and their own.
-    told: Vec<(u64, u64)>,
+    /// Records the store was told of, and the newest number that it has.
+    underway: RecordsUnderway,
+    stored: u64,
+    /// Packets were sent, and those that a record has held back since.
+    began: bool,
+    held: u64,
 }
 
 impl Stream {
     fn new(reserve: Reserve, next: u64, at: Instant, number: u64) -> Stream {
-        Stream { reserve, next, at, number, due: at, told: Vec::new() }
+        let (underway, stored) = (RecordsUnderway::default(), 0);
+        let (began, held) = (false, 0);
+        Stream { reserve, next, at, number, due: at, underway, stored, began, held }
     }
 }
 
@@ -105,9 +112,24 @@ impl World {
                     self.calls.indices.sent(*call, stream.next, by, stream.at);
                     stream.reserve.used(stream.next);
                     stream.next += 1;
+                    stream.began = true;
+                } else if stream.began {
+                    stream.held += 1;
                 }
             }
         }
+    }
+
+    /// Something changes in every stream of a node that a successor must know.
+    pub(crate) fn change_media(&mut self, n: usize) {
+        let now = self.now();
+        self.nodes[n].streams.values_mut().for_each(|stream| stream.due = now);
+    }
+
+    /// Packets that nodes did not send for the sake of an index, after they had sent some.
+    pub(crate) fn held_back(&self) -> u64 {
+        let streams = self.nodes.iter().flat_map(|node| node.streams.values());
+        streams.map(|stream| stream.held).sum()
     }
 
     /// The media of a node stood still: what was due meanwhile is not sent.
@@ -146,10 +168,11 @@ impl World {
         for (call, stream) in &mut node.streams {
             let [_, name] = crate::shell::names(*call);
             for (_, written) in confirmed.iter().filter(|(confirmed, _)| *confirmed == name) {
-                let of = stream.told.iter().rev().find(|(stored, _)| stored <= written);
-                if let Some((_, number)) = of {
-                    stream.reserve.confirm(*number);
-                }
+                stream.stored = stream.stored.max(*written);
+            }
+            if let Some(number) = stream.underway.confirmed(None, stream.stored) {
+                stream.reserve.confirm(number);
+                stream.underway.forget(number);
             }
             if now < stream.due && !stream.reserve.is_low() {
                 continue;
@@ -159,11 +182,8 @@ impl World {
             let until = stream.reserve.record(now, stream.number, stream.next);
             let record: Found = (stream.number, until);
             let bytes = postcard::to_stdvec(&record).expect("a value").into();
-            match gateway.keep_in_store(now, &name, Some(bytes), Duration::ZERO) {
-                Some(stored) => stream.told.push((stored, stream.number)),
-                // Nobody finds it.
-                None => stream.reserve.confirm(stream.number),
-            }
+            let stored = gateway.keep_in_store(now, &name, Some(bytes), Duration::ZERO);
+            stream.underway.put(PutRecord { number: stream.number, disk: None, stored });
         }
     }
 }

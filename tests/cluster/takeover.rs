@@ -41,6 +41,31 @@ fn a_call_of_a_lost_node_goes_on_where_its_address_is() {
     world.expect_idle();
 }
 
+/// Each change asks for a record, and each record but the first counts only once no failover loses
+/// it: what is reserved outlasts that, however the two meet, and however late the store is.
+#[test]
+fn a_taker_that_sends_is_not_held_back_by_records_that_may_be_lost_still() {
+    for late in [0, 200, 400] {
+        for change in [100, 700, 1_900, 3_100, 4_500, 60_000] {
+            let (mut world, Talk { owner, .. }) = talking(World::new(108));
+            world.fault(Fault::Kill(owner));
+            while world.calls.taken.is_empty() {
+                world.run(Duration::from_millis(100));
+            }
+            let (taker, _) = world.calls.taken[0];
+            world.fault(Fault::StoreSlow(Duration::from_millis(late)));
+            for _ in 0..60_000 / change {
+                world.run(Duration::from_millis(change));
+                world.change_media(taker);
+            }
+            let what = format!("a change each {change} ms, the store {late} ms late");
+            assert_eq!(world.held_back(), 0, "{what}\n{}", world.story());
+            world.fault(Fault::StoreSlow(Duration::ZERO));
+            world.ends_idle();
+        }
+    }
+}
+
 #[test]
 fn a_value_that_is_older_than_the_call_a_node_has_changes_nothing() {
     let (mut world, Talk { from, to, owner }) = talking(World::floating(104));
