@@ -70,7 +70,7 @@ impl Gateway {
     fn talks_again(&self, bye: &Message) -> Option<(CallId, LegId)> {
         let from = bye.from().filter(|_| bye.method() == Method::Bye)?;
         let (call, end) = *self.services.dialogs.get(from.tag()?)?;
-        self.calls.get(call).filter(|call| call.talks_at(end)).map(|_| (call, end))
+        self.calls.get(call).filter(|call| call.talks_in(end, bye)).map(|_| (call, end))
     }
 
     fn say_again(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
