@@ -3,8 +3,11 @@
 
 use crate::lab::*;
 use crate::restart::{AWAY, BACK, comes_back, knows_its_call};
+use std::time::Duration;
 use webtrunk::errors::Code;
+use webtrunk::gateway::Input;
 use webtrunk::sip::Message;
+use webtrunk::sip::transaction::Flow;
 
 /// alice is back, and hangs up on `at`.
 fn ends_well(lab: &mut Lab, ok: &Message, at: Peer) {
@@ -39,4 +42,78 @@ fn a_goodbye_to_one_fork_does_not_end_the_call_with_the_other() {
     lab.reply(T1, &again, 200, "");
     assert!(lab.ended().is_empty(), "{}", lab.picture());
     ends_well(&mut lab, &ok, T1);
+}
+
+/// Its connection was lost while it rang, so it does not know that another was picked up.
+#[test]
+fn a_phone_that_was_away_when_another_answered_stops_ringing_after_a_restart() {
+    for back in [true, false] {
+        let mut lab = Lab::with_phones();
+        let contact = "Contact: <sip:bob5@x.invalid;transport=ws>;reg-id=1;\
+            +sip.instance=\"<urn:uuid-5>\"\r\nSupported: outbound, path\r\n";
+        let other = Peer::Browser("bob", 5);
+        lab.log_in_with(other, "secret-b", contact);
+        lab.invite(ALICE, "201", OFFER);
+        let rang = lab.take(other, "INVITE");
+        lab.reply(other, &rang, 180, "");
+        lab.handle(Input::FlowClosed { flow: Flow(5) });
+        let invite = lab.take(BOB, "INVITE");
+        lab.reply(BOB, &invite, 200, ANSWER);
+        lab.take(BOB, "ACK");
+        let ok = lab.take(ALICE, "200");
+        lab.ack(ALICE, &ok);
+        lab.inbox.clear();
+        lab.restart(AWAY);
+        let again = Peer::Browser("bob", 6);
+        if back {
+            lab.log_in_with(again, "secret-b", contact);
+            let cancel = lab.take(again, "CANCEL");
+            assert_eq!(cancel.call_id(), rang.call_id());
+            lab.reply(again, &cancel, 200, "");
+            lab.reply(again, &rang, 487, "");
+        }
+        lab.advance(Duration::from_secs(40));
+        // Nothing is left of it that another restart would end the call for.
+        assert!(lab.on_disk()[0].is_settled());
+        lab.inbox.clear();
+        lab.restart(AWAY);
+        assert!(lab.ended().is_empty(), "{}", lab.picture());
+        let bob = Peer::Browser("bob", 8);
+        lab.log_in(bob, "secret-b", "uuid-b");
+        knows_its_call(&mut lab, bob);
+        ends_well(&mut lab, &ok, bob);
+    }
+}
+
+/// t2 never said that it was cancelled; the trunk after it rings.
+#[test]
+fn what_was_given_up_before_a_restart_stands_once_in_the_record() {
+    let route = "[[route]]\nname = \"Answered, then bob\"\nmatch = \"301\"\ndo = [{ answer = true }, \
+        { dial = [\"trunk:t2\"], timeout = \"5s\" }, { dial = [\"trunk:t1\"], to = \"+1777\" }]\n";
+    let mut lab = Lab::changed(&[], route);
+    lab.invite(ALICE, "301", OFFER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let given_up = lab.take(T2, "INVITE");
+    lab.reply(T2, &given_up, 180, "");
+    lab.advance(Duration::from_secs(5));
+    lab.take(T2, "CANCEL");
+    let rang = lab.take(T1, "INVITE");
+    lab.reply(T1, &rang, 180, "");
+    lab.inbox.clear();
+    lab.restart(AWAY);
+    assert_eq!(lab.take(T2, "CANCEL").call_id(), given_up.call_id());
+    lab.reply(T2, &given_up, 487, "");
+    lab.take(T1, "CANCEL");
+    lab.reply(T1, &rang, 487, "");
+    lab.inbox.clear();
+    lab.advance(Duration::from_secs(1));
+    let again = lab.take(T1, "INVITE");
+    lab.reply(T1, &again, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    ends_well(&mut lab, &ok, T1);
+    let tried: Vec<_> =
+        lab.ended()[0].tried.iter().map(|t| (t.target.to_string(), t.status)).collect();
+    let (one, two) = ("trunk t1".to_owned(), "trunk t2".to_owned());
+    assert_eq!(tried, [(two, None), (one.clone(), None), (one, Some(200))]);
 }
