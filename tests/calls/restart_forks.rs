@@ -117,3 +117,32 @@ fn what_was_given_up_before_a_restart_stands_once_in_the_record() {
     let (one, two) = ("trunk t1".to_owned(), "trunk t2".to_owned());
     assert_eq!(tried, [(two, None), (one.clone(), None), (one, Some(200))]);
 }
+
+/// It is waited for as long as its step lasts; nobody talks to it.
+#[test]
+fn a_browser_that_rang_before_a_restart_and_stays_away_ends_no_call() {
+    let route = "[[route]]\nname = \"Answered, then bob\"\nmatch = \"301\"\ndo = [{ answer = true }, \
+        { ring = [\"user:bob\"] }, { dial = [\"trunk:t1\"], to = \"+1777\" }]\n";
+    let mut lab = Lab::changed(&[], route);
+    lab.invite(ALICE, "301", OFFER);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let rang = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &rang, 180, "");
+    lab.inbox.clear();
+    lab.restart(AWAY);
+    comes_back(&mut lab);
+    knows_its_call(&mut lab, BACK);
+    lab.advance(Duration::from_secs(11));
+    let next = lab.take(T1, "INVITE");
+    lab.reply(T1, &next, 200, TRUNK_SDP);
+    lab.take(T1, "ACK");
+    lab.advance(Duration::from_secs(600));
+    assert!(lab.ended().is_empty(), "{}", lab.picture());
+    let bye = lab.in_dialog(BACK, &ok, "BYE", 9_000, "", "");
+    lab.says(BACK, &bye);
+    let bye = lab.take(T1, "BYE");
+    lab.reply(T1, &bye, 200, "");
+    assert_eq!(lab.ended().iter().map(|r| r.code).collect::<Vec<_>>(), [Code::FINE]);
+    lab.expect_idle();
+}
