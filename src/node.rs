@@ -43,7 +43,7 @@ pub use upgrade::{GUARDED, Successor};
 pub(crate) use watchdog::Watchdog;
 
 /// The version of the checkpoints of calls.
-const RECORDS: u16 = 5;
+const RECORDS: u16 = 6;
 /// How long a stop waits for what the core says last.
 const LAST: Duration = Duration::from_secs(1);
 

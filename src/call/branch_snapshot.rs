@@ -7,7 +7,8 @@ use super::leg_snapshot::{LegSnapshot, SettledOf, SnapshotTaken};
 use super::{CallContext, CallId};
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
-use crate::sip::status::Method;
+use crate::sip::status::{Method, Reason};
+use crate::sip::transaction::Hop;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,10 @@ pub(crate) struct BranchSnapshot {
     pub(super) id: u16,
     /// Whom it calls.
     pub(super) target: BranchTarget,
-    /// It has answered; else it rings.
+    /// It has answered; else it rings, unless it was given up.
     pub(super) answered: bool,
+    /// It was given up, and its end is awaited.
+    pub(super) given_up: bool,
     /// A response has come, so that it may be cancelled.
     pub(super) early: bool,
     /// Its leg.
@@ -51,6 +54,7 @@ impl Branch {
             id: self.id,
             target: self.target.clone(),
             answered,
+            given_up: self.state == BranchState::Cancelling,
             early,
             leg: self.leg.snapshot(taken),
             call_id: self.call_id.clone(),
@@ -62,7 +66,8 @@ impl Branch {
     }
 
     /// The branch of a value of `then`. The INVITE of one that rings is sent once more, as if its
-    /// answer had been lost: if the peer has answered in the meantime, it retransmits.
+    /// answer had been lost: if the peer has answered in the meantime, it retransmits. One that was
+    /// given up is cancelled once more, too.
     pub(super) fn restore(
         cx: &mut CallContext<'_>,
         call: CallId,
@@ -75,9 +80,11 @@ impl Branch {
         let mut branch = Branch::new(from.id, from.target, leg, at(from.started));
         branch.state = match (from.answered, from.early) {
             (true, _) => BranchState::Answered,
+            _ if from.given_up => BranchState::Cancelling,
             (false, true) => BranchState::Early,
             (false, false) => BranchState::Calling,
         };
+        branch.cancel_when_possible = from.given_up && !from.early;
         branch.call_id = from.call_id;
         branch.cseq = from.cseq;
         branch.rang = from.rang.map(at);
@@ -92,6 +99,10 @@ impl Branch {
             let user = TransactionUser::Branch(call, branch.id);
             cx.services.transaction_users.insert(client, user);
             branch.client = Some(client);
+            if from.given_up && from.early && branch.leg.hop != Hop::Suspended {
+                // A browser that is away is cancelled once it is back.
+                branch.cancel(cx, &Reason::new(487, "given up before the answer"));
+            }
         }
         branch
     }

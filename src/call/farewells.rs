@@ -15,8 +15,10 @@ use std::collections::BTreeSet;
 pub struct FarewellSnapshot {
     /// Where it was sent.
     pub(crate) hop: HopSnapshot,
-    /// The trunk it was sent to over TLS.
+    /// The trunk it was sent to, if that is over TLS or had challenged our INVITE.
     pub(crate) trunk: Option<String>,
+    /// The realms of such a trunk, whose challenges are answered.
+    pub(crate) realms: Vec<String>,
     /// It, as it was sent.
     pub(crate) bytes: Vec<u8>,
 }

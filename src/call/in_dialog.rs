@@ -9,6 +9,7 @@ use crate::media::{Digits, LegId};
 use crate::sip::build::MessageWriter;
 use crate::sip::cause::reasons;
 use crate::sip::dialog::Dialog;
+use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Reason, Refusal, SUPPORTED};
@@ -155,10 +156,15 @@ impl Call {
         self.finish(cx, said_goodbye(by, message));
     }
 
-    /// Whether somebody talks to the other party at this end.
-    pub(crate) fn talks_at(&self, end: LegId) -> bool {
+    /// Whether somebody talks to the other party at this end, in the dialog that this BYE of ours
+    /// is of: of several answers to one INVITE, all but the first were hung up on.
+    pub(crate) fn talks_in(&self, end: LegId, bye: &Message) -> bool {
         let talks = end == self.caller.end || self.opposite(self.caller.end) == Some(end);
-        talks && self.state != CallPhase::Over
+        let of = |name: Option<NameAddr<'_>>| name.and_then(|n| n.tag().map(str::to_owned));
+        let (local, remote) = (of(bye.from()), of(bye.to()).unwrap_or_default());
+        let dialog = self.leg_of(end).and_then(|leg| leg.dialog.as_ref());
+        let own = |d: &Dialog| Some(&d.id.local_tag) == local.as_ref() && d.id.remote_tag == remote;
+        talks && self.state != CallPhase::Over && dialog.is_some_and(own)
     }
 
     /// The process before sent this BYE to `end`: the other side had hung up by then.

@@ -25,8 +25,11 @@ impl Call {
     pub(crate) fn take_route_again(&mut self, cx: &mut CallContext<'_>) {
         let why = Reason::new(503, self.inherited.why_interrupted().0);
         for branch in self.branches.abandon_trying(cx, self.id, None, &why) {
-            self.media.close_end(cx, branch.leg.end);
             self.cdr.tried.push(branch.tried(cx.now, None));
+        }
+        // Media may know those again that were given up just before.
+        for branch in self.branches.iter().filter(|b| b.state == BranchState::Cancelling) {
+            self.media.close_end(cx, branch.leg.end);
         }
         if matches!(self.route.upcoming(), Some(Step::Dial { .. } | Step::Ring { .. })) {
             self.media.ringback(cx, self.caller.end);

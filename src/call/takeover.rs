@@ -165,6 +165,11 @@ impl Call {
             }
             None if leg.flow_lost => {
                 let page_left = leg.page_left;
+                let branch = self.branches.of_end(end);
+                if branch.is_some_and(|branch| branch.state != BranchState::Answered) {
+                    // It rang, or was hung up on, and nobody talks to it.
+                    return;
+                }
                 if self.on_transferor_gone(cx, end) {
                     return;
                 }

@@ -232,6 +232,7 @@ impl From<Other> for BranchSnapshot {
             id: other.id,
             target,
             answered: other.answered,
+            given_up: false,
             early: other.early,
             leg,
             call_id: other.call_id,

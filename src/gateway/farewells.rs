@@ -2,6 +2,7 @@
 //! belong to.
 
 use super::{Gateway, Turn};
+use crate::call::context::TransactionUser;
 use crate::call::farewells::FarewellSnapshot;
 use crate::call::{CallId, Output};
 use crate::media::LegId;
@@ -12,6 +13,15 @@ use crate::sip::status::Method;
 use crate::sip::transaction::{Hop, T1X64};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
+
+/// The trunk whose challenge to a goodbye is answered, and for which realms.
+fn proved(user: &TransactionUser) -> Option<(String, Vec<String>)> {
+    match user {
+        TransactionUser::Goodbye { trunk, realms } => Some((trunk.clone(), realms.clone())),
+        TransactionUser::Challenged(challenged) => proved(&challenged.user),
+        _ => None,
+    }
+}
 
 impl Gateway {
     /// Whether [`changed_farewells`](Self::changed_farewells) has something to tell.
@@ -24,13 +34,16 @@ impl Gateway {
     pub fn changed_farewells(&mut self) -> Vec<(String, Option<FarewellSnapshot>)> {
         let changed = self.services.farewells.take_changed();
         let (transactions, config) = (&self.services.transactions, &self.config);
+        let users = &self.services.transaction_users;
         let value = |client| {
             let (hop, bytes) = transactions.sent(client)?;
-            let trunk = match hop {
+            let (proved, realms) = users.get(&client).and_then(proved).unzip();
+            let trunk = proved.or_else(|| match hop {
                 Hop::Tls(_, number) => config.trunks.numbered(number).map(|t| t.name.clone()),
                 _ => None,
-            };
-            Some(FarewellSnapshot { hop: HopSnapshot::of(hop), trunk, bytes: bytes.to_vec() })
+            });
+            let (hop, realms) = (HopSnapshot::of(hop), realms.unwrap_or_default());
+            Some(FarewellSnapshot { hop, trunk, realms, bytes: bytes.to_vec() })
         };
         changed.into_iter().map(|(name, client)| (name, client.and_then(value))).collect()
     }
@@ -43,10 +56,10 @@ impl Gateway {
         (value, age): (FarewellSnapshot, Duration),
         out: &mut Vec<Output>,
     ) -> bool {
-        let FarewellSnapshot { hop, trunk, bytes } = value;
+        let FarewellSnapshot { hop, trunk, realms, bytes } = value;
         let Ok(message) = Message::parse(bytes, Framing::WebSocket) else { return false };
-        let trunk = trunk.and_then(|name| self.config.trunks.get(&name)).map(|t| t.number);
-        let (hop, method) = (hop.restore(trunk), message.method());
+        let number = trunk.as_ref().and_then(|name| self.config.trunks.get(name)).map(|t| t.number);
+        let (hop, method) = (hop.restore(number), message.method());
         let ends = matches!(method, Method::Bye | Method::Cancel);
         if age >= T1X64 || hop == Hop::Suspended || !ends {
             return false;
@@ -58,7 +71,7 @@ impl Gateway {
                 self.with_call(turn, call, |call, cx| call.was_left(cx, end, &message));
                 false
             }
-            None => self.say_again(turn, hop, &message),
+            None => self.say_again(turn, hop, &message, (trunk, realms)),
         };
         self.follow_up(turn);
         self.sweep(turn.out);
@@ -70,10 +83,16 @@ impl Gateway {
     fn talks_again(&self, bye: &Message) -> Option<(CallId, LegId)> {
         let from = bye.from().filter(|_| bye.method() == Method::Bye)?;
         let (call, end) = *self.services.dialogs.get(from.tag()?)?;
-        self.calls.get(call).filter(|call| call.talks_at(end)).map(|_| (call, end))
+        self.calls.get(call).filter(|call| call.talks_in(end, bye)).map(|_| (call, end))
     }
 
-    fn say_again(&mut self, turn: &mut Turn<'_>, hop: Hop, message: &Message) -> bool {
+    fn say_again(
+        &mut self,
+        turn: &mut Turn<'_>,
+        hop: Hop,
+        message: &Message,
+        (trunk, realms): (Option<String>, Vec<String>),
+    ) -> bool {
         let branch = message.via().and_then(|via| via.branch().map(str::to_owned));
         let Some(branch) = branch else { return false };
         let method = message.method();
@@ -84,6 +103,10 @@ impl Gateway {
         let bytes: Bytes = message.to_bytes().to_vec().into();
         let client = self.context(turn).request(method, &branch, hop, bytes);
         self.services.farewells.note_taken(client);
+        if let Some(trunk) = trunk.filter(|_| !realms.is_empty()) {
+            let user = TransactionUser::Goodbye { trunk, realms };
+            self.services.transaction_users.insert(client, user);
+        }
         true
     }
 }

@@ -10,13 +10,13 @@ use crate::config::Refer;
 use crate::media::LegId;
 use crate::sip::status::Refusal;
 
-/// Most that calls may ask of each other in one turn.
+/// Most that comes of one thing that a call asks of another in a turn.
 const MOST_ASKED: usize = 16;
 
 impl Gateway {
     /// Does what calls have left to be done in this turn.
     pub(super) fn follow_up(&mut self, turn: &mut Turn<'_>) {
-        let mut asked = 0;
+        let (mut asked, most) = (0, MOST_ASKED * turn.followups.len());
         while let Some(followup) = turn.followups.pop_front() {
             if let Followup::Over(call) = followup {
                 self.no_longer_young(call);
@@ -25,7 +25,7 @@ impl Gateway {
             }
             // Each may bring more; joined calls ask a few times at most.
             asked += 1;
-            if asked > MOST_ASKED {
+            if asked > most {
                 continue;
             }
             match followup {

@@ -38,6 +38,8 @@ const KEYS_FRESH: Duration = Duration::from_secs(600);
 const KEYS_AGAIN: Duration = Duration::from_secs(30);
 /// What a web application said of a user is believed so long, unless it says for how long.
 const REMEMBER: Duration = Duration::from_secs(60);
+/// What it is believed for at least, and at most: the login that waits for it comes at once.
+const REMEMBER_AT_LEAST: Duration = Duration::from_secs(1);
 const REMEMBER_AT_MOST: Duration = Duration::from_secs(3_600);
 /// Names a web application does not know are not asked again so soon.
 const REMEMBER_NOBODY: Duration = Duration::from_secs(10);
@@ -51,7 +53,7 @@ pub(crate) const ASK_LIMIT: Duration = Duration::from_secs(3);
 pub struct Answered {
     /// The password the browser must log in with; it may be made for this visit.
     pub password: String,
-    /// How long the answer is valid, at most "1h". Default: "1m".
+    /// How long the answer is valid, "1s" to "1h". Default: "1m".
     pub ttl: Option<String>,
     /// What the user may do.
     #[serde(default)]
@@ -426,7 +428,7 @@ fn remembered(
     }
     let user =
         answered.grant.granted_user(name, Secret::new(answered.password.clone()), None, config)?;
-    Ok((user, ttl.unwrap_or(REMEMBER).min(REMEMBER_AT_MOST)))
+    Ok((user, ttl.unwrap_or(REMEMBER).clamp(REMEMBER_AT_LEAST, REMEMBER_AT_MOST)))
 }
 
 #[cfg(test)]

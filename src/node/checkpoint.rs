@@ -116,7 +116,7 @@ pub(super) fn read_trunk(record: Record) -> Option<(TrunkBindingSnapshot, Durati
 }
 
 /// The form of a goodbye.
-const FAREWELL_FORM: u8 = 3;
+const FAREWELL_FORM: u8 = 4;
 
 /// The checkpoint of a goodbye that was taken then.
 pub(super) fn farewell(taken: (Duration, Duration), farewell: &FarewellSnapshot) -> Vec<u8> {

@@ -205,6 +205,31 @@ fn a_phone_with_two_flows_rings_once_and_by_its_second_flow_when_the_first_is_de
     }
 }
 
+/// It was hung up on, and others were tried: what becomes of its connection is all the same.
+#[test]
+fn a_phone_whose_answer_was_of_no_use_ends_no_call_when_it_goes_away() {
+    let mut lab = Lab::with_phones();
+    lab.invite(ALICE, "200", OFFER);
+    let invite = lab.take(BOB, "INVITE");
+    lab.reply(BOB, &invite, 200, "");
+    lab.take(BOB, "ACK");
+    let bye = lab.take(BOB, "BYE");
+    lab.reply(BOB, &bye, 200, "");
+    let next = lab.take(T2, "INVITE");
+    lab.reply(T2, &next, 200, &TRUNK_SDP.replace("127.0.0.10", "127.0.0.11"));
+    lab.take(T2, "ACK");
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    lab.handle(webtrunk::gateway::Input::FlowClosed { flow: webtrunk::sip::transaction::Flow(2) });
+    lab.advance(std::time::Duration::from_secs(600));
+    assert!(lab.ended().is_empty(), "{}", lab.picture());
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 900, "", "");
+    lab.says(ALICE, &bye);
+    let bye = lab.take(T2, "BYE");
+    lab.reply(T2, &bye, 200, "");
+    lab.expect_idle();
+}
+
 #[test]
 fn a_request_disposition_is_honoured() {
     for (wish, at_once) in [("no-fork", 1), ("sequential", 1), ("parallel", 2), ("queue", 1)] {

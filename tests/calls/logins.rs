@@ -468,6 +468,20 @@ fn a_web_application_says_who_a_user_is_and_is_believed_for_a_while() {
 }
 
 #[test]
+fn an_answer_that_is_valid_for_no_time_is_good_for_the_login_it_was_asked_for() {
+    let mut lab = lab(&[("[limits]", WEBHOOK)], "");
+    ask(&mut lab, VISITOR, "made-for-the-visit");
+    let login =
+        json!({ "password": "made-for-the-visit", "ttl": "0s", "grant": { "context": "phones" } });
+    lab.handle(Input::Login { name: "visitor-8c1".into(), answer: answered(login) });
+    assert_eq!(lab.logins_asked.len(), 1, "it is not asked again and again");
+    lab.take(VISITOR, "200 REGISTER");
+    lab.advance(Duration::from_secs(2));
+    ask(&mut lab, Peer::Browser("visitor-8c1", 8), "made-for-the-visit");
+    assert_eq!(lab.logins_asked.len(), 2, "it was believed for a moment only");
+}
+
+#[test]
 fn whom_it_does_not_know_is_refused_and_when_it_is_silent_all_are_told_so() {
     let mut lab = lab(&[("[limits]", WEBHOOK)], "");
     ask(&mut lab, VISITOR, "guess");

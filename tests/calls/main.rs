@@ -37,6 +37,7 @@ mod reload;
 mod renegotiation;
 mod restart;
 mod restart_connections;
+mod restart_forks;
 mod restart_goodbyes;
 mod restart_moments;
 mod restart_routes;

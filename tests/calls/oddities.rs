@@ -172,6 +172,33 @@ const WRITTEN: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
+/// It is compared with others, and says nothing of itself but whether it has the magic cookie.
+#[test]
+fn a_branch_may_have_any_characters() {
+    for branch in ["ééééé", "z9hG4bé", "z9hG4bKé", "z9hG4bK", "z9"] {
+        let mut lab = Lab::with_phones();
+        let invites = |lab: &mut Lab, peer: Peer| {
+            let text = lab.request(peer, "INVITE", "sip:+12065550111@127.0.0.1", "", TRUNK_SDP);
+            let (before, after) = text.split_once("z9hG4bK-").expect("a branch");
+            let (_, after) = after.split_once('\r').expect("its end");
+            lab.says(peer, &format!("{before}{branch}\r{after}"));
+        };
+        let stranger = Peer::Browser("nobody", 9);
+        lab.connects(stranger);
+        invites(&mut lab, stranger);
+        lab.take(stranger, "401");
+        invites(&mut lab, T1);
+        let rings = lab.take(ALICE, "INVITE");
+        lab.reply(ALICE, &rings, 486, "");
+        let refused = lab.take(T1, "486");
+        assert_eq!(
+            refused.via().and_then(|via| via.branch().map(str::to_owned)),
+            Some(branch.into())
+        );
+        lab.expect_idle();
+    }
+}
+
 #[test]
 fn headers_are_found_in_any_form_order_and_number() {
     for (what, changes) in WRITTEN {

@@ -1,13 +1,14 @@
 //! Goodbyes around a death of the process: whoever hung up is answered, whoever was hung up on is
 //! told, and nobody is left alone in a call.
 
+use crate::challenges::digest;
 use crate::lab::*;
 use crate::restart::{AWAY, BACK, comes_back, knows_its_call};
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
-use webtrunk::sip::Message;
 use webtrunk::sip::transaction::Flow;
+use webtrunk::sip::{HeaderName, Message};
 use webtrunk::worker::WorkerCommand;
 
 fn secs(n: u64) -> Duration {
@@ -141,6 +142,38 @@ fn a_goodbye_that_was_answered_at_once_is_never_kept() {
     let bye = lab.take(T1, "BYE");
     lab.reply(T1, &bye, 200, "");
     assert!(lab.gateway.changed_farewells().is_empty());
+    lab.expect_idle();
+}
+
+/// Some carriers challenge each request, and keep the call until they know who ends it.
+#[test]
+fn a_goodbye_that_is_challenged_after_a_restart_is_said_with_credentials() {
+    let mut lab = Lab::with_phones();
+    let asks = |nonce: &str| digest("WWW", "carrier", nonce);
+    lab.invite(ALICE, "+12065550123", OFFER);
+    let invite = lab.take(T1, "INVITE");
+    lab.reply_with(T1, &invite, 401, "", "peer", &asks("invite"));
+    let invite = lab.take(T1, "INVITE");
+    lab.reply(T1, &invite, 200, TRUNK_SDP);
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    let bye = lab.in_dialog(ALICE, &ok, "BYE", 900, "", "");
+    lab.says(ALICE, &bye);
+    let first = lab.take(T1, "BYE");
+    lab.inbox.clear();
+    lab.restart(AWAY);
+    sent_again(&mut lab, T1, "BYE", &first);
+    lab.reply_with(T1, &first, 401, "", "peer", &asks("bye"));
+    let proved = lab.take(T1, "BYE");
+    assert!(Lab::header(&proved, HeaderName::Authorization).contains("nonce=\"bye\""));
+    // That one outlives its process, too.
+    lab.inbox.clear();
+    lab.restart(AWAY);
+    sent_again(&mut lab, T1, "BYE", &proved);
+    lab.reply_with(T1, &proved, 401, "", "peer", &asks("later"));
+    let proved = lab.take(T1, "BYE");
+    assert!(Lab::header(&proved, HeaderName::Authorization).contains("nonce=\"later\""));
+    lab.reply(T1, &proved, 200, "");
     lab.expect_idle();
 }
 

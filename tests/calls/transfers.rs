@@ -309,6 +309,48 @@ pub(crate) fn replaces(ok: &Message) -> String {
     format!("{}%3Bto-tag%3D{ours}%3Bfrom-tag%3D{theirs}", ok.call_id())
 }
 
+/// Their browsers lose a proxy at once, say: each half is told that the other one is over.
+#[test]
+fn however_many_joined_calls_end_in_one_moment_both_halves_of_each_do() {
+    let mut lab = Lab::changed(
+        &[
+            ("calls = 50\ncalls_per_user = 4", "calls_per_user = 80\nmax_duration = \"60s\""),
+            ("max_calls = 3", "max_calls = 60"),
+        ],
+        "",
+    );
+    let pause = std::time::Duration::from_millis(300);
+    let mut first = Vec::new();
+    for _ in 0..20 {
+        lab.advance(pause);
+        first.push(lab.talk("+12065550123").0);
+    }
+    lab.advance(16 * pause);
+    for ok1 in first {
+        lab.advance(pause);
+        lab.invite(ALICE, "200", OFFER);
+        let invite = lab.take(BOB, "INVITE");
+        lab.reply(BOB, &invite, 200, ANSWER);
+        let ok2 = lab.take(ALICE, "200 INVITE");
+        lab.ack(ALICE, &ok2);
+        refer(
+            &mut lab,
+            ALICE,
+            &ok1,
+            90,
+            &format!("<sip:200@wt.test?Replaces={}>", replaces(&ok2)),
+            "",
+        );
+        notified(&mut lab, ALICE);
+    }
+    assert_eq!(lab.gateway.gauges().calls, 40);
+    // Whom alice called first are over together, and nobody else by itself.
+    lab.now += std::time::Duration::from_secs(52);
+    lab.handle(webtrunk::gateway::Input::Tick);
+    assert_eq!(lab.gateway.gauges().calls, 0);
+    lab.expect_idle();
+}
+
 #[test]
 fn an_attended_transfer_joins_the_two_other_parties_and_lets_the_referrer_go() {
     let mut lab = Lab::with_phones();

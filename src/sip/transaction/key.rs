@@ -41,13 +41,18 @@ pub(super) fn passed_on(request: &Message) -> Option<Via<'_>> {
     top.starts_with(PASSED_ON).then(below).flatten().and_then(|via| Via::parse(via).ok())
 }
 
+/// Whether a branch begins with the magic cookie. It may have any characters.
+fn has_cookie(branch: &str) -> bool {
+    branch.get(..7).is_some_and(|first| first.eq_ignore_ascii_case("z9hG4bK"))
+}
+
 /// RFC 3261 §17.2.3: branch, sent-by and method; without the magic cookie the RFC 2543 fields.
 fn whole_server_key(message: &Message, method: &str) -> String {
     let below = passed_on(message);
     let skipped = usize::from(below.is_some());
     let Some(via) = below.or(message.via()) else { return String::new() };
     match via.branch() {
-        Some(branch) if branch.len() > 7 && branch[..7].eq_ignore_ascii_case("z9hG4bK") => {
+        Some(branch) if branch.len() > 7 && has_cookie(branch) => {
             let port = via.port.unwrap_or(5060).to_string();
             ["s", branch, " ", &via.host.to_ascii_lowercase(), ":", &port, " ", method].concat()
         }
