@@ -28,7 +28,6 @@ def component(path, locked):
         "hashes": [{"alg": "SHA-512", "content": base64.b64decode(digest).hex()}],
         "licenses": [{"expression": locked["license"]}],
         "purl": purl,
-        "externalReferences": [{"type": "distribution", "url": locked["resolved"]}],
     }
 
 

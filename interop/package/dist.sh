@@ -4,6 +4,7 @@
 # Homebrew formula, a bill of materials, and the sums of all.
 #   DIST_TARGETS   which of the two; both where it is not set
 #   DIST_BINARY    a binary that is there, for this machine alone, instead of building
+#   DIST_PROFILE   that of cargo; `demo` tries all of this in a quarter of the time
 #   NATIVE         a binary of this machine, which writes the manual where only the other target is built
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -53,7 +54,7 @@ fi
 for target in $targets; do
   binary=${DIST_BINARY:-}
   if [ -z "$binary" ]; then
-    interop/package/static.sh "$target"
+    interop/package/static.sh "$target" "${DIST_PROFILE:-release}"
     binary=$root/target/package/$target/webtrunk
   fi
   case $target in
