@@ -37,7 +37,7 @@ said=$(PATH=$work/prefix/bin:$PATH make -s -C "$root" install-built BUILT="$work
 for file in man/man1/webtrunk-init.1 bash-completion/completions/webtrunk zsh/site-functions/_webtrunk; do
   [ -s "$work/prefix/share/$file" ] || { echo "make install has no $file" >&2; exit 1; }
 done
-make -s -C "$root" install-built BUILT="$work/binary" PREFIX="$work/aside" | grep -qx "add $work/aside/bin to PATH"
+make -s -C "$root" install-built BUILT="$work/binary" PREFIX="$work/elsewhere" | grep -qx "add $work/elsewhere/bin to PATH"
 mkdir "$work/read-only"
 if unshare --mount --map-root-user sh -c 'mount -t tmpfs -o ro none "$1" && make -s -C "$2" install PREFIX="$1/here"' \
   sh "$work/read-only" "$root" > "$work/refused" 2>&1; then exit 1; fi
