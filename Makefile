@@ -1,5 +1,5 @@
 # Two commands: `make demo` and `make test`. Both install what they need, or say what to type.
-.PHONY: install deb static dist demo test test-all hostile chaos lint setup setup-build fuzz deny sbom soak bench bench-growth \
+.PHONY: install install-built deb static dist demo test test-all hostile chaos lint setup setup-build fuzz deny sbom soak bench bench-growth \
 	bench-sip bench-media page packages
 
 SHELL := /bin/bash
@@ -62,17 +62,27 @@ setup:
 page:
 	cd src/web && npm ci --no-audit --no-fund && node node_modules/esbuild/install.js && npm run build
 
-# The binary, its manual pages and completions, below PREFIX.
+# The binary, its manual pages and completions, below PREFIX, where this user may write: that is
+# looked at before the build.
 PREFIX ?= /usr/local
+BUILT ?= target/release/webtrunk
 share = $(DESTDIR)$(PREFIX)/share
 install: setup-build
+	@place="$(DESTDIR)$(PREFIX)"; while [ ! -e "$$place" ]; do place=$$(dirname "$$place"); done; \
+	  [ -w "$$place" ] || { echo "$$place is not yours to write to. Either:  make install PREFIX=$$HOME/.local" >&2; \
+	  echo "or:  cargo build --release --locked && sudo make install-built" >&2; exit 1; }
 	cargo build --release --locked
-	install -Dm755 target/release/webtrunk $(DESTDIR)$(PREFIX)/bin/webtrunk
-	target/release/webtrunk man --dir $(share)/man/man1
+	@$(MAKE) --no-print-directory install-built
+
+# The same of a binary that is built already: this needs no Rust.
+install-built:
+	install -Dm755 $(BUILT) $(DESTDIR)$(PREFIX)/bin/webtrunk
+	$(BUILT) man --dir $(share)/man/man1
 	install -d $(share)/bash-completion/completions $(share)/zsh/site-functions $(share)/fish/vendor_completions.d
-	target/release/webtrunk completions bash > $(share)/bash-completion/completions/webtrunk
-	target/release/webtrunk completions zsh > $(share)/zsh/site-functions/_webtrunk
-	target/release/webtrunk completions fish > $(share)/fish/vendor_completions.d/webtrunk.fish
+	$(BUILT) completions bash > $(share)/bash-completion/completions/webtrunk
+	$(BUILT) completions zsh > $(share)/zsh/site-functions/_webtrunk
+	$(BUILT) completions fish > $(share)/fish/vendor_completions.d/webtrunk.fish
+	@case ":$$PATH:" in *":$(PREFIX)/bin:"*) ;; *) [ -n "$(DESTDIR)" ] || echo "add $(PREFIX)/bin to PATH" ;; esac
 
 # @webtrunk/phone and @webtrunk/button as npm packages, into target/packages.
 packages:

@@ -2,7 +2,8 @@
 # deny.sh check:   what the crates that are shipped may be, by interop/lint/deny.toml, with RustSec's
 #                  advisories
 # deny.sh offline: the same without advisories, which alone need a network
-# deny.sh sbom:    target/package/webtrunk.cdx.json, the crates of the binary by CycloneDX
+# deny.sh sbom:    target/package/webtrunk.cdx.json: the crates of the binary, and what its page has
+#                  from npm, by CycloneDX
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case ${1:-} in
@@ -18,11 +19,12 @@ case ${1:-} in
     mkdir -p target/package
     trap 'rm -f webtrunk.cdx.json' EXIT
     cargo cyclonedx --format json --spec-version 1.5 --no-build-deps --override-filename webtrunk.cdx
+    python3 interop/package/bom.py webtrunk.cdx.json
     mv webtrunk.cdx.json target/package/
     echo "target/package/webtrunk.cdx.json"
     ;;
   *)
-    sed -n '2,6s/^# //p' "$0" >&2
+    sed -n '2,7s/^# //p' "$0" >&2
     exit 2
     ;;
 esac

@@ -40,14 +40,18 @@ export function bundledFiles(file, text, others) {
   return bundled(file, text);
 }
 
-/** The application's sources pass the compiler at its strictest. */
+/** The application's sources pass the compiler at its strictest, as bundlers find modules and as
+ * Node does. */
 function typed(file) {
-  const strict = ["--strict", "--noEmit", "--skipLibCheck", "--types", ""];
-  const modern = ["--target", "es2022", "--module", "es2022", "--moduleResolution", "bundler"];
-  execFileSync("npx", ["--no-install", "tsc", ...strict, ...modern, "--jsx", "react-jsx", file], {
-    cwd: APP,
-    stdio: "pipe",
-  });
+  const strict = ["--strict", "--noEmit", "--skipLibCheck", "--types", "", "--target", "es2022"];
+  for (const found of [
+    ["--module", "es2022", "--moduleResolution", "bundler"],
+    ["--module", "nodenext", "--moduleResolution", "nodenext"],
+  ])
+    execFileSync("npx", ["--no-install", "tsc", ...strict, ...found, "--jsx", "react-jsx", file], {
+      cwd: APP,
+      stdio: "pipe",
+    });
 }
 
 /** What the button says, by language. */
@@ -150,8 +154,10 @@ const html =
   '<!doctype html><html lang="en"><title>shop</title><body><script type="module" src="/page.js"></script></body></html>';
 
 /** What each of the three softphones of the book must do. */
-function softphone(chrome, title, files) {
+function softphone(chrome, title, name, files) {
   test(`a softphone of thirty lines, ${title}: calls, mutes, holds, is called, and says why not`, async () => {
+    const lines = block("how-to/softphone.md", name).trimEnd().split("\n").length;
+    if (lines > 30) throw new Error(`${name} has ${lines} lines`);
     const own = await shop(chrome(), files());
     const { page } = own;
     const press = (name) => page.click(`#calls button:has-text("${name}")`);
@@ -211,7 +217,7 @@ function snippet(chrome, name) {
 }
 
 export function packages(chrome) {
-  softphone(chrome, "in plain JavaScript without a bundler", () => ({
+  softphone(chrome, "in plain JavaScript without a bundler", "softphone.html", () => ({
     "/": printed("how-to/softphone.md", "softphone.html"),
     "/webtrunk-phone.js": readFileSync(
       join(APP, "node_modules/@webtrunk/phone/dist/webtrunk-phone.js"),
@@ -221,7 +227,7 @@ export function packages(chrome) {
     ["in TypeScript", "softphone.ts"],
     ["in React", "softphone.tsx"],
   ])
-    softphone(chrome, title, () => {
+    softphone(chrome, title, file, () => {
       const script = bundled(file, printed("how-to/softphone.md", file));
       typed(file);
       return { "/": html, "/page.js": script };
@@ -236,6 +242,39 @@ export function packages(chrome) {
     if (words > 600) throw new Error(`one function costs ${words} bytes`);
     const phone = bundled("size.js", 'import { Phone } from "@webtrunk/phone"; window.P = Phone;');
     if (/useReducer|call-button/.test(phone)) throw new Error("React or the button came along");
+    // JsSIP is the page's own, once, whoever imports it.
+    const both =
+      'import JsSIP from "jssip"; import { Phone } from "@webtrunk/phone"; window.P = [JsSIP, Phone];';
+    const { metafile } = buildSync({
+      stdin: { contents: both, resolveDir: APP },
+      bundle: true,
+      write: false,
+      metafile: true,
+      format: "esm",
+      outfile: "both.js",
+    });
+    const copies = Object.keys(metafile.inputs).filter((path) => path.endsWith("/JsSIP.js"));
+    equal(copies.length, 1, `copies of JsSIP: ${copies}`);
+    const alone = bundled("size.js", 'import { Phone } from "@webtrunk/phone"; window.P = Phone;', {
+      external: ["jssip"],
+      minify: true,
+    });
+    if (alone.length > 25_000) throw new Error(`the phone without JsSIP is ${alone.length} bytes`);
+  });
+
+  test("the packages can be imported where there is no page, for a server that renders", () => {
+    const script = `import { createElement } from "react";
+      import { renderToString } from "react-dom/server";
+      import { usePhone } from "@webtrunk/phone/react";
+      import { CallButton } from "@webtrunk/button/react";
+      const options = { uri: "sip:a@b.test", server: "wss://b.test/sip", password: "x" };
+      const Line = () => createElement("p", null, usePhone(options).line.state);
+      const button = createElement(CallButton, { to: "1", tokenUrl: "/voice/token" });
+      console.log(renderToString(createElement(Line)) + renderToString(button));`;
+    writeFileSync(join(APP, "server.mjs"), script);
+    const made = execFileSync("node", ["server.mjs"], { cwd: APP, encoding: "utf8" });
+    const button = '<call-button to="1" token-url="/voice/token"></call-button>';
+    equal(made.trim(), `<p>stopped</p>${button}`, "what a server makes of them");
   });
 
   test("one design: the button, the application's icon and its frame have the colours of the tokens", () => {

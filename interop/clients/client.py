@@ -18,7 +18,7 @@ made = create_credentials.sync(
     client=client, body=CreateCredentialsBody(user="anna", context="out", ttl="5m")
 )
 route = test_route.sync(client=client, body=TestRouteBody(number="9196", as_="user:alice"))
-calls = list_calls.sync(client=client, limit="10")
+calls = list_calls.sync(client=client, limit=10)
 none = get_call.sync("0123456789ab", client=client)
 if not isinstance(none, Problem):
     raise SystemExit(f"not told as a problem: {none!r}")

@@ -11,7 +11,7 @@ const made = await createCredentials({
   throwOnError: true,
 });
 const route = await testRoute({ body: { number: "9196", as: "user:alice" }, throwOnError: true });
-const calls = await listCalls({ query: { limit: "10" }, throwOnError: true });
+const calls = await listCalls({ query: { limit: 10 }, throwOnError: true });
 const none = await getCall({ path: { id: "0123456789ab" }, throwOnError: false });
 
 // Types are checked when this is compiled; that they are true is checked by who reads this line.

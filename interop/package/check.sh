@@ -17,6 +17,32 @@ for file in usr/bin/webtrunk usr/lib/systemd/system/webtrunk.service usr/share/m
 done
 gzip -t "$work/root/usr/share/man/man1/webtrunk.1.gz"
 bash -n "$work/root/usr/share/bash-completion/completions/webtrunk"
+# Others may look into the folders it is made of, it has both licences at the user's choice, and the manual names no page that is not there.
+dpkg-deb --contents "$work"/webtrunk_*.deb > "$work/contents"
+if grep '^d' "$work/contents" | grep -qv '^drwxr-xr-x root/root'; then grep '^d' "$work/contents" >&2; exit 1; fi
+for licence in "Permission is hereby granted" "common-licenses/Apache-2.0"; do
+  grep -q "$licence" "$work/root/usr/share/doc/webtrunk/copyright" || { echo "no $licence" >&2; exit 1; }
+done
+pages=$work/root/usr/share/man/man1
+zcat "$pages"/*.gz | tr -d '\\' | grep -oE 'webtrunk[a-z-]*\(1\)' | sort -u > "$work/named"
+[ "$(wc -l < "$work/named")" -gt 30 ] || { echo "the manual names hardly a page" >&2; exit 1; }
+while read -r page; do
+  [ -s "$pages/${page%(1)}.1.gz" ] || { echo "the manual names $page, which is not there" >&2; exit 1; }
+done < "$work/named"
+
+# `make install`, but for the build: what is on the PATH afterwards, and what is said where one may not write.
+said=$(PATH=$work/prefix/bin:$PATH make -s -C "$root" install-built BUILT="$work/binary" PREFIX="$work/prefix")
+[ -z "$said" ] || { echo "make install-built said: $said" >&2; exit 1; }
+[ "$(PATH=$work/prefix/bin:$PATH command -v webtrunk)" = "$work/prefix/bin/webtrunk" ]
+for file in man/man1/webtrunk-init.1 bash-completion/completions/webtrunk zsh/site-functions/_webtrunk; do
+  [ -s "$work/prefix/share/$file" ] || { echo "make install has no $file" >&2; exit 1; }
+done
+make -s -C "$root" install-built BUILT="$work/binary" PREFIX="$work/elsewhere" | grep -qx "add $work/elsewhere/bin to PATH"
+mkdir "$work/read-only"
+if unshare --mount --map-root-user sh -c 'mount -t tmpfs -o ro none "$1" && make -s -C "$2" install PREFIX="$1/here"' \
+  sh "$work/read-only" "$root" > "$work/refused" 2>&1; then exit 1; fi
+grep -q "sudo make install-built" "$work/refused" || { cat "$work/refused" >&2; exit 1; }
+
 # With the folder that postinst makes, in a mount namespace, so that nothing is left on this machine.
 unshare --mount --map-root-user sh -c '
   mount -t tmpfs none /var/lib && mkdir /var/lib/webtrunk && exec "$0" check-config -c "$1"' \
@@ -27,7 +53,8 @@ sh -n <(dpkg-deb --ctrl-tarfile "$work"/webtrunk_*.deb | tar -xO ./postinst)
 if command -v rpmbuild > /dev/null && command -v umoci > /dev/null; then
   DIST_BINARY=$work/binary DIST_OUT=$work/dist "$root/interop/package/dist.sh" > /dev/null
   rpm -qpl "$work"/dist/webtrunk-*.rpm 2> /dev/null | sort > "$work/rpm"
-  for file in /usr/bin/webtrunk /usr/lib/systemd/system/webtrunk.service /etc/webtrunk/webtrunk.toml /usr/share/zsh/site-functions/_webtrunk; do
+  for file in /usr/bin/webtrunk /usr/lib/systemd/system/webtrunk.service /etc/webtrunk/webtrunk.toml /usr/share/zsh/site-functions/_webtrunk \
+    /usr/share/licenses/webtrunk/LICENSE-APACHE; do
     grep -qx "$file" "$work/rpm" || { echo "the .rpm has no $file" >&2; exit 1; }
   done
   rpm -qp --scripts "$work"/dist/webtrunk-*.rpm 2> /dev/null | sed '/scriptlet/d' | sh -n

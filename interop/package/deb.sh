@@ -11,6 +11,8 @@ version=$("$native" --version | awk '{ print $2 }')
 arch=${3:-$(dpkg --print-architecture)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# It becomes the package's own root, which others may look into.
+chmod 755 "$work"
 install -Dm755 "$binary" "$work/usr/bin/webtrunk"
 [ -n "${KEEP_SYMBOLS:-}" ] || strip --strip-unneeded "$work/usr/bin/webtrunk"
 install -Dm644 "$root/interop/systemd/webtrunk.service" "$work/usr/lib/systemd/system/webtrunk.service"
@@ -24,7 +26,29 @@ gzip -9n "$work/usr/share/man/man1/"*.1
 "$native" completions zsh > "$work/usr/share/zsh/vendor-completions/_webtrunk"
 "$native" completions fish > "$work/usr/share/fish/vendor_completions.d/webtrunk.fish"
 install -Dm644 "$root/README.md" "$work/usr/share/doc/webtrunk/README.md"
-cat "$root/LICENSE-MIT" > "$work/usr/share/doc/webtrunk/copyright"
+# Debian has the text of the Apache licence once, for all packages.
+cat > "$work/usr/share/doc/webtrunk/copyright" << EOF
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: webtrunk
+Comment: What the program is made of is in its bill of materials, webtrunk.cdx.json.
+
+Files: *
+Copyright: $(sed -n 's/^Copyright (c) //p' "$root/LICENSE-MIT")
+License: Expat or Apache-2.0
+
+License: Expat
+$(sed -n '/^Permission/,$s/^/ /p' "$root/LICENSE-MIT" | sed 's/^ $/ ./')
+
+License: Apache-2.0
+ On Debian systems the text is in /usr/share/common-licenses/Apache-2.0.
+EOF
+gzip -9n > "$work/usr/share/doc/webtrunk/changelog.gz" << EOF
+webtrunk ($version) unstable; urgency=medium
+
+  * What changed is in the book, at /docs/changelog of the running gateway.
+
+ -- the engineers of webtrunk <webtrunk@localhost>  $(git -C "$root" log -1 --format=%cD 2> /dev/null || date -R)
+EOF
 # What it is linked to, by the packages that bring it.
 depends=adduser
 if readelf -d "$binary" | grep -q 'NEEDED.*libc\.so'; then
@@ -51,7 +75,7 @@ cat > "$work/DEBIAN/postinst" << 'EOF'
 #!/bin/sh
 set -e
 if [ "$1" = configure ]; then
-  adduser --system --group --no-create-home --quiet webtrunk
+  adduser --system --group --home /var/lib/webtrunk --no-create-home --quiet webtrunk
   # Secrets may be written there.
   chgrp -R webtrunk /etc/webtrunk
   chmod 750 /etc/webtrunk /etc/webtrunk/dialplans

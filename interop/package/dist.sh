@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# dist.sh: everything of a release, into target/package, from a clean tree: for x86-64 (musl) and arm64 a static binary
+# dist.sh: everything of a release, into target/package, from a clean tree: for x86-64 and arm64 a static binary (musl)
 # with its manual pages and completions as an archive, .deb, .rpm and OCI image; packages for npm, the Helm chart, the
 # Homebrew formula, a bill of materials, and the sums of all.
 #   DIST_TARGETS   which of the two; both where it is not set
 #   DIST_BINARY    a binary that is there, for this machine alone, instead of building
+#   DIST_PROFILE   that of cargo; `demo` tries all of this in a quarter of the time
 #   NATIVE         a binary of this machine, which writes the manual where only the other target is built
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -20,7 +21,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 # The manual and the completions are the same everywhere, and a binary of this machine writes them.
 native=${DIST_BINARY:-${NATIVE:-}}
-targets=${DIST_TARGETS:-x86_64-unknown-linux-musl aarch64-unknown-linux-gnu}
+targets=${DIST_TARGETS:-x86_64-unknown-linux-musl aarch64-unknown-linux-musl}
 [ -z "${DIST_BINARY:-}" ] || targets=$(rustc -vV | sed -n 's/^host: //p')
 # What is missing is said at once and together, not after each quarter of an hour of building.
 have() { command -v "$1" > /dev/null; }
@@ -32,13 +33,15 @@ if [ -z "${DIST_BINARY:-}" ]; then
   have cmake || missing+=(cmake)
   case " $targets " in *" x86_64-unknown-linux-musl "*) have musl-gcc || missing+=(musl-tools) ;; esac
   case " $targets " in
-    *" aarch64-unknown-linux-gnu "*)
+    *" aarch64-unknown-linux-musl "*)
       have aarch64-linux-gnu-gcc || missing+=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
       have qemu-aarch64-static || missing+=(qemu-user-static)
+      have aarch64-linux-musl-gcc || missing+=(musl-dev:arm64)
       ;;
   esac
 fi
-[ ${#missing[@]} = 0 ] || { echo "needed first: apt-get install ${missing[*]}" >&2; exit 1; }
+case " ${missing[*]} " in *:arm64*) before="dpkg --add-architecture arm64 && apt-get update && " ;; *) before="" ;; esac
+[ ${#missing[@]} = 0 ] || { echo "needed first: ${before}apt-get install ${missing[*]}" >&2; exit 1; }
 made=()
 if [ -z "${DIST_BINARY:-}" ]; then
   make packages
@@ -51,7 +54,7 @@ fi
 for target in $targets; do
   binary=${DIST_BINARY:-}
   if [ -z "$binary" ]; then
-    interop/package/static.sh "$target"
+    interop/package/static.sh "$target" "${DIST_PROFILE:-release}"
     binary=$root/target/package/$target/webtrunk
   fi
   case $target in

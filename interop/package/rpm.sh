@@ -15,6 +15,11 @@ dpkg-deb -x "$deb" "$work/root"
 mkdir -p "$work/root/usr/share/zsh/site-functions"
 mv "$work"/root/usr/share/zsh/vendor-completions/_webtrunk "$work/root/usr/share/zsh/site-functions/"
 rmdir "$work/root/usr/share/zsh/vendor-completions"
+# Its licences as its own family has them, and no changelog of the other.
+here=$(cd "$(dirname "$0")" && pwd)
+rm "$work"/root/usr/share/doc/webtrunk/{copyright,changelog.gz}
+install -d "$work/root/usr/share/licenses/webtrunk"
+install -m644 "$here"/../../LICENSE-{MIT,APACHE} "$work/root/usr/share/licenses/webtrunk/"
 cat > "$work/webtrunk.spec" << EOF
 Name: webtrunk
 Version: ${version/-/\~}
@@ -47,6 +52,7 @@ if [ "\$1" = 0 ] && [ -d /run/systemd/system ]; then systemctl stop webtrunk.ser
 /usr/share/zsh/site-functions/_webtrunk
 /usr/share/fish/vendor_completions.d/webtrunk.fish
 %doc /usr/share/doc/webtrunk
+%license /usr/share/licenses/webtrunk
 %dir %attr(750,root,webtrunk) /etc/webtrunk
 %dir %attr(750,root,webtrunk) /etc/webtrunk/dialplans
 %config(noreplace) %attr(640,root,webtrunk) /etc/webtrunk/webtrunk.toml

@@ -64,17 +64,17 @@ def exchange(source, request, authority):
 
 
 class Browser:
-    """An address, and its cookie."""
+    """An address, and its cookie; what it asks for is below `base`."""
 
-    def __init__(self, source, authority):
-        self.source, self.authority, self.cookie = source, authority, ""
+    def __init__(self, source, authority, base=""):
+        self.source, self.authority, self.base, self.cookie = source, authority, base, ""
 
     def ask(self, method, path, body="", more=""):
         cookie = f"Cookie: {self.cookie}\r\n" if self.cookie else ""
         origin = f"Origin: https://{NAME}\r\n" if method != "GET" else ""
         kind = "Content-Type: application/json\r\n" if body else ""
         request = (
-            f"{method} {path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n"
+            f"{method} {self.base}{path} HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n"
             f"{cookie}{origin}{kind}{more}Content-Length: {len(body)}\r\n\r\n{body}"
         )
         answer = exchange(self.source, request, self.authority)
@@ -93,8 +93,8 @@ def equal(got, expected, what):
         raise AssertionError(f"{what}: {got!r}, expected {expected!r}")
 
 
-def through(folder):
-    """Everything a browser does, by the proxy at port 443."""
+def through(folder, base):
+    """Everything a browser does, by the proxy at port 443, below this path."""
     authority = folder / "ca.pem"
     control = ["--control", str(folder / "c.sock")]
     config = ["-c", str(folder / "webtrunk.toml")]
@@ -105,8 +105,15 @@ def through(folder):
         text=True,
     )
     password = added.stdout.strip()
-    anna, bert = Browser(ANNA, authority), Browser(BERT, authority)
+    anna, bert = (Browser(source, authority, base) for source in (ANNA, BERT))
     equal(anna.ask("GET", "/"), 200, "the page")
+    for what in ("/page.js", "/call-button.js", "/docs/"):
+        equal(anna.ask("GET", what), 200, what)
+    if base:
+        beside = exchange(ANNA, f"GET / HTTP/1.0\r\nHost: {NAME}\r\n\r\n", authority)
+        if "webtrunk" in beside:
+            raise AssertionError(f"the gateway answers beside its path: {beside}")
+        equal(Browser(ANNA, authority).ask("GET", base) // 100, 3, "its path without a slash")
     equal(anna.ask("GET", "/api/v1/calls"), 401, "without a login")
     equal(anna.enter(password), 200, "a login")
     equal(anna.cookie.split("=")[0], "__Host-webtrunk", "the cookie's name, since it is TLS")
@@ -114,7 +121,7 @@ def through(folder):
     equal(anna.ask("POST", "/api/v1/config/check"), 200, "a change from the own page")
 
     called = subprocess.run(
-        [BINARY, "call", "9196", "--ws", f"wss://{NAME}/sip", "--as", "alice", "--for", "2s",
+        [BINARY, "call", "9196", "--ws", f"wss://{NAME}{base}/sip", "--as", "alice", "--for", "2s",
          "--password", "alice-secret", "-o", "json", *control],
         capture_output=True,
         text=True,
@@ -126,7 +133,7 @@ def through(folder):
     for n in range(10):
         equal(bert.enter(f"guess {n}", f"X-Forwarded-For: 203.0.113.{n}\r\n"), 401, "a guess")
     equal(bert.enter(password), 429, "one more")
-    equal(Browser(ANNA, authority).enter(password), 200, "another browser")
+    equal(Browser(ANNA, authority, base).enter(password), 200, "another browser")
     log = (folder / "log").read_text()
     if f"source={BERT}" not in log or "203.0.113" in log:
         raise AssertionError(f"the log names somebody else:\n{log}")
@@ -152,7 +159,7 @@ def served(folder, config, program, files, words):
         with running([shutil.which(program) or program, *words], folder / "proxy.log", cwd=folder):
             try:
                 until(f"{program} listens", lambda: is_open(443))
-                through(folder)
+                through(folder, "/phone" if config.startswith("path/") else "")
             except (AssertionError, OSError) as e:
                 logs = [(folder / name).read_text()[-3000:] for name in ("log", "proxy.log")]
                 raise AssertionError(f"{e}\n{''.join(logs)}") from e
@@ -160,14 +167,25 @@ def served(folder, config, program, files, words):
         raise AssertionError((folder / "log").read_text())
 
 
-def nginx(folder):
+def nginx_by(folder, config, name):
     whole = (
         f"daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;\n"
         "user root; events {} http { access_log off;\n"
     )
-    file = {"conf.d/webtrunk.conf": lambda text: f"{whole}{text}}}\n"}
-    words = ["-c", f"{folder}/webtrunk.conf", "-p", str(folder)]
-    served(folder, "webtrunk.toml", "nginx", file, words)
+    # Its own pages, beside the gateway's, are where it looks for them.
+    (folder / "html").mkdir()
+    (folder / "html/index.html").write_text("the site\n")
+    file = {name: lambda text: f"{whole}{text}}}\n"}
+    words = ["-c", f"{folder}/{pathlib.Path(name).name}", "-p", str(folder)]
+    served(folder, config, "nginx", file, words)
+
+
+def nginx(folder):
+    nginx_by(folder, "webtrunk.toml", "conf.d/webtrunk.conf")
+
+
+def nginx_below_a_path(folder):
+    nginx_by(folder, "path/webtrunk.toml", "path/nginx.conf")
 
 
 def haproxy(folder):
@@ -180,13 +198,21 @@ def haproxy_passing_on(folder):
     served(folder, "passed/webtrunk.toml", "haproxy", {"passed/haproxy.cfg": str}, words)
 
 
-def caddy(folder):
+def caddy_by(folder, config, name):
     # No authority can be reached from here, so it is given the certificate.
     own = f"\ttls {folder}/{NAME}.pem {folder}/{NAME}.key\n}}"
-    file = {"Caddyfile": lambda text: "{\n\tadmin off\n}\n" + text.replace("\n}", "\n" + own, 1)}
+    file = {name: lambda text: "{\n\tadmin off\n}\n" + text.replace("\n}", "\n" + own, 1)}
     os.environ["XDG_DATA_HOME"] = os.environ["XDG_CONFIG_HOME"] = str(folder)
     words = ["run", "--config", "Caddyfile", "--adapter", "caddyfile"]
-    served(folder, "webtrunk.toml", "caddy", file, words)
+    served(folder, config, "caddy", file, words)
+
+
+def caddy(folder):
+    caddy_by(folder, "webtrunk.toml", "Caddyfile")
+
+
+def caddy_below_a_path(folder):
+    caddy_by(folder, "path/webtrunk.toml", "path/Caddyfile")
 
 
 def balancers(folder):
@@ -214,6 +240,8 @@ CASES = {
     "HAProxy, which holds the certificate": haproxy,
     "HAProxy, which passes bytes and a PROXY header on": haproxy_passing_on,
     "Caddy": caddy,
+    "nginx, which keeps a path": nginx_below_a_path,
+    "Caddy, which strips a path": caddy_below_a_path,
     "HAProxy, nginx and keepalived before several nodes": balancers,
 }
 

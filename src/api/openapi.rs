@@ -293,6 +293,42 @@ fn held(word: &str) -> Value {
     }
 }
 
+/// What is no JSON: text, or the bytes of a file.
+fn untyped(media: &str) -> Value {
+    match media.starts_with("text/") || media.ends_with("+xml") {
+        true => json!({ "type": "string" }),
+        false => json!({ "type": "string", "format": "binary" }),
+    }
+}
+
+/// What a query parameter may be: most are words of the caller's.
+fn in_query(path: &str, name: &str) -> Value {
+    match name {
+        "limit" if path == "/logins" => json!({ "type": "integer", "minimum": 1, "maximum": 2500 }),
+        "limit" => json!({ "type": "integer", "minimum": 1, "maximum": 1000 }),
+        "mos_below" => json!({ "type": "number", "minimum": 1, "maximum": 5 }),
+        "state" => json!({ "type": "string", "enum": ["live", "ended", "all"] }),
+        "format" => json!({ "type": "string", "enum": ["json", "text", "svg", "mermaid"] }),
+        "full" => json!({ "type": "boolean" }),
+        "code" if path == "/calls/{id}" => json!({ "type": "integer" }),
+        _ => json!({ "type": "string" }),
+    }
+}
+
+/// The header that an operation reads besides those of every request.
+fn in_header(method: &str, path: &str) -> Option<(&'static str, &'static str)> {
+    match (method, path) {
+        ("post", "/calls") => Some((
+            "Idempotency-Key",
+            "a word of your own for this call: asked again within a day, it is the same call",
+        )),
+        ("get", "/events") => {
+            Some(("Last-Event-ID", "the id of the last event you had: those after it come first"))
+        }
+        _ => None,
+    }
+}
+
 fn responses(method: &str, path: &str, paged: bool) -> Value {
     let schema = json!({ "$ref": "#/components/schemas/Problem" });
     let problem = json!({ "application/problem+json": { "schema": schema } });
@@ -302,8 +338,8 @@ fn responses(method: &str, path: &str, paged: bool) -> Value {
         .content
         .iter()
         .map(|(media, word)| {
-            let schema = word.map_or_else(|| json!({}), |w| json!({ "schema": held(w) }));
-            ((*media).to_owned(), schema)
+            let schema = word.map_or_else(|| untyped(media), held);
+            ((*media).to_owned(), json!({ "schema": schema }))
         })
         .collect();
     let mut fine = json!({ "description": "done", "content": content });
@@ -364,9 +400,12 @@ fn operation(&(method, path, name, summary, scope, query): &ApiRoute) -> Value {
     let in_path =
         in_path.map(|name| json!({ "name": name, "in": "path", "required": true, "schema": text }));
     let node = node_query(method, path);
-    let in_query = query.iter().copied().chain(node).map(
-        |(name, what)| json!({ "name": name, "in": "query", "description": what, "schema": text }),
-    );
+    let asked = query.iter().copied().chain(node);
+    let asked = asked.map(|(name, what)| ("query", name, what, in_query(path, name)));
+    let header = in_header(method, path).map(|(name, what)| ("header", name, what, text.clone()));
+    let given = asked.chain(header).map(|(place, name, what, schema)| {
+        json!({ "name": name, "in": place, "description": what, "schema": schema })
+    });
     let security = match scope {
         "" => json!([]),
         scope => json!([{ "bearer": [scope] }, { "session": [scope] }]),
@@ -376,7 +415,7 @@ fn operation(&(method, path, name, summary, scope, query): &ApiRoute) -> Value {
         "operationId": name,
         "tags": [path.split('/').nth(1)],
         "summary": summary,
-        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "parameters": in_path.chain(given).collect::<Vec<_>>(),
         "security": security,
         "responses": responses(method, path, paged),
     });

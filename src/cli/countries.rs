@@ -34,20 +34,16 @@ pub(super) struct CountryPlans {
 }
 
 impl CountryPlans {
-    /// The plans of the country `code`, else of the country `number` lies in, else of the United
-    /// States.
+    /// The plans of the country `code`, else of the country `number` lies in; of the United States
+    /// if neither is told.
     ///
     /// # Errors
-    /// Nothing is known of that country.
+    /// Nothing is known of that country: another's emergency numbers are none there.
     pub(super) fn of(code: Option<&str>, number: Option<&str>) -> anyhow::Result<CountryPlans> {
         let mut all: BTreeMap<String, Country> = toml::from_str(COUNTRIES).context("a bug")?;
         let code = match code {
             Some(code) => code.to_uppercase(),
-            None => number
-                .and_then(|n| PhoneNumber::parse(n, None).ok()?.get_region_code())
-                .map(|region| region.to_string())
-                .filter(|code| all.contains_key(code))
-                .unwrap_or_else(|| "US".to_owned()),
+            None => number.map_or_else(|| "US".to_owned(), region_of),
         };
         let known = all.keys().cloned().collect::<Vec<_>>().join(", ");
         let country = all.remove(&code);
@@ -58,6 +54,11 @@ impl CountryPlans {
             )
         })?;
         Ok(CountryPlans { code, country })
+    }
+
+    /// The country's letters.
+    pub(super) fn code(&self) -> &str {
+        &self.code
     }
 
     /// A number of there, in E.164.
@@ -111,6 +112,12 @@ impl CountryPlans {
     }
 }
 
+/// The country a number lies in, by its letters.
+fn region_of(number: &str) -> String {
+    let region = PhoneNumber::parse(number, None).ok().and_then(|n| n.get_region_code());
+    region.map_or_else(|| number.to_owned(), |region| region.to_string())
+}
+
 fn list(words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
     format!("[{}]", quoted.join(", "))
@@ -150,7 +157,16 @@ mod tests {
         assert_eq!(of(None, None).expect("the default"), "US");
         assert_eq!(of(None, Some("+493023125000")).expect("known"), "DE");
         assert_eq!(of(Some("fr"), Some("+493023125000")).expect("known"), "FR");
-        let unknown = of(Some("ZZ"), None).expect_err("none").to_string();
-        assert!(unknown.contains("AT, AU"), "{unknown}");
+        for (code, number, said) in [
+            (Some("ZZ"), None, "ZZ"),
+            // Not the United States' plan, whose 911 is nobody's there.
+            (None, Some("+4532123456"), "DK"),
+            (None, Some("+18765550123"), "JM"),
+            (None, Some("+999123456789"), "+999123456789"),
+        ] {
+            let unknown = of(code, number).expect_err("none").to_string();
+            let said = format!("for {said:?} yet, only for AT, AU");
+            assert!(unknown.contains(&said) && unknown.contains("--country"), "{unknown}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `init`: a configuration, a dialplan, and the peer's own half of the trunk.
 
 use super::countries::CountryPlans;
-use super::print;
+use super::{ask, print};
 use anyhow::Context;
 use base64::Engine as _;
 use std::fmt::Write as _;
@@ -26,16 +26,16 @@ pub(crate) struct Init {
     #[arg(long, value_enum)]
     pub(super) trunk: Option<KnownPeer>,
     /// Its host [default: the carrier's]
-    #[arg(long)]
+    #[arg(long, value_parser = ask::host)]
     pub(super) host: Option<String>,
     /// The folder to write to; existing files are never overwritten
     #[arg(long, default_value = ".")]
     dir: PathBuf,
     /// The SIP domain users register in [default: calls.example.com]
-    #[arg(long)]
+    #[arg(long, value_parser = ask::domain)]
     pub(super) domain: Option<String>,
     /// The number of alice, and her caller id [default: an example of the country's]
-    #[arg(long)]
+    #[arg(long, value_parser = ask::number)]
     pub(super) number: Option<String>,
     /// The country whose numbers are dialled, such as DE [default: that of --number, or US]
     #[arg(long, value_name = "CODE")]
@@ -53,6 +53,8 @@ struct PeerKind {
     /// Lines of `[trunk.…]`, with HOST.
     trunk: &'static str,
     host: &'static str,
+    /// The variable that holds its password, if the file names one.
+    secret: Option<&'static str>,
     /// Files and texts of the peer's half; a carrier's portal has none.
     half: &'static [(&'static str, &'static str)],
     next: &'static str,
@@ -125,6 +127,7 @@ fn kind(peer: KnownPeer) -> PeerKind {
             trunk: "uri     = \"sip:HOST:5060\"\ncodecs  = [\"pcma\", \"pcmu\"]\nprobe   = \
                 \"30s\"\ncontext = \"from-trunk\"\n",
             host: "10.0.0.20",
+            secret: None,
             half: &[("asterisk-pjsip.conf", ASTERISK)],
             next: "append asterisk-pjsip.conf to Asterisk's pjsip.conf and reload it there",
         },
@@ -134,6 +137,7 @@ fn kind(peer: KnownPeer) -> PeerKind {
                 \"30s\"\ncontext = \"from-trunk\"\nrefer   = \"execute\"          # its transfers \
                 (deflect) are made here\n",
             host: "10.0.0.20",
+            secret: None,
             half: FREESWITCH,
             next: FREESWITCH_NEXT,
         },
@@ -145,6 +149,7 @@ fn kind(peer: KnownPeer) -> PeerKind {
                 }\ncodecs   = [\"pcmu\"]\nallow    = [\"54.172.60.0/30\", \"54.244.51.0/30\", \
                 \"35.156.191.128/30\", \"54.171.127.192/30\"]\ncontext  = \"from-trunk\"\n",
             host: "example.pstn.twilio.com",
+            secret: Some("TWILIO_PASSWORD"),
             half: &[],
             next: "in Twilio's console: Termination domain and credential list as in the file; \
                 Origination URI sip:YOUR-ADDRESS:5060",
@@ -157,6 +162,7 @@ fn kind(peer: KnownPeer) -> PeerKind {
                 [\"pcmu\"]\nallow    = [\"192.76.120.10\", \"64.16.250.10\"]\ncontext  = \
                 \"from-trunk\"\nprobe    = \"30s\"\n",
             host: "sip.telnyx.com",
+            secret: Some("TELNYX_PASSWORD"),
             half: &[],
             next: "in Telnyx's portal: a SIP connection with these credentials, and your number \
                 assigned to it",
@@ -167,6 +173,7 @@ fn kind(peer: KnownPeer) -> PeerKind {
                 carrier asks for credentials\n# password = { env = \"CARRIER_PASSWORD\" \
                 }\ncodecs   = [\"pcmu\", \"pcma\"]\ncontext  = \"from-trunk\"\n",
             host: "192.0.2.10",
+            secret: None,
             half: &[],
             next: "give the carrier your public address, and have it send your numbers there on \
                 port 5060",
@@ -199,6 +206,23 @@ fn half(text: &str, ours: &str, domain: &str) -> String {
         .replace("DOMAIN", domain)
         .replace("10.88.0.2", ours)
         .replace(r"10\.88\.0\.2", &ours.replace('.', r"\."))
+}
+
+/// What to do next, one step a line, as it is typed.
+fn steps(kind: &PeerKind, folder: &str) -> String {
+    let mut steps = kind.next.to_owned();
+    if let Some(secret) = kind.secret {
+        // Typed unseen, and not in the shell's history.
+        let typed = format!("read -rs {secret} && export {secret}");
+        let _ = write!(steps, "; type its password after\n      {typed}\n      and then");
+    }
+    let _ = write!(
+        steps,
+        "\n      webtrunk check-config{folder}\n      webtrunk serve{folder}\n      \
+         and in a second terminal\n      webtrunk trunks probe {}",
+        kind.name
+    );
+    steps
 }
 
 /// Writes the files.
@@ -264,9 +288,11 @@ pub(crate) fn init(args: &Init) -> anyhow::Result<ExitCode> {
         format!(" -c {}", args.dir.join("webtrunk.toml").display())
     };
     print::line(&format!(
-        "\nNext: {}\n      webtrunk check-config{folder}\n      webtrunk serve{folder}\n      webtrunk trunks probe {}\n      open http://localhost:{} and log in as alice, password {password}\n      \
+        "\nNext: {}\n      open http://localhost:{} and log in as alice, password {password}\n      \
          open http://localhost:{}/#/calls and log in as admin, password {admin} (shown only once)",
-        kind.next, kind.name, args.port, args.port
+        steps(&kind, &folder),
+        args.port,
+        args.port
     ));
     Ok(ExitCode::SUCCESS)
 }

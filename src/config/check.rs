@@ -17,7 +17,7 @@ mod times;
 mod trunks;
 mod values;
 
-pub use self::around::{WITHOUT_STATE, unusable};
+pub use self::around::{WITHOUT_STATE, is_domain, unusable};
 use super::problem::{ConfigProblem, Problems, SourceFile};
 use super::schema;
 use super::{Config, Trunk, TrunkTable, User, Users};

@@ -1,10 +1,10 @@
 // build.mjs [packages FOLDER]: the scripts the gateway serves, into dist; or the two packages, packed
 // into FOLDER.
 import { execFileSync } from "node:child_process";
-import { cpSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
+import * as esbuild from "esbuild";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const at = (...parts) => join(here, ...parts);
@@ -16,6 +16,7 @@ const common = {
   target: "es2022",
   legalComments: "inline",
   absWorkingDir: here,
+  metafile: true,
   logLevel: "warning",
 };
 /** The gateway serves JsSIP once, for all its scripts. */
@@ -29,6 +30,18 @@ const served = {
     "@webtrunk/phone": at("packages/phone/src/index.ts"),
   },
 };
+
+/** What comes from npm and is in a script, which the bill of materials has to name. */
+const { packages: locked } = JSON.parse(readFileSync(at("package-lock.json"), "utf8"));
+
+async function build(options) {
+  const { metafile } = await esbuild.build(options);
+  for (const path of Object.keys(metafile.inputs)) {
+    const [name] = /^node_modules\/(@[^/]+\/)?[^/]+/.exec(path) ?? [];
+    if (name && (!locked[name] || locked[name].dev))
+      throw new Error(`${path} is in a script, and is none of package.json's dependencies`);
+  }
+}
 
 async function scripts() {
   await build({
@@ -97,6 +110,8 @@ async function packages(out) {
     mkdirSync(join(out, name), { recursive: true });
     for (const file of ["package.json", "README.md"])
       cpSync(at("packages", name, file), join(out, name, file));
+    for (const file of ["LICENSE-MIT", "LICENSE-APACHE"])
+      cpSync(at("../..", file), join(out, name, file));
   }
   compile("phone", out, {});
   compile("button", out, {

@@ -264,7 +264,12 @@ fn an_answer_that_breaks_its_schema_is_found() {
         for (status, response) in responses.expect("responses") {
             let content = response["content"].as_object().expect("content");
             assert!(!content.is_empty(), "{method} {path} {status}");
-            for (media, held) in content.iter().filter(|(media, _)| media.ends_with("json")) {
+            for (media, held) in content {
+                assert!(held["schema"].is_object(), "{method} {path} {status} {media}: no schema");
+                if !media.ends_with("json") {
+                    assert_eq!(held["schema"]["type"], "string", "{method} {path} {media}");
+                    continue;
+                }
                 let validator = document.validator(&held["schema"]);
                 assert!(!validator.is_valid(&json!(17)), "{method} {path} {status} {media}");
                 // What these two hold is a schema and a document of others.
@@ -274,6 +279,47 @@ fn an_answer_that_breaks_its_schema_is_found() {
                 }
             }
         }
+    }
+}
+
+/// Generated clients have functions of these names, with arguments of these kinds.
+#[test]
+fn operations_have_names_of_their_own_and_parameters_their_kinds() {
+    let server = Server::start("");
+    let document = Document::of(&server);
+    let mut names = BTreeSet::new();
+    let mut kinds = BTreeSet::new();
+    for (method, path) in document.operations() {
+        let operation = &document.value["paths"][&path][&method];
+        let name = operation["operationId"].as_str().expect("a name");
+        assert!(name.chars().all(|c| c.is_ascii_alphanumeric()), "{name}");
+        assert!(names.insert(name.to_owned()), "{name} is twice");
+        for parameter in operation["parameters"].as_array().expect("parameters") {
+            let word = |key: &str| parameter[key].as_str().expect("a word").to_owned();
+            let kind = parameter["schema"]["type"].as_str().expect("a kind").to_owned();
+            kinds.insert((word("in"), word("name"), kind));
+        }
+    }
+    for (place, name, kind) in [
+        ("path", "id", "string"),
+        ("query", "limit", "integer"),
+        ("query", "mos_below", "number"),
+        ("query", "full", "boolean"),
+        ("header", "Idempotency-Key", "string"),
+        ("header", "Last-Event-ID", "string"),
+    ] {
+        let wanted = (place.to_owned(), name.to_owned(), kind.to_owned());
+        assert!(kinds.contains(&wanted), "{wanted:?} is not in {kinds:?}");
+    }
+    // What the document says of them is what is taken.
+    for (asked, status) in [
+        ("/calls?limit=1&mos_below=3.5&state=ended", "200"),
+        ("/calls?limit=0", "400"),
+        ("/calls?mos_below=0.5", "400"),
+        ("/calls?state=odd", "400"),
+    ] {
+        let answer = server.control("GET", &format!("/api/v1{asked}"), "");
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{asked}: {answer}");
     }
 }
 

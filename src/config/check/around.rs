@@ -40,7 +40,7 @@ struct NamedListener {
 }
 
 /// The name of a host, or an address as it stands in a URI.
-pub(super) fn is_domain(text: &str) -> bool {
+pub fn is_domain(text: &str) -> bool {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let ipv6 = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     ipv6.is_some_and(|t| t.parse::<std::net::Ipv6Addr>().is_ok())

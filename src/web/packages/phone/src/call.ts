@@ -1,4 +1,4 @@
-import type { EndEvent, IncomingEvent, OutgoingEvent, RTCSession } from "jssip/lib/RTCSession";
+import type { EndEvent, IncomingEvent, OutgoingEvent, RTCSession } from "jssip/lib/RTCSession.js";
 import { Emitter } from "./emitter.js";
 import { type Counters, count, judge, type Quality } from "./quality.js";
 import { isPassing, type KeptCall } from "./resume.js";

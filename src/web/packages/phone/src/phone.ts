@@ -1,5 +1,5 @@
 import { UA } from "jssip";
-import type { RTCSession } from "jssip/lib/RTCSession";
+import type { RTCSession } from "jssip/lib/RTCSession.js";
 import { Call } from "./call.js";
 import { Emitter } from "./emitter.js";
 import { type Line, lineText, refusedLine } from "./line.js";
