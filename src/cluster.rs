@@ -10,6 +10,7 @@ mod deferred_calls;
 mod inquiry;
 pub(crate) mod keys;
 pub mod lease;
+mod lease_watch;
 pub(crate) mod location;
 pub mod member;
 pub(crate) mod other_nodes;

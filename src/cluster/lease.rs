@@ -8,6 +8,7 @@
 
 use super::clock::StoreClock;
 use super::keys::ClusterKeys;
+use super::lease_watch::LeaseWatch;
 use super::member::{Member, NodeLoad, name_of, read};
 use super::other_nodes::Others;
 use super::shared_limits::{NodeCount, Shares};
@@ -116,6 +117,7 @@ pub(crate) struct Lease {
     /// The process of our name before this one, and when its lease was first seen.
     before: Option<(Member, Instant)>,
     others: Others,
+    watch: LeaseWatch,
     clock: StoreClock,
     /// Another process took over what this one had.
     deposed: bool,
@@ -163,6 +165,7 @@ impl Lease {
             rival: None,
             before: None,
             others: Others::default(),
+            watch: LeaseWatch::default(),
             clock: StoreClock::default(),
             deposed: false,
             back: None,
@@ -413,7 +416,7 @@ impl Lease {
             return;
         }
         // Where a renewal is missed, the end of the lease is noticed soon after it.
-        let missed = self.away_since.is_none() && self.others.may_be_late(at.now);
+        let missed = self.away_since.is_none() && self.watch.may_be_late(at.now);
         self.next = at.now + if missed { BEAT / 8 } else { BEAT };
         self.sent = at.now;
         self.own.beat += 1;
@@ -431,6 +434,7 @@ impl Lease {
             epoch: self.own.epoch,
             instead: self.instead,
             value: format!("{:016x}{}", self.own.epoch, keys.seal(&name, &text)),
+            unrenewed: self.watch.unrenewed(),
             wishes,
         });
     }
@@ -463,6 +467,8 @@ impl Lease {
         };
         self.look_at_clock(at, answer.millis / 1_000, &mut events);
         self.clock.said(at.now, self.sent, answer.millis);
+        let times = (self.sent, at.now);
+        self.watch.look(times, answer.connection, &self.own.process(), &answer.leases);
         self.look_at_own(at.now, &answer, keys, &mut events);
         let before = self.confirmed.replace((self.sent, answer.connection));
         if let Some((sent, connection)) = before {

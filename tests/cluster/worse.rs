@@ -106,6 +106,61 @@ fn a_second_process_of_a_sleeping_node_s_name_and_the_first_have_no_call_in_comm
     }
 }
 
+/// The store's clock is put back by an hour, and the lease of a node that is gone would last for as
+/// much longer: the others see by their own time that nobody renews it.
+#[test]
+fn a_node_is_gone_after_its_time_though_the_store_s_clock_was_put_back() {
+    for step in 0..24u32 {
+        let (mut world, Talk { from, to, owner }) =
+            talking(World::either(16_000 + u64::from(step), step % 2 == 0));
+        let ahead = step % 3 == 0;
+        if ahead {
+            world.fault(Fault::StoreClock(-3_600_000));
+            world.run(step * Duration::from_millis(70));
+        }
+        world.fault(Fault::Kill(owner));
+        if !ahead {
+            world.run(step * Duration::from_millis(70));
+            world.fault(Fault::StoreClock(-3_600_000));
+        }
+        let gone = world.now();
+        while world.calls.taken.is_empty() && world.now() < gone + 20 * SECOND {
+            world.run(Duration::from_millis(50));
+        }
+        let (waited, story) = (world.now() - gone, world.story());
+        // Where the address moves, whoever gets it has its time for that.
+        assert!(waited < 10 * SECOND, "step {step}: {waited:?}\n{story}");
+        world.run(5 * SECOND);
+        assert!(world.talks(from) && world.talks(to), "step {step}\n{}", world.story());
+        world.fault(Fault::Start(owner));
+        world.run(5 * SECOND);
+        assert!(world.all_see(3), "step {step}\n{}", world.story());
+        world.ends_idle();
+        let ended = (world.calls.records(), world.calls.excused());
+        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+    }
+}
+
+/// Likewise of a node that is started again at once, on a machine without a disk: the lease of its
+/// process before does not keep it out for an hour.
+#[test]
+fn the_next_process_of_a_node_joins_though_the_store_s_clock_was_put_back() {
+    for step in 0..12u32 {
+        let mut world = World::new(17_000 + u64::from(step));
+        world.settle();
+        let (from, to) = world.strangers();
+        let node = world.node_of(to);
+        world.fault(Fault::Kill(node));
+        world.fault(Fault::StoreClock(-3_600_000));
+        world.run(step * Duration::from_millis(300));
+        world.fault(Fault::Start(node));
+        world.run(5 * SECOND);
+        assert!(!world.said(node, "NodeNameTaken") && world.all_see(3), "{}", world.story());
+        world.expect_call(from, to);
+        world.expect_idle();
+    }
+}
+
 /// A process begins with a clock that is behind that of the one before, and without its disk.
 #[test]
 fn a_node_whose_clock_was_put_back_goes_on_with_its_calls() {

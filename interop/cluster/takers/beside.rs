@@ -7,7 +7,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use std::time::{Duration, Instant};
 use webtrunk::cluster::store::{
-    CallWrite, Claim, LEASE, PointerWrite, ShareWish, StoreAnswer, StoreCommand,
+    CallWrite, Claim, LEASE, PointerWrite, ShareWish, StoreAnswer, StoreCommand, UnrenewedLease,
 };
 use webtrunk::store::StoreClient;
 
@@ -47,6 +47,13 @@ impl Beside {
         self.number - u64::from(self.below(6) == 0)
     }
 
+    /// A lease that somebody takes for one that is over; it may have been renewed since.
+    fn unrenewed(&mut self) -> UnrenewedLease {
+        let (n, said) = (self.below(3) as usize, self.below(3));
+        let value = format!("{:016x} {said}", self.epochs[n]);
+        UnrenewedLease { node: NODES[n].to_owned(), value }
+    }
+
     fn command(&mut self) -> StoreCommand {
         let (n, other) = (self.below(3) as usize, self.below(3) as usize);
         let (own, theirs) =
@@ -57,7 +64,8 @@ impl Beside {
                 node: own.node,
                 epoch: own.epoch,
                 instead: (self.below(4) == 0).then(|| own.epoch - 1),
-                value: format!("{:016x} {}", own.epoch, self.below(9)),
+                value: format!("{:016x} {}", own.epoch, self.below(3)),
+                unrenewed: (0..self.below(3)).map(|_| self.unrenewed()).collect(),
                 wishes: vec![ShareWish {
                     name: "calls far".into(),
                     limit: 4 + self.below(9),

@@ -52,6 +52,7 @@ pub(crate) async fn renew(store: &mut StoreClient, own: &Process) -> anyhow::Res
         epoch: own.epoch,
         instead: None,
         value: format!("{:016x} lease", own.epoch),
+        unrenewed: Vec::new(),
         wishes: Vec::new(),
     };
     match store.carry_out(beat).await {

@@ -67,9 +67,8 @@ impl World {
                     self.fault(Fault::StoreOfBefore(back, true));
                 }
                 6 => {
-                    // By a clock that is put back a dead node's lease lasts for longer, which
-                    // nobody can tell from one that lives.
-                    let by = [-400, 400, 20_000, 90_000][self.below(4) as usize];
+                    let all = [-3_600_000, -60_000, -400, 400, 20_000, 90_000];
+                    let by = all[self.below(6) as usize];
                     self.fault(Fault::StoreClock(by));
                 }
                 7 => {
