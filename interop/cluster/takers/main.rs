@@ -95,6 +95,20 @@ pub(crate) async fn claim(
     }
 }
 
+/// Tells the store again that the calls of a process were claimed.
+pub(crate) async fn again(
+    store: &mut StoreClient,
+    of: &Process,
+    by: &Process,
+) -> anyhow::Result<()> {
+    let (of, by, connection) = (of.clone(), by.clone(), store.number());
+    let claim = StoreCommand::Claim { id: 1, of, by, connection, again: true };
+    match store.carry_out(claim).await {
+        StoreAnswer::Claimed { answer: Ok(Claim::Granted { .. }), .. } => Ok(()),
+        other => bail!("{other:?}"),
+    }
+}
+
 fn main() -> anyhow::Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
