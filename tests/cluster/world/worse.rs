@@ -75,8 +75,23 @@ impl World {
                     let ahead = [0, 2, 60, 100_000][self.below(4) as usize];
                     self.fault(Fault::NodeClock(n, sign * ahead));
                 }
+                8 if self.twins => self.toggle_twin(n),
+                9 => {
+                    let other = (n + 1 + self.below(self.size as u64 - 1) as usize) % self.size;
+                    self.fault(Fault::CutOneWay(n, other));
+                }
+                10 => self.fault(Fault::StoreMute(n)),
                 _ => {}
             }
+        }
+    }
+
+    /// A second process of a node's name begins on another machine, or ends.
+    fn toggle_twin(&mut self, of: usize) {
+        match self.nodes.get(self.size).map(|twin| twin.gateway.is_some()) {
+            None => drop(self.add_twin(of)),
+            Some(true) => self.fault(Fault::Kill(self.size)),
+            Some(false) => self.fault(Fault::Start(self.size)),
         }
     }
 }
