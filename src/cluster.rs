@@ -10,6 +10,7 @@ mod deferred_calls;
 mod inquiry;
 pub(crate) mod keys;
 pub mod lease;
+mod lease_watch;
 pub(crate) mod location;
 pub mod member;
 pub(crate) mod other_nodes;
@@ -183,6 +184,10 @@ impl Cluster {
             self.kept.write_all_again();
             self.succession.store_changed(at.now);
         }
+        if self.lease.hears_store(at.now) {
+            let asked = self.ownership.ask_store(at.now, &self.lease, &mut self.next);
+            work.commands.extend(asked);
+        }
         if self.lease.may_write(at.now) {
             let (lease, keys) = (&self.lease, &self.keys);
             let value = |user: &str| {
@@ -220,7 +225,6 @@ impl Cluster {
         self.left.tell_who_is_back(others, &mut self.next, &mut work.probes);
         let Some(connection) = self.lease.connection() else { return };
         let own = self.lease.process();
-        work.commands.extend(self.ownership.ask_store(now, &self.lease, &mut self.next));
         let lease = &self.lease;
         let awaits = |gone: &Member, seen| lease.awaits_others(gone, seen);
         let (at, before) = (lease.advertise(), lease.before());

@@ -31,6 +31,8 @@ use std::time::{Duration, SystemTime};
 const PORTS: &str = "ports";
 /// What the node was called in its cluster.
 const NODE: &str = "node";
+/// Which process of its cluster the node was last.
+const PROCESS: &str = "process";
 /// The file of the key that seals everything else.
 const KEY: &str = "key";
 /// Locked by the process that uses the directory.
@@ -251,6 +253,24 @@ impl State {
         before
     }
 
+    /// Which process of its cluster had what was found here, by its epoch; `None` if that was not
+    /// kept.
+    pub(crate) fn last_process(&self) -> Option<u64> {
+        let file = self.directory.as_ref()?.file(PROCESS);
+        u64::from_str_radix(&std::fs::read_to_string(file).ok()?, 16).ok()
+    }
+
+    /// Keeps which process of its cluster the node is now. Nobody waits for that.
+    pub(crate) fn keep_process(&self, epoch: u64) {
+        let Some(directory) = self.directory.clone() else { return };
+        let keep = move || {
+            if let Err(e) = directory.keep(PROCESS, format!("{epoch:016x}").as_bytes()) {
+                tracing::warn!(code = %Code::STATE, "the node's process cannot be kept: {e}");
+            }
+        };
+        drop(std::thread::Builder::new().name("process".into()).spawn(keep));
+    }
+
     /// The DTLS certificate: that of the earlier process, if one is kept.
     ///
     /// # Errors
@@ -384,6 +404,27 @@ pub(crate) mod tests {
         let known = |node: &str| Some(node.to_owned());
         assert_eq!(all, [None, known("a"), known("a"), known("b")]);
         assert_eq!(State::open(None, 1, Counter::default()).rename_node("a"), None);
+    }
+
+    #[test]
+    fn which_process_a_node_was_last_is_known_to_its_next() {
+        let scratch = Scratch::new("process");
+        let path = scratch.0.join("state");
+        for (before, epoch) in [(None, 0x65aa_0000_0000_0001), (Some(0x65aa_0000_0000_0001), 7)] {
+            let state = State::open(Some(&path), 1, Counter::default());
+            assert_eq!(state.last_process(), before);
+            state.keep_process(epoch);
+            // The thread has the directory until it is done.
+            while state.last_process() != Some(epoch) {
+                std::thread::yield_now();
+            }
+            let directory = state.directory.clone().expect("it is there");
+            drop(state);
+            while Arc::strong_count(&directory) > 1 {
+                std::thread::yield_now();
+            }
+        }
+        assert_eq!(State::open(None, 1, Counter::default()).last_process(), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::call::context::Seeker;
 use crate::cluster::keys::derive;
 use crate::cluster::store::{
     BeatAnswer, CALLS, FoundPointers, LEASE, POINTERS, PointerWrite, Process, ShareGrant,
-    ShareWish, StoreAnswer, StoreCommand,
+    ShareWish, StoreAnswer, StoreCommand, UnrenewedLease,
 };
 use crate::config::{ClusterSettings, StoreSettings};
 use crate::gateway::Input;
@@ -45,12 +45,18 @@ const AGAIN: Duration = Duration::from_millis(300);
 /// How long a stop waits for the lease to be given back.
 const LEAVING: Duration = Duration::from_millis(500);
 
-/// Renews the lease KEYS[1], unless another epoch than ARGV[1] or ARGV[7] has it, by the value
+/// Removes ARGV[8] leases, each by its node, which are still of the value after that. Renews the
+/// lease KEYS[1], unless another epoch than ARGV[1] or ARGV[7] has it, by the value
 /// ARGV[2] for ARGV[3] milliseconds, and notes the node ARGV[4] in KEYS[2]; lists all leases, whose
 /// keys begin with ARGV[5]. Its calls, KEYS[3], are kept for ARGV[6] more milliseconds; if they
 /// were claimed by another process, nothing is renewed. Then there are limits, each with its key,
 /// how many there are, and how many the node has: `cluster::store::grant` says what it is granted.
 const BEAT: &str = r"
+local wishes = 9 + 2 * ARGV[8]
+for i = 9, wishes - 1, 2 do
+  local lease = ARGV[5] .. ARGV[i]
+  if redis.call('GET', lease) == ARGV[i + 1] then redis.call('DEL', lease) end
+end
 local held = redis.call('GET', KEYS[1])
 local deposed = redis.call('TYPE', KEYS[3])['ok'] == 'string'
 local epoch = held and string.sub(held, 1, 16)
@@ -74,7 +80,7 @@ for _, node in ipairs(redis.call('SMEMBERS', KEYS[2])) do
 end
 local grants = {}
 if ours then
-  for i = 8, #ARGV, 3 do
+  for i = wishes, #ARGV, 3 do
     local key, limit, used = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
     local has, claims = 0, 0
     local all = redis.call('HGETALL', key)
@@ -435,9 +441,10 @@ impl StoreWork {
             return (command.refused("the connection is another"), None);
         }
         match command {
-            StoreCommand::Beat { id, node, epoch, instead, value, wishes } => {
+            StoreCommand::Beat { id, node, epoch, instead, value, unrenewed, wishes } => {
                 let own = Process { node, epoch };
-                let (answer, failed) = split(self.beat(&own, instead, &value, &wishes).await);
+                let what = (&*unrenewed, &*wishes);
+                let (answer, failed) = split(self.beat(&own, instead, &value, what).await);
                 (StoreAnswer::Beat { id, answer }, failed)
             }
             StoreCommand::Write { id, writes } => {
@@ -480,7 +487,7 @@ impl StoreWork {
         own: &Process,
         instead: Option<u64>,
         value: &str,
-        wishes: &[ShareWish],
+        (unrenewed, wishes): (&[UnrenewedLease], &[ShareWish]),
     ) -> Result<BeatAnswer, RedisError> {
         let mut script = redis::cmd("EVAL");
         script
@@ -495,7 +502,11 @@ impl StoreWork {
             .arg(&own.node)
             .arg(self.names.lease(""))
             .arg(CALLS.as_millis() as u64)
-            .arg(instead.map(|epoch| format!("{epoch:016x}")).unwrap_or_default());
+            .arg(instead.map(|epoch| format!("{epoch:016x}")).unwrap_or_default())
+            .arg(unrenewed.len());
+        for UnrenewedLease { node, value } in unrenewed {
+            script.arg(node).arg(value);
+        }
         for ShareWish { name, limit, used } in wishes {
             script.arg(self.names.share(name)).arg(*limit).arg(*used);
         }

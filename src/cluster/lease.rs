@@ -8,6 +8,7 @@
 
 use super::clock::StoreClock;
 use super::keys::ClusterKeys;
+use super::lease_watch::LeaseWatch;
 use super::member::{Member, NodeLoad, name_of, read};
 use super::other_nodes::Others;
 use super::shared_limits::{NodeCount, Shares};
@@ -116,9 +117,13 @@ pub(crate) struct Lease {
     /// The process of our name before this one, and when its lease was first seen.
     before: Option<(Member, Instant)>,
     others: Others,
+    watch: LeaseWatch,
     clock: StoreClock,
     /// Another process took over what this one had.
     deposed: bool,
+    /// Another process of this name has the lease that this one had: whoever claims what this one
+    /// told the store gets it.
+    displaced: bool,
     /// When the last renewal came through after the lease had run out.
     back: Option<Instant>,
     /// Likewise, at a store that may have lost who took what: nothing is sure yet.
@@ -163,8 +168,10 @@ impl Lease {
             rival: None,
             before: None,
             others: Others::default(),
+            watch: LeaseWatch::default(),
             clock: StoreClock::default(),
             deposed: false,
+            displaced: false,
             back: None,
             settles: None,
             changed: None,
@@ -193,7 +200,8 @@ impl Lease {
     pub(super) fn begin_anew(&mut self, now: Instant) {
         self.instead.get_or_insert(self.own.epoch);
         self.own.epoch = self.own.epoch.wrapping_add(1);
-        (self.next, self.resync, self.deposed) = (now, true, false);
+        (self.next, self.resync) = (now, true);
+        (self.deposed, self.displaced) = (false, false);
         // A renewal under way is of the process that was.
         self.waiting = None;
         self.settles = None;
@@ -237,7 +245,7 @@ impl Lease {
     pub(super) fn is_unsure(&self, now: Instant) -> bool {
         let lapsed = self.view_age(now).is_some_and(|age| age >= LEASE);
         let unsure = lapsed && !self.others.met_nobody() || self.settles(now);
-        unsure && self.standing == LeaseState::Joined
+        unsure && self.standing == LeaseState::Joined || self.displaced
     }
 
     /// Whether another may take what this node has at any moment, or may have done so.
@@ -246,7 +254,7 @@ impl Lease {
         // Packets have their reserve, which lasts for longer than the next process of a node takes
         // to say what the one before it took.
         let settles = self.settles_until(now, Others::are_nodes_there);
-        late && !self.others.met_nobody() || settles || self.deposed
+        late && !self.others.met_nobody() || settles || self.deposed || self.displaced
     }
 
     /// Whether somebody may have taken what this node had, though the store does not know of it.
@@ -361,6 +369,11 @@ impl Lease {
         }
     }
 
+    /// Whether the store answers, whatever it says.
+    pub(super) fn hears_store(&self, now: Instant) -> bool {
+        self.away(now).is_none()
+    }
+
     /// Whether our lease lives: what we write is read.
     pub(super) fn may_write(&self, now: Instant) -> bool {
         self.standing == LeaseState::Joined && self.away(now).is_none()
@@ -413,7 +426,7 @@ impl Lease {
             return;
         }
         // Where a renewal is missed, the end of the lease is noticed soon after it.
-        let missed = self.away_since.is_none() && self.others.may_be_late(at.now);
+        let missed = self.away_since.is_none() && self.watch.may_be_late(at.now);
         self.next = at.now + if missed { BEAT / 8 } else { BEAT };
         self.sent = at.now;
         self.own.beat += 1;
@@ -431,6 +444,7 @@ impl Lease {
             epoch: self.own.epoch,
             instead: self.instead,
             value: format!("{:016x}{}", self.own.epoch, keys.seal(&name, &text)),
+            unrenewed: self.watch.unrenewed(),
             wishes,
         });
     }
@@ -463,10 +477,14 @@ impl Lease {
         };
         self.look_at_clock(at, answer.millis / 1_000, &mut events);
         self.clock.said(at.now, self.sent, answer.millis);
+        let times = (self.sent, at.now);
+        self.watch.look(times, answer.connection, &self.own.process(), &answer.leases);
+        let displaced = self.displaced;
         self.look_at_own(at.now, &answer, keys, &mut events);
         let before = self.confirmed.replace((self.sent, answer.connection));
         if let Some((sent, connection)) = before {
-            self.look_at_gap(at.now, sent, connection != answer.connection);
+            let lapsed = displaced || at.now.saturating_duration_since(sent) >= LEASE;
+            self.look_at_gap(at.now, lapsed, connection != answer.connection);
         }
         if let Some(since) = self.away_since.take() {
             let away = at.now.saturating_duration_since(since);
@@ -485,15 +503,20 @@ impl Lease {
         events
     }
 
-    /// Whether the lease may have run out since the renewal before, sent then.
-    fn look_at_gap(&mut self, now: Instant, sent: Instant, changed: bool) {
-        if now.saturating_duration_since(sent) >= LEASE {
+    /// `lapsed`: the lease may have run out since the renewal before.
+    fn look_at_gap(&mut self, now: Instant, lapsed: bool, changed: bool) {
+        if lapsed {
             self.back = Some(now);
             self.settles = changed.then_some(now).or(self.settles);
         }
         if !self.settles(now) {
             self.settles = None;
         }
+    }
+
+    /// Whether another process of this name has the lease that this one had.
+    pub(super) fn is_displaced(&self) -> bool {
+        self.displaced
     }
 
     /// Whether another process took over what this one had.
@@ -533,13 +556,14 @@ impl Lease {
             if let Some((before, seen)) = self.before.take().filter(|_| self.rival.is_some()) {
                 self.others.lost(before, seen);
             }
-            self.rival = None;
+            (self.rival, self.displaced) = (None, false);
             if self.standing != LeaseState::Joined {
                 self.standing = LeaseState::Joined;
                 self.resync = true;
             }
             return;
         };
+        self.displaced |= self.standing == LeaseState::Joined;
         // One that was killed leaves its lease behind, and maybe a renewal on its way; only one
         // that lives goes on renewing it.
         let by = rival.advertise;

@@ -8,10 +8,8 @@ use super::store::{CALLS, LEASE, MAX_NODES, Process};
 use super::token::short;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// A node that was not seen to renew its lease for this long may have missed a renewal.
-const MISSED: Duration = Duration::from_millis(1_500);
 /// Nodes whose leases cannot be read that are told of.
 const MAX_UNREAD: usize = 64;
 /// Users with several calls that a node tells of.
@@ -111,11 +109,6 @@ impl Others {
     pub(super) fn calls(&self, user: &str) -> usize {
         let told = (!self.busy.is_empty()).then(|| self.busy.get(&short(Some(user)))).flatten();
         told.copied().unwrap_or(0) as usize
-    }
-
-    /// Whether one of them may have missed a renewal.
-    pub(super) fn may_be_late(&self, now: Instant) -> bool {
-        self.seen.values().any(|seen| now.saturating_duration_since(*seen) > MISSED)
     }
 
     /// Processes that are gone since last asked, and when they were seen to renew last.

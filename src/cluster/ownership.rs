@@ -2,13 +2,15 @@
 //!
 //! Once its lease has run out another node may have taken them. The store says so as soon as it is
 //! asked, unless it has lost that; whoever has them says so too, by its lease or when it is asked.
-//! A process that was deposed goes on with the rest of its calls as another one.
+//! A process that was deposed goes on with the rest of its calls as another one. So does one whose
+//! name another process has: it has no lease, so that anybody may take what it told the store,
+//! until it has had that closed.
 
 use super::inquiry::{ASK, Inquiry};
 use super::lease::Lease;
 use super::store::{Claim, LEASE, Process, StoreCommand};
 use super::stored_calls::StoredCalls;
-use super::succession::{Probe, ProbeAnswer};
+use super::succession::{Probe, ProbeAnswer, closed_by};
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -29,12 +31,15 @@ pub(super) struct Ownership {
     asks: Option<(u64, Instant)>,
     /// Since when a node says that it has them, and the store that it found none.
     doubts: Option<Instant>,
+    /// This process has asked that its calls be closed, of which the store had not said that they
+    /// were claimed: if it says so since, that may be why.
+    closed: bool,
 }
 
 impl Ownership {
     pub(super) fn new(now: Instant) -> Ownership {
         let (inquiry, former) = (Inquiry::default(), Vec::new());
-        Ownership { inquiry, sure: now, former, asks: None, doubts: None }
+        Ownership { inquiry, sure: now, former, asks: None, doubts: None, closed: false }
     }
 
     /// Whether this process was that one, before another node took its calls.
@@ -44,7 +49,8 @@ impl Ownership {
 
     /// Whether another node may have taken this one's calls, as far as is known.
     pub(super) fn is_unsure(&self, now: Instant, lease: &Lease) -> bool {
-        lease.is_deposed() || lease.is_unsure(now) && !self.is_cleared(now, lease)
+        let unsettled = lease.is_deposed() || lease.is_displaced();
+        unsettled || lease.is_unsure(now) && !self.is_cleared(now, lease)
     }
 
     /// Whether all others have said lately that they did not take this node's calls.
@@ -58,7 +64,9 @@ impl Ownership {
             self.sure = now;
             return None;
         }
-        let vouched = self.inquiry.vouched(lease.others().met());
+        // Who has this one's name is nobody who could be asked.
+        let asked = (!lease.is_displaced()).then(|| lease.others().met());
+        let vouched = asked.and_then(|met| self.inquiry.vouched(met));
         self.sure = self.sure.max(vouched.unwrap_or(self.sure));
         Some(self.sure)
     }
@@ -70,10 +78,12 @@ impl Ownership {
         lease: &Lease,
         next_id: &mut u64,
     ) -> Option<StoreCommand> {
-        let due = lease.is_deposed() && self.asks.is_none_or(|(_, until)| until <= now);
+        let asks = lease.is_deposed() || lease.is_displaced();
+        let due = asks && self.asks.is_none_or(|(_, until)| until <= now);
         let connection = lease.connection().filter(|_| due)?;
         *next_id += 1;
         self.asks = Some((*next_id, now + ASK));
+        self.closed |= !lease.is_deposed();
         let (id, of, by) = (*next_id, lease.process(), lease.process());
         Some(StoreCommand::Claim { id, of, by, connection, again: false })
     }
@@ -108,47 +118,88 @@ impl Ownership {
         next: u64,
     ) -> Option<(String, Vec<String>)> {
         self.asks = None;
-        // Who claims them once the store has lost that they were taken finds nothing: who has them
-        // says so by its lease, or when it is asked.
-        let found_none = |names: &Option<Vec<String>>| names.as_ref().is_some_and(Vec::is_empty);
-        let taker = self.taker(lease);
-        // What it says by its lease may be older than what the store says of it.
-        if let Ok(Claim::Taken { by, names }) = &answer
-            && found_none(names)
-            && Process::of_mark(by).map(|process| process.node) == taker
-            && now < *self.doubts.get_or_insert(now) + LEASE
-        {
-            self.asks = Some((NOT_ASKED, now + ASK / 4));
-            return None;
+        let parted = self.judged(now, lease, kept, answer)?;
+        if let Some((_, names)) = &parted {
+            kept.forget(names);
         }
-        let (by, names) = match (answer, taker) {
-            (Ok(Claim::Taken { names, .. }), Some(taker)) if found_none(&names) => (taker, None),
-            (Ok(Claim::Taken { names, .. }), None)
-                if found_none(&names) && lease.settles(now) && !self.is_cleared(now, lease) =>
-            {
-                self.asks = Some((NOT_ASKED, now + ASK / 4));
-                return None;
-            }
-            (Ok(Claim::Taken { by, names }), _) => {
-                (by.get(16..).unwrap_or_default().to_owned(), names)
-            }
-            // The store has lost who took them, or it is too long ago.
-            (Ok(Claim::Granted { .. }), taker) => {
-                (taker.unwrap_or_else(|| lease.node().to_owned()), None)
-            }
-            (Ok(Claim::Lives) | Err(_), _) => return None,
-        };
-        // What it knows no more: whoever took them found what it had been told by then.
-        let back = lease.back().unwrap_or(now);
-        let names = names.unwrap_or_else(|| kept.told_before(back));
-        kept.forget(&names);
+        kept.closed();
         if self.former.len() == MAX_FORMER {
             self.former.remove(0);
         }
         self.former.push(lease.epoch());
         lease.begin_anew(now);
         (self.inquiry, self.doubts) = (Inquiry::from(next + 1), None);
-        Some((by, names))
+        self.closed = false;
+        parted
+    }
+
+    /// What comes of such an answer: `None` if it is to be asked once more; else who took calls and
+    /// their names, if anybody did.
+    fn judged(
+        &mut self,
+        now: Instant,
+        lease: &Lease,
+        kept: &StoredCalls,
+        answer: Result<Claim, String>,
+    ) -> Option<Option<(String, Vec<String>)>> {
+        let taker = self.taker(lease);
+        // What it knows no more: whoever took them found what it had been told by then.
+        let all = || kept.told_before(lease.back().unwrap_or(now));
+        // Who has this one's name is not asked.
+        let cleared = !lease.is_displaced() && self.is_cleared(now, lease);
+        let unsettled = lease.settles(now) && !cleared;
+        let lost = lease.is_deposed() && !self.closed || self.inquiry.denied().is_some();
+        match (answer, taker) {
+            // A process that began on another machine had them closed. It has none of them, unless
+            // it has lost that somebody took them.
+            (Ok(Claim::Taken { by, .. }), taker) if by == closed_by(lease.node()).mark() => {
+                self.nobody_took(now, taker, all, unsettled)
+            }
+            (Ok(Claim::Granted { .. }), taker) if taker.is_some() || !lost => {
+                self.nobody_took(now, taker, all, unsettled)
+            }
+            // The store has lost who took them, or it is too long ago.
+            (Ok(Claim::Granted { .. }), _) => Some(Some((lease.node().to_owned(), all()))),
+            // Who claims them once the store has lost that they were taken finds nothing: who has
+            // them says so by its lease, or when it is asked.
+            (Ok(Claim::Taken { by, names: Some(names) }), taker) if names.is_empty() => {
+                let by = Process::of_mark(&by).map(|process| process.node).unwrap_or_default();
+                // What it says by its lease may be older than what the store says of it.
+                let doubts =
+                    taker.as_ref() == Some(&by) && now < *self.doubts.get_or_insert(now) + LEASE;
+                if doubts || taker.is_none() && unsettled {
+                    return self.asks_soon(now);
+                }
+                Some(Some(taker.map_or((by, Vec::new()), |taker| (taker, all()))))
+            }
+            (Ok(Claim::Taken { by, names }), _) => {
+                let by = by.get(16..).unwrap_or_default().to_owned();
+                Some(Some((by, names.unwrap_or_else(all))))
+            }
+            (Ok(Claim::Lives) | Err(_), _) => None,
+        }
+    }
+
+    /// By the store nobody took this process's calls, and nobody does any more. Whoever says that
+    /// it has them had them before the store lost that.
+    fn nobody_took(
+        &mut self,
+        now: Instant,
+        taker: Option<String>,
+        all: impl FnOnce() -> Vec<String>,
+        unsettled: bool,
+    ) -> Option<Option<(String, Vec<String>)>> {
+        match taker {
+            Some(taker) => Some(Some((taker, all()))),
+            None if unsettled => self.asks_soon(now),
+            None => Some(None),
+        }
+    }
+
+    /// The store is asked once more in a moment.
+    fn asks_soon<T>(&mut self, now: Instant) -> Option<T> {
+        self.asks = Some((NOT_ASKED, now + ASK / 4));
+        None
     }
 
     /// The node that says that it took this process's calls.

@@ -27,12 +27,14 @@ pub enum StoreCommand {
     /// all leases. A value begins with its epoch, 16 hexadecimal digits. `instead`: what the
     /// process was before another took its calls, whose lease it goes on with. Grants each wish
     /// what of its limit the others do not claim: what is used, and an equal part of the rest.
+    /// Before that it removes the leases of `unrenewed` that are still as they are there.
     Beat {
         id: u64,
         node: String,
         epoch: u64,
         instead: Option<u64>,
         value: String,
+        unrenewed: Vec<UnrenewedLease>,
         wishes: Vec<ShareWish>,
     },
     /// Writes what users have at a node.
@@ -80,6 +82,15 @@ pub struct CallValue {
     pub taken: u64,
     /// The snapshot, sealed.
     pub bytes: Arc<[u8]>,
+}
+
+/// A lease that was not renewed for so long that it is over, whatever the store's clock says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnrenewedLease {
+    /// Whose it is.
+    pub node: String,
+    /// What it said all the time.
+    pub value: String,
 }
 
 /// What a node would have of a limit that holds for all nodes together.

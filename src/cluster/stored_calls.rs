@@ -232,6 +232,15 @@ impl StoredCalls {
         told.map(|(name, _)| name).chain(ended).cloned().collect()
     }
 
+    /// What the store was told by now is of no use to anybody: it is told anew, if it is at all.
+    pub(super) fn closed(&mut self) {
+        self.all.retain(|_, kept| kept.busy || kept.value.is_some());
+        self.all.values_mut().for_each(|kept| kept.told = None);
+        let all = &self.all;
+        self.dirty.retain(|name| all.contains_key(name));
+        self.ended.clear();
+    }
+
     /// Nobody has these calls but this process.
     pub(super) fn sure(&mut self) {
         self.ended.clear();

@@ -231,6 +231,87 @@ fn what_a_node_was_before_it_lost_its_calls_is_bounded() {
     assert_eq!(here.ownership.former.len(), ownership::MAX_FORMER);
 }
 
+/// A node that has told the store of a call, and what it asks once it was answered by `says`.
+fn asks_whose_its_calls_are(says: impl FnOnce(&mut BeatAnswer)) -> (Cluster, Instant, u64) {
+    let (now, registrar) = (Instant::now(), Registrar::default());
+    let (mut here, mine) = joined(now, "a", 1, &registrar);
+    here.keep(now, CALL, Some([1].into()), Duration::ZERO).expect("it knows the store");
+    let turn = |here: &mut Cluster, now| {
+        here.turn(Moment { now, unix: UNIX }, Census::default, &registrar, &|_| false).commands
+    };
+    let kept = turn(&mut here, now).into_iter().find_map(|command| match command {
+        StoreCommand::Keep { id, .. } => Some(id),
+        _ => None,
+    });
+    let kept = StoreAnswer::Kept { id: kept.expect("it is told"), answer: Ok(Keeping::Kept) };
+    here.answered(Moment { now, unix: UNIX }, kept);
+    let now = now + Duration::from_secs(1);
+    let beat = turn(&mut here, now).into_iter().find_map(|command| match command {
+        StoreCommand::Beat { id, .. } => Some(id),
+        _ => None,
+    });
+    let mut answer = BeatAnswer {
+        held: Some(mine),
+        leases: Vec::new(),
+        millis: UNIX * 1_000,
+        connection: 1,
+        deposed: false,
+        grants: Vec::new(),
+    };
+    says(&mut answer);
+    let answer = StoreAnswer::Beat { id: beat.expect("it is due"), answer: Ok(answer) };
+    here.answered(Moment { now, unix: UNIX }, answer);
+    assert!(here.is_unsure(now), "it does not know");
+    let claim = turn(&mut here, now).into_iter().find_map(|command| match command {
+        StoreCommand::Claim { id, of, by, .. } if of == by => Some(id),
+        _ => None,
+    });
+    (here, now, claim.expect("it asks"))
+}
+
+const CALL: &str = "00000000000000aa";
+
+#[test]
+fn calls_that_a_process_of_this_name_closed_at_its_start_are_still_this_one_s() {
+    let (mut here, now, id) = asks_whose_its_calls_are(|answer| answer.deposed = true);
+    let (by, names) = (succession::closed_by("a").mark(), Some(vec![CALL.to_owned()]));
+    let answer = StoreAnswer::Claimed { id, answer: Ok(Claim::Taken { by, names }) };
+    let work = here.answered(Moment { now, unix: UNIX }, answer);
+    assert_eq!((work.events, work.deposed), (vec![], None), "nobody has them");
+    assert!(!here.is_unsure(now));
+    let at = Moment { now, unix: UNIX };
+    let work = here.turn(at, Census::default, &Registrar::default(), &|_| false);
+    let keeps = |command: &StoreCommand| match command {
+        StoreCommand::Keep { owner, writes, .. } => owner.epoch == 2 && writes[0].name == CALL,
+        _ => false,
+    };
+    assert!(work.commands.iter().any(keeps), "it is told to the store as the next process's");
+}
+
+#[test]
+fn a_process_whose_name_another_has_asks_which_of_its_calls_it_still_has() {
+    let rival = {
+        let (now, registrar) = (Instant::now(), Registrar::default());
+        joined(now, "a", 7, &registrar).1
+    };
+    let ask = || asks_whose_its_calls_are(|answer| answer.held = Some(rival.clone()));
+    let (mut here, now, id) = ask();
+    let names = Some(vec![CALL.to_owned()]);
+    let taken = Claim::Taken { by: format!("{:016x}b", 9), names };
+    let answer = StoreAnswer::Claimed { id, answer: Ok(taken) };
+    let work = here.answered(Moment { now, unix: UNIX }, answer);
+    assert_eq!(work.deposed, Some(("b".to_owned(), vec![CALL.to_owned()])));
+    assert!(!here.is_unsure(now) && here.waiting() == 0);
+    // Or nobody took any, and nobody can any more.
+    let (mut here, now, id) = ask();
+    assert!(here.stores(now, 0xaa));
+    let answer = StoreAnswer::Claimed { id, answer: Ok(Claim::Granted { names: Vec::new() }) };
+    let work = here.answered(Moment { now, unix: UNIX }, answer);
+    assert_eq!((work.events, work.deposed), (vec![], None));
+    assert!(!here.is_unsure(now) && !here.stores(now, 0xaa), "its record need not wait");
+    assert_eq!((here.epoch(), here.standing(now)), (2, "joining"));
+}
+
 #[test]
 fn what_is_read_of_the_store_is_bounded_and_signed() {
     let (now, mut registrar) = (Instant::now(), Registrar::default());

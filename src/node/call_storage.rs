@@ -453,7 +453,7 @@ pub(super) async fn leave_taken(config: &Config, state: &mut State) {
     let node = before.unwrap_or_else(|| settings.node.clone());
     let settings = ClusterSettings { node, ..settings.clone() };
     let died = state.checkpoints.died();
-    let asked = store::taken_of_earlier(&settings, &config.domain).await;
+    let asked = store::taken_of_earlier(&settings, &config.domain, state.last_process()).await;
     let found = std::mem::take(&mut state.found);
     let (kept, left) = match asked {
         Ok(taken) => found.into_iter().partition(|entry| !is_taken(entry, &taken, died)),

@@ -114,6 +114,8 @@ pub(super) struct Core {
     pub(super) state: State,
     /// Live calls, on disk if there is such a directory.
     pub(super) kept: KeptCalls,
+    /// Which process of the cluster this is, as it is kept.
+    pub(super) process: Option<u64>,
     /// Calls that continue and that ended, of nodes whose calls are being taken.
     pub(super) taking: HashMap<String, (usize, usize)>,
     /// Turns moments into times of day.
@@ -250,6 +252,7 @@ impl Core {
                 return CoreEnd::HandedOver;
             }
             self.take_datagrams(socket.as_deref(), &mut out);
+            self.keep_process();
             self.kept.put(&self.state.checkpoints, &mut self.gateway, &self.workers);
             self.workers.iter().for_each(Worker::wake);
             let worked = thread_time().saturating_sub(spent);
@@ -298,6 +301,15 @@ impl Core {
         let all = [timers, patience, self.kept.due(&self.gateway)];
         // The beat comes sooner than that.
         all.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + 2 * BEAT)
+    }
+
+    /// Keeps which process of the cluster this is: another, once it was deposed.
+    fn keep_process(&mut self) {
+        let epoch = self.gateway.cluster().map(|cluster| cluster.process().epoch);
+        if let Some(epoch) = epoch.filter(|_| self.process != epoch) {
+            self.process = Some(epoch);
+            self.state.keep_process(epoch);
+        }
     }
 
     /// Calls are kept where somebody may find them: on disk, or in the cluster's store.

@@ -345,6 +345,7 @@ fn core(
         journal: inner.journal,
         state: succession.state,
         kept: call_storage::KeptCalls::new(on_disk),
+        process: None,
         taking: HashMap::new(),
         clock: inner.clock,
         feed: base.feed.clone(),

@@ -79,13 +79,13 @@ impl StoreClient {
     }
 
     /// What other nodes took of this one's earlier processes: the names of the values, and whether
-    /// it is all of the newest.
+    /// it is all of the `last`.
     ///
     /// # Errors
     /// The store cannot be asked.
-    pub async fn taken_of_earlier(&self) -> anyhow::Result<(Vec<String>, bool)> {
+    pub async fn taken_of_earlier(&self, last: Option<u64>) -> anyhow::Result<(Vec<String>, bool)> {
         let settings = self.config.cluster.as_ref().context("there is no [cluster]")?;
-        let taken = taken_of_earlier(settings, &self.config.domain).await?;
+        let taken = taken_of_earlier(settings, &self.config.domain, last).await?;
         Ok((taken.names, taken.all))
     }
 

@@ -16,17 +16,21 @@ const PAGE: usize = 1_000;
 pub(crate) struct TakenCallNames {
     /// Values of these names.
     pub names: Vec<String>,
-    /// All of the newest process, so long ago that their names are not known any more.
+    /// All of the last process, so long ago that their names are not known any more. Of which it
+    /// was only its machine can be sure: the number of one tells when it began by a clock that may
+    /// have been put back since, and of one whose calls nobody took the store soon knows nothing.
     pub all: bool,
 }
 
 /// Asks what other nodes took of this one's earlier processes; nobody takes the rest any more.
+/// `last`: the process whose calls this machine has, if that is known.
 ///
 /// # Errors
 /// The store cannot be asked.
 pub(crate) async fn taken_of_earlier(
     settings: &ClusterSettings,
     domain: &str,
+    last: Option<u64>,
 ) -> anyhow::Result<TakenCallNames> {
     let mut dialler = Dialler::new(&settings.store)?;
     let mut connection = dialler.connect().await.map_err(|why| anyhow!("{why}"))?;
@@ -51,6 +55,7 @@ pub(crate) async fn taken_of_earlier(
     epochs.dedup();
     let (own, mut taken) = (settings.node.clone(), TakenCallNames::default());
     let by = closed_by(&own).mark();
+    let last = last.or_else(|| epochs.last().copied());
     for epoch in epochs {
         let of = Process { node: own.clone(), epoch };
         let (what, _, names, known): TakeOverAnswer = redis::cmd("EVAL")
@@ -67,8 +72,7 @@ pub(crate) async fn taken_of_earlier(
             .arg(0)
             .query_async(&mut connection)
             .await?;
-        // The newest is the last.
-        taken.all = what == "taken" && known == 0;
+        taken.all |= Some(epoch) == last && what == "taken" && known == 0;
         if what == "taken" {
             taken.names.extend(names.into_iter().filter_map(text));
         }

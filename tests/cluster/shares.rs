@@ -147,6 +147,23 @@ fn one_node_registers_with_a_carrier_that_takes_one_and_another_when_it_is_gone(
     assert_eq!(third.len(), 1, "{third:?}: and one alone has it");
 }
 
+/// By a store's clock that is put back, the node that registered has its share for an hour more.
+#[test]
+fn a_carrier_is_registered_with_though_its_node_is_gone_and_the_store_s_clock_was_put_back() {
+    let mut world = World::with_carrier(38);
+    world.settle();
+    world.run(130 * SECOND);
+    let first = world.nodes_that_registered();
+    assert_eq!(first.len(), 1, "{first:?}");
+    world.fault(Fault::StoreClock(-3_600_000));
+    world.fault(Fault::Kill(first[0]));
+    world.run(SECOND);
+    world.forget_trunk();
+    world.run(9 * SECOND);
+    let second = world.nodes_that_registered();
+    assert!(second.len() == 1 && second != first, "{second:?}");
+}
+
 #[test]
 fn a_node_that_drains_or_does_not_reach_the_carrier_leaves_its_registration_to_another() {
     let mut world = World::with_carrier(37);

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use webtrunk::call::CallId;
 use webtrunk::cluster::store::{
     BeatAnswer, CALLS, CLAIM, CallValue, CallWrite, Claim, FoundPointers, Keeping, LEASE,
-    PointerWrite, Process, ShareGrant, ShareWish, StoreAnswer, StoreCommand, grant, is_of_epoch,
+    PointerWrite, Process, ShareGrant, ShareWish, StoreAnswer, StoreCommand, UnrenewedLease, grant,
+    is_of_epoch,
 };
 
 /// Between two snapshots that it makes of what it holds, and how many it keeps.
@@ -100,7 +101,13 @@ impl StoreModel {
         }
         self.held.calls.retain(|_, calls| calls.until.is_none_or(|until| until > now));
         match command {
-            StoreCommand::Beat { id, node, epoch, instead, value, wishes } => {
+            StoreCommand::Beat { id, node, epoch, instead, value, unrenewed, wishes } => {
+                for UnrenewedLease { node, value } in unrenewed {
+                    let same = |(of, _): &(String, Instant)| *of == value;
+                    if self.held.leases.get(&node).is_some_and(same) {
+                        self.held.leases.remove(&node);
+                    }
+                }
                 self.most_wishes = self.most_wishes.max(wishes.len());
                 let own = Process { node: node.clone(), epoch };
                 let calls = self.held.calls.get_mut(&own);

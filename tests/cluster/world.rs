@@ -41,8 +41,12 @@ const MS: Duration = Duration::from_millis(1);
 pub(crate) enum Fault {
     Cut(usize, usize),
     Heal(usize, usize),
+    /// The first reaches the second no more, and hears it all the same.
+    CutOneWay(usize, usize),
     CutStore(usize),
     HealStore(usize),
+    /// The store does what a node says, and the node hears nothing of it.
+    StoreMute(usize),
     StoreDown,
     StoreUp,
     /// The store is started again without its data.
@@ -130,6 +134,8 @@ pub(crate) struct NodeState {
     /// What the store said last of who has its calls, and which.
     owner_said: Option<(String, Option<Vec<String>>)>,
     store_cut: bool,
+    /// It does not hear what the store answers.
+    store_mute: bool,
     connection: u64,
     generation: u64,
     /// Nodes it has a connection to, and the time by which it is known to be broken.
@@ -169,6 +175,8 @@ pub(crate) struct World {
     /// How much later than usual the next question is answered.
     pub(crate) locate_late: Duration,
     cuts: BTreeSet<(usize, usize)>,
+    /// From which to which nothing comes.
+    one_way: BTreeSet<(usize, usize)>,
     queue: BTreeMap<(Instant, u64), Delivery>,
     next: u64,
     /// The last arrival on each link, so that TCP keeps the order.
@@ -184,6 +192,8 @@ pub(crate) struct World {
     picture: Vec<String>,
     /// Phones come back by themselves.
     roams: bool,
+    /// Second processes of nodes' names begin and end, too.
+    pub(crate) twins: bool,
 }
 
 /// A test that fails tells its story.
@@ -316,6 +326,7 @@ impl World {
             held_claims: (0, Vec::new()),
             claims: Vec::new(),
             cuts: BTreeSet::new(),
+            one_way: BTreeSet::new(),
             queue: BTreeMap::new(),
             next: 0,
             last: BTreeMap::new(),
@@ -326,6 +337,7 @@ impl World {
             last_asked: 0,
             picture: Vec::new(),
             roams: true,
+            twins: false,
         };
         for (n, config) in configs.iter().enumerate() {
             world.add_node(config.clone(), address(n));
@@ -348,6 +360,7 @@ impl World {
             names_unknown: false,
             owner_said: None,
             store_cut: false,
+            store_mute: false,
             connection: 0,
             generation: 0,
             links: BTreeMap::new(),

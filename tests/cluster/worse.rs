@@ -1,5 +1,6 @@
-//! A store that is slow, is put back to what it held before, or goes by another clock; nodes with
-//! wrong clocks; nodes that sleep in the middle of a takeover; two processes of one name.
+//! A store that is slow, is put back to what it held before, goes by another clock, or is heard by
+//! nobody; nodes with wrong clocks; nodes that sleep in the middle of a takeover; networks that
+//! part in one direction; two processes of one name.
 
 use crate::SECOND;
 use crate::takeover::{Talk, talking};
@@ -7,8 +8,17 @@ use crate::world::{Fault, World};
 use std::time::Duration;
 
 fn run_of(seed: u64) {
-    let world = World::either(seed, seed % 4 >= 2);
-    crate::live(world, seed, |world| world.stir_worse(45 * SECOND));
+    let mut world = World::either(seed, seed % 4 >= 2);
+    world.twins = seed % 3 == 0;
+    crate::live(world, seed, |world| {
+        world.stir_worse(45 * SECOND);
+        if world.twins {
+            // A second process ends for good. What it may have taken while a node was away is asked
+            // of it for a minute, and nobody answers for it.
+            world.heal_all();
+            world.run(65 * SECOND);
+        }
+    });
 }
 
 #[test]
@@ -95,14 +105,76 @@ fn a_second_process_of_a_sleeping_node_s_name_and_the_first_have_no_call_in_comm
         world.run(step * Duration::from_millis(300));
         world.fault(if cut { Fault::HealStore(owner) } else { Fault::Wake(owner) });
         world.run(12 * SECOND);
-        // The operator stops the one that was a mistake. Until then a first one that was deposed
-        // has no lease to ask by which of its calls are another's, and says nothing of any.
-        world.fault(Fault::Kill(twin));
-        world.run(12 * SECOND);
+        // The first one has asked which of its calls are another's, though the name is not its any
+        // more, and keeps the rest.
         world.expect_one_owner();
-        world.ends_idle();
+        let taken = !world.calls.taken.is_empty();
+        assert_eq!(world.said(owner, "NodeDeposed"), taken, "step {step}\n{}", world.story());
+        world.hang_up_all();
+        world.media_stops();
+        world.run(5 * SECOND);
+        // Whoever has the call writes its record, and does not wait until there is one process.
         let ended = (world.calls.records(), world.calls.excused());
         assert_eq!(ended.0 + ended.1, 1, "step {step}\n{}", world.story());
+        // The operator stops the one that was a mistake.
+        world.fault(Fault::Kill(twin));
+        world.run(12 * SECOND);
+        world.expect_idle();
+    }
+}
+
+/// The store's clock is put back by an hour, and the lease of a node that is gone would last for as
+/// much longer: the others see by their own time that nobody renews it.
+#[test]
+fn a_node_is_gone_after_its_time_though_the_store_s_clock_was_put_back() {
+    for step in 0..24u32 {
+        let (mut world, Talk { from, to, owner }) =
+            talking(World::either(16_000 + u64::from(step), step % 2 == 0));
+        let ahead = step % 3 == 0;
+        if ahead {
+            world.fault(Fault::StoreClock(-3_600_000));
+            world.run(step * Duration::from_millis(70));
+        }
+        world.fault(Fault::Kill(owner));
+        if !ahead {
+            world.run(step * Duration::from_millis(70));
+            world.fault(Fault::StoreClock(-3_600_000));
+        }
+        let gone = world.now();
+        while world.calls.taken.is_empty() && world.now() < gone + 20 * SECOND {
+            world.run(Duration::from_millis(50));
+        }
+        let (waited, story) = (world.now() - gone, world.story());
+        // Where the address moves, whoever gets it has its time for that.
+        assert!(waited < 10 * SECOND, "step {step}: {waited:?}\n{story}");
+        world.run(5 * SECOND);
+        assert!(world.talks(from) && world.talks(to), "step {step}\n{}", world.story());
+        world.fault(Fault::Start(owner));
+        world.run(5 * SECOND);
+        assert!(world.all_see(3), "step {step}\n{}", world.story());
+        world.ends_idle();
+        let ended = (world.calls.records(), world.calls.excused());
+        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+    }
+}
+
+/// Likewise of a node that is started again at once, on a machine without a disk: the lease of its
+/// process before does not keep it out for an hour.
+#[test]
+fn the_next_process_of_a_node_joins_though_the_store_s_clock_was_put_back() {
+    for step in 0..12u32 {
+        let mut world = World::new(17_000 + u64::from(step));
+        world.settle();
+        let (from, to) = world.strangers();
+        let node = world.node_of(to);
+        world.fault(Fault::Kill(node));
+        world.fault(Fault::StoreClock(-3_600_000));
+        world.run(step * Duration::from_millis(300));
+        world.fault(Fault::Start(node));
+        world.run(5 * SECOND);
+        assert!(!world.said(node, "NodeNameTaken") && world.all_see(3), "{}", world.story());
+        world.expect_call(from, to);
+        world.expect_idle();
     }
 }
 

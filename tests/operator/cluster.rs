@@ -68,8 +68,10 @@ impl Held {
         bulk(out, Some(held.as_deref().unwrap_or_default()));
         self.lists(out);
         out.extend(format!(":{}\r\n:0\r\n", self.millis()).bytes());
-        let wishes: Vec<String> =
-            args[13..].chunks(3).map(|w| String::from_utf8_lossy(&w[1]).into()).collect();
+        // Leases stay until somebody gives them back, whoever says that they are over.
+        let over: usize = text(13).parse().expect("a number");
+        let wishes = args[14 + 2 * over..].chunks(3);
+        let wishes: Vec<String> = wishes.map(|w| String::from_utf8_lossy(&w[1]).into()).collect();
         out.extend(format!("*{}\r\n", 2 * wishes.len()).bytes());
         wishes.iter().for_each(|limit| out.extend(format!(":{limit}\r\n:0\r\n").bytes()));
     }

@@ -1,13 +1,13 @@
 //! The same commands to Redis and to the model, at random: both say the same.
 
 use crate::model::StoreModel;
-use crate::{KEY, claim, client, config, keep, process, renew, value};
+use crate::{KEY, again, claim, client, config, keep, process, renew, value};
 use anyhow::{Context, ensure};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use std::time::{Duration, Instant};
 use webtrunk::cluster::store::{
-    CallWrite, Claim, LEASE, PointerWrite, ShareWish, StoreAnswer, StoreCommand,
+    CallWrite, Claim, LEASE, PointerWrite, ShareWish, StoreAnswer, StoreCommand, UnrenewedLease,
 };
 use webtrunk::store::StoreClient;
 
@@ -47,6 +47,13 @@ impl Beside {
         self.number - u64::from(self.below(6) == 0)
     }
 
+    /// A lease that somebody takes for one that is over; it may have been renewed since.
+    fn unrenewed(&mut self) -> UnrenewedLease {
+        let (n, said) = (self.below(3) as usize, self.below(3));
+        let value = format!("{:016x} {said}", self.epochs[n]);
+        UnrenewedLease { node: NODES[n].to_owned(), value }
+    }
+
     fn command(&mut self) -> StoreCommand {
         let (n, other) = (self.below(3) as usize, self.below(3) as usize);
         let (own, theirs) =
@@ -57,7 +64,8 @@ impl Beside {
                 node: own.node,
                 epoch: own.epoch,
                 instead: (self.below(4) == 0).then(|| own.epoch - 1),
-                value: format!("{:016x} {}", own.epoch, self.below(9)),
+                value: format!("{:016x} {}", own.epoch, self.below(3)),
+                unrenewed: (0..self.below(3)).map(|_| self.unrenewed()).collect(),
                 wishes: vec![ShareWish {
                     name: "calls far".into(),
                     limit: 4 + self.below(9),
@@ -202,11 +210,20 @@ async fn rest(url: &str) -> anyhow::Result<()> {
     // The next process of that node asks what became of its calls.
     let later = process("a", 3);
     keep(&mut store, &later, &["bb"]).await?;
-    let (names, all) = store.taken_of_earlier().await?;
+    let (names, all) = store.taken_of_earlier(None).await?;
     ensure!((names, all) == (vec!["aa".to_owned()], false), "what another took is named");
     let late = claim(&mut store, &later, &by, 1).await?;
     ensure!(matches!(late, Claim::Taken { .. }), "what was left is nobody's any more: {late:?}");
     println!("ok      who starts again learns what was taken, and keeps the rest");
+
+    // One that began by a clock that was ahead, whose calls were taken so long ago that nobody
+    // knows which these were: that says nothing of one that came after it.
+    again(&mut store, &process("a", 8), &by).await?;
+    for (last, all) in [(None, true), (Some(3), false), (Some(8), true), (Some(9), false)] {
+        let (_, told) = store.taken_of_earlier(last).await?;
+        ensure!(told == all, "{last:?}: all are another's: {told}");
+    }
+    println!("ok      what was taken of a process says nothing of another, whatever their numbers");
     Ok(())
 }
 

@@ -52,6 +52,7 @@ pub(crate) async fn renew(store: &mut StoreClient, own: &Process) -> anyhow::Res
         epoch: own.epoch,
         instead: None,
         value: format!("{:016x} lease", own.epoch),
+        unrenewed: Vec::new(),
         wishes: Vec::new(),
     };
     match store.carry_out(beat).await {
@@ -90,6 +91,20 @@ pub(crate) async fn claim(
         StoreCommand::Claim { id: 1, of: of.clone(), by: by.clone(), connection, again: false };
     match store.carry_out(claim).await {
         StoreAnswer::Claimed { answer, .. } => answer.map_err(|why| anyhow::anyhow!(why)),
+        other => bail!("{other:?}"),
+    }
+}
+
+/// Tells the store again that the calls of a process were claimed.
+pub(crate) async fn again(
+    store: &mut StoreClient,
+    of: &Process,
+    by: &Process,
+) -> anyhow::Result<()> {
+    let (of, by, connection) = (of.clone(), by.clone(), store.number());
+    let claim = StoreCommand::Claim { id: 1, of, by, connection, again: true };
+    match store.carry_out(claim).await {
+        StoreAnswer::Claimed { answer: Ok(Claim::Granted { .. }), .. } => Ok(()),
         other => bail!("{other:?}"),
     }
 }

@@ -18,8 +18,8 @@ fn goes_by_link(delivery: &Delivery, node: usize, from: SocketAddr) -> bool {
 }
 
 impl World {
-    pub(super) fn is_cut(&self, a: usize, b: usize) -> bool {
-        self.cuts.contains(&(a.min(b), a.max(b)))
+    pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cuts.contains(&(from.min(to), from.max(to))) || self.one_way.contains(&(from, to))
     }
 
     /// Whether a node can tell another nothing, neither by the store nor by itself.
@@ -34,12 +34,18 @@ impl World {
         match fault {
             Fault::Cut(a, b) => self.cut(a, b),
             Fault::Heal(a, b) => self.heal(a, b),
+            Fault::CutOneWay(from, to) => {
+                self.one_way.insert((from, to));
+                self.lose(from, to);
+            }
             Fault::CutStore(n) => self.nodes[n].store_cut = true,
             Fault::HealStore(n) => {
-                if std::mem::take(&mut self.nodes[n].store_cut) {
+                let mute = std::mem::take(&mut self.nodes[n].store_mute);
+                if std::mem::take(&mut self.nodes[n].store_cut) || mute {
                     self.nodes[n].connection += 1;
                 }
             }
+            Fault::StoreMute(n) => self.nodes[n].store_mute = true,
             Fault::StoreDown => self.store_down = true,
             Fault::StoreUp => {
                 self.locate_unanswered = false;
@@ -94,21 +100,27 @@ impl World {
     /// Two nodes lose each other, and what is under way between them.
     fn cut(&mut self, a: usize, b: usize) {
         self.cuts.insert((a.min(b), a.max(b)));
-        // The connections stand for a while.
-        for (from, to) in [(a, b), (b, a)] {
-            let at = self.nodes[from].address;
-            let lost = |d: &Delivery| goes_by_link(d, to, at);
-            self.queue.retain(|_, d| !lost(d));
-            if let Some(broken) = self.nodes[from].links.get_mut(&to) {
-                *broken = true;
-                let after = self.between(1_000_000, 20_000_000);
-                self.break_link(from, to, after);
-            }
+        self.lose(a, b);
+        self.lose(b, a);
+    }
+
+    /// What is under way from one node to another is lost. The connection stands for a while.
+    fn lose(&mut self, from: usize, to: usize) {
+        let at = self.nodes[from].address;
+        let lost = |d: &Delivery| goes_by_link(d, to, at);
+        self.queue.retain(|_, d| !lost(d));
+        if let Some(broken) = self.nodes[from].links.get_mut(&to) {
+            *broken = true;
+            let after = self.between(1_000_000, 20_000_000);
+            self.break_link(from, to, after);
         }
     }
 
     fn heal(&mut self, a: usize, b: usize) {
         self.cuts.remove(&(a.min(b), a.max(b)));
+        for way in [(a, b), (b, a)] {
+            self.one_way.remove(&way);
+        }
         for (from, to) in [(a, b), (b, a)] {
             if self.nodes[from].links.get(&to) == Some(&true) {
                 self.break_link(from, to, Duration::ZERO);
@@ -273,6 +285,8 @@ impl World {
 
     /// The last faults: everything works again from now on.
     pub(crate) fn heal_all(&mut self) {
+        // Whoever began a second process by mistake has seen that, and stops it.
+        (self.size..self.nodes.len()).for_each(|twin| self.fault(Fault::Kill(twin)));
         for n in 0..self.size {
             self.fault(Fault::Wake(n));
             self.fault(Fault::Start(n));

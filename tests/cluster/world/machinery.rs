@@ -138,6 +138,7 @@ impl World {
             };
         }
         let copies = 1 + usize::from(self.below(10) == 0);
+        let copies = if self.nodes[node].store_mute { 0 } else { copies };
         for _ in 0..copies {
             let after = self.store_delay() + self.store_slow / 2;
             let input = Input::Store(answer.clone());
@@ -207,7 +208,7 @@ impl World {
             Output::Ask(Question::Locate { seeker, ask, users, .. }) => {
                 self.located += 1;
                 self.last_asked = users.len();
-                if self.locate_unanswered {
+                if self.locate_unanswered || self.nodes[n].store_mute {
                     return;
                 }
                 let late = std::mem::take(&mut self.locate_late);

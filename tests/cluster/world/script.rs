@@ -340,6 +340,13 @@ impl World {
         self.picture.iter().filter(between).count()
     }
 
+    /// Whether each node that runs sees so many, itself among them.
+    pub(crate) fn all_see(&self, count: usize) -> bool {
+        let running = self.nodes.iter().filter_map(|node| node.gateway.as_ref());
+        let sees = |g: &Gateway| g.cluster().expect("one").members().count();
+        running.map(sees).all(|sees| sees == count)
+    }
+
     /// Another process of a node's name, at another address.
     pub(crate) fn add_twin(&mut self, of: usize) -> usize {
         self.add_node(config(9, &format!("n{of}"), "", false), address(9))

@@ -67,17 +67,31 @@ impl World {
                     self.fault(Fault::StoreOfBefore(back, true));
                 }
                 6 => {
-                    // By a clock that is put back a dead node's lease lasts for longer, which
-                    // nobody can tell from one that lives.
-                    let by = [-400, 400, 20_000, 90_000][self.below(4) as usize];
+                    let all = [-3_600_000, -60_000, -400, 400, 20_000, 90_000];
+                    let by = all[self.below(6) as usize];
                     self.fault(Fault::StoreClock(by));
                 }
                 7 => {
                     let ahead = [0, 2, 60, 100_000][self.below(4) as usize];
                     self.fault(Fault::NodeClock(n, sign * ahead));
                 }
+                8 if self.twins => self.toggle_twin(n),
+                9 => {
+                    let other = (n + 1 + self.below(self.size as u64 - 1) as usize) % self.size;
+                    self.fault(Fault::CutOneWay(n, other));
+                }
+                10 => self.fault(Fault::StoreMute(n)),
                 _ => {}
             }
+        }
+    }
+
+    /// A second process of a node's name begins on another machine, or ends.
+    fn toggle_twin(&mut self, of: usize) {
+        match self.nodes.get(self.size).map(|twin| twin.gateway.is_some()) {
+            None => drop(self.add_twin(of)),
+            Some(true) => self.fault(Fault::Kill(self.size)),
+            Some(false) => self.fault(Fault::Start(self.size)),
         }
     }
 }
