@@ -95,7 +95,37 @@ export async function threeNodes(page) {
     node("c", { took: ["d"] }),
   ];
   await page.route("**/api/v1/nodes", (route) => route.fulfill({ json }));
-  await page.route(/\/api\/v1\/\w+\?.*node=/, (route) => route.fulfill({ json: [] }));
+  const call = (node, more) => ({
+    node,
+    call: `0000000${node}`,
+    state: "ended",
+    start: new Date(Date.now() - 60_000).toISOString(),
+    from: "trunk:loopback",
+    from_number: "+12065550177",
+    from_name: "Ada Lovelace",
+    to: "+12065550123",
+    with: "trunk:loopback",
+    direction: "inbound",
+    outcome: "success",
+    sip_code: 200,
+    code: null,
+    verdict: "talked for 12 s, the caller hung up",
+    talked_s: 12,
+    seconds: 14,
+    mos_estimated: 4.3,
+    codecs: ["PCMU"],
+    ...more,
+  });
+  const calls = [
+    call("a"),
+    call("b", { code: "WT-1301", outcome: "busy", verdict: "the called side is busy" }),
+  ];
+  await page.route(/\/api\/v1\/\w+\?.*node=/, (route) => {
+    const of = new URL(route.request().url());
+    const node = of.searchParams.get("node");
+    const listed = of.pathname.endsWith("/calls") ? calls : [];
+    return route.fulfill({ json: listed.filter((one) => [one.node, "all"].includes(node)) });
+  });
 }
 
 /** What a button saves, as text. */
