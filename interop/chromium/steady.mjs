@@ -36,7 +36,10 @@ const SLOW = [
   [/\/api\/v1\/(logins|config|quality)/, 700],
 ];
 
-/** Has a page write down what moves of it, and whatever it asks for take its time. */
+/** How many times slower a device is whose line is quick. */
+const THROTTLED = 12;
+
+/** Has a page write down what moves of it. */
 async function watched(page) {
   await page.addInitScript(() => {
     window.moved = [];
@@ -59,6 +62,10 @@ async function watched(page) {
       return moved;
     };
   });
+}
+
+/** Has whatever a page asks for take its time. */
+async function slowed(page) {
   await page.route("**/*", async (route) => {
     const { pathname, search } = new URL(route.request().url());
     const [, late] = SLOW.find(([which]) => which.test(pathname + search)) ?? [];
@@ -114,7 +121,24 @@ async function fresh(chrome, [width, height]) {
   const own = await chrome().newContext({ viewport, serviceWorkers: "block" });
   const page = await own.newPage();
   await watched(page);
+  await slowed(page);
   return page;
+}
+
+/** The phone, on a device that is slow where the line is not: what is there may come too early. */
+async function hurried(chrome, origin, [width, height]) {
+  const viewport = { width, height };
+  const own = await chrome().newContext({ viewport, serviceWorkers: "block" });
+  const page = await own.newPage();
+  await watched(page);
+  const devtools = await own.newCDPSession(page);
+  await devtools.send("Emulation.setCPUThrottlingRate", { rate: THROTTLED });
+  const phone = ["#/phone", ["#line[data-state=online]", "#beside .said"]];
+  const wrong = [];
+  for (let time = 1; time <= 3; time++)
+    wrong.push(...(await restless(page, origin, { [`phone, hurried, ${time}`]: phone }, width)));
+  await own.close();
+  return wrong;
 }
 
 /** What a demo shows, and what it shows besides of a cluster. */
@@ -152,6 +176,7 @@ async function demoViews(chrome) {
     await threeNodes(watching);
     wrong.push(...(await restless(watching, origin, nodes, size[0])));
     await watching.context().close();
+    wrong.push(...(await hurried(chrome, origin, size)));
   }
   await stopDemo(own);
   return wrong;
@@ -193,6 +218,7 @@ async function servedViews(chrome) {
     await page.click("#hangup");
     await over(page);
     await watched(page);
+    await slowed(page);
     const known = { phone: ["#/phone", ["#line[data-state=online]", "#recents li"]] };
     wrong.push(...(await restless(page, origin, known, width)));
     await page.evaluate((token) => sessionStorage.setItem("webtrunk-token", token), secret);

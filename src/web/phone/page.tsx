@@ -1,6 +1,6 @@
 import { type Line, lineText, microphoneText } from "@webtrunk/phone";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { App } from "./app.js";
 import { ActiveCall, OtherCall } from "./calls.js";
 import { Dialler } from "./dialler.js";
@@ -132,7 +132,8 @@ function Try({ app }: { app: App }) {
 /** All of the phone. */
 export function Page({ app }: { app: App }) {
   const [, render] = useState(0);
-  useEffect(() => app.on("change", () => render((n) => n + 1)), [app]);
+  // Before anything is painted: what changes until then is drawn, too.
+  useLayoutEffect(() => app.on("change", () => render((n) => n + 1)), [app]);
   if (app.loggedOut) return <LogIn app={app} />;
   if (!app.settings) return <Hindrances app={app} />;
   const { active, calls } = app;
