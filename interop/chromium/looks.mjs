@@ -184,6 +184,7 @@ export async function everyState(chrome, port, shown) {
     trunks: ["#/trunks", "#view-trunks .row-link"],
   };
   const nodes = {
+    "calls-of-nodes": ["#/calls", "#calls-list .row-link"],
     nodes: ["#/nodes", "#view-nodes .row-link"],
     node: ["#/nodes/b", "#view-nodes .facts"],
   };

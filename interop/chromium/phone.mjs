@@ -8,6 +8,7 @@ import { fits, look as compare, sameLooks, THEMES, WIDTHS } from "./looks.mjs";
 import {
   asterisk,
   binary,
+  browser,
   cdrs,
   connected,
   dial,
@@ -138,6 +139,81 @@ function rings(chrome) {
       equal(await page.title(), "Phone – webtrunk", "title");
     }));
 
+  test("a notification is answered at the page whose call it is, of several", async () => {
+    const options = { permissions: ["notifications", "microphone"] };
+    const first = await phone(chrome(), { user: "bob", ...options });
+    await first.evaluate(() => navigator.serviceWorker.ready);
+    const context = first.context();
+    const second = await context.newPage();
+    await second.goto(first.url());
+    await second.waitForSelector("#line[data-state=online]");
+    const pages = [first, second];
+    for (const page of pages)
+      await page.evaluate(() => {
+        // Another window is in front.
+        document.hasFocus = () => false;
+      });
+    const [worker] = context.serviceWorkers();
+    for (const page of pages)
+      await recordOf(async () => {
+        originate("Wait 9");
+        await Promise.all(pages.map((one) => one.waitForSelector("#answer:visible")));
+        const call = await page.evaluate(() => webtrunkPhone.session.id);
+        await until("both are told", () =>
+          worker.evaluate(async () => (await registration.getNotifications()).length === 2),
+        );
+        await worker.evaluate(async (call) => {
+          const all = await registration.getNotifications();
+          const notification = all.find(({ data }) => data.call === call);
+          dispatchEvent(
+            new NotificationEvent("notificationclick", { notification, action: "answer" }),
+          );
+        }, call);
+        await connected(page);
+        await page.click("#hangup");
+        await Promise.all(pages.map(over));
+      });
+    equal(pages.map((page) => page.problems ?? []).join(), ",", "problems on the pages");
+    await context.close();
+    await idle();
+  });
+
+  test("the phone of a telephone is heard from its first tap on, and what is tapped does not move away", async () => {
+    const policy = ["--autoplay-policy=document-user-activation-required"];
+    const own = await browser({ args: policy });
+    const context = await own.newContext({
+      viewport: { width: 360, height: 740 },
+      hasTouch: true,
+      isMobile: true,
+    });
+    const page = await context.newPage();
+    // What Playwright asks of a page counts as a touch of it; this does not.
+    const devtools = await context.newCDPSession(page);
+    const ask = async (expression) =>
+      (await devtools.send("Runtime.evaluate", { expression, returnByValue: true })).result.value;
+    await page.goto("http://localhost:8090/");
+    const login = { user: "bob", domain: await ask("location.hostname") };
+    const known = await phone(chrome(), { user: "bob" });
+    const kept = await known.evaluate(() => localStorage.getItem("webtrunk-phone-login"));
+    await known.context().close();
+    if (!kept.includes(login.user)) throw new Error(`kept: ${kept}`);
+    await ask(`localStorage.setItem("webtrunk-phone-login", ${JSON.stringify(kept)})`);
+    await page.goto("about:blank");
+    await page.goto("http://localhost:8090/");
+    const online = "#line[data-state=online]";
+    await until("it is online", () => ask(`Boolean(document.querySelector("${online}"))`));
+    equal(await ask('Boolean(document.querySelector("#silent-note"))'), true, "it says so");
+    equal(await ask("webtrunkPhone.ringer.audible"), false, "heard before it is touched");
+    const [x, y] = await ask(
+      `(({ x, y }) => [x + 20, y + 20])(document.querySelector('#pad [data-key="5"]').getBoundingClientRect())`,
+    );
+    for (let tap = 0; tap < 2; tap++) await page.touchscreen.tap(x, y);
+    await until("it is heard", () => ask("webtrunkPhone.ringer.audible"));
+    equal(await ask('document.querySelector("#number").value'), "55", "what was tapped");
+    equal(await ask('Boolean(document.querySelector("#silent-note"))'), false, "it says so still");
+    await own.close();
+  });
+
   test("what rings there is heard here, and a second call knocks", () =>
     withBob(chrome(), {}, async (page) => {
       await dial(page, "606");
@@ -175,6 +251,11 @@ function login(chrome) {
       await page.waitForSelector("#line[data-state=online]");
       equal(await text(page, "#line"), "Ready as bob", "who");
       await page.click("#devices summary");
+      await dial(page, "601");
+      await connected(page);
+      equal(await page.isDisabled("#log-out"), true, "logging out in a call, which would end it");
+      await page.click("#hangup");
+      await over(page);
       await page.click("#log-out");
       await page.waitForSelector("#login");
       await page.reload();
@@ -374,6 +455,7 @@ function memory(chrome) {
       await page.waitForSelector("#muted-note", { state: "detached" });
       await page.keyboard.press("Escape");
       await says(page, "#verdict", /Esc once more/);
+      equal(await page.getAttribute("#verdict", "class"), "", "a hint that looks like a fault");
       equal(await page.evaluate(() => webtrunkPhone.session !== null), true, "still in the call");
       const ended = cdrs().length;
       await page.keyboard.press("Escape");
@@ -409,6 +491,15 @@ function sound(chrome) {
         throw new Error(`devices: ${names.join()}`);
       await page.selectOption("#ring-device", { index: 1 });
       await page.selectOption("#microphone", { index: 1 });
+      const wanted = await page.locator("#ring-device").inputValue();
+      await page.addInitScript(() => {
+        window.sinks = [];
+        const { setSinkId } = HTMLMediaElement.prototype;
+        HTMLMediaElement.prototype.setSinkId = function (id) {
+          sinks.push(id);
+          return setSinkId.call(this, id);
+        };
+      });
       await page.reload();
       await page.waitForSelector("#line[data-state=online]");
       await page.click("#devices summary");
@@ -417,6 +508,9 @@ function sound(chrome) {
       await recordOf(async () => {
         originate("Wait 9");
         await page.waitForSelector("#answer:visible");
+        await until("it rings where it shall", () =>
+          page.evaluate((id) => sinks.includes(id), wanted),
+        );
         await page.click("#answer");
         await connected(page);
         await says(page, "#quality", /Silence No sound arrives from them/);

@@ -42,6 +42,7 @@ import { moving } from "./moving.mjs";
 import { network } from "./network.mjs";
 import { reloadCases } from "./reload.mjs";
 import { signalling } from "./signalling.mjs";
+import { steady } from "./steady.mjs";
 import { tickets } from "./tickets.mjs";
 
 let node, chrome, alice;
@@ -167,7 +168,8 @@ test("busy is told in words", async () => {
   });
   equal(cdr.sip_code, 486, "status");
   const words = await alice.textContent("#verdict");
-  if (!/busy/i.test(words)) throw new Error(`the page says ${words}`);
+  equal(words, "The line is busy.", "what the page says");
+  equal(await alice.getAttribute("#verdict", "class"), "", "busy looks like a fault");
   await alice.screenshot({ path: join(SHOTS, "busy.png") });
 });
 
@@ -282,6 +284,7 @@ test("an unknown number is told in words", async () => {
   await over(alice);
   const words = await alice.textContent("#verdict");
   if (!/no route/i.test(words)) throw new Error(`the page says ${words}`);
+  equal(await alice.getAttribute("#verdict", "class"), "wrong", "a fault looks like none");
 });
 
 test("a dead first trunk does not matter when the second lives", async () => {
@@ -472,6 +475,7 @@ languages(() => chrome);
 lighthouseCases();
 singleSignOn(() => chrome);
 looks(() => chrome);
+steady(() => chrome);
 phones(() => chrome);
 reloadCases(() => chrome);
 network(() => chrome);

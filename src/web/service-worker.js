@@ -43,14 +43,28 @@ self.addEventListener("fetch", (event) => {
     event.respondWith(fresh(request, address));
 });
 
+/** How long a page may take to say that a call is its own, milliseconds. */
+const SOON = 500;
+
+/** Fulfilled with `page` once it says that the call is its own. */
+const asked = (page, message) =>
+  new Promise((found) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => found(page);
+    page.postMessage(message, [port2]);
+  });
+
+/** Tells the page whose call it is, of however many are open, and shows that one. */
+async function chosen(message) {
+  const pages = await self.clients.matchAll({ type: "window" });
+  if (!pages.length) return self.clients.openWindow(self.registration.scope);
+  const late = new Promise((over) => setTimeout(over, SOON, pages[0]));
+  const page = await Promise.race([...pages.map((one) => asked(one, message)), late]);
+  return page.focus();
+}
+
 self.addEventListener("notificationclick", (event) => {
   event.notification.close();
   const message = { action: event.action, call: event.notification.data?.call };
-  const open = async () => {
-    const [page] = await self.clients.matchAll({ type: "window" });
-    if (!page) return self.clients.openWindow(self.registration.scope);
-    page.postMessage(message);
-    return page.focus();
-  };
-  event.waitUntil(open());
+  event.waitUntil(chosen(message));
 });

@@ -161,7 +161,8 @@ export interface Trunk {
   code: string | null;
   why_not: string | null;
   last_failure: string | null;
-  last_call_failure: { sip_code: number; call?: string; why?: string } | null;
+  /** Status 0: nobody answered. */
+  last_call_failure: { sip_code: number; ago_s: number } | null;
 }
 
 /** Where settings come from, and what the gateway listens on and shows. */
@@ -360,21 +361,31 @@ export async function ofNodes<T>(
   return { items, more, nodes, silent };
 }
 
-/** Calls `heard` with the name of each event, for as long as `stop` has not been raised. */
+/**
+ * Calls `heard` with the name of each event, for as long as `stop` has not been raised, and `gone`
+ * with the time since when the gateway does not answer, or `null` once it does.
+ */
 export async function follow(
   heard: (type: string) => void,
   stop: AbortSignal,
   refused: (problem: Problem) => void,
+  gone: (since: Date | null) => void,
 ) {
   let last = "";
   let away = false;
+  let since = new Date();
   while (!stop.aborted) {
+    let answered = false;
     try {
       const headers = bearer();
       if (last) headers["Last-Event-ID"] = last;
       const response = await fetch("api/v1/events", { headers, signal: stop });
       if (response.status === 401 || response.status === 403)
         return refused(new Problem(response.status, await response.json()));
+      // What stands before the gateway says that it is away.
+      if (!response.ok) throw new Error(t.answered(response.status));
+      answered = true;
+      gone(null);
       // What failed meanwhile is asked for again.
       if (away) heard("back");
       away = false;
@@ -393,6 +404,10 @@ export async function follow(
     } catch {
       // The gateway restarts; it will be back.
     }
+    if (stop.aborted) return;
+    // A stream that ends may begin again at once: nobody is told of that.
+    if (answered) since = new Date();
+    else gone(since);
     away = true;
     await new Promise((done) => setTimeout(done, 2000));
   }

@@ -4,7 +4,7 @@ import { useRef, useState } from "preact/hooks";
 import { type CallLine, get, type Node, ofNodes, type Trunk } from "./api";
 import { NodePick, nodeColumn, Silent } from "./nodes";
 import { Button, Chip, clock, Head, Icon, Search, Table, Wait, When } from "./parts";
-import { link, useLoaded } from "./store";
+import { link, tick, useLoaded } from "./store";
 import { sought } from "./sought";
 import { t } from "./texts";
 import { isDeclined, tone } from "./tone";
@@ -13,14 +13,16 @@ const PAGE = 100;
 /** Calls below something else. */
 const RECENT = 20;
 
-/** Who calls: a user by its name, anybody else by number, and how that is called. */
+/** Who calls: a user, or anybody else by number; with the name and the number that came along. */
 export function Caller({ call }: { call: CallLine }) {
   const known = call.from.startsWith("trunk:") && call.from_number ? call.from_number : call.from;
   const name = call.from_name && call.from_name !== known ? call.from_name : null;
+  const number = call.from_number !== known ? call.from_number : null;
+  const besides = [name && known, number].filter(Boolean).join(" · ");
   return (
     <span class="party">
       <b>{name ?? known}</b>
-      {name && <small>{known}</small>}
+      {besides && <small>{besides}</small>}
     </span>
   );
 }
@@ -84,6 +86,7 @@ export function CallTable({
         },
         {
           name: t.calls.caller,
+          kind: "who",
           show: (c) => (
             <span class="way">
               <Icon name={c.direction === "inbound" ? "in" : "out"} />
@@ -92,16 +95,51 @@ export function CallTable({
           ),
         },
         ...nodeColumn<CallLine>(nodes),
-        { name: t.calls.callee, show: (c) => <b class="number">{c.to}</b> },
+        { name: t.calls.callee, kind: "whom", show: (c) => <b class="number">{c.to}</b> },
         {
           name: t.calls.duration,
-          kind: "num right",
+          kind: "num right took",
           show: (c) => (c.talked_s == null ? t.none : clock(c.talked_s)),
         },
-        { name: t.calls.quality, kind: "num right", show: (c) => <Mos value={c.mos_estimated} /> },
+        {
+          name: t.calls.quality,
+          kind: "num right heard",
+          show: (c) => <Mos value={c.mos_estimated} />,
+        },
         { name: t.calls.what, kind: "wide", show: (c) => <Fate call={c} /> },
       ]}
     />
+  );
+}
+
+/**
+ * The calls as they come; while somebody points at them each stays where it is, so that a click hits
+ * the call it is meant for.
+ */
+function Steady(props: { calls: CallLine[]; nodes: Node[]; empty: string }) {
+  const [pointed, point] = useState(false);
+  const shown = useRef<CallLine[]>([]);
+  const { calls } = props;
+  const name = (c: CallLine) => `${c.node} ${c.call}`;
+  const now = new Map(calls.map((c) => [name(c), c]));
+  const held = pointed && shown.current.length > 0;
+  const rows = held ? shown.current.map((c) => now.get(name(c)) ?? c) : calls;
+  const there = new Set(rows.map(name));
+  const fresh = held ? calls.filter((c) => !there.has(name(c))).length : 0;
+  shown.current = rows;
+  const come = () => {
+    shown.current = calls;
+    tick();
+  };
+  return (
+    <div class="steady" onPointerEnter={() => point(true)} onPointerLeave={() => point(false)}>
+      {fresh > 0 && (
+        <Button id="calls-new" kind="go" onClick={come}>
+          {t.calls.come(fresh)}
+        </Button>
+      )}
+      <CallTable {...props} calls={rows} />
+    </div>
   );
 }
 
@@ -210,9 +248,12 @@ export function Calls({ query }: { query: URLSearchParams }) {
     () => ofNodes<CallLine>("/calls", asked, most, node),
     [about, most],
   );
-  const last = useRef(value);
-  last.current = value ?? last.current;
-  const shown = value ?? last.current;
+  // What was found before stays until what is sought is found.
+  const last = useRef({ found: value, about: "" });
+  if (value) last.current = { found: value, about: `${about} ${most}` };
+  const { found: shown } = last.current;
+  // A gateway that is away says nothing of what was asked for.
+  const refused = error && "status" in error;
   return (
     <>
       <Head title={t.calls.title} />
@@ -224,14 +265,15 @@ export function Calls({ query }: { query: URLSearchParams }) {
       )}
       <Silent nodes={shown?.silent ?? []} />
       <section class="panel flush" id="calls-list">
-        {error || !shown ? (
-          <Wait error={error} />
-        ) : (
-          <CallTable
+        {shown && !refused ? (
+          <Steady
+            key={last.current.about}
             calls={newest(shown.items, most)}
             nodes={shown.nodes}
             empty={asked.size > 1 ? t.calls.noneFits : t.calls.noneYet}
           />
+        ) : (
+          <Wait error={error} />
         )}
       </section>
       {shown?.more && (

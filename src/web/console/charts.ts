@@ -36,6 +36,21 @@ function drawThreshold(u: uPlot, threshold: number) {
   u.ctx.restore();
 }
 
+/** What happens within this of the first of a group shares its line and its number, pixels. */
+const TOGETHER = 20;
+
+/** The marks on a chart, those in one place together: where, and the first and the last of them. */
+function groups(u: uPlot, marks: Mark[]) {
+  const found: { x: number; first: number; last: number }[] = [];
+  marks.forEach((mark, n) => {
+    const x = u.valToPos(mark.at, "x", true);
+    const before = found.at(-1);
+    if (before && x - before.x < TOGETHER * devicePixelRatio) before.last = n + 1;
+    else found.push({ x, first: n + 1, last: n + 1 });
+  });
+  return found.filter(({ x }) => x >= u.bbox.left && x <= u.bbox.left + u.bbox.width);
+}
+
 function drawMarks(u: uPlot, marks: Mark[]) {
   const soft = colour("--soft");
   u.ctx.save();
@@ -43,15 +58,18 @@ function drawMarks(u: uPlot, marks: Mark[]) {
   u.ctx.strokeStyle = soft;
   u.ctx.setLineDash([2, 4]);
   u.ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
-  marks.forEach((mark, n) => {
-    const x = u.valToPos(mark.at, "x", true);
-    if (x < u.bbox.left || x > u.bbox.left + u.bbox.width) return;
+  const right = u.bbox.left + u.bbox.width;
+  for (const { x, first, last } of groups(u, marks)) {
     u.ctx.beginPath();
     u.ctx.moveTo(x, u.bbox.top);
     u.ctx.lineTo(x, u.bbox.top + u.bbox.height);
     u.ctx.stroke();
-    u.ctx.fillText(String(n + 1), x + 3, u.bbox.top + 11 * devicePixelRatio);
-  });
+    const text = first === last ? String(first) : `${first}–${last}`;
+    // At the end there is room at the left alone.
+    const fits = x + u.ctx.measureText(text).width + 3 < right;
+    u.ctx.textAlign = fits ? "left" : "right";
+    u.ctx.fillText(text, fits ? x + 3 : x - 3, u.bbox.top + 11 * devicePixelRatio);
+  }
   u.ctx.restore();
 }
 
@@ -93,7 +111,8 @@ function optionsOf({ lines, marks, threshold, scale, below, told }: Figures): uP
     cursor: { sync: { key: "quality" }, drag: { x: true, y: false } },
     legend: { live: true },
     scales: {
-      x: { time: false, range: (_, __, most) => [0, most] },
+      // What ended the call is on it, too.
+      x: { time: false, range: (_, __, most) => [0, Math.max(most, marks.at(-1)?.at ?? 0)] },
       y: { range: (_, __, most) => scale ?? [0, Math.max(most * 1.1, threshold / 3)] },
     },
     axes: [

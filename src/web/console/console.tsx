@@ -18,9 +18,10 @@ import { Calls, fateOf, Mos } from "./calls";
 import { Dialplan } from "./dialplan";
 import { LadderPicture } from "./ladder";
 import { Nodes, NodeView } from "./nodes";
-import { Chip, Confirm, clock, Toasts, Wait, When } from "./parts";
+import { Away, Chip, Confirm, clock, Toasts, Wait, When } from "./parts";
 import { Settings } from "./settings";
 import {
+  away,
   coming,
   failed,
   link,
@@ -228,7 +229,7 @@ function Console({ withFiles }: { withFiles: boolean }) {
           <View at={at} withFiles={withFiles} />
         </div>
       )}
-      <Toasts />
+      <Toasts>{at.view !== "phone" && <Away />}</Toasts>
       <Confirm />
     </>
   );
@@ -280,6 +281,8 @@ let user: string | null = null;
 let role: Scope | null = null;
 let listening: AbortController | null = null;
 const USER = "webtrunk-console-user";
+/** Whether there were nodes: their tab, if it came late, would move those below it. */
+const NODES = "webtrunk-console-nodes";
 
 function remember(name: string | null) {
   user = name;
@@ -336,6 +339,7 @@ function out() {
   sessionStorage.removeItem("webtrunk-token");
   remember(null);
   listening?.abort();
+  away.set(null);
   render(null, $("console"));
   render(null, $("beside-call"));
   $("beside").hidden = true;
@@ -383,6 +387,8 @@ async function enter(known: PageSettings) {
     role = session.scope ?? "read";
     // A gateway that is alone has no nodes to look at.
     $("nodes-tab").hidden = !nodes.length;
+    if (nodes.length) localStorage.setItem(NODES, "true");
+    else localStorage.removeItem(NODES);
   } catch (error) {
     const problem = error as Problem;
     if (problem.status) return refused(problem, known);
@@ -400,7 +406,7 @@ async function enter(known: PageSettings) {
   const heard = (type: string) => {
     if (type !== "call.quality") tick();
   };
-  follow(heard, listening.signal, (problem) => refused(problem, known));
+  follow(heard, listening.signal, (problem) => refused(problem, known), away.set.bind(away));
 }
 
 /** What `index.html` says before a script runs, by the names it has there. */
@@ -473,6 +479,7 @@ async function begin() {
   show();
   if (token || user) {
     widen();
+    $("nodes-tab").hidden = !localStorage.getItem(NODES);
     $("view-phone").classList.remove("settling");
     await enter(known);
   } else draw();

@@ -61,7 +61,7 @@ export function factsOf<Part>(
     [calls.outcome, calls.outcomes[call.outcome ?? ""] ?? call.outcome],
     [say.hungUpBy, call.hangup_by && (say.enders[call.hangup_by] ?? call.hangup_by)],
     [say.reason, call.why && quoted(`${call.sip_code ?? ""} ${call.why}`.trim())],
-    ...legs.map((leg): [string, string] => [`${say.heardOf} ${leg.leg}`, legFigures(leg)]),
+    ...legs.map((leg): [string, string] => [say.sidesOf[leg.leg] ?? leg.leg, legFigures(leg)]),
     ...Object.entries(call.tags ?? {}),
   ];
 }

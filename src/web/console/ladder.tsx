@@ -10,8 +10,12 @@ const HEIGHT = 34;
 /** Of a line of a note, and what a character of it takes at most, on average. */
 const NOTE_LINE = 15;
 const NOTE_CHARACTER = 6.4;
+/** How wide notes are at least. */
+const NOTE_ROOM = 200;
 const HEAD = 40;
 const GUTTER = 76;
+/** Where a telephone is looked at: the lanes are closer, so that more of them are in sight. */
+const NARROW = 480;
 
 type Message = Extract<Row, { kind: "message" }>;
 interface Line {
@@ -55,11 +59,15 @@ const words = (row: Message, lanes: string[]) =>
 
 /** The browser's lane is left of the gateway, the others are right of it. */
 function places(lanes: number, width: number) {
-  const columns = Math.max(2, lanes);
-  const first = GUTTER + 56;
-  const step = Math.max(180, Math.min(360, (width - first - 72) / columns));
+  const narrow = width < NARROW;
+  const columns = narrow ? lanes : Math.max(2, lanes);
+  const [gutter, edge, least] = narrow ? [52, 44, 128] : [GUTTER, 56, 180];
+  const first = gutter + edge;
+  const step = Math.max(least, Math.min(360, (width - first - 72) / columns));
   const of = (lane: number) => first + (lane === 0 ? 0 : lane + 1) * step;
-  return { of, gateway: first + step, width: Math.max(width, of(columns - 1) + 72) };
+  const gateway = first + step;
+  const most = Math.max(of(columns - 1) + edge + 16, gateway + 20 + NOTE_ROOM);
+  return { of, gutter, gateway, width: Math.max(width, most) };
 }
 
 /** How high each line stands: what happened may need more lines than one. */
@@ -115,7 +123,9 @@ function Arrow({
   const room = Math.floor((Math.abs(to - from) - 24) / 6.6);
   const again = line.again ? ` ×${line.again + 1}` : "";
   const text = row.summary + again;
-  const shown = text.length > room ? `${text.slice(0, room - 1)}…` : text;
+  // Where there is no room, what is in brackets is left to the title, and then the last words.
+  const short = text.length > room ? text.replace(/ \(.*?\)/, "") : text;
+  const shown = short.length > room ? short.slice(0, room + 1).replace(/\s+\S*$/, "") : short;
   const keys = (e: KeyboardEvent) => {
     if (e.key !== "Enter" && e.key !== " ") return;
     e.preventDefault();
@@ -167,7 +177,7 @@ export function LadderPicture({
   const { frame, width } = useWidth();
   const all = lines(drawn.rows, repeats);
   const place = places(drawn.lanes.length, width);
-  const room = Math.max(200, place.width - place.gateway - 20);
+  const room = place.width - place.gateway - 20;
   const high = heights(all, room);
   const tops = high.map((_, n) => high.slice(0, n).reduce((sum, h) => sum + h, HEAD));
   const height = high.reduce((sum, h) => sum + h, HEAD + 12);
@@ -187,7 +197,7 @@ export function LadderPicture({
         {all.map((line, n) => {
           const y = tops[n] + 24;
           const time = (
-            <text class="time" x={GUTTER - 12} y={y} text-anchor="end">
+            <text class="time" x={place.gutter - 12} y={y} text-anchor="end">
               {delta(line, all[n - 1])}
             </text>
           );

@@ -25,6 +25,15 @@ export interface Measure {
   hint?: string;
 }
 
+/** Whose sound a leg brings. */
+export const sideOf = (leg: string) => t.call.legs[leg] ?? leg;
+
+/** From where on people hear it; silence has a name of its own. */
+export function bound({ threshold, unit, falling, below }: Measure) {
+  if (below) return "";
+  return (falling ? t.call.hurtsBelow : t.call.hurts)(`${threshold} ${unit}`.trim());
+}
+
 /** A figure with its unit, as the pointer shows it. */
 export function figure(measure: Measure, value: number | null | undefined) {
   if (value == null) return "–";
@@ -99,7 +108,7 @@ export interface Line {
 /** A leg's figures by the second of the call. */
 export function linesOf(measure: Measure, quality: Quality): Line[] {
   return quality.legs.flatMap((leg, lane) => {
-    const label = `${t.call.heardOf} ${leg.leg}`;
+    const label = sideOf(leg.leg);
     const second = (s: Sample) => Math.round(((leg.began_ms ?? 0) + s.at_ms) / 1000);
     const by = (of: Measure["of"]) =>
       new Map(leg.series.map((s, n) => [second(s), of(s, leg.series[n - 1])]));
@@ -107,7 +116,7 @@ export function linesOf(measure: Measure, quality: Quality): Line[] {
     const { reported } = measure;
     if (!reported) return [line];
     const told = {
-      label: `${label}, ${t.call.reported}`,
+      label: t.call.reported(label),
       lane,
       reported: true,
       values: by(reported),
@@ -119,7 +128,7 @@ export function linesOf(measure: Measure, quality: Quality): Line[] {
 /** What a measure was at its worst on a leg, or that it was not measured. */
 export function worst(measure: Measure, leg: Quality["legs"][number]) {
   const [bound, worstOf] = measure.falling ? ["≥", Math.min] : ["≤", Math.max];
-  const label = `${t.call.heardOf} ${leg.leg}`;
+  const label = sideOf(leg.leg);
   const values = leg.series.map((s) => measure.of(s, undefined)).filter((v) => v !== null);
   if (!values.length) return `${label} ${t.call.unmeasured}`;
   return `${label} ${bound} ${worstOf(...values).toFixed(measure.digits ?? 1)}`;

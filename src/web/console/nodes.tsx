@@ -49,7 +49,9 @@ export function Silent({ nodes }: { nodes: string[] }) {
 
 /** The column that says of which node an entry is. */
 export const nodeColumn = <T extends { node?: string }>(nodes: Node[]) =>
-  nodes.length < 2 ? [] : [{ name: t.nodes.node, show: (row: T) => row.node ?? t.none }];
+  nodes.length < 2
+    ? []
+    : [{ name: t.nodes.node, kind: "of", show: (row: T) => row.node ?? t.none }];
 
 async function drain(node: Node) {
   const { sureDrain, drainDetail, drain } = t.nodes;

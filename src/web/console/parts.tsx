@@ -3,6 +3,7 @@
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import {
+  away,
   dismiss,
   failed,
   holdToasts,
@@ -205,7 +206,18 @@ export function Menu({ title, children }: { title: string; children: ComponentCh
   );
 }
 
-export function Toasts() {
+/** Says that what is shown is old. */
+export function Away() {
+  const since = away.use();
+  if (!since) return null;
+  return (
+    <div class="toast wrong" id="away">
+      <span>{t.away(since.toLocaleTimeString())}</span>
+    </div>
+  );
+}
+
+export function Toasts({ children }: { children: ComponentChildren }) {
   const all = toasts.use();
   return (
     <div
@@ -218,6 +230,7 @@ export function Toasts() {
       onFocusIn={() => holdToasts(true)}
       onFocusOut={() => holdToasts(false)}
     >
+      {children}
       {all.map((toast) => (
         <div key={toast.id} class={`toast ${toast.wrong ? "wrong" : ""}`}>
           <span lang={toast.lang}>{toast.text}</span>

@@ -3,7 +3,16 @@
 
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Quality, Row } from "./api";
-import { figure, linesOf, MEASURES, type Mark, type Measure, marks, worst } from "./measures";
+import {
+  bound,
+  figure,
+  linesOf,
+  MEASURES,
+  type Mark,
+  type Measure,
+  marks,
+  worst,
+} from "./measures";
 import { failed } from "./store";
 import { t } from "./texts";
 
@@ -27,7 +36,7 @@ function Chart({ measure, quality, marks }: { measure: Measure; quality: Quality
       clear();
     };
   }, [quality, measure, marks]);
-  const said = quality.legs.map((leg) => worst(measure, leg));
+  const said = [...quality.legs.map((leg) => worst(measure, leg)), bound(measure)].filter(Boolean);
   return (
     <figure class="chart">
       <figcaption>

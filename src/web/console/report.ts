@@ -3,7 +3,7 @@
 
 import type { Call, Ladder, Quality, Verdict } from "./api";
 import { calleeOf, callerOf, factsOf, type Written } from "./facts";
-import { linesOf, MEASURES, type Measure, marks, worst } from "./measures";
+import { bound, linesOf, MEASURES, type Measure, marks, worst } from "./measures";
 import { t } from "./texts";
 import { isFault, tone } from "./tone";
 
@@ -67,7 +67,8 @@ const [WIDE, HIGH] = [1000, 80];
 function chart(measure: Measure, quality: Quality) {
   const lines = linesOf(measure, quality).filter((line) => !line.reported);
   const values = lines.flatMap((line) => [...line.values.values()].filter((v) => v !== null));
-  const caption = quality.legs.map((leg) => worst(measure, leg)).join(", ");
+  const worsts = quality.legs.map((leg) => worst(measure, leg));
+  const caption = [...worsts, bound(measure)].filter(Boolean).join(", ");
   const head = `<figcaption>${safe(measure.title)}: ${safe(caption)}</figcaption>`;
   if (!values.length) return `<figure>${head}</figure>`;
   const longest = Math.max(1, ...lines.flatMap((line) => [...line.values.keys()]));
@@ -78,8 +79,8 @@ function chart(measure: Measure, quality: Quality) {
     const points = known.map(([at, v]) => `${((WIDE * at) / longest).toFixed(1)},${y(v)}`);
     return `<polyline points="${points.join(" ")}" stroke="var(--lane-${lane % 2})"/>`;
   });
-  const bound = y(measure.threshold);
-  return `<figure>${head}<svg viewBox="0 0 ${WIDE} ${HIGH}" preserveAspectRatio="none" fill="none" stroke-width="2" aria-hidden="true"><line x1="0" x2="${WIDE}" y1="${bound}" y2="${bound}" stroke="var(--bad)" stroke-dasharray="8 8"/>${drawn.join("")}</svg></figure>`;
+  const limit = y(measure.threshold);
+  return `<figure>${head}<svg viewBox="0 0 ${WIDE} ${HIGH}" preserveAspectRatio="none" fill="none" stroke-width="2" aria-hidden="true"><line x1="0" x2="${WIDE}" y1="${limit}" y2="${limit}" stroke="var(--bad)" stroke-dasharray="8 8"/>${drawn.join("")}</svg></figure>`;
 }
 
 function verdict(call: Call, ladder: Ladder) {

@@ -179,7 +179,10 @@ function Certificates({ sources }: { sources: Sources }) {
 }
 
 function Ports({ sources }: { sources: Sources }) {
-  const range = (first: number, last: number) => (first === last ? first : `${first}–${last}`);
+  const range = (first: number, last: number) => {
+    if (!first) return t.settings.anyPort;
+    return first === last ? first : `${first}–${last}`;
+  };
   return (
     <Card title={t.settings.ports} id="ports">
       <Facts

@@ -148,6 +148,9 @@ export function tick() {
   }, 250);
 }
 
+/** Since when the gateway does not answer, if it does not. */
+export const away = new Shared<Date | null>(null);
+
 /** How much of what is looked at has not come for the first time. */
 export const coming = new Shared(0);
 

@@ -11,13 +11,21 @@ const path = (name: string) => `/trunks/${encodeURIComponent(name)}`;
 const share = (of?: number | null) => (of == null ? t.none : `${Math.round(100 * of)} %`);
 const ms = (of?: number | null) => (of == null ? t.none : `${of} ms`);
 
-function trouble(trunk: Trunk) {
-  const call = trunk.last_call_failure;
-  return trunk.why_not ?? trunk.last_failure ?? (call ? `${call.sip_code}` : null);
+/** Busy, given up, declined: nothing is wrong with a trunk that says so. */
+const EVERY_DAY = [486, 487, 600, 603];
+
+function failedCall({ last_call_failure: call }: Trunk) {
+  if (!call || EVERY_DAY.includes(call.sip_code)) return null;
+  return t.trunks.failed(call.sip_code, clock(call.ago_s));
 }
 
-/** What went wrong, in the gateway's words. */
-const Trouble = ({ trunk }: { trunk: Trunk }) => <span lang="en">{trouble(trunk) ?? t.none}</span>;
+const trouble = (trunk: Trunk) => trunk.why_not ?? trunk.last_failure ?? failedCall(trunk);
+
+/** What went wrong: of the trunk itself in the gateway's words. */
+function Trouble({ trunk }: { trunk: Trunk }) {
+  const ours = !(trunk.why_not ?? trunk.last_failure);
+  return <span lang={ours ? undefined : "en"}>{trouble(trunk) ?? t.none}</span>;
+}
 
 const named = (state: string) => t.trunks.states[state] ?? state;
 

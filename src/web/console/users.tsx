@@ -99,10 +99,8 @@ function Logins({ user, find = "" }: { user?: string; find?: string }) {
               name: t.users.event,
               show: (l) => <Chip tone={tone(l)}>{t.users.events[l.type] ?? l.type}</Chip>,
             },
-            {
-              name: t.users.from,
-              show: (l) => (l.remote ? <code>{l.remote}</code> : l.user_agent),
-            },
+            { name: t.users.from, show: (l) => <code>{l.remote ?? t.none}</code> },
+            { name: t.users.device, show: (l) => l.user_agent ?? t.none },
             {
               name: t.users.why,
               kind: "wide",

@@ -36,6 +36,8 @@ export type Panel = "none" | "keypad" | "transfer" | "dialler";
 
 /** How long a second Escape hangs up, in milliseconds. */
 const ESCAPE_TWICE = 2000;
+/** Not answered, busy, given up, declined: what people do every day is no fault. */
+const EVERY_DAY = [408, 480, 486, 487, 600, 603];
 const NO_DEVICES: Devices = { microphones: [], speakers: [] };
 
 export class App extends Emitter<{ change: App }> {
@@ -46,6 +48,8 @@ export class App extends Emitter<{ change: App }> {
   /** Why the login form is shown, if not at the beginning. */
   loginProblem = "";
   verdict = "";
+  /** Whether that tells of a fault; busy and declined are none. */
+  wrong = false;
   number = "";
   panel: Panel = "none";
   history = kept<Entry[]>("history", []);
@@ -57,6 +61,8 @@ export class App extends Emitter<{ change: App }> {
   microphone: MicrophoneProblem | null = null;
   report: Finding[] = [];
   checking = false;
+  /** Whether somebody has pressed anything, so that the browser lets the page sound. */
+  touched = navigator.userActivation?.hasBeenActive ?? true;
   #audio: HTMLAudioElement;
   #escaped = 0;
   /** The gateway did not answer as the page was opened. */
@@ -199,13 +205,13 @@ export class App extends Emitter<{ change: App }> {
       this.redial();
       return;
     }
-    this.verdict = "";
+    this.#say("");
     try {
       this.phone.call(target);
       this.panel = "none";
       this.number = "";
     } catch (error) {
-      this.verdict = `${(error as Error).message}.`;
+      this.#say(`${(error as Error).message}.`, true);
     }
     this.changed();
   }
@@ -243,8 +249,9 @@ export class App extends Emitter<{ change: App }> {
     const { active } = this;
     if (!active || !target) return;
     this.panel = "none";
-    this.verdict = "";
-    this.verdict = (await active.transfer(target)).text;
+    this.#say("");
+    const { text, done } = await active.transfer(target);
+    this.#say(text, !done);
     this.changed();
   }
 
@@ -253,8 +260,9 @@ export class App extends Emitter<{ change: App }> {
     const { active } = this;
     const other = this.calls.find((call) => call !== active && call.state === "connected");
     if (!active || !other) return;
-    this.verdict = "";
-    this.verdict = (await other.transferTo(active)).text;
+    this.#say("");
+    const { text, done } = await other.transferTo(active);
+    this.#say(text, !done);
     this.changed();
   }
 
@@ -266,20 +274,25 @@ export class App extends Emitter<{ change: App }> {
       active.hangUp();
     else if (active) {
       this.#escaped = Date.now();
-      this.verdict = t.call.escapeAgain;
+      this.#say(t.call.escapeAgain);
       setTimeout(() => {
-        if (this.verdict === t.call.escapeAgain) this.verdict = "";
+        if (this.verdict === t.call.escapeAgain) this.#say("");
         this.changed();
       }, ESCAPE_TWICE);
       this.changed();
     }
   }
 
+  #say(text: string, wrong = false): void {
+    this.verdict = text;
+    this.wrong = wrong;
+  }
+
   #follow(call: Call): void {
-    this.verdict = "";
+    this.#say("");
     call.on("ended", (end) => {
       if (end.again) return;
-      this.verdict = end.text;
+      this.#say(end.text, end.failed && !EVERY_DAY.includes(end.code ?? 0));
       this.#note(call, end);
       if (this.calls.length === 0) this.panel = "none";
       void this.lookAround();
@@ -366,7 +379,7 @@ export class App extends Emitter<{ change: App }> {
       else await this.#playOnChosen();
     } catch (error) {
       const word = what === "microphone" ? "microphone" : "speaker";
-      this.verdict = t.devices.unusable[word]((error as Error).message);
+      this.#say(t.devices.unusable[word]((error as Error).message), true);
       this.changed();
     }
   }

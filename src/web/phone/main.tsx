@@ -1,4 +1,5 @@
 // The page's phone.
+import { TOUCHES } from "@webtrunk/phone";
 import { render } from "preact";
 import { App } from "./app.js";
 import { listenToKeys } from "./keys.js";
@@ -22,15 +23,15 @@ listenToKeys(app);
 addEventListener("beforeunload", (event) => {
   if (app.calls.some((call) => call.state !== "incoming")) event.preventDefault();
 });
-// Browsers let a page sound once somebody has touched it.
-for (const type of ["pointerdown", "keydown"])
-  addEventListener(
-    type,
-    () => {
-      void app.phone?.ringer.unlock().then(() => app.changed());
-    },
-    { once: true },
-  );
+// Browsers let a page sound once somebody has touched it; by a finger, once that is lifted.
+for (const type of TOUCHES) addEventListener(type, () => void app.phone?.ringer.unlock());
+// What is pressed stays where it is until it has been.
+for (const type of ["click", "keyup"])
+  addEventListener(type, () => {
+    if (app.touched) return;
+    app.touched = true;
+    app.changed();
+  });
 navigator.mediaDevices?.addEventListener("devicechange", () => void app.lookAround());
 
 // Tests look in here; nothing else does.

@@ -76,9 +76,11 @@ export function notify(app: App): void {
   // Without one the page works, only not while the gateway is away. It loads the whole page again,
   // to keep it.
   void shown.then(() => navigator.serviceWorker.register("service-worker.js")).catch(() => {});
-  navigator.serviceWorker.addEventListener("message", ({ data }) => {
+  navigator.serviceWorker.addEventListener("message", ({ data, ports }) => {
     const call = app.calls.find((one) => one.id === data.call);
-    if (call && data.action === "answer") app.answer(call);
-    if (call && data.action === "decline") call.hangUp();
+    if (!call) return;
+    ports[0]?.postMessage(true);
+    if (data.action === "answer") app.answer(call);
+    if (data.action === "decline") call.hangUp();
   });
 }

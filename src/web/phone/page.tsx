@@ -1,6 +1,6 @@
 import { type Line, lineText, microphoneText } from "@webtrunk/phone";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { App } from "./app.js";
 import { ActiveCall, OtherCall } from "./calls.js";
 import { Dialler } from "./dialler.js";
@@ -65,10 +65,8 @@ function Note({ id, bad, children }: { id: string; bad?: boolean; children: Comp
 
 const QUIET: Line["state"][] = ["ready", "connecting", "stopped"];
 
-/** What stands in the way of a call, or of hearing one come in. */
-function Notes({ app }: { app: App }) {
-  const [hidden, hide] = useState(() => kept("not-to-notify", false));
-  const touched = navigator.userActivation?.hasBeenActive ?? true;
+/** What stands in the way of a call: above all else. */
+function Hindrances({ app }: { app: App }) {
   return (
     <>
       {!QUIET.includes(app.line.state) && (
@@ -81,30 +79,32 @@ function Notes({ app }: { app: App }) {
           {microphoneText(app.microphone)}
         </Note>
       )}
-      {!touched && app.phone?.ready && <Note id="silent-note">{t.notes.touch}</Note>}
-      {touched && !hidden && mayNotify() === "default" && !app.settings?.login && (
-        <Note id="notify-note">
-          {t.notes.notify}{" "}
-          <button
-            type="button"
-            class="link"
-            onClick={() => void askToNotify().then(() => hide(true))}
-          >
-            {t.notes.turnOn}
-          </button>{" "}
-          <button
-            type="button"
-            class="link"
-            onClick={() => {
-              keep("not-to-notify", true);
-              hide(true);
-            }}
-          >
-            {t.notes.notNow}
-          </button>
-        </Note>
-      )}
     </>
+  );
+}
+
+/** What helps to hear a call come in: below the keys, which neither its coming nor its going moves. */
+function Hints({ app }: { app: App }) {
+  const [hidden, hide] = useState(() => kept("not-to-notify", false));
+  if (!app.touched) return <Note id="silent-note">{t.notes.touch}</Note>;
+  if (hidden || mayNotify() !== "default" || app.settings?.login) return null;
+  return (
+    <Note id="notify-note">
+      {t.notes.notify}{" "}
+      <button type="button" class="link" onClick={() => void askToNotify().then(() => hide(true))}>
+        {t.notes.turnOn}
+      </button>{" "}
+      <button
+        type="button"
+        class="link"
+        onClick={() => {
+          keep("not-to-notify", true);
+          hide(true);
+        }}
+      >
+        {t.notes.notNow}
+      </button>
+    </Note>
   );
 }
 
@@ -132,9 +132,10 @@ function Try({ app }: { app: App }) {
 /** All of the phone. */
 export function Page({ app }: { app: App }) {
   const [, render] = useState(0);
-  useEffect(() => app.on("change", () => render((n) => n + 1)), [app]);
+  // Before anything is painted: what changes until then is drawn, too.
+  useLayoutEffect(() => app.on("change", () => render((n) => n + 1)), [app]);
   if (app.loggedOut) return <LogIn app={app} />;
-  if (!app.settings) return <Notes app={app} />;
+  if (!app.settings) return <Hindrances app={app} />;
   const { active, calls } = app;
   return (
     <section id="phone" aria-labelledby="phone-title">
@@ -142,17 +143,18 @@ export function Page({ app }: { app: App }) {
         {t.phone}
       </h2>
       <div class="main">
-        <Notes app={app} />
+        <Hindrances app={app} />
         {calls
           .filter((call) => call !== active)
           .map((call) => (
             <OtherCall key={call.id} app={app} call={call} />
           ))}
         {active && <ActiveCall key={active.id} app={app} call={active} />}
-        <p id="verdict" role="alert">
+        <p id="verdict" role="alert" class={app.wrong ? "wrong" : ""}>
           {app.verdict}
         </p>
         {(calls.length === 0 || app.panel === "dialler") && <Dialler app={app} />}
+        <Hints app={app} />
       </div>
       <div class="side">
         {app.settings?.login && <Try app={app} />}

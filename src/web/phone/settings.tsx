@@ -43,6 +43,8 @@ function Found({ finding }: { finding: Finding }) {
 export function Settings({ app }: { app: App }) {
   const { microphones, speakers } = app.devices;
   const rings = app.phone?.ringer;
+  // Each of these would disturb a call, and logging out would end it.
+  const busy = app.calls.length > 0;
   return (
     <details
       id="devices"
@@ -81,7 +83,7 @@ export function Settings({ app }: { app: App }) {
         <button
           id="try-ring"
           type="button"
-          disabled={app.calls.length > 0}
+          disabled={busy}
           onClick={() => {
             rings?.play("ring");
             setTimeout(() => rings?.stop(), 1500);
@@ -93,7 +95,7 @@ export function Settings({ app }: { app: App }) {
         <button
           id="check"
           type="button"
-          disabled={app.checking || app.calls.length > 0}
+          disabled={app.checking || busy}
           onClick={() => void app.check()}
         >
           {t.devices.check}
@@ -105,7 +107,13 @@ export function Settings({ app }: { app: App }) {
         ))}
       </ul>
       {!app.settings?.login && (
-        <button id="log-out" type="button" onClick={() => app.logOut()}>
+        <button
+          id="log-out"
+          type="button"
+          disabled={busy}
+          title={busy ? t.devices.inCall : ""}
+          onClick={() => app.logOut()}
+        >
           {t.devices.logOut(app.user)}
         </button>
       )}

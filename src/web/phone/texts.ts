@@ -88,7 +88,7 @@ const en = {
     number: "Number",
     asWell: "Call somebody else as well",
     erase: "Erase the last digit",
-    hint: "A number in any form, a user, or the name of a contact.",
+    hint: "A number, a user, or a contact.",
     call: "Call",
     redial: "Redial",
     keys: { "*": "star", "#": "hash" } as Record<string, string>,
@@ -127,6 +127,7 @@ const en = {
     ringOnce: "Ring once",
     check: "Check my line",
     logOut: (user: string) => `Log out ${user}`,
+    inCall: "End the call first.",
     unusable: {
       microphone: (why: string) => `This microphone cannot be used: ${why}`,
       speaker: (why: string) => `This speaker cannot be used: ${why}`,
@@ -228,7 +229,7 @@ const de: typeof en = {
     number: "Nummer",
     asWell: "Noch jemanden anrufen",
     erase: "Letzte Ziffer löschen",
-    hint: "Eine Nummer in beliebiger Form, ein Benutzer oder ein Name Ihrer Kontakte.",
+    hint: "Nummer, Benutzer oder Kontakt.",
     call: "Anrufen",
     redial: "Wahlwiederholung",
     keys: { "*": "Stern", "#": "Raute" },
@@ -267,6 +268,7 @@ const de: typeof en = {
     ringOnce: "Einmal klingeln",
     check: "Leitung prüfen",
     logOut: (user) => `${user} abmelden`,
+    inCall: "Beenden Sie zuerst den Anruf.",
     unusable: {
       microphone: (why) => `Dieses Mikrofon lässt sich nicht benutzen: ${why}`,
       speaker: (why) => `Dieser Lautsprecher lässt sich nicht benutzen: ${why}`,

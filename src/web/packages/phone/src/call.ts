@@ -316,12 +316,16 @@ export class Call extends Emitter<CallEvents> {
     const said = reasonText(message).replace(/^normal call clearing$/, "");
     const ours = String(event.originator) === "local";
     const cancelled = this.#left || event.cause === "Canceled" || event.cause === "Terminated";
+    // A person who is busy or says no is all there is to say.
+    const plain = [486, 603].includes(code ?? 0);
     let text = "";
     if (this.#left) text = "";
     else if (this.#microphone) text = microphoneText(this.#microphone);
     else if (failed && this.resumed) text = texts().endedWhileReloading;
     else if (failed && !cancelled && !(ours && this.direction === "incoming"))
-      text = [statusText(code, event.cause), said && `(${said})`].filter(Boolean).join(" ");
+      text = [statusText(code, event.cause), !plain && said && `(${said})`]
+        .filter(Boolean)
+        .join(" ");
     else if (!ours && !cancelled) text = said || statusText(code, event.cause);
     else if (!ours && !failed) text = said;
     this.end = {

@@ -29,6 +29,6 @@ export {
   resume,
   resumedCall,
 } from "./resume.js";
-export { Ringer, type Tone } from "./ringer.js";
+export { Ringer, TOUCHES, type Tone } from "./ringer.js";
 export { english, speak, type Texts } from "./texts.js";
 export { type MicrophoneProblem, microphoneText, statusText } from "./words.js";

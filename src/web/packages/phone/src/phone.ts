@@ -5,7 +5,7 @@ import { Emitter } from "./emitter.js";
 import { type Line, lineText, refusedLine } from "./line.js";
 import { dialled } from "./number.js";
 import { instanceId, resumable, resume, resumedCall } from "./resume.js";
-import { Ringer } from "./ringer.js";
+import { Ringer, TOUCHES } from "./ringer.js";
 import { type WatchedSocket, watchedSocket } from "./socket.js";
 import { texts } from "./texts.js";
 
@@ -159,6 +159,7 @@ export class Phone extends Emitter<PhoneEvents> {
     clearTimeout(this.#retry);
     globalThis.removeEventListener?.("online", this.#online);
     globalThis.removeEventListener?.("offline", this.#offline);
+    for (const touch of TOUCHES) globalThis.removeEventListener?.(touch, this.#again);
     this.ringer.stop();
     for (const call of [...this.calls]) call.hangUp();
     this.ua.stop();
@@ -241,12 +242,13 @@ export class Phone extends Emitter<PhoneEvents> {
     );
     if (refused === this.blocked) return;
     this.blocked = refused;
-    const again = () => void this.#play();
-    if (refused)
-      for (const touch of ["pointerdown", "keydown"])
-        globalThis.addEventListener?.(touch, again, { once: true });
+    for (const touch of TOUCHES)
+      if (refused) globalThis.addEventListener?.(touch, this.#again);
+      else globalThis.removeEventListener?.(touch, this.#again);
     this.emit("change", this);
   }
+
+  #again = () => void this.#play();
 
   #ring(): void {
     if (this.#options.ring === false) return;

@@ -17,6 +17,9 @@ const WAITING: Cadence = { tones: [440, 440], pattern: [0.25, 6], gain: 0.08 };
 export type Tone = "ring" | "ringback" | "waiting";
 const CADENCES: Record<Tone, Cadence> = { ring: RING, ringback: RINGBACK, waiting: WAITING };
 
+/** What lets a page sound: a finger does once it is lifted, a mouse as it is pressed. */
+export const TOUCHES = ["pointerdown", "pointerup", "keydown"] as const;
+
 /** Plays one tone at a time, on a device of its own. */
 export class Ringer {
   #context: AudioContext | null = null;
