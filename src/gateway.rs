@@ -253,6 +253,33 @@ impl Gateway {
         self.overload.input(now);
         let (before, received) = (turn.out.len(), recorded_input(&input));
         self.fire(turn);
+        let from = match &input {
+            Input::Received { remote, .. } | Input::Unreadable { remote, .. } => Some(*remote),
+            _ => None,
+        };
+        self.guarded(turn, from, |gateway, turn| gateway.take(turn, input));
+        self.follow_up(turn);
+        self.cluster_turn(turn);
+        self.sweep(turn.out);
+        self.hold_back(turn.now, before, turn.out);
+        self.watch_flows(turn.out);
+        self.record_turn(turn.now, received, &turn.out[before.min(turn.out.len())..]);
+    }
+
+    /// Does what an input asks for. A bug in it costs this input, which may come again and again
+    /// from outside, and not the node.
+    fn guarded(
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: Option<SocketAddr>,
+        work: impl FnOnce(&mut Gateway, &mut Turn<'_>),
+    ) {
+        if catch_unwind(AssertUnwindSafe(|| work(self, turn))).is_err() {
+            turn.push(Output::Event(Event::InputPanicked { from }));
+        }
+    }
+
+    fn take(&mut self, turn: &mut Turn<'_>, input: Input) {
         match input {
             Input::FlowOpened { flow, kind, remote } => self.flow_opened(turn, flow, kind, remote),
             Input::FlowClosed { flow } => self.flow_closed(turn, flow),
@@ -296,12 +323,6 @@ impl Gateway {
             Input::Originate(plan) => self.begin_call(turn, *plan),
             Input::Tick => {}
         }
-        self.follow_up(turn);
-        self.cluster_turn(turn);
-        self.sweep(turn.out);
-        self.hold_back(turn.now, before, turn.out);
-        self.watch_flows(turn.out);
-        self.record_turn(turn.now, received, &turn.out[before.min(turn.out.len())..]);
     }
 
     fn fire(&mut self, turn: &mut Turn<'_>) {

@@ -3,10 +3,15 @@
 use crate::cdr::{Cdr, HangupBy, Party};
 use crate::printable::brief;
 use std::fmt::{self, Formatter};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 pub(super) fn listed(ips: &[IpAddr]) -> String {
     ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What came to the core, and from where if from a network.
+pub(super) fn input_of(from: Option<SocketAddr>) -> String {
+    from.map_or_else(|| "an input".to_owned(), |from| format!("what came from {from}"))
 }
 
 /// Who answered, as a record writes it.

@@ -1,6 +1,6 @@
 //! The table of events: each row is everything that is reported of one.
 
-use super::phrases::{answerer, ended, listed};
+use super::phrases::{answerer, ended, input_of, listed};
 use super::rows::events;
 use super::{CallerIdentity, Counted, Data, EventKind, Level, LostBy, UnregisterReason};
 use crate::cdr::{Cdr, Interruption, NodeChange, Party};
@@ -514,6 +514,15 @@ events! {
         api: { EventKind::CallWarning => Data::Warning },
         counted: Counted::Nothing,
         text(f): write!(f, "was ended by a bug; other calls continue"),
+    }
+
+    /// What came, `from` there if from a network, was not done.
+    InputPanicked { from: Option<std::net::SocketAddr> } {
+        call: None, level: Error, code: Code::INPUT_BUG,
+        class: Some(LineClass::new("inputs that met a bug", Code::INPUT_BUG)),
+        api: {},
+        counted: Counted::Nothing,
+        text(f): write!(f, "a bug kept {} from being done", input_of(*from)),
     }
 
     /// The gateway was started again, and the call continues after a `gap` without media.

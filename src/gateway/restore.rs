@@ -5,6 +5,7 @@ use crate::call::call_snapshot::{CallSnapshot, Resumption, SettledOf, SnapshotTa
 use crate::call::relocation::PortsOf;
 use crate::call::{Call, CallId, CallPhase, Output};
 use crate::cdr::{NodeChange, Party};
+use crate::event::Event;
 use crate::flow::{FlowKind, FlowState};
 use crate::sip::message::Message;
 use crate::sip::parse::Framing;
@@ -14,6 +15,7 @@ use crate::worker::WorkerCommand;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// A call of an earlier process.
@@ -169,7 +171,12 @@ impl Gateway {
         };
         let (moved, taken) = (found.ports.is_some(), with.from.is_some());
         let mut cx = self.context(turn);
-        let Some(call) = Call::restore(&mut cx, found.call, &with) else { return };
+        // What was written by a process that had a bug ends no start.
+        let restored = catch_unwind(AssertUnwindSafe(|| Call::restore(&mut cx, found.call, &with)));
+        let Ok(restored) = restored else {
+            return turn.push(Output::Event(Event::CallPanicked { call: id }));
+        };
+        let Some(call) = restored else { return };
         self.remember(&call);
         let user = match &call.cdr().from {
             Party::User { name, .. } => Some(name.clone()),

@@ -68,6 +68,19 @@ fn a_bug_in_one_call_ends_that_call_and_no_other() {
 }
 
 #[test]
+fn a_bug_outside_any_call_costs_the_input_and_no_call() {
+    let (mut gateway, now, ids) = with_two_calls();
+    let mut out = Vec::new();
+    let from = Some(SocketAddr::from(([127, 0, 0, 10], 5060)));
+    gateway.guarded(&mut Turn::new(now, &mut out), from, |_, _| panic!("a bug"));
+    let told = |o: &Output| matches!(o, Output::Event(Event::InputPanicked { from: Some(_) }));
+    assert!(out.iter().any(told));
+    assert!(ids.iter().all(|id| gateway.calls.get(*id).is_some()));
+    invite(&mut gateway, now, 9);
+    assert_eq!(gateway.calls.live(), 3, "the next is taken as ever");
+}
+
+#[test]
 fn so_many_connections_are_remembered_as_offered_and_no_more() {
     const MAX_ALIASES: usize = 4_096;
     let (mut gateway, now, _) = with_two_calls();

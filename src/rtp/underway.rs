@@ -39,8 +39,8 @@ impl RecordsUnderway {
         self.0.push_back(record);
     }
 
-    /// Returns the number of the newest record that is everywhere it was put: the disk has all up to
-    /// `written` (`None`: there is nothing to wait for), the store all up to `stored`.
+    /// Returns the number of the newest record that is everywhere it was put. The disk has all up
+    /// to `written` (`None`: there is nothing to wait for), the store all up to `stored`.
     pub fn confirmed(&self, written: Option<u64>, stored: u64) -> Option<u64> {
         let there = |record: &&PutRecord| {
             let on_disk = written.zip(record.disk).is_none_or(|(written, disk)| written >= disk);
