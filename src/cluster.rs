@@ -34,7 +34,9 @@ use ownership::Ownership;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{CallValue, Claim, FoundPointers, Keeping, Process, StoreAnswer, StoreCommand};
+use store::{
+    CallValue, Claim, FoundPointers, Keeping, Process, ShareWish, StoreAnswer, StoreCommand,
+};
 use stored_calls::StoredCalls;
 use succession::{
     LostNodes, PeerProbe, ProbeAnswer, SuccessionWork, Surroundings, TOOK, name_of_taken,
@@ -477,9 +479,20 @@ impl Cluster {
         self.lease.has_room(now, &shared_limits::calls_of(trunk), limit as u64, used as u64)
     }
 
-    /// What a node gets of `limit` a second.
-    pub(crate) fn part(&self, limit: u32) -> u32 {
-        limit.div_ceil(self.lease.members().count().max(1) as u32)
+    /// How many calls of a trunk may begin here in a second, of `limit` at all nodes together.
+    pub(crate) fn pace(&self, now: Instant, trunk: &str, limit: u32) -> u32 {
+        self.lease.pace(now, trunk, u64::from(limit)).min(u64::from(limit)) as u32
+    }
+
+    /// What the next renewal says of it, where so many `wanted` to begin in the last second.
+    pub(crate) fn pace_wish(
+        &self,
+        now: Instant,
+        trunk: &str,
+        limit: u32,
+        wanted: u32,
+    ) -> ShareWish {
+        self.lease.pace_wish(now, trunk, u64::from(limit), u64::from(wanted))
     }
 
     /// Whether this node is the one that registers with `trunk`.

@@ -41,6 +41,35 @@ impl Pace {
     }
 }
 
+/// Counts what was to begin in a second, let in or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Demand {
+    since: Option<Instant>,
+    now: u32,
+    /// Of the second before, if this one followed it.
+    before: u32,
+}
+
+impl Demand {
+    /// One more was to begin.
+    pub(crate) fn note(&mut self, now: Instant) {
+        if self.since.is_none_or(|since| now >= since + SECOND) {
+            let before = self.of_last_second(now);
+            *self = Demand { since: Some(now), now: 0, before };
+        }
+        self.now = self.now.saturating_add(1);
+    }
+
+    /// How many were to begin in a second of late; one that has just begun tells little.
+    pub(crate) fn of_last_second(&self, now: Instant) -> u32 {
+        match self.since.map(|since| now.saturating_duration_since(since)) {
+            Some(age) if age < SECOND => self.now.max(self.before),
+            Some(age) if age < 2 * SECOND => self.now,
+            _ => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +84,21 @@ mod tests {
         assert_eq!(taken(&mut pace, now + Duration::from_millis(999)), 0);
         assert_eq!(taken(&mut pace, now + SECOND), 3);
         assert!((0..100).all(|_| pace.take(now, None)), "no limit");
+    }
+
+    #[test]
+    fn what_was_to_begin_is_known_for_a_second_more() {
+        let (start, mut demand) = (Instant::now(), Demand::default());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(demand.of_last_second(start), 0);
+        (0..5).for_each(|_| demand.note(at(0)));
+        assert_eq!(demand.of_last_second(at(1_999)), 5);
+        assert_eq!(demand.of_last_second(at(2_000)), 0);
+        demand.note(at(1_500));
+        assert_eq!(demand.of_last_second(at(1_600)), 5, "a second has just begun");
+        assert_eq!(demand.of_last_second(at(2_500)), 1, "and is over");
+        demand.note(at(9_000));
+        assert_eq!(demand.of_last_second(at(9_000)), 1, "what was long ago is forgotten");
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub(crate) mod registration;
 use crate::config::{Config, Trunk};
 use crate::errors::Code;
 use crate::ids::looked_at;
-use crate::pace::Pace;
+use crate::pace::{Demand, Pace};
 use crate::sip::transaction::{Flow, Hop};
 use crate::timers::Timers;
 pub(crate) use binding::TrunkBinding;
@@ -82,6 +82,7 @@ pub(crate) struct TrunkState {
     /// Changed by [`Trunks::bind`] and [`Trunks::unbind`] alone.
     pub bound: Option<TrunkBinding>,
     pace: Pace,
+    demand: Demand,
 }
 
 /// A change worth a line.
@@ -363,7 +364,16 @@ impl Trunks {
 
     /// Whether one more call to or from this trunk may begin in this second.
     pub(crate) fn take_call(&mut self, now: Instant, name: &str, limit: Option<u32>) -> bool {
-        self.states.get_mut(name).is_none_or(|t| t.pace.take(now, limit))
+        self.states.get_mut(name).is_none_or(|t| {
+            t.demand.note(now);
+            t.pace.take(now, limit)
+        })
+    }
+
+    /// How many calls to or from this trunk were to begin in the last second, those included that
+    /// were too many.
+    pub(crate) fn wanted_calls(&self, now: Instant, name: &str) -> u32 {
+        self.states.get(name).map_or(0, |t| t.demand.of_last_second(now))
     }
 
     /// What falls due at `now`; each is returned once, the caller acts on it.

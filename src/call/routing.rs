@@ -221,8 +221,7 @@ impl Call {
             cx.note(Event::TrunkFull { call: self.id, trunk: name.to_owned(), limit });
             return Err((Code::TRUNK_FULL, format!("it has its {limit} calls")));
         }
-        let pace = cx.services.part(trunk.calls_per_second);
-        if !cx.services.trunks.take_call(cx.now, name, pace) {
+        if !cx.services.take_trunk_call(cx.now, name, trunk.calls_per_second) {
             return Err((
                 Code::TRUNK_FULL,
                 format!(

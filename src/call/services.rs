@@ -145,9 +145,17 @@ impl Services {
         used < limit && all.is_none_or(|cluster| cluster.has_room(now, trunk, limit, used))
     }
 
-    /// What of a limit a second is this node's.
-    pub(crate) fn part(&self, limit: Option<u32>) -> Option<u32> {
-        limit.map(|limit| self.cluster.as_ref().map_or(limit, |cluster| cluster.part(limit)))
+    /// Whether one more call to or from a trunk that may have `limit` a second may begin now,
+    /// counting all nodes if there are several.
+    pub(crate) fn take_trunk_call(
+        &mut self,
+        now: Instant,
+        trunk: &str,
+        limit: Option<u32>,
+    ) -> bool {
+        let cluster = self.cluster.as_ref();
+        let here = |limit| cluster.map_or(limit, |cluster| cluster.pace(now, trunk, limit));
+        self.trunks.take_call(now, trunk, limit.map(here))
     }
 
     /// Returns the wall clock at `now`, in seconds since 1970.

@@ -11,7 +11,7 @@ use super::keys::ClusterKeys;
 use super::lease_watch::LeaseWatch;
 use super::member::{Member, NodeLoad, name_of, read};
 use super::other_nodes::Others;
-use super::shared_limits::{NodeCount, Shares};
+use super::shared_limits::{NodeCount, Shares, pace_of};
 use super::store::{BeatAnswer, CALLS, LEASE, Process, ShareWish, StoreCommand, is_of_epoch};
 use super::stored_calls::Writer;
 use super::work::{ClusterWork, Moment};
@@ -328,6 +328,24 @@ impl Lease {
     /// Whether one more may be had of a limit of all nodes of which `used` are had here.
     pub(super) fn has_room(&self, now: Instant, name: &str, limit: u64, used: u64) -> bool {
         self.shares.has_room(name, limit, used, self.nodes(now))
+    }
+
+    /// How many calls of a trunk that may have `limit` a second at all nodes may begin here.
+    pub(super) fn pace(&self, now: Instant, trunk: &str, limit: u64) -> u64 {
+        let lapsed = self.view_age(now).is_none_or(|age| age >= LEASE);
+        self.shares.pace(&pace_of(trunk), limit, self.nodes(now).count, lapsed)
+    }
+
+    /// What the next renewal says of it, where so many `wanted` to begin in the last second.
+    pub(super) fn pace_wish(
+        &self,
+        now: Instant,
+        trunk: &str,
+        limit: u64,
+        wanted: u64,
+    ) -> ShareWish {
+        let may = self.pace(now, trunk, limit);
+        Shares::pace_wish(trunk, limit, self.nodes(now).count, may, wanted)
     }
 
     /// Whether this node is the one that has what one node has.

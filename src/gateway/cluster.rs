@@ -89,7 +89,19 @@ impl Gateway {
                 census.registers.push(trunk.name.clone());
             }
         }
+        self.add_paces(now, &mut census.wishes);
         census
+    }
+
+    /// What trunks may begin in a second comes last: who finds no place has its equal part.
+    fn add_paces(&self, now: Instant, wishes: &mut Vec<ShareWish>) {
+        let Some(cluster) = &self.services.cluster else { return };
+        let paced =
+            self.config.trunks.values().filter_map(|t| Some((&t.name, t.calls_per_second?)));
+        for (trunk, limit) in paced.take(MAX_SHARES.saturating_sub(wishes.len())) {
+            let wanted = self.services.trunks.wanted_calls(now, trunk);
+            wishes.push(cluster.pace_wish(now, trunk, limit, wanted));
+        }
     }
 
     /// Whether another node is to register with a trunk of which one node does: this one takes no

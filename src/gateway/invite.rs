@@ -398,8 +398,7 @@ impl Gateway {
                         .retry_after(10));
                 }
                 let pace = trunk.and_then(|t| t.calls_per_second);
-                let part = self.services.part(pace);
-                if !self.services.trunks.take_call(now, name, part) {
+                if !self.services.take_trunk_call(now, name, pace) {
                     return Err(Refusal::new(
                         503,
                         format!(

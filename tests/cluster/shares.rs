@@ -2,6 +2,8 @@
 
 use crate::SECOND;
 use crate::world::{Fault, World};
+use crate::wrong_node::request;
+use std::ops::Range;
 use std::time::Duration;
 
 /// What the trunk of the world may have at once.
@@ -77,6 +79,82 @@ fn while_the_store_is_away_each_node_goes_on_with_its_part_of_a_trunk() {
     let begun = world.calls_of_trunk();
     assert!((1..=TRUNK_CALLS).contains(&begun), "{begun}");
     world.fault(Fault::StoreUp);
+    world.run(200 * SECOND);
+    world.expect_idle();
+}
+
+/// What a trunk may begin in a second, of all nodes together.
+const PACE: usize = 9;
+
+fn with_pace(seed: u64) -> World {
+    let mut world = World::with_trunk(seed, "calls_per_second = 9\nmax_calls = 150\n");
+    world.settle();
+    world.run(5 * SECOND);
+    world
+}
+
+/// The trunk offers each of these nodes ten calls a second, in these seconds; returns how many each
+/// of all let in.
+fn offer(world: &mut World, nodes: &[usize], seconds: Range<usize>) -> Vec<[usize; 3]> {
+    for second in seconds.clone() {
+        for tenth in 0..10 {
+            for node in nodes {
+                let call = format!("pace{node}-{second}-{tenth}");
+                let text = request("INVITE", 9, &call, &format!("z9hG4bK{call}"), "", "");
+                world.trunk_says_now(*node, &text);
+            }
+            world.run(100 * Duration::from_millis(1));
+        }
+    }
+    let by = |second, node| world.let_in(&format!("pace{node}-{second}-"));
+    seconds.map(|second| std::array::from_fn(|node| by(second, node))).collect()
+}
+
+#[test]
+fn one_busy_node_has_a_trunk_s_calls_of_a_second_and_one_that_begins_beside_it_its_part() {
+    let mut world = with_pace(61);
+    let alone = offer(&mut world, &[0], 0..8);
+    assert_eq!(alone[0][0], PACE / 3, "its part at once: {alone:?}");
+    assert!(alone[6..].iter().all(|each| each[0] == PACE), "what the others leave: {alone:?}");
+    let both = offer(&mut world, &[0, 1], 8..14);
+    assert!(both.iter().all(|each| each[1] >= PACE / 3), "its part at once: {both:?}");
+    let sums: Vec<usize> = both.iter().map(|each| each.iter().sum()).collect();
+    assert!(sums.iter().all(|sum| *sum < 2 * PACE), "{both:?}");
+    assert_eq!(sums[3..], [PACE; 3], "{both:?}");
+    // The first has nothing more to do.
+    let other = offer(&mut world, &[1], 14..22);
+    assert!(other[6..].iter().all(|each| each[1] == PACE), "{other:?}");
+    world.run(200 * SECOND);
+    world.expect_idle();
+}
+
+#[test]
+fn where_all_nodes_are_busy_each_has_its_part_of_a_trunk_s_calls_of_a_second() {
+    let mut world = with_pace(62);
+    let all = offer(&mut world, &[0, 1, 2], 0..12);
+    assert!(all.iter().flatten().all(|each| *each >= PACE / 3), "{all:?}");
+    let sums: Vec<usize> = all.iter().map(|each| each.iter().sum()).collect();
+    assert!(sums.iter().all(|sum| *sum < 2 * PACE), "{all:?}");
+    assert_eq!(sums[3..], [PACE; 9], "{all:?}");
+    world.run(200 * SECOND);
+    world.expect_idle();
+}
+
+#[test]
+fn while_the_store_is_away_each_node_has_its_part_of_a_trunk_s_calls_of_a_second() {
+    let mut world = with_pace(63);
+    let alone = offer(&mut world, &[0], 0..8);
+    assert_eq!(alone[7][0], PACE, "{alone:?}");
+    world.fault(Fault::StoreDown);
+    let away = offer(&mut world, &[0], 8..16);
+    // While its lease lasts, the others know of what it has.
+    assert_eq!(away[0][0], PACE, "{away:?}");
+    assert!(away[4..].iter().all(|each| each[0] == PACE / 3), "{away:?}");
+    let all = offer(&mut world, &[0, 1, 2], 16..19);
+    assert_eq!(all, [[PACE / 3; 3]; 3]);
+    world.fault(Fault::StoreUp);
+    let back = offer(&mut world, &[0], 19..29);
+    assert_eq!(back[9][0], PACE, "{back:?}");
     world.run(200 * SECOND);
     world.expect_idle();
 }

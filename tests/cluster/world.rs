@@ -251,12 +251,13 @@ impl World {
         }
     }
 
-    /// One with so many trunks more, each with a limit of calls.
+    /// One with so many trunks more, each with a limit of calls, at once and in a second.
     pub(crate) fn with_trunks(seed: u64, trunks: usize) -> World {
         let more: String = (0..trunks)
             .map(|n| {
                 let (a, b) = (n >> 8, n & 255);
-                format!("[trunk.t{n}]\nuri = \"sip:127.3.{a}.{b}\"\nmax_calls = 5\n")
+                let limits = "max_calls = 5\ncalls_per_second = 5\n";
+                format!("[trunk.t{n}]\nuri = \"sip:127.3.{a}.{b}\"\n{limits}")
             })
             .collect();
         let configs: Vec<_> =

@@ -42,6 +42,9 @@ pub(super) fn config(node: usize, name: &str, trunk: &str, floats: bool) -> Arc<
     let plan = format!(
         "{plan}[[route]]\nname = \"out\"\nmatch = \"9X.\"\ndo = [{{ dial = [\"trunk:far\"] }}]\n"
     );
+    let plan = format!(
+        "{plan}[[route]]\nname = \"nobody\"\nmatch = \"109\"\ndo = [{{ ring = [\"user:x1\"] }}]\n"
+    );
     let second: String = (0..PHONES)
         .map(|n| {
             format!(
@@ -50,8 +53,10 @@ pub(super) fn config(node: usize, name: &str, trunk: &str, floats: bool) -> Arc<
         })
         .collect();
     let plan = format!("{plan}{second}");
-    let trunk_base = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\ncontext = \"phones\"\nmax_calls = 4\n";
-    let text = format!("{text}{crowd}{trunk_base}{trunk}");
+    let own = trunk.split('[').next().unwrap_or_default();
+    let calls = if own.contains("max_calls") { "" } else { "max_calls = 4\n" };
+    let trunk_base = "[sip]\nudp = \"127.0.0.1:5060\"\n[trunk.far]\nuri = \"sip:127.0.0.77\"\ncontext = \"phones\"\n";
+    let text = format!("{text}{crowd}{trunk_base}{calls}{trunk}");
     let (config, _) = parse_embedded(&text, &[("phones", &plan)]).unwrap_or_else(|p| panic!("{p}"));
     Arc::new(config)
 }

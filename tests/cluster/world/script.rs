@@ -189,7 +189,7 @@ impl World {
         self.run(100 * MS);
     }
 
-    fn trunk_says_now(&mut self, node: usize, text: &str) {
+    pub(crate) fn trunk_says_now(&mut self, node: usize, text: &str) {
         let message = Message::parse(text.as_bytes().to_vec(), Framing::Datagram).expect("sound");
         let message = message.with_source(TRUNK);
         self.handle(node, Input::Received { hop: Hop::Udp(TRUNK), remote: TRUNK, message });
@@ -245,6 +245,13 @@ impl World {
         let by_it = self.trunk.iter().filter(|(n, _)| *n == node);
         let invites = by_it.filter(|(_, m)| m.method_token() == "INVITE");
         invites.map(|(_, m)| m.call_id().to_owned()).collect::<BTreeSet<_>>().len()
+    }
+
+    /// How many of the trunk's calls whose Call-ID begins so were not refused for a limit.
+    pub(crate) fn let_in(&self, start: &str) -> usize {
+        let finals = self.trunk.iter().filter(|(_, m)| !m.is_request() && m.status() >= 200);
+        let fits = finals.filter(|(_, m)| m.status() != 503 && m.call_id().starts_with(start));
+        fits.map(|(_, m)| m.call_id().to_owned()).collect::<BTreeSet<_>>().len()
     }
 
     /// The nodes that registered with the trunk.
