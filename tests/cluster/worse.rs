@@ -9,7 +9,7 @@ use std::time::Duration;
 
 fn run_of(seed: u64) {
     let mut world = World::either(seed, seed % 4 >= 2);
-    world.twins = seed % 3 == 0;
+    world.twins = seed.is_multiple_of(3);
     crate::live(world, seed, |world| {
         world.stir_worse(45 * SECOND);
         if world.twins {
