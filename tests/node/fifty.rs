@@ -296,10 +296,11 @@ async fn fifty_browsers_talk_at_once_and_leave_nothing_behind() {
     let mut node = phone(far.udp.expect("UDP")).await;
     let (web, heard, all_up) =
         (node.web, Arc::new(AtomicUsize::new(0)), Arc::new(tokio::sync::Barrier::new(CALLS)));
-    let calls: Vec<_> =
-        (0..CALLS).map(|n| tokio::spawn(call(web, n, all_up.clone(), heard.clone()))).collect();
-    for one in calls {
-        one.await.expect("a call");
+    let mut calls: tokio::task::JoinSet<_> =
+        (0..CALLS).map(|n| call(web, n, all_up.clone(), heard.clone())).collect();
+    // Whichever ends first: one that fails leaves the others waiting for it.
+    while let Some(one) = calls.join_next().await {
+        one.expect("a call");
     }
     assert_eq!(heard.load(Ordering::Relaxed), CALLS, "each hears its 440 Hz again");
     for node in [&mut node, &mut far] {
