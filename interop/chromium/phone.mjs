@@ -78,8 +78,8 @@ async function withBob(chrome, options, body) {
   await idle();
 }
 
-/** A gateway of its own, to be taken away, or to be guessed at. */
-function gateway(port, folder = join(work, `phone-${port}`)) {
+/** A gateway of its own, to be taken away, or to be guessed at; `more`: of its file. */
+export function gateway(port, folder = join(work, `phone-${port}`), more = "") {
   mkdirSync(join(folder, "dialplans"), { recursive: true });
   writeFileSync(
     join(folder, "dialplans/phones.toml"),
@@ -89,7 +89,7 @@ function gateway(port, folder = join(work, `phone-${port}`)) {
     join(folder, "webtrunk.toml"),
     `[server]\ndomain = "localhost"\npublic_ip = "${PUBLIC}"\n[web]\nlisten = "127.0.0.1:${port}"\n
 [media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[api]\ncontrol = "c.sock"\n
-[user.carol]\npassword = "carol-secret"\ncontext = "phones"\n`,
+[user.carol]\npassword = "carol-secret"\ncontext = "phones"\n${more}`,
   );
   return start(binary, ["serve", "-c", join(folder, "webtrunk.toml"), "--log", "text"]);
 }

@@ -1,22 +1,10 @@
 // What arrives late moves nothing that is there: every view is opened over a slow line, at every
 // width, and the browser's own account of what moved is read. Nobody touches the page meanwhile.
-import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { demo, stop as stopDemo, threeNodes } from "./console.mjs";
 import { WIDTHS } from "./looks.mjs";
-import {
-  PUBLIC,
-  binary,
-  connected,
-  dial,
-  over,
-  phone,
-  start,
-  stop,
-  test,
-  until,
-  work,
-} from "./rig.mjs";
+import { gateway } from "./phone.mjs";
+import { connected, dial, over, phone, stop, test, until, work } from "./rig.mjs";
 import { readingToken } from "./tickets.mjs";
 
 /** What may move, as the browser counts it: beyond this, people notice. */
@@ -184,20 +172,8 @@ async function demoViews(chrome) {
 
 /** What a gateway with a file shows: its logins, its file, and a phone that stays logged in. */
 async function servedViews(chrome) {
-  const folder = join(work, "steady");
-  mkdirSync(join(folder, "dialplans"), { recursive: true });
   const { lines, secret } = readingToken("admin");
-  writeFileSync(
-    join(folder, "dialplans/phones.toml"),
-    '[[route]]\nname = "Echo"\nmatch = "9196"\ndo = [{ echo = true }]\n',
-  );
-  writeFileSync(
-    join(folder, "webtrunk.toml"),
-    `[server]\ndomain = "localhost"\npublic_ip = "${PUBLIC}"\n[web]\nlisten = "127.0.0.1:${SERVED}"\n
-[media]\nbrowser_port = 0\nworkers = 1\n[sip]\nudp = "127.0.0.1:0"\n[api]\ncontrol = "c.sock"\n
-[user.carol]\npassword = "carol-secret"\ncontext = "phones"\n${lines}\n`,
-  );
-  const node = start(binary, ["serve", "-c", join(folder, "webtrunk.toml"), "--log", "text"]);
+  const node = gateway(SERVED, join(work, "steady"), `${lines}\n`);
   await until("it serves", () => /serves the page/.test(node.output));
   const origin = `http://localhost:${SERVED}`;
   const wrong = [];
