@@ -3,23 +3,11 @@
 
 use crate::lab::*;
 use crate::restart::{AWAY, BACK, comes_back, knows_its_call};
+use crate::restart_routes::ends_well;
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
-use webtrunk::sip::Message;
 use webtrunk::sip::transaction::Flow;
-
-/// alice is back, and hangs up on `at`.
-fn ends_well(lab: &mut Lab, ok: &Message, at: Peer) {
-    comes_back(lab);
-    knows_its_call(lab, BACK);
-    let bye = lab.in_dialog(BACK, ok, "BYE", 9_000, "", "");
-    lab.says(BACK, &bye);
-    let bye = lab.take(at, "BYE");
-    lab.reply(at, &bye, 200, "");
-    assert_eq!(lab.ended().iter().map(|r| r.code).collect::<Vec<_>>(), [Code::FINE]);
-    lab.expect_idle();
-}
 
 /// A proxy behind the trunk forked, and two phones were picked up at once.
 #[test]

@@ -60,7 +60,7 @@ fn is_cancelled(lab: &mut Lab, peer: Peer, rang: &Message) {
 }
 
 /// alice is back, and hangs up on whom she was connected with. The one record.
-fn ends_well(lab: &mut Lab, ok: &Message, at: Peer) -> Cdr {
+pub(crate) fn ends_well(lab: &mut Lab, ok: &Message, at: Peer) -> Cdr {
     comes_back(lab);
     knows_its_call(lab, BACK);
     let bye = lab.in_dialog(BACK, ok, "BYE", 9_000, "", "");
