@@ -12,6 +12,7 @@ use crate::call::call_snapshot::SettledOf;
 use crate::call::context::Output;
 use crate::call::relocation::PortsOf;
 use crate::cdr::NodeChange;
+use crate::cluster::Cluster;
 use crate::cluster::succession::TakenCalls;
 use crate::datagrams::local::KernelRoutes;
 use crate::datagrams::{self, BATCH, Inbound};
@@ -305,7 +306,7 @@ impl Core {
 
     /// Keeps which process of the cluster this is: another, once it was deposed.
     fn keep_process(&mut self) {
-        let epoch = self.gateway.cluster().map(|cluster| cluster.process().epoch);
+        let epoch = self.gateway.cluster().map(Cluster::epoch);
         if let Some(epoch) = epoch.filter(|_| self.process != epoch) {
             self.process = Some(epoch);
             self.state.keep_process(epoch);
