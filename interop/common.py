@@ -26,6 +26,20 @@ def is_open(port):
     return False
 
 
+def is_answered(address, question):
+    """Whether somebody answers this datagram, as rtpengine its control port."""
+    with contextlib.suppress(OSError), socket.socket(type=socket.SOCK_DGRAM) as asks:
+        asks.settimeout(0.2)
+        asks.sendto(question, address)
+        return bool(asks.recv(1_000))
+    return False
+
+
+# What rtpengine answers with a pong. Kamailio asks it once as it starts, and passes over one that
+# does not answer for a minute: start it once this is answered.
+NG_PING = b"1 d7:command4:pinge"
+
+
 def until_serving(node, log):
     """Waits until the gateway that writes this log has come up; prints the log if it does not."""
     end = time.monotonic() + 15

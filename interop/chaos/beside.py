@@ -1,13 +1,12 @@
 """The same kills done to what others run: Kamailio for the browsers, and rtpengine, which keeps its
 calls in Redis and reads them again when it is started."""
 
-import contextlib
 import pathlib
-import socket
 import subprocess
 import time
 
 import rig
+from common import NG_PING, is_answered, is_open, until
 
 REDIS, NG = 6390, ("127.0.0.1", 2224)
 
@@ -30,7 +29,7 @@ class Beside:
         self.wait()
         command = ["kamailio", "-DD", "-E", "-f", own, "-Y", folder, "-M", "8", "-m", "256"]
         self.kamailio = spawn(*command, stderr=open(folder / "kamailio.log", "w"))
-        time.sleep(1)
+        until("Kamailio listens", lambda: is_open(8090))
 
     def start(self):
         self.engine = spawn(
@@ -40,19 +39,9 @@ class Beside:
             "--delete-delay=0", stderr=open(self.folder / "rtpengine.log", "a"),
         )  # fmt: skip
 
-    def answers(self):
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(type=socket.SOCK_DGRAM) as asks,
-        ):
-            asks.settimeout(0.2)
-            asks.sendto(b"1 d7:command4:pinge", NG)
-            return b"pong" in asks.recv(1_000)
-        return False
-
     def wait(self, patience=20):
         end = time.time() + patience
-        while not self.answers():
+        while not is_answered(NG, NG_PING):
             if time.time() > end or self.engine.poll() is not None:
                 raise RuntimeError((self.folder / "rtpengine.log").read_text()[-1500:])
             time.sleep(0.05)

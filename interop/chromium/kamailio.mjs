@@ -1,5 +1,6 @@
 // The same way over Kamailio and rtpengine, for comparison in the same run; SIP.js calls, for
 // nobody registers there.
+import { createSocket } from "node:dgram";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { PUBLIC, ROOT, sipjsPage, start, until, work } from "./rig.mjs";
@@ -14,6 +15,17 @@ export function isInstalled() {
   if (!found)
     console.log("        not compared: `interop/setup.sh bench` installs Kamailio and rtpengine");
   return found;
+}
+
+/** Whether somebody answers this datagram, as rtpengine its control port. */
+async function isAnswered(question, port) {
+  const socket = createSocket("udp4");
+  const answered = new Promise((done) => {
+    socket.once("message", () => done(true)).on("error", () => done(false));
+    setTimeout(done, 200, false);
+  });
+  socket.connect(port, "127.0.0.1", () => socket.send(question));
+  return answered.finally(() => socket.close());
 }
 
 /**
@@ -32,6 +44,10 @@ export async function echoOverKamailio(chrome, { prepare, relay }, body) {
     "--log-level=4",
     `--pidfile=${join(work, "rtpengine.pid")}`,
   ]);
+  // Kamailio asks it once as it starts, and passes over one that does not answer for a minute.
+  await until("rtpengine answers", () => isAnswered("1 d7:command4:pinge", 2223)).catch((error) => {
+    throw new Error(`${error.message}; ${rtpengine.output.slice(-1500)}`);
+  });
   const kamailio = start("kamailio", [
     "-f",
     join(ROOT, "interop/kamailio/browsers.cfg"),

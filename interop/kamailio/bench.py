@@ -24,6 +24,9 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(HERE.parent))
+from common import NG_PING, is_answered, until  # noqa: E402
+
 BINARY = str(ROOT / "target/release/webtrunk")
 
 
@@ -225,20 +228,27 @@ password = "branch-secret"
 
 
 KAMAILIO = ["kamailio", "-f", str(HERE / "kamailio.cfg"), "-DD", "-E", "-m", "256", "-w", "/tmp"]
+# Answered without a word of what came before.
+PROBE = (
+    b"OPTIONS sip:wt.test SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;rport;branch=z9hG4bKprobe\r\n"
+    b"Max-Forwards: 1\r\nFrom: <sip:probe@wt.test>;tag=1\r\nTo: <sip:wt.test>\r\n"
+    b"Call-ID: probe\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n"
+)
 
 
 def kamailio():
     child = subprocess.Popen(
         KAMAILIO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
-    time.sleep(1.5)
+    until("Kamailio answers", lambda: is_answered(("127.0.0.1", 5066), PROBE))
     return child
 
 
 def with_rtpengine():
     """Kamailio that anchors its calls' media.
 
-    The same shell starts rtpengine, so that it counts as a child of it.
+    The same shell starts rtpengine, so that it counts as a child of it, and Kamailio once told
+    that rtpengine answers.
     """
     rtpengine = (
         "rtpengine --foreground --table=-1 --num-threads=1 --interface=127.0.0.1"
@@ -246,12 +256,16 @@ def with_rtpengine():
         " --log-level=1 --pidfile=/dev/null"
     )
     child = subprocess.Popen(
-        ["sh", "-c", f"{rtpengine} & {shlex.join(KAMAILIO)} -A MEDIA & wait"],
+        ["sh", "-c", f"{rtpengine} & read answered; {shlex.join(KAMAILIO)} -A MEDIA & wait"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    time.sleep(2.5)
+    until("rtpengine answers", lambda: is_answered(("127.0.0.1", 2223), NG_PING))
+    child.stdin.write(b"\n")
+    child.stdin.close()
+    until("Kamailio answers", lambda: is_answered(("127.0.0.1", 5066), PROBE))
     return child
 
 
