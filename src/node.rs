@@ -9,6 +9,7 @@ mod farewells;
 mod own_addresses;
 mod perform;
 mod reload;
+mod restore;
 mod sockets;
 mod start;
 #[cfg(test)]
