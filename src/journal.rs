@@ -68,8 +68,9 @@ impl WallClock {
     }
 }
 
-fn hundredths(score: f32) -> f64 {
-    f64::from((score * 100.0).round()) / 100.0
+/// A figure with two digits behind the point.
+pub(crate) fn hundredths(figure: f32) -> f64 {
+    f64::from((figure * 100.0).round()) / 100.0
 }
 
 /// A verdict with what the registry knows of its code.
@@ -156,7 +157,8 @@ fn leg_json(
         "packets_lost": s.and_then(Statistics::packets_lost),
         "jitter_ms": s.and_then(|s| s.jitter).map(ms),
         "rtt_ms": s.and_then(|s| s.round_trip).map(ms),
-        "loss_reported": s.and_then(|s| s.reported_loss),
+        "loss_reported": s.and_then(|s| s.reported_loss).map(|share| hundredths(100.0 * share)),
+        "jitter_reported_ms": s.and_then(|s| s.reported_jitter).map(ms),
         "mos_in_estimated": s.and_then(|s| s.mos.0).map(hundredths),
         "mos_out_estimated": s.and_then(|s| s.mos.1).map(hundredths),
         "ice_ms": s.and_then(|s| s.ice).map(ms), "dtls_ms": s.and_then(|s| s.dtls).map(ms),

@@ -220,14 +220,17 @@ export function consoleCases(chrome) {
     await page.click('dialog button:has-text("Cancel")');
     if (!/active/.test(await page.textContent("#call-view .hero")))
       throw new Error("what was cancelled was done");
-    // A figure is of a second, and a quick machine is here before there are two of them.
+    // A figure is of a second, and a quick machine is here before there are two of them; a browser
+    // reports after some seconds.
     const id = permalink.slice(-8);
     await until("there are seconds to draw", () =>
       page.evaluate(async (id) => {
         const { token } = await (await fetch("settings.json")).json();
         const headers = { authorization: `Bearer ${token}` };
         const answer = await fetch(`api/v1/calls/${id}/quality`, { headers });
-        return (await answer.json()).legs.some((leg) => leg.series.length > 2);
+        const { legs } = await answer.json();
+        const reported = (leg) => leg.series.some((s) => s.reported_mos_estimated > 4);
+        return legs.some((leg) => leg.series.length > 2) && legs.some(reported);
       }, id),
     );
     await page.click('#call-view button:has-text("Hang up")');
@@ -241,6 +244,10 @@ export function consoleCases(chrome) {
     // Where it begins to hurt is told, though so good a call comes nowhere near it.
     for (const bound of ["poor below 3.6", "noticeable from 3 %", "noticeable from 30 ms"])
       await page.waitForSelector(`#call-view .chart figcaption:has-text("${bound}")`);
+    for (const title of ["Estimated quality, MOS", "Packet loss, %", "Jitter, ms"])
+      await page.waitForSelector(
+        `#call-view .chart:has-text("${title}") .u-legend:has-text("by its report")`,
+      );
     const level = page.locator('#call-view .chart:has-text("Sound level of each side, dBov")');
     const loudest = await level.locator("figcaption").textContent();
     if (!/caller ≤ -\d+, called side ≤ -\d+/.test(loudest)) throw new Error(`no level: ${loudest}`);

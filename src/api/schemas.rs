@@ -67,6 +67,7 @@ const LEG: Fields = &[
     ("jitter_ms", "integer?", "interarrival jitter of the packets received, ms (RFC 3550)"),
     ("rtt_ms", "integer?", "round trip, ms"),
     ("loss_reported", "number?", "percent of the packets sent that its RTCP reports lost"),
+    ("jitter_reported_ms", "integer?", "jitter of the packets sent that its RTCP reports, ms"),
     (
         "mos_in_estimated",
         "number?",

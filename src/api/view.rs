@@ -2,7 +2,7 @@
 
 use crate::call::{Call, CallPhase, Cdr, Party};
 use crate::gateway::Gateway;
-use crate::journal::{WallClock, to_json, verdict_json};
+use crate::journal::{WallClock, hundredths, to_json, verdict_json};
 use crate::media::session::SessionEvent;
 use crate::media::{LegId, Statistics};
 use crate::recorder::ladder::{Row, RowKind};
@@ -186,6 +186,11 @@ fn first_packets(flight: &CallTrace) -> Vec<(LegId, Duration)> {
     flight.entries.iter().filter_map(first).collect()
 }
 
+/// A level as the API counts it: 0 dBov is the loudest, what is quieter is below.
+fn dbov(level: u8) -> i16 {
+    -i16::from(level)
+}
+
 /// Figures second by second, both legs.
 pub(crate) fn quality(flight: &CallTrace, cdr: &Cdr) -> Value {
     let (call, starts) = (flight.call, first_packets(flight));
@@ -199,9 +204,12 @@ pub(crate) fn quality(flight: &CallTrace, cdr: &Cdr) -> Value {
                 "sent": s.sent,
                 "jitter_ms": s.jitter,
                 "rtt_ms": s.round_trip,
-                "reported_loss_percent": s.reported_loss,
-                "level_dbov": s.level.map(|level| -i16::from(level)),
-                "mos_estimated": s.mos().map(|mos| f64::from((mos * 100.0).round()) / 100.0),
+                "reported_loss_percent": s.reported_jitter.map(|_| s.reported_loss),
+                "reported_jitter_ms": s.reported_jitter,
+                "level_dbov": s.level.map(dbov),
+                "played_level_dbov": s.played_level.map(dbov),
+                "mos_estimated": s.mos().map(hundredths),
+                "reported_mos_estimated": s.reported_mos().map(hundredths),
             })
         });
         json!({

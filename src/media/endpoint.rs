@@ -11,7 +11,7 @@ use super::outbound_stream::OutboundStream;
 pub(super) use super::peer_transport::{MediaTransport, SdesSrtp, Srtp, is_usable, open};
 use super::player::Player;
 use super::reorder::Reorder;
-use super::series::{Series, Totals};
+use super::series::{Levels, Series, Totals};
 pub use super::statistics::{Dropped, Statistics};
 use super::transcoder::Transcoder;
 use crate::chance::Chance;
@@ -211,6 +211,8 @@ pub struct Endpoint {
     pub(super) unexpected_payload_type: Option<u8>,
     /// How loud what comes is, since the last sample.
     pub(super) loudness: Loudness,
+    /// How loud what is played to it is, since the last sample.
+    pub(super) played: Loudness,
     /// Its figures, second by second.
     pub(super) series: Series,
     /// The call knows that media can flow.
@@ -266,6 +268,7 @@ impl Endpoint {
             faded: false,
             stopped: None,
             loudness: Loudness::default(),
+            played: Loudness::default(),
             series: Series::default(),
             connected: false,
             path_times: [None; 3],
@@ -480,8 +483,10 @@ impl Endpoint {
             jitter: self.reception.map_or(Duration::ZERO, |r| r.jitter(clock)),
             round_trip: feedback.and_then(|f| f.round_trip).unwrap_or_default(),
             reported_loss: feedback.map_or(0, |f| (f.fraction_lost * 100.0) as u8),
+            reported_jitter: feedback.map(|f| time_of(f.jitter, clock)),
         };
-        self.series.take(now, totals, self.loudness.take());
+        let levels = Levels { came: self.loudness.take(), played: self.played.take() };
+        self.series.take(now, totals, levels);
     }
 
     /// The end's figures so far, and how they came about.
@@ -515,6 +520,7 @@ impl Endpoint {
             jitter: self.reception.map(|r| r.jitter(clock)),
             round_trip: self.feedback.newest().and_then(|f| f.round_trip),
             reported_loss: self.feedback.newest().map(|f| f.fraction_lost),
+            reported_jitter: self.feedback.newest().map(|f| time_of(f.jitter, clock)),
             srtp: match &self.transport {
                 MediaTransport::Browser { srtp, .. } => srtp.as_ref().map(|s| s.profile),
                 MediaTransport::Trunk { sdes, .. } => sdes.as_ref().map(|s| s.srtp.profile),

@@ -36,32 +36,36 @@ pub struct Sample {
     /// How loud what came was, -dBov: 0 is the loudest square wave, 127 is nothing (RFC 6464).
     /// `None` where nothing came, or it was not decoded and its sender did not say.
     pub level: Option<u8>,
+    /// Jitter of what we sent, by the peer's newest report, milliseconds; `None` before the first.
+    pub reported_jitter: Option<u16>,
+    /// How loud what we played was, -dBov; `None` where nothing was played.
+    pub played_level: Option<u8>,
 }
 
 impl Sample {
     /// The estimated opinion score of what was received, 1 to 4.41; none of too few packets.
     pub(crate) fn mos(&self) -> Option<f32> {
         let expected = self.received.saturating_add(self.lost);
-        (u64::from(expected) >= FEW).then(|| {
-            Impairment {
-                loss: self.lost as f32 / expected as f32,
-                burst_ratio: 1.0,
-                jitter: Duration::from_millis(self.jitter.into()),
-                round_trip: Duration::from_millis(self.round_trip.into()),
-            }
-            .mos()
-        })
+        let loss = self.lost as f32 / expected as f32;
+        (u64::from(expected) >= FEW).then(|| self.score(loss, self.jitter))
     }
 
-    /// The level of this and the next together: their mean power, each by the packets it had. A
-    /// pause between words so lowers it little, and silence stays silence.
-    fn level_with(&self, next: &Sample) -> Option<u8> {
-        let (Some(ours), Some(theirs)) = (self.level, next.level) else {
-            return self.level.or(next.level);
-        };
-        let (here, there) = (f64::from(self.received.max(1)), f64::from(next.received.max(1)));
-        let power = power_of(ours) * here + power_of(theirs) * there;
-        Some(level_of(power / (here + there)))
+    /// The estimated opinion score of what was sent, by the peer's newest report; none before it,
+    /// and of too few packets.
+    pub(crate) fn reported_mos(&self) -> Option<f32> {
+        let jitter = self.reported_jitter.filter(|_| u64::from(self.sent) >= FEW)?;
+        Some(self.score(f32::from(self.reported_loss) / 100.0, jitter))
+    }
+
+    /// `loss`: of all packets, 0 to 1. `jitter`: milliseconds.
+    fn score(&self, loss: f32, jitter: u16) -> f32 {
+        Impairment {
+            loss,
+            burst_ratio: 1.0,
+            jitter: Duration::from_millis(jitter.into()),
+            round_trip: Duration::from_millis(self.round_trip.into()),
+        }
+        .mos()
     }
 
     /// This and the next as one.
@@ -73,10 +77,32 @@ impl Sample {
             jitter: self.jitter.max(next.jitter),
             round_trip: self.round_trip.max(next.round_trip),
             reported_loss: self.reported_loss.max(next.reported_loss),
-            level: self.level_with(&next),
+            level: together((self.level, self.received), (next.level, next.received)),
+            reported_jitter: self.reported_jitter.max(next.reported_jitter),
+            played_level: together((self.played_level, self.sent), (next.played_level, next.sent)),
             ..next
         }
     }
+}
+
+/// Two levels, each with its packets, as one: their mean power by the packets. A pause between
+/// words so lowers it little, and silence stays silence.
+fn together(this: (Option<u8>, u32), next: (Option<u8>, u32)) -> Option<u8> {
+    let ((Some(ours), here), (Some(theirs), there)) = (this, next) else {
+        return this.0.or(next.0);
+    };
+    let (here, there) = (f64::from(here.max(1)), f64::from(there.max(1)));
+    let power = power_of(ours) * here + power_of(theirs) * there;
+    Some(level_of(power / (here + there)))
+}
+
+/// How loud both directions were since the sample before, -dBov, as far as it was measured.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Levels {
+    /// What came.
+    pub came: Option<u8>,
+    /// What was played.
+    pub played: Option<u8>,
 }
 
 /// An end's figures so far, as counted elsewhere.
@@ -94,6 +120,8 @@ pub(crate) struct Totals {
     pub round_trip: Duration,
     /// Loss the peer reports, percent.
     pub reported_loss: u8,
+    /// Jitter the peer reports; `None` before its first report.
+    pub reported_jitter: Option<Duration>,
 }
 
 fn millis(duration: Duration) -> u16 {
@@ -116,9 +144,8 @@ impl Series {
         self.next.is_none_or(|next| now >= next)
     }
 
-    /// Takes a sample; the first call only notes the beginning. `level`: of what came since the one
-    /// before.
-    pub(crate) fn take(&mut self, now: Instant, totals: Totals, level: Option<u8>) {
+    /// Takes a sample; the first call only notes the beginning.
+    pub(crate) fn take(&mut self, now: Instant, totals: Totals, levels: Levels) {
         let Some(began) = self.began else {
             self.step = STEP;
             (self.began, self.next) = (Some(now), Some(now + STEP));
@@ -133,7 +160,9 @@ impl Series {
             jitter: millis(totals.jitter),
             round_trip: millis(totals.round_trip),
             reported_loss: totals.reported_loss,
-            level,
+            level: levels.came,
+            reported_jitter: totals.reported_jitter.map(millis),
+            played_level: levels.played,
         });
         self.before = totals;
         if self.samples.len() == MOST {
@@ -184,6 +213,10 @@ impl Series {
 mod tests {
     use super::*;
 
+    fn came(level: u8) -> Levels {
+        Levels { came: Some(level), played: None }
+    }
+
     #[test]
     fn a_day_is_a_hundred_samples_and_nothing_is_lost_in_them() {
         let mut series = Series::default();
@@ -195,7 +228,7 @@ mod tests {
             totals.sent += 50;
             let now = start + Duration::from_secs(n);
             if series.is_due(now) {
-                series.take(now, totals, Some(if n % 2 == 0 { 20 } else { 127 }));
+                series.take(now, totals, came(if n % 2 == 0 { 20 } else { 127 }));
             }
         }
         let samples = series.samples();
@@ -223,7 +256,7 @@ mod tests {
             let totals = Totals { received: n * 50, ..Totals::default() };
             let now = start + Duration::from_secs(n);
             if series.is_due(now) {
-                series.take(now, totals, Some(if n % 2 == 0 { 20 } else { 24 }));
+                series.take(now, totals, came(if n % 2 == 0 { 20 } else { 24 }));
             }
         }
         let (_, _, outline) = series.outline().expect("begun");
@@ -237,5 +270,21 @@ mod tests {
         assert_eq!(sample(20, 4).mos(), None, "too few to say");
         let score = |received, lost| sample(received, lost).mos().expect("enough");
         assert!(score(50, 0) > 4.3 && score(45, 5) < 3.6 && score(0, 50) < 1.5);
+    }
+
+    #[test]
+    fn what_was_sent_is_scored_by_what_the_peer_reports_of_it() {
+        let sent = |reported_loss, reported_jitter| Sample {
+            sent: 50,
+            reported_loss,
+            reported_jitter,
+            ..Sample::default()
+        };
+        assert_eq!(sent(0, None).reported_mos(), None, "it has reported nothing");
+        assert_eq!(Sample { sent: 20, ..sent(0, Some(0)) }.reported_mos(), None, "too few to say");
+        let score = |loss, jitter| sent(loss, Some(jitter)).reported_mos().expect("reported");
+        assert!(score(0, 0) > 4.3 && score(10, 0) < 3.6 && score(0, 200) < 3.9);
+        let both = sent(0, None).and(sent(0, Some(7)));
+        assert_eq!(both.reported_jitter, Some(7), "the worse of two, and what is known");
     }
 }

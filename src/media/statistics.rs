@@ -31,6 +31,8 @@ pub struct Statistics {
     pub round_trip: Option<Duration>,
     /// Loss the peer reports of what we send, 0 to 1.
     pub reported_loss: Option<f32>,
+    /// Jitter the peer reports of what we send.
+    pub reported_jitter: Option<Duration>,
     /// Of the keys in use.
     pub srtp: Option<Profile>,
     /// From a browser's description to its selected address.

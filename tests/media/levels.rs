@@ -4,6 +4,7 @@
 use crate::lab::*;
 use std::time::Duration;
 use webtrunk::codec::{Codec, Encoder};
+use webtrunk::media::player::PlaySource;
 use webtrunk::media::{Clocks, Digits, Port, Session, SessionSnapshot};
 use webtrunk::sdp::Direction;
 
@@ -83,6 +84,29 @@ fn both_sides_are_as_loud_as_their_tone_relayed_and_transcoded() {
             assert!(near(tone, level), "{one} and {other}, side {side} at {level}: {tone:?}");
             assert!(silent(silence), "{one} and {other}, side {side}: {silence:?}");
         }
+    }
+}
+
+#[test]
+fn what_is_played_has_its_level_and_what_passes_through_has_none_of_its_own() {
+    for codec in [Codec::Pcmu, Codec::Opus] {
+        let mut line = Line::new([(codec, Digits::Events); 2]);
+        let mut voice = Voice::new(codec);
+        let mut second = |line: &mut Line| {
+            for _ in 0..FIVE {
+                voice.say(line, 1, Some(0.0));
+                line.pass(FRAME);
+            }
+            let figures = line.session.ends()[1].statistics();
+            figures.series.last().expect("samples").played_level
+        };
+        assert_eq!(second(&mut line), None, "{codec}: the other side is connected to it");
+        line.session.play(line.now, SIDES[1], PlaySource::Tone(1_000));
+        let level = second(&mut line);
+        // A sine of -10 dBFS.
+        assert!(level.is_some_and(|level| (12..=14).contains(&level)), "{codec}: {level:?}");
+        line.session.play(line.now, SIDES[1], PlaySource::Silence);
+        assert_eq!(second(&mut line), Some(127), "{codec}: silence that is played");
     }
 }
 

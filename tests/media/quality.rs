@@ -75,6 +75,57 @@ fn losses_near_each_other_are_one_burst_and_those_alone_are_of_the_gap() {
     );
 }
 
+/// An end's RTCP: what it received of us was a quarter lost, with jitter of 400 timestamp units.
+fn report_of(ssrc: u32) -> Vec<u8> {
+    let report = ReceiverReport {
+        ssrc,
+        reports: vec![ReceptionReport {
+            ssrc: 2,
+            fraction_lost: 64,
+            total_lost: 125,
+            jitter: 400,
+            ..ReceptionReport::default()
+        }],
+        ..ReceiverReport::default()
+    };
+    rtc_rtcp::packet::marshal(&[Box::new(report) as Box<dyn rtc_rtcp::packet::Packet>])
+        .expect("RTCP")
+        .to_vec()
+}
+
+#[test]
+fn what_a_peer_reports_of_our_packets_is_in_the_series() {
+    let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
+    let both = |line: &mut Line, packets: std::ops::Range<u32>| {
+        for n in packets {
+            line.send(0, 0, false, n * 160, &[0x55; 160], false);
+            line.send(1, 0, false, n * 160, &[0x55; 160], false);
+            line.pass(FRAME);
+        }
+    };
+    both(&mut line, 0..200);
+    let from = addr(41, 6_001);
+    let mut report = report_of(501);
+    line.session.receive(
+        line.now,
+        Port::Rtcp(SIDES[1]),
+        SIDES[1],
+        from,
+        &mut report,
+        &mut line.log,
+    );
+    both(&mut line, 200..400);
+    let figures = line.session.ends()[1].statistics();
+    assert_eq!(figures.reported_jitter, Some(Duration::from_millis(50)));
+    let (first, last) = (figures.series[1], *figures.series.last().expect("samples"));
+    assert_eq!(first.reported_jitter, None, "{first:?}");
+    assert_eq!((last.reported_jitter, last.reported_loss), (Some(50), 25), "{last:?}");
+    assert_eq!(last.jitter, 0, "what came is of its own");
+    let other = line.session.ends()[0].statistics();
+    assert!(other.reported_jitter.is_none(), "the other end has reported nothing");
+    assert!(other.series.iter().all(|s| s.reported_jitter.is_none()));
+}
+
 #[test]
 fn both_directions_of_an_end_have_an_estimate_of_their_own() {
     let mut line = Line::new([(Codec::Pcmu, Digits::Events); 2]);
@@ -85,20 +136,7 @@ fn both_directions_of_an_end_have_an_estimate_of_their_own() {
         "{heard:?}: nothing was said of what we send"
     );
     // The far end of the other leg says that it lost a quarter of what we sent.
-    let report = ReceiverReport {
-        ssrc: 501,
-        reports: vec![ReceptionReport {
-            ssrc: 2,
-            fraction_lost: 64,
-            total_lost: 125,
-            ..ReceptionReport::default()
-        }],
-        ..ReceiverReport::default()
-    };
-    let mut bytes =
-        rtc_rtcp::packet::marshal(&[Box::new(report) as Box<dyn rtc_rtcp::packet::Packet>])
-            .expect("RTCP")
-            .to_vec();
+    let mut bytes = report_of(501);
     line.session.receive(
         line.now,
         Port::Rtcp(SIDES[1]),

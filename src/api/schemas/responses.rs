@@ -149,13 +149,34 @@ const SECOND: Fields = &[
     ("sent", "integer", "RTP packets sent in it"),
     ("jitter_ms", "integer", "interarrival jitter, ms (RFC 3550)"),
     ("rtt_ms", "integer?", "round trip, ms"),
-    ("reported_loss_percent", "integer", "loss that its RTCP reports, percent"),
+    (
+        "reported_loss_percent",
+        "integer?",
+        "loss that its RTCP reports, percent; null before it reports",
+    ),
+    (
+        "reported_jitter_ms",
+        "integer?",
+        "interarrival jitter that its RTCP reports, ms; null before it reports",
+    ),
     ("mos_estimated", "number?", "estimated opinion score of what came; null of few packets"),
+    (
+        "reported_mos_estimated",
+        "number?",
+        "estimated opinion score of what was sent, by its RTCP; null before it reports, and of few \
+            packets",
+    ),
     (
         "level_dbov",
         "integer?",
         "how loud what came was, dBov: 0 is the loudest square wave, -127 is nothing; null if \
             nothing came, or it was not decoded and its sender did not say",
+    ),
+    (
+        "played_level_dbov",
+        "integer?",
+        "how loud what the gateway played was, dBov; null where it played nothing: what it passes \
+            on is as loud as it came from the other leg",
     ),
 ];
 const SESSION: Fields = &[

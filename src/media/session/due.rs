@@ -184,6 +184,7 @@ impl Session {
         let AudioSource::Play { player, .. } = &mut end.join else { return true };
         let mut pcm = [0i16; FRAME];
         let more = player.fill(&mut pcm);
+        end.played.pcm(&pcm);
         let first = end.outbound.sent.packets == 0;
         self.say(now, at, None, first, &pcm, sink);
         more

@@ -58,6 +58,9 @@ export interface Leg {
   packets_out: number;
   jitter_ms: number | null;
   rtt_ms: number | null;
+  /** Percent. */
+  loss_reported: number | null;
+  jitter_reported_ms?: number | null;
   mos_in_estimated: number | null;
   mos_out_estimated: number | null;
   srtp: string | null;
@@ -104,6 +107,10 @@ export interface Sample {
   rtt_ms: number | null;
   mos_estimated: number | null;
   level_dbov: number | null;
+  // A node of a version before has none of these.
+  reported_jitter_ms?: number | null;
+  reported_mos_estimated?: number | null;
+  played_level_dbov?: number | null;
 }
 
 export interface Quality {

@@ -124,8 +124,8 @@ function optionsOf({ lines, marks, threshold, scale, below, told }: Figures): uP
       ...lines.map((line) => ({
         label: line.label,
         stroke: colour(`--lane-${line.lane}`),
-        width: line.reported ? 1 : 2,
-        dash: line.reported ? [4, 4] : undefined,
+        width: line.outbound ? 1 : 2,
+        dash: line.outbound ? [4, 4] : undefined,
         spanGaps: !below,
         points: { show: false },
         value: (_: uPlot, v: number | null) => told(v),

@@ -18,6 +18,9 @@ function legFigures(leg: Leg) {
     say.sent(leg.packets_out),
     leg.jitter_ms == null ? null : say.jitterOf(leg.jitter_ms),
     leg.rtt_ms == null ? null : say.rttOf(leg.rtt_ms),
+    leg.loss_reported == null || leg.jitter_reported_ms == null
+      ? null
+      : say.reportedOf(leg.loss_reported, leg.jitter_reported_ms),
     say.mosOf(leg.mos_in_estimated ?? t.none, leg.mos_out_estimated ?? t.none),
     leg.srtp,
   ]

@@ -13,6 +13,8 @@ export interface Measure {
   threshold: number;
   /** What the other direction's figure is, as the peer reports it. */
   reported?: (sample: Sample) => number | null;
+  /** What the figure is of the sound that the gateway plays to a side. */
+  played?: (sample: Sample) => number | null;
   /** The scale, where it is not from 0 up. */
   scale?: [number, number];
   /** Less is worse. */
@@ -69,6 +71,7 @@ export const MEASURES: Measure[] = [
     title: t.call.mos,
     unit: "",
     of: (s) => s.mos_estimated,
+    reported: (s) => s.reported_mos_estimated ?? null,
     threshold: 3.6,
     scale: [1, 4.5],
     falling: true,
@@ -83,13 +86,20 @@ export const MEASURES: Measure[] = [
     reported: (s) => s.reported_loss_percent,
     threshold: 3,
   },
-  { title: t.call.jitter, unit: "ms", of: (s) => s.jitter_ms, threshold: 30 },
+  {
+    title: t.call.jitter,
+    unit: "ms",
+    of: (s) => s.jitter_ms,
+    reported: (s) => s.reported_jitter_ms ?? null,
+    threshold: 30,
+  },
   { title: t.call.rtt, unit: "ms", of: (s) => s.rtt_ms, threshold: 300 },
   {
     title: t.call.level,
     unit: "dBov",
     // A node of a version before has none.
     of: (s) => s.level_dbov ?? null,
+    played: (s) => s.played_level_dbov ?? null,
     threshold: -60,
     scale: [-80, 0],
     digits: 0,
@@ -101,7 +111,8 @@ export const MEASURES: Measure[] = [
 export interface Line {
   label: string;
   lane: number;
-  reported: boolean;
+  /** What goes to a side, not what comes from it. */
+  outbound: boolean;
   values: Map<number, number | null>;
 }
 
@@ -112,16 +123,16 @@ export function linesOf(measure: Measure, quality: Quality): Line[] {
     const second = (s: Sample) => Math.round(((leg.began_ms ?? 0) + s.at_ms) / 1000);
     const by = (of: Measure["of"]) =>
       new Map(leg.series.map((s, n) => [second(s), of(s, leg.series[n - 1])]));
-    const line = { label, lane, reported: false, values: by(measure.of) };
-    const { reported } = measure;
-    if (!reported) return [line];
-    const told = {
-      label: t.call.reported(label),
-      lane,
-      reported: true,
-      values: by(reported),
-    };
-    return [line, told];
+    const inbound = { label, lane, outbound: false, values: by(measure.of) };
+    const outbound = (of: Measure["of"] | undefined, label: string) =>
+      of && leg.series.some((s) => of(s, undefined) !== null)
+        ? [{ label, lane, outbound: true, values: by(of) }]
+        : [];
+    return [
+      inbound,
+      ...outbound(measure.reported, t.call.reported(label)),
+      ...outbound(measure.played, t.call.played(label)),
+    ];
   });
 }
 

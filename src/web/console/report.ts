@@ -65,7 +65,7 @@ const [WIDE, HIGH] = [1000, 80];
 
 /** A measure as lines, a colour a leg, with its threshold. */
 function chart(measure: Measure, quality: Quality) {
-  const lines = linesOf(measure, quality).filter((line) => !line.reported);
+  const lines = linesOf(measure, quality).filter((line) => !line.outbound);
   const values = lines.flatMap((line) => [...line.values.values()].filter((v) => v !== null));
   const worsts = quality.legs.map((leg) => worst(measure, leg));
   const caption = [...worsts, bound(measure)].filter(Boolean).join(", ");

@@ -145,6 +145,8 @@ const en = {
     mos: "Estimated quality, MOS",
     /** Of the sound that is sent to a side, as it reports it. */
     reported: (side: string) => `to the ${side}, by its report`,
+    /** Of the sound that the gateway makes for a side. */
+    played: (side: string) => `to the ${side}, played by the gateway`,
     marks: "Events during the call",
     heard: "answered",
     report: "Report",
@@ -184,6 +186,8 @@ const en = {
     sent: (n: number) => `${n} sent`,
     jitterOf: (ms: number) => `jitter ${ms} ms`,
     rttOf: (ms: number) => `round trip ${ms} ms`,
+    reportedOf: (loss: number, ms: number) =>
+      `of what was sent ${loss} % lost and jitter ${ms} ms by its report`,
     mosOf: (heard: number | string, sent: number | string) =>
       `estimated MOS ${heard} (received), ${sent} (sent)`,
     sentTo: (party: string, message: string) => `webtrunk to ${party}: ${message}`,
@@ -530,6 +534,7 @@ const de: typeof en = {
     copyVerdict: "Kopieren",
     mos: "Geschätzte Qualität, MOS",
     reported: (side) => `an: ${side}, wie von dort gemeldet`,
+    played: (side) => `an: ${side}, vom Gateway gespielt`,
     marks: "Ereignisse im Gespräch",
     heard: "angenommen",
     report: "Bericht",
@@ -568,6 +573,8 @@ const de: typeof en = {
     sent: (n) => `${n} gesendet`,
     jitterOf: (ms) => `Jitter ${ms} ms`,
     rttOf: (ms) => `Umlaufzeit ${ms} ms`,
+    reportedOf: (loss, ms) =>
+      `vom Gesendeten ${loss} % verloren und Jitter ${ms} ms, wie von dort gemeldet`,
     mosOf: (heard, sent) => `geschätzter MOS ${heard} (empfangen), ${sent} (gesendet)`,
     sentTo: (party, message) => `webtrunk an ${party}: ${message}`,
     receivedFrom: (party, message) => `${party} an webtrunk: ${message}`,
