@@ -60,6 +60,10 @@ struct TrunkRows {
     /// Those that may register, by username.
     logins: HashMap<String, String>,
     by_number: HashMap<TrunkNumber, String>,
+    /// Those whose calls at once, or whose registration, the nodes of a cluster share.
+    shared: Vec<String>,
+    /// Those whose calls a second they share.
+    paced: Vec<String>,
 }
 
 impl TrunkTable {
@@ -73,6 +77,12 @@ impl TrunkTable {
             }
             if let Some(username) = trunk.username.as_ref().filter(|_| trunk.accepts_registration) {
                 table.logins.entry(username.clone()).or_insert_with(|| trunk.name.clone());
+            }
+            if trunk.max_calls.is_some() || trunk.register_once {
+                table.shared.push(trunk.name.clone());
+            }
+            if trunk.calls_per_second.is_some() {
+                table.paced.push(trunk.name.clone());
             }
         }
         let mut rows = TrunkRows { by_name, ..table };
@@ -103,6 +113,20 @@ impl TrunkTable {
     /// Whether any trunk may register.
     pub(crate) fn accept_registrations(&self) -> bool {
         !self.0.logins.is_empty()
+    }
+
+    /// Those with `max_calls` or `register_once`, by name.
+    pub(crate) fn shared(&self) -> impl Iterator<Item = &Trunk> {
+        self.named(&self.0.shared)
+    }
+
+    /// Those with `calls_per_second`, by name.
+    pub(crate) fn paced(&self) -> impl Iterator<Item = &Trunk> {
+        self.named(&self.0.paced)
+    }
+
+    fn named<'a>(&'a self, names: &'a [String]) -> impl Iterator<Item = &'a Trunk> {
+        names.iter().inspect(|_| looked_at()).filter_map(|name| self.0.by_name.get(name))
     }
 
     /// The public addresses that are set for single trunks.
@@ -174,12 +198,32 @@ impl Networks {
 mod tests {
     use crate::config::Config;
     use crate::config::check::parse_embedded;
+    use crate::ids::LOOKED_AT;
 
     fn config(rest: &str) -> Config {
         let text = format!(
             "[server]\ndomain = \"x\"\npublic_ip = \"127.0.0.1\"\n[sip]\nudp = \":5060\"\n{rest}"
         );
         parse_embedded(&text, &[]).unwrap_or_else(|p| panic!("{p}")).0
+    }
+
+    #[test]
+    fn what_nodes_share_of_trunks_is_found_among_ten_times_as_many_as_quickly() {
+        let looks = |n: usize| {
+            let others: String =
+                (0..n).map(|n| format!("[trunk.r{n}]\nuri = \"sip:x.example\"\n")).collect();
+            let config = config(&format!(
+                "[trunk.most]\nuri = \"sip:x.example\"\nmax_calls = 9\n\
+                 [trunk.pace]\nuri = \"sip:x.example\"\ncalls_per_second = 3\n{others}"
+            ));
+            let before = LOOKED_AT.get();
+            let names = |trunks: Vec<&str>| trunks.join(" ");
+            let shared = names(config.trunks.shared().map(|t| t.name.as_str()).collect());
+            let paced = names(config.trunks.paced().map(|t| t.name.as_str()).collect());
+            assert_eq!((shared.as_str(), paced.as_str()), ("most", "pace"));
+            LOOKED_AT.get() - before
+        };
+        assert_eq!((looks(10), looks(100)), (2, 2));
     }
 
     #[test]

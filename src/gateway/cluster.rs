@@ -55,8 +55,6 @@ impl Gateway {
 
     /// What this node reports with each renewal of its lease.
     fn census(&self, now: Instant) -> Census {
-        let trunks = self.config.trunks.values();
-        let shared = trunks.filter(|trunk| trunk.max_calls.is_some() || trunk.register_once);
         let mut census = Census {
             load: NodeLoad {
                 calls: self.calls.counts().0,
@@ -72,7 +70,7 @@ impl Gateway {
             config: self.config.common,
             ..Census::default()
         };
-        for trunk in shared.take(MAX_SHARES / 2) {
+        for trunk in self.config.trunks.shared().take(MAX_SHARES / 2) {
             let used = self.calls_of(&trunk.name) as u64;
             let calls = trunk.max_calls.map(|limit| (calls_of(&trunk.name), limit as u64, used));
             // Its holder asks like all others: a grant is its own until its lease ends.
@@ -96,8 +94,8 @@ impl Gateway {
     /// What trunks may begin in a second comes last: who finds no place has its equal part.
     fn add_paces(&self, now: Instant, wishes: &mut Vec<ShareWish>) {
         let Some(cluster) = &self.services.cluster else { return };
-        let paced =
-            self.config.trunks.values().filter_map(|t| Some((&t.name, t.calls_per_second?)));
+        let paced = self.config.trunks.paced();
+        let paced = paced.filter_map(|trunk| Some((&trunk.name, trunk.calls_per_second?)));
         for (trunk, limit) in paced.take(MAX_SHARES.saturating_sub(wishes.len())) {
             let wanted = self.services.trunks.wanted_calls(now, trunk);
             wishes.push(cluster.pace_wish(now, trunk, limit, wanted));
