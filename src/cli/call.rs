@@ -196,6 +196,8 @@ pub(crate) async fn call(client: &ApiClient, args: &CallArgs) -> anyhow::Result<
     figures.reported_loss = figures
         .reported_loss
         .or_else(|| Some(leg["packets_lost"].as_f64()? as f32 / figures.sent.max(1) as f32));
+    figures.reported_jitter =
+        figures.reported_jitter.or_else(|| leg["jitter_ms"].as_u64().map(Duration::from_millis));
     if let (Some(path), Some(sides)) = (&args.record, &phone.media.record) {
         write_wav(path, sides)?;
     }

@@ -73,6 +73,8 @@ pub(super) struct Figures {
     pub round_trip: Option<Duration>,
     /// Loss the gateway reports of what was sent, 0 to 1.
     pub reported_loss: Option<f32>,
+    /// Jitter the gateway reports of what was sent.
+    pub reported_jitter: Option<Duration>,
     /// Estimated opinion score of what came, 1 to 4.41 (G.107).
     pub mos_in: Option<f32>,
     /// Estimated opinion score of what was sent, 1 to 4.41 (G.107).
@@ -564,6 +566,7 @@ impl PhoneMedia {
             jitter: heard.map_or(Duration::ZERO, |r| r.jitter(clock)),
             round_trip,
             reported_loss: out.map(|o| o.loss),
+            reported_jitter: out.map(|o| o.jitter),
             mos_in,
             mos_out: out.filter(|_| u64::from(self.sent.packets) >= ENOUGH).map(|o| o.mos()),
             level: (self.samples > 0 && rms > 0.0)

@@ -56,7 +56,8 @@ fn print_figures(phone: &Phone<'_>, f: &Figures) {
     phone.say(&format!("  packets          {came:<16} {}", f.sent));
     let (lost, reported) = (percent(heard.then_some(f.loss)), percent(f.reported_loss));
     phone.say(&format!("  loss             {lost:<16} {reported}"));
-    phone.say(&format!("  jitter           {}", ms(heard.then_some(f.jitter))));
+    let (jitter, reported) = (ms(heard.then_some(f.jitter)), ms(f.reported_jitter));
+    phone.say(&format!("  jitter           {jitter:<16} {reported}"));
     phone.say(&format!("  round trip       {}", ms(f.round_trip)));
     phone.say(&format!(
         "  MOS              {:<16} {:<12} E-model G.107, estimated from the network",
@@ -117,6 +118,7 @@ pub(super) fn as_json(
         "loss_in": f.was_heard().then_some(f.loss),
         "loss_out": f.reported_loss,
         "jitter_ms": f.was_heard().then(|| exact(f.jitter)),
+        "jitter_out_ms": f.reported_jitter.map(exact),
         "rtt_ms": f.round_trip.map(exact),
         "mos_in_estimated": f.mos_in,
         "mos_out_estimated": f.mos_out,
