@@ -127,7 +127,8 @@ function optionsOf({ lines, marks, threshold, scale, below, told }: Figures): uP
         width: line.outbound ? 1 : 2,
         dash: line.outbound ? [4, 4] : undefined,
         spanGaps: !below,
-        points: { show: false },
+        // One figure alone is no line.
+        points: { show: [...line.values.values()].filter((v) => v !== null).length === 1 },
         value: (_: uPlot, v: number | null) => told(v),
       })),
     ],
@@ -135,7 +136,9 @@ function optionsOf({ lines, marks, threshold, scale, below, told }: Figures): uP
       draw: [
         (u) => drawThreshold(u, threshold),
         (u) => {
-          if (below) for (const line of lines) drawBelow(u, line, threshold, below);
+          // Of what is played, a pause is part: ringing has one of four seconds.
+          const measured = lines.filter((line) => !line.outbound);
+          if (below) for (const line of measured) drawBelow(u, line, threshold, below);
         },
         (u) => drawMarks(u, marks),
       ],
