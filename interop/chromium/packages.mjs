@@ -340,6 +340,55 @@ export function packages(chrome) {
     await own.close();
   });
 
+  test("the call button moved and changed in a call, given up and pressed again, muted without a call", async () => {
+    const body = `<!doctype html><html lang="en"><title>Shop</title>
+      <script src="http://localhost:8090/call-button.js" defer></script><main><h1>Shop</h1>
+      <call-button to="600" token-url="/voice/token" server="http://localhost:8090"></call-button>
+      </main><footer></footer></html>`;
+    const own = await shop(chrome(), { "/": body });
+    const { page } = own;
+    const calls = new Set();
+    page.on("websocket", (socket) =>
+      socket.on("framesent", ({ payload }) => {
+        if (/^INVITE /.test(payload)) calls.add(/Call-ID: (.*)/.exec(payload)[1]);
+      }),
+    );
+    // The first token comes only when the second has.
+    let asked = 0;
+    let release;
+    const second = new Promise((done) => {
+      release = done;
+    });
+    await page.route("**/voice/token", async (route) => {
+      asked += 1;
+      if (asked === 1) await second;
+      else release();
+      await route.continue();
+    });
+    await page.goto(`http://localhost:${PORT}/`);
+    const button = page.locator("call-button");
+    const part = (name) => button.locator(`[part~="${name}"]`);
+    const state = () => button.getAttribute("data-state");
+    await button.evaluate((e) => e.mute());
+    equal(await state(), "idle", "muted without a call");
+    await recordOf(async () => {
+      await part("button").click();
+      await part("button").click();
+      await part("button").click();
+      await part("timer").waitFor();
+      await page.waitForTimeout(500);
+      equal(calls.size, 1, "calls of an attempt that was given up and of one that was not");
+      await button.evaluate((e) => document.querySelector("footer").append(e));
+      await button.evaluate((e) => e.setAttribute("controls", "timer keypad"));
+      await part("mute").waitFor({ state: "hidden" });
+      await page.waitForTimeout(500);
+      equal(await state(), "connected", "moved in a call");
+      equal(await part("state").textContent(), "Connected", "what it says");
+      await button.evaluate((e) => e.remove());
+    });
+    await own.close();
+  });
+
   for (const [how, script] of [
     ["by the gateway's script", null],
     ["from the package", 'import "@webtrunk/button"; window.CallButton = 1;'],
