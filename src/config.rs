@@ -453,6 +453,10 @@ pub struct StoreSettings {
     pub urls: Vec<String>,
     /// What the sentinels call the primary.
     pub sentinel: Option<String>,
+    /// Whom to log in as at the sentinels.
+    pub sentinel_username: Option<String>,
+    /// And with what.
+    pub sentinel_password: Option<Secret>,
     /// Whom to log in as.
     pub username: Option<String>,
     /// And with what.
