@@ -135,6 +135,14 @@ async fn cluster(settings: &ClusterSettings, config: &Config) -> Vec<Finding> {
             "run NTP on both: `timedatectl set-ntp true`",
         ),
     }];
+    found.extend(survey.refuses.map(|why| {
+        bad(
+            "doctor::store",
+            format!("the cluster's store refuses what a node writes: {why}"),
+            "name the primary and no replica, give it memory (maxmemory), and let its user run \
+             +@read +@write +@scripting +@connection +time +info on ~webtrunk:*",
+        )
+    }));
     found.extend(survey.writes_alone.then(|| {
         odd(
             "doctor::store",
