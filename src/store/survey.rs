@@ -82,6 +82,8 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
     first.cmd("TIME").cmd("SMEMBERS").arg(names.nodes());
     let asked = first.query_async(&mut connection).await;
     let ((seconds, _), found): ((u64, u64), Vec<Vec<u8>>) = asked.map_err(|e| said(&e))?;
+    // At once: nodes that do not answer are waited for below.
+    let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let found: Vec<String> = found.into_iter().filter_map(text).collect();
     let mut second = redis::pipe();
     found.iter().for_each(|node| {
@@ -120,7 +122,6 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
         });
         nodes.push(SurveyedNode { name, lease, unreachable });
     }
-    let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Ok(Survey { skew: own.abs_diff(seconds), writes_alone, refuses, nodes })
 }
 
