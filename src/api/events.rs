@@ -341,7 +341,7 @@ pub(crate) async fn stream(
     if let Some(odd) = wanted.unknown() {
         let why = format!("types={odd} is no kind of event");
         return Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, why)
-            .fix("`webtrunk schema events` lists them; call.* is every kind about calls"));
+            .fix("`webtrunk schema event` lists them; call.* is every kind about calls"));
     }
     let last = match headers
         .get("last-event-id")

@@ -190,6 +190,7 @@ pub(crate) const IN_THE_FILE: &[Mistake] = &[
         4,
         "as browsers do",
     ),
+    ("[sip]", "[events]\nwebhook = [\"http://a\"]\n[sip]", "config::syntax", 4, "schema config"),
     ("[sip]", "[web]\norigins = [\"https://a.b/\"]\n[sip]", "config::origin", 4, "port only"),
     ("[sip]", "[web]\norigins = [\"https://a.b/x\"]\n[sip]", "config::origin", 4, "port only"),
     ("[sip]", "[web]\norigins = [\"a.b\"]\n[sip]", "config::origin", 4, "write scheme"),

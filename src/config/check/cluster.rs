@@ -195,19 +195,7 @@ impl Check {
                         be read on the way";
             self.warn(at.span(), "config::cluster", message, help);
         }
-        if let Some(ca) = &written.ca {
-            let file = self.folder.join(ca.as_ref());
-            if let Err(e) = std::fs::read(&file) {
-                let message = format!("{} cannot be read: {e}", file.display());
-                self.error(ca, "config::tls", message, "name a PEM file that this user may read");
-            }
-            self.authority(ca, ca.as_ref());
-            if !urls.iter().any(|url| url.starts_with("rediss:")) {
-                let help = "write rediss:// in cluster.store, or remove ca";
-                let message = "cluster.ca is of no use without TLS";
-                self.warn(ca.span(), "config::cluster", message, help);
-            }
-        }
+        self.authority_of_store(written, &urls);
         let password = written.password.as_ref().map(|at| self.secret(at));
         let sentinel_password = written.sentinel_password.as_ref().map(|at| self.secret(at));
         if let (None, Some(at)) = (&written.sentinel, &written.sentinel_password) {
@@ -225,6 +213,22 @@ impl Check {
             ca: written.ca.as_ref().map(|ca| self.folder.join(ca.as_ref())),
         };
         (store, elsewhere)
+    }
+
+    fn authority_of_store(&mut self, written: &schema::Cluster, urls: &[String]) {
+        if let Some(ca) = &written.ca {
+            let file = self.folder.join(ca.as_ref());
+            if let Err(e) = std::fs::read(&file) {
+                let message = format!("{} cannot be read: {e}", file.display());
+                self.error(ca, "config::tls", message, "name a PEM file that this user may read");
+            }
+            self.authority(ca, ca.as_ref());
+            if !urls.iter().any(|url| url.starts_with("rediss:")) {
+                let help = "write rediss:// in cluster.store, or remove ca";
+                let message = "cluster.ca is of no use without TLS";
+                self.warn(ca.span(), "config::cluster", message, help);
+            }
+        }
     }
 }
 
