@@ -348,7 +348,9 @@ export async function ofNodes<T>(
     alone ? listed<T>(path, query, most) : undefined,
   ]);
   const silent: string[] = [];
-  if (nodes.length < 2)
+  // Of a node that is gone nothing is shown as if it were its own.
+  const own = nodes.length < 2 && (!node || !nodes.length || nodes[0].node === node);
+  if (own)
     return { ...(first ?? (await listed<T>(path, query, most))), nodes, silent };
   const asked = new URLSearchParams(query);
   asked.set("node", node ?? "all");
