@@ -71,8 +71,7 @@ def data_server(folder, port, primary=None):
 def sentinel(folder, port):
     file = folder / f"sentinel-{port}.conf"
     file.write_text(
-        tls(folder, port)
-        + f"requirepass {SENTINELS_OWN}\nsentinel sentinel-pass {SENTINELS_OWN}\n"
+        tls(folder, port) + f"requirepass {SENTINELS_OWN}\nsentinel sentinel-pass {SENTINELS_OWN}\n"
         f"sentinel monitor calls 127.0.0.1 {DATA[0]} 2\nsentinel auth-pass calls {PASSWORD}\n"
         "sentinel down-after-milliseconds calls 1000\nsentinel failover-timeout calls 5000\n"
     )

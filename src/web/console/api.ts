@@ -350,8 +350,7 @@ export async function ofNodes<T>(
   const silent: string[] = [];
   // Of a node that is gone nothing is shown as if it were its own.
   const own = nodes.length < 2 && (!node || !nodes.length || nodes[0].node === node);
-  if (own)
-    return { ...(first ?? (await listed<T>(path, query, most))), nodes, silent };
+  if (own) return { ...(first ?? (await listed<T>(path, query, most))), nodes, silent };
   const asked = new URLSearchParams(query);
   asked.set("node", node ?? "all");
   if (query.has("limit")) asked.set("limit", String(Math.min(most, MOST_LISTED)));
