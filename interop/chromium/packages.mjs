@@ -233,6 +233,44 @@ export function packages(chrome) {
       return { "/": html, "/page.js": script };
     });
 
+  test("a softphone that React mounts twice (StrictMode): ready, calls, is called once, and goes on after a reload", async () => {
+    const text = printed("how-to/softphone.md", "softphone.tsx")
+      .replace("import { useEffect", "import { StrictMode, useEffect")
+      .replace(/render\((<Softphone .* \/>)\)/, "render(<StrictMode>$1</StrictMode>)");
+    if (!text.includes("<StrictMode>")) throw new Error("it is not mounted twice");
+    const own = await shop(chrome(), { "/": html, "/page.js": bundled("strict.tsx", text) });
+    const { page } = own;
+    let invites = 0;
+    page.on("websocket", (socket) =>
+      socket.on("framereceived", ({ payload }) => {
+        invites += Number(/^INVITE /.test(payload));
+      }),
+    );
+    await page.goto(`http://localhost:${PORT}/`);
+    await page.waitForSelector('#line:has-text("Ready")');
+    await recordOf(async () => {
+      await page.fill("#number", "600");
+      await page.click("#dial button");
+      await page.waitForSelector('#calls li:has-text("connected")');
+      await hears(page, 440);
+      await page.reload();
+      await page.waitForSelector('#calls li:has-text("connected")');
+      await page.click("body");
+      await hears(page, 440);
+      await page.click('#calls button:has-text("Hang up")');
+      await page.waitForSelector("#calls li", { state: "detached" });
+    });
+    await recordOf(async () => {
+      asterisk.cli("channel originate PJSIP/+12065550112@webtrunk application Milliwatt");
+      await page.click('#calls button:has-text("Answer")');
+      await hears(page, 1004);
+      equal(invites, 1, "INVITEs for one call");
+      await page.click('#calls button:has-text("Hang up")');
+      await page.waitForSelector("#calls li", { state: "detached" });
+    });
+    await own.close();
+  });
+
   snippet(chrome, "jssip.js");
   snippet(chrome, "sipjs.js");
 
