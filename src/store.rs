@@ -594,7 +594,29 @@ fn text(bytes: Vec<u8>) -> Option<String> {
 
 /// What the store said, of several answers the first.
 fn said(error: &RedisError) -> String {
-    first_of(&error.to_string()).to_owned()
+    let text = error.to_string();
+    certificate_fault(&text).unwrap_or_else(|| first_of(&text)).to_owned()
+}
+
+/// What is wrong with the store's certificate.
+fn certificate_fault(text: &str) -> Option<&'static str> {
+    let (_, why) = text.split_once("invalid peer certificate: ")?;
+    let known = [
+        (
+            "CaUsedAsEndEntity",
+            "its certificate is an authority's own, which no server may show: have it sign one for \
+             the store, or make it with basicConstraints CA:FALSE",
+        ),
+        (
+            "UnknownIssuer",
+            "its certificate is of no authority that is known here: name the authority's file in \
+             cluster.ca",
+        ),
+        ("for name", "its certificate is not for the host that cluster.store names"),
+        ("NotValidForName", "its certificate is not for the host that cluster.store names"),
+        ("xpired", "its certificate has expired"),
+    ];
+    known.iter().find(|(what, _)| why.contains(what)).map(|(_, words)| *words)
 }
 
 /// The first fault of those that the client lists for commands sent together.

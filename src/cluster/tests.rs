@@ -204,7 +204,7 @@ fn a_store_that_renews_leases_and_takes_no_writes_is_told_of_once_and_when_it_do
     let (mut here, mut mine) = joined(now, "a", 1, &registrar);
     let ms = |n: u64| now + Duration::from_millis(n);
     let mut answer = |here: &mut Cluster, at: u64, why: Option<&str>| -> Vec<LeaseEvent> {
-        if at % 1_000 == 0 {
+        if at.is_multiple_of(1_000) {
             mine = beat(here, ms(at), &registrar, Some(mine.clone()), Vec::new());
         }
         here.touch("ada");
