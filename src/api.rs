@@ -37,6 +37,7 @@ use crate::transport::{Arrival, Inbox, Work, WorkTurn};
 use crate::worker::ports::PortRange;
 use axum::Router;
 use axum::extract::Request;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -102,6 +103,20 @@ impl Problem {
     /// Nothing of this name.
     pub(crate) fn missing(what: &str, name: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, format!("there is no {what} {name:?}"))
+    }
+
+    /// A body that cannot be read.
+    pub(crate) fn of_body(why: &JsonRejection) -> Problem {
+        let status = match why {
+            JsonRejection::MissingJsonContentType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, body::fault(&why.body_text()))
+    }
+
+    /// A query that cannot be read.
+    pub(crate) fn of_query(why: &QueryRejection) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, body::fault(&why.body_text()))
     }
 
     /// What to do about it.
@@ -197,6 +212,7 @@ pub(crate) fn router(api: ApiState) -> Router {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods")
         })
         .layer(axum::middleware::from_fn(body::whole))
+        .layer(axum::middleware::map_response(body::as_problem))
         .layer(axum::middleware::from_fn_with_state(api.clone(), across::answer))
         .layer(axum::middleware::from_fn_with_state(api.clone(), access::guard))
         // For browsers that nobody knows yet: what is below is not guarded.

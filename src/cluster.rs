@@ -43,6 +43,7 @@ use succession::{
 };
 use token::{EdgeToken, TemporaryGruu};
 use work::{AnswerWork, ClusterWork, Moment};
+use write_window::WriteRefusals;
 
 /// How long a call waits for the store to say where a user is.
 pub(crate) const LOCATE: Duration = Duration::from_millis(50);
@@ -54,6 +55,7 @@ pub struct Cluster {
     location: Location,
     kept: StoredCalls,
     succession: LostNodes,
+    refusals: WriteRefusals,
     /// When this process began.
     began: Instant,
     /// Nodes that are gone, whose calls are left to those who can read them.
@@ -74,6 +76,7 @@ impl Cluster {
             location: Location::default(),
             kept: StoredCalls::default(),
             succession: LostNodes::new(now),
+            refusals: WriteRefusals::default(),
             began: now,
             left: LeftNodes::default(),
             ownership: Ownership::new(now),
@@ -245,9 +248,11 @@ impl Cluster {
                 work.events = self.lease.answered(at, &self.keys, id, answer);
             }
             StoreAnswer::Written { id, answer } => {
+                work.events.extend(self.refused(at.now, answer.as_ref().err()));
                 self.location.written(at.now, id, answer.is_ok());
             }
             StoreAnswer::Kept { id, answer } => {
+                work.events.extend(self.refused(at.now, answer.as_ref().err()));
                 self.kept.written(at.now, id, answer == Ok(Keeping::Kept));
             }
             StoreAnswer::Claimed { id, answer } => {
@@ -267,6 +272,14 @@ impl Cluster {
             StoreAnswer::Spent { id, answer } => work.spent = Some((id, answer.ok())),
         }
         work
+    }
+
+    fn refused(&mut self, now: Instant, why: Option<&String>) -> Option<LeaseEvent> {
+        if !self.lease.may_write(now) {
+            self.refusals.forget();
+            return None;
+        }
+        self.refusals.heard(now, why.map(String::as_str))
     }
 
     /// Who has our calls: this node goes on with those that it did not take.

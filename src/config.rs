@@ -453,6 +453,10 @@ pub struct StoreSettings {
     pub urls: Vec<String>,
     /// What the sentinels call the primary.
     pub sentinel: Option<String>,
+    /// Whom to log in as at the sentinels.
+    pub sentinel_username: Option<String>,
+    /// And with what.
+    pub sentinel_password: Option<Secret>,
     /// Whom to log in as.
     pub username: Option<String>,
     /// And with what.
@@ -491,6 +495,8 @@ impl Config {
 pub struct Config {
     /// What stands after `@` in users' addresses.
     pub domain: String,
+    /// Files that hold a secret and nothing else, for `doctor` to look at.
+    pub secret_files: Vec<PathBuf>,
     /// Addresses put into descriptions and Contacts; the first is the main one.
     pub public_ips: Vec<IpAddr>,
     /// Nobody wrote them down: they are found, and found again.

@@ -15,7 +15,7 @@ use cli::{
     call, dialplan, doctor, guard, local, log, look, peers, print, records, signals, steer, trace,
     users,
 };
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use webtrunk::config::{self, Config, Problems};
@@ -144,7 +144,11 @@ fn run_once(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
                     counted(contexts, "dialplan"),
                     counted(routes, "route")
                 ));
-                if online { examine(&c, reach, stun.as_deref())? } else { ExitCode::SUCCESS }
+                if online {
+                    examine((&config, &c), reach, stun.as_deref())?
+                } else {
+                    ExitCode::SUCCESS
+                }
             }
             Err(_) => ExitCode::from(EXIT_CONFIG),
         }),
@@ -160,8 +164,8 @@ fn run_once(command: Command, reach: &ApiAddress) -> anyhow::Result<ExitCode> {
         Command::Ports { args, config } => {
             Ok(load(&config).map_or(ExitCode::from(EXIT_CONFIG), |c| local::ports(&c, &args)))
         }
-        Command::Doctor { config, stun } => match load(&config) {
-            Some(config) => examine(&config, reach, stun.as_deref()),
+        Command::Doctor { config: file, stun } => match load(&file) {
+            Some(config) => examine((&file, &config), reach, stun.as_deref()),
             None => Ok(ExitCode::from(EXIT_CONFIG)),
         },
         Command::Init(args) => peers::init(&args),
@@ -197,7 +201,11 @@ fn manual(dir: Option<&std::path::Path>) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn examine(config: &Config, reach: &ApiAddress, stun: Option<&str>) -> anyhow::Result<ExitCode> {
+fn examine(
+    config: (&Path, &Config),
+    reach: &ApiAddress,
+    stun: Option<&str>,
+) -> anyhow::Result<ExitCode> {
     runtime()?.block_on(async {
         let running = ApiClient::new(reach).get("/status").await.is_ok();
         Ok(doctor::doctor(config, running, stun).await)

@@ -148,9 +148,9 @@ impl Store {
         let dialler = Dialler::new(&settings.store)?;
         let names = Arc::new(StoreKeys::new(domain));
         let seal = Arc::new(Mutex::new(Sealer::new(derive(settings.key.reveal(), "calls"))?));
-        tokio::spawn(
-            StoreTask { dialler, names, seal, inbox, jobs, connection: 0, lease: None }.run(),
-        );
+        let (dialled, connection, lease) = (false, 0, None);
+        let task = StoreTask { dialler, names, seal, inbox, jobs, dialled, connection, lease };
+        tokio::spawn(task.run());
         Ok(Store(send))
     }
 
@@ -215,6 +215,11 @@ impl StoreKeys {
         format!("{}user:{user}", self.prefix)
     }
 
+    /// A value that `doctor` tries the store with.
+    fn trial(&self) -> String {
+        format!("{}trial:{}", self.prefix, std::process::id())
+    }
+
     /// A token that was used.
     fn token(&self, token: u128) -> String {
         format!("{}token:{token:032x}", self.prefix)
@@ -267,6 +272,12 @@ impl Dialler {
         if let Some(password) = &settings.password {
             builder = builder.set_client_to_redis_password(password.reveal());
         }
+        if let Some(username) = &settings.sentinel_username {
+            builder = builder.set_client_to_sentinel_username(username);
+        }
+        if let Some(password) = &settings.sentinel_password {
+            builder = builder.set_client_to_sentinel_password(password.reveal());
+        }
         if tls {
             builder = builder
                 .set_client_to_redis_tls_mode(TlsMode::Secure)
@@ -290,7 +301,7 @@ impl Dialler {
             }
         };
         match timeout(2 * CONNECT, connected).await {
-            Ok(connected) => connected.map_err(|e| e.to_string()),
+            Ok(connected) => connected.map_err(|e| said(&e)),
             Err(_) => Err("it does not answer".to_owned()),
         }
     }
@@ -304,6 +315,8 @@ struct StoreTask {
     seal: Arc<Mutex<Sealer>>,
     inbox: Inbox,
     jobs: mpsc::Receiver<StoreJob>,
+    /// Whether it was tried to connect before.
+    dialled: bool,
     /// Connections so far.
     connection: u64,
     /// The lease that was renewed last: its node and epoch.
@@ -331,7 +344,7 @@ impl StoreTask {
     /// The next connection; what is asked meanwhile is answered with `why`. `None`: nobody can ask
     /// any more.
     async fn dialled(&mut self, why: &str) -> Option<Result<MultiplexedConnection, String>> {
-        let StoreTask { dialler, inbox, jobs, .. } = self;
+        let StoreTask { dialler, inbox, jobs, dialled, .. } = self;
         let mut dialling = std::pin::pin!(async {
             let connected = dialler.connect().await;
             if connected.is_err() {
@@ -339,6 +352,11 @@ impl StoreTask {
             }
             connected
         });
+        // A node that starts beside its store was never away from it: until the first attempt has
+        // ended what is asked waits, and its timers tell if that takes long.
+        if !std::mem::replace(dialled, true) {
+            return Some(dialling.await);
+        }
         loop {
             tokio::select! {
                 connected = &mut dialling => return Some(connected),
@@ -574,13 +592,51 @@ fn text(bytes: Vec<u8>) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// What the store said, of several answers the first.
+fn said(error: &RedisError) -> String {
+    let text = error.to_string();
+    certificate_fault(&text).unwrap_or_else(|| first_of(&text)).to_owned()
+}
+
+/// What is wrong with the store's certificate.
+fn certificate_fault(text: &str) -> Option<&'static str> {
+    let (_, why) = text.split_once("invalid peer certificate: ")?;
+    let known = [
+        (
+            "CaUsedAsEndEntity",
+            "its certificate is an authority's own, which no server may show: have it sign one for \
+             the store, or make it with basicConstraints CA:FALSE",
+        ),
+        (
+            "UnknownIssuer",
+            "its certificate is of no authority that is known here: name the authority's file in \
+             cluster.ca",
+        ),
+        ("for name", "its certificate is not for the host that cluster.store names"),
+        ("NotValidForName", "its certificate is not for the host that cluster.store names"),
+        ("xpired", "its certificate has expired"),
+    ];
+    known.iter().find(|(what, _)| why.contains(what)).map(|(_, words)| *words)
+}
+
+/// The first fault of those that the client lists for commands sent together.
+fn first_of(text: &str) -> &str {
+    match text.split_once("error: ") {
+        Some((list, first)) if list.starts_with("Pipeline failure") => {
+            let first = first.split_once("), (Index ").map_or(first, |(first, _)| first);
+            first.trim_end_matches(['.', ']', ')'])
+        }
+        _ => text,
+    }
+}
+
 /// The answer for who asked, and why the connection is of no use any more, if it is not. A key that
 /// holds something else is no reason to connect again.
 fn split<T>(result: Result<T, RedisError>) -> (Result<T, String>, Option<String>) {
     match result {
         Ok(value) => (Ok(value), None),
         Err(e) => {
-            let why = e.to_string();
+            let why = said(&e);
             let stays = matches!(e.code(), Some("WRONGTYPE" | "NOPERM" | "OOM" | "BUSY"));
             (Err(why.clone()), (!stays).then_some(why))
         }

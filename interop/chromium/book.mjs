@@ -473,6 +473,22 @@ export function bookCases(chrome) {
     await until("Escape leads back", async () => (await rows.count()) === 3);
     await page.goto("http://localhost:8120/#/nodes/z");
     await page.waitForSelector('#view-nodes [role="alert"]:has-text("There is no node z")');
+    // A list of one that is gone says so, and leads back to those that are there.
+    const gone = { status: 404, title: "Not Found", detail: 'there is no node "z"' };
+    const contentType = "application/problem+json";
+    await page.route(/api\/v1\/calls\?.*node=z/, (route) =>
+      route.fulfill({ status: 404, contentType, body: JSON.stringify(gone) }),
+    );
+    await page.goto("http://localhost:8120/#/calls?node=z");
+    await page.reload();
+    await page.waitForSelector('#calls-list [role="alert"]:has-text("there is no node")');
+    equal(await page.inputValue('select[name="node"]'), "z", "the node that is named");
+    await page.selectOption('select[name="node"]', "all");
+    await page.waitForSelector("#calls-list .row-link");
+    // The browser tells of every 404.
+    const others = page.problems.filter((problem) => !problem.includes("404"));
+    equal(others.join(), "", "problems on the page");
+    page.problems.length = 0;
     await stop(own);
   });
 }

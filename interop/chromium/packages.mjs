@@ -233,6 +233,44 @@ export function packages(chrome) {
       return { "/": html, "/page.js": script };
     });
 
+  test("a softphone that React mounts twice (StrictMode): ready, calls, is called once, and goes on after a reload", async () => {
+    const text = printed("how-to/softphone.md", "softphone.tsx")
+      .replace("import { useEffect", "import { StrictMode, useEffect")
+      .replace(/render\((<Softphone .* \/>)\)/, "render(<StrictMode>$1</StrictMode>)");
+    if (!text.includes("<StrictMode>")) throw new Error("it is not mounted twice");
+    const own = await shop(chrome(), { "/": html, "/page.js": bundled("strict.tsx", text) });
+    const { page } = own;
+    let invites = 0;
+    page.on("websocket", (socket) =>
+      socket.on("framereceived", ({ payload }) => {
+        invites += Number(/^INVITE /.test(payload));
+      }),
+    );
+    await page.goto(`http://localhost:${PORT}/`);
+    await page.waitForSelector('#line:has-text("Ready")');
+    await recordOf(async () => {
+      await page.fill("#number", "600");
+      await page.click("#dial button");
+      await page.waitForSelector('#calls li:has-text("connected")');
+      await hears(page, 440);
+      await page.reload();
+      await page.waitForSelector('#calls li:has-text("connected")');
+      await page.click("body");
+      await hears(page, 440);
+      await page.click('#calls button:has-text("Hang up")');
+      await page.waitForSelector("#calls li", { state: "detached" });
+    });
+    await recordOf(async () => {
+      asterisk.cli("channel originate PJSIP/+12065550112@webtrunk application Milliwatt");
+      await page.click('#calls button:has-text("Answer")');
+      await hears(page, 1004);
+      equal(invites, 1, "INVITEs for one call");
+      await page.click('#calls button:has-text("Hang up")');
+      await page.waitForSelector("#calls li", { state: "detached" });
+    });
+    await own.close();
+  });
+
   snippet(chrome, "jssip.js");
   snippet(chrome, "sipjs.js");
 
@@ -337,6 +375,55 @@ export function packages(chrome) {
     await part("button").click();
     await part("state").filter({ hasText: "microphone is blocked" }).waitFor();
     equal(await page.evaluate(() => told.length), 3, "events: connected, ended, failed");
+    await own.close();
+  });
+
+  test("the call button moved and changed in a call, given up and pressed again, muted without a call", async () => {
+    const body = `<!doctype html><html lang="en"><title>Shop</title>
+      <script src="http://localhost:8090/call-button.js" defer></script><main><h1>Shop</h1>
+      <call-button to="600" token-url="/voice/token" server="http://localhost:8090"></call-button>
+      </main><footer></footer></html>`;
+    const own = await shop(chrome(), { "/": body });
+    const { page } = own;
+    const calls = new Set();
+    page.on("websocket", (socket) =>
+      socket.on("framesent", ({ payload }) => {
+        if (/^INVITE /.test(payload)) calls.add(/Call-ID: (.*)/.exec(payload)[1]);
+      }),
+    );
+    // The first token comes only when the second has.
+    let asked = 0;
+    let release;
+    const second = new Promise((done) => {
+      release = done;
+    });
+    await page.route("**/voice/token", async (route) => {
+      asked += 1;
+      if (asked === 1) await second;
+      else release();
+      await route.continue();
+    });
+    await page.goto(`http://localhost:${PORT}/`);
+    const button = page.locator("call-button");
+    const part = (name) => button.locator(`[part~="${name}"]`);
+    const state = () => button.getAttribute("data-state");
+    await button.evaluate((e) => e.mute());
+    equal(await state(), "idle", "muted without a call");
+    await recordOf(async () => {
+      await part("button").click();
+      await part("button").click();
+      await part("button").click();
+      await part("timer").waitFor();
+      await page.waitForTimeout(500);
+      equal(calls.size, 1, "calls of an attempt that was given up and of one that was not");
+      await button.evaluate((e) => document.querySelector("footer").append(e));
+      await button.evaluate((e) => e.setAttribute("controls", "timer keypad"));
+      await part("mute").waitFor({ state: "hidden" });
+      await page.waitForTimeout(500);
+      equal(await state(), "connected", "moved in a call");
+      equal(await part("state").textContent(), "Connected", "what it says");
+      await button.evaluate((e) => e.remove());
+    });
     await own.close();
   });
 

@@ -27,6 +27,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 BINARY = os.environ.get("WEBTRUNK_BIN", str(ROOT / "target/debug/webtrunk"))
 TAKERS = os.environ.get("WEBTRUNK_TAKERS", str(ROOT / "target/debug/examples/takers"))
 PASSWORD = "store-secret"
+SENTINELS_OWN = "sentinels-secret"
 PLAIN = (6421, 6422)
 DATA, SENTINELS, USERS = (6401, 6402), (6411, 6412, 6413), 40
 WEB = {"a": 8201, "b": 8202}
@@ -70,15 +71,16 @@ def data_server(folder, port, primary=None):
 def sentinel(folder, port):
     file = folder / f"sentinel-{port}.conf"
     file.write_text(
-        tls(folder, port)
-        + f"sentinel monitor calls 127.0.0.1 {DATA[0]} 2\nsentinel auth-pass calls {PASSWORD}\n"
+        tls(folder, port) + f"requirepass {SENTINELS_OWN}\nsentinel sentinel-pass {SENTINELS_OWN}\n"
+        f"sentinel monitor calls 127.0.0.1 {DATA[0]} 2\nsentinel auth-pass calls {PASSWORD}\n"
         "sentinel down-after-milliseconds calls 1000\nsentinel failover-timeout calls 5000\n"
     )
     return ["redis-server", str(file), "--sentinel"]
 
 
 def cli(folder, port, *words):
-    own = [] if port in SENTINELS else ["-a", PASSWORD, "--no-auth-warning"]
+    password = SENTINELS_OWN if port in SENTINELS else PASSWORD
+    own = ["-a", password, "--no-auth-warning"]
     tls = ["--tls", "--cacert", str(folder / "ca.pem")]
     done = subprocess.run(
         ["redis-cli", "-p", str(port), *own, *tls, *words], capture_output=True, text=True
@@ -106,7 +108,7 @@ def gateway(folder, node):
         f'public_url = "http://wt.test"\n[media]\nbrowser_port = 0\nworkers = 1\n'
         f'[api]\ncontrol = "c.sock"\n[events]\ncdr = {{ file = "cdr.jsonl" }}\n'
         f'[cluster]\nnode = "{node}"\nstore = [{names}]\nsentinel = "calls"\n'
-        f'password = "{PASSWORD}"\n{ca}'
+        f'password = "{PASSWORD}"\nsentinel_password = "{SENTINELS_OWN}"\n{ca}'
         f'listen = "127.0.0.1:{WEB[node] + 1000}"\n'
         f'key = "a key of the whole cluster, for a test only"\n{users}'
     )

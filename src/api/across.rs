@@ -2,20 +2,21 @@
 //! nodes.
 //!
 //! A node is asked over the connection that nodes prove themselves on, for one of three lists, for
-//! what belongs to a call, a trunk or a user there, or to take no new calls, and for nothing else.
+//! what belongs to a call, a trunk or a user there and what may be done with it, or to take no new
+//! calls, and for nothing else.
 //! It has a few seconds; one that does not answer is named, and the others' lists are shown without
 //! it. The store is not asked.
 
 use super::access::ByControlSocket;
-use super::{ApiState, Problem};
+use super::{ApiState, Problem, body};
 use crate::transport::nodes::NodeTls;
 use axum::Router;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -55,6 +56,8 @@ pub(super) fn asked_for(method: &str, path: &str) -> Option<AskedFor> {
     let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
     let methods: &[&str] = match parts.as_slice() {
         ["calls", _] => &["GET", "DELETE"],
+        ["calls", _, "dtmf" | "transfer"] => &["POST"],
+        ["calls", _, "hold"] => &["POST", "DELETE"],
         ["calls", _, "ladder" | "quality" | "pcap"] | ["trunks", _] | ["status"] => &["GET"],
         ["trunks", _, "probe" | "enable" | "disable"] => &["POST"],
         ["registrations", _] => &["DELETE"],
@@ -87,6 +90,9 @@ struct NodeQuestion {
     method: Method,
     uri: Uri,
     accept: Option<HeaderValue>,
+    /// The type of the body, and the body.
+    content: Option<HeaderValue>,
+    body: Bytes,
     patience: Duration,
 }
 
@@ -104,10 +110,12 @@ pub(super) async fn answer(
         let why = "this is of one node, and lists alone are of all";
         return Problem::new(StatusCode::BAD_REQUEST, why).fix("name the node").into_response();
     }
-    let question = NodeQuestion {
+    let mut question = NodeQuestion {
         method: request.method().clone(),
         uri: uri.clone(),
         accept: request.headers().get(header::ACCEPT).cloned(),
+        content: request.headers().get(header::CONTENT_TYPE).cloned(),
+        body: Bytes::new(),
         patience: if asked == AskedFor::List { PATIENCE } else { PATIENCE_FOR_ONE },
     };
     *request.uri_mut() = uri.clone();
@@ -137,13 +145,16 @@ pub(super) async fn answer(
     match nodes.into_iter().find(|n| n.name == node) {
         None => Problem::missing("node", &node).fix("`webtrunk nodes` lists them").into_response(),
         Some(found) if found.own => next.run(request).await,
-        Some(found) => match ask(&tls, found.at, &question).await {
-            Ok(response) => response,
-            Err(why) => {
+        Some(found) => {
+            match body::read(request).await {
+                Ok((_, body)) => question.body = body,
+                Err(problem) => return problem.into_response(),
+            }
+            ask(&tls, found.at, &question).await.unwrap_or_else(|why| {
                 let why = format!("node {node} does not answer: {why}");
                 Problem::new(StatusCode::GATEWAY_TIMEOUT, why).into_response()
-            }
-        },
+            })
+        }
     }
 }
 
@@ -222,7 +233,11 @@ async fn ask(tls: &NodeTls, at: SocketAddr, question: &NodeQuestion) -> Result<R
         if let Some(accept) = &question.accept {
             request = request.header(header::ACCEPT, accept);
         }
-        let request = request.body(Empty::<bytes::Bytes>::new()).map_err(|e| e.to_string())?;
+        if let Some(content) = &question.content {
+            request = request.header(header::CONTENT_TYPE, content);
+        }
+        let body = Full::new(question.body.clone());
+        let request = request.body(body).map_err(|e| e.to_string())?;
         let response = sender.send_request(request).await.map_err(|e| e.to_string())?;
         let (parts, body) = response.into_parts();
         let body = Limited::new(body, LONGEST).collect().await.map_err(|e| e.to_string())?;
@@ -282,7 +297,9 @@ mod tests {
             (Method::GET, "/calls/7/ladder", Some(OfOne)),
             (Method::GET, "/calls/7/dtmf", None),
             (Method::DELETE, "/calls/7", Some(OfOne)),
-            (Method::POST, "/calls/7/transfer", None),
+            (Method::POST, "/calls/7/transfer", Some(OfOne)),
+            (Method::DELETE, "/calls/7/hold", Some(OfOne)),
+            (Method::GET, "/calls/7/hold", None),
             (Method::DELETE, "/registrations/bob", Some(OfOne)),
             (Method::POST, "/drain", Some(OfOne)),
             (Method::POST, "/reload", None),

@@ -25,7 +25,7 @@ pub(crate) async fn list(
     uri: Uri,
     query: Asked<listing::ListQuery>,
 ) -> ApiResult<Response> {
-    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    let Query(query) = query.map_err(|e| Problem::of_query(&e))?;
     let (calls, cursor) = listing::calls(&api, query).await?;
     Ok(listing::page(&uri, calls, cursor.as_deref()))
 }
@@ -96,8 +96,7 @@ pub(crate) async fn originate(
     wanted: Body<OriginateBody>,
 ) -> ApiResult<Response> {
     let Json(wanted) = wanted.map_err(|e| {
-        Problem::new(StatusCode::BAD_REQUEST, e.body_text())
-            .fix("send {\"from\": \"alice\", \"to\": \"+12065550123\"}")
+        Problem::of_body(&e).fix("send {\"from\": \"alice\", \"to\": \"+12065550123\"}")
     })?;
     if [&wanted.from, &wanted.to]
         .iter()
@@ -206,9 +205,7 @@ pub(crate) async fn dtmf(
     Path(id): Path<String>,
     body: Body<DigitsBody>,
 ) -> ApiResult<Json<Value>> {
-    let Json(body) = body.map_err(|e| {
-        Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"digits\": \"1234#\"}")
-    })?;
+    let Json(body) = body.map_err(|e| Problem::of_body(&e).fix("send {\"digits\": \"1234#\"}"))?;
     action(&api, id, CallAction::Press { side: body.side.into(), digits: body.digits }).await
 }
 
@@ -218,9 +215,8 @@ pub(crate) async fn transfer(
     Path(id): Path<String>,
     body: Body<Handover>,
 ) -> ApiResult<Json<Value>> {
-    let Json(body) = body.map_err(|e| {
-        Problem::new(StatusCode::BAD_REQUEST, e.body_text()).fix("send {\"to\": \"+12065550123\"}")
-    })?;
+    let Json(body) =
+        body.map_err(|e| Problem::of_body(&e).fix("send {\"to\": \"+12065550123\"}"))?;
     action(&api, id, CallAction::HandOver { side: body.side.into(), to: body.to }).await
 }
 
@@ -255,7 +251,7 @@ pub(crate) async fn hang_up(
     Path(id): Path<String>,
     kick: Asked<KickQuery>,
 ) -> ApiResult<Json<Value>> {
-    let Query(kick) = kick.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    let Query(kick) = kick.map_err(|e| Problem::of_query(&e))?;
     let status = kick.code.unwrap_or(480);
     if !(400..700).contains(&status) {
         return Err(Problem::new(
@@ -313,7 +309,7 @@ pub(crate) async fn ladder(
     query: Asked<LadderQuery>,
     headers: HeaderMap,
 ) -> ApiResult<Response> {
-    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    let Query(query) = query.map_err(|e| Problem::of_query(&e))?;
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let format = match query.format.as_deref() {
         Some(known @ ("text" | "json" | "svg" | "mermaid")) => known.to_owned(),

@@ -1,6 +1,7 @@
 //! Events: what the log says, as data. Server-sent, with a memory for those who reconnect.
 
 use super::access::Standing;
+use super::calls::Asked;
 use super::{ApiResult, ApiState, Problem};
 use crate::address::network_of;
 use crate::event::{Data, Event, EventKind};
@@ -277,13 +278,26 @@ pub(crate) struct EventFilter {
 
 impl EventFilter {
     fn wants(&self, event: &LoggedEvent) -> bool {
-        let kind = |pattern: &str| match pattern.strip_suffix('*') {
-            Some(start) => event.kind.as_str().starts_with(start),
-            None => event.kind.as_str() == pattern,
-        };
         let of_call = |id: &str| event.call().is_some_and(|c| c.starts_with(id));
-        self.types.as_deref().is_none_or(|types| types.split(',').any(|t| kind(t.trim())))
+        self.types.as_deref().is_none_or(|types| patterns(types).any(|p| fits(event.kind, p)))
             && self.call.as_deref().is_none_or(of_call)
+    }
+
+    /// The first of the kinds that no event is of: whoever wrote it would wait for ever.
+    fn unknown(&self) -> Option<&str> {
+        let known = |pattern: &str| EventKind::ALL.iter().any(|kind| fits(*kind, pattern));
+        patterns(self.types.as_deref()?).find(|pattern| !known(pattern))
+    }
+}
+
+fn patterns(types: &str) -> impl Iterator<Item = &str> {
+    types.split(',').map(str::trim)
+}
+
+fn fits(kind: EventKind, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => kind.as_str().starts_with(start),
+        None => kind.as_str() == pattern,
     }
 }
 
@@ -320,9 +334,15 @@ impl Listener {
 pub(crate) async fn stream(
     State(api): State<ApiState>,
     Extension(standing): Extension<Standing>,
-    Query(wanted): Query<EventFilter>,
+    wanted: Asked<EventFilter>,
     headers: HeaderMap,
 ) -> ApiResult<impl IntoResponse> {
+    let Query(wanted) = wanted.map_err(|e| Problem::of_query(&e))?;
+    if let Some(odd) = wanted.unknown() {
+        let why = format!("types={odd} is no kind of event");
+        return Err(Problem::new(axum::http::StatusCode::BAD_REQUEST, why)
+            .fix("`webtrunk schema event` lists them; call.* is every kind about calls"));
+    }
     let last = match headers
         .get("last-event-id")
         .map(|v| v.to_str().ok().and_then(|v| v.trim().parse().ok()))

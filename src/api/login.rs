@@ -118,9 +118,7 @@ pub(crate) async fn log_in(
     login: Result<Json<LoginBody>, JsonRejection>,
 ) -> Result<Response, Response> {
     let Json(LoginBody { user: name, password }) = login.map_err(|e| {
-        Problem::new(StatusCode::BAD_REQUEST, e.body_text())
-            .fix("send {\"user\": \"…\", \"password\": \"…\"}")
-            .into_response()
+        Problem::of_body(&e).fix("send {\"user\": \"…\", \"password\": \"…\"}").into_response()
     })?;
     let password = Secret::new(password);
     let visit = visit.map(|v| v.0);

@@ -350,7 +350,14 @@ fn responses(method: &str, path: &str, paged: bool) -> Value {
         } });
     }
     all.insert(answers.status.to_string(), fine);
-    for status in responses::ALWAYS.iter().chain(answers.refusals) {
+    let of_nodes: &[u16] = match super::across::asked_for(method, path) {
+        Some(_) => &responses::OF_ANOTHER_NODE,
+        None => &[],
+    };
+    // A body that is too long may as well be late.
+    let late: &[u16] = if answers.refusals.contains(&413) { &[408] } else { &[] };
+    let refusals = [&responses::ALWAYS, answers.refusals, of_nodes, late].concat();
+    for status in &refusals {
         let name = StatusCode::from_u16(*status).ok().and_then(|s| s.canonical_reason());
         let description = name.unwrap_or("refused, with the status of SIP");
         all.insert(status.to_string(), json!({ "description": description, "content": problem }));

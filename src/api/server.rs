@@ -227,8 +227,7 @@ pub(crate) async fn dialplan_test(
     test: Result<Json<Test>, axum::extract::rejection::JsonRejection>,
 ) -> ApiResult<Json<Value>> {
     let Json(test) = test.map_err(|e| {
-        Problem::new(StatusCode::BAD_REQUEST, e.body_text())
-            .fix("send {\"number\": \"+1…\", \"as\": \"user:alice\"}")
+        Problem::of_body(&e).fix("send {\"number\": \"+1…\", \"as\": \"user:alice\"}")
     })?;
     api.ask(move |gateway, turn| {
         let config = gateway.config();
@@ -317,10 +316,8 @@ pub(crate) async fn credentials(
     Extension(standing): Extension<Standing>,
     wanted: Result<Json<CredentialWish>, axum::extract::rejection::JsonRejection>,
 ) -> ApiResult<Json<Value>> {
-    let Json(wanted) = wanted.map_err(|e| {
-        Problem::new(StatusCode::BAD_REQUEST, e.body_text())
-            .fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}")
-    })?;
+    let Json(wanted) = wanted
+        .map_err(|e| Problem::of_body(&e).fix("send {\"user\": \"alice\", \"ttl\": \"10m\"}"))?;
     let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, why);
     let ttl = match wanted.ttl.as_deref().map(humantime::parse_duration) {
         None => Duration::from_secs(600),
@@ -452,7 +449,7 @@ pub(crate) async fn cdr(
     uri: Uri,
     query: Asked<listing::ListQuery>,
 ) -> ApiResult<Response> {
-    let Query(query) = query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    let Query(query) = query.map_err(|e| Problem::of_query(&e))?;
     if query.state.is_some() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "records are of calls that have ended")
             .fix("leave state out; GET /calls takes it"));

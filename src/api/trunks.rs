@@ -1,5 +1,6 @@
 //! `/registrations` and `/trunks`.
 
+use super::calls::Asked;
 use super::{ApiResult, ApiState, Problem, slices, view};
 use crate::gateway::Input;
 use crate::gateway::operate::OperatorCommand;
@@ -35,11 +36,12 @@ pub(crate) struct LoginQuery {
 /// GET /logins
 pub(crate) async fn logins(
     State(api): State<ApiState>,
-    Query(query): Query<LoginQuery>,
-) -> Json<Value> {
+    query: Asked<LoginQuery>,
+) -> ApiResult<Json<Value>> {
+    let Query(query) = query.map_err(|e| Problem::of_query(&e))?;
     let most = query.limit.unwrap_or(LOGINS).min(MOST_LOGINS);
     let user = query.user.as_deref().filter(|user| !user.is_empty());
-    Json(Value::Array(api.feed.logins(user, most)))
+    Ok(Json(Value::Array(api.feed.logins(user, most))))
 }
 
 /// DELETE /registrations/{user}

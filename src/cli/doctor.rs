@@ -4,7 +4,8 @@
 use super::print;
 use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 use webtrunk::address::is_public;
@@ -60,7 +61,11 @@ fn odd(code: &'static str, what: impl Into<String>, fix: impl Into<String>) -> F
 
 /// Looks at everything around a gateway that usually goes wrong; `running` if one answers already,
 /// whose ports are then in use by right.
-pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -> ExitCode {
+pub(crate) async fn doctor(
+    (file, config): (&Path, &Config),
+    running: bool,
+    stun: Option<&str>,
+) -> ExitCode {
     let mut found = vec![addresses(config)];
     if let Some(server) = stun {
         found.extend(from_outside(config, server, running).await);
@@ -108,6 +113,7 @@ pub(crate) async fn doctor(config: &Config, running: bool, stun: Option<&str>) -
         ),
     });
     found.extend(config.state_dir.as_deref().map(state));
+    found.extend(secrets(file, config.secret_files.iter().map(PathBuf::as_path)));
     for finding in &found {
         print::line(&finding.to_string());
     }
@@ -135,6 +141,14 @@ async fn cluster(settings: &ClusterSettings, config: &Config) -> Vec<Finding> {
             "run NTP on both: `timedatectl set-ntp true`",
         ),
     }];
+    found.extend(survey.refuses.map(|why| {
+        bad(
+            "doctor::store",
+            format!("the cluster's store refuses what a node writes: {why}"),
+            "name the primary and no replica, give it memory (maxmemory), and let its user run \
+             +@read +@write +@scripting +@connection +time +info on ~webtrunk:*",
+        )
+    }));
     found.extend(survey.writes_alone.then(|| {
         odd(
             "doctor::store",
@@ -496,6 +510,29 @@ fn state(path: &Path) -> Finding {
             format!("{why}: {WITHOUT_STATE}"),
             "let the user the gateway runs as write there, or set server.state_dir",
         ),
+    }
+}
+
+/// The configuration, and files of secrets, are for their owner and its group. `file`: the
+/// configuration.
+fn secrets<'a>(file: &'a Path, own: impl Iterator<Item = &'a Path>) -> Vec<Finding> {
+    let is_open = |path: &&Path| {
+        std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
+    };
+    let open: Vec<_> = std::iter::once(file).chain(own).filter(is_open).collect();
+    let of = |path: &&Path| {
+        odd(
+            "doctor::secrets",
+            format!("every user of this machine may read {}", path.display()),
+            format!(
+                "chmod o= {}, and let the gateway's user own it or be of its group",
+                path.display()
+            ),
+        )
+    };
+    match open.as_slice() {
+        [] => vec![fine("the configuration and its secrets are closed to other users")],
+        open => open.iter().map(of).collect(),
     }
 }
 

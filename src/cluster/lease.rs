@@ -513,7 +513,8 @@ impl Lease {
         }
         let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
         self.resync |= lost && self.standing == LeaseState::Joined;
-        let look = (at.now, self.own.node.as_str(), self.settles.is_none());
+        let lapsed = before.is_some_and(|(sent, _)| at.now >= sent + LEASE);
+        let look = (at.now, self.own.node.as_str(), self.settles.is_none(), lapsed);
         self.others.look(look, &answer.leases, keys, &mut events);
         // A store that has lost who took what is told so by the leases of those who did.
         self.deposed |= answer.deposed || self.taker().is_some();

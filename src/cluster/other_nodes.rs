@@ -2,7 +2,7 @@
 //! gone.
 
 use super::keys::ClusterKeys;
-use super::lease::LeaseEvent;
+use super::lease::{LeaseEvent, SETTLED};
 use super::member::{LeaseFault, MARK, Member, mark_of, read};
 use super::store::{CALLS, LEASE, MAX_NODES, Process};
 use super::token::short;
@@ -31,6 +31,9 @@ pub(super) struct Others {
     told: BTreeMap<String, Instant>,
     /// By the marks that tags and branches of their calls bear.
     marks: BTreeMap<String, Vec<SocketAddr>>,
+    /// Nodes that were there when the store was lost, and not yet when it was back, and since when;
+    /// of those seen before.
+    doubted: BTreeMap<String, Instant>,
     /// Whose leases we cannot read; told once.
     unread: BTreeSet<String>,
     /// Calls of users there, by the user in short.
@@ -124,18 +127,13 @@ impl Others {
     /// Reads all leases but that of `own`. `sure`: it is known that nobody took what this node had.
     pub(super) fn look(
         &mut self,
-        (now, own, sure): (Instant, &str, bool),
+        (now, own, sure, lapsed): (Instant, &str, bool, bool),
         leases: &[(String, String)],
         keys: &ClusterKeys,
         events: &mut Vec<LeaseEvent>,
     ) {
         let view = self.read_all(own, leases, keys, events);
-        for node in view.keys().filter(|node| !self.view.contains_key(*node)) {
-            events.push(LeaseEvent::NodeUp { node: node.clone() });
-        }
-        for node in self.view.keys().filter(|node| !view.contains_key(*node)) {
-            events.push(LeaseEvent::NodeDown { node: node.clone() });
-        }
+        self.tell(now, lapsed, &view, events);
         for (node, member) in &self.view {
             let now_there = view.get(node);
             if now_there.is_none_or(|m| m.epoch != member.epoch) {
@@ -153,6 +151,39 @@ impl Others {
         self.view = view;
         self.meet(now, sure);
         self.note_what_they_tell();
+    }
+
+    /// Says who came and who went. Where all leases ran out because the store was away (`lapsed`),
+    /// the others have a moment to renew theirs before they are said to be gone.
+    fn tell(
+        &mut self,
+        now: Instant,
+        lapsed: bool,
+        view: &BTreeMap<String, Member>,
+        events: &mut Vec<LeaseEvent>,
+    ) {
+        if lapsed {
+            self.doubted.values_mut().for_each(|since| *since = now);
+        }
+        for node in view.keys().filter(|node| !self.view.contains_key(*node)) {
+            if self.doubted.remove(node).is_none() {
+                events.push(LeaseEvent::NodeUp { node: node.clone() });
+            }
+        }
+        for node in self.view.keys().filter(|node| !view.contains_key(*node)) {
+            if lapsed {
+                self.doubted.insert(node.clone(), now);
+            } else {
+                events.push(LeaseEvent::NodeDown { node: node.clone() });
+            }
+        }
+        self.doubted.retain(|node, since| {
+            let lasts = now < *since + SETTLED;
+            if !lasts {
+                events.push(LeaseEvent::NodeDown { node: node.clone() });
+            }
+            lasts
+        });
     }
 
     fn read_all(

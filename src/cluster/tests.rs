@@ -15,6 +15,8 @@ fn settings(node: &str, key: &str) -> ClusterSettings {
     let store = StoreSettings {
         urls: vec!["redis://127.0.0.1".into()],
         sentinel: None,
+        sentinel_username: None,
+        sentinel_password: None,
         username: None,
         password: None,
         ca: None,
@@ -193,6 +195,81 @@ fn what_a_newer_version_wrote_is_read_as_far_as_it_is_known_and_left_where_it_is
     let written = writes(&mut here, now + 2 * second, &registrar);
     let fields = written.iter().flat_map(|(_, writes)| writes);
     assert!(fields.into_iter().all(|w| w.node == "a"));
+}
+
+#[test]
+fn a_store_that_renews_leases_and_takes_no_writes_is_told_of_once_and_when_it_does_again() {
+    let (now, mut registrar) = (Instant::now(), Registrar::default());
+    register(&mut registrar, now, "ada", "c");
+    let (mut here, mut mine) = joined(now, "a", 1, &registrar);
+    let ms = |n: u64| now + Duration::from_millis(n);
+    let mut answer = |here: &mut Cluster, at: u64, why: Option<&str>| -> Vec<LeaseEvent> {
+        if at.is_multiple_of(1_000) {
+            mine = beat(here, ms(at), &registrar, Some(mine.clone()), Vec::new());
+        }
+        here.touch("ada");
+        let due = writes(here, ms(at), &registrar);
+        let answered = |(id, _)| {
+            let answer = why.map_or(Ok(()), |why| Err(why.to_owned()));
+            let moment = Moment { now: ms(at), unix: UNIX };
+            here.answered(moment, StoreAnswer::Written { id, answer }).events
+        };
+        due.into_iter().flat_map(answered).collect()
+    };
+    let full = Some("OOM command not allowed");
+    // A moment of it is nothing.
+    assert_eq!(answer(&mut here, 100, full), []);
+    assert_eq!(answer(&mut here, 300, None), []);
+    let told: Vec<_> = (4..40).flat_map(|n| answer(&mut here, n * 250, full)).collect();
+    let why = "it refuses what this node writes: OOM command not allowed".to_owned();
+    assert_eq!(told, [LeaseEvent::StoreAway { why }]);
+    let back = answer(&mut here, 10_250, None);
+    assert_eq!(back, [LeaseEvent::StoreBack { away: Duration::from_millis(9_250) }]);
+    assert_eq!(answer(&mut here, 10_500, None), []);
+}
+
+#[test]
+fn nodes_that_renew_their_leases_once_the_store_is_back_were_never_gone() {
+    let (now, registrar) = (Instant::now(), Registrar::default());
+    let (mut here, mut mine) = joined(now, "a", 1, &registrar);
+    let keys = ClusterKeys::new(KEY);
+    let renewed = |node: &str, beat: u64| {
+        let mut there = Cluster::new(now, &settings(node, KEY), 7);
+        let work = there.turn(Moment { now, unix: UNIX }, Census::default, &registrar, &|_| false);
+        let Some(StoreCommand::Beat { value, .. }) = work.commands.into_iter().next() else {
+            unreachable!("a node begins with its lease")
+        };
+        let text = keys.open(&format!("node {node}"), &value[16..]).expect("its own").to_owned();
+        let text = text.replace("\"beat\":1", &format!("\"beat\":{beat}"));
+        let sealed = keys.seal(&format!("node {node}"), &text);
+        (node.to_owned(), format!("{:016x}{sealed}", 7))
+    };
+    let mut told = |at: u64, leases: Vec<(String, String)>| -> Vec<LeaseEvent> {
+        let moment = Moment { now: now + Duration::from_secs(at), unix: UNIX };
+        let work = here.turn(moment, Census::default, &registrar, &|_| false);
+        let due = work.commands.into_iter().find_map(|command| match command {
+            StoreCommand::Beat { id, value, .. } => Some((id, value)),
+            _ => None,
+        });
+        let (id, value) = due.expect("it is due");
+        let held = Some(std::mem::replace(&mut mine, value));
+        let (connection, deposed, grants) = (1, false, Vec::new());
+        let millis = UNIX * 1_000;
+        let answer = BeatAnswer { held, leases, millis, connection, deposed, grants };
+        here.answered(moment, StoreAnswer::Beat { id, answer: Ok(answer) }).events
+    };
+    let up = |node: &str| LeaseEvent::NodeUp { node: node.into() };
+    let down = |node: &str| LeaseEvent::NodeDown { node: node.into() };
+    assert_eq!(told(1, vec![renewed("b", 1), renewed("c", 1)]), [up("b"), up("c")]);
+    assert_eq!(told(2, vec![renewed("b", 2), renewed("c", 2)]), []);
+    // Nothing is heard of the store for ten seconds. Then b is late by one renewal, and c is gone.
+    assert_eq!(told(12, Vec::new()), []);
+    assert_eq!(told(13, vec![renewed("b", 3)]), []);
+    assert_eq!(told(14, vec![renewed("b", 4)]), []);
+    assert_eq!(told(15, vec![renewed("b", 5)]), [down("c")]);
+    assert_eq!(told(16, vec![renewed("b", 6), renewed("c", 3)]), [up("c")]);
+    // While the store answers, who does not renew is gone.
+    assert_eq!(told(17, vec![renewed("c", 4)]), [down("b")]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Writes to the store that are under way: a few at a time, each answered in time or taken for
 //! lost. After one that failed there is a pause: the next would fail as well, at once, and so on.
 
+use super::lease::LeaseEvent;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,41 @@ const AGAIN: Duration = Duration::from_millis(100);
 pub(super) const MAX_WRITES: usize = 4;
 /// How long the store has for a write.
 pub(super) const ANSWER: Duration = Duration::from_secs(1);
+
+/// A store that refuses what is written for this long, while it renews leases, is told of.
+const REFUSING: Duration = Duration::from_secs(2);
+
+/// What the store refuses to be told, though it renews leases: one that is full does, and one where
+/// this node may not run a command.
+#[derive(Default)]
+pub(super) struct WriteRefusals {
+    /// The first refusal since it took something.
+    since: Option<Instant>,
+    told: bool,
+}
+
+impl WriteRefusals {
+    /// The store has taken a write, or has refused it (`why`), while the lease lives.
+    pub(super) fn heard(&mut self, now: Instant, why: Option<&str>) -> Option<LeaseEvent> {
+        let Some(why) = why else {
+            let since = self.since.take();
+            let told = std::mem::take(&mut self.told);
+            let away = now.saturating_duration_since(since?);
+            return told.then_some(LeaseEvent::StoreBack { away });
+        };
+        let since = *self.since.get_or_insert(now);
+        if self.told || now < since + REFUSING {
+            return None;
+        }
+        self.told = true;
+        Some(LeaseEvent::StoreAway { why: format!("it refuses what this node writes: {why}") })
+    }
+
+    /// The lease does not live: what is refused now is told with that.
+    pub(super) fn forget(&mut self) {
+        *self = WriteRefusals::default();
+    }
+}
 
 /// The writes, each of some items.
 pub(super) struct WriteWindow<T> {

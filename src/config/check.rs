@@ -159,6 +159,8 @@ struct Check {
     /// Routes that were compared with one another: it grows as the plan does.
     compared: u64,
     common: common::CommonTexts,
+    /// Files of secrets that were read.
+    secret_files: Vec<PathBuf>,
 }
 
 impl Check {
@@ -174,6 +176,7 @@ impl Check {
             context: String::new(),
             compared: 0,
             common: common::CommonTexts::default(),
+            secret_files: Vec::new(),
         }
     }
 
@@ -240,8 +243,7 @@ impl Check {
         let auth = self.auth(f.auth, &plan);
         let recorder = self.recorder(&f.recorder);
         let api = self.api(f.api, f.metrics.listen.as_ref(), f.web.public_url.as_ref());
-        let drain_timeout =
-            self.duration(f.server.drain_timeout.as_ref()).unwrap_or(Duration::from_secs(900));
+        let drain_timeout = self.duration(f.server.drain_timeout.as_ref());
         let state_dir = self.state_dir(f.server.state_dir.as_ref());
         let users = self.accounts(f.user, &plan);
         let trunks = self.trunks(f.trunk, &plan, media.watch.stopped);
@@ -282,8 +284,9 @@ impl Check {
             recorder,
             api,
             credentials,
-            drain_timeout,
+            drain_timeout: drain_timeout.unwrap_or(Duration::from_secs(900)),
             state_dir,
+            secret_files: std::mem::take(&mut self.secret_files),
             page_login: None,
             allow_md5: f.sip.md5.unwrap_or(true),
             allow_sha256: f.sip.sha256.unwrap_or(true),
@@ -408,7 +411,9 @@ impl Check {
                 std::env::var(env).map_err(|_| format!("the environment has no {env}"))
             }
             schema::SecretText::File { file } => {
-                let read = std::fs::read_to_string(self.folder.join(file));
+                let path = self.folder.join(file);
+                let read = std::fs::read_to_string(&path);
+                self.secret_files.push(path);
                 // Some editors begin a file with a mark of its encoding.
                 read.map(|t| t.trim_end().trim_start_matches('\u{feff}').to_owned())
                     .map_err(|e| format!("{file} cannot be read: {e}"))
@@ -525,6 +530,10 @@ fn as_ipv4(net: IpNet) -> IpNet {
 
 /// serde's words in ours: what is unknown, what was meant, what there is.
 fn explain(source: &SourceFile, span: std::ops::Range<usize>, message: &str) -> ConfigProblem {
+    // Not by the name it has in the program.
+    let object = message.split_once("expected struct ");
+    let object = object.map(|(before, _)| format!("{before}expected a table"));
+    let message = object.as_deref().unwrap_or(message);
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if let (true, [unknown, known @ ..]) = (message.starts_with("unknown field"), quoted.as_slice())
     {

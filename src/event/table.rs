@@ -25,7 +25,10 @@ events! {
             }))
         },
         counted: Counted::Nothing,
-        text(f): write!(f, "{user} registered, {flows} flow(s), {}", brief(user_agent)),
+        text(f): {
+            write!(f, "{user} registered, {flows} flow(s)")?;
+            if user_agent.is_empty() { Ok(()) } else { write!(f, ", {}", brief(user_agent)) }
+        },
     }
 
     Unregistered { user: String, why: UnregisterReason } {

@@ -1,15 +1,39 @@
 //! What `webtrunk doctor` asks of a cluster: whether the store answers, and what stands in it.
 
-use super::{Dialler, StoreKeys, text};
+use super::{Dialler, StoreKeys, said, text};
 use crate::cluster::keys::ClusterKeys;
 use crate::cluster::member::{LeaseFault, Member, read};
 use crate::config::ClusterSettings;
 use crate::transport::nodes::NodeTls;
+use redis::Pipeline;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::timeout;
 
 /// How long another node has to answer.
 const CONNECT: Duration = Duration::from_secs(2);
+
+/// How long the value of a trial lasts at most, milliseconds.
+const LASTS: u64 = 1_000;
+
+/// What the scripts of a node do, each once.
+const TRIAL: &str = r"
+redis.call('DEL', KEYS[1])
+redis.call('SADD', KEYS[1], 'a')
+redis.call('SMEMBERS', KEYS[1])
+redis.call('SREM', KEYS[1], 'a')
+redis.call('HSET', KEYS[1], 'a', 1)
+redis.call('HGETALL', KEYS[1])
+redis.call('HKEYS', KEYS[1])
+redis.call('RENAME', KEYS[1], KEYS[1])
+redis.call('HDEL', KEYS[1], 'a')
+redis.call('SET', KEYS[1], 1, 'PX', ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('PTTL', KEYS[1])
+redis.call('TYPE', KEYS[1])
+redis.call('GET', KEYS[1])
+redis.call('DEL', KEYS[1])
+return 1
+";
 
 /// The cluster as it is found.
 #[derive(Debug)]
@@ -18,6 +42,9 @@ pub struct Survey {
     pub skew: u64,
     /// The primary that Sentinel names takes writes also while no replica hears of them.
     pub writes_alone: bool,
+    /// Why it does not do what a node asks of it, if it does not: a replica writes nothing, a full
+    /// store nothing more, and one whose user may do little not everything.
+    pub refuses: Option<String>,
     /// Its nodes, this one too if it runs.
     pub nodes: Vec<SurveyedNode>,
 }
@@ -54,7 +81,9 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
     let mut first = redis::pipe();
     first.cmd("TIME").cmd("SMEMBERS").arg(names.nodes());
     let asked = first.query_async(&mut connection).await;
-    let ((seconds, _), found): ((u64, u64), Vec<Vec<u8>>) = asked.map_err(|e| e.to_string())?;
+    let ((seconds, _), found): ((u64, u64), Vec<Vec<u8>>) = asked.map_err(|e| said(&e))?;
+    // At once: nodes that do not answer are waited for below.
+    let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let found: Vec<String> = found.into_iter().filter_map(text).collect();
     let mut second = redis::pipe();
     found.iter().for_each(|node| {
@@ -62,13 +91,15 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
     });
     let leases: Vec<Option<Vec<u8>>> = match found.is_empty() {
         true => Vec::new(),
-        false => second.query_async(&mut connection).await.map_err(|e| e.to_string())?,
+        false => second.query_async(&mut connection).await.map_err(|e| said(&e))?,
     };
     let mut writes_alone = false;
     if settings.store.sentinel.is_some() {
         let info = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
         writes_alone = info.is_ok_and(|info: String| takes_writes_alone(&info));
     }
+    let tried = trial(&names).query_async::<()>(&mut connection).await;
+    let refuses = tried.err().map(|e| said(&e));
     let keys = ClusterKeys::new(settings.key.reveal());
     let tls = NodeTls::new(settings).map_err(|e| format!("{e:#}"))?;
     let mut nodes = Vec::new();
@@ -91,8 +122,24 @@ pub async fn survey(settings: &ClusterSettings, domain: &str) -> Result<Survey, 
         });
         nodes.push(SurveyedNode { name, lease, unreachable });
     }
-    let own = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Ok(Survey { skew: own.abs_diff(seconds), writes_alone, nodes })
+    Ok(Survey { skew: own.abs_diff(seconds), writes_alone, refuses, nodes })
+}
+
+/// Every command that a node has for the store, done to a value of its own, which is gone at the
+/// end.
+fn trial(names: &StoreKeys) -> Pipeline {
+    let mut pipe = redis::pipe();
+    let key = names.trial();
+    pipe.cmd("HSET").arg(&key).arg("a").arg(1).ignore();
+    pipe.cmd("PEXPIRE").arg(&key).arg(LASTS).ignore();
+    pipe.cmd("HGETALL").arg(&key).ignore();
+    pipe.cmd("HMGET").arg(&key).arg("a").ignore();
+    pipe.cmd("HDEL").arg(&key).arg("a").ignore();
+    pipe.cmd("SETNX").arg(&key).arg(1).ignore();
+    pipe.cmd("SET").arg(&key).arg(1).arg("NX").arg("PX").arg(LASTS).ignore();
+    pipe.cmd("SCAN").arg(0).arg("COUNT").arg(1).ignore();
+    pipe.cmd("EVAL").arg(TRIAL).arg(1).arg(&key).arg(LASTS).ignore();
+    pipe
 }
 
 /// Whether that is what Redis says of its replication: it has replicas, and needs none of them.

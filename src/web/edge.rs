@@ -7,13 +7,15 @@ use crate::config::Config;
 use hyper::Request;
 use hyper::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
-use ppp::v2::{Addresses, Command, Header};
+use ppp::v2::{Addresses, Header};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Bytes of a PROXY header after the first sixteen: addresses, and what else the proxy tells.
 const MAX_HEADER: usize = 2_048;
+/// The byte of version 2 and of a connection that is the proxy's own.
+const VERSION_2_LOCAL: u8 = 0x20;
 /// Proxies a request may have passed; clients beyond the last of them are not searched for.
 const MAX_HOPS: usize = 16;
 
@@ -34,8 +36,12 @@ pub(crate) struct Public {
 impl Public {
     fn of(url: &str) -> Option<Public> {
         let uri: hyper::Uri = url.parse().ok()?;
-        let host = uri.host()?.to_ascii_lowercase();
-        let origin = format!("{}://{}", uri.scheme_str()?, uri.authority()?).to_ascii_lowercase();
+        let (scheme, host) = (uri.scheme_str()?, uri.host()?.to_ascii_lowercase());
+        // Browsers name no port that is the scheme's own (RFC 6454, section 6.1).
+        let usual = if scheme == "http" { 80 } else { 443 };
+        let port = uri.port_u16().filter(|port| *port != usual);
+        let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+        let origin = format!("{scheme}://{host}{port}");
         Some(Public { origin, host, path: uri.path().trim_end_matches('/').to_owned() })
     }
 }
@@ -139,10 +145,11 @@ pub(crate) async fn header<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<O
     }
     bytes.resize(16 + length, 0);
     stream.read_exact(&mut bytes[16..]).await?;
-    let header = Header::try_from(bytes.as_slice()).map_err(|e| wrong(&e.to_string()))?;
-    if header.command == Command::Local {
+    // Whatever family it names and however many bytes of it there are: nothing of that is read.
+    if bytes[12] == VERSION_2_LOCAL {
         return Ok(None);
     }
+    let header = Header::try_from(bytes.as_slice()).map_err(|e| wrong(&e.to_string()))?;
     Ok(match header.addresses {
         Addresses::IPv4(a) => Some((a.source_address, a.source_port).into()),
         Addresses::IPv6(a) => {
@@ -203,6 +210,21 @@ mod tests {
         assert_eq!(client(&edge, "10.0.0.1", &[]).1, None);
     }
 
+    #[test]
+    fn the_origin_of_a_public_url_is_the_one_browsers_send() {
+        for (url, origin, path) in [
+            ("https://calls.example.com:443/phone/", "https://calls.example.com", "/phone"),
+            ("https://Calls.example.com", "https://calls.example.com", ""),
+            ("http://calls.example.com:80", "http://calls.example.com", ""),
+            ("http://calls.example.com:443/", "http://calls.example.com:443", ""),
+            ("https://calls.example.com:8443", "https://calls.example.com:8443", ""),
+            ("https://[2001:DB8::1]:443", "https://[2001:db8::1]", ""),
+        ] {
+            let public = Public::of(url).expect("a URL");
+            assert_eq!((public.origin.as_str(), public.path.as_str()), (origin, path), "{url}");
+        }
+    }
+
     fn written(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let mut bytes = ppp::v2::PROTOCOL_PREFIX.to_vec();
         bytes.extend([0x20 | command, family]);
@@ -234,6 +256,11 @@ mod tests {
             "it speaks for itself"
         );
         assert_eq!(named(written(1, 0, &[])).await.expect("a header"), None);
+        // Some proxies fill a family in though they have no client.
+        for (family, rest) in [(0x11, &V4[..]), (0x11, &[]), (0x21, &[1, 2, 3]), (0x55, &[7])] {
+            let own = named(written(0, family, rest)).await;
+            assert_eq!(own.expect("a header"), None, "{family:x} {rest:?}");
+        }
     }
 
     #[tokio::test]

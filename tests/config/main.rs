@@ -35,6 +35,7 @@ pub(crate) fn check_mistake(found: &[ConfigProblem], &(_, to, code, line, fix): 
         .find(|p| p.code == code && p.line().unwrap_or(0) == line && p.help.contains(fix))
         .unwrap_or_else(|| panic!("{to}: expected {code} in line {line} ({fix}): {found:#?}"));
     assert!(!hit.message.is_empty(), "{to}: {hit:?}");
+    assert!(!hit.message.contains("struct "), "a name of the program's own: {hit:?}");
     if line > 0 {
         assert!(Problems(vec![hit.clone()]).to_string().contains("built-in"), "the file is named");
     }

@@ -149,6 +149,14 @@ fn the_settings_of_a_cluster_are_read_and_their_mistakes_told() {
             12,
             "cluster.sentinel",
         ),
+        ("rediss://redis.example", "rediss://::1:6379", "config::cluster", 12, "redis://HOST:6379"),
+        (
+            "\"rediss://redis.example\"",
+            "[\"rediss://a\", \"redis://localhost\"]\nsentinel = \"main\"",
+            "config::cluster",
+            12,
+            "for all of them",
+        ),
         ("\"rediss://redis.example\"", "[]", "config::cluster", 12, "name the sentinels"),
         ("key = \"0123456789", "key = \"", "config::secret", 13, "openssl rand"),
         ("192.0.2.1:5071", "0.0.0.0:5071", "config::address", 14, "192.0.2.1:5071"),
@@ -156,6 +164,9 @@ fn the_settings_of_a_cluster_are_read_and_their_mistakes_told() {
         ("192.0.2.1:5071", "127.0.0.1:5071", "config::cluster", 10, "cluster.advertise"),
         ("advertise = \"192.0.2.1:5071\"", "", "config::cluster", 10, "192.0.2.1:5071"),
         ("advertise", "listen = \":5060\"\nadvertise", "", 0, ""),
+        ("advertise", "listen = \"[::]:5060\"\nadvertise", "", 0, ""),
+        ("advertise", "listen = \"127.0.0.1:5071\"\nadvertise", "config::cluster", 10, "[::]"),
+        ("192.0.2.1:5071", "2001:db8::1", "config::cluster", 10, "[::]:5071"),
         ("node = ", "ca = \"none.pem\"\nnode = ", "config::tls", 11, "PEM file"),
     ] {
         let bad = format!("{GOOD}{}", CLUSTER.replacen(from, to, 1));

@@ -128,6 +128,9 @@ fn steps_of_calls<'a>(live: &'a str, bridged: &'a str, ended: &'a str) -> Vec<St
         (("get", "/calls/{id}/pcap"), "nobody", "", &[404]),
         (("post", "/calls/{id}/dtmf"), live, digits, &[200]),
         (("post", "/calls/{id}/dtmf"), live, "{", &[400]),
+        (("post", "/calls/{id}/dtmf"), live, "[]", &[400]),
+        (("get", "/calls/{id}"), "%ff", "", &[400]),
+        (("get", "/calls/{id}"), "nobody?node=b", "", &[400]),
         (("post", "/calls/{id}/dtmf"), ended, digits, &[409]),
         (("post", "/calls/{id}/hold"), bridged, "", &[200]),
         (("delete", "/calls/{id}/hold"), bridged, "", &[200]),
@@ -234,6 +237,16 @@ fn every_operation_answers_as_its_schema_says() {
         assert_eq!(document.ask(&server, (method, "/session"), "", body), status, "{method}");
     }
     document.check("get", "/events", &server.head("/api/v1/events"));
+    for odd in ["?types=call.end", "?types=call.ended&types=trunk.up"] {
+        assert_eq!(document.ask(&server, ("get", "/events"), odd, ""), 400, "{odd}");
+    }
+    assert_eq!(document.ask(&server, ("get", "/logins"), "?limit=many", ""), 400);
+    assert_eq!(document.ask(&server, ("get", "/trunks"), "?node=b", ""), 400);
+    for path in ["/calls", "/session", "/credentials", "/dialplan/test"] {
+        let typed = "Content-Type: text/plain\r\n";
+        let answer = server.control_with("POST", &format!("/api/v1{path}"), typed, "{}");
+        assert_eq!(document.check("post", path, &answer).0, 415, "{path}");
+    }
     let all: BTreeSet<_> = document.operations().into_iter().collect();
     let missing: Vec<_> = all.difference(&document.done).collect();
     assert!(missing.is_empty(), "never seen to succeed: {missing:?}");

@@ -17,6 +17,8 @@ struct Held {
     users: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     /// What else there is.
     strings: BTreeMap<String, Vec<u8>>,
+    /// It takes no writes beside leases, as one does that is full.
+    refuses: bool,
     /// Seconds its clock is ahead.
     ahead: u64,
 }
@@ -98,6 +100,7 @@ impl Held {
                 self.strings.entry(text(1)).or_insert_with(|| args[2].clone());
                 out.extend(b":1\r\n");
             }
+            "HSET" if self.refuses => out.extend(b"-OOM command not allowed\r\n"),
             "HSET" => {
                 let user = self.users.entry(text(1)).or_default();
                 user.insert(text(2), args[3].clone());
@@ -205,6 +208,7 @@ fn joined(store: &StoreStub) -> (Server, Server) {
 fn lists_are_of_one_node_or_of_all_and_name_who_does_not_answer() {
     let store = StoreStub::start();
     let (a, mut b) = joined(&store);
+    assert!(!a.log().contains("WT-4001"), "the store was there: {}", a.log());
     let mut trunk = Trunk::new(&b);
     trunk.call("9196");
     let calls = |node: &[&str]| list(&a, &[&["calls"], node].concat());
@@ -267,6 +271,17 @@ fn requests_for_one_call_or_node_work_from_another_node() {
         "",
     );
     assert!(text.contains("INVITE") && !text.contains("\"rows\""), "as it was asked for: {text}");
+    let post = |path: &str, body: &str| a.control("POST", &format!("/api/v1{path}"), body);
+    let digits = |body: &str| post(&format!("/calls/{call}/dtmf?node=b"), body);
+    let sent = digits("{\"digits\":\"1\",\"side\":\"caller\"}");
+    assert!(sent.starts_with("HTTP/1.1 200"), "{sent}");
+    let odd = digits("{");
+    assert!(odd.starts_with("HTTP/1.1 400") && odd.contains("EOF"), "{odd}");
+    for path in [format!("/calls/{call}/hold"), format!("/calls/{call}/transfer")] {
+        let (alone, there) = (post(&path, "{}"), post(&format!("{path}?node=b"), "{}"));
+        assert!(alone.contains("there is no call") || alone.contains("missing"), "{alone}");
+        assert!(!there.contains("there is no call"), "{path}: {there}");
+    }
     let odd = get(&format!("/calls/{call}?node=all"));
     assert!(odd.starts_with("HTTP/1.1 400") && odd.contains("of one node"), "{odd}");
     assert!(
@@ -317,8 +332,12 @@ fn doctor_finds_each_mistake_of_a_cluster() {
     assert!(said.out.contains("node b is reached at"), "{said:?}");
     assert!(said.out.contains("node a has another configuration"), "not read yet: {said:?}");
     store.change(|held| held.ahead = 30);
-    finds("this machine's clock is 30 s from the store's");
+    // It compares seconds, and one may end between two looks at a clock.
+    a.until(|| doctor().out.contains("this machine's clock is 30 s from the store's"));
     store.change(|held| held.ahead = 0);
+    store.change(|held| held.refuses = true);
+    finds("the cluster's store refuses what a node writes: \"OOM\": command not allowed");
+    store.change(|held| held.refuses = false);
     let stranger = store.node("c", "the key of another cluster, just as long");
     let has = || store.held.lock().expect("nobody panics").leases.contains_key("c");
     stranger.until(has);

@@ -12,8 +12,11 @@ pub(crate) struct Answers {
     pub refusals: &'static [u16],
 }
 
-/// How any operation may refuse: no token, one that may not, a gateway that stops.
-pub(crate) const ALWAYS: [u16; 3] = [401, 403, 503];
+/// How any operation may refuse: a request that cannot be read, no token, one that may not, a
+/// gateway that stops.
+pub(crate) const ALWAYS: [u16; 4] = [400, 401, 403, 503];
+/// How one refuses that may be asked of another node: it is not known, or does not answer.
+pub(crate) const OF_ANOTHER_NODE: [u16; 2] = [404, 504];
 
 /// The shapes of answers, by the names that types have for them.
 pub(crate) const SHAPES: &[(&str, Fields)] = &[

@@ -150,3 +150,24 @@ fn a_media_port_already_in_use_is_reported() {
     let free = bindable(&config, "udp", port, "media of browsers");
     assert!(is_good(&free) && free.what.contains(&format!("ufw allow {port}/udp")), "{free:?}");
 }
+
+#[test]
+fn secrets_that_anybody_may_read_are_named() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    let [file, key] = ["webtrunk.toml", "cluster.key"].map(|name| scratch.path().join(name));
+    let set = |path: &Path, mode: u32| {
+        std::fs::write(path, "x").expect("written");
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(path, mode).expect("its mode");
+    };
+    let found = |modes: [u32; 2]| {
+        set(&file, modes[0]);
+        set(&key, modes[1]);
+        secrets(&file, [key.as_path()].into_iter())
+    };
+    assert!(found([0o640, 0o600]).iter().all(is_good));
+    let open = found([0o640, 0o644]);
+    assert_eq!((open.len(), open[0].grade), (1, Grade::Warning));
+    expect(&open[0], "doctor::secrets", "cluster.key", "chmod o= ");
+    assert_eq!(found([0o644, 0o604]).len(), 2);
+}

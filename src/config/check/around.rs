@@ -167,8 +167,11 @@ impl Check {
             matches!(url.scheme_str(), Some("http" | "https"))
                 && url.host().is_some_and(|host| !host.is_empty())
                 && url.query().is_none()
+                && url.authority().is_some_and(|at| port_of(at.as_str()).is_ok())
+                && !url.path().contains("//")
+                && !url.path().split('/').any(|part| matches!(part, "." | ".."))
         });
-        if !sound || text.contains(['@', '#']) {
+        if !sound || text.contains(['@', '#', '*']) {
             let message = format!("web.public_url = {text:?} is not where a page can be");
             let help = "write it as browsers do, such as \"https://calls.example.com\"";
             self.error(at, "config::public_url", message, help);

@@ -35,20 +35,29 @@ fn store_url(text: &str) -> Option<StoreUrl<'_>> {
     };
     let (host, port) = match address.strip_prefix('[') {
         Some(v6) => v6.split_once(']').map(|(host, port)| (host, port.strip_prefix(':')))?,
-        None => match address.rsplit_once(':') {
+        // Without brackets the colons of an address are not told from that of its port.
+        None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         },
     };
     let sound = !host.is_empty()
         && !text.contains(char::is_whitespace)
-        && port.is_none_or(|port| port.parse::<u16>().is_ok())
+        && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
         && (database.is_empty() || database.parse::<u16>().is_ok());
     sound.then_some(StoreUrl { tls, credentials, host })
 }
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Why nobody who connects to `advertise` comes to `listen`, whatever forwards it.
+fn unreachable(listen: SocketAddr, advertise: SocketAddr) -> Option<String> {
+    if listen.ip().is_loopback() && !advertise.ip().is_loopback() {
+        return Some(format!("is {listen}, of this machine only"));
+    }
+    (listen.is_ipv4() && advertise.is_ipv6()).then(|| format!("is {listen}, of IPv4 only"))
 }
 
 impl Check {
@@ -74,6 +83,12 @@ impl Check {
         if advertise.ip().is_loopback() && elsewhere {
             let message = format!("the other nodes would try to reach this one at {advertise}");
             let help = "set cluster.advertise to an address they reach, such as \"192.0.2.1:5071\"";
+            self.warn(span.clone(), "config::cluster", message, help);
+        }
+        if let Some(why) = unreachable(listen, advertise) {
+            let message = format!("the other nodes are told {advertise}, and cluster.listen {why}");
+            let help = "set cluster.listen to an address that they reach, \":5071\" for all of \
+                        IPv4, or \"[::]:5071\"";
             self.warn(span, "config::cluster", message, help);
         }
         let address = self.floating(written.address.as_ref());
@@ -167,12 +182,40 @@ impl Check {
             }
             _ => {}
         }
+        let encrypted = |url: &&String| url.starts_with("rediss:");
+        if urls.iter().any(|url| encrypted(&url)) && !urls.iter().all(|url| encrypted(&url)) {
+            let help = "write redis:// or rediss:// for all of them: the primary is spoken to in \
+                        the same way";
+            let message = "some of cluster.store are with TLS, some without";
+            self.error(at, "config::cluster", message, help);
+        }
         if plain {
             let message = "the connection to the store is not encrypted";
             let help = "use rediss://, or a tunnel: the password and who is registered where can \
                         be read on the way";
             self.warn(at.span(), "config::cluster", message, help);
         }
+        self.authority_of_store(written, &urls);
+        let password = written.password.as_ref().map(|at| self.secret(at));
+        let sentinel_password = written.sentinel_password.as_ref().map(|at| self.secret(at));
+        if let (None, Some(at)) = (&written.sentinel, &written.sentinel_password) {
+            let help = "set cluster.sentinel to the name of the primary, or remove it";
+            let message = "cluster.sentinel_password is of no use without cluster.sentinel";
+            self.warn(at.span(), "config::cluster", message, help);
+        }
+        let store = StoreSettings {
+            urls,
+            sentinel: written.sentinel.as_ref().map(|s| s.as_ref().clone()),
+            sentinel_username: written.sentinel_username.as_ref().map(|u| u.as_ref().clone()),
+            sentinel_password,
+            username: written.username.as_ref().map(|u| u.as_ref().clone()),
+            password,
+            ca: written.ca.as_ref().map(|ca| self.folder.join(ca.as_ref())),
+        };
+        (store, elsewhere)
+    }
+
+    fn authority_of_store(&mut self, written: &schema::Cluster, urls: &[String]) {
         if let Some(ca) = &written.ca {
             let file = self.folder.join(ca.as_ref());
             if let Err(e) = std::fs::read(&file) {
@@ -186,15 +229,6 @@ impl Check {
                 self.warn(ca.span(), "config::cluster", message, help);
             }
         }
-        let password = written.password.as_ref().map(|at| self.secret(at));
-        let store = StoreSettings {
-            urls,
-            sentinel: written.sentinel.as_ref().map(|s| s.as_ref().clone()),
-            username: written.username.as_ref().map(|u| u.as_ref().clone()),
-            password,
-            ca: written.ca.as_ref().map(|ca| self.folder.join(ca.as_ref())),
-        };
-        (store, elsewhere)
     }
 }
 
@@ -213,9 +247,17 @@ mod tests {
             let url = store_url(text).unwrap_or_else(|| panic!("{text}"));
             assert_eq!((url.tls, url.credentials, url.host), (tls, credentials, host), "{text}");
         }
-        for text in
-            ["redis", "http://x", "redis://", "redis://x:port", "redis://x/y", "redis://a b"]
-        {
+        for text in [
+            "redis",
+            "http://x",
+            "redis://",
+            "redis://x:port",
+            "redis://x/y",
+            "redis://a b",
+            "redis://::1:6379",
+            "redis://x:0",
+            "redis://x:1:2",
+        ] {
             assert!(store_url(text).is_none(), "{text}");
         }
     }

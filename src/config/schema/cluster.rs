@@ -22,6 +22,10 @@ pub(crate) struct Cluster {
     pub username: Option<Text>,
     /// The password of the store: a text, { env = "NAME" } or { file = "path" }. Default: none.
     pub password: Option<Spanned<SecretText>>,
+    /// The name to log in to the sentinels with, if they have users. Default: none.
+    pub sentinel_username: Option<Text>,
+    /// The password of the sentinels, as `password`. Default: none.
+    pub sentinel_password: Option<Spanned<SecretText>>,
     /// A PEM file of the authorities that the store's certificate is checked by. Default: the
     /// system's.
     pub ca: Option<Text>,

@@ -355,8 +355,9 @@ export async function ofNodes<T>(
     alone ? listed<T>(path, query, most) : undefined,
   ]);
   const silent: string[] = [];
-  if (nodes.length < 2)
-    return { ...(first ?? (await listed<T>(path, query, most))), nodes, silent };
+  // Of a node that is gone nothing is shown as if it were its own.
+  const own = nodes.length < 2 && (!node || !nodes.length || nodes[0].node === node);
+  if (own) return { ...(first ?? (await listed<T>(path, query, most))), nodes, silent };
   const asked = new URLSearchParams(query);
   asked.set("node", node ?? "all");
   if (query.has("limit")) asked.set("limit", String(Math.min(most, MOST_LISTED)));

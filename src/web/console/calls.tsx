@@ -148,7 +148,7 @@ const OUTCOMES = ["success", "busy", "no_answer", "cancelled", "refused", "serve
 /** What an address may ask for that has no field here; it is named, and can be taken away. */
 const WITHOUT_A_FIELD = ["code", "user", "number", "name", "until"];
 
-function Filters({ query, nodes }: { query: URLSearchParams; nodes: Node[] }) {
+function Filters({ query, nodes }: { query: URLSearchParams; nodes?: Node[] }) {
   const { value: trunks = [] } = useLoaded(() => get<Trunk[]>("/trunks"), [], false);
   const change = (name: string, value: string) => {
     const next = new URLSearchParams(query);
@@ -257,7 +257,7 @@ export function Calls({ query }: { query: URLSearchParams }) {
   return (
     <>
       <Head title={t.calls.title} />
-      <Filters query={query} nodes={shown?.nodes ?? []} />
+      <Filters query={query} nodes={shown?.nodes} />
       {meant.between && (
         <p class="soft" id="calls-between" role="status">
           {t.calls.between(...(meant.between.map(moment) as [string, string]))}

@@ -10,10 +10,16 @@ import { t } from "./texts";
 /** The state of nodes is polled; there is no event for it. */
 const LOOK_MS = 2000;
 
-/** Chooses whose entries a list shows; nothing to choose where the gateway is alone. */
-export function NodePick({ nodes }: { nodes: Node[] }) {
-  if (nodes.length < 2) return null;
+/**
+ * Chooses whose entries a list shows, `nodes` once they are known; nothing to choose where the
+ * gateway is alone. A node that is gone, and still named by the page's address, can be left.
+ */
+export function NodePick({ nodes }: { nodes?: Node[] }) {
   const { view, query } = place();
+  const named = query.get("node");
+  const names = new Set(nodes?.map((n) => n.node));
+  if (named && nodes?.length !== 0) names.add(named);
+  if (names.size < 2 && !(named && !nodes)) return null;
   const choose = (node: string) => {
     const next = place().query;
     if (node === "all") next.delete("node");
@@ -24,13 +30,13 @@ export function NodePick({ nodes }: { nodes: Node[] }) {
     <select
       name="node"
       aria-label={t.nodes.node}
-      value={query.get("node") ?? "all"}
+      value={named ?? "all"}
       onChange={(e) => choose(e.currentTarget.value)}
     >
       <option value="all">{t.nodes.all}</option>
-      {nodes.map((n) => (
-        <option key={n.node} value={n.node}>
-          {n.node}
+      {[...names].map((name) => (
+        <option key={name} value={name}>
+          {name}
         </option>
       ))}
     </select>

@@ -79,7 +79,7 @@ export function Trunks({ query }: { query: URLSearchParams }) {
       <Head title={t.trunks.title} />
       <search class="filters">
         <Search hint={t.trunks.find} value={find} onFind={set} />
-        <NodePick nodes={value?.nodes ?? []} />
+        <NodePick nodes={value?.nodes} />
       </search>
       <Silent nodes={value?.silent ?? []} />
       <section class="panel flush">

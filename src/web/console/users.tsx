@@ -164,7 +164,7 @@ export function Users({ query }: { query: URLSearchParams }) {
       <Head title={t.users.title} />
       <search class="filters">
         <Search hint={t.users.find} value={find} onFind={set} />
-        <NodePick nodes={value?.nodes ?? []} />
+        <NodePick nodes={value?.nodes} />
       </search>
       <Silent nodes={value?.silent ?? []} />
       <section class="panel flush">

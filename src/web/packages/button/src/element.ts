@@ -49,13 +49,17 @@ function element<Name extends keyof HTMLElementTagNameMap>(
 /** `<call-button to="+12065550123" token-url="/voice/token">`: a button that telephones. */
 export class CallButton extends Base {
   static source: Source;
-  static readonly observedAttributes = ["label", "icon", "lang"];
+  static readonly observedAttributes = ["label", "icon", "lang", "controls"];
   /** What it says, by language; a page may add one: `CallButton.languages.fr = …`. */
   static readonly languages = languages;
   #phone: Phone | null = null;
   #call: Call | null = null;
   #busy = false;
+  /** Counts attempts: one that was given up does not continue when its answer comes. */
+  #attempt = 0;
   #muted = false;
+  /** What it said last. */
+  #said = "";
   #ticking: ReturnType<typeof setInterval> | undefined;
   #button = element("button", "button", { type: "button" });
   #label = element("span", "label");
@@ -90,7 +94,7 @@ export class CallButton extends Base {
   }
 
   connectedCallback(): void {
-    this.#show("");
+    if (!this.#busy) this.#show("");
     // Not before its attributes are there, whoever sets them.
     queueMicrotask(() => {
       const kept = this.isConnected && !this.#busy ? this.#kept() : null;
@@ -98,10 +102,13 @@ export class CallButton extends Base {
     });
   }
   attributeChangedCallback(): void {
-    if (!this.#busy) this.#show("");
+    this.#show(this.#busy ? this.#said : "");
   }
   disconnectedCallback(): void {
-    this.hangUp();
+    // A page that moves it takes it out and puts it in again: the call continues.
+    queueMicrotask(() => {
+      if (!this.isConnected) this.hangUp();
+    });
   }
 
   get #texts(): ButtonTexts {
@@ -126,7 +133,7 @@ export class CallButton extends Base {
   /** Calls; does nothing during a call. */
   async call(): Promise<void> {
     if (this.#busy) return;
-    this.#busy = true;
+    const attempt = this.#begin();
     this.#show(this.#texts.calling, "calling");
     this.#tell("calling");
     try {
@@ -135,10 +142,25 @@ export class CallButton extends Base {
         if (wrong) throw new Error(wrong.text);
       }
       const [library, given] = await Promise.all([this.#load(), this.#credentials()]);
-      if (this.#busy) await this.#dial(library, given);
+      if (this.#is(attempt)) await this.#dial(library, given, attempt);
     } catch (error) {
-      this.#over("failed", { reason: (error as Error).message, code: null });
+      this.#failed(attempt, error as Error);
     }
+  }
+
+  #begin(): number {
+    this.#busy = true;
+    this.#attempt += 1;
+    return this.#attempt;
+  }
+
+  /** Whether this attempt is not over, nor another in its place. */
+  #is(attempt: number): boolean {
+    return this.#busy && this.#attempt === attempt;
+  }
+
+  #failed(attempt: number, { message }: Error): void {
+    if (this.#is(attempt)) this.#over("failed", { reason: message, code: null });
   }
 
   /** Ends the call, or the attempt at one. */
@@ -148,9 +170,10 @@ export class CallButton extends Base {
   }
 
   mute(on = true): void {
-    this.#call?.mute(on);
-    this.#muted = on && this.#call !== null;
-    this.#show(this.#texts.connected, "connected");
+    if (!this.#call) return;
+    this.#call.mute(on);
+    this.#muted = on;
+    this.#show(this.#said);
   }
 
   /** What stands in the way of a call, found without calling: the gateway, the microphone. */
@@ -164,6 +187,7 @@ export class CallButton extends Base {
   #show(text: string, state = this.dataset.state ?? "idle"): void {
     const talking = state === "connected";
     this.dataset.state = state;
+    this.#said = text;
     const texts = this.#texts;
     this.#label.textContent = this.#busy
       ? texts.hangUp
@@ -177,7 +201,7 @@ export class CallButton extends Base {
     this.#mute.textContent = this.#muted ? texts.unmute : texts.mute;
     this.#name(texts);
     if (!talking) this.#open(false);
-    this.#state.textContent = this.#muted ? texts.muted : text;
+    this.#state.textContent = this.#muted && talking ? texts.muted : text;
   }
 
   /** The names of what is always the same. */
@@ -231,9 +255,9 @@ export class CallButton extends Base {
     return phone;
   }
 
-  async #dial(library: Library, given: Credentials): Promise<void> {
+  async #dial(library: Library, given: Credentials, attempt: number): Promise<void> {
     const phone = await this.#connect(library, given);
-    if (this.#busy) phone.call(this.getAttribute("to") ?? "");
+    if (this.#is(attempt)) phone.call(this.getAttribute("to") ?? "");
   }
 
   /** Where the tab keeps this button's call; its position distinguishes it from other buttons. */
@@ -262,17 +286,17 @@ export class CallButton extends Base {
 
   /** Takes the call up that the page had before it was reloaded. */
   async #resume(kept: KeptButton): Promise<void> {
-    this.#busy = true;
+    const attempt = this.#begin();
     this.#show(this.#texts.resuming, "calling");
     try {
       const library = await this.#load();
       const given = expired(kept.given) ? await this.#credentials() : kept.given;
-      if (!this.#busy) return;
+      if (!this.#is(attempt)) return;
       const phone = await this.#connect(library, given);
       if ((await phone.resumed).length === 0) throw new Error(this.#texts.over);
     } catch (error) {
       this.#keep(null);
-      this.#over("failed", { reason: (error as Error).message, code: null });
+      this.#failed(attempt, error as Error);
     }
   }
 
