@@ -21,6 +21,7 @@ pub use self::around::{WITHOUT_STATE, is_domain, unusable};
 use super::problem::{ConfigProblem, Problems, SourceFile};
 use super::schema;
 use super::{Config, Trunk, TrunkTable, User, Users};
+use crate::address::is_private;
 use crate::config::schema::Spanned;
 use crate::dialplan::{Context, Permits, Plan, Route};
 use crate::sip::digest::Secret;
@@ -503,7 +504,7 @@ impl Check {
                         why_not,
                     );
                 }
-                Ok(net) if net.prefix_len() < if net.addr().is_ipv4() { 8 } else { 16 } => {
+                Ok(net) if is_large(net) => {
                     let message = format!("{text:?} allows a large part of all addresses");
                     self.error(at, "config::allow", message, why_not);
                 }
@@ -518,6 +519,13 @@ impl Check {
         }
         nets
     }
+}
+
+/// Whether a network is a large part of all public addresses.
+fn is_large(net: IpNet) -> bool {
+    let fewest = if net.addr().is_ipv4() { 8 } else { 16 };
+    let private = [net.network(), net.broadcast()].into_iter().all(is_private);
+    net.prefix_len() < fewest && !private
 }
 
 /// A network of IPv4 that is written as one of IPv6: addresses are compared as what they are.

@@ -92,6 +92,18 @@ fn with(server: &str, media: &str, trunk: &str) -> Result<webtrunk::config::Conf
 }
 
 #[test]
+fn a_whole_private_network_may_be_allowed_and_no_such_part_of_the_public_ones() {
+    for net in ["10.0.0.0/8", "fd00::/8", "fc00::/7", "2001::/16"] {
+        let config = with("", "", &format!("allow = [\"{net}\"]")).expect(net);
+        assert_eq!(config.trunks["t"].allow, [net.parse().expect("a network")]);
+    }
+    for net in ["0.0.0.0/7", "f000::/4", "fe00::/7", "2000::/8"] {
+        let why = with("", "", &format!("allow = [\"{net}\"]")).expect_err(net);
+        assert!(why.contains("a large part of all addresses"), "{net}: {why}");
+    }
+}
+
+#[test]
 fn the_settings_of_addresses_are_read_and_their_mistakes_reported() {
     let ip = |text: &str| text.parse::<std::net::IpAddr>().expect("an address");
     let config = with(
