@@ -435,16 +435,16 @@ impl Call {
 
     /// A trunk that registers here came by another connection: its legs whose own is gone go by
     /// that, for it need not listen where it comes from.
-    pub(crate) fn follow_trunk(&mut self, trunk: &str, hop: Hop) {
-        for leg in self.legs_mut().filter(|leg| leg.lacks_connection_of(trunk)) {
+    pub(crate) fn follow_trunk(&mut self, trunk: &str, (hop, kind): (Hop, FlowKind)) {
+        for leg in self.legs_mut().filter(|leg| leg.may_follow(trunk, kind)) {
             leg.hop = hop;
             leg.dialog.iter_mut().for_each(|dialog| dialog.hop = hop);
         }
     }
 
-    /// Whether it has a leg of this trunk whose connection is gone.
-    pub(crate) fn lacks_connection_of(&self, trunk: &str) -> bool {
-        self.legs().any(|leg| leg.lacks_connection_of(trunk))
+    /// Whether it has a leg of this trunk whose connection is gone, and may go by such a one.
+    pub(crate) fn may_follow(&self, trunk: &str, kind: FlowKind) -> bool {
+        self.legs().any(|leg| leg.may_follow(trunk, kind))
     }
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must

@@ -11,6 +11,7 @@ use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
+use crate::flow::FlowKind;
 use crate::media::endpoint::{Digits, EndpointSettings};
 use crate::media::{LegId, MediaWatch};
 use crate::pace::Pace;
@@ -547,10 +548,15 @@ impl Leg {
     }
 
     /// Whether it is of this trunk, and the connection its trunk made is gone: one would have to be
-    /// made to it.
-    pub(super) fn lacks_connection_of(&self, trunk: &str) -> bool {
-        let gone = matches!(self.hop, Hop::Tcp(_) | Hop::Tls(..));
-        gone && matches!(&self.party, Party::Trunk(name) if name == trunk)
+    /// made to it, and it may go by one of this kind instead. What went over TLS never goes on in
+    /// the clear.
+    pub(super) fn may_follow(&self, trunk: &str, kind: FlowKind) -> bool {
+        let follows = match self.hop {
+            Hop::Tcp(_) => true,
+            Hop::Tls(..) => kind == FlowKind::Tls,
+            _ => false,
+        };
+        follows && matches!(&self.party, Party::Trunk(name) if name == trunk)
     }
 
     /// Its call is over. If its browser is away, it gets its BYE once it is back.

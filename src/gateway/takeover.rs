@@ -14,11 +14,11 @@ use crate::call::transfer_state::Replaces;
 use crate::call::{CALLER_LEG, CallId};
 use crate::cdr::Party;
 use crate::errors::Code;
-use crate::flow::{FlowKind, FlowState};
+use crate::flow::{FlowKind, FlowState, Transport};
 use crate::media::LegId;
 use crate::registrar::Binding;
 use crate::sip::message::Message;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -114,6 +114,10 @@ impl Gateway {
             return Screening::Refuse(refused);
         }
         match (self.owner_of(hop, message), hop) {
+            (Owner::Here(id, end), _) if self.is_in_the_clear(hop, id, end, message) => {
+                let why = "the call goes over TLS, and nothing of it in the clear";
+                Screening::Refuse(Refusal::new(403, why))
+            }
             (Owner::Here(..) | Owner::Elsewhere(..), _) => Screening::Proceed,
             (Owner::Account(_, _, user), Hop::Flow(flow)) => {
                 let other = |f: &FlowState| f.user.as_ref() != Some(&user);
@@ -125,6 +129,16 @@ impl Gateway {
             _ if self.is_subscription(hop, message) => Screening::Proceed,
             _ => Screening::Refuse(no_such_call()),
         }
+    }
+
+    /// Whether a trunk asks for something in the clear within a dialog that goes over TLS: the
+    /// answer would tell what that hides. Whoever hangs up so has gone all the same.
+    fn is_in_the_clear(&self, hop: Hop, id: CallId, end: LegId, message: &Message) -> bool {
+        let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
+        let flows = &self.services.flows;
+        message.method() != Method::Bye
+            && matches!(Transport::of(hop, flows), Transport::Udp | Transport::Tcp)
+            && leg.is_some_and(|leg| Transport::of(leg.hop, flows) == Transport::Tls)
     }
 
     /// Judges an INVITE that came before by a flow that was lost. Who sends it again by another has
