@@ -422,7 +422,7 @@ impl Call {
         if now >= wait.deadline {
             let why = Refusal::new(408, "the 200 was never acknowledged (no ACK for 32 s)")
                 .code(Code::NO_ACK);
-            return self.finish(cx, EndReason::refused(HangupBy::Us, why));
+            return self.leg_failed(cx, end, (HangupBy::Us, why));
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) =

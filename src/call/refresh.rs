@@ -47,13 +47,8 @@ impl Call {
         if over {
             let why =
                 format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
-            return self.finish(
-                cx,
-                EndReason::refused(
-                    by,
-                    Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
-                ),
-            );
+            let why = Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER);
+            return self.leg_failed(cx, end, (by, why));
         }
         if timer.refresher == Refresher::Us {
             self.refresh(cx, end, RefreshKind::KeepAlive);

@@ -271,6 +271,23 @@ impl Call {
         true
     }
 
+    /// The leg of an end has failed, and its peer may not know: the call is over, unless the leg
+    /// was set aside, which then goes alone.
+    pub(super) fn leg_failed(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        (by, why): (HangupBy, Refusal),
+    ) {
+        match self.transfer.transferor_mut().filter(|transferor| transferor.leg.end == end) {
+            Some(transferor) => {
+                transferor.leg.bye(cx, self.id, &why.reason());
+                self.on_transferor_gone(cx, end);
+            }
+            None => self.finish(cx, EndReason::refused(by, why)),
+        }
+    }
+
     /// NOTIFY with the state of the transfer as a sipfrag (RFC 3515 §2.4.5); a final status ends
     /// the subscription.
     fn notify_transferor(&mut self, cx: &mut CallContext<'_>, status: u16) {

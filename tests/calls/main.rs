@@ -49,6 +49,7 @@ mod sessions;
 mod setup;
 mod stalls;
 mod texts;
+mod transferors;
 mod transfers;
 mod trunk_health;
 mod trunk_identity;
