@@ -46,6 +46,12 @@ impl Call {
         branch.early_dialogs.iter_mut().map(|f| &mut f.dialog).find(|d| d.matches(message))
     }
 
+    /// Whether an earlier process has done what this request asks for, if it was fit to be done.
+    /// What was passed on then is not passed on again.
+    pub(super) fn was_taken_before(&self, end: LegId, message: &Message) -> bool {
+        self.dialog_of(end).is_some_and(|dialog| dialog.was_taken_before(message))
+    }
+
     /// A request within one of the call's dialogs.
     pub(crate) fn on_request(
         &mut self,
@@ -214,11 +220,8 @@ impl Call {
         if !package.is_empty() {
             return self.info_package(cx, end, server, message, package);
         }
-        let number = message.cseq().map(|cseq| cseq.number);
-        let taken = self.leg_of(end).and_then(|leg| leg.taken_before);
-        if message.body().is_empty() || taken.is_some() && taken == number {
-            // RFC 2976: an empty INFO is a keep-alive. The digit of one that comes again, for its
-            // answer was lost with an earlier process, was pressed there.
+        if message.body().is_empty() {
+            // RFC 2976: an empty INFO is a keep-alive.
             return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         }
         let why = || "INFO is taken for digits, or a package the other side asked for";
@@ -235,6 +238,9 @@ impl Call {
         let Some((event, length)) = digit else {
             return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));
         };
+        if self.was_taken_before(end, message) {
+            return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
+        }
         let to = self.opposite(end);
         if let Some(Err(why)) = to.and_then(|to| self.leg_of(to)).map(super::Leg::takes_more) {
             return cx.refuse_with(server, message, &why);

@@ -104,8 +104,6 @@ pub(crate) struct Leg {
     pub local_tag: String,
     /// Its dialog, once there is one.
     pub dialog: Option<Dialog>,
-    /// CSeq of the last request of its peer's that an earlier process took.
-    pub taken_before: Option<u32>,
     /// Dialogs that were replaced, the oldest first, while a Replaces may still name them.
     pub former: Vec<DialogId>,
     /// The first request of ours that may have been made in its dialog.
@@ -231,7 +229,6 @@ impl Leg {
             signalling: cx.remote_ip(hop).or(Some(remote_ip)),
             local_tag: cx.marked_token(),
             dialog: None,
-            taken_before: None,
             former: Vec::new(),
             first_client: ClientId(0),
             negotiation,

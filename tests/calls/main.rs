@@ -40,6 +40,7 @@ mod restart_connections;
 mod restart_forks;
 mod restart_goodbyes;
 mod restart_moments;
+mod restart_repeats;
 mod restart_routes;
 mod resuming;
 mod ringing_transfers;
