@@ -52,6 +52,17 @@ impl Call {
         self.dialog_of(end).is_some_and(|dialog| dialog.was_taken_before(message))
     }
 
+    /// Whether the dialog of a request continues. A branch that was given up, or hung up, is in
+    /// none any more, and one that has answered in no other than that.
+    fn continues(&self, end: LegId, message: &Message) -> bool {
+        let own = self.dialog_of(end).is_some_and(|dialog| dialog.matches(message));
+        match self.branches.of_end(end) {
+            Some(branch) if own => branch.state == BranchState::Answered,
+            Some(branch) => branch.is_trying(),
+            None => true,
+        }
+    }
+
     /// A request within one of the call's dialogs.
     pub(crate) fn on_request(
         &mut self,
@@ -70,6 +81,9 @@ impl Call {
                 message,
                 &Refusal::new(500, "CSeq is lower than one already seen"),
             );
+        }
+        if message.method() != Method::Bye && !self.continues(end, message) {
+            return cx.refuse(server, message, &Refusal::new(481, "the dialog has ended"));
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.peer.learn(message);
