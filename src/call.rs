@@ -35,6 +35,7 @@ mod media_policy;
 pub mod operator;
 mod outcome;
 mod outgoing;
+pub mod owed_goodbyes;
 mod packages;
 mod queries;
 pub mod reach;
@@ -64,7 +65,6 @@ pub use crate::cdr::{Cdr, HangupBy, NodeChange, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub(crate) use branch::Branch;
-use branch::BranchState;
 use branches::Branches;
 use call_media::CallMedia;
 use context::Followup;
@@ -362,9 +362,10 @@ impl Call {
             // A leg that said goodbye itself has no dialog any more, and gets none.
             let wait = self.caller.ack_wait.as_ref();
             let unheard = wait.is_some_and(|wait| Some(wait.server) == self.uas.transaction());
-            self.caller.bye(cx, self.id, &why.reason);
-            if !unheard {
-                self.caller.owe_bye(cx, self.id, &why.reason);
+            if unheard {
+                self.caller.bye(cx, self.id, &why.reason);
+            } else {
+                self.caller.hang_up(cx, self.id, &why.reason);
             }
         }
         for branch in self.branches.iter_mut() {
@@ -372,11 +373,7 @@ impl Call {
                 self.cdr.tried.push(branch.tried(cx.now, Some(487)));
             }
             branch.leg.stop_timers(cx, self.id);
-            let talked = branch.state == BranchState::Answered;
             branch.abandon(cx, self.id, &why.reason);
-            if talked {
-                branch.leg.owe_bye(cx, self.id, &why.reason);
-            }
         }
         self.cdr.ended(cx.now, &why);
         self.media.close(cx);

@@ -251,7 +251,7 @@ impl Call {
     pub(super) fn release_transferor(&mut self, cx: &mut CallContext<'_>) {
         cx.disarm(self.id, CallTimer::Transferred);
         if let Some(mut transferor) = self.transfer.take_transferor() {
-            transferor.leg.bye(cx, self.id, &Reason::new(200, "the call was transferred"));
+            transferor.leg.hang_up(cx, self.id, &Reason::new(200, "the call was transferred"));
             self.branches.retire(transferor.names());
             self.close_end(cx, transferor.leg.end);
         }
@@ -283,7 +283,7 @@ impl Call {
     ) {
         match self.transfer.transferor_mut().filter(|transferor| transferor.leg.end == end) {
             Some(transferor) => {
-                transferor.leg.bye(cx, self.id, &why.reason());
+                transferor.leg.hang_up(cx, self.id, &why.reason());
                 self.on_transferor_gone(cx, end);
             }
             None => self.finish(cx, EndReason::refused(by, why)),

@@ -157,9 +157,9 @@ impl KeptCalls {
         let now = Instant::now();
         put_trunks(checkpoints, gateway, now);
         // Nearly all are answered before they are put.
-        let waits = gateway.has_changed_farewells();
+        let (waits, urgent) = (gateway.has_changed_farewells(), gateway.has_urgent_farewells());
         self.goodbyes = waits.then(|| self.goodbyes.unwrap_or(now));
-        if self.goodbyes.take_if(|since| now >= *since + PAUSE).is_some() {
+        if self.goodbyes.take_if(|since| urgent || now >= *since + PAUSE).is_some() {
             farewells::put(checkpoints, gateway);
         }
         if gateway.has_changed_calls() && (self.answered || now >= self.put + PAUSE) {

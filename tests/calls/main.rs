@@ -24,6 +24,7 @@ mod oddities;
 mod originate;
 mod out_of_dialog;
 mod overload;
+mod owed_goodbyes;
 mod parts;
 mod peers;
 mod plain;

@@ -140,7 +140,7 @@ fn a_goodbye_that_was_answered_at_once_is_never_kept() {
     lab.says(ALICE, &bye);
     let bye = lab.take(T1, "BYE");
     lab.reply(T1, &bye, 200, "");
-    assert!(lab.gateway.changed_farewells().is_empty());
+    assert!(lab.gateway.changed_farewells(lab.now).is_empty());
     lab.expect_idle();
 }
 
