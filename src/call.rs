@@ -35,6 +35,7 @@ mod media_policy;
 pub mod operator;
 mod outcome;
 mod outgoing;
+pub mod owed_goodbyes;
 mod packages;
 mod queries;
 pub mod reach;
@@ -64,7 +65,6 @@ pub use crate::cdr::{Cdr, HangupBy, NodeChange, Party};
 pub use crate::ids::CallId;
 pub use crate::media::endpoint::CALLER_LEG;
 pub(crate) use branch::Branch;
-use branch::BranchState;
 use branches::Branches;
 use call_media::CallMedia;
 use context::Followup;
@@ -362,9 +362,10 @@ impl Call {
             // A leg that said goodbye itself has no dialog any more, and gets none.
             let wait = self.caller.ack_wait.as_ref();
             let unheard = wait.is_some_and(|wait| Some(wait.server) == self.uas.transaction());
-            self.caller.bye(cx, self.id, &why.reason);
-            if !unheard {
-                self.caller.owe_bye(cx, self.id, &why.reason);
+            if unheard {
+                self.caller.bye(cx, self.id, &why.reason);
+            } else {
+                self.caller.hang_up(cx, self.id, &why.reason);
             }
         }
         for branch in self.branches.iter_mut() {
@@ -372,11 +373,7 @@ impl Call {
                 self.cdr.tried.push(branch.tried(cx.now, Some(487)));
             }
             branch.leg.stop_timers(cx, self.id);
-            let talked = branch.state == BranchState::Answered;
             branch.abandon(cx, self.id, &why.reason);
-            if talked {
-                branch.leg.owe_bye(cx, self.id, &why.reason);
-            }
         }
         self.cdr.ended(cx.now, &why);
         self.media.close(cx);
@@ -422,7 +419,7 @@ impl Call {
         if now >= wait.deadline {
             let why = Refusal::new(408, "the 200 was never acknowledged (no ACK for 32 s)")
                 .code(Code::NO_ACK);
-            return self.finish(cx, EndReason::refused(HangupBy::Us, why));
+            return self.leg_failed(cx, end, (HangupBy::Us, why));
         }
         wait.interval = (wait.interval * 2).min(crate::sip::transaction::T2);
         let (server, bytes, interval, deadline) =
@@ -435,16 +432,16 @@ impl Call {
 
     /// A trunk that registers here came by another connection: its legs whose own is gone go by
     /// that, for it need not listen where it comes from.
-    pub(crate) fn follow_trunk(&mut self, trunk: &str, hop: Hop) {
-        for leg in self.legs_mut().filter(|leg| leg.lacks_connection_of(trunk)) {
+    pub(crate) fn follow_trunk(&mut self, trunk: &str, (hop, kind): (Hop, FlowKind)) {
+        for leg in self.legs_mut().filter(|leg| leg.may_follow(trunk, kind)) {
             leg.hop = hop;
             leg.dialog.iter_mut().for_each(|dialog| dialog.hop = hop);
         }
     }
 
-    /// Whether it has a leg of this trunk whose connection is gone.
-    pub(crate) fn lacks_connection_of(&self, trunk: &str) -> bool {
-        self.legs().any(|leg| leg.lacks_connection_of(trunk))
+    /// Whether it has a leg of this trunk whose connection is gone, and may go by such a one.
+    pub(crate) fn may_follow(&self, trunk: &str, kind: FlowKind) -> bool {
+        self.legs().any(|leg| leg.may_follow(trunk, kind))
     }
 
     /// A trunk closed the connection its call came by: from now on we open one to it when we must

@@ -347,6 +347,7 @@ impl Gateway {
         self.node_queries_due(turn);
         self.begun_due(turn);
         self.named_hosts_due(turn);
+        self.services.owed_goodbyes.expire(turn.now);
         for user in self.services.registrar.due(turn.now) {
             self.registration_changed(turn, &user);
             turn.push(Output::Event(Event::Unregistered {
@@ -378,6 +379,7 @@ impl Gateway {
                 self.logins.next_timeout(),
                 self.used_tokens.next_timeout(),
                 self.services.registrar.next_timeout(),
+                self.services.owed_goodbyes.next_timeout(),
                 self.services.cluster.as_ref().and_then(Cluster::next_timeout),
             ])
             .flatten()
@@ -484,6 +486,7 @@ impl Gateway {
             indexed: self.calls.indexed()
                 + self.services.transaction_users.len()
                 + self.services.own_call_ids.len()
+                + self.services.owed_goodbyes.len()
                 + self.texts.len()
                 + self.location_queries.len()
                 + self.node_queries.len()

@@ -144,6 +144,7 @@ pub const LAYERS_WITHIN: &[(&str, &[&[&str]])] = &[
                 "farewells",
                 "joined_call",
                 "media_policy",
+                "owed_goodbyes",
                 "reach",
                 "retries",
                 "route_cursor",

@@ -26,7 +26,7 @@ impl Branch {
                 self.cancel(cx, why);
             }
             BranchState::Answered => {
-                self.leg.bye(cx, call, why);
+                self.leg.hang_up(cx, call, why);
                 self.over();
             }
             BranchState::Cancelling | BranchState::Over => {}

@@ -145,7 +145,7 @@ impl Leg {
         mut bye: crate::sip::MessageWriter,
         branch: &str,
         why: &Reason,
-    ) {
+    ) -> ClientId {
         bye.reason(why);
         let client = cx.request(crate::sip::Method::Bye, branch, self.hop, bye.end());
         if let Party::Trunk(trunk) = &self.party
@@ -157,5 +157,6 @@ impl Leg {
             };
             cx.services.transaction_users.insert(client, user);
         }
+        client
     }
 }

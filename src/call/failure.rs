@@ -19,7 +19,7 @@ impl Call {
         let pending = branch.client.is_some_and(|c| cx.services.transactions.awaits_final(c));
         match branch.state {
             BranchState::Answered => {
-                branch.leg.bye(cx, call, &why.reason());
+                branch.leg.hang_up(cx, call, &why.reason());
                 branch.over();
             }
             // It failed on our side (its media did): the callee must stop ringing.

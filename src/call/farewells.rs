@@ -1,8 +1,10 @@
 //! Goodbyes that were not answered yet: BYE and CANCEL, which the next process sends again, so that
 //! no peer stays in a call, or rings, that has no other end.
 //!
-//! Those to browsers are none of them: their connection ends with the process.
+//! Those to browsers are none of them, for their connection ends with the process: see
+//! [`owed_goodbyes`](super::owed_goodbyes).
 
+use super::owed_goodbyes::OwedSnapshot;
 use crate::ids::IdMap;
 use crate::sip::dialog::HopSnapshot;
 use crate::sip::status::Method;
@@ -12,7 +14,16 @@ use std::collections::BTreeSet;
 
 /// A goodbye as a value that outlives the process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct FarewellSnapshot {
+pub enum FarewellSnapshot {
+    /// It was sent, and not answered.
+    Sent(SentFarewell),
+    /// Its browser has still to get it.
+    Owed(OwedSnapshot),
+}
+
+/// A goodbye that was sent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SentFarewell {
     /// Where it was sent.
     pub(crate) hop: HopSnapshot,
     /// The trunk it was sent to, if that is over TLS or had challenged our INVITE.

@@ -7,22 +7,13 @@ use super::leg::Composed;
 use super::{Call, CallContext, CallPhase, EndReason, HangupBy, dtmf_info};
 use crate::media::{Digits, LegId};
 use crate::sip::build::MessageWriter;
-use crate::sip::cause::reasons;
+use crate::sip::cause::reason_of;
 use crate::sip::dialog::Dialog;
-use crate::sip::header::NameAddr;
 use crate::sip::message::Message;
 use crate::sip::parse::HeaderName;
 use crate::sip::status::{ACCEPT, ALLOW, Method, Reason, Refusal, SUPPORTED};
 use crate::sip::transaction::ServerId;
 use std::time::Duration;
-
-/// Why a call ends that `by` has said goodbye to.
-fn said_goodbye(by: HangupBy, bye: &Message) -> EndReason {
-    let said = reasons(bye);
-    let cause = said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200);
-    let text = said.text.unwrap_or_else(|| "normal call clearing".into());
-    EndReason::said(by, Reason::new(cause, text).q850(said.q850))
-}
 
 impl Call {
     /// The dialog of `end` that `message` names: the leg's own, or an early one of its branch.
@@ -46,6 +37,23 @@ impl Call {
         branch.early_dialogs.iter_mut().map(|f| &mut f.dialog).find(|d| d.matches(message))
     }
 
+    /// Whether an earlier process has done what this request asks for, if it was fit to be done.
+    /// What was passed on then is not passed on again.
+    pub(super) fn was_taken_before(&self, end: LegId, message: &Message) -> bool {
+        self.dialog_of(end).is_some_and(|dialog| dialog.was_taken_before(message))
+    }
+
+    /// Whether the dialog of a request continues. A branch that was given up, or hung up, is in
+    /// none any more, and one that has answered in no other than that.
+    fn continues(&self, end: LegId, message: &Message) -> bool {
+        let own = self.dialog_of(end).is_some_and(|dialog| dialog.matches(message));
+        match self.branches.of_end(end) {
+            Some(branch) if own => branch.state == BranchState::Answered,
+            Some(branch) => branch.is_trying(),
+            None => true,
+        }
+    }
+
     /// A request within one of the call's dialogs.
     pub(crate) fn on_request(
         &mut self,
@@ -64,6 +72,9 @@ impl Call {
                 message,
                 &Refusal::new(500, "CSeq is lower than one already seen"),
             );
+        }
+        if message.method() != Method::Bye && !self.continues(end, message) {
+            return cx.refuse(server, message, &Refusal::new(481, "the dialog has ended"));
         }
         if let Some(leg) = self.leg_mut(end) {
             leg.peer.learn(message);
@@ -153,24 +164,23 @@ impl Call {
         if let Some(leg) = self.leg_mut(end) {
             leg.dialog = None;
         }
-        self.finish(cx, said_goodbye(by, message));
+        self.finish(cx, EndReason::said(by, reason_of(message)));
     }
 
-    /// Whether somebody talks to the other party at this end, in the dialog that this BYE of ours
-    /// is of: of several answers to one INVITE, all but the first were hung up on.
-    pub(crate) fn talks_in(&self, end: LegId, bye: &Message) -> bool {
+    /// Whether somebody talks to the other party at this end, in the dialog with these tags: of
+    /// several answers to one INVITE, all but the first were hung up on.
+    pub(crate) fn talks_in(&self, end: LegId, (local, remote): (&str, &str)) -> bool {
         let talks = end == self.caller.end || self.opposite(self.caller.end) == Some(end);
-        let of = |name: Option<NameAddr<'_>>| name.and_then(|n| n.tag().map(str::to_owned));
-        let (local, remote) = (of(bye.from()), of(bye.to()).unwrap_or_default());
         let dialog = self.leg_of(end).and_then(|leg| leg.dialog.as_ref());
-        let own = |d: &Dialog| Some(&d.id.local_tag) == local.as_ref() && d.id.remote_tag == remote;
+        let own = |d: &Dialog| d.id.local_tag == local && d.id.remote_tag == remote;
         talks && self.state != CallPhase::Over && dialog.is_some_and(own)
     }
 
-    /// The process before sent this BYE to `end`: the other side had hung up by then.
-    pub(crate) fn was_left(&mut self, cx: &mut CallContext<'_>, end: LegId, bye: &Message) {
+    /// The process before said goodbye to `end`, for this reason: the other side had hung up by
+    /// then.
+    pub(crate) fn was_left(&mut self, cx: &mut CallContext<'_>, end: LegId, why: Reason) {
         let by = if end == self.cdr.caller_end { HangupBy::Callee } else { HangupBy::Caller };
-        self.finish(cx, said_goodbye(by, bye));
+        self.finish(cx, EndReason::said(by, why));
     }
 
     /// UPDATE (RFC 3311): a new offer, a new target, or a session refresh; answered at once.
@@ -214,11 +224,8 @@ impl Call {
         if !package.is_empty() {
             return self.info_package(cx, end, server, message, package);
         }
-        let number = message.cseq().map(|cseq| cseq.number);
-        let taken = self.leg_of(end).and_then(|leg| leg.taken_before);
-        if message.body().is_empty() || taken.is_some() && taken == number {
-            // RFC 2976: an empty INFO is a keep-alive. The digit of one that comes again, for its
-            // answer was lost with an earlier process, was pressed there.
+        if message.body().is_empty() {
+            // RFC 2976: an empty INFO is a keep-alive.
             return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
         }
         let why = || "INFO is taken for digits, or a package the other side asked for";
@@ -235,6 +242,9 @@ impl Call {
         let Some((event, length)) = digit else {
             return cx.refuse(server, message, &Refusal::new(400, "no digit in the INFO body"));
         };
+        if self.was_taken_before(end, message) {
+            return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
+        }
         let to = self.opposite(end);
         if let Some(Err(why)) = to.and_then(|to| self.leg_of(to)).map(super::Leg::takes_more) {
             return cx.refuse_with(server, message, &why);

@@ -97,7 +97,7 @@ impl Call {
         let (_, inner) = self.inner_leg(cx, other, codec);
         let mut gone = std::mem::replace(&mut self.caller, inner);
         if self.uas.is_finished() {
-            gone.bye(cx, self.id, &Reason::new(200, HANDED_OVER));
+            gone.hang_up(cx, self.id, &Reason::new(200, HANDED_OVER));
         } else {
             gone.stop_timers(cx, self.id);
             self.uas.refuse(cx, self.id, &gone, &Refusal::new(487, HANDED_OVER));

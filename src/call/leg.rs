@@ -4,6 +4,7 @@ mod pace;
 
 use super::context::{InDialogRequest, TransactionUser};
 use super::media_path::MediaPath;
+use super::owed_goodbyes::{LegOwner, OwedGoodbye};
 use super::retries::Retries;
 use super::transfer_state::ReferSubscription;
 use super::{CallContext, CallId, CallTimer, codec_policy};
@@ -11,6 +12,7 @@ use crate::cdr::Party;
 use crate::codec::Codec;
 use crate::config::{Trunk, User};
 use crate::dialplan::Permits;
+use crate::flow::FlowKind;
 use crate::media::endpoint::{Digits, EndpointSettings};
 use crate::media::{LegId, MediaWatch};
 use crate::pace::Pace;
@@ -103,8 +105,6 @@ pub(crate) struct Leg {
     pub local_tag: String,
     /// Its dialog, once there is one.
     pub dialog: Option<Dialog>,
-    /// CSeq of the last request of its peer's that an earlier process took.
-    pub taken_before: Option<u32>,
     /// Dialogs that were replaced, the oldest first, while a Replaces may still name them.
     pub former: Vec<DialogId>,
     /// The first request of ours that may have been made in its dialog.
@@ -119,8 +119,6 @@ pub(crate) struct Leg {
     pub path: MediaPath,
     /// It went as a page does that is closed or reloaded.
     pub page_left: bool,
-    /// The call ended while its browser was away, which is told once it is back.
-    pub owed_bye: Option<Reason>,
     /// The flow its browser has registered by since, while nobody knows whether its own still
     /// lives: two tabs may share one instance.
     pub successor: Option<Flow>,
@@ -230,7 +228,6 @@ impl Leg {
             signalling: cx.remote_ip(hop).or(Some(remote_ip)),
             local_tag: cx.marked_token(),
             dialog: None,
-            taken_before: None,
             former: Vec::new(),
             first_client: ClientId(0),
             negotiation,
@@ -238,7 +235,6 @@ impl Leg {
             flow_lost: false,
             path: MediaPath::default(),
             page_left: false,
-            owed_bye: None,
             successor: None,
             probe: None,
             silent: false,
@@ -538,28 +534,44 @@ impl Leg {
         }
     }
 
-    /// Sends BYE if there is a dialog and a way to send.
-    pub(crate) fn bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
+    /// Sends BYE if there is a dialog and a way to send: its request.
+    pub(super) fn bye(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        call: CallId,
+        why: &Reason,
+    ) -> Option<ClientId> {
         self.stop_timers(cx, call);
-        if let Some((bye, branch, _)) = self.begin(cx, Method::Bye) {
-            self.say_goodbye(cx, bye, &branch, why);
+        let (bye, branch, _) = self.begin(cx, Method::Bye)?;
+        Some(self.say_goodbye(cx, bye, &branch, why))
+    }
+
+    /// Sends BYE, which a browser gets once it is back if it is away, or if its connection turns
+    /// out to be dead. A page that was left has nobody who waits for it.
+    pub(super) fn hang_up(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
+        let said = self.bye(cx, call, why).map(|client| (client, self.hop));
+        let (Party::User { name, instance }, Some(dialog)) = (&self.party, &self.dialog) else {
+            return;
+        };
+        if self.page_left || !matches!(self.hop, Hop::Flow(_) | Hop::Suspended) {
+            return;
         }
+        let place = self.account.as_ref().map(|user| (user.context.clone(), user.did.clone()));
+        let to = LegOwner { user: name.clone(), instance: instance.clone(), place };
+        let owed = OwedGoodbye { to, dialog: dialog.clone(), why: why.clone() };
+        cx.services.owed_goodbyes.owe(owed, cx.now + T1X64, said);
     }
 
     /// Whether it is of this trunk, and the connection its trunk made is gone: one would have to be
-    /// made to it.
-    pub(super) fn lacks_connection_of(&self, trunk: &str) -> bool {
-        let gone = matches!(self.hop, Hop::Tcp(_) | Hop::Tls(..));
-        gone && matches!(&self.party, Party::Trunk(name) if name == trunk)
-    }
-
-    /// Its call is over. If its browser is away, it gets its BYE once it is back.
-    pub(super) fn owe_bye(&mut self, cx: &mut CallContext<'_>, call: CallId, why: &Reason) {
-        let waits = self.flow_lost && !self.page_left && self.dialog.is_some();
-        if waits && matches!(self.party, Party::User { .. }) {
-            self.owed_bye = Some(why.clone());
-            cx.arm(call, CallTimer::FlowGrace(self.end), T1X64);
-        }
+    /// made to it, and it may go by one of this kind instead. What went over TLS never goes on in
+    /// the clear.
+    pub(super) fn may_follow(&self, trunk: &str, kind: FlowKind) -> bool {
+        let follows = match self.hop {
+            Hop::Tcp(_) => true,
+            Hop::Tls(..) => kind == FlowKind::Tls,
+            _ => false,
+        };
+        follows && matches!(&self.party, Party::Trunk(name) if name == trunk)
     }
 
     /// Our tags it is, and was, known by.

@@ -236,7 +236,6 @@ impl Leg {
         leg.signalling = snapshot.signalling;
         leg.local_tag = snapshot.local_tag;
         leg.dialog = snapshot.dialog.map(|dialog| Dialog::restore(dialog, trunk));
-        leg.taken_before = leg.dialog.as_ref().and_then(|dialog| dialog.remote_cseq);
         leg.former = snapshot.former;
         if then < cx.now {
             // What was asked in the last moment is not in the value, and no number is used twice.

@@ -7,7 +7,7 @@
 
 use super::leg::PendingOffer;
 use super::leg::RefreshKind;
-use super::{Call, CallContext, CallPhase, CallTimer, EndReason, HangupBy, Leg};
+use super::{Call, CallContext, CallPhase, CallTimer, HangupBy, Leg};
 use crate::cdr::Party;
 use crate::config::Config;
 use crate::errors::Code;
@@ -178,7 +178,7 @@ impl Call {
         if leg.path.consent_lost && tried.is_none_or(|at| cx.now >= at + RENEWED) {
             let why = "the browser has been unreachable for 30 s (ICE consent lost)";
             let why = Refusal::new(480, why).code(Code::BROWSER_GONE);
-            return self.finish(cx, EndReason::refused(HangupBy::Media, why));
+            return self.leg_failed(cx, end, (HangupBy::Media, why));
         }
         let (lost, silent) = (leg.path.consent_lost, leg.path.is_silent());
         if lost {

@@ -57,6 +57,7 @@ impl Call {
             let why = format!("a package passed on has at most {most} bytes");
             return cx.refuse(server, message, &Refusal::new(513, why));
         }
+        let again = self.was_taken_before(end, message);
         let to = self.opposite(end).and_then(|to| self.leg_mut(to));
         let known: Vec<String> =
             to.as_ref().map(|leg| passed(&leg.peer.info_packages)).unwrap_or_default();
@@ -70,6 +71,9 @@ impl Call {
             response.put(HeaderName::RecvInfo, known.join(", "));
             return cx.respond(server, 469, response.end());
         };
+        if again {
+            return cx.respond(server, 200, MessageWriter::response(message, 200, None).end());
+        }
         if let Err(why) = leg.takes_more() {
             return cx.refuse_with(server, message, &why);
         }

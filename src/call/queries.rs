@@ -17,7 +17,6 @@ impl Call {
     pub(crate) fn is_done(&self) -> bool {
         self.state == CallPhase::Over
             && !self.uas.is_untold()
-            && self.legs().all(|leg| leg.owed_bye.is_none())
             && self.branches.iter().all(|b| b.state == BranchState::Over || !b.has_transaction())
     }
 

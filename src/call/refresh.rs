@@ -47,13 +47,8 @@ impl Call {
         if over {
             let why =
                 format!("{} let the session of {} s expire (RFC 4028)", leg.party, timer.interval);
-            return self.finish(
-                cx,
-                EndReason::refused(
-                    by,
-                    Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER),
-                ),
-            );
+            let why = Refusal::new(408, why).q850(Some(102)).code(Code::SESSION_TIMER);
+            return self.leg_failed(cx, end, (by, why));
         }
         if timer.refresher == Refresher::Us {
             self.refresh(cx, end, RefreshKind::KeepAlive);
@@ -183,17 +178,30 @@ impl Call {
                     || (status == 408 && asked != InDialogRequest::Info)
             }
         };
-        let by = self.hangup_by(end);
         let gone = gone && !(message.is_none() && self.is_away(cx, end));
         let reloaded = gone && asked == InDialogRequest::Probe && message.is_some();
         if reloaded && self.page_forgot(cx, end) {
             return;
         }
         if gone && !self.on_transferor_gone(cx, end) {
-            let Some(leg) = self.leg_mut(end) else { return };
-            let why = format!("{} does not know the call any more ({status})", leg.party);
-            self.finish(cx, EndReason::refused(by, Refusal::new(481, why)));
+            self.dialog_gone(cx, end, message.map(Message::status));
         }
+    }
+
+    /// The peer of an end does not know the call any more, by this status, or says nothing.
+    fn dialog_gone(&mut self, cx: &mut CallContext<'_>, end: LegId, status: Option<u16>) {
+        let by = self.hangup_by(end);
+        let Some(leg) = self.leg_of(end) else { return };
+        let unreachable = cx.services.locator.why(leg.hop).filter(|_| status.is_none());
+        let why = if let Some((code, why)) = unreachable {
+            let why = format!("{} cannot be reached any more: {why}", leg.party);
+            Refusal::new(408, why).code(code)
+        } else {
+            let status = status.unwrap_or(408);
+            let why = format!("{} does not know the call any more ({status})", leg.party);
+            Refusal::new(481, why)
+        };
+        self.finish(cx, EndReason::refused(by, why));
     }
 
     /// Whether a browser's flow is gone, or is another node's that may be cut off, so that its

@@ -6,7 +6,7 @@
 use super::bodies::description;
 use super::leg::Acceptance;
 use super::media_policy::MediaPolicy;
-use super::{Call, CallContext, CallPhase, EndReason, HangupBy, codec_policy};
+use super::{Call, CallContext, CallPhase, HangupBy, codec_policy};
 use crate::errors::Code;
 use crate::media::LegId;
 use crate::sdp::offer_answer::{Ice, SignalingState};
@@ -206,7 +206,7 @@ impl Call {
                 }
                 cx.note(crate::event::Event::EarlyMediaUnusable { call, why: why.why });
             }
-            Err(why) => self.finish(cx, EndReason::refused(HangupBy::Us, why)),
+            Err(why) => self.leg_failed(cx, end, (HangupBy::Us, why)),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! store names. Certificate and keys stay, so nobody shakes hands again.
 
 use super::leg::{RefreshKind, local};
-use super::{Call, CallContext, CallTimer, EndReason, HangupBy, Leg, Output};
+use super::{Call, CallContext, CallTimer, HangupBy, Leg, Output};
 use crate::call::context::{Question, Seeker};
 use crate::cdr::Party;
 use crate::cluster::store::LocatedUsers;
@@ -78,7 +78,7 @@ impl Call {
         let why =
             format!("node {lost} was lost, and {whom} takes nothing from another address: {why}");
         let why = Refusal::new(503, why).code(Code::NODE_LOST);
-        self.finish(cx, EndReason::refused(HangupBy::Us, why));
+        self.leg_failed(cx, end, (HangupBy::Us, why));
     }
 
     /// Asks the store where the browsers of a lost node came back, until they are here or given up.

@@ -3,6 +3,7 @@
 use super::CallId;
 use super::context::{CallTimer, DnsWaiter, TransactionUser};
 use super::farewells::Farewells;
+use super::owed_goodbyes::OwedGoodbyes;
 use super::reach::Reach;
 use crate::brakes::Brakes;
 use crate::cluster::Cluster;
@@ -74,6 +75,8 @@ pub struct Services {
     pub transaction_users: IdMap<ClientId, TransactionUser>,
     /// Requests of ours that end something, until they are answered.
     pub(crate) farewells: Farewells,
+    /// BYEs that browsers have still to get.
+    pub(crate) owed_goodbyes: OwedGoodbyes,
     /// Of calls.
     pub timers: Timers<(CallId, CallTimer)>,
     /// The registrar.
@@ -122,6 +125,7 @@ impl Services {
             transactions: Transactions::default(),
             transaction_users: IdMap::default(),
             farewells: Farewells::default(),
+            owed_goodbyes: OwedGoodbyes::default(),
             timers: Timers::default(),
             registrar: Registrar::default(),
             brakes: Brakes::default(),

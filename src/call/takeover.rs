@@ -11,7 +11,7 @@ use crate::registrar::Binding;
 use crate::sip::session_timer::Refresher;
 use crate::sip::status::{Reason, Refusal};
 use crate::sip::transaction::{ClientId, Flow, Hop};
-use crate::sip::uri::Uri;
+use crate::sip::uri::same_contact;
 use std::time::Duration;
 
 /// How long a flow has to answer that another one of the same browser seems to replace.
@@ -22,10 +22,6 @@ const RELOADED: Duration = Duration::from_secs(10);
 
 /// How soon after a browser is back its session is refreshed.
 const OVERDUE_REFRESH: Duration = Duration::from_secs(2);
-
-fn same_contact(a: &str, b: &str) -> bool {
-    Uri::parse(a).ok().zip(Uri::parse(b).ok()).is_some_and(|(a, b)| a.same_address(&b))
-}
 
 impl Call {
     /// Returns the ends whose messages go by `hop`: in a dialog, or while they wait for one.
@@ -150,8 +146,7 @@ impl Call {
     /// Nobody came back in time, or nobody answered by the flow that was replaced.
     pub(super) fn flow_grace_over(&mut self, cx: &mut CallContext<'_>, end: LegId) {
         if self.state == CallPhase::Over {
-            // Who called is not back to hear that it was refused, or that it is over.
-            self.leg_mut(end).into_iter().for_each(|leg| leg.owed_bye = None);
+            // Who called is not back to hear that it was refused.
             return self.uas.give_up_telling();
         }
         let Some(leg) = self.leg_of(end) else { return };
@@ -247,9 +242,6 @@ impl Call {
         leg.hop = hop;
         leg.signalling = signalling.or(leg.signalling);
         leg.dialog.iter_mut().for_each(|d| d.hop = hop);
-        if let Some(why) = leg.owed_bye.take() {
-            leg.bye(cx, call, &why);
-        }
         if let Some(open) = leg.open {
             // Asked once more: an answer that was lost with the flow comes again.
             cx.ask_again(open.client, hop);

@@ -45,6 +45,7 @@ impl Call {
         if let Err(why) = self.text_allowed(cx, end, message) {
             return cx.refuse(server, message, &why);
         }
+        let again = self.was_taken_before(end, message);
         let other = self
             .opposite(end)
             .and_then(|to| self.leg_mut(to))
@@ -52,6 +53,9 @@ impl Call {
         let Some(leg) = other else {
             return cx.refuse(server, message, &Refusal::new(405, "the other side takes no texts"));
         };
+        if again {
+            return cx.respond(server, 202, MessageWriter::response(message, 202, None).end());
+        }
         if let Err(why) = leg.takes_more() {
             return cx.refuse_with(server, message, &why);
         }

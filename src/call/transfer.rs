@@ -47,6 +47,10 @@ impl Call {
     ) {
         match self.judge_refer(cx, end, message) {
             Err(why) => cx.refuse_with(server, message, &why),
+            // Whoever sent it was told that the transfer is over.
+            Ok(_) if self.was_taken_before(end, message) => {
+                self.accept_refer(cx, server, message, is_watched(message));
+            }
             Ok(wish) => self.take_refer(cx, end, server, message, wish),
         }
     }
@@ -107,9 +111,7 @@ impl Call {
         message: &Message,
         wish: TransferRequest,
     ) {
-        let wanted = !message
-            .header(HeaderName::ReferSub)
-            .is_some_and(|v| v.trim().eq_ignore_ascii_case("false"));
+        let wanted = is_watched(message);
         let id = (!self.cdr.transfers.is_empty()).then(|| message.cseq().map_or(0, |c| c.number));
         let watcher = ReferSubscription { end, id, wanted };
         let transfer = if wish.passes { Transfer::passed(watcher) } else { Transfer::new(watcher) };
@@ -249,7 +251,7 @@ impl Call {
     pub(super) fn release_transferor(&mut self, cx: &mut CallContext<'_>) {
         cx.disarm(self.id, CallTimer::Transferred);
         if let Some(mut transferor) = self.transfer.take_transferor() {
-            transferor.leg.bye(cx, self.id, &Reason::new(200, "the call was transferred"));
+            transferor.leg.hang_up(cx, self.id, &Reason::new(200, "the call was transferred"));
             self.branches.retire(transferor.names());
             self.close_end(cx, transferor.leg.end);
         }
@@ -269,6 +271,23 @@ impl Call {
         cx.disarm(self.id, CallTimer::Transferred);
         self.close_end(cx, end);
         true
+    }
+
+    /// The leg of an end has failed, and its peer may not know: the call is over, unless the leg
+    /// was set aside, which then goes alone.
+    pub(super) fn leg_failed(
+        &mut self,
+        cx: &mut CallContext<'_>,
+        end: LegId,
+        (by, why): (HangupBy, Refusal),
+    ) {
+        match self.transfer.transferor_mut().filter(|transferor| transferor.leg.end == end) {
+            Some(transferor) => {
+                transferor.leg.hang_up(cx, self.id, &why.reason());
+                self.on_transferor_gone(cx, end);
+            }
+            None => self.finish(cx, EndReason::refused(by, why)),
+        }
     }
 
     /// NOTIFY with the state of the transfer as a sipfrag (RFC 3515 §2.4.5); a final status ends
@@ -454,6 +473,12 @@ impl Call {
             cx.arm(self.id, CallTimer::Transferred, LEAVE);
         }
     }
+}
+
+/// Whether the sender of a REFER is to be told how the transfer goes (RFC 4488).
+fn is_watched(refer: &Message) -> bool {
+    let watches = refer.header(HeaderName::ReferSub);
+    !watches.is_some_and(|value| value.trim().eq_ignore_ascii_case("false"))
 }
 
 /// The number of a REFER's target, and the dialog that its INVITE is to replace.

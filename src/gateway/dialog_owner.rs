@@ -23,7 +23,9 @@ impl Gateway {
     pub(super) fn is_for_another(&self, hop: Hop, message: &Message) -> bool {
         matches!(hop, Hop::Node(_))
             && says(message, ASKED)
-            && !named_tags(message).any(|tag| self.services.dialogs.contains_key(&*tag))
+            && !named_tags(message).any(|tag| {
+                self.services.dialogs.contains_key(&*tag) || self.services.owed_goodbyes.has(&tag)
+            })
             && !self.services.transactions.knows(message)
     }
 

@@ -224,6 +224,7 @@ impl Gateway {
             TransactionEvent::Response { id, message } => {
                 if message.status() >= 200 {
                     self.services.farewells.over(id);
+                    self.services.owed_goodbyes.answered(id);
                 }
                 self.on_response(turn, id, Some(&message))
             }
@@ -231,6 +232,9 @@ impl Gateway {
             TransactionEvent::Ended { id } => {
                 self.services.transaction_users.remove(&id);
                 self.services.farewells.over(id);
+                if let Some(user) = self.services.owed_goodbyes.unanswered(turn.now, id) {
+                    self.pay_user(turn, &user);
+                }
             }
             TransactionEvent::LateSuccess { message } => self.late_success(turn, &message),
             TransactionEvent::Stray => self.dropped += 1,
@@ -483,12 +487,22 @@ impl Gateway {
     }
 
     fn in_dialog(&mut self, turn: &mut Turn<'_>, id: ServerId, hop: Hop, message: &Message) {
-        match self.find_dialog(turn, hop, message) {
-            Some((call, end)) => {
+        let past = self.pay_asker(turn, hop, message);
+        match (self.find_dialog(turn, hop, message), past) {
+            (Some((call, end)), _) => {
                 self.with_call(turn, call, |call, cx| call.on_request(cx, end, id, message));
             }
-            None if self.resubscribe(turn, id, hop, message) => {}
-            None => self.refuse(turn, id, message, &Refusal::new(481, "there is no such call")),
+            (None, Some(_)) if message.method() == Method::Bye => {
+                self.respond(turn, id, 200, MessageWriter::response(message, 200, None));
+            }
+            (None, Some(why)) => {
+                let why = format!("the call has ended: {why}");
+                self.refuse(turn, id, message, &Refusal::new(481, why));
+            }
+            (None, None) if self.resubscribe(turn, id, hop, message) => {}
+            (None, None) => {
+                self.refuse(turn, id, message, &Refusal::new(481, "there is no such call"));
+            }
         }
     }
 }

@@ -60,6 +60,7 @@ impl Gateway {
     pub fn keep_calls(&mut self) {
         self.calls.keep();
         self.services.farewells.keep();
+        self.services.owed_goodbyes.keep();
     }
 
     /// Tells the other nodes in which form calls are kept here, and which forms can be read.

@@ -14,11 +14,11 @@ use crate::call::transfer_state::Replaces;
 use crate::call::{CALLER_LEG, CallId};
 use crate::cdr::Party;
 use crate::errors::Code;
-use crate::flow::{FlowKind, FlowState};
+use crate::flow::{FlowKind, FlowState, Transport};
 use crate::media::LegId;
 use crate::registrar::Binding;
 use crate::sip::message::Message;
-use crate::sip::status::Refusal;
+use crate::sip::status::{Method, Refusal};
 use crate::sip::transaction::{Flow, Hop, ServerId};
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -31,7 +31,14 @@ enum Owner {
     Account(CallId, LegId, String),
     /// Its browser came back to another node, to which this route leads.
     Elsewhere(CallId, LegId, String),
+    /// It has ended, which this user has still to hear.
+    Past(String),
     Nobody,
+}
+
+/// What tells accounts of one name from each other: the dialplan, and the number.
+fn place(user: &crate::config::User) -> (String, Option<String>) {
+    (user.context.clone(), user.did.clone())
 }
 
 fn no_such_call() -> Refusal {
@@ -40,6 +47,30 @@ fn no_such_call() -> Refusal {
 
 impl Gateway {
     fn owner_of(&self, hop: Hop, message: &Message) -> Owner {
+        match self.owner_now(hop, message) {
+            Owner::Nobody => self.past_owner(hop, message),
+            owner => owner,
+        }
+    }
+
+    fn past_owner(&self, hop: Hop, message: &Message) -> Owner {
+        let Some(owed) = self.services.owed_goodbyes.named_by(message) else {
+            return Owner::Nobody;
+        };
+        let theirs = match (hop, self.kind_of(hop)) {
+            (Hop::Node(_), _) => match passed_for(message) {
+                Some(PassedFor::User { user, .. }) => {
+                    let written = self.config.users.get(&user).map(|user| place(user));
+                    user == owed.to.user && written.is_some() && written == owed.to.place
+                }
+                _ => false,
+            },
+            (_, kind) => kind == Some(FlowKind::WebSocket),
+        };
+        if theirs { Owner::Past(owed.to.user.clone()) } else { Owner::Nobody }
+    }
+
+    fn owner_now(&self, hop: Hop, message: &Message) -> Owner {
         let found = message.to().and_then(|t| self.services.dialogs.get(t.tag()?).copied());
         let Some((id, end)) = found else { return Owner::Nobody };
         let Some((call, remote)) = self.calls.get(id).zip(self.remote_of(hop)) else {
@@ -76,7 +107,6 @@ impl Gateway {
                     return Owner::Here(id, end);
                 }
                 // A login by token is of its node alone.
-                let place = |user: &crate::config::User| (user.context.clone(), user.did.clone());
                 let written = self.config.users.get(user).map(|user| place(user));
                 if written.is_some() && written == account.map(place) {
                     Owner::Elsewhere(id, end, route.clone())
@@ -114,17 +144,32 @@ impl Gateway {
             return Screening::Refuse(refused);
         }
         match (self.owner_of(hop, message), hop) {
+            (Owner::Here(id, end), _) if self.is_in_the_clear(hop, id, end, message) => {
+                let why = "the call goes over TLS, and nothing of it in the clear";
+                Screening::Refuse(Refusal::new(403, why))
+            }
             (Owner::Here(..) | Owner::Elsewhere(..), _) => Screening::Proceed,
-            (Owner::Account(_, _, user), Hop::Flow(flow)) => {
+            (Owner::Account(_, _, user) | Owner::Past(user), Hop::Flow(flow)) => {
                 let other = |f: &FlowState| f.user.as_ref() != Some(&user);
                 if self.identity_of(turn.now, flow).is_some_and(other) {
                     return Screening::Refuse(no_such_call());
                 }
                 self.admit_as(turn, flow, remote, message, &user)
             }
+            (Owner::Past(_), _) => Screening::Proceed,
             _ if self.is_subscription(hop, message) => Screening::Proceed,
             _ => Screening::Refuse(no_such_call()),
         }
+    }
+
+    /// Whether a trunk asks for something in the clear within a dialog that goes over TLS: the
+    /// answer would tell what that hides. Whoever hangs up so has gone all the same.
+    fn is_in_the_clear(&self, hop: Hop, id: CallId, end: LegId, message: &Message) -> bool {
+        let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
+        let flows = &self.services.flows;
+        message.method() != Method::Bye
+            && matches!(Transport::of(hop, flows), Transport::Udp | Transport::Tcp)
+            && leg.is_some_and(|leg| Transport::of(leg.hop, flows) == Transport::Tls)
     }
 
     /// Judges an INVITE that came before by a flow that was lost. Who sends it again by another has
@@ -180,12 +225,24 @@ impl Gateway {
     /// to several people: the dialplan and the number must be the same too.
     fn is_account_of(&self, now: Instant, id: CallId, end: LegId, flow: Flow) -> bool {
         let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
-        let Some((leg, state)) = leg.zip(self.identity_of(now, flow)) else { return false };
-        let Party::User { name, .. } = &leg.party else { return false };
-        let place = |user: &crate::config::User| (user.context.clone(), user.did.clone());
-        let own = self.user(name, flow);
-        state.user.as_ref() == Some(name)
-            && own.as_deref().map(place) == leg.account.as_deref().map(place)
+        leg.is_some_and(|leg| match &leg.party {
+            Party::User { name, .. } => {
+                self.is_account(now, flow, name, &leg.account.as_deref().map(place))
+            }
+            Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => false,
+        })
+    }
+
+    /// Whether a flow proved to be this user, with the dialplan and the number of this account.
+    pub(super) fn is_account(
+        &self,
+        now: Instant,
+        flow: Flow,
+        user: &str,
+        account: &Option<(String, Option<String>)>,
+    ) -> bool {
+        let proved = self.identity_of(now, flow).and_then(|state| state.user.as_deref());
+        proved == Some(user) && self.user(user, flow).as_deref().map(place) == *account
     }
 
     /// The leg continues by `flow`, which must have proved to be its account.
@@ -389,5 +446,6 @@ impl Gateway {
                 }
             });
         }
+        self.pay_browser(turn, user, binding);
     }
 }

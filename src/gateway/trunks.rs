@@ -242,12 +242,10 @@ impl Gateway {
         calls: impl IntoIterator<Item = CallId>,
     ) {
         let comes = self.config.trunks.get(name).is_some_and(|trunk| trunk.uri.is_none());
-        if !comes || !matches!(hop, Hop::Flow(_)) {
-            return;
-        }
+        let Some(kind) = self.kind_of(hop).filter(|_| comes) else { return };
         for id in calls {
-            if self.calls.get(id).is_some_and(|call| call.lacks_connection_of(name)) {
-                self.with_call(turn, id, |call, _| call.follow_trunk(name, hop));
+            if self.calls.get(id).is_some_and(|call| call.may_follow(name, kind)) {
+                self.with_call(turn, id, |call, _| call.follow_trunk(name, (hop, kind)));
             }
         }
     }

@@ -70,6 +70,19 @@ impl Slots {
     }
 }
 
+fn put_trunks(checkpoints: &Checkpoints, gateway: &mut Gateway, now: Instant) {
+    for (name, bound) in gateway.changed_trunks(now) {
+        let slot = checkpoints.slot(&format!("{TRUNK}{name}"));
+        match bound {
+            Some(bound) => {
+                slot.put(bound_trunk((boot::uptime(), unix()), &bound), bound.left());
+                checkpoints.hurry();
+            }
+            None => slot.remove(),
+        }
+    }
+}
+
 fn remove_stored(gateway: &mut Gateway, id: CallId) {
     for name in stored_names(id) {
         gateway.keep_in_store(Instant::now(), &name, None, Duration::ZERO);
@@ -142,21 +155,11 @@ impl KeptCalls {
         workers: &[Worker],
     ) {
         let now = Instant::now();
-        for (name, bound) in gateway.changed_trunks(now) {
-            let slot = checkpoints.slot(&format!("{TRUNK}{name}"));
-            match bound {
-                Some(bound) => {
-                    let bytes = bound_trunk((boot::uptime(), unix()), &bound);
-                    slot.put(bytes, bound.left());
-                    checkpoints.hurry();
-                }
-                None => slot.remove(),
-            }
-        }
+        put_trunks(checkpoints, gateway, now);
         // Nearly all are answered before they are put.
-        let waits = gateway.has_changed_farewells();
+        let (waits, urgent) = (gateway.has_changed_farewells(), gateway.has_urgent_farewells());
         self.goodbyes = waits.then(|| self.goodbyes.unwrap_or(now));
-        if self.goodbyes.take_if(|since| now >= *since + PAUSE).is_some() {
+        if self.goodbyes.take_if(|since| urgent || now >= *since + PAUSE).is_some() {
             farewells::put(checkpoints, gateway);
         }
         if gateway.has_changed_calls() && (self.answered || now >= self.put + PAUSE) {
@@ -178,6 +181,13 @@ impl KeptCalls {
             (self.reported, self.again) = (batches, None);
             self.confirm(now, workers, nothing_left);
         }
+    }
+
+    /// This process says nothing more: what waits to be put, besides calls, is put at once.
+    pub(super) fn put_last(&mut self, checkpoints: &Checkpoints, gateway: &mut Gateway) {
+        put_trunks(checkpoints, gateway, Instant::now());
+        self.goodbyes = None;
+        farewells::put(checkpoints, gateway);
     }
 
     /// The cluster's store has these values. Whether one is of media that waits.

@@ -10,6 +10,7 @@ use crate::call::tombstone::Tombstone;
 use crate::state::checkpoints::Record;
 use crate::trunk::TrunkBindingSnapshot;
 use crate::worker::MediaSnapshot;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,20 +116,34 @@ pub(super) fn read_trunk(record: Record) -> Option<(TrunkBindingSnapshot, Durati
     (form == TRUNK_FORM).then_some((bound, age))
 }
 
-/// The form of a goodbye.
-const FAREWELL_FORM: u8 = 4;
+/// The forms of goodbyes: of one that was sent, and of one that a browser is owed.
+const SENT_FORM: u8 = 4;
+const OWED_FORM: u8 = 5;
 
 /// The checkpoint of a goodbye that was taken then.
 pub(super) fn farewell(taken: (Duration, Duration), farewell: &FarewellSnapshot) -> Vec<u8> {
-    encoded(&(FAREWELL_FORM, taken, farewell))
+    match farewell {
+        FarewellSnapshot::Sent(sent) => encoded(&(SENT_FORM, taken, sent)),
+        FarewellSnapshot::Owed(owed) => encoded(&(OWED_FORM, taken, owed)),
+    }
 }
 
-/// A goodbye, and how long ago it was open. Every version reads it.
+/// A goodbye, and how long ago it was open. Every version reads those it knows.
 pub(super) fn read_farewell(record: Record) -> Option<(FarewellSnapshot, Duration)> {
     let (Record::Fresh(bytes) | Record::Stale(bytes) | Record::UnknownVersion(_, bytes)) = record;
-    let (form, taken, farewell): (u8, (Duration, Duration), FarewellSnapshot) =
-        postcard::from_bytes(&bytes).ok()?;
-    (form == FAREWELL_FORM).then(|| (farewell, age(taken)))
+    let (form, taken): (u8, (Duration, Duration)) = postcard::from_bytes(&bytes).ok()?;
+    let farewell = match form {
+        SENT_FORM => FarewellSnapshot::Sent(read_value(&bytes)?),
+        OWED_FORM => FarewellSnapshot::Owed(read_value(&bytes)?),
+        _ => return None,
+    };
+    Some((farewell, age(taken)))
+}
+
+/// What follows the form and the moment.
+fn read_value<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (_, _, value): (u8, (Duration, Duration), T) = postcard::from_bytes(bytes).ok()?;
+    Some(value)
 }
 
 /// How long ago a checkpoint was taken.

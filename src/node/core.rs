@@ -197,7 +197,7 @@ impl Core {
                 biased;
                 arrival = arrivals.recv() => match arrival {
                     Some(arrival) => First::Arrival(arrival),
-                    None => return CoreEnd::Stopped,
+                    None => return self.stops(),
                 },
                 () = readable(socket.as_deref()) => First::Datagrams,
                 () = &mut sleep => First::Timer,
@@ -245,6 +245,16 @@ impl Core {
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
             give_way(self.standing.is_some() || !arrivals.is_empty()).await;
         }
+    }
+
+    fn stops(&mut self) -> CoreEnd {
+        self.put_last();
+        CoreEnd::Stopped
+    }
+
+    /// This process says nothing more, and the next one finds what is to be said again.
+    pub(super) fn put_last(&mut self) {
+        self.kept.put_last(&self.state.checkpoints, &mut self.gateway);
     }
 
     /// Looks after what nobody tells of, once a second.

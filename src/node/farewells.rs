@@ -11,7 +11,10 @@ use std::time::Instant;
 
 /// Puts the goodbyes that wait for their answers.
 pub(super) fn put(checkpoints: &Checkpoints, gateway: &mut Gateway) {
-    for (name, farewell) in gateway.changed_farewells() {
+    if gateway.has_urgent_farewells() {
+        checkpoints.hurry();
+    }
+    for (name, farewell) in gateway.changed_farewells(Instant::now()) {
         let slot = checkpoints.slot(&format!("{FAREWELL}{name}"));
         match farewell {
             Some(farewell) => {

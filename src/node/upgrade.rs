@@ -483,6 +483,8 @@ impl Core {
             && let Ok(Ok(ack)) = timeout(STILL, asked.taken).await
         {
             let late = self.late_requests(arrivals);
+            // Before the successor may read what is there.
+            self.put_last();
             if ack.send(late).is_ok() {
                 self.inbox.leave();
                 return true;

@@ -3,6 +3,7 @@
 use super::message::Message;
 use super::parse::HeaderName;
 use super::scan::split_outside_quotes;
+use super::status::Reason;
 use super::uri::{Params, unquote};
 
 /// The Q.850 cause that says what `status` says.
@@ -111,6 +112,14 @@ pub fn reasons(message: &Message) -> Reasons {
         found.text = found.text.take().or(text.filter(|t| !t.is_empty()));
     }
     found
+}
+
+/// Why a BYE is sent.
+pub(crate) fn reason_of(bye: &Message) -> Reason {
+    let said = reasons(bye);
+    let cause = said.sip.filter(|s| (200..700).contains(s)).unwrap_or(200);
+    let text = said.text.unwrap_or_else(|| "normal call clearing".into());
+    Reason::new(cause, text).q850(said.q850)
 }
 
 #[cfg(test)]

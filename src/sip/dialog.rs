@@ -47,6 +47,8 @@ pub(crate) struct Dialog {
     pub local_cseq: u32,
     /// The CSeq of the peer's newest request.
     pub remote_cseq: Option<u32>,
+    /// The CSeq of the last request of the peer's that an earlier process took.
+    taken_before: Option<u32>,
     /// Where requests go: the flow, or the trunk's address.
     pub hop: Hop,
 }
@@ -136,6 +138,7 @@ impl Dialog {
             route_set: snapshot.route_set,
             local_cseq: snapshot.local_cseq,
             remote_cseq: snapshot.remote_cseq,
+            taken_before: snapshot.remote_cseq,
             hop: snapshot.hop.restore(trunk),
         }
     }
@@ -162,6 +165,7 @@ impl Dialog {
             route_set: record_routes(invite),
             local_cseq: first_cseq,
             remote_cseq: invite.cseq().map(|c| c.number),
+            taken_before: None,
             hop,
         })
     }
@@ -184,6 +188,7 @@ impl Dialog {
             route_set,
             local_cseq: response.cseq()?.number,
             remote_cseq: None,
+            taken_before: None,
             hop,
         })
     }
@@ -208,6 +213,7 @@ impl Dialog {
             route_set,
             local_cseq: invite.cseq()?.number,
             remote_cseq: None,
+            taken_before: None,
             hop,
         })
     }
@@ -249,6 +255,12 @@ impl Dialog {
             self.remote_cseq = Some(number);
         }
         Ok(())
+    }
+
+    /// Whether a request of the peer's is one that an earlier process took: it comes again, for the
+    /// answer was lost with that.
+    pub(crate) fn was_taken_before(&self, request: &Message) -> bool {
+        self.taken_before.is_some() && self.taken_before == request.cseq().map(|cseq| cseq.number)
     }
 
     /// Refreshes the target from a request or 2xx that carries a Contact (§12.2.1.2).

@@ -379,3 +379,8 @@ impl<'a> Params<'a> {
 pub(crate) fn unquote(text: &str) -> &str {
     text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
 }
+
+/// Whether two Contacts, as they were given, are one address.
+pub(crate) fn same_contact(a: &str, b: &str) -> bool {
+    Uri::parse(a).ok().zip(Uri::parse(b).ok()).is_some_and(|(a, b)| a.same_address(&b))
+}

@@ -439,3 +439,54 @@ fn q850_says_more_than_a_500_and_is_carried_across() {
     );
     lab.expect_idle();
 }
+
+/// In a dialog that has ended nothing is asked, and nothing done: 481, whatever else the call does.
+#[test]
+fn a_phone_that_was_hung_up_is_told_that_its_dialog_is_gone() {
+    let gone = |lab: &mut Lab, by: Peer, seen: &webtrunk::sip::Message, tag: &str| {
+        let media = lab.media.len();
+        for (n, method) in ["INVITE", "UPDATE", "INFO", "OPTIONS"].into_iter().enumerate() {
+            let digits = method == "INFO";
+            let body = if digits { "Signal=5\r\n" } else { TRUNK_SDP };
+            let text = lab.in_dialog(by, seen, method, 900 + n as u32, tag, body);
+            let kind = if digits { "application/dtmf-relay" } else { "application/sdp" };
+            lab.says(by, &text.replace("application/sdp", kind));
+            let answer = lab.inbox.pop_back().expect("an answer").1;
+            assert_eq!(answer.status(), 481, "{method}: {}", lab.picture());
+        }
+        assert_eq!(lab.media.len(), media, "{}", lab.picture());
+    };
+    // Another fork of the INVITE that was answered.
+    let mut lab = Lab::with_phones();
+    lab.plays("0.0s alice calls +12065550123 at t1");
+    let invite = lab.last(T1, "INVITE");
+    lab.reply_as(T1, &invite, 180, "", "one");
+    lab.reply_as(T1, &invite, 200, TRUNK_SDP, "two");
+    lab.reply_as(T1, &invite, 180, "", "one");
+    let ok = lab.take(ALICE, "200");
+    lab.ack(ALICE, &ok);
+    gone(&mut lab, T1, &invite, "one");
+    lab.reply_as(T1, &invite, 200, TRUNK_SDP, "one");
+    gone(&mut lab, T1, &invite, "one");
+    lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+    // A phone that answers as it is given up, while the next one rings.
+    let mut lab = Lab::with_phones();
+    lab.plays(
+        "0.0s alice calls 200 at bob
+         0.0s bob rings alice
+         10.0s bob ← CANCEL
+         10.0s t2 ← INVITE sdp
+         10.0s bob → 200 INVITE sdp recvonly
+         10.0s bob ← ACK
+         10.0s bob ← BYE",
+    );
+    let rang = lab.last(BOB, "INVITE");
+    gone(&mut lab, BOB, &rang, "peer");
+    // It hangs up itself, too.
+    let bye = lab.in_dialog(BOB, &rang, "BYE", 950, "peer", "");
+    lab.says(BOB, &bye);
+    lab.take(BOB, "200 BYE");
+    lab.handle(webtrunk::gateway::Input::HangUpAll);
+    lab.expect_idle();
+}

@@ -385,7 +385,7 @@ impl Lab {
                 None => drop(self.kept_trunks.remove(&name)),
             }
         }
-        for (name, farewell) in self.gateway.changed_farewells() {
+        for (name, farewell) in self.gateway.changed_farewells(self.now) {
             match farewell {
                 Some(farewell) => {
                     let bytes = postcard::to_stdvec(&farewell).expect("a value");

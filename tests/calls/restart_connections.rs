@@ -131,9 +131,9 @@ fn pbx_says(lab: &mut Lab, (flow, port): (u64, u16), text: &str) -> Message {
     lab.inbox.remove(at).expect("it is there").1
 }
 
-fn pbx_connects(lab: &mut Lab, (flow, port): (u64, u16)) {
+fn pbx_connects(lab: &mut Lab, (flow, port): (u64, u16), kind: FlowKind) {
     let remote = SocketAddr::from(([127, 0, 0, 77], port));
-    lab.handle(Input::FlowOpened { flow: Flow(flow), kind: FlowKind::Tcp, remote });
+    lab.handle(Input::FlowOpened { flow: Flow(flow), kind, remote });
 }
 
 fn pbx_registers(lab: &mut Lab, by: (u64, u16)) {
@@ -149,35 +149,42 @@ fn pbx_registers(lab: &mut Lab, by: (u64, u16)) {
     assert_eq!(pbx_says(lab, by, &answer).status(), 200);
 }
 
+/// A PBX connects so, registers, and calls alice, who answers: the INVITE she got, and the 200.
+fn pbx_calls(lab: &mut Lab, by: (u64, u16), kind: FlowKind) -> (Message, Message) {
+    pbx_connects(lab, by, kind);
+    pbx_registers(lab, by);
+    let sdp = TRUNK_SDP.replace("127.0.0.10", "127.0.0.77");
+    let invite = lab.request(PBX, "INVITE", "sip:+12065550111@127.0.0.1", "", &sdp);
+    pbx_says(lab, by, &invite);
+    let ringing = lab.take(ALICE, "INVITE");
+    lab.reply(ALICE, &ringing, 200, ANSWER);
+    let flow = Hop::Flow(Flow(by.0));
+    let ok = lab.inbox.iter().find(|(to, m)| *to == flow && m.status() == 200);
+    let ok = ok.expect("the 200").1.clone();
+    let ack = lab.in_dialog(PBX, &ok, "ACK", ok.cseq().expect("a CSeq").number, "", "");
+    let message = Message::parse(ack.into_bytes(), Framing::WebSocket).expect("sound");
+    lab.handle(Input::Received { hop: flow, remote: PBX.remote(), message });
+    lab.inbox.clear();
+    (ringing, ok)
+}
+
+const PBX: Peer = Peer::Trunk("office", 77);
+
 /// It listens nowhere that could be connected to.
 #[test]
 fn a_call_of_a_pbx_behind_a_nat_goes_by_its_next_connection() {
     for registers in [true, false] {
         let mut lab = Lab::changed(&[("[trunk.t2]\n", OFFICE)], "");
         let (first, next) = ((9, 41_000), (10, 42_000));
-        pbx_connects(&mut lab, first);
-        pbx_registers(&mut lab, first);
-        let pbx = Peer::Trunk("office", 77);
-        let sdp = TRUNK_SDP.replace("127.0.0.10", "127.0.0.77");
-        let invite = lab.request(pbx, "INVITE", "sip:+12065550111@127.0.0.1", "", &sdp);
-        pbx_says(&mut lab, first, &invite);
-        let ringing = lab.take(ALICE, "INVITE");
-        lab.reply(ALICE, &ringing, 200, ANSWER);
-        let flow = Hop::Flow(Flow(first.0));
-        let ok = lab.inbox.iter().find(|(to, m)| *to == flow && m.status() == 200);
-        let ok = ok.expect("the 200").1.clone();
-        let ack = lab.in_dialog(pbx, &ok, "ACK", ok.cseq().expect("a CSeq").number, "", "");
-        let message = Message::parse(ack.into_bytes(), Framing::WebSocket).expect("sound");
-        lab.handle(Input::Received { hop: flow, remote: pbx.remote(), message });
-        lab.inbox.clear();
+        let (ringing, ok) = pbx_calls(&mut lab, first, FlowKind::Tcp);
         lab.restart(AWAY);
         comes_back(&mut lab);
         knows_its_call(&mut lab, BACK);
-        pbx_connects(&mut lab, next);
+        pbx_connects(&mut lab, next, FlowKind::Tcp);
         if registers {
             pbx_registers(&mut lab, next);
         } else {
-            let asks = lab.in_dialog(pbx, &ok, "OPTIONS", 900, "", "");
+            let asks = lab.in_dialog(PBX, &ok, "OPTIONS", 900, "", "");
             assert_eq!(pbx_says(&mut lab, next, &asks).status(), 200);
         }
         lab.inbox.clear();
@@ -188,4 +195,81 @@ fn a_call_of_a_pbx_behind_a_nat_goes_by_its_next_connection() {
         lab.handle(Input::FlowClosed { flow: Flow(next.0) });
         lab.expect_idle();
     }
+}
+
+/// What was said over TLS may hold keys of its media, and is nobody else's to read or to say.
+#[test]
+fn a_call_over_tls_never_goes_on_in_the_clear() {
+    let (tls, tcp) = (FlowKind::Tls, FlowKind::Tcp);
+    let back = Hop::Tls(SocketAddr::from(([127, 0, 0, 77], 5_061)), TrunkNumber(1));
+    let there = Hop::Flow(Flow(10));
+    for (before, after, goes_by) in [(tls, tcp, back), (tls, tls, there), (tcp, tls, there)] {
+        for restarts in [true, false] {
+            let what = format!("{before:?}, then {after:?}, restarts {restarts}");
+            let mut lab = Lab::changed(&[("[trunk.t2]\n", OFFICE)], "");
+            let (first, next) = ((9, 41_000), (10, 42_000));
+            let (ringing, ok) = pbx_calls(&mut lab, first, before);
+            let alice = if restarts {
+                lab.restart(AWAY);
+                comes_back(&mut lab);
+                knows_its_call(&mut lab, BACK);
+                BACK
+            } else {
+                lab.handle(Input::FlowClosed { flow: Flow(first.0) });
+                ALICE
+            };
+            pbx_connects(&mut lab, next, after);
+            pbx_registers(&mut lab, next);
+            let clear = goes_by == back;
+            for (n, method) in ["OPTIONS", "INFO", "UPDATE", "INVITE"].into_iter().enumerate() {
+                let asks = lab.in_dialog(PBX, &ok, method, 900 + n as u32, "", "");
+                let answer = pbx_says(&mut lab, next, &asks);
+                assert_eq!(answer.status() == 403, clear, "{method} of {what}");
+                let clues = String::from_utf8_lossy(&answer.to_bytes()).into_owned();
+                assert_eq!(clues.contains("TLS"), clear, "it says why: {clues}");
+            }
+            lab.inbox.clear();
+            let bye = lab.in_dialog(alice, &ringing, "BYE", 5, "peer", "");
+            lab.says(alice, &bye);
+            assert_eq!(said_by(&lab, goes_by), ["BYE"], "{what}");
+            assert_eq!(lab.ended()[0].code, Code::FINE);
+            lab.handle(Input::FlowClosed { flow: Flow(next.0) });
+            lab.expect_idle();
+        }
+    }
+}
+
+/// Nothing in it is worth hiding, and its sender has gone.
+#[test]
+fn a_goodbye_in_the_clear_ends_a_call_over_tls() {
+    let mut lab = Lab::changed(&[("[trunk.t2]\n", OFFICE)], "");
+    let (_, ok) = pbx_calls(&mut lab, (9, 41_000), FlowKind::Tls);
+    lab.handle(Input::FlowClosed { flow: Flow(9) });
+    pbx_connects(&mut lab, (10, 42_000), FlowKind::Tcp);
+    let bye = lab.in_dialog(PBX, &ok, "BYE", 900, "", "");
+    assert_eq!(pbx_says(&mut lab, (10, 42_000), &bye).status(), 200);
+    let bye = lab.take(ALICE, "BYE");
+    lab.reply(ALICE, &bye, 200, "");
+    assert_eq!(lab.ended()[0].code, Code::FINE);
+    lab.handle(Input::FlowClosed { flow: Flow(10) });
+    lab.expect_idle();
+}
+
+/// Its verdict is not that it had forgotten the call.
+#[test]
+fn a_trunk_that_cannot_be_reached_over_tls_any_more_is_said_to_be_so() {
+    let mut lab = Lab::changed(&[("[trunk.t2]\n", OFFICE)], "");
+    pbx_calls(&mut lab, (9, 41_000), FlowKind::Tls);
+    lab.handle(Input::FlowClosed { flow: Flow(9) });
+    lab.advance(Duration::from_secs(901));
+    let hop = Hop::Tls(SocketAddr::from(([127, 0, 0, 77], 5_061)), TrunkNumber(1));
+    assert_eq!(said_by(&lab, hop), ["INVITE"], "the session is refreshed");
+    let why = "no connection to 127.0.0.77:5061: refused".to_owned();
+    lab.handle(Input::Unreachable { hop, code: Code::UNREACHABLE, why });
+    let bye = lab.take(ALICE, "BYE");
+    lab.reply(ALICE, &bye, 200, "");
+    let record = lab.ended()[0];
+    assert_eq!(record.code, Code::UNREACHABLE);
+    assert!(record.why.contains("cannot be reached any more: no connection"), "{}", record.why);
+    lab.expect_idle();
 }
