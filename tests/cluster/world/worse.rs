@@ -37,7 +37,7 @@ impl World {
     /// The store's clock is set. What it holds for a minute may expire by that, which nobody has to
     /// tell anyone.
     pub(super) fn set_store_clock(&mut self, by: i64) {
-        self.store.set_clock(by);
+        self.store.set_clock(self.now, by);
         if by > 0 {
             self.calls.store_lost(self.now);
         }
