@@ -16,6 +16,7 @@ pub mod member;
 pub(crate) mod other_nodes;
 mod ownership;
 pub(crate) mod shared_limits;
+mod standing;
 pub mod store;
 mod stored_calls;
 pub mod succession;
