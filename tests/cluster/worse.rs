@@ -123,6 +123,47 @@ fn a_second_process_of_a_sleeping_node_s_name_and_the_first_have_no_call_in_comm
     }
 }
 
+/// The first one has had its calls closed, and the store loses that, while the others do not reach
+/// it, nor it the store at times: it tells that again, or learns whose they are by then.
+#[test]
+fn a_store_that_lost_that_calls_were_closed_is_told_again_or_says_who_took_them() {
+    let (mut closed, mut taken) = (0, 0);
+    for step in 0..24u32 {
+        let (mut world, Talk { owner, .. }) =
+            talking(World::either(18_000 + u64::from(step), step % 4 >= 2));
+        world.fault(Fault::CutStore(owner));
+        world.run(Duration::from_millis(2_000 + 50 * u64::from(step)));
+        let twin = world.add_twin(owner);
+        world.run(2 * SECOND);
+        world.fault(Fault::HealStore(owner));
+        world.run(6 * SECOND);
+        if !world.calls.taken.is_empty() {
+            continue;
+        }
+        closed += 1;
+        (0..=twin).filter(|n| *n != owner).for_each(|n| world.fault(Fault::Cut(owner, n)));
+        let cut = step % 2 == 0;
+        if cut {
+            world.fault(Fault::CutStore(owner));
+        }
+        world.lose_claims();
+        world.run(15 * SECOND);
+        let others = world.calls.taken.len();
+        assert!(cut || others == 0, "step {step}\n{}", world.story());
+        taken += others;
+        world.fault(Fault::HealStore(owner));
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.heal_all();
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.ends_idle();
+        let ended = (world.calls.records(), world.calls.excused());
+        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+    }
+    assert!(closed > 8 && taken > 4, "{closed} were closed, {taken} taken by others");
+}
+
 /// The store's clock is put back by an hour, and the lease of a node that is gone would last for as
 /// much longer: the others see by their own time that nobody renews it.
 #[test]
