@@ -173,7 +173,8 @@ impl Cluster {
         has: &dyn Fn(IpAddr) -> bool,
     ) -> ClusterWork {
         let mut work = ClusterWork::default();
-        self.lease.say_taken(self.succession.taken());
+        let former = self.ownership.closed();
+        self.lease.say_taken(self.succession.taken(), former);
         self.lease.turn(at, &mut self.next, &self.keys, census, &mut work);
         self.location.expire(at.now);
         self.kept.expire(at.now);
@@ -218,7 +219,8 @@ impl Cluster {
             self.succession.lost(now, member, seen);
         }
         for member in self.lease.others().iter() {
-            for process in member.taken.iter().chain([&member.process()]) {
+            let own = [member.process()];
+            for process in member.taken.iter().chain(&member.former).chain(&own) {
                 self.succession.settled(process);
                 self.left.settled(process);
             }
@@ -291,7 +293,7 @@ impl Cluster {
         let known = others.met().find(|member| member.node == taker.node);
         if let Some(known) = known.filter(|_| !lives) {
             let taken = vec![self.lease.process()];
-            let member = Member { epoch: taker.epoch, taken, ..known.clone() };
+            let member = Member { epoch: taker.epoch, taken, former: Vec::new(), ..known.clone() };
             self.succession.lost(now, member, now);
         }
     }
@@ -408,12 +410,12 @@ impl Cluster {
     /// What this process was, and is, the latter last: the next one of its node, which gets its
     /// calls, has the store close what it has of them by these names.
     pub(crate) fn former(&self) -> Vec<Process> {
-        self.ownership.closed().cloned().chain([self.process()]).collect()
+        self.ownership.former_processes().cloned().chain([self.process()]).collect()
     }
 
     /// Whether this process was that one, and has its calls.
     fn is_former(&self, process: &Process) -> bool {
-        self.ownership.closed().any(|former| former == process)
+        self.ownership.former_processes().any(|former| former == process)
     }
 
     /// This process has these calls of the one before it, which was `former`, the last of these at

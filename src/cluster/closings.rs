@@ -30,7 +30,8 @@ struct Closing {
 impl Closing {
     /// The store has not said it, or may have lost it, or a node says that it has these calls.
     fn is_pending(&self, lease: &Lease) -> bool {
-        self.connection != lease.connection() || lease.others().taker(&self.of).is_some()
+        let said = self.connection.is_some() && self.connection == lease.connection();
+        !said || lease.others().taker(&self.of).is_some()
     }
 
     /// Whether another node may have these calls. Of a store that is away nobody hears that it has
@@ -63,6 +64,12 @@ impl Closings {
     /// What this process was.
     pub(super) fn processes(&self) -> impl Iterator<Item = &Process> {
         self.0.iter().map(|closing| &closing.of)
+    }
+
+    /// Those of which the store has said that they are closed.
+    pub(super) fn said(&self) -> impl Iterator<Item = &Process> + Clone {
+        let said = |closing: &&Closing| closing.connection.is_some();
+        self.0.iter().filter(said).map(|closing| &closing.of)
     }
 
     /// Whether another node may have taken any of them.

@@ -127,6 +127,7 @@ impl Lease {
             busy: Vec::new(),
             address: settings.address,
             taken: Vec::new(),
+            former: Vec::new(),
             config: 0,
             form: 0,
         };
@@ -182,7 +183,8 @@ impl Lease {
 
     /// This node as an earlier process of it was.
     pub(super) fn as_process(&self, process: &Process) -> Member {
-        Member { epoch: process.epoch, taken: Vec::new(), ..self.own.clone() }
+        let (taken, former) = (Vec::new(), Vec::new());
+        Member { epoch: process.epoch, taken, former, ..self.own.clone() }
     }
 
     /// Says in which form this process keeps calls, and which it reads.
@@ -196,10 +198,17 @@ impl Lease {
         gone.form == 0 || self.reads.contains(&gone.form) || now >= seen + UNREAD
     }
 
-    /// Says whose calls this process took.
-    pub(super) fn say_taken(&mut self, taken: &[Process]) {
+    /// Says whose calls this process took, and what it was before.
+    pub(super) fn say_taken<'a>(
+        &mut self,
+        taken: &[Process],
+        former: impl Iterator<Item = &'a Process> + Clone,
+    ) {
         if self.own.taken != taken {
             self.own.taken = taken.to_vec();
+        }
+        if !former.clone().eq(&self.own.former) {
+            self.own.former = former.cloned().collect();
         }
     }
 

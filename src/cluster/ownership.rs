@@ -262,8 +262,13 @@ impl Ownership {
     }
 
     /// What this process was, and whose calls it has still.
-    pub(super) fn closed(&self) -> impl Iterator<Item = &Process> {
+    pub(super) fn former_processes(&self) -> impl Iterator<Item = &Process> {
         self.closings.processes()
+    }
+
+    /// Those by whose names nobody finds calls any more.
+    pub(super) fn closed(&self) -> impl Iterator<Item = &Process> + Clone {
+        self.closings.said()
     }
 
     /// It has calls of these names from the one before it, which was these.

@@ -26,6 +26,18 @@ fn whatever_is_wrong_with_a_store_or_a_clock_everybody_is_reached_five_seconds_l
     crate::seeds(&|n| run_of(10_000 + n), "100");
 }
 
+#[test]
+fn upgrades_come_about_in_the_midst_of_faults() {
+    let upgrades = |seed| {
+        let mut world = World::either(seed, seed % 2 == 0);
+        world.settle();
+        world.stir_worse(45 * SECOND);
+        world.upgrades
+    };
+    let all: usize = (19_000..19_008).map(upgrades).sum();
+    assert!(all >= 4, "{all} upgrades in 8 runs");
+}
+
 /// A primary that is cut off with one node, at any moment between two records of the call's media,
 /// while the others have a new one: the call has one owner, and no index is used twice.
 #[test]
