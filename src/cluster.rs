@@ -6,6 +6,7 @@
 //! Not here: the store's protocol, and the connections between nodes.
 
 mod clock;
+mod closings;
 mod deferred_calls;
 mod inquiry;
 pub(crate) mod keys;
@@ -16,6 +17,7 @@ pub mod member;
 pub(crate) mod other_nodes;
 mod ownership;
 pub(crate) mod shared_limits;
+mod standing;
 pub mod store;
 mod stored_calls;
 pub mod succession;
@@ -27,17 +29,15 @@ use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
 use deferred_calls::LeftNodes;
 use keys::ClusterKeys;
-use lease::{Census, Lease, LeaseEvent};
+use lease::{Census, Lease};
 use location::Location;
 use member::Member;
 use ownership::Ownership;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{
-    CallValue, Claim, FoundPointers, Keeping, Process, ShareWish, StoreAnswer, StoreCommand,
-};
-use stored_calls::StoredCalls;
+use store::{Claim, FoundPointers, Keeping, Process, ShareWish, StoreAnswer, StoreCommand};
+use stored_calls::{KnownValue, StoredCalls};
 use succession::{
     LostNodes, PeerProbe, ProbeAnswer, SuccessionWork, Surroundings, TOOK, name_of_taken,
 };
@@ -176,7 +176,8 @@ impl Cluster {
         has: &dyn Fn(IpAddr) -> bool,
     ) -> ClusterWork {
         let mut work = ClusterWork::default();
-        self.lease.say_taken(self.succession.taken());
+        let former = self.ownership.closed();
+        self.lease.say_taken(self.succession.taken(), former);
         self.lease.turn(at, &mut self.next, &self.keys, census, &mut work);
         self.location.expire(at.now);
         self.kept.expire(at.now);
@@ -190,8 +191,8 @@ impl Cluster {
             self.succession.store_changed(at.now);
         }
         if self.lease.hears_store(at.now) {
-            let asked = self.ownership.ask_store(at.now, &self.lease, &mut self.next);
-            work.commands.extend(asked);
+            let commands = &mut work.commands;
+            self.ownership.ask_store(at.now, &self.lease, &mut self.next, commands);
         }
         if self.lease.may_write(at.now) {
             let (lease, keys) = (&self.lease, &self.keys);
@@ -201,9 +202,7 @@ impl Cluster {
             };
             let commands = &mut work.commands;
             self.location.write(at.now, &mut self.next, lease.node(), registrar, value, commands);
-            if let Some(writer) = self.lease.writer() {
-                self.kept.write(at.now, &mut self.next, &writer, commands);
-            }
+            self.write_calls(at.now, commands);
             self.succeed(at.now, has, &mut work);
         } else {
             self.succession.postpone(at.now);
@@ -214,14 +213,17 @@ impl Cluster {
 
     fn succeed(&mut self, now: Instant, has: &dyn Fn(IpAddr) -> bool, work: &mut ClusterWork) {
         for (member, seen) in self.lease.take_gone() {
-            self.left.add(member, seen);
+            if !self.is_former(&member.process()) {
+                self.left.add(member, seen);
+            }
         }
         let may = |member: &Member, seen| self.lease.may_go_on_with(now, member, seen);
         for (member, seen) in self.left.due(now, may) {
             self.succession.lost(now, member, seen);
         }
         for member in self.lease.others().iter() {
-            for process in member.taken.iter().chain([&member.process()]) {
+            let own = [member.process()];
+            for process in member.taken.iter().chain(&member.former).chain(&own) {
                 self.succession.settled(process);
                 self.left.settled(process);
             }
@@ -258,6 +260,10 @@ impl Cluster {
             StoreAnswer::Claimed { id, answer } => {
                 if self.ownership.asked(id) {
                     self.owner_said(at.now, answer, &mut work);
+                } else if self.ownership.told(id) {
+                    let has = (&self.lease, &mut self.kept);
+                    let parted = self.ownership.told_again(has, id, answer);
+                    work.part(parted);
                 } else {
                     let lost = self.succession.claimed(at.now, self.lease.node(), id, answer);
                     // By the upgrade of a node that was cut off its next process got them as well.
@@ -288,10 +294,7 @@ impl Cluster {
             self.look_for(now, Process::of_mark(by));
         }
         let has = (&mut self.lease, &mut self.kept);
-        if let Some((by, names)) = self.ownership.answered(now, has, answer, self.next) {
-            work.events.push(LeaseEvent::Deposed { by: by.clone() });
-            work.deposed = Some((by, names));
-        }
+        work.part(self.ownership.answered(now, has, answer, self.next));
     }
 
     /// Of a taker that has no lease this process may be the only one that knows: what it took, and
@@ -303,38 +306,44 @@ impl Cluster {
         let known = others.met().find(|member| member.node == taker.node);
         if let Some(known) = known.filter(|_| !lives) {
             let taken = vec![self.lease.process()];
-            let member = Member { epoch: taker.epoch, taken, ..known.clone() };
+            let member = Member { epoch: taker.epoch, taken, former: Vec::new(), ..known.clone() };
             self.succession.lost(now, member, now);
         }
     }
 
     /// The store is to say whose calls this process took, beside these calls.
     fn keep_taken(&mut self, now: Instant) {
-        let Some((earliest, _)) = self.lease.store_millis(now) else { return };
         let names: Vec<String> = self.succession.taken().iter().map(name_of_taken).collect();
-        self.kept.put_only(TOOK, &names, earliest);
+        self.kept.put_only(TOOK, &names, now);
     }
 
     /// A value of a call is to be told to the store, as it was `age` ago; nothing: it is of no use
-    /// any more. Returns its number; `None` if it cannot be told.
+    /// any more. Returns its number.
     pub(crate) fn keep(
         &mut self,
         now: Instant,
         name: &str,
         value: Option<Arc<[u8]>>,
         age: Duration,
-    ) -> Option<u64> {
-        let (earliest, _) = self.lease.store_millis(now)?;
-        let taken = earliest.saturating_sub(age.as_millis() as u64);
-        Some(self.kept.put(name, value.map(|bytes| CallValue { taken, bytes })))
+    ) -> u64 {
+        let at = now.checked_sub(age).unwrap_or(now);
+        self.kept.put(name, value.map(|bytes| KnownValue { bytes, at }))
+    }
+
+    /// Writes what is due of calls, if the store takes it from this process.
+    fn write_calls(&mut self, now: Instant, commands: &mut Vec<StoreCommand>) {
+        let clock = self.lease.store_millis(now).filter(|_| self.ownership.may_write(&self.lease));
+        if let Some((writer, (earliest, _))) = self.lease.writer().zip(clock) {
+            self.kept.write((now, earliest), &mut self.next, &writer, commands);
+        }
     }
 
     /// A call is over: the store is to forget it, at once.
     pub(crate) fn forget_call(&mut self, now: Instant, call: u64) -> Vec<StoreCommand> {
         let mut commands = Vec::new();
         self.kept.end(&call_name(call));
-        if let Some(writer) = self.lease.writer().filter(|_| self.lease.may_write(now)) {
-            self.kept.write(now, &mut self.next, &writer, &mut commands);
+        if self.lease.may_write(now) {
+            self.write_calls(now, &mut commands);
         }
         commands
     }
@@ -350,7 +359,7 @@ impl Cluster {
     /// any more. It is not asked while another may have gone on from an earlier one that the store
     /// has lost.
     pub(crate) fn take_confirmed(&mut self, now: Instant) -> Vec<(String, u64)> {
-        if self.lease.may_be_taken(now) {
+        if self.ownership.may_be_taken(now, &self.lease) {
             return Vec::new();
         }
         self.lease.renewed().into_iter().for_each(|sent| self.kept.settle(now, sent));
@@ -360,6 +369,11 @@ impl Cluster {
     /// Whether another node may have taken this one's calls, as far as is known.
     pub(crate) fn is_unsure(&self, now: Instant) -> bool {
         self.ownership.is_unsure(now, &self.lease)
+    }
+
+    /// Whether the store was reached once, and is not now.
+    pub(crate) fn misses_store(&self, now: Instant) -> bool {
+        self.view_age(now).is_some() && !self.lease.hears_store(now)
     }
 
     /// By when it is known that nobody had taken this node's calls; `None`: it would be known now.
@@ -376,8 +390,8 @@ impl Cluster {
         if self.succession.taken().contains(by) {
             return Some(ProbeAnswer::Deposed);
         }
-        let same = *of == own || of.node == own.node && self.ownership.was(of.epoch);
-        if same {
+        let was = of.node == own.node && self.ownership.was(of.epoch) || self.is_former(of);
+        if *of == own || was {
             return Some(ProbeAnswer::Lives);
         }
         if of.node != own.node {
@@ -404,6 +418,26 @@ impl Cluster {
     /// Whose calls this process took, as it tells whom it asks.
     pub(crate) fn taken(&self) -> &[Process] {
         self.succession.taken()
+    }
+
+    /// What this process was, and is, the latter last: the next one of its node, which gets its
+    /// calls, has the store close what it has of them by these names.
+    pub(crate) fn former(&self) -> Vec<Process> {
+        self.ownership.former_processes().cloned().chain([self.process()]).collect()
+    }
+
+    /// Whether this process was that one, and has its calls.
+    fn is_former(&self, process: &Process) -> bool {
+        self.ownership.former_processes().any(|former| former == process)
+    }
+
+    /// This process has these calls of the one before it, which was `former`, the last of these at
+    /// last.
+    pub(crate) fn follow(&mut self, now: Instant, former: Vec<Process>, calls: &[u64]) {
+        let Some(last) = former.last() else { return };
+        self.lease.follow(last);
+        let names: Vec<String> = calls.iter().map(|call| call_name(*call)).collect();
+        self.ownership.follow(now, former, &names);
     }
 
     /// The process whose place this one takes had these, whatever the store knows of it.

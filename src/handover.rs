@@ -57,13 +57,16 @@ pub enum LinkMessage {
     /// The successor has checked its configuration, and can serve.
     Ready,
     /// All calls, in the binary part; `ports`: of the pairs of media sockets that come with it;
-    /// `taken`: the processes of other nodes whose calls are among these, or were. The
-    /// predecessor is stopped, and continues if nobody takes them.
+    /// `taken`: the processes of other nodes whose calls are among these, or were; `former`: what
+    /// the predecessor was in its cluster, and is, the latter last. The predecessor is stopped, and
+    /// continues if nobody takes them.
     Calls {
         draining: bool,
         ports: Vec<u16>,
         #[serde(default)]
         taken: Vec<Process>,
+        #[serde(default)]
+        former: Vec<Process>,
     },
     /// The successor can read them all.
     Taken,
@@ -120,6 +123,8 @@ pub(crate) struct HandedOver {
     pub draining: bool,
     /// The processes whose calls it took over from other nodes.
     pub taken: Vec<Process>,
+    /// What it was in its cluster, and is, the latter last.
+    pub former: Vec<Process>,
     /// The sockets of the trunk side.
     pub pairs: Vec<Pair>,
     /// Of browsers' connections, in the order of their calls' [`HandedCalls::streams`].

@@ -203,6 +203,11 @@ impl StoreKeys {
         format!("{}taken:{}:{:016x}", self.prefix, of.node, of.epoch)
     }
 
+    /// Says that there were none to be taken.
+    fn none_taken(&self, of: &Process) -> String {
+        format!("{}none:{}:{:016x}", self.prefix, of.node, of.epoch)
+    }
+
     fn certificate(&self) -> String {
         format!("{}certificate", self.prefix)
     }

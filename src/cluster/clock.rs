@@ -14,6 +14,9 @@ const PUT_BACK: u64 = 1_000;
 /// looked for.
 const READ: Duration = Duration::from_secs(2 * CALLS.as_secs());
 
+/// Clocks that differ by more seconds than this are reported.
+const SKEW: u64 = 5;
+
 /// What it said between two moments of ours: milliseconds since 1970.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
@@ -38,9 +41,26 @@ pub(super) struct StoreClock {
     last: Option<Reading>,
     /// What it was before it was put back, and until when that counts.
     before: Option<(Reading, Instant)>,
+    /// It less ours, seconds, and whether that was reported.
+    offset: i64,
+    skewed: bool,
 }
 
 impl StoreClock {
+    /// It says `store` when ours says `unix`, seconds since 1970. Returns by how many they differ,
+    /// if that is to be reported: once, until they agree again.
+    pub(super) fn compare(&mut self, unix: u64, store: u64) -> Option<u64> {
+        let seconds = store.abs_diff(unix);
+        self.offset = store as i64 - unix as i64;
+        let before = std::mem::replace(&mut self.skewed, seconds > SKEW);
+        (self.skewed && !before).then_some(seconds)
+    }
+
+    /// What it says when ours says `unix`, seconds since 1970.
+    pub(super) fn unix(&self, unix: u64) -> u64 {
+        unix.saturating_add_signed(self.offset)
+    }
+
     /// It said `millis` to what was sent then.
     pub(super) fn said(&mut self, now: Instant, sent: Instant, millis: u64) {
         let reading = Reading { millis, sent, received: now };

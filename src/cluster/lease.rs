@@ -1,18 +1,17 @@
 //! A node's lease, and the view of the others that each renewal brings.
 //!
-//! ```text
-//!   Joining --renewed--> Joined --no answer: 2.5 s-> Joined, lease gone --answer--> Joined
-//!      |                   |
-//!      +--another process of the same name renews--> Refused --its lease is gone--> Joined
-//! ```
+//! A lease that the store did not renew for 2.5 s may be gone: others may have taken what the node
+//! has. It goes on, and asks.
+//! Not here: whether another process has the node's name, see [`LeaseStanding`].
 
 use super::clock::StoreClock;
 use super::keys::ClusterKeys;
 use super::lease_watch::LeaseWatch;
-use super::member::{Member, NodeLoad, name_of, read};
+use super::member::{Member, NodeLoad, name_of};
 use super::other_nodes::Others;
 use super::shared_limits::{NodeCount, Shares, pace_of};
-use super::store::{BeatAnswer, CALLS, LEASE, Process, ShareWish, StoreCommand, is_of_epoch};
+use super::standing::LeaseStanding;
+use super::store::{BeatAnswer, CALLS, LEASE, Process, ShareWish, StoreCommand};
 use super::stored_calls::Writer;
 use super::work::{ClusterWork, Moment};
 use crate::config::ClusterSettings;
@@ -30,10 +29,6 @@ pub(super) const SETTLED: Duration = Duration::from_secs(3);
 /// How long calls in a form that is not known here are left to nodes that know it, or to the node
 /// itself; then they are ended.
 const UNREAD: Duration = Duration::from_secs(12);
-/// Renewals by another process that show that it lives.
-const RENEWALS: u32 = 2;
-/// Clocks that differ by more than this are reported.
-const SKEW: u64 = 5;
 
 /// What a node tells of itself with a renewal.
 #[derive(Debug, Default)]
@@ -84,14 +79,6 @@ pub(crate) enum LeaseEvent {
     },
 }
 
-/// Where a node stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum LeaseState {
-    Joining,
-    Joined,
-    Refused,
-}
-
 /// A beat under way.
 #[derive(Debug)]
 struct Waiting {
@@ -104,26 +91,18 @@ pub(crate) struct Lease {
     own: Member,
     /// The forms of calls that this process goes on with.
     reads: Vec<u16>,
-    standing: LeaseState,
+    standing: LeaseStanding,
     next: Instant,
     waiting: Option<Waiting>,
     /// The last renewal the store confirmed: when it was sent, and by which connection.
     confirmed: Option<(Instant, u64)>,
     sent: Instant,
     away_since: Option<Instant>,
-    /// Another process of our name: its epoch, its renewals as last seen, and how often there were
-    /// more.
-    rival: Option<(u64, u64, u32)>,
-    /// The process of our name before this one, and when its lease was first seen.
-    before: Option<(Member, Instant)>,
     others: Others,
     watch: LeaseWatch,
     clock: StoreClock,
     /// Another process took over what this one had.
     deposed: bool,
-    /// Another process of this name has the lease that this one had: whoever claims what this one
-    /// told the store gets it.
-    displaced: bool,
     /// When the last renewal came through after the lease had run out.
     back: Option<Instant>,
     /// Likewise, at a store that may have lost who took what: nothing is sure yet.
@@ -131,11 +110,6 @@ pub(crate) struct Lease {
     /// When another connection renewed the lease than before: the store may have lost who took
     /// what.
     changed: Option<Instant>,
-    /// The epoch whose lease this process goes on with: what it was before it was deposed.
-    instead: Option<u64>,
-    skewed: bool,
-    /// The store's clock less ours, seconds.
-    offset: i64,
     resync: bool,
     shares: Shares,
 }
@@ -153,31 +127,26 @@ impl Lease {
             busy: Vec::new(),
             address: settings.address,
             taken: Vec::new(),
+            former: Vec::new(),
             config: 0,
             form: 0,
         };
         Lease {
             own,
             reads: Vec::new(),
-            standing: LeaseState::Joining,
+            standing: LeaseStanding::new(),
             next: now,
             waiting: None,
             confirmed: None,
             sent: now,
             away_since: None,
-            rival: None,
-            before: None,
             others: Others::default(),
             watch: LeaseWatch::default(),
             clock: StoreClock::default(),
             deposed: false,
-            displaced: false,
             back: None,
             settles: None,
             changed: None,
-            instead: None,
-            skewed: false,
-            offset: 0,
             resync: false,
             shares: Shares::default(),
         }
@@ -198,18 +167,24 @@ impl Lease {
 
     /// Goes on as another process: what this one had is another node's.
     pub(super) fn begin_anew(&mut self, now: Instant) {
-        self.instead.get_or_insert(self.own.epoch);
+        self.standing.begin_anew(self.own.epoch);
         self.own.epoch = self.own.epoch.wrapping_add(1);
         (self.next, self.resync) = (now, true);
-        (self.deposed, self.displaced) = (false, false);
+        self.deposed = false;
         // A renewal under way is of the process that was.
         self.waiting = None;
         self.settles = None;
     }
 
+    /// Goes on with the lease of the process before, which was this one.
+    pub(super) fn follow(&mut self, before: &Process) {
+        self.standing.follow(before.epoch);
+    }
+
     /// This node as an earlier process of it was.
     pub(super) fn as_process(&self, process: &Process) -> Member {
-        Member { epoch: process.epoch, taken: Vec::new(), ..self.own.clone() }
+        let (taken, former) = (Vec::new(), Vec::new());
+        Member { epoch: process.epoch, taken, former, ..self.own.clone() }
     }
 
     /// Says in which form this process keeps calls, and which it reads.
@@ -223,10 +198,17 @@ impl Lease {
         gone.form == 0 || self.reads.contains(&gone.form) || now >= seen + UNREAD
     }
 
-    /// Says whose calls this process took.
-    pub(super) fn say_taken(&mut self, taken: &[Process]) {
+    /// Says whose calls this process took, and what it was before.
+    pub(super) fn say_taken<'a>(
+        &mut self,
+        taken: &[Process],
+        former: impl Iterator<Item = &'a Process> + Clone,
+    ) {
         if self.own.taken != taken {
             self.own.taken = taken.to_vec();
+        }
+        if !former.clone().eq(&self.own.former) {
+            self.own.former = former.cloned().collect();
         }
     }
 
@@ -245,7 +227,7 @@ impl Lease {
     pub(super) fn is_unsure(&self, now: Instant) -> bool {
         let lapsed = self.view_age(now).is_some_and(|age| age >= LEASE);
         let unsure = lapsed && !self.others.met_nobody() || self.settles(now);
-        unsure && self.standing == LeaseState::Joined || self.displaced
+        unsure && self.standing.is_joined() || self.standing.is_displaced()
     }
 
     /// Whether another may take what this node has at any moment, or may have done so.
@@ -254,7 +236,7 @@ impl Lease {
         // Packets have their reserve, which lasts for longer than the next process of a node takes
         // to say what the one before it took.
         let settles = self.settles_until(now, Others::are_nodes_there);
-        late && !self.others.met_nobody() || settles || self.deposed || self.displaced
+        late && !self.others.met_nobody() || settles || self.deposed || self.standing.is_displaced()
     }
 
     /// Whether somebody may have taken what this node had, though the store does not know of it.
@@ -318,7 +300,7 @@ impl Lease {
 
     /// The store's clock, seconds since 1970.
     pub(super) fn store_unix(&self, unix: u64) -> u64 {
-        unix.saturating_add_signed(self.offset)
+        self.clock.unix(unix)
     }
 
     fn nodes(&self, now: Instant) -> NodeCount {
@@ -379,11 +361,11 @@ impl Lease {
 
     /// Where this node stands, for people.
     pub(super) fn standing(&self, now: Instant) -> &'static str {
-        match self.standing {
-            LeaseState::Refused => "name taken",
+        match &self.standing {
+            standing if standing.is_refused() => "name taken",
             _ if self.away(now).is_some() => "store away",
-            LeaseState::Joining => "joining",
-            LeaseState::Joined => "joined",
+            standing if standing.is_joined() => "joined",
+            _ => "joining",
         }
     }
 
@@ -394,7 +376,7 @@ impl Lease {
 
     /// Whether our lease lives: what we write is read.
     pub(super) fn may_write(&self, now: Instant) -> bool {
-        self.standing == LeaseState::Joined && self.away(now).is_none()
+        self.standing.is_joined() && self.away(now).is_none()
     }
 
     fn away(&self, now: Instant) -> Option<&'static str> {
@@ -408,7 +390,7 @@ impl Lease {
     }
 
     pub(super) fn cannot_ask(&self, now: Instant) -> Option<String> {
-        if self.standing == LeaseState::Refused {
+        if self.standing.is_refused() {
             return Some(format!("another process is node {}", self.own.node));
         }
         self.away(now).map(str::to_owned)
@@ -460,7 +442,7 @@ impl Lease {
             id: *next_id,
             node: self.own.node.clone(),
             epoch: self.own.epoch,
-            instead: self.instead,
+            instead: self.standing.instead(),
             value: format!("{:016x}{}", self.own.epoch, keys.seal(&name, &text)),
             unrenewed: self.watch.unrenewed(),
             wishes,
@@ -493,12 +475,16 @@ impl Lease {
                 return events;
             }
         };
-        self.look_at_clock(at, answer.millis / 1_000, &mut events);
+        let skew = self.clock.compare(at.unix, answer.millis / 1_000);
+        events.extend(skew.map(|seconds| LeaseEvent::ClockSkew { seconds }));
         self.clock.said(at.now, self.sent, answer.millis);
         let times = (self.sent, at.now);
         self.watch.look(times, answer.connection, &self.own.process(), &answer.leases);
-        let displaced = self.displaced;
-        self.look_at_own(at.now, &answer, keys, &mut events);
+        let displaced = self.standing.is_displaced();
+        let held = (answer.held.as_deref(), keys);
+        let news = self.standing.look(at.now, &self.own, held, &mut events);
+        self.resync |= news.joined;
+        news.gone.into_iter().for_each(|(before, seen)| self.others.lost(before, seen));
         let before = self.confirmed.replace((self.sent, answer.connection));
         if let Some((sent, connection)) = before {
             let lapsed = displaced || at.now.saturating_duration_since(sent) >= LEASE;
@@ -512,7 +498,7 @@ impl Lease {
             self.changed = Some(at.now);
         }
         let lost = answer.held.is_none() || before.is_none_or(|(_, c)| c != answer.connection);
-        self.resync |= lost && self.standing == LeaseState::Joined;
+        self.resync |= lost && self.standing.is_joined();
         let lapsed = before.is_some_and(|(sent, _)| at.now >= sent + LEASE);
         let look = (at.now, self.own.node.as_str(), self.settles.is_none(), lapsed);
         self.others.look(look, &answer.leases, keys, &mut events);
@@ -535,74 +521,11 @@ impl Lease {
 
     /// Whether another process of this name has the lease that this one had.
     pub(super) fn is_displaced(&self) -> bool {
-        self.displaced
+        self.standing.is_displaced()
     }
 
     /// Whether another process took over what this one had.
     pub(super) fn is_deposed(&self) -> bool {
         self.deposed
-    }
-
-    fn look_at_clock(&mut self, at: Moment, store: u64, events: &mut Vec<LeaseEvent>) {
-        let seconds = store.abs_diff(at.unix);
-        self.offset = store as i64 - at.unix as i64;
-        let skewed = seconds > SKEW;
-        if skewed && !std::mem::replace(&mut self.skewed, skewed) {
-            events.push(LeaseEvent::ClockSkew { seconds });
-        }
-        self.skewed = skewed;
-    }
-
-    /// Whether the lease is ours; a rival that renews has our name.
-    fn look_at_own(
-        &mut self,
-        now: Instant,
-        answer: &BeatAnswer,
-        keys: &ClusterKeys,
-        events: &mut Vec<LeaseEvent>,
-    ) {
-        if answer.held.as_ref().is_some_and(|held| is_of_epoch(held, self.own.epoch)) {
-            self.instead = None;
-        }
-        let ours = |held: &str| {
-            is_of_epoch(held, self.own.epoch) || self.instead.is_some_and(|e| is_of_epoch(held, e))
-        };
-        let rival = answer.held.as_ref().filter(|held| !ours(held)).map(|held| {
-            read(keys, &self.own.node, held)
-                .unwrap_or_else(|_| Member { node: self.own.node.clone(), ..self.own.clone() })
-        });
-        let Some(rival) = rival else {
-            if let Some((before, seen)) = self.before.take().filter(|_| self.rival.is_some()) {
-                self.others.lost(before, seen);
-            }
-            (self.rival, self.displaced) = (None, false);
-            if self.standing != LeaseState::Joined {
-                self.standing = LeaseState::Joined;
-                self.resync = true;
-            }
-            return;
-        };
-        self.displaced |= self.standing == LeaseState::Joined;
-        // One that was killed leaves its lease behind, and maybe a renewal on its way; only one
-        // that lives goes on renewing it.
-        let by = rival.advertise;
-        let seen = self.rival.unwrap_or((rival.epoch, rival.beat, 0));
-        let more = u32::from(seen.0 != rival.epoch || seen.1 != rival.beat);
-        let renewed = seen.2.saturating_add(more);
-        self.rival = Some((rival.epoch, rival.beat, renewed));
-        if renewed < RENEWALS {
-            self.before.get_or_insert((rival, now));
-        } else {
-            self.before = None;
-        }
-        if renewed >= RENEWALS {
-            if self.standing != LeaseState::Refused {
-                let by = by.to_string();
-                events.push(LeaseEvent::NameTaken { node: self.own.node.clone(), by });
-            }
-            self.standing = LeaseState::Refused;
-        } else if self.standing == LeaseState::Joined {
-            self.standing = LeaseState::Joining;
-        }
     }
 }

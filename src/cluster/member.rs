@@ -49,6 +49,9 @@ pub struct Member {
     /// Processes whose calls it took over, the newest last.
     #[serde(default)]
     pub taken: Vec<Process>,
+    /// What its process was before: nobody finds calls by these names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<Process>,
     /// What it is to have in common with the others; 0 if it does not say.
     #[serde(default)]
     pub config: u64,
@@ -83,6 +86,7 @@ impl Member {
             busy: Vec::new(),
             address: None,
             taken: Vec::new(),
+            former: Vec::new(),
             config: 0,
             form: 0,
         }

@@ -6,6 +6,7 @@
 //! name another process has: it has no lease, so that anybody may take what it told the store,
 //! until it has had that closed.
 
+use super::closings::Closings;
 use super::inquiry::{ASK, Inquiry};
 use super::lease::Lease;
 use super::store::{Claim, LEASE, Process, StoreCommand};
@@ -19,6 +20,14 @@ const NOT_ASKED: u64 = 0;
 /// Processes this one was before it was deposed, that are remembered.
 pub(super) const MAX_FORMER: usize = 16;
 
+/// A process's claim of its own calls.
+struct OwnClaim {
+    id: u64,
+    /// By which the store is asked, and until when.
+    connection: u64,
+    until: Instant,
+}
+
 /// What is known of who has this process's calls.
 pub(super) struct Ownership {
     /// What the others say of that.
@@ -27,19 +36,28 @@ pub(super) struct Ownership {
     sure: Instant,
     /// This process was these before another node took their calls.
     pub(super) former: Vec<u64>,
-    /// The claim that asks who has our calls, and until when.
-    asks: Option<(u64, Instant)>,
+    /// The claim that asks who has our calls.
+    asks: Option<OwnClaim>,
     /// Since when a node says that it has them, and the store that it found none.
     doubts: Option<Instant>,
     /// This process has asked that its calls be closed, of which the store had not said that they
     /// were claimed: if it says so since, that may be why.
     closed: bool,
+    /// What it had closed when it was another.
+    closings: Closings,
 }
 
 impl Ownership {
     pub(super) fn new(now: Instant) -> Ownership {
-        let (inquiry, former) = (Inquiry::default(), Vec::new());
-        Ownership { inquiry, sure: now, former, asks: None, doubts: None, closed: false }
+        Ownership {
+            inquiry: Inquiry::default(),
+            sure: now,
+            former: Vec::new(),
+            asks: None,
+            doubts: None,
+            closed: false,
+            closings: Closings::default(),
+        }
     }
 
     /// Whether this process was that one, before another node took its calls.
@@ -50,7 +68,9 @@ impl Ownership {
     /// Whether another node may have taken this one's calls, as far as is known.
     pub(super) fn is_unsure(&self, now: Instant, lease: &Lease) -> bool {
         let unsettled = lease.is_deposed() || lease.is_displaced();
-        unsettled || lease.is_unsure(now) && !self.is_cleared(now, lease)
+        unsettled
+            || self.closings.are_unsure(now, lease)
+            || lease.is_unsure(now) && !self.is_cleared(now, lease)
     }
 
     /// Whether all others have said lately that they did not take this node's calls.
@@ -58,34 +78,45 @@ impl Ownership {
         self.inquiry.is_cleared(now, lease.others().met())
     }
 
+    /// Whether another may take what this process has at any moment, or may have done so.
+    pub(super) fn may_be_taken(&self, now: Instant, lease: &Lease) -> bool {
+        lease.may_be_taken(now) || self.closings.are_unsure(now, lease)
+    }
+
     /// By when it is known that nobody had taken this node's calls; `None`: it would be known now.
     pub(super) fn vouched(&mut self, now: Instant, lease: &Lease) -> Option<Instant> {
-        if !lease.may_be_taken(now) {
+        if !self.may_be_taken(now, lease) {
             self.sure = now;
             return None;
         }
-        // Who has this one's name is nobody who could be asked.
-        let asked = (!lease.is_displaced()).then(|| lease.others().met());
+        // Who has this one's name is nobody who could be asked, and nobody is asked of what this
+        // one was before.
+        let knows_all = lease.is_displaced() || self.closings.are_unsure(now, lease);
+        let asked = (!knows_all).then(|| lease.others().met());
         let vouched = asked.and_then(|met| self.inquiry.vouched(met));
         self.sure = self.sure.max(vouched.unwrap_or(self.sure));
         Some(self.sure)
     }
 
-    /// Asks the store who has this process's calls, if somebody else has.
+    /// Asks the store who has this process's calls, if somebody else has, and tells it what is
+    /// closed.
     pub(super) fn ask_store(
         &mut self,
         now: Instant,
         lease: &Lease,
         next_id: &mut u64,
-    ) -> Option<StoreCommand> {
+        commands: &mut Vec<StoreCommand>,
+    ) {
+        self.closings.tell(now, lease, next_id, commands);
         let asks = lease.is_deposed() || lease.is_displaced();
-        let due = asks && self.asks.is_none_or(|(_, until)| until <= now);
-        let connection = lease.connection().filter(|_| due)?;
+        let due = asks && self.asks.as_ref().is_none_or(|asked| asked.until <= now);
+        let Some(connection) = lease.connection().filter(|_| due) else { return };
         *next_id += 1;
-        self.asks = Some((*next_id, now + ASK));
+        let id = *next_id;
+        self.asks = Some(OwnClaim { id, connection, until: now + ASK });
         self.closed |= !lease.is_deposed();
-        let (id, of, by) = (*next_id, lease.process(), lease.process());
-        Some(StoreCommand::Claim { id, of, by, connection, again: false })
+        let (of, by) = (lease.process(), lease.process());
+        commands.push(StoreCommand::Claim { id, of, by, connection, again: false });
     }
 
     /// While the store is away, the others know whether they took this node's calls.
@@ -105,7 +136,7 @@ impl Ownership {
 
     /// Whether the store was asked this.
     pub(super) fn asked(&self, id: u64) -> bool {
-        self.asks.is_some_and(|(asked, _)| asked == id)
+        self.asks.as_ref().is_some_and(|asked| asked.id == id)
     }
 
     /// The store has said who took calls of ours. This process continues with the rest under a new
@@ -117,10 +148,14 @@ impl Ownership {
         answer: Result<Claim, String>,
         next: u64,
     ) -> Option<(String, Vec<String>)> {
-        self.asks = None;
+        let asked = self.asks.take()?;
         let parted = self.judged(now, lease, kept, answer)?;
-        if let Some((_, names)) = &parted {
-            kept.forget(names);
+        match &parted {
+            Some((_, names)) => kept.forget(names),
+            None => {
+                let connection = Some(asked.connection);
+                self.closings.add(now, lease.process(), kept.told(), connection);
+            }
         }
         kept.closed();
         if self.former.len() == MAX_FORMER {
@@ -198,8 +233,51 @@ impl Ownership {
 
     /// The store is asked once more in a moment.
     fn asks_soon<T>(&mut self, now: Instant) -> Option<T> {
-        self.asks = Some((NOT_ASKED, now + ASK / 4));
+        self.asks = Some(OwnClaim { id: NOT_ASKED, connection: 0, until: now + ASK / 4 });
         None
+    }
+
+    /// Whether the store was told this of what was closed.
+    pub(super) fn told(&self, id: u64) -> bool {
+        self.closings.told(id)
+    }
+
+    /// The store has answered that. Returns the node that has taken calls in the meantime, and
+    /// their names.
+    pub(super) fn told_again(
+        &mut self,
+        (lease, kept): (&Lease, &mut StoredCalls),
+        id: u64,
+        answer: Result<Claim, String>,
+    ) -> Option<(String, Vec<String>)> {
+        let parted = self.closings.answered(id, answer, lease)?;
+        kept.forget(&parted.1);
+        Some(parted)
+    }
+
+    /// Whether the store may be told of calls: it has them by no other name, under which somebody
+    /// else could take them.
+    pub(super) fn may_write(&self, lease: &Lease) -> bool {
+        !self.closings.are_pending(lease)
+    }
+
+    /// What this process was, and whose calls it has still.
+    pub(super) fn former_processes(&self) -> impl Iterator<Item = &Process> {
+        self.closings.processes()
+    }
+
+    /// Those by whose names nobody finds calls any more.
+    pub(super) fn closed(&self) -> impl Iterator<Item = &Process> + Clone {
+        self.closings.said()
+    }
+
+    /// It has calls of these names from the one before it, which was these.
+    pub(super) fn follow(&mut self, now: Instant, former: Vec<Process>, names: &[String]) {
+        for of in former {
+            self.closings.add(now, of, names.to_vec(), None);
+        }
+        // What that one knew of the others may be as old.
+        self.sure = now.checked_sub(LEASE).unwrap_or(now);
     }
 
     /// The node that says that it took this process's calls.

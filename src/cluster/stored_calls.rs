@@ -7,6 +7,7 @@
 use super::store::{CallValue, CallWrite, Process, StoreCommand};
 use super::write_window::WriteWindow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Values of one write.
@@ -24,9 +25,26 @@ pub(super) struct Writer {
     pub connection: u64,
 }
 
+/// What is known of a call, and by this node's time when it was true.
+#[derive(Clone, Debug)]
+pub(super) struct KnownValue {
+    /// The snapshot.
+    pub bytes: Arc<[u8]>,
+    /// When that was.
+    pub at: Instant,
+}
+
+impl KnownValue {
+    /// As the store is told: it was true then by its clock, which says `store` now.
+    fn stamped(&self, now: Instant, store: u64) -> CallValue {
+        let age = now.saturating_duration_since(self.at).as_millis() as u64;
+        CallValue { taken: store.saturating_sub(age), bytes: self.bytes.clone() }
+    }
+}
+
 /// The newest value of a name.
 struct StoredValue {
-    value: Option<CallValue>,
+    value: Option<KnownValue>,
     /// Counts its changes.
     number: u64,
     /// It is in a write under way.
@@ -60,8 +78,15 @@ pub(super) struct StoredCalls {
 }
 
 impl StoredCalls {
-    /// The newest value of a name; nothing: it is of no use any more. Returns the value's number.
-    pub(super) fn put(&mut self, name: &str, value: Option<CallValue>) -> u64 {
+    /// The newest value of a name; nothing: it is of no use any more. Returns the value's number; 0
+    /// if the store need not be told.
+    pub(super) fn put(&mut self, name: &str, value: Option<KnownValue>) -> u64 {
+        let unknown = |kept: &StoredValue| kept.told.is_none() && !kept.busy;
+        if value.is_none() && self.all.get(name).is_none_or(unknown) {
+            self.all.remove(name);
+            self.dirty.remove(name);
+            return 0;
+        }
         let new = || StoredValue {
             value: None,
             number: 0,
@@ -154,10 +179,11 @@ impl StoredCalls {
         }
     }
 
-    /// Writes what is due, as far as the window goes.
+    /// Writes what is due, as far as the window goes. `store`: what the store's clock says, or
+    /// less.
     pub(super) fn write(
         &mut self,
-        now: Instant,
+        (now, store): (Instant, u64),
         next_id: &mut u64,
         writer: &Writer,
         commands: &mut Vec<StoreCommand>,
@@ -176,7 +202,8 @@ impl StoredCalls {
                 kept.busy = true;
                 kept.told.get_or_insert(now);
                 numbers.push((name.clone(), kept.number));
-                writes.push(CallWrite { name, value: kept.value.clone() });
+                let value = kept.value.as_ref().map(|value| value.stamped(now, store));
+                writes.push(CallWrite { name, value });
             }
             *next_id += 1;
             let anew = std::mem::take(&mut self.anew);
@@ -204,7 +231,7 @@ impl StoredCalls {
     }
 
     /// Keeps an empty value of each of these names, and of no other that begins with `start`.
-    pub(super) fn put_only(&mut self, start: char, names: &[String], taken: u64) {
+    pub(super) fn put_only(&mut self, start: char, names: &[String], at: Instant) {
         let of = self.all.range(start.to_string()..).take_while(|(n, _)| n.starts_with(start));
         let others = of.filter(|(name, kept)| kept.value.is_some() && !names.contains(name));
         let others: Vec<String> = others.map(|(name, _)| name.clone()).collect();
@@ -213,7 +240,7 @@ impl StoredCalls {
         }
         for name in names {
             if self.all.get(name).is_none_or(|kept| kept.value.is_none()) {
-                self.put(name, Some(CallValue { taken, bytes: [].into() }));
+                self.put(name, Some(KnownValue { bytes: [].into(), at }));
             }
         }
     }
@@ -232,6 +259,12 @@ impl StoredCalls {
         told.map(|(name, _)| name).chain(ended).cloned().collect()
     }
 
+    /// All names of which it was told.
+    pub(super) fn told(&self) -> Vec<String> {
+        let told = self.all.iter().filter(|(_, kept)| kept.told.is_some());
+        told.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What the store was told by now is of no use to anybody: it is told anew, if it is at all.
     pub(super) fn closed(&mut self) {
         self.all.retain(|_, kept| kept.busy || kept.value.is_some());
@@ -246,11 +279,10 @@ impl StoredCalls {
         self.ended.clear();
     }
 
-    /// Forgets these: another node has them.
+    /// Forgets these: another node has them. What the store was told of them is removed.
     pub(super) fn forget(&mut self, names: &[String]) {
         for name in names {
-            self.all.remove(name);
-            self.dirty.remove(name);
+            self.put(name, None);
             self.confirmed.remove(name);
         }
     }
@@ -260,18 +292,25 @@ impl StoredCalls {
 mod tests {
     use super::super::write_window::{ANSWER, MAX_WRITES};
     use super::*;
+    use std::sync::LazyLock;
+
+    const MS: Duration = Duration::from_millis(1);
 
     fn writer() -> Writer {
         Writer { owner: Process { node: "a".into(), epoch: 1 }, connection: 1 }
     }
 
-    fn value(n: u8) -> Option<CallValue> {
-        Some(CallValue { taken: 1, bytes: vec![n].into() })
+    fn value(n: u8) -> Option<KnownValue> {
+        Some(KnownValue { bytes: vec![n].into(), at: *START })
     }
+
+    /// The store's clock says a second.
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    const STORE: u64 = 1_000;
 
     fn writes(kept: &mut StoredCalls, now: Instant, id: &mut u64) -> Vec<(u64, Vec<CallWrite>)> {
         let mut commands = Vec::new();
-        kept.write(now, id, &writer(), &mut commands);
+        kept.write((now, STORE), id, &writer(), &mut commands);
         let write = |command| match command {
             StoreCommand::Keep { id, writes, .. } => (id, writes),
             other => panic!("{other:?}"),
@@ -283,13 +322,13 @@ mod tests {
     fn names_that_begin_alike_are_those_that_were_given_and_written_before_all_others() {
         let (now, mut id, mut kept) = (Instant::now(), 0, StoredCalls::default());
         kept.put("0a", value(1));
-        kept.put_only('#', &["#x".into(), "#y".into()], 1);
+        kept.put_only('#', &["#x".into(), "#y".into()], now);
         let name = |w: &CallWrite| (w.name.clone(), w.value.is_some());
         let (first, written) = writes(&mut kept, now, &mut id).remove(0);
         let written: Vec<_> = written.iter().map(name).collect();
         assert_eq!(written, [("#x".into(), true), ("#y".into(), true), ("0a".into(), true)]);
         kept.written(now, first, true);
-        kept.put_only('#', &["#y".into(), "#z".into()], 2);
+        kept.put_only('#', &["#y".into(), "#z".into()], now);
         let (_, written) = writes(&mut kept, now, &mut id).remove(0);
         let written: Vec<_> = written.iter().map(name).collect();
         assert_eq!(written, [("#x".into(), false), ("#z".into(), true)]);
@@ -297,13 +336,15 @@ mod tests {
 
     #[test]
     fn a_value_that_is_replaced_while_it_waits_is_never_written_and_a_removed_one_is_forgotten() {
-        let (now, mut id, mut kept) = (Instant::now(), 0, StoredCalls::default());
+        let (now, mut id, mut kept) = (*START + 40 * MS, 0, StoredCalls::default());
         for n in 0..100 {
             kept.put("x", value(n));
         }
         let first = writes(&mut kept, now, &mut id);
         assert_eq!(first.len(), 1);
-        assert_eq!(first[0].1, [CallWrite { name: "x".into(), value: value(99) }]);
+        // It was true 40 ms ago.
+        let value = Some(CallValue { taken: STORE - 40, bytes: [99].into() });
+        assert_eq!(first[0].1, [CallWrite { name: "x".into(), value }]);
         kept.put("x", None);
         assert!(writes(&mut kept, now, &mut id).is_empty(), "one write of a name at a time");
         kept.written(now, first[0].0, true);

@@ -7,6 +7,7 @@ use crate::sip::Message;
 use crate::sip::digest::Secret;
 use crate::sip::parse::Framing;
 use crate::sip::transaction::Flow;
+use lease::LeaseEvent;
 use store::{BeatAnswer, PointerWrite};
 
 const UNIX: u64 = 1_700_000_000;
@@ -312,7 +313,7 @@ fn what_a_node_was_before_it_lost_its_calls_is_bounded() {
 fn asks_whose_its_calls_are(says: impl FnOnce(&mut BeatAnswer)) -> (Cluster, Instant, u64) {
     let (now, registrar) = (Instant::now(), Registrar::default());
     let (mut here, mine) = joined(now, "a", 1, &registrar);
-    here.keep(now, CALL, Some([1].into()), Duration::ZERO).expect("it knows the store");
+    here.keep(now, CALL, Some([1].into()), Duration::ZERO);
     let turn = |here: &mut Cluster, now| {
         here.turn(Moment { now, unix: UNIX }, Census::default, &registrar, &|_| false).commands
     };

@@ -37,3 +37,13 @@ pub(crate) struct AnswerWork {
     /// A question for a token: its number, and whether the token is ours, if that is known.
     pub spent: Option<(u64, Option<bool>)>,
 }
+
+impl AnswerWork {
+    /// Another node has calls of these names.
+    pub(super) fn part(&mut self, parted: Option<(String, Vec<String>)>) {
+        if let Some((by, _)) = &parted {
+            self.events.push(LeaseEvent::Deposed { by: by.clone() });
+            self.deposed = parted;
+        }
+    }
+}

@@ -131,7 +131,7 @@ impl Gateway {
     }
 
     /// A call's value is to be written to the store, as it was `age` ago; `None`: it is of no use
-    /// any more. Returns its number; `None` if there is no cluster, or none was met yet.
+    /// any more. Returns its number; `None` if there is no cluster.
     pub fn keep_in_store(
         &mut self,
         now: Instant,
@@ -139,7 +139,7 @@ impl Gateway {
         value: Option<Arc<[u8]>>,
         age: Duration,
     ) -> Option<u64> {
-        self.services.cluster.as_mut()?.keep(now, name, value, age)
+        Some(self.services.cluster.as_mut()?.keep(now, name, value, age))
     }
 
     /// Which values the store has confirmed since last asked, by name and number.

@@ -137,12 +137,12 @@ impl Gateway {
     }
 
     /// How many calls another process could only end.
-    pub(crate) fn unsettled(&self) -> usize {
+    pub fn unsettled(&self) -> usize {
         self.calls.iter().filter(|call| call.is_unsettled()).count()
     }
 
     /// Whether new calls are refused because another process is about to take over.
-    pub(crate) fn refuse_for_upgrade(&mut self, refuse: bool) {
+    pub fn refuse_for_upgrade(&mut self, refuse: bool) {
         self.upgrading = refuse;
     }
 

@@ -7,6 +7,7 @@
 
 use super::{Gateway, Turn};
 use crate::call::{CallId, Output};
+use crate::cluster::Cluster;
 use crate::cluster::store::Process;
 use crate::cluster::succession::{MAX_TAKEN, PeerProbe, Probe, ProbeAnswer};
 use crate::event::Event;
@@ -202,7 +203,7 @@ impl Gateway {
     }
 
     /// Whether something waits until it is known whose it is.
-    pub(crate) fn keeps_back(&self) -> bool {
+    pub fn keeps_back(&self) -> bool {
         !self.held.waiting.is_empty()
     }
 
@@ -210,9 +211,10 @@ impl Gateway {
     ///
     /// # Errors
     /// This one does not know enough itself, and why.
-    pub(crate) fn may_hand_over(&self, now: Instant) -> Result<(), String> {
-        let unsure = self.services.cluster.as_ref().is_some_and(|cluster| cluster.is_unsure(now));
-        if unsure {
+    pub fn may_hand_over(&self, now: Instant) -> Result<(), String> {
+        // The next one would not know whom to ask whether they have taken its calls.
+        let unsure = |cluster: &Cluster| cluster.is_unsure(now) || cluster.misses_store(now);
+        if self.services.cluster.as_ref().is_some_and(unsure) {
             let why = "it is not known whether another node has taken this one's calls over";
             return Err(format!("{why}: the store does not answer"));
         }
@@ -226,6 +228,17 @@ impl Gateway {
     /// The processes whose calls this one took over from other nodes.
     pub fn taken_processes(&self) -> Vec<Process> {
         self.services.cluster.as_ref().map_or(Vec::new(), |cluster| cluster.taken().to_vec())
+    }
+
+    /// What this process is in its cluster, last, and was before.
+    pub fn former_processes(&self) -> Vec<Process> {
+        self.services.cluster.as_ref().map_or(Vec::new(), Cluster::former)
+    }
+
+    /// This process gets these calls from the one before it at its node, which was `former`.
+    pub fn follow(&mut self, now: Instant, former: Vec<Process>, calls: &[CallId]) {
+        let calls: Vec<u64> = calls.iter().map(|call| call.0).collect();
+        self.services.cluster.iter_mut().for_each(|c| c.follow(now, former.clone(), &calls));
     }
 
     /// The process before this one had taken over the calls of these.

@@ -17,7 +17,8 @@ fn sockets_arrive_in_order_however_many_there_are() {
         (0..2 * AT_ONCE + 3).map(|_| UdpSocket::bind("127.0.0.1:0").expect("bound")).collect();
     let ports: Vec<u16> = sockets.iter().map(|s| s.local_addr().expect("bound").port()).collect();
     let taken = vec![Process { node: "b".into(), epoch: 7 }];
-    let message = LinkMessage::Calls { draining: true, ports: ports.clone(), taken };
+    let former = vec![Process { node: "a".into(), epoch: 6 }];
+    let message = LinkMessage::Calls { draining: true, ports: ports.clone(), taken, former };
     let bytes = vec![7; 3_000_000];
     let sent = (message.clone(), bytes.clone());
     let sender = std::thread::spawn(move || {

@@ -13,6 +13,7 @@ use crate::api::events::Feed;
 use crate::api::metrics::NodeMetrics;
 use crate::api::{self, ApiState, socket};
 use crate::boot;
+use crate::call::CallId;
 use crate::call::context::NodeIdentity;
 use crate::cluster::store::Process;
 use crate::config::{ApiToken, Config, Scope};
@@ -170,6 +171,8 @@ struct Succession {
     draining: bool,
     /// The processes whose calls that one took over from other nodes.
     taken: Vec<Process>,
+    /// What that one was in its cluster.
+    former: Vec<Process>,
 }
 
 impl Succession {
@@ -188,8 +191,8 @@ impl Succession {
                 let state = state.unwrap_or_else(|| open_state(config, &base.metrics));
                 let workers = starter.start_all(&state.ports(), false)?;
                 let (late, found, taken) = (Vec::new(), Vec::new(), Vec::new());
-                let (resumed, draining) = (None, false);
-                Succession { state, workers, resumed, late, found, draining, taken }
+                let (resumed, draining, former) = (None, false, Vec::new());
+                Succession { state, workers, resumed, late, found, draining, taken, former }
             }
         };
         let Succession { state, workers, .. } = &mut succession;
@@ -225,8 +228,8 @@ impl Succession {
         predecessor.wait_until_released();
         let state = open_state(config, &base.metrics);
         let (resumed, found) = (Some(resumed), Vec::new());
-        let (draining, taken) = (read.draining, read.taken);
-        Ok(Succession { state, workers, resumed, late, found, draining, taken })
+        let (draining, taken, former) = (read.draining, read.taken, read.former);
+        Ok(Succession { state, workers, resumed, late, found, draining, taken, former })
     }
 }
 
@@ -268,8 +271,12 @@ impl Shells {
             ..opened.bound.identity(&config)
         };
         let config = Arc::new(config);
-        let mut gateway = Gateway::new(Instant::now(), config.clone(), identity, random()?);
+        let now = Instant::now();
+        let mut gateway = Gateway::new(now, config.clone(), identity, random()?);
         gateway.knows_taken(succession.taken.clone());
+        let given: Vec<CallId> =
+            succession.resumed.iter().flatten().map(|(_, call, _)| call.id()).collect();
+        gateway.follow(now, succession.former.clone(), &given);
         let (tell_gauges, gauges) = watch::channel(gateway.gauges());
         let clock = WallClock::now();
         let mut api = api_of(&config, base, opened);

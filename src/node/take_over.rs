@@ -42,6 +42,8 @@ pub(super) struct ReadCalls {
     pub draining: bool,
     /// The processes whose calls it took over from other nodes.
     pub taken: Vec<Process>,
+    /// What it was in its cluster, the last name last.
+    pub former: Vec<Process>,
     /// The sockets of [`HandedCalls::streams`].
     pub streams: Vec<TcpStream>,
 }
@@ -107,8 +109,10 @@ impl Predecessor {
         self.link.say(&LinkMessage::Ready).context("the running gateway is gone")?;
         let LinkFrame { message, bytes, sockets } =
             self.link.receive(CALLS).context("the running gateway is gone")?;
-        let (draining, numbers, taken) = match message {
-            LinkMessage::Calls { draining, ports, taken } => (draining, ports, taken),
+        let (draining, numbers, taken, former) = match message {
+            LinkMessage::Calls { draining, ports, taken, former } => {
+                (draining, ports, taken, former)
+            }
             LinkMessage::Refused { why } => bail!("the running gateway continues: {why}"),
             other => bail!("the running gateway says {other}, which is not expected"),
         };
@@ -125,7 +129,7 @@ impl Predecessor {
             ports.adopt(Pair { port, rtp: rtp.into(), rtcp: rtcp.into() }, now);
         }
         let streams = sockets.map(TcpStream::from).collect();
-        Ok(ReadCalls { calls, draining, taken, streams })
+        Ok(ReadCalls { calls, draining, taken, former, streams })
     }
 
     /// Says that the calls can be taken. What the predecessor has to do for that it does while

@@ -448,8 +448,9 @@ fn send_calls(link: &Link, given: &HandedOver) -> io::Result<()> {
     let sockets: Vec<BorrowedFd<'_>> =
         pairs.chain(given.streams.iter().map(OwnedFd::as_fd)).collect();
     let ports = given.pairs.iter().map(|pair| pair.port).collect();
-    let (draining, taken) = (given.draining, given.taken.clone());
-    link.send(&LinkMessage::Calls { draining, ports, taken }, &bytes, &sockets)
+    let (taken, former) = (given.taken.clone(), given.former.clone());
+    let message = LinkMessage::Calls { draining: given.draining, ports, taken, former };
+    link.send(&message, &bytes, &sockets)
 }
 
 impl Core {
@@ -473,7 +474,8 @@ impl Core {
             let calls = HandedCalls { taken, calls, media: sessions, streams };
             let draining = self.gateway.gauges().draining;
             let taken = self.gateway.taken_processes();
-            HandedOver { calls, draining, taken, pairs, streams: sockets }
+            let former = self.gateway.former_processes();
+            HandedOver { calls, draining, taken, former, pairs, streams: sockets }
         });
         let possible = given.is_ok();
         // It may have waited for a worker, and waits for the successor now.

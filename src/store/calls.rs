@@ -28,19 +28,22 @@ return 1
 /// KEYS[3], for ARGV[4], unless the lease KEYS[1] is of their epoch ARGV[2], or another process is
 /// the owner already. With ARGV[5] it is the owner itself that asks, whose lease does not matter.
 /// With ARGV[6] the store was told so before: what there still is of them is removed, and is not
-/// all there was. Returns what came of it: "lives", "granted" or "taken", by whom, the names, and 1
-/// if these are all that was taken, though it be nothing: 0 once they have been forgotten.
+/// all there was. KEYS[4] is there for as long as the owner is known, if there were none. Returns
+/// what came of it: "lives", "granted" or "taken", by whom, the names, and 1 if these are all that
+/// was taken, though it be nothing: 0 once they have been forgotten. (Builds from before KEYS[4]
+/// tell that by how long the owner will be known still; they are told no more, and no less.)
 pub(super) const TAKE_OVER: &str = r"
 local held = redis.call('GET', KEYS[1])
 local kind = redis.call('TYPE', KEYS[2])['ok']
 if kind == 'string' then
   local by, names = redis.call('GET', KEYS[2]), redis.call('HKEYS', KEYS[3])
-  local kept = redis.call('PTTL', KEYS[2]) > ARGV[3] - ARGV[4]
-  return {by == ARGV[1] and 'granted' or 'taken', by, names, (kept or #names > 0) and 1 or 0}
+  local all = #names > 0 or redis.call('EXISTS', KEYS[4]) == 1
+  return {by == ARGV[1] and 'granted' or 'taken', by, names, all and 1 or 0}
 end
 if ARGV[5] == '0' and held and string.sub(held, 1, 16) == ARGV[2] then
   return {'lives', '', {}, 1}
 end
+redis.call('DEL', KEYS[4])
 if ARGV[6] == '1' then
   redis.call('DEL', KEYS[2], KEYS[3])
   redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3] - ARGV[4])
@@ -50,8 +53,10 @@ if kind == 'hash' then
   redis.call('RENAME', KEYS[2], KEYS[3])
   redis.call('PEXPIRE', KEYS[3], ARGV[4])
 end
+local names = redis.call('HKEYS', KEYS[3])
+if #names == 0 then redis.call('SET', KEYS[4], '', 'PX', ARGV[3]) end
 redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[3])
-return {'granted', ARGV[1], redis.call('HKEYS', KEYS[3]), 1}
+return {'granted', ARGV[1], names, 1}
 ";
 
 /// What [`TAKE_OVER`] returns.
@@ -119,10 +124,11 @@ impl StoreWork {
     ) -> Result<Claim, RedisError> {
         let (what, owner, names, known): TakeOverAnswer = redis::cmd("EVAL")
             .arg(TAKE_OVER)
-            .arg(3)
+            .arg(4)
             .arg(self.names.lease(&of.node))
             .arg(self.names.calls(of))
             .arg(self.names.taken(of))
+            .arg(self.names.none_taken(of))
             .arg(by.mark())
             .arg(format!("{:016x}", of.epoch))
             .arg(CLAIM.as_millis() as u64)

@@ -70,6 +70,24 @@ impl StoreClient {
         Ok(del.query_async(&mut self.work.connection).await?)
     }
 
+    /// Everything lasts for so many milliseconds longer, as by a clock that is put back, or less
+    /// long.
+    ///
+    /// # Errors
+    /// The store cannot be asked.
+    pub async fn put_clock_back(&mut self, millis: i64) -> anyhow::Result<()> {
+        let connection = &mut self.work.connection;
+        let keys: Vec<Vec<u8>> = redis::cmd("KEYS").arg("*").query_async(connection).await?;
+        for key in keys {
+            let left: i64 = redis::cmd("PTTL").arg(&key).query_async(connection).await?;
+            if left > 0 {
+                let mut set = redis::cmd("PEXPIRE");
+                let _: u8 = set.arg(&key).arg(left + millis).query_async(connection).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Everything is lost.
     ///
     /// # Errors

@@ -58,12 +58,13 @@ pub(crate) async fn taken_of_earlier(
     let last = last.or_else(|| epochs.last().copied());
     for epoch in epochs {
         let of = Process { node: own.clone(), epoch };
-        let (what, _, names, known): TakeOverAnswer = redis::cmd("EVAL")
+        let (what, owner, names, known): TakeOverAnswer = redis::cmd("EVAL")
             .arg(TAKE_OVER)
-            .arg(3)
+            .arg(4)
             .arg(keys.lease(&own))
             .arg(keys.calls(&of))
             .arg(keys.taken(&of))
+            .arg(keys.none_taken(&of))
             .arg(&by)
             .arg(format!("{epoch:016x}"))
             .arg(CLAIM.as_millis() as u64)
@@ -72,8 +73,10 @@ pub(crate) async fn taken_of_earlier(
             .arg(0)
             .query_async(&mut connection)
             .await?;
-        taken.all |= Some(epoch) == last && what == "taken" && known == 0;
-        if what == "taken" {
+        // One that had them closed itself has them still.
+        let is_taken = what == "taken" && owner != of.mark().as_bytes();
+        taken.all |= Some(epoch) == last && is_taken && known == 0;
+        if is_taken {
             taken.names.extend(names.into_iter().filter_map(text));
         }
     }

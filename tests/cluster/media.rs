@@ -132,6 +132,15 @@ impl World {
         streams.map(|stream| stream.held).sum()
     }
 
+    /// A node's next process goes on with its media, and tells the store of it under its own name.
+    pub(crate) fn records_begin_anew(&mut self, n: usize) {
+        let now = self.now();
+        for stream in self.nodes[n].streams.values_mut() {
+            (stream.underway, stream.stored) = (RecordsUnderway::default(), 0);
+            stream.due = now;
+        }
+    }
+
     /// The media of a node stood still: what was due meanwhile is not sent.
     pub(crate) fn overslept(&mut self, n: usize) {
         let now = self.now();

@@ -1,6 +1,7 @@
 //! Nodes of two versions side by side: what one writes of its calls, the other may not know.
 
 use crate::SECOND;
+use crate::takeover::{Talk, talking};
 use crate::world::{Fault, World};
 use std::time::Duration;
 
@@ -118,5 +119,63 @@ fn a_node_that_is_started_again_goes_on_with_its_calls_however_long_it_was_away(
         world.media_stops();
         assert_eq!(world.calls.records(), 3, "{away:?}");
         world.expect_idle();
+    }
+}
+
+/// What the process before had told the store of a call is there for a minute, and its node is the
+/// first to look for it: the call is over by then.
+#[test]
+fn a_call_that_ends_right_after_an_upgrade_does_not_come_back_from_the_store() {
+    for seed in 0..12 {
+        let (mut world, Talk { from, to, owner }) =
+            talking(World::either(700 + seed, seed % 2 == 0));
+        world.upgrade(owner);
+        world.run(Duration::from_millis(1_600 + 100 * seed));
+        world.hang_up(from);
+        world.run(2 * SECOND);
+        assert!(!world.talks(to), "seed {seed}\n{}", world.story());
+        world.run(20 * SECOND);
+        assert_eq!(world.calls.taken, [], "seed {seed}: nobody looks for it\n{}", world.story());
+        world.ends_idle();
+        assert_eq!(world.calls.records(), 1, "seed {seed}");
+    }
+}
+
+/// A process that was just given its node's calls reaches nobody any more, and another node takes
+/// what the process before it had told the store: it learns of that by the name of that one.
+#[test]
+fn an_upgraded_node_that_is_cut_off_at_once_learns_who_has_its_calls() {
+    for step in 0..12u64 {
+        let (mut world, Talk { owner, .. }) = talking(World::either(720 + step, step % 2 == 0));
+        world.upgrade(owner);
+        world.run(Duration::from_micros(500) * step as u32);
+        world.fault(Fault::CutStore(owner));
+        (0..3).filter(|n| *n != owner).for_each(|n| world.fault(Fault::Cut(owner, n)));
+        world.run(20 * SECOND);
+        world.heal_all();
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.ends_idle();
+        let ended = (world.calls.records(), world.calls.excused());
+        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+    }
+}
+
+/// What a process is given before it has met the store is told to that all the same, and not only
+/// once it changes.
+#[test]
+fn a_call_outlives_an_upgrade_of_its_node_and_then_the_node() {
+    for step in 0..12u32 {
+        let (mut world, Talk { from, to, owner }) = talking(World::floating(740 + u64::from(step)));
+        world.upgrade(owner);
+        world.run(SECOND + step * 6 * SECOND);
+        world.fault(Fault::Kill(owner));
+        world.run(12 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "step {step}\n{}", world.story());
+        assert!(world.talks(from) && world.talks(to), "step {step}\n{}", world.story());
+        world.heal_all();
+        world.run(5 * SECOND);
+        world.ends_idle();
+        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "step {step}");
     }
 }

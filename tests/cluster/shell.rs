@@ -245,8 +245,10 @@ impl Calls {
         claimed: &[CallId],
         heirs: BTreeSet<(usize, u64)>,
     ) {
-        self.indices.died((node, process));
-        self.dead.insert((node, process));
+        // And those whose places it had taken.
+        let all = (1..=process).map(|process| (node, process));
+        all.clone().for_each(|process| self.indices.died(process));
+        self.dead.extend(all.clone());
         let owned = self.owners.iter().filter(|(_, nodes)| nodes.contains(&node));
         let had: Vec<CallId> = owned.map(|(id, _)| *id).chain(claimed.iter().copied()).collect();
         self.heirs.push((heirs, had.clone()));
@@ -264,7 +266,7 @@ impl Calls {
         });
         let mut nobodys = Vec::new();
         self.heirs.retain_mut(|(heirs, had)| {
-            heirs.remove(&(node, process));
+            heirs.retain(|(of, number)| *of != node || *number > process);
             nobodys.extend(heirs.is_empty().then(|| had.clone()));
             !heirs.is_empty()
         });
@@ -352,14 +354,19 @@ impl World {
         self.take_up(n, taken);
     }
 
-    /// A process goes on with what the one before it at its node gave it: its calls, and whose
-    /// calls it had taken.
-    pub(crate) fn go_on(&mut self, n: usize, given: (Vec<CallSnapshot>, Vec<Process>)) {
+    /// A process goes on with what the one before it at its node gave it: its calls, whose calls it
+    /// had taken, and what it was.
+    pub(crate) fn go_on(
+        &mut self,
+        n: usize,
+        calls: Vec<CallSnapshot>,
+        (taken, former): (Vec<Process>, Vec<Process>),
+    ) {
         let (now, process) = (self.now(), self.nodes[n].process);
-        let (calls, taken) = given;
         let mut out = Vec::new();
         let gateway = self.nodes[n].gateway.as_mut().expect("it was started");
         gateway.knows_taken(taken);
+        gateway.follow(now, former, &calls.iter().map(CallSnapshot::id).collect::<Vec<_>>());
         let mut restored = Vec::new();
         for call in calls {
             let id = call.id();

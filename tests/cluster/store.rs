@@ -37,6 +37,18 @@ impl Held {
         grant
     }
 
+    /// Forgets what has lasted for as long as it does.
+    fn expire(&mut self, now: Instant) {
+        self.leases.retain(|_, (_, until)| *until > now);
+        self.tokens.retain(|_, (_, until)| *until > now);
+        self.calls.retain(|_, calls| calls.until.is_none_or(|until| until > now));
+        for calls in self.calls.values_mut() {
+            if calls.readable.is_some_and(|until| until <= now) {
+                calls.values.clear();
+            }
+        }
+    }
+
     /// Everything lasts for so much longer, or less long.
     fn lasts(&mut self, millis: i64) {
         let by = Duration::from_millis(millis.unsigned_abs());
@@ -59,6 +71,8 @@ struct CallsHeld {
     by: Option<Process>,
     readable: Option<Instant>,
     until: Option<Instant>,
+    /// There were none when they were claimed.
+    none: bool,
 }
 
 #[derive(Clone, Default)]
@@ -99,7 +113,7 @@ impl StoreModel {
             self.snapshots.drain(..over);
             self.snapshots.push_back((now, self.held.clone(), self.ahead));
         }
-        self.held.calls.retain(|_, calls| calls.until.is_none_or(|until| until > now));
+        self.held.expire(now);
         match command {
             StoreCommand::Beat { id, node, epoch, instead, value, unrenewed, wishes } => {
                 for UnrenewedLease { node, value } in unrenewed {
@@ -110,18 +124,15 @@ impl StoreModel {
                 }
                 self.most_wishes = self.most_wishes.max(wishes.len());
                 let own = Process { node: node.clone(), epoch };
-                let calls = self.held.calls.get_mut(&own);
-                let deposed = calls.is_some_and(|calls| {
-                    calls.until = calls.until.max(Some(now + CALLS));
-                    calls.by.is_some()
-                });
-                self.held.leases.retain(|_, (_, until)| *until > now);
+                let mut calls = self.held.calls.get_mut(&own);
+                let deposed = calls.as_ref().is_some_and(|calls| calls.by.is_some());
                 let held = self.held.leases.get(&node).map(|(value, _)| value.clone());
                 let may = |held: &String| {
                     is_of_epoch(held, epoch) || instead.is_some_and(|e| is_of_epoch(held, e))
                 };
                 let mut grants = Vec::new();
                 if !deposed && held.as_ref().is_none_or(may) {
+                    calls.iter_mut().for_each(|calls| calls.until = Some(now + CALLS));
                     self.held.leases.insert(node.clone(), (value, now + LEASE));
                     grants = wishes.iter().map(|wish| self.held.grant(&node, wish)).collect();
                 }
@@ -148,7 +159,6 @@ impl StoreModel {
                 StoreAnswer::Written { id, answer: Ok(()) }
             }
             StoreCommand::Spend { id, token, mark, lasts } => {
-                self.held.tokens.retain(|_, (_, until)| *until > now);
                 let (by, _) = self.held.tokens.entry(token).or_insert((mark, now + lasts));
                 StoreAnswer::Spent { id, answer: Ok(*by == mark) }
             }
@@ -168,7 +178,9 @@ impl StoreModel {
                 if calls.by.is_some() {
                     return StoreAnswer::Kept { id, answer: Ok(Keeping::Deposed) };
                 }
-                calls.until = Some(now + CALLS);
+                if writes.iter().any(|write| write.value.is_some()) {
+                    calls.until = Some(now + CALLS);
+                }
                 if anew {
                     calls.values.clear();
                 }
@@ -185,11 +197,8 @@ impl StoreModel {
                 let lives = lease.is_some_and(|(value, _)| is_of_epoch(value, of.epoch));
                 let lives = lives && of != by;
                 let calls = self.held.calls.entry(of).or_default();
-                let known = calls.readable.is_none_or(|until| now < until);
-                if !known {
-                    calls.values.clear();
-                }
                 let names: Vec<String> = calls.values.keys().cloned().collect();
+                let known = calls.none || !names.is_empty();
                 let answer = match &calls.by {
                     Some(owner) if *owner != by => {
                         Claim::Taken { by: owner.mark(), names: known.then_some(names) }
@@ -197,16 +206,20 @@ impl StoreModel {
                     Some(_) => Claim::Granted { names },
                     None if lives => Claim::Lives,
                     None => {
-                        (calls.by, calls.until) = (Some(by), Some(now + CLAIM));
-                        calls.readable = Some(if again { now } else { now + CALLS });
+                        let lasts = if again { CLAIM - CALLS } else { CLAIM };
+                        (calls.by, calls.until) = (Some(by), Some(now + lasts));
+                        calls.readable = Some(now + CALLS);
+                        calls.none = names.is_empty() && !again;
+                        if again {
+                            calls.values.clear();
+                        }
                         Claim::Granted { names: if again { Vec::new() } else { names } }
                     }
                 };
                 StoreAnswer::Claimed { id, answer: Ok(answer) }
             }
             StoreCommand::Take { id, of, names, .. } => {
-                let readable = |calls: &&CallsHeld| calls.readable.is_some_and(|until| now < until);
-                let claimed = self.held.calls.get(&of).filter(readable);
+                let claimed = self.held.calls.get(&of).filter(|calls| calls.by.is_some());
                 let values = claimed.map(|calls| &calls.values);
                 let value = |name: String| Some((name.clone(), values?.get(&name)?.clone()));
                 let values = names.into_iter().filter_map(value).collect();
@@ -243,7 +256,7 @@ impl StoreModel {
     /// It loses who took the calls of whom, and still has these.
     pub(crate) fn lose_claims(&mut self) {
         for calls in self.held.calls.values_mut() {
-            (calls.by, calls.readable) = (None, None);
+            (calls.by, calls.readable, calls.none) = (None, None, false);
         }
         self.replica = self.held.clone();
         self.generation += 1;
@@ -256,11 +269,13 @@ impl StoreModel {
     }
 
     /// Its clock is set: what expires then does so by that clock.
-    pub(crate) fn set_clock(&mut self, by: i64) {
+    pub(crate) fn set_clock(&mut self, now: Instant, by: i64) {
         self.ahead += by;
-        self.held.lasts(-by);
-        self.replica.lasts(-by);
-        self.snapshots.iter_mut().for_each(|(_, held, _)| held.lasts(-by));
+        let all = self.snapshots.iter_mut().map(|(_, held, _)| held);
+        for held in all.chain([&mut self.held, &mut self.replica]) {
+            held.expire(now);
+            held.lasts(-by);
+        }
     }
 
     /// It is started again with what it held a while ago: the newest snapshot but so many. `clock`:
@@ -274,7 +289,10 @@ impl StoreModel {
         self.generation += 1;
         if clock {
             let since = now.saturating_duration_since(taken).as_millis() as i64;
-            self.set_clock(ahead - self.ahead - since);
+            // What it held lasts for as long as it did then.
+            let by = ahead - self.ahead - since;
+            self.ahead += by;
+            [&mut self.held, &mut self.replica].into_iter().for_each(|held| held.lasts(-by));
         }
     }
 

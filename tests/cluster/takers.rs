@@ -217,6 +217,40 @@ fn a_call_is_lost_where_all_who_knew_of_its_node_die_and_only_there() {
     }
 }
 
+/// The store's clock is put back once it has forgotten which calls of a node that sleeps were
+/// taken, because that is long ago or because the taker had to tell it again. The node wakes while
+/// the taker cannot say that it has them: that they are forgotten does not say that there were
+/// none.
+#[test]
+fn calls_that_are_forgotten_are_not_none_by_a_clock_that_was_put_back() {
+    for (seed, again) in [(196, false), (197, false), (198, true), (199, true)] {
+        let (mut world, Talk { from, owner, .. }) = talking(World::either(seed, seed % 2 == 0));
+        world.fault(Fault::Pause(owner));
+        world.run(14 * SECOND);
+        assert_eq!(world.calls.taken.len(), 1, "{}", world.story());
+        let taker = world.calls.taken[0].0;
+        world.reconnect_at(from, taker);
+        if again {
+            world.lose_claims();
+        }
+        world.run(if again { 5 } else { 65 } * SECOND);
+        world.fault(Fault::StoreClock(-3_600_000));
+        world.fault(Fault::CutStore(taker));
+        world.fault(Fault::Cut(owner, taker));
+        world.run(8 * SECOND);
+        world.fault(Fault::Wake(owner));
+        // At a store that may have lost something it waits for others for a minute.
+        world.run(if again { 65 } else { 5 } * SECOND);
+        assert!(world.said(owner, "NodeDeposed"), "seed {seed}\n{}", world.story());
+        world.heal_all();
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.ends_idle();
+        let ended = (world.calls.records(), world.calls.excused());
+        assert_eq!(ended, (1, 0), "seed {seed}\n{}", world.story());
+    }
+}
+
 /// The store fails over to a replica that knows nothing of a taker and of what that wrote, and the
 /// taker reaches neither it nor the third node, which knows that it may have the calls of the one
 /// that is lost: it leaves them to the taker, or for so long that nobody goes on with their media.

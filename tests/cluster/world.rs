@@ -5,6 +5,7 @@ mod faults;
 mod links;
 mod machinery;
 mod script;
+mod upgrades;
 mod worse;
 
 use crate::media::Stream;
@@ -79,6 +80,8 @@ pub(crate) enum Fault {
     /// A node sleeps: nothing is done there, and what comes waits.
     Pause(usize),
     Wake(usize),
+    /// An operator upgrades a node: it waits for calls that ring, and may refuse.
+    Upgrade(usize),
 }
 
 /// Something on its way.
@@ -112,6 +115,13 @@ enum Delivery {
         of: usize,
         process: u64,
     },
+    /// A node looks whether it can give its calls to its next process; it waits for those that ring
+    /// until then.
+    HandOver {
+        node: usize,
+        process: u64,
+        until: Instant,
+    },
 }
 
 pub(crate) struct NodeState {
@@ -124,6 +134,8 @@ pub(crate) struct NodeState {
     clock: i64,
     /// Asleep, and what waits for it.
     paused: Option<Vec<Input>>,
+    /// An upgrade of it is under way.
+    upgrading: bool,
     /// The form in which it keeps calls; it reads those up to it.
     pub(crate) form: u16,
     pub(crate) kept_at: Option<Instant>,
@@ -194,6 +206,8 @@ pub(crate) struct World {
     roams: bool,
     /// Second processes of nodes' names begin and end, too.
     pub(crate) twins: bool,
+    /// Upgrades that came about.
+    pub(crate) upgrades: usize,
 }
 
 /// A test that fails tells its story.
@@ -339,6 +353,7 @@ impl World {
             picture: Vec::new(),
             roams: true,
             twins: false,
+            upgrades: 0,
         };
         for (n, config) in configs.iter().enumerate() {
             world.add_node(config.clone(), address(n));
@@ -355,6 +370,7 @@ impl World {
             process: 0,
             clock: 0,
             paused: None,
+            upgrading: false,
             form: 1,
             kept_at: None,
             deposed_now: false,
@@ -376,6 +392,12 @@ impl World {
     }
 
     fn start_node(&mut self, n: usize) {
+        self.begin_process(n);
+        self.handle(n, Input::Tick);
+    }
+
+    /// The next process of a node.
+    fn begin_process(&mut self, n: usize) {
         let identity = NodeIdentity {
             fingerprint: "AB:CD".into(),
             udp_port: 5060,
@@ -391,6 +413,7 @@ impl World {
         let node = &mut self.nodes[n];
         node.process += 1;
         (node.names_unknown, node.owner_said) = (false, None);
+        (node.upgrading, node.vouched) = (false, None);
         node.connection += 1;
         let mut gateway = Gateway::new(self.now, node.config.clone(), identity, seed);
         gateway.keep_calls();
@@ -399,7 +422,6 @@ impl World {
         if self.floats && n < self.size {
             self.addresses.give(n, n);
         }
-        self.handle(n, Input::Tick);
     }
 
     fn unix(&self) -> u64 {

@@ -26,6 +26,18 @@ fn whatever_is_wrong_with_a_store_or_a_clock_everybody_is_reached_five_seconds_l
     crate::seeds(&|n| run_of(10_000 + n), "100");
 }
 
+#[test]
+fn upgrades_come_about_in_the_midst_of_faults() {
+    let upgrades = |seed| {
+        let mut world = World::either(seed, seed % 2 == 0);
+        world.settle();
+        world.stir_worse(45 * SECOND);
+        world.upgrades
+    };
+    let all: usize = (19_000..19_008).map(upgrades).sum();
+    assert!(all >= 4, "{all} upgrades in 8 runs");
+}
+
 /// A primary that is cut off with one node, at any moment between two records of the call's media,
 /// while the others have a new one: the call has one owner, and no index is used twice.
 #[test]
@@ -121,6 +133,47 @@ fn a_second_process_of_a_sleeping_node_s_name_and_the_first_have_no_call_in_comm
         world.run(12 * SECOND);
         world.expect_idle();
     }
+}
+
+/// The first one has had its calls closed, and the store loses that, while the others do not reach
+/// it, nor it the store at times: it tells that again, or learns whose they are by then.
+#[test]
+fn a_store_that_lost_that_calls_were_closed_is_told_again_or_says_who_took_them() {
+    let (mut closed, mut taken) = (0, 0);
+    for step in 0..24u32 {
+        let (mut world, Talk { owner, .. }) =
+            talking(World::either(18_000 + u64::from(step), step % 4 >= 2));
+        world.fault(Fault::CutStore(owner));
+        world.run(Duration::from_millis(2_000 + 50 * u64::from(step)));
+        let twin = world.add_twin(owner);
+        world.run(2 * SECOND);
+        world.fault(Fault::HealStore(owner));
+        world.run(6 * SECOND);
+        if !world.calls.taken.is_empty() {
+            continue;
+        }
+        closed += 1;
+        (0..=twin).filter(|n| *n != owner).for_each(|n| world.fault(Fault::Cut(owner, n)));
+        let cut = step % 2 == 0;
+        if cut {
+            world.fault(Fault::CutStore(owner));
+        }
+        world.lose_claims();
+        world.run(15 * SECOND);
+        let others = world.calls.taken.len();
+        assert!(cut || others == 0, "step {step}\n{}", world.story());
+        taken += others;
+        world.fault(Fault::HealStore(owner));
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.heal_all();
+        world.run(5 * SECOND);
+        world.expect_one_owner();
+        world.ends_idle();
+        let ended = (world.calls.records(), world.calls.excused());
+        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+    }
+    assert!(closed > 8 && taken > 4, "{closed} were closed, {taken} taken by others");
 }
 
 /// The store's clock is put back by an hour, and the lease of a node that is gone would last for as

@@ -108,15 +108,26 @@ impl Beside {
         }
     }
 
+    async fn leases_run_out(&mut self) -> anyhow::Result<()> {
+        self.lapses += 1;
+        self.now += LEASE;
+        for node in NODES {
+            self.redis.expire_lease(node).await?;
+        }
+        self.steps.push("leases run out".into());
+        Ok(())
+    }
+
     async fn step(&mut self) -> anyhow::Result<()> {
         match self.below(20) {
-            0 if self.lapses < LAPSES => {
-                self.lapses += 1;
-                self.now += LEASE;
-                for node in NODES {
-                    self.redis.expire_lease(node).await?;
-                }
-                self.steps.push("leases run out".into());
+            0 if self.lapses < LAPSES => self.leases_run_out().await?,
+            3 if self.lapses < LAPSES => {
+                // Of what is left, nothing lasts for so short a time that it matters when.
+                self.leases_run_out().await?;
+                let back = [3_600_000, -61_000][self.below(2) as usize];
+                self.redis.put_clock_back(back).await?;
+                self.model.set_clock(self.now, -back);
+                self.steps.push(format!("the clock is put back by {back} ms"));
             }
             1 => {
                 let n = self.below(3) as usize;
@@ -207,9 +218,11 @@ async fn rest(url: &str) -> anyhow::Result<()> {
     ensure!(granted == Claim::Granted { names: vec!["aa".into()] }, "{granted:?}");
     println!("ok      a lease is given back by the process that has it, and by no other");
 
-    // The next process of that node asks what became of its calls.
-    let later = process("a", 3);
+    // The next process of that node asks what became of its calls. One had its own closed.
+    let (later, closed) = (process("a", 3), process("a", 4));
     keep(&mut store, &later, &["bb"]).await?;
+    keep(&mut store, &closed, &["cc"]).await?;
+    claim(&mut store, &closed, &closed, 1).await?;
     let (names, all) = store.taken_of_earlier(None).await?;
     ensure!((names, all) == (vec!["aa".to_owned()], false), "what another took is named");
     let late = claim(&mut store, &later, &by, 1).await?;

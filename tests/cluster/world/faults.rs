@@ -94,6 +94,7 @@ impl World {
                     self.handle(n, input);
                 }
             }
+            Fault::Upgrade(n) => self.begin_upgrade(n),
         }
     }
 
@@ -126,22 +127,6 @@ impl World {
                 self.break_link(from, to, Duration::ZERO);
             }
         }
-    }
-
-    /// A node's process gives its place to another, with its calls; its connections end.
-    pub(crate) fn upgrade(&mut self, n: usize) {
-        self.picture.push(format!("{:?} n{n} is upgraded", self.now - self.start));
-        self.send_media(n);
-        let gateway = self.nodes[n].gateway.take().expect("it runs");
-        let given = (gateway.all_calls(self.now, Vec::new()), gateway.taken_processes());
-        self.nodes[n].links.clear();
-        for phone in 0..PHONES {
-            if self.phones[phone].at.is_some_and(|(node, _)| node == n) {
-                self.phone_gone(phone);
-            }
-        }
-        self.start_node(n);
-        self.go_on(n, given);
     }
 
     /// A node's process ends as it should, though its calls are not over.
@@ -198,14 +183,19 @@ impl World {
             }
         }
         // Its connections are reset, and its browsers look for another node.
-        for other in (0..self.nodes.len()).filter(|o| *o != n) {
-            if self.nodes[other].links.contains_key(&n) && !self.is_cut(n, other) {
-                self.break_link(other, n, MS);
-            }
-        }
+        self.links_end(n);
         for phone in 0..PHONES {
             if self.phones[phone].at.is_some_and(|(node, _)| node == n) {
                 self.phone_gone(phone);
+            }
+        }
+    }
+
+    /// The connections of others to a node are reset.
+    pub(super) fn links_end(&mut self, n: usize) {
+        for other in (0..self.nodes.len()).filter(|o| *o != n) {
+            if self.nodes[other].links.contains_key(&n) && !self.is_cut(n, other) {
+                self.break_link(other, n, MS);
             }
         }
     }

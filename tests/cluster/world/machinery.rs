@@ -88,6 +88,7 @@ impl World {
                     self.addresses.give(of, to);
                 }
             }
+            Delivery::HandOver { node, process, until } => self.hand_over(node, process, until),
             Delivery::Connect { phone, attempt } => {
                 if self.phones[phone].attempts == attempt {
                     let node = self.below(self.size as u64) as usize;

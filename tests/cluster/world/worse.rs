@@ -37,7 +37,7 @@ impl World {
     /// The store's clock is set. What it holds for a minute may expire by that, which nobody has to
     /// tell anyone.
     pub(super) fn set_store_clock(&mut self, by: i64) {
-        self.store.set_clock(by);
+        self.store.set_clock(self.now, by);
         if by > 0 {
             self.calls.store_lost(self.now);
         }
@@ -50,7 +50,7 @@ impl World {
             self.stir(Duration::from_millis(1_500));
             let n = self.below(self.size as u64) as usize;
             let sign = if self.below(2) == 0 { 1 } else { -1 };
-            match self.below(16) {
+            match self.below(18) {
                 0 => self.fault(Fault::StoreSlow(Duration::from_secs(2))),
                 1 => {
                     // A renewal comes through now and then, and a lease just so.
@@ -81,6 +81,7 @@ impl World {
                     self.fault(Fault::CutOneWay(n, other));
                 }
                 10 => self.fault(Fault::StoreMute(n)),
+                11 | 12 => self.fault(Fault::Upgrade(n)),
                 _ => {}
             }
         }
