@@ -29,7 +29,7 @@ use crate::config::ClusterSettings;
 use crate::registrar::{Registrar, Way};
 use deferred_calls::LeftNodes;
 use keys::ClusterKeys;
-use lease::{Census, Lease};
+use lease::{Census, Lease, LeaseEvent};
 use location::Location;
 use member::Member;
 use ownership::Ownership;

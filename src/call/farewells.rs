@@ -14,6 +14,7 @@ use std::collections::BTreeSet;
 
 /// A goodbye as a value that outlives the process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, on its way to the disk")]
 pub enum FarewellSnapshot {
     /// It was sent, and not answered.
     Sent(SentFarewell),

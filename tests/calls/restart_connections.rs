@@ -201,7 +201,7 @@ fn a_call_of_a_pbx_behind_a_nat_goes_by_its_next_connection() {
 #[test]
 fn a_call_over_tls_never_goes_on_in_the_clear() {
     let (tls, tcp) = (FlowKind::Tls, FlowKind::Tcp);
-    let back = Hop::Tls(SocketAddr::from(([127, 0, 0, 77], 5_061)), TrunkNumber(1));
+    let back = Hop::Tls(SocketAddr::from(([127, 0, 0, 77], 5_061)), TrunkNumber(0));
     let there = Hop::Flow(Flow(10));
     for (before, after, goes_by) in [(tls, tcp, back), (tls, tls, there), (tcp, tls, there)] {
         for restarts in [true, false] {
@@ -252,24 +252,5 @@ fn a_goodbye_in_the_clear_ends_a_call_over_tls() {
     lab.reply(ALICE, &bye, 200, "");
     assert_eq!(lab.ended()[0].code, Code::FINE);
     lab.handle(Input::FlowClosed { flow: Flow(10) });
-    lab.expect_idle();
-}
-
-/// Its verdict is not that it had forgotten the call.
-#[test]
-fn a_trunk_that_cannot_be_reached_over_tls_any_more_is_said_to_be_so() {
-    let mut lab = Lab::changed(&[("[trunk.t2]\n", OFFICE)], "");
-    pbx_calls(&mut lab, (9, 41_000), FlowKind::Tls);
-    lab.handle(Input::FlowClosed { flow: Flow(9) });
-    lab.advance(Duration::from_secs(901));
-    let hop = Hop::Tls(SocketAddr::from(([127, 0, 0, 77], 5_061)), TrunkNumber(1));
-    assert_eq!(said_by(&lab, hop), ["INVITE"], "the session is refreshed");
-    let why = "no connection to 127.0.0.77:5061: refused".to_owned();
-    lab.handle(Input::Unreachable { hop, code: Code::UNREACHABLE, why });
-    let bye = lab.take(ALICE, "BYE");
-    lab.reply(ALICE, &bye, 200, "");
-    let record = lab.ended()[0];
-    assert_eq!(record.code, Code::UNREACHABLE);
-    assert!(record.why.contains("cannot be reached any more: no connection"), "{}", record.why);
     lab.expect_idle();
 }

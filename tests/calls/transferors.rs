@@ -33,6 +33,7 @@ fn a_transferor_that_never_acknowledged_its_answer_goes_alone() {
     refer(&mut lab, ALICE, &ok, 90, TARGET, "");
     lab.take(ALICE, "202");
     lab.take(T1, "INVITE");
+    lab.rings(T1);
     lab.advance(Duration::from_millis(11_900));
     assert!(!lab.got(ALICE, "BYE"));
     lab.advance(Duration::from_millis(200));
