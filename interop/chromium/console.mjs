@@ -255,7 +255,9 @@ export function consoleCases(chrome) {
     await until("the level under the pointer has its unit", async () =>
       /-\d+ dBov/.test(await level.locator(".u-legend").textContent()),
     );
-    await page.locator("#call-view .charts").screenshot({ path: join(SHOTS, "console-charts.png") });
+    await page
+      .locator("#call-view .charts")
+      .screenshot({ path: join(SHOTS, "console-charts.png") });
     await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
     await page.click('#call-view .hero button:has-text("Copy")');
     const copied = await page.evaluate(() => navigator.clipboard.readText());

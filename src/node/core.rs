@@ -197,7 +197,7 @@ impl Core {
                 biased;
                 arrival = arrivals.recv() => match arrival {
                     Some(arrival) => First::Arrival(arrival),
-                    None => return self.stops(),
+                    None => return CoreEnd::Stopped,
                 },
                 () = readable(socket.as_deref()) => First::Datagrams,
                 () = &mut sleep => First::Timer,
@@ -245,11 +245,6 @@ impl Core {
             self.tell_gauges.send_if_modified(|old| std::mem::replace(old, gauges) != gauges);
             give_way(self.standing.is_some() || !arrivals.is_empty()).await;
         }
-    }
-
-    fn stops(&mut self) -> CoreEnd {
-        self.put_last();
-        CoreEnd::Stopped
     }
 
     /// This process says nothing more, and the next one finds what is to be said again.

@@ -75,24 +75,6 @@ async fn a_record_that_waited_is_written_once_and_what_is_unreadable_is_forgotte
     }
 }
 
-/// It was said too shortly before the end to be put with others.
-#[tokio::test]
-async fn a_goodbye_that_a_process_said_last_is_said_again_by_the_next() {
-    let scratch = Scratch::new("last-goodbye");
-    let config =
-        |udp| Config { state_dir: Some(scratch.0.join("state")), udp: Some(udp), ..echo_config() };
-    let node = Node::start(config(SocketAddr::from(([127, 0, 0, 1], 0)))).await;
-    let (node, socket) = (node.expect("it starts"), UdpSocket::bind("127.0.0.1:0").await);
-    let (at, socket) = (node.udp.expect("UDP"), socket.expect("a socket"));
-    call(&socket, at, 1, 4_000).await;
-    node.hang_up_all().await;
-    node.stop().await;
-    let first = until(&socket, "BYE ").await;
-    let node = Node::start(config(at)).await.expect("it starts again");
-    assert_eq!(until(&socket, "BYE ").await, first);
-    node.stop().await;
-}
-
 /// A process that comes too late: more may have been sent under a call's keys than was reserved.
 #[tokio::test]
 async fn media_older_than_its_lease_is_not_resumed() {
