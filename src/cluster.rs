@@ -262,7 +262,7 @@ impl Cluster {
                     self.owner_said(at.now, answer, &mut work);
                 } else if self.ownership.told(id) {
                     let has = (&self.lease, &mut self.kept);
-                    let parted = self.ownership.told_again(has, id, answer);
+                    let parted = self.ownership.told_again(at.now, has, id, answer);
                     work.part(parted);
                 } else {
                     let lost = self.succession.claimed(at.now, self.lease.node(), id, answer);

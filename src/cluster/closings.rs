@@ -11,6 +11,7 @@ use super::inquiry::ASK;
 use super::lease::Lease;
 use super::ownership::MAX_FORMER;
 use super::store::{CALLS, Claim, Process, StoreCommand};
+use super::stored_calls::LOST;
 use super::succession::closed_by;
 use std::time::Instant;
 
@@ -21,8 +22,8 @@ struct Closing {
     names: Vec<String>,
     /// It has been another since then.
     since: Instant,
-    /// The connection by which the store said last that they are closed.
-    connection: Option<u64>,
+    /// The connection by which the store said last that they are closed, and when.
+    said: Option<(u64, Instant)>,
     /// The claim that tells it again, by which connection, and until when.
     asks: Option<(u64, u64, Instant)>,
 }
@@ -30,14 +31,24 @@ struct Closing {
 impl Closing {
     /// The store has not said it, or may have lost it, or a node says that it has these calls.
     fn is_pending(&self, lease: &Lease) -> bool {
-        let said = self.connection.is_some() && self.connection == lease.connection();
-        !said || lease.others().taker(&self.of).is_some()
+        let said = self.said.filter(|(by, _)| Some(*by) == lease.connection());
+        said.is_none() || lease.others().taker(&self.of).is_some()
+    }
+
+    /// The store said it so long before the newest renewal that no failover loses it any more.
+    fn is_settled(&self, lease: &Lease) -> bool {
+        let renewed = self.said.zip(lease.renewed());
+        !self.is_pending(lease) && renewed.is_some_and(|((_, at), renewed)| at + LOST <= renewed)
     }
 
     /// Whether another node may have these calls. Of a store that is away nobody hears that it has
-    /// lost something: others may find there what it had, until that expires.
+    /// lost what it had only just said: others may find there what it had, until that expires.
     fn is_unsure(&self, now: Instant, lease: &Lease) -> bool {
-        if lease.hears_store(now) { self.is_pending(lease) } else { now < self.since + CALLS }
+        if lease.hears_store(now) {
+            self.is_pending(lease)
+        } else {
+            now < self.since + CALLS && !self.is_settled(lease)
+        }
     }
 }
 
@@ -58,7 +69,8 @@ impl Closings {
         if self.0.len() == MAX_FORMER {
             self.0.remove(0);
         }
-        self.0.push(Closing { of, names, since: now, connection, asks: None });
+        let said = connection.map(|connection| (connection, now));
+        self.0.push(Closing { of, names, since: now, said, asks: None });
     }
 
     /// What this process was.
@@ -68,7 +80,7 @@ impl Closings {
 
     /// Those of which the store has said that they are closed.
     pub(super) fn said(&self) -> impl Iterator<Item = &Process> + Clone {
-        let said = |closing: &&Closing| closing.connection.is_some();
+        let said = |closing: &&Closing| closing.said.is_some();
         self.0.iter().filter(said).map(|closing| &closing.of)
     }
 
@@ -112,6 +124,7 @@ impl Closings {
     /// which.
     pub(super) fn answered(
         &mut self,
+        now: Instant,
         id: u64,
         answer: Result<Claim, String>,
         lease: &Lease,
@@ -126,7 +139,7 @@ impl Closings {
             }
             // It was taken from a store that has lost that since, too.
             Ok(Claim::Taken { .. } | Claim::Granted { .. }) => {
-                (closing.connection, closing.asks) = (Some(connection), None);
+                (closing.said, closing.asks) = (Some((connection, now)), None);
                 (lease.others().taker(&closing.of)?.to_owned(), None)
             }
             // It is told again in a moment.

@@ -246,11 +246,12 @@ impl Ownership {
     /// their names.
     pub(super) fn told_again(
         &mut self,
+        now: Instant,
         (lease, kept): (&Lease, &mut StoredCalls),
         id: u64,
         answer: Result<Claim, String>,
     ) -> Option<(String, Vec<String>)> {
-        let parted = self.closings.answered(id, answer, lease)?;
+        let parted = self.closings.answered(now, id, answer, lease)?;
         kept.forget(&parted.1);
         Some(parted)
     }

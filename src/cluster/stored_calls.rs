@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const BATCH: usize = 64;
 /// What a failover may lose though it was confirmed: so long a primary takes writes that no replica
 /// hears (`min-replicas-max-lag 2`, which Redis reckons in whole seconds, once a second).
-const LOST: Duration = Duration::from_secs(4);
+pub(super) const LOST: Duration = Duration::from_secs(4);
 
 /// Whose values are written, and by which connection: by another, the store may have lost what they
 /// belong to.

@@ -161,6 +161,28 @@ fn an_upgraded_node_that_is_cut_off_at_once_learns_who_has_its_calls() {
     }
 }
 
+/// The store is upgraded after the nodes, say: that what the process before had told it is closed
+/// was said long enough ago to be lost by no failover.
+#[test]
+fn a_store_that_goes_away_soon_after_an_upgrade_costs_no_sound() {
+    for step in 0..12u32 {
+        let (mut world, Talk { from, to, owner }) =
+            talking(World::either(760 + u64::from(step), step % 2 == 0));
+        world.upgrade(owner);
+        world.run(8 * SECOND + step * SECOND / 2);
+        world.fault(Fault::StoreDown);
+        for _ in 0..12 {
+            world.run(10 * SECOND);
+            assert!(world.talks(from) && world.talks(to), "step {step}\n{}", world.story());
+        }
+        assert_eq!(world.held_back(), 0, "step {step}\n{}", world.story());
+        world.fault(Fault::StoreUp);
+        world.run(8 * SECOND);
+        world.ends_idle();
+        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "step {step}");
+    }
+}
+
 /// What a process is given before it has met the store is told to that all the same, and not only
 /// once it changes.
 #[test]
