@@ -164,6 +164,8 @@ impl Call {
         let Some(leg) = self.leg_mut(end).filter(|_| talks) else { return };
         leg.path.consent_lost = true;
         if leg.flow_lost {
+            // It is neither heard nor sent to: the longer wait is for one whose media goes on.
+            leg.path.silent_since.get_or_insert(cx.now);
             self.await_back(cx, end);
         } else {
             self.path_due(cx, end);

@@ -468,17 +468,24 @@ fn a_browser_that_comes_back_in_the_last_moment_has_time_to_restart() {
 #[test]
 fn the_grace_is_longer_while_media_is_alive() {
     let grace = "[sip]\nflow_grace = \"20s\"\nflow_grace_media = \"2m\"\n";
-    // Seconds after which media goes; when the call ends.
-    for (gone, over) in [(None, 120), (Some(0), 20), (Some(50), 70), (Some(110), 120)] {
+    // Seconds after which media goes, those until its consent does, too; when the call ends. It may
+    // speak and be out of reach.
+    for (gone, consent, over) in [
+        (None, 0, 120),
+        (Some(0), 30, 20),
+        (Some(50), 30, 70),
+        (Some(50), 0, 70),
+        (Some(110), 30, 120),
+    ] {
         let mut lab = talking_in(Lab::changed(&[("[sip]\n", grace)], ""));
         close(&mut lab, ALICE);
         for second in 0..over {
             assert!(!lab.got(T1, "BYE"), "media gone after {gone:?} s: ended after {second} s");
-            if gone == Some(second) {
+            if gone == Some(second) && consent > 0 {
                 let event = SessionEvent::Faded { end: end(&lab), since: Duration::ZERO };
                 media_reports(&mut lab, event);
             }
-            if gone.is_some_and(|gone| second == gone + 30) {
+            if gone.is_some_and(|gone| second == gone + consent) {
                 let lost = SessionEvent::ConsentLost { end: end(&lab) };
                 media_reports(&mut lab, lost);
             }
