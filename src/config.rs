@@ -131,6 +131,11 @@ pub struct User {
 }
 
 impl User {
+    /// What tells accounts of one name from each other: the dialplan, and the number.
+    pub(crate) fn place(&self) -> (String, Option<String>) {
+        (self.context.clone(), self.did.clone())
+    }
+
     /// What all visitors of its network count as together, if it is one.
     pub(crate) fn crowd(&self) -> Option<String> {
         self.network.map(|network| format!("visitors at {network}"))

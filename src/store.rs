@@ -7,6 +7,7 @@ mod calls;
 mod certificate;
 mod client;
 mod earlier;
+mod faults;
 mod survey;
 
 use crate::call::context::Seeker;
@@ -20,6 +21,7 @@ use crate::gateway::Input;
 use crate::state::seal::Sealer;
 use crate::transport::{Inbox, tls};
 use anyhow::{Context, anyhow};
+use faults::said;
 use redis::aio::MultiplexedConnection;
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
@@ -595,44 +597,6 @@ impl StoreWork {
 
 fn text(bytes: Vec<u8>) -> Option<String> {
     String::from_utf8(bytes).ok()
-}
-
-/// What the store said, of several answers the first.
-fn said(error: &RedisError) -> String {
-    let text = error.to_string();
-    certificate_fault(&text).unwrap_or_else(|| first_of(&text)).to_owned()
-}
-
-/// What is wrong with the store's certificate.
-fn certificate_fault(text: &str) -> Option<&'static str> {
-    let (_, why) = text.split_once("invalid peer certificate: ")?;
-    let known = [
-        (
-            "CaUsedAsEndEntity",
-            "its certificate is an authority's own, which no server may show: have it sign one for \
-             the store, or make it with basicConstraints CA:FALSE",
-        ),
-        (
-            "UnknownIssuer",
-            "its certificate is of no authority that is known here: name the authority's file in \
-             cluster.ca",
-        ),
-        ("for name", "its certificate is not for the host that cluster.store names"),
-        ("NotValidForName", "its certificate is not for the host that cluster.store names"),
-        ("xpired", "its certificate has expired"),
-    ];
-    known.iter().find(|(what, _)| why.contains(what)).map(|(_, words)| *words)
-}
-
-/// The first fault of those that the client lists for commands sent together.
-fn first_of(text: &str) -> &str {
-    match text.split_once("error: ") {
-        Some((list, first)) if list.starts_with("Pipeline failure") => {
-            let first = first.split_once("), (Index ").map_or(first, |(first, _)| first);
-            first.trim_end_matches(['.', ']', ')'])
-        }
-        _ => text,
-    }
 }
 
 /// The answer for who asked, and why the connection is of no use any more, if it is not. A key that

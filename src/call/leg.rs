@@ -556,7 +556,7 @@ impl Leg {
         if self.page_left || !matches!(self.hop, Hop::Flow(_) | Hop::Suspended) {
             return;
         }
-        let place = self.account.as_ref().map(|user| (user.context.clone(), user.did.clone()));
+        let place = self.account.as_ref().map(|user| user.place());
         let to = LegOwner { user: name.clone(), instance: instance.clone(), place };
         let owed = OwedGoodbye { to, dialog: dialog.clone(), why: why.clone() };
         cx.services.owed_goodbyes.owe(owed, cx.now + T1X64, said);

@@ -75,6 +75,12 @@ struct Entry {
     taken: bool,
 }
 
+impl Entry {
+    fn was_said_by(&self, hop: Hop) -> bool {
+        self.said.is_some_and(|(_, by)| by == hop)
+    }
+}
+
 /// All that are owed, by our tag.
 #[derive(Default)]
 pub(crate) struct OwedGoodbyes {
@@ -137,8 +143,13 @@ impl OwedGoodbyes {
         let tags = self.by_user.range((user.to_owned(), String::new())..);
         let tags = tags.take_while(|(of, _)| of == user).map(|(_, tag)| tag);
         let entries = tags.filter_map(|tag| self.entries.get(tag));
-        let open = entries.filter(|e| e.said.is_none_or(|(_, by)| by != hop));
+        let open = entries.filter(|entry| !entry.was_said_by(hop));
         open.map(|entry| entry.owed.clone()).collect()
+    }
+
+    /// Whether the one with this tag of ours was just said by this hop.
+    pub(crate) fn was_said_by(&self, tag: &str, hop: Hop) -> bool {
+        self.entries.get(tag).is_some_and(|entry| entry.was_said_by(hop))
     }
 
     /// It was said in `dialog`.

@@ -206,11 +206,11 @@ impl Gateway {
             },
             _ => return None,
         };
-        let said = self.services.owed_goodbyes.of_user(&owed.to.user, hop);
+        let tag = &owed.dialog.id.local_tag;
         if message.method() == Method::Bye {
             // They cross, and both know.
-            self.services.owed_goodbyes.forget(&owed.dialog.id.local_tag);
-        } else if said.iter().any(|open| open.dialog.id == owed.dialog.id) {
+            self.services.owed_goodbyes.forget(tag);
+        } else if !self.services.owed_goodbyes.was_said_by(tag, hop) {
             self.pay(turn, owed, hop, route.as_deref());
         }
         Some(why)

@@ -13,6 +13,7 @@ use crate::call::replacement::Replacement;
 use crate::call::transfer_state::Replaces;
 use crate::call::{CALLER_LEG, CallId};
 use crate::cdr::Party;
+use crate::config::User;
 use crate::errors::Code;
 use crate::flow::{FlowKind, FlowState, Transport};
 use crate::media::LegId;
@@ -36,11 +37,6 @@ enum Owner {
     Nobody,
 }
 
-/// What tells accounts of one name from each other: the dialplan, and the number.
-fn place(user: &crate::config::User) -> (String, Option<String>) {
-    (user.context.clone(), user.did.clone())
-}
-
 fn no_such_call() -> Refusal {
     Refusal::new(481, "there is no such call")
 }
@@ -60,7 +56,7 @@ impl Gateway {
         let theirs = match (hop, self.kind_of(hop)) {
             (Hop::Node(_), _) => match passed_for(message) {
                 Some(PassedFor::User { user, .. }) => {
-                    let written = self.config.users.get(&user).map(|user| place(user));
+                    let written = self.config.users.get(&user).map(|user| user.place());
                     user == owed.to.user && written.is_some() && written == owed.to.place
                 }
                 _ => false,
@@ -107,8 +103,8 @@ impl Gateway {
                     return Owner::Here(id, end);
                 }
                 // A login by token is of its node alone.
-                let written = self.config.users.get(user).map(|user| place(user));
-                if written.is_some() && written == account.map(place) {
+                let written = self.config.users.get(user).map(|user| user.place());
+                if written.is_some() && written == account.map(User::place) {
                     Owner::Elsewhere(id, end, route.clone())
                 } else {
                     Owner::Nobody
@@ -227,7 +223,7 @@ impl Gateway {
         let leg = self.calls.get(id).and_then(|call| call.leg_of(end));
         leg.is_some_and(|leg| match &leg.party {
             Party::User { name, .. } => {
-                self.is_account(now, flow, name, &leg.account.as_deref().map(place))
+                self.is_account(now, flow, name, &leg.account.as_deref().map(User::place))
             }
             Party::Trunk(_) | Party::Number(_) | Party::Internal(_) => false,
         })
@@ -242,7 +238,7 @@ impl Gateway {
         account: &Option<(String, Option<String>)>,
     ) -> bool {
         let proved = self.identity_of(now, flow).and_then(|state| state.user.as_deref());
-        proved == Some(user) && self.user(user, flow).as_deref().map(place) == *account
+        proved == Some(user) && self.user(user, flow).as_deref().map(User::place) == *account
     }
 
     /// The leg continues by `flow`, which must have proved to be its account.

@@ -1,6 +1,7 @@
 //! What `webtrunk doctor` asks of a cluster: whether the store answers, and what stands in it.
 
-use super::{Dialler, StoreKeys, said, text};
+use super::faults::said;
+use super::{Dialler, StoreKeys, text};
 use crate::cluster::keys::ClusterKeys;
 use crate::cluster::member::{LeaseFault, Member, read};
 use crate::config::ClusterSettings;

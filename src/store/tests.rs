@@ -44,27 +44,3 @@ async fn a_store_that_is_silent_keeps_so_many_commands_waiting_and_no_more() {
     }
     assert_eq!(store.0.max_capacity(), STORE_QUEUE);
 }
-
-#[test]
-fn of_several_faults_the_first_is_told() {
-    let two = "Pipeline failures: [(Index 0, error: \"NOAUTH\": Authentication required.), \
-               (Index 1, error: \"NOAUTH\": Authentication required.)]";
-    assert_eq!(first_of(two), "\"NOAUTH\": Authentication required");
-    let one = "Pipeline failure: [(Index 1, error: NoPerm: it may not run 'smembers')]";
-    assert_eq!(first_of(one), "NoPerm: it may not run 'smembers'");
-    assert_eq!(first_of("Connection refused"), "Connection refused");
-}
-
-#[test]
-fn a_certificate_that_is_refused_is_told_of_in_words() {
-    for (said, words) in [
-        ("Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
-        ("UnknownIssuer", "cluster.ca"),
-        ("certificate not valid for name \"10.0.0.1\"; it is only valid for x", "the host that"),
-        ("certificate expired: verification time 2 (UNIX)", "has expired"),
-    ] {
-        let text = format!("Io: invalid peer certificate: {said}");
-        assert!(certificate_fault(&text).is_some_and(|fault| fault.contains(words)), "{said}");
-    }
-    assert_eq!(certificate_fault("Connection refused"), None);
-}
