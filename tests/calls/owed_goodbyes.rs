@@ -3,7 +3,7 @@
 
 use crate::lab::*;
 use crate::recovery::open;
-use crate::restart::{AWAY, BACK, comes_back};
+use crate::restart::{AWAY, BACK, comes_back, restarts_with};
 use crate::transfers::{notified, refer};
 use std::time::Duration;
 use webtrunk::errors::Code;
@@ -192,11 +192,7 @@ fn a_call_whose_end_a_browser_was_owed_is_not_continued() {
     let call = lab.kept.clone();
     let bye = lab.in_dialog(T1, &invite, "BYE", 900, "peer", "");
     lab.says(T1, &bye);
-    lab.flush();
-    lab.kept = call;
-    (lab.notes, lab.ends) = (Vec::new(), Vec::new());
-    lab.inbox.clear();
-    for session in lab.start_from_disk(AWAY, Ok(())) {
+    for session in restarts_with(&mut lab, call) {
         let notice = webtrunk::worker::Notice::Restored { age: AWAY };
         lab.handle(Input::Media { session, notice });
     }

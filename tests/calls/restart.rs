@@ -2,7 +2,9 @@
 //! message, any other is ended for everybody in it.
 
 use crate::lab::*;
+use std::collections::BTreeMap;
 use std::time::Duration;
+use webtrunk::call::CallId;
 use webtrunk::cdr::Blame;
 use webtrunk::errors::Code;
 use webtrunk::event::Event;
@@ -15,6 +17,16 @@ pub(crate) const BACK: Peer = Peer::Browser("alice", 7);
 
 pub(crate) fn comes_back(lab: &mut Lab) {
     lab.log_in(BACK, "secret-a", "uuid-a");
+}
+
+/// The process is killed before what it put last is on disk: the next one finds these calls, and
+/// nobody has heard anything of it. Returns the sessions that media continues with.
+pub(crate) fn restarts_with(lab: &mut Lab, calls: BTreeMap<CallId, Vec<u8>>) -> Vec<u64> {
+    lab.flush();
+    lab.kept = calls;
+    (lab.notes, lab.ends) = (Vec::new(), Vec::new());
+    lab.inbox.clear();
+    lab.start_from_disk(AWAY, Ok(()))
 }
 
 #[test]

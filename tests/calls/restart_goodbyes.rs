@@ -3,7 +3,7 @@
 
 use crate::challenges::digest;
 use crate::lab::*;
-use crate::restart::{AWAY, BACK, comes_back, knows_its_call};
+use crate::restart::{AWAY, BACK, comes_back, knows_its_call, restarts_with};
 use std::time::Duration;
 use webtrunk::errors::Code;
 use webtrunk::gateway::Input;
@@ -186,11 +186,7 @@ fn a_call_that_was_being_hung_up_is_not_continued() {
     let bye = lab.in_dialog(ALICE, &ok, "BYE", 900, "", "");
     lab.says(ALICE, &bye);
     lab.take(T1, "BYE");
-    lab.flush();
-    lab.kept = call;
-    (lab.notes, lab.ends) = (Vec::new(), Vec::new());
-    lab.inbox.clear();
-    for session in lab.start_from_disk(AWAY, Ok(())) {
+    for session in restarts_with(&mut lab, call) {
         let notice = webtrunk::worker::Notice::Restored { age: AWAY };
         lab.handle(Input::Media { session, notice });
     }
@@ -238,11 +234,7 @@ fn a_cancel_is_not_sent_by_its_call_and_for_itself() {
     let call = lab.kept.clone();
     lab.handle(Input::HangUpAll);
     let first = lab.take(T2, "CANCEL");
-    lab.flush();
-    lab.kept = call;
-    (lab.notes, lab.ends) = (Vec::new(), Vec::new());
-    lab.inbox.clear();
-    lab.start_from_disk(AWAY, Ok(()));
+    restarts_with(&mut lab, call);
     let cancels = |lab: &Lab| {
         let to = lab.inbox.iter().filter(|(_, m)| m.method_token() == "CANCEL");
         to.map(|(_, m)| m.via().and_then(|v| v.branch().map(str::to_owned))).collect::<Vec<_>>()
