@@ -155,9 +155,7 @@ fn an_upgraded_node_that_is_cut_off_at_once_learns_who_has_its_calls() {
         world.heal_all();
         world.run(5 * SECOND);
         world.expect_one_owner();
-        world.ends_idle();
-        let ended = (world.calls.records(), world.calls.excused());
-        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+        world.ends_recorded_once(step);
     }
 }
 
@@ -178,8 +176,7 @@ fn a_store_that_goes_away_soon_after_an_upgrade_costs_no_sound() {
         assert_eq!(world.held_back(), 0, "step {step}\n{}", world.story());
         world.fault(Fault::StoreUp);
         world.run(8 * SECOND);
-        world.ends_idle();
-        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "step {step}");
+        world.ends_recorded_once(step);
     }
 }
 
@@ -197,7 +194,6 @@ fn a_call_outlives_an_upgrade_of_its_node_and_then_the_node() {
         assert!(world.talks(from) && world.talks(to), "step {step}\n{}", world.story());
         world.heal_all();
         world.run(5 * SECOND);
-        world.ends_idle();
-        assert_eq!((world.calls.records(), world.calls.excused()), (1, 0), "step {step}");
+        world.ends_recorded_once(step);
     }
 }

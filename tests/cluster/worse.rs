@@ -96,9 +96,7 @@ fn takers_that_sleep_in_the_middle_leave_a_call_to_the_next_or_go_on_with_it() {
         world.expect_one_owner();
         world.heal_all();
         world.run(5 * SECOND);
-        world.ends_idle();
-        let ended = (world.calls.records(), world.calls.excused());
-        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+        world.ends_recorded_once(step);
     }
 }
 
@@ -169,9 +167,7 @@ fn a_store_that_lost_that_calls_were_closed_is_told_again_or_says_who_took_them(
         world.heal_all();
         world.run(5 * SECOND);
         world.expect_one_owner();
-        world.ends_idle();
-        let ended = (world.calls.records(), world.calls.excused());
-        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+        world.ends_recorded_once(step);
     }
     assert!(closed > 8 && taken > 4, "{closed} were closed, {taken} taken by others");
 }
@@ -205,9 +201,7 @@ fn a_node_is_gone_after_its_time_though_the_store_s_clock_was_put_back() {
         world.fault(Fault::Start(owner));
         world.run(5 * SECOND);
         assert!(world.all_see(3), "step {step}\n{}", world.story());
-        world.ends_idle();
-        let ended = (world.calls.records(), world.calls.excused());
-        assert_eq!(ended, (1, 0), "step {step}\n{}", world.story());
+        world.ends_recorded_once(step);
     }
 }
 

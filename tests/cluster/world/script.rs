@@ -4,6 +4,7 @@ use crate::phone::Phone;
 use crate::world::configs::{address, config};
 use crate::world::{Fault, MS, PHONES, TRUNK, World};
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::{Duration, Instant};
 use webtrunk::errors::Code;
 use webtrunk::gateway::{Gateway, Input};
@@ -412,6 +413,13 @@ impl World {
         self.hang_up_all();
         self.media_stops();
         self.expect_idle();
+    }
+
+    /// As [`ends_idle`](Self::ends_idle), after one call, which has one record.
+    pub(crate) fn ends_recorded_once(&mut self, step: impl Display) {
+        self.ends_idle();
+        let ended = (self.calls.records(), self.calls.excused());
+        assert_eq!(ended, (1, 0), "step {step}\n{}", self.story());
     }
 
     pub(crate) fn expect_idle(&mut self) {
